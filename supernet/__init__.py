@@ -1,0 +1,5 @@
+"""Weight-sharing supernets: search spaces, what each choice cuts, training, extraction and export."""
+
+from __future__ import annotations
+
+__version__ = "0.1.0"
