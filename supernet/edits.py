@@ -1,0 +1,110 @@
+"""The rows of a supernet's table: what each choice does to the plain largest network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Union
+
+from torch import Tensor
+
+from supernet.space import Choice, Value
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A quantity that follows one or more choices, as a table rather than as code.
+
+    Args:
+        choices: Names of the choices, in the order of the keys.
+        values: What the quantity is, for every combination of the choices' values.
+    """
+
+    choices: tuple[str, ...]
+    values: Mapping[tuple[Value, ...], Any]
+
+
+def follow(choice: Choice, quantity: Callable[[Any], Any]) -> Rule:
+    """The rule ``quantity(value)`` over all values of one choice."""
+    return Rule((choice.name,), {(value,): quantity(value) for value in choice.values})
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """Keep the first entries of one dimension of a parameter or buffer.
+
+    Args:
+        tensor: Name within the model (``"stages.0.0.project.weight"``).
+        dim: Dimension to cut.
+        size: Number of entries kept, per block.
+        blocks: The dimension is this many equal blocks in a row (3 for a fused q, k, v) and each
+            keeps its first ``size`` entries.
+    """
+
+    tensor: str
+    dim: int
+    size: Rule
+    blocks: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Set:
+    """Give a module's attribute the value that goes with the choices (``groups``, ``num_heads``)."""
+
+    module: str
+    attribute: str
+    value: Rule
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """Keep only the first modules of a ``Sequential`` or ``ModuleList``."""
+
+    stack: str
+    keep: Rule
+
+
+@dataclass(frozen=True, slots=True)
+class Derive:
+    """Compute a parameter from what is left of it after the cuts (kernel crop, fake quantisation).
+
+    Several rows on one parameter apply in the order of the table.
+
+    Args:
+        tensor: Name of the parameter within the model.
+        choices: Names of the choices the function looks at.
+        function: ``function(tensor, values, *shared)``, pure and differentiable, where ``values``
+            are those of ``choices``.
+        shared: Names of parameters that belong to the supernet alone (kernel transforms); they
+            shape the result and leave no trace in an extracted network.
+        bits: Storage bits of one entry, when the row changes them; ``None`` otherwise.
+    """
+
+    tensor: str
+    choices: tuple[str, ...]
+    function: Callable[..., Tensor]
+    shared: tuple[str, ...] = ()
+    bits: Rule | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Resize:
+    """The spatial size of image inputs follows a choice (square images, in pixels)."""
+
+    choice: str
+
+
+Edit = Union[Cut, Set, Drop, Derive, Resize]
+
+
+def edit_choices(edit: Edit) -> tuple[str, ...]:
+    """Names of the choices a row looks at."""
+    if isinstance(edit, Cut):
+        return edit.size.choices
+    if isinstance(edit, Set):
+        return edit.value.choices
+    if isinstance(edit, Drop):
+        return edit.keep.choices
+    if isinstance(edit, Derive):
+        return edit.choices
+    return (edit.choice,)

@@ -1,0 +1,1 @@
+"""Supernet families: one module each, found by their file names."""

@@ -1,0 +1,381 @@
+"""The one place that knows how to shrink a network: plans, views and shells.
+
+A *shell* is the module tree of a subnetwork. Forward passes, extraction, cost counting and
+quantisation all go through the shells made here, so they cannot disagree about what a choice
+does. A live shell shares storage with the supernet; an extracted one holds copies.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from supernet.edits import Cut, Derive, Drop, Edit, Rule, Set
+from supernet.space import Architecture, SearchSpace, Value
+
+IMMUTABLE = frozenset((int, float, complex, str, bytes, bool, type(None), tuple, frozenset))
+MODULE_STATE = nn.Module().__dict__
+MODULE_KEYS = frozenset(MODULE_STATE)
+# Hooks belong to the module they were registered on; a stand-alone network starts without.
+HOOKS = tuple(name for name in MODULE_STATE if name.endswith("_hooks") or "_hooks_" in name)
+
+
+@dataclass
+class Plan:
+    """The table, sorted by what it touches; built once per supernet."""
+
+    cuts: dict[str, list[Cut]] = field(default_factory=dict)
+    derivations: dict[str, list[Derive]] = field(default_factory=dict)
+    settings: dict[str, list[Set]] = field(default_factory=dict)
+    drops: dict[str, Drop] = field(default_factory=dict)
+    resize: str | None = None
+
+
+def make_plan(
+    model: nn.Module, shared: Mapping[str, nn.Parameter], space: SearchSpace, edits: Sequence[Edit]
+) -> Plan:
+    """Sort and check a table against the model and the space it speaks of.
+
+    Raises:
+        ValueError: A row names a tensor, module, attribute, shared parameter or choice that does
+            not exist, keeps more than there is, or keeps less for a larger option.
+    """
+    tensors = dict(model.named_parameters(remove_duplicate=False))
+    tensors.update(model.named_buffers(remove_duplicate=False))
+    modules = dict(model.named_modules(remove_duplicate=False))
+    plan = Plan()
+    for edit in edits:
+        if isinstance(edit, Cut):
+            _known(edit.tensor, tensors, "tensor")
+            _check_sizes(edit, tensors[edit.tensor], space)
+            plan.cuts.setdefault(edit.tensor, []).append(edit)
+        elif isinstance(edit, Derive):
+            _known(edit.tensor, tensors, "tensor")
+            for name in edit.shared:
+                _known(name, shared, "shared parameter")
+            plan.derivations.setdefault(edit.tensor, []).append(edit)
+        elif isinstance(edit, Set):
+            _known(edit.module, modules, "module")
+            if not hasattr(modules[edit.module], edit.attribute):
+                raise ValueError(f"module {edit.module!r} has no attribute {edit.attribute!r}")
+            plan.settings.setdefault(edit.module, []).append(edit)
+        elif isinstance(edit, Drop):
+            _known(edit.stack, modules, "module")
+            plan.drops[edit.stack] = edit
+        else:
+            plan.resize = edit.choice
+    for rows in plan.cuts.values():
+        # From the last dimension to the first: splitting one into blocks must not move the rest.
+        rows.sort(key=lambda cut: -cut.dim)
+    return plan
+
+
+def _known(name: str, table: Mapping[str, object], kind: str) -> None:
+    if name not in table:
+        raise ValueError(f"the table names {kind} {name!r}, which the model does not have")
+
+
+def _check_sizes(cut: Cut, tensor: Tensor, space: SearchSpace) -> None:
+    whole = tensor.shape[cut.dim]
+    if whole % cut.blocks:
+        raise ValueError(
+            f"{cut.tensor} has {whole} entries in dimension {cut.dim}, "
+            f"not a multiple of {cut.blocks} blocks"
+        )
+    most = max(cut.size.values.values())
+    if most != whole // cut.blocks:
+        raise ValueError(
+            f"the largest option keeps {most} of {whole // cut.blocks} entries of {cut.tensor} "
+            f"in dimension {cut.dim}; the model must be the largest network"
+        )
+
+
+class Values:
+    """Values of rules under one architecture, each looked up once."""
+
+    def __init__(self, architecture: Architecture) -> None:
+        self._choices = dict(zip(architecture.names, architecture.values, strict=True))
+        self._known: dict[int, Any] = {}
+
+    def of(self, rule: Rule) -> Any:
+        key = id(rule)
+        if key not in self._known:
+            self._known[key] = rule.values[tuple(self._choices[name] for name in rule.choices)]
+        return self._known[key]
+
+    def choices(self, names: Sequence[str]) -> tuple[Value, ...]:
+        return tuple(self._choices[name] for name in names)
+
+
+def cut_view(tensor: Tensor, cuts: Sequence[Cut], values: Values) -> Tensor:
+    """What the cuts leave of a tensor, as a view that shares its storage.
+
+    A dimension of several blocks comes back as two, ``(blocks, size)``, because the rows that are
+    kept do not lie at equal distances; :func:`_merge_blocks` joins them in a copy.
+    """
+    for cut in cuts:
+        size = values.of(cut.size)
+        if cut.blocks == 1:
+            if size != tensor.shape[cut.dim]:
+                tensor = tensor.narrow(cut.dim, 0, size)
+        else:
+            tensor = tensor.unflatten(cut.dim, (cut.blocks, -1)).narrow(cut.dim + 1, 0, size)
+    return tensor
+
+
+def _merge_blocks(tensor: Tensor, cuts: Sequence[Cut]) -> Tensor:
+    for cut in reversed(cuts):
+        if cut.blocks != 1:
+            tensor = tensor.flatten(cut.dim, cut.dim + 1)
+    return tensor
+
+
+@dataclass
+class Leaf:
+    """A piece of one supernet parameter that autograd treats as a parameter of its own.
+
+    Its gradient is a view into the gradient of the whole parameter, at the same place. Autograd
+    accumulates into an existing gradient in place, so a backward pass writes the subnetwork's
+    gradients where they belong, without padding each to full size and adding it up.
+    """
+
+    whole: nn.Parameter
+    piece: nn.Parameter
+    view: Callable[[Tensor], Tensor]
+    pointer: int
+    gradient: Tensor | None = None
+
+
+@dataclass
+class Derived:
+    """A tensor that must be computed anew in every forward pass."""
+
+    module: nn.Module
+    name: str
+    source: Tensor
+    steps: list[tuple[Callable[..., Tensor], tuple[Value, ...], tuple[Tensor, ...]]]
+
+    def compute(self) -> Tensor:
+        tensor = self.source
+        for function, values, shared in self.steps:
+            tensor = function(tensor, values, *shared)
+        return tensor
+
+
+@dataclass
+class Shell:
+    """A subnetwork whose tensors live in the supernet."""
+
+    network: nn.Module
+    leaves: list[Leaf]
+    derived: list[Derived]
+    twins: list[tuple[dict[str, Any], dict[str, Any]]]
+
+    def is_stale(self) -> bool:
+        """Whether a parameter of the supernet has moved to other storage since."""
+        return any(leaf.whole.data_ptr() != leaf.pointer for leaf in self.leaves)
+
+    def refresh(self) -> None:
+        """Bring modes, gradients and derived tensors up to date; before every forward pass."""
+        for ours, theirs in self.twins:
+            ours["training"] = theirs["training"]
+        if torch.is_grad_enabled():
+            for leaf in self.leaves:
+                self._attach_gradient(leaf)
+        for derived in self.derived:
+            derived.module.__dict__[derived.name] = derived.compute()
+
+    @staticmethod
+    def _attach_gradient(leaf: Leaf) -> None:
+        whole = leaf.whole
+        if leaf.piece.requires_grad != whole.requires_grad:
+            leaf.piece.requires_grad_(whole.requires_grad)
+        if not whole.requires_grad:
+            return
+        if whole.grad is None:
+            whole.grad = torch.zeros_like(whole)
+        if leaf.gradient is not whole.grad or leaf.piece.grad is None:
+            leaf.gradient = whole.grad
+            leaf.piece.grad = leaf.view(whole.grad)
+
+
+def build_shell(
+    model: nn.Module,
+    shared: Mapping[str, nn.Parameter],
+    plan: Plan,
+    architecture: Architecture,
+    *,
+    copied: bool,
+) -> Shell:
+    """The module tree of one architecture.
+
+    Args:
+        model: The plain largest network.
+        shared: Parameters that only derivations use, by name.
+        plan: The sorted table.
+        architecture: What to keep.
+        copied: ``True`` for a stand-alone network with copies of everything, ``False`` for one
+            whose tensors are views into the model's.
+
+    Returns:
+        The shell; its ``leaves``, ``derived`` and ``twins`` are empty when copied.
+    """
+    return _Builder(model, shared, plan, Values(architecture), copied).build()
+
+
+class _Builder:
+    """One walk over the module tree, with what the walk has to remember."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        shared: Mapping[str, nn.Parameter],
+        plan: Plan,
+        values: Values,
+        copied: bool,
+    ) -> None:
+        self.model, self.shared, self.plan = model, shared, plan
+        self.values, self.copied = values, copied
+        self.shell = Shell(model, [], [], [])
+        self.modules: dict[int, nn.Module] = {}
+        self.pieces: dict[int, Any] = {}
+        self.attribute_copies: dict[int, Any] = {}
+
+    def build(self) -> Shell:
+        with torch.no_grad():
+            self.shell.network = self.module(self.model, "")
+        return self.shell
+
+    def module(self, source: nn.Module, path: str) -> nn.Module:
+        known = self.modules.get(id(source))
+        if known is not None:
+            return known
+        result: nn.Module = source.__class__.__new__(source.__class__)
+        self.modules[id(source)] = result
+        state = self._attributes(source)
+        object.__setattr__(result, "__dict__", state)
+        prefix = f"{path}." if path else ""
+        state["_parameters"] = {}
+        state["_buffers"] = {}
+        for name, parameter in source._parameters.items():
+            self.parameter(result, name, prefix + name, parameter)
+        for name, buffer in source._buffers.items():
+            state["_buffers"][name] = self.buffer(prefix + name, buffer)
+        children = list(source._modules.items())
+        if path in self.plan.drops:
+            children = children[: self.values.of(self.plan.drops[path].keep)]
+        state["_modules"] = {
+            name: None if child is None else self.module(child, prefix + name)
+            for name, child in children
+        }
+        for setting in self.plan.settings.get(path, ()):
+            state[setting.attribute] = self.values.of(setting.value)
+        if not self.copied:
+            self.shell.twins.append((state, source.__dict__))
+        return result
+
+    def _attributes(self, source: nn.Module) -> dict[str, Any]:
+        state = source.__dict__.copy()
+        if not self.copied:
+            return state
+        for name in HOOKS:
+            if name in state:
+                state[name] = OrderedDict()
+        state["_non_persistent_buffers_set"] = set(state["_non_persistent_buffers_set"])
+        for name in state.keys() - MODULE_KEYS:
+            value = state[name]
+            if type(value) not in IMMUTABLE and not callable(value):
+                # One copy per network, not per module: all layers refer to the same config.
+                state[name] = copy.deepcopy(value, self.attribute_copies)
+        return state
+
+    def parameter(
+        self, owner: nn.Module, name: str, path: str, source: nn.Parameter | None
+    ) -> None:
+        if source is None:
+            owner._parameters[name] = None
+            return
+        derivations = self.plan.derivations.get(path, ())
+        if self.copied:
+            owner._parameters[name] = self._copy(path, source, derivations)
+            return
+        cuts = self.plan.cuts.get(path, ())
+        leaf = self._leaf(source, cuts)
+        merged = any(cut.blocks != 1 for cut in cuts)
+        steps = [
+            (d.function, self.values.choices(d.choices), tuple(map(self._shared, d.shared)))
+            for d in derivations
+        ]
+        if merged:
+            steps.insert(0, (lambda tensor, _: _merge_blocks(tensor, cuts), (), ()))
+        if steps:
+            self.shell.derived.append(Derived(owner, name, leaf, steps))
+        else:
+            owner._parameters[name] = leaf
+
+    def _shared(self, name: str) -> nn.Parameter:
+        return self._leaf(self.shared[name], ())
+
+    def _leaf(self, whole: nn.Parameter, cuts: Sequence[Cut]) -> nn.Parameter:
+        known = self.pieces.get(id(whole))
+        if known is not None:
+            piece: nn.Parameter = known
+            return piece
+        values = self.values
+        piece = nn.Parameter(cut_view(whole.detach(), cuts, values), whole.requires_grad)
+        self.pieces[id(whole)] = piece
+        self.shell.leaves.append(
+            Leaf(whole, piece, lambda t: cut_view(t, cuts, values), whole.data_ptr())
+        )
+        return piece
+
+    def _copy(
+        self, path: str, source: nn.Parameter, derivations: Sequence[Derive]
+    ) -> nn.Parameter:
+        known = self.pieces.get(id(source))
+        if known is not None:
+            return known
+        cuts = self.plan.cuts.get(path, ())
+        kept = _merge_blocks(cut_view(source, cuts, self.values), cuts)
+        for row in derivations:
+            shared = [self.shared[name] for name in row.shared]
+            kept = row.function(kept, self.values.choices(row.choices), *shared)
+        kept = kept.clone()
+        copied = self.pieces[id(source)] = nn.Parameter(kept, source.requires_grad)
+        return copied
+
+    def buffer(self, path: str, source: Tensor | None) -> Tensor | None:
+        if source is None:
+            return None
+        cuts = self.plan.cuts.get(path, ())
+        kept = cut_view(source, cuts, self.values)
+        if self.copied:
+            return _merge_blocks(kept, cuts).clone()
+        return kept
+
+
+def tensor_bits(plan: Plan, values: Values, path: str) -> int:
+    """Storage bits of one entry of a parameter under an architecture (32 unless a row says)."""
+    bits = 32
+    for row in plan.derivations.get(path, ()):
+        if row.bits is not None:
+            bits = values.of(row.bits)
+    return bits
+
+
+__all__ = [
+    "Leaf",
+    "Plan",
+    "Shell",
+    "Values",
+    "build_shell",
+    "cut_view",
+    "make_plan",
+    "tensor_bits",
+]

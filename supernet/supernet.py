@@ -1,0 +1,194 @@
+"""The supernet: the weights of the largest network and the table of what each choice cuts."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from supernet.cost import CostModel
+from supernet.edits import Edit
+from supernet.graph import Graph
+from supernet.slicing import Shell, build_shell, make_plan
+from supernet.space import Architecture, SearchSpace
+
+SHELLS_KEPT = 16
+
+
+@dataclass(frozen=True, slots=True)
+class InputSpec:
+    """What one sample looks like.
+
+    Args:
+        shape: ``(channels, height, width)`` of pixels in 0...1, or ``(length,)`` of token ids.
+        dtype: ``torch.float32`` for pixels, ``torch.int64`` for token ids.
+    """
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+
+class Supernet(nn.Module):
+    """A network that contains every subnetwork of a space.
+
+    The architecture is an argument of the forward pass, never state: nothing is switched on or
+    off, so several architectures may be in flight at once, activation checkpointing included.
+
+    Gradients of a subnetwork are accumulated straight into the ``.grad`` of the supernet's
+    parameters, zero outside the kept part. Optimisers, gradient clipping and gradient scaling
+    work as usual; hooks on the parameters and ``torch.autograd.grad`` with respect to them do
+    not see these gradients.
+
+    Args:
+        model: The plain largest network. It is used as it is and keeps its module classes.
+        space: The choices.
+        edits: The table.
+        units: Module paths that partition the network into pieces with a latency of their own,
+            in the order they run.
+        inputs: What one sample looks like, at the largest resolution.
+        shared: Parameters that only ``Derive`` rows use; they are trained with the rest.
+        no_decay: Names of parameters (as in ``named_parameters``) to keep out of weight decay,
+            besides normalisation and biases.
+
+    Raises:
+        ValueError: The table does not fit the model or the space.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        space: SearchSpace,
+        edits: Sequence[Edit],
+        *,
+        units: Sequence[str],
+        inputs: InputSpec,
+        shared: Mapping[str, nn.Parameter] | None = None,
+        no_decay: Sequence[str] = (),
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.shared = nn.ParameterDict(dict(shared or {}))
+        self.space = space
+        self.edits = tuple(edits)
+        self.units = tuple(units)
+        self.inputs = inputs
+        self.no_decay = frozenset(no_decay)
+        self.plan = make_plan(model, self.shared, space, self.edits)
+        self._shells: OrderedDict[Architecture, Shell] = OrderedDict()
+
+    # -- running -------------------------------------------------------------------------------
+
+    def forward(self, inputs: Tensor, architecture: Architecture, **options: Any) -> Any:
+        """Run one subnetwork.
+
+        Args:
+            inputs: A batch at the architecture's resolution (see :meth:`prepare`):
+                ``(batch, channels, height, width)`` pixels or ``(batch, length)`` token ids.
+            architecture: A member of ``space``.
+            options: Passed on to the model's forward.
+
+        Returns:
+            What the model returns: ``(batch, classes)`` or ``(batch, length, vocabulary)`` logits.
+
+        Raises:
+            ValueError: The architecture belongs to another space.
+        """
+        shell = self.shell(architecture)
+        shell.refresh()
+        return shell.network(inputs, **options)
+
+    def shell(self, architecture: Architecture) -> Shell:
+        """The live module tree of an architecture; its tensors are views into the supernet."""
+        shell = self._shells.get(architecture)
+        if shell is not None and not shell.is_stale():
+            self._shells.move_to_end(architecture)
+            return shell
+        self.space.check(architecture)
+        shell = build_shell(self.model, self.shared, self.plan, architecture, copied=False)
+        self._shells[architecture] = shell
+        while len(self._shells) > SHELLS_KEPT:
+            self._shells.popitem(last=False)
+        return shell
+
+    def forget_shells(self) -> None:
+        """Drop cached module trees; needed after changing attributes of modules by hand."""
+        self._shells.clear()
+
+    def prepare(self, inputs: Tensor, architecture: Architecture) -> Tensor:
+        """Bring a batch to the architecture's input size.
+
+        Images are resized with anti-aliased bilinear interpolation when the space has a
+        resolution and theirs differs; integer pixels become floats in 0...1. Token ids pass.
+        """
+        if inputs.dtype == torch.uint8:
+            inputs = inputs.to(torch.float32) / 255
+        size = self.input_shape(architecture)[-1]
+        if self.plan.resize is None or inputs.shape[-1] == size:
+            return inputs
+        return F.interpolate(
+            inputs, size=(size, size), mode="bilinear", antialias=True, align_corners=False
+        )
+
+    def input_shape(self, architecture: Architecture) -> tuple[int, ...]:
+        """Shape of one sample, without the batch dimension."""
+        if self.plan.resize is None:
+            return self.inputs.shape
+        size = int(architecture[self.plan.resize])
+        return (self.inputs.shape[0], size, size)
+
+    def example(self, architecture: Architecture, batch: int, device: str = "cpu") -> Tensor:
+        """A batch of zeros of the right shape and type."""
+        shape = (batch, *self.input_shape(architecture))
+        return torch.zeros(shape, dtype=self.inputs.dtype, device=device)
+
+    # -- extraction and counting -----------------------------------------------------------------
+
+    def extract(self, architecture: Architecture) -> nn.Module:
+        """A stand-alone network with copied weights and no trace of elasticity.
+
+        Normalisation statistics are copied too; they are those of the mixture of subnetworks seen
+        in training, so recalibrate before use.
+
+        Raises:
+            ValueError: The architecture belongs to another space.
+        """
+        self.space.check(architecture)
+        shell = build_shell(self.model, self.shared, self.plan, architecture, copied=True)
+        return shell.network
+
+    def graph(self, architecture: Architecture) -> Graph:
+        """The whole subnetwork as a graph without weight values, with a dynamic batch."""
+        from supernet.units import network_graph
+
+        return network_graph(self, architecture)
+
+    def cost_model(self) -> CostModel:
+        """Every variant of every unit, ready to be profiled and added up."""
+        from supernet.units import cost_model
+
+        return cost_model(self)
+
+    def parameter_count(self, architecture: Architecture) -> int:
+        """Number of learned weights of the extracted network."""
+        return self.graph(architecture).parameters
+
+    def macs(self, architecture: Architecture) -> int:
+        """Multiply-accumulates of the extracted network for one sample."""
+        return self.graph(architecture).macs
+
+    # -- torch plumbing ----------------------------------------------------------------------------
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Supernet:
+        self._shells.clear()
+        super()._apply(fn, recurse)
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = self.__dict__.copy()
+        state["_shells"] = OrderedDict()
+        return state
