@@ -8,9 +8,11 @@ does. A live shell shares storage with the supernet; an extracted one holds copi
 from __future__ import annotations
 
 import copy
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import torch
@@ -329,6 +331,8 @@ class _Builder:
             return piece
         values = self.values
         piece = nn.Parameter(cut_view(whole.detach(), cuts, values), whole.requires_grad)
+        if not piece.is_contiguous():
+            _spend_layout_warning()
         self.pieces[id(whole)] = piece
         self.shell.leaves.append(
             Leaf(whole, piece, lambda t: cut_view(t, cuts, values), whole.data_ptr())
@@ -358,6 +362,21 @@ class _Builder:
         if self.copied:
             return _merge_blocks(kept, cuts).clone()
         return kept
+
+
+@cache
+def _spend_layout_warning() -> None:
+    """Let torch give its one warning per process about gradients of strided pieces here.
+
+    It advises that such gradients may be slower to accumulate; they are what saves us from
+    padding every gradient to full size, and the user can do nothing about them.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        piece = torch.zeros(2, 2)[:, :1].requires_grad_()
+        piece.grad = torch.zeros(2, 2)[:, :1]
+        with torch.enable_grad():
+            piece.sum().backward()
 
 
 def tensor_bits(plan: Plan, values: Values, path: str) -> int:

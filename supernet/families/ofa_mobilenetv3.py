@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
+from math import isqrt
 from typing import Any
 
 import torch
@@ -335,14 +336,26 @@ def transform_kernel(weight: Tensor, values: tuple[Value, ...], *matrices: Tenso
     Returns:
         ``(channels, 1, kernel, kernel)``.
     """
-    for matrix in matrices:
-        if weight.shape[-1] == values[0]:
+    kernel = int(values[0])
+    if weight.shape[-1] == kernel:
+        return weight
+    # The chain of steps is linear, so it is one matrix: only the rows that the next, smaller
+    # crop looks at are carried along.
+    mixing = matrices[0]
+    first = size = isqrt(mixing.shape[0])
+    for matrix in matrices[1:]:
+        if size == kernel:
             break
-        size = int(matrix.shape[0] ** 0.5)
-        margin = (weight.shape[-1] - size) // 2
-        centre = weight[:, :, margin : margin + size, margin : margin + size]
-        weight = F.linear(centre.flatten(2), matrix).unflatten(2, (size, size))
-    return weight
+        smaller = isqrt(matrix.shape[0])
+        rows = _centre(mixing.t().unflatten(1, (size, size)), smaller)
+        mixing = matrix @ rows.flatten(1).t()
+        size = smaller
+    return F.linear(_centre(weight, first).flatten(2), mixing).unflatten(2, (size, size))
+
+
+def _centre(x: Tensor, size: int) -> Tensor:
+    margin = (x.shape[-1] - size) // 2
+    return x[..., margin : margin + size, margin : margin + size]
 
 
 def make_space(config: Config) -> SearchSpace:
