@@ -1,0 +1,8 @@
+"""Predictors: architectures in, numbers with error bars out."""
+
+from __future__ import annotations
+
+from predictors.predictor import Predictor, ReportCard, held_out_prediction
+from predictors.select import fit
+
+__all__ = ["Predictor", "ReportCard", "fit", "held_out_prediction"]

@@ -1,0 +1,70 @@
+"""Random forest on ordered positions: strong with few samples where effects are not smooth."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.ensemble import RandomForestRegressor
+
+from predictors.encoding import ordinal
+from predictors.predictor import HeldOut, ReportCard, Vector, report_card, training_rows
+from supernet.space import SearchSpace
+
+SUMMARY = "trees on ordered positions; for small data with thresholds instead of slopes"
+TREES = 150
+
+
+@dataclass(frozen=True)
+class RandomForest:
+    """A fitted forest; see :func:`fit`."""
+
+    space: SearchSpace
+    forest: RandomForestRegressor
+    noise: float
+    report: ReportCard
+    held_out: HeldOut
+
+    def mean(self, positions: NDArray[np.integer]) -> Vector:
+        """Expected values ``(n,)``."""
+        result: Vector = self.forest.predict(ordinal(self.space, positions))
+        return result
+
+    def predict(self, positions: NDArray[np.integer]) -> tuple[Vector, Vector]:
+        """Expected values and standard deviations (trees' disagreement and noise), ``(n,)`` each."""
+        features = ordinal(self.space, positions)
+        votes = np.stack([tree.predict(features) for tree in self.forest.estimators_])
+        return votes.mean(0), np.sqrt(votes.var(0) + self.noise**2)
+
+
+def fit(
+    space: SearchSpace, positions: NDArray[np.integer], values: NDArray[np.floating], *, seed: int
+) -> RandomForest:
+    """Fit a forest; held-out predictions are those of the trees that had not drawn the row.
+
+    Args:
+        space: The search space.
+        positions: ``(n, len(space))``.
+        values: Finite values ``(n,)``.
+        seed: Of the bootstrap samples and splits.
+
+    Raises:
+        ValueError: Fewer than 3 rows, mismatched shapes or values that are not finite.
+    """
+    rows, targets = training_rows(space, positions, values)
+    forest = RandomForestRegressor(
+        TREES, max_features=0.5, oob_score=True, random_state=seed % 2**32, n_jobs=1
+    )
+    forest.fit(ordinal(space, rows), targets)
+    mean = np.asarray(forest.oob_prediction_)
+    noise = max(float(np.sqrt(((mean - targets) ** 2).mean())), 1e-12)
+    votes = np.stack([tree.predict(ordinal(space, rows)) for tree in forest.estimators_])
+    held_out = HeldOut(rows, targets, mean, np.sqrt(votes.var(0) + noise**2))
+    return RandomForest(
+        space=space,
+        forest=forest,
+        noise=noise,
+        report=report_card("random_forest", held_out),
+        held_out=held_out,
+    )

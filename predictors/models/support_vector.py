@@ -1,0 +1,84 @@
+"""Support vector regression with a radial kernel on masked one-hot features."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.svm import SVR
+
+from predictors.encoding import one_hot
+from predictors.predictor import HeldOut, ReportCard, Vector, report_card, training_rows
+from supernet.space import SearchSpace
+
+SUMMARY = "support vector regression; a strong published accuracy predictor, slower to choose"
+COSTS = (1.0, 10.0, 100.0)
+FOLDS = 5
+
+
+@dataclass(frozen=True)
+class SupportVector:
+    """A fitted regression; see :func:`fit`."""
+
+    space: SearchSpace
+    machine: SVR
+    level: float
+    scale: float
+    spread: float
+    report: ReportCard
+    held_out: HeldOut
+
+    def mean(self, positions: NDArray[np.integer]) -> Vector:
+        """Expected values ``(n,)``."""
+        result: Vector = self.machine.predict(one_hot(self.space, positions))
+        return result * self.scale + self.level
+
+    def predict(self, positions: NDArray[np.integer]) -> tuple[Vector, Vector]:
+        """Expected values and one common standard deviation (of held-out errors), ``(n,)`` each."""
+        mean = self.mean(positions)
+        return mean, np.full(len(mean), self.spread)
+
+
+def fit(
+    space: SearchSpace, positions: NDArray[np.integer], values: NDArray[np.floating], *, seed: int
+) -> SupportVector:
+    """Fit with the cost parameter of least cross-validated error.
+
+    Args:
+        space: The search space.
+        positions: ``(n, len(space))``.
+        values: Finite values ``(n,)``.
+        seed: Deals the rows to the folds.
+
+    Raises:
+        ValueError: Fewer than 3 rows, mismatched shapes or values that are not finite.
+    """
+    rows, targets = training_rows(space, positions, values)
+    features = one_hot(space, rows)
+    level, scale = float(targets.mean()), float(targets.std()) or 1.0
+    standard = (targets - level) / scale
+    folds = np.random.default_rng(seed).permutation(np.arange(len(rows)) % FOLDS)
+    trials = []
+    for cost in COSTS:
+        mean = np.zeros(len(rows))
+        for fold in np.unique(folds):
+            test = folds == fold
+            mean[test] = _machine(cost).fit(features[~test], standard[~test]).predict(features[test])
+        trials.append((float(((mean - standard) ** 2).mean()), cost, mean))
+    error, cost, mean = min(trials, key=lambda trial: trial[0])
+    spread = max(float(np.sqrt(error)) * scale, 1e-12)
+    held_out = HeldOut(rows, targets, mean * scale + level, np.full(len(rows), spread))
+    return SupportVector(
+        space=space,
+        machine=_machine(cost).fit(features, standard),
+        level=level,
+        scale=scale,
+        spread=spread,
+        report=report_card("support_vector", held_out),
+        held_out=held_out,
+    )
+
+
+def _machine(cost: float) -> SVR:
+    return SVR(kernel="rbf", gamma="scale", C=cost, epsilon=0.01)

@@ -1,0 +1,172 @@
+"""What every predictor offers: means, error bars and a report card from held-out predictions."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from math import ceil
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from predictors.scores import kendall_tau, rmse, spearman
+from supernet.space import SearchSpace
+
+Vector = NDArray[np.float64]
+LEVEL = 0.9
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Predictions of the training rows by models that had not seen them.
+
+    Args:
+        positions: ``(n, len(space))``, canonical.
+        values: What was measured, ``(n,)``.
+        mean: Predicted without the row, ``(n,)``.
+        std: Standard deviation claimed for it, ``(n,)``.
+    """
+
+    positions: NDArray[np.int16]
+    values: Vector
+    mean: Vector
+    std: Vector
+
+
+@dataclass(frozen=True)
+class ReportCard:
+    """How well a predictor did on values it had not seen (cross-validation, in their unit).
+
+    Args:
+        model: The method, by module name.
+        samples: How many values it was fitted on.
+        tau: Kendall's tau-b of held-out predictions; NaN when undefined.
+        spearman: Spearman's correlation of held-out predictions; NaN when undefined.
+        rmse: Error of held-out predictions.
+        level: Nominal coverage of the intervals.
+        coverage: Share of values inside intervals whose width came from other values.
+        half_width: Median half-width of the intervals on the training rows.
+        widening: Factor applied to the standard deviation to make the interval (conformal).
+    """
+
+    model: str
+    samples: int
+    tau: float
+    spearman: float
+    rmse: float
+    level: float
+    coverage: float
+    half_width: float
+    widening: float
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-able record; undefined figures become ``None``."""
+        record = asdict(self)
+        return {
+            key: None if isinstance(value, float) and not np.isfinite(value) else value
+            for key, value in record.items()
+        }
+
+
+class Predictor(Protocol):
+    """A finished model of one number per architecture; there is no unfitted state."""
+
+    @property
+    def report(self) -> ReportCard:
+        """How well held-out values were predicted."""
+        ...
+
+    @property
+    def held_out(self) -> HeldOut:
+        """The held-out predictions behind the report."""
+        ...
+
+    def mean(self, positions: NDArray[np.integer]) -> Vector:
+        """Expected values ``(n,)`` of positions ``(n, len(space))``; the fast path of a search."""
+        ...
+
+    def predict(self, positions: NDArray[np.integer]) -> tuple[Vector, Vector]:
+        """Expected values and their standard deviations, ``(n,)`` each."""
+        ...
+
+
+def training_rows(
+    space: SearchSpace, positions: NDArray[np.integer], values: NDArray[np.floating]
+) -> tuple[NDArray[np.int16], Vector]:
+    """Canonical positions and float values, checked for shape, count and finiteness.
+
+    Raises:
+        ValueError: Shapes disagree, there are fewer than 3 rows, or a value is not finite.
+    """
+    canonical = space.canonical(np.asarray(positions).reshape(-1, len(space)))
+    targets = np.asarray(values, dtype=np.float64)
+    if targets.shape != (len(canonical),):
+        raise ValueError(f"{len(canonical)} architectures came with values of shape {targets.shape}")
+    if len(targets) < 3:
+        raise ValueError(f"a predictor needs at least 3 evaluated architectures; got {len(targets)}")
+    if not np.isfinite(targets).all():
+        row = int(np.flatnonzero(~np.isfinite(targets))[0])
+        raise ValueError(f"value {row} is {targets[row]}; leave failed evaluations out of a fit")
+    return canonical, targets
+
+
+def report_card(model: str, held_out: HeldOut, level: float = LEVEL) -> ReportCard:
+    """Scores and interval widening from held-out predictions.
+
+    The widening is the conformal quantile of the residuals over their claimed deviations (split
+    conformal prediction, Lei et al. 2018, with leave-one-out residuals in place of a split). The
+    coverage is cross-fitted: every half of the rows is judged by the other half's quantile.
+
+    Args:
+        model: Module name of the method.
+        held_out: Predictions of unseen rows.
+        level: Nominal coverage between 0 and 1.
+    """
+    error = np.abs(held_out.values - held_out.mean)
+    ratios = error / np.maximum(held_out.std, 1e-12)
+    even, odd = ratios[::2], ratios[1::2]
+    covered = np.concatenate((even <= _quantile(odd, level), odd <= _quantile(even, level)))
+    widening = _quantile(ratios, level)
+    return ReportCard(
+        model=model,
+        samples=len(ratios),
+        tau=kendall_tau(held_out.mean, held_out.values),
+        spearman=spearman(held_out.mean, held_out.values),
+        rmse=rmse(held_out.mean, held_out.values),
+        level=level,
+        coverage=float(covered.mean()),
+        half_width=float(np.median(held_out.std) * widening),
+        widening=widening,
+    )
+
+
+def interval(predictor: Predictor, positions: NDArray[np.integer]) -> tuple[Vector, Vector]:
+    """Low and high ends ``(n,)`` of the intervals at the level of the predictor's report."""
+    mean, std = predictor.predict(positions)
+    half = std * predictor.report.widening
+    return mean - half, mean + half
+
+
+def held_out_prediction(
+    predictor: Predictor, positions: NDArray[np.integer]
+) -> tuple[Vector, Vector, Vector]:
+    """Mean, low and high ``(n,)`` as predicted by a model that had not seen the architecture.
+
+    For rows of the training set this is the cross-validated prediction; a plain prediction would
+    mostly repeat the measured value and make every predictor look exact.
+    """
+    mean, std = predictor.predict(positions)
+    known = {row.tobytes(): i for i, row in enumerate(predictor.held_out.positions)}
+    for i, row in enumerate(np.asarray(positions, dtype=np.int16)):
+        j = known.get(row.tobytes())
+        if j is not None:
+            mean[i], std[i] = predictor.held_out.mean[j], predictor.held_out.std[j]
+    half = std * predictor.report.widening
+    return mean, mean - half, mean + half
+
+
+def _quantile(scores: Vector, level: float) -> float:
+    # With too few scores the conformal quantile is infinite; the largest score is the best finite
+    # statement, and the reported coverage then shows the shortfall.
+    rank = min(ceil((len(scores) + 1) * level), len(scores))
+    return float(np.sort(scores)[rank - 1])

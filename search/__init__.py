@@ -1,0 +1,28 @@
+"""Multi-objective search: problems, histories, Pareto fronts and strategies."""
+
+from __future__ import annotations
+
+from search.feasibility import InfeasibleError, check_feasible
+from search.front import ParetoFront, knee, pareto_front, pick
+from search.history import Evaluation, History
+from search.problem import Constraint, Objective, SearchProblem
+from search.run import SearchResult, search
+from search.strategy import FitPredictor, Strategy
+
+__all__ = [
+    "Constraint",
+    "Evaluation",
+    "FitPredictor",
+    "History",
+    "InfeasibleError",
+    "Objective",
+    "ParetoFront",
+    "SearchProblem",
+    "SearchResult",
+    "Strategy",
+    "check_feasible",
+    "knee",
+    "pareto_front",
+    "pick",
+    "search",
+]

@@ -1,0 +1,128 @@
+"""First samples: the corners of the space and a spread over the cheap objective."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from search.feasibility import least_violation
+from search.history import History
+from search.problem import SearchProblem
+
+Rows = NDArray[np.int16]
+
+_MOST_VISITED = 20_000
+
+
+def spread_sample(problem: SearchProblem, rng: np.random.Generator, count: int) -> Rows:
+    """Random rows ``(count, len(space))`` from small to large networks, repeats possible.
+
+    Uniform sampling of many choices concentrates on medium networks, and a front needs its ends.
+    Here every row has its own skew, so that sizes spread over the whole range.
+    """
+    space = problem.space
+    skew = np.exp(rng.normal(0, 0.8, (count, 1)))
+    draws = rng.random((count, len(space))) ** skew
+    positions = np.minimum((draws * space.cardinalities).astype(np.int16), space.cardinalities - 1)
+    return space.canonical(positions)
+
+
+def admissible_sample(problem: SearchProblem, rng: np.random.Generator, count: int) -> Rows:
+    """At most ``count`` random rows that meet the cheap constraints, repeats possible.
+
+    Rows outside are mixed, choice by choice, with an architecture known to be inside: plain
+    rejection finds nothing when a budget is tight.
+    """
+    rows = spread_sample(problem, rng, count)
+    fits = problem.admits(rows)
+    if fits.all():
+        return rows
+    anchor, violations = least_violation(problem)
+    if (violations > 0).any():
+        return rows[fits]
+    kept = [rows[fits]]
+    outside = rows[~fits]
+    for _ in range(6):
+        # The share taken from the anchor grows towards one, so that every row ends inside.
+        share = rng.random((len(outside), 1))
+        mixed = np.where(rng.random(outside.shape) < share, anchor, outside)
+        outside = problem.space.canonical(mixed)
+        fits = problem.admits(outside)
+        kept.append(outside[fits])
+        outside = outside[~fits]
+    return np.concatenate(kept)
+
+
+def fresh_rows(
+    problem: SearchProblem, history: History, count: int, rng: np.random.Generator
+) -> Rows:
+    """Up to ``count`` distinct admissible rows outside the history, found in any space.
+
+    Random first; where the space is nearly used up, everything reachable by one-choice changes.
+    """
+    rows = np.zeros((0, len(problem.space)), dtype=np.int16)
+    for _ in range(4):
+        rows = history.new(np.concatenate((rows, admissible_sample(problem, rng, 4 * count))))
+        if len(rows) >= count:
+            return rng.permutation(rows)[:count]
+    reached = _reachable(problem)
+    rows = np.concatenate((rows, rng.permutation(reached[problem.admits(reached)])))
+    return history.new(rows)[:count]
+
+
+def initial_rows(problem: SearchProblem, count: int, rng: np.random.Generator) -> Rows:
+    """Up to ``count`` distinct admissible rows, corners first, then spread over a cheap objective.
+
+    Without cheap objectives the average position stands in for cost.
+    """
+    space = problem.space
+    empty = History.empty(problem.names, len(space))
+    corners = space.encode([space.smallest, space.largest])
+    corners = empty.new(corners[problem.admits(corners)])
+    pool = empty.new(np.concatenate((corners, admissible_sample(problem, rng, 40 * count))))
+    cost = _cost(problem, pool)
+    chosen = list(range(len(corners)))[:count]
+    taken = np.zeros(len(pool), dtype=bool)
+    taken[chosen] = True
+    edges = np.linspace(cost.min(), cost.max(), count - len(chosen) + 1) if len(pool) else cost
+    for low, high in zip(edges[:-1], edges[1:], strict=True):
+        inside = np.flatnonzero((cost >= low) & (cost <= high) & ~taken)
+        if not len(inside):
+            gap = np.where(taken, np.inf, np.abs(cost - (low + high) / 2))
+            inside = np.flatnonzero(gap == gap.min())[:1] if np.isfinite(gap).any() else inside
+        if len(inside):
+            pick = int(rng.choice(inside))
+            chosen.append(pick)
+            taken[pick] = True
+    rows = pool[chosen]
+    if len(rows) < count:
+        extra = fresh_rows(problem, empty.append(rows, _blank(problem, rows), 0), count, rng)
+        rows = np.concatenate((rows, extra))[:count]
+    return rows
+
+
+def _cost(problem: SearchProblem, rows: Rows) -> NDArray[np.float64]:
+    for objective in problem.objectives:
+        if not objective.expensive:
+            return np.asarray(objective.evaluate(rows), dtype=np.float64)
+    return (rows / np.maximum(problem.space.cardinalities - 1, 1)).mean(1)
+
+
+def _blank(problem: SearchProblem, rows: Rows) -> NDArray[np.float64]:
+    return np.full((len(rows), len(problem.quantities)), np.nan)
+
+
+def _reachable(problem: SearchProblem) -> Rows:
+    """Rows connected to the smallest by one-choice changes, at most 20,000 of them."""
+    space = problem.space
+    queue = [space.encode([space.smallest])[0]]
+    seen = {queue[0].tobytes()}
+    for row in queue:
+        if len(queue) >= _MOST_VISITED:
+            break
+        for other in space.neighbours(row):
+            key = other.tobytes()
+            if key not in seen:
+                seen.add(key)
+                queue.append(other)
+    return np.stack(queue[:_MOST_VISITED])

@@ -1,0 +1,193 @@
+"""What is searched for: objectives with directions, constraints and the space they live on."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from supernet.space import SearchSpace
+
+Values = NDArray[np.float64]
+Evaluate = Callable[[NDArray[np.int16]], NDArray[np.float64]]
+
+DIRECTIONS = ("maximize", "minimize")
+CHEAP_SOURCES = ("table", "analytic", "predicted")
+EXPENSIVE_SOURCES = ("evaluated", "measured")
+
+
+@dataclass(frozen=True)
+class Objective:
+    """One number per architecture, and how it is obtained.
+
+    Args:
+        name: ``accuracy``, ``latency_ms``, ``size_bytes``, ...
+        unit: ``fraction``, ``ms``, ``bytes``, ...
+        direction: ``maximize`` or ``minimize``.
+        evaluate: Positions ``(n, len(space))`` in, values ``(n,)`` out; NaN marks a failure.
+        source: ``table``, ``analytic`` or ``predicted``: exact for the search and called on whole
+            populations. ``evaluated`` or ``measured``: costly, called once per chosen architecture.
+
+    Raises:
+        ValueError: Unknown direction or source.
+    """
+
+    name: str
+    unit: str
+    direction: str
+    evaluate: Evaluate
+    source: str
+
+    def __post_init__(self) -> None:
+        _check_word("direction", self.direction, DIRECTIONS)
+        _check_word("source", self.source, CHEAP_SOURCES + EXPENSIVE_SOURCES)
+
+    @property
+    def expensive(self) -> bool:
+        """Whether a value costs an evaluation, so that a predictor stands in for it."""
+        return self.source in EXPENSIVE_SOURCES
+
+    @property
+    def sign(self) -> float:
+        """Factor that turns values into ones to be minimised."""
+        return -1.0 if self.direction == "maximize" else 1.0
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """A limit on one quantity: exactly one of ``at_most`` and ``at_least``, in its unit.
+
+    Raises:
+        ValueError: Both limits, none, or one that is not finite.
+    """
+
+    objective: str
+    at_most: float | None = None
+    at_least: float | None = None
+
+    def __post_init__(self) -> None:
+        if (self.at_most is None) == (self.at_least is None):
+            raise ValueError(f"constraint on {self.objective!r} needs either at_most or at_least")
+        if not np.isfinite(self.limit):
+            raise ValueError(f"constraint on {self.objective!r} has the limit {self.limit}")
+
+    @property
+    def limit(self) -> float:
+        """The limit, whichever side it is on."""
+        limit = self.at_most if self.at_most is not None else self.at_least
+        assert limit is not None
+        return float(limit)
+
+    def violation(self, values: NDArray[np.floating]) -> Values:
+        """How far values ``(n,)`` are beyond the limit, relative to it; at most 0 is feasible.
+
+        A failed evaluation (NaN) violates every constraint.
+        """
+        excess = np.asarray(values, dtype=np.float64) - self.limit
+        if self.at_least is not None:
+            excess = -excess
+        return np.nan_to_num(excess / max(abs(self.limit), 1e-12), nan=np.inf, posinf=np.inf)
+
+
+@dataclass(frozen=True)
+class SearchProblem:
+    """A space, at least two objectives, and limits on them or on further quantities.
+
+    Args:
+        space: Where to search.
+        objectives: In the order of every value array; at least two.
+        constraints: Limits on objectives or on ``limited`` quantities.
+        limited: Quantities that are only constrained, not optimised.
+
+    Raises:
+        ValueError: Fewer than two objectives, a name twice, or a constraint on an unknown name.
+    """
+
+    space: SearchSpace
+    objectives: tuple[Objective, ...]
+    constraints: tuple[Constraint, ...] = ()
+    limited: tuple[Objective, ...] = ()
+
+    def __post_init__(self) -> None:
+        if len(self.objectives) < 2:
+            raise ValueError(f"a search needs at least two objectives; got {len(self.objectives)}")
+        names = self.names
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"objective {name!r} is listed twice")
+        for constraint in self.constraints:
+            _check_word("constrained objective", constraint.objective, names)
+
+    @property
+    def quantities(self) -> tuple[Objective, ...]:
+        """Objectives, then the quantities that are only constrained: columns of value arrays."""
+        return self.objectives + self.limited
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the quantities."""
+        return tuple(quantity.name for quantity in self.quantities)
+
+    @property
+    def expensive(self) -> tuple[Objective, ...]:
+        """Quantities that cost an evaluation."""
+        return tuple(quantity for quantity in self.quantities if quantity.expensive)
+
+    @property
+    def cheap(self) -> tuple[Objective, ...]:
+        """Quantities that are known for whole populations."""
+        return tuple(quantity for quantity in self.quantities if not quantity.expensive)
+
+    def column(self, name: str) -> int:
+        """The column of a quantity in value arrays.
+
+        Raises:
+            ValueError: No such quantity; the nearest name is in the message.
+        """
+        _check_word("objective", name, self.names)
+        return self.names.index(name)
+
+    def cheap_values(self, positions: NDArray[np.integer]) -> Values:
+        """Values ``(n, number of quantities)`` with the expensive columns NaN."""
+        values = np.full((len(positions), len(self.quantities)), np.nan)
+        for column, quantity in enumerate(self.quantities):
+            if not quantity.expensive and len(positions):
+                values[:, column] = quantity.evaluate(np.asarray(positions, dtype=np.int16))
+        return values
+
+    def minimised(self, values: NDArray[np.floating]) -> Values:
+        """The objective columns ``(n, m)``, signs turned so that less is better."""
+        signs = np.array([objective.sign for objective in self.objectives])
+        return np.asarray(values, dtype=np.float64)[:, : len(self.objectives)] * signs
+
+    def natural(self, minimised: NDArray[np.floating]) -> Values:
+        """The inverse of :meth:`minimised`: ``(n, m)`` in the objectives' own directions."""
+        signs = np.array([objective.sign for objective in self.objectives])
+        return np.asarray(minimised, dtype=np.float64) * signs
+
+    def violations(self, values: NDArray[np.floating], *, cheap_only: bool = False) -> Values:
+        """Relative excess over each limit, ``(n, number of constraints)``; at most 0 is feasible.
+
+        Args:
+            values: ``(n, number of quantities)``.
+            cheap_only: Leave out the constraints on expensive quantities.
+        """
+        expensive = {quantity.name for quantity in self.expensive}
+        chosen = [c for c in self.constraints if not (cheap_only and c.objective in expensive)]
+        columns = [c.violation(values[:, self.column(c.objective)]) for c in chosen]
+        return np.stack(columns, 1) if columns else np.zeros((len(values), 0))
+
+    def admits(self, positions: NDArray[np.integer]) -> NDArray[np.bool_]:
+        """Which positions ``(n, len(space))`` meet every constraint on cheap quantities."""
+        values = self.cheap_values(positions)
+        return (self.violations(values, cheap_only=True) <= 0).all(1)
+
+
+def _check_word(what: str, word: str, legal: tuple[str, ...]) -> None:
+    if word not in legal:
+        close = difflib.get_close_matches(word, legal, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise ValueError(f"unknown {what} {word!r}; known are {', '.join(legal)}{hint}")

@@ -1,0 +1,3 @@
+"""One file per search strategy; each offers ``build`` and ``SUMMARY``."""
+
+from __future__ import annotations

@@ -1,0 +1,80 @@
+"""Plain NSGA-II on real evaluations: no predictor, parents chosen from everything evaluated."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from search.history import History
+from search.initial import fresh_rows
+from search.inner import offspring
+from search.pareto import crowding, ranks
+from search.problem import SearchProblem
+from search.strategy import FitPredictor, Model, Strategy
+
+SUMMARY = "evolution on real evaluations without a predictor (Deb et al. 2002)"
+_ATTEMPTS = 12
+
+
+@dataclass(frozen=True)
+class Nsga2:
+    """Ranks and crowds the whole history, so that it needs no population of its own.
+
+    Args:
+        population: Size of the random start, and of the parent set.
+        batch: Children per round.
+    """
+
+    population: int = 50
+    batch: int = 50
+
+    def batch_size(self, evaluated: int) -> int:
+        """``population`` at first, then ``batch``."""
+        return self.population if evaluated == 0 else self.batch
+
+    def propose(
+        self, problem: SearchProblem, history: History, count: int, rng: np.random.Generator
+    ) -> NDArray[np.int16]:
+        """Up to ``count`` distinct rows ``(k, len(space))`` that are not in the history."""
+        if (~history.failed).sum() < 2:
+            return fresh_rows(problem, history, count, rng)
+        parents, place = self._parents(problem, history)
+        rows = np.zeros((0, len(problem.space)), dtype=np.int16)
+        for _ in range(_ATTEMPTS):
+            children = offspring(
+                problem.space, parents, lambda a, b: place[a] < place[b], 2 * count, rng
+            )
+            children = children[problem.admits(children)]
+            rows = history.new(np.concatenate((rows, children)))
+            if len(rows) >= count:
+                return rows[:count]
+        return history.new(np.concatenate((rows, fresh_rows(problem, history, count, rng))))[:count]
+
+    def models(self, problem: SearchProblem, history: History, seed: int) -> Mapping[str, Model]:
+        """None: nothing is predicted."""
+        return {}
+
+    def _parents(
+        self, problem: SearchProblem, history: History
+    ) -> tuple[NDArray[np.int16], NDArray[np.intp]]:
+        points = problem.minimised(history.values)
+        excess = np.maximum(problem.violations(history.values), 0).sum(1)
+        usable = np.flatnonzero(~history.failed)
+        front = np.full(len(points), 2**31, dtype=np.int64)
+        feasible = usable[excess[usable] <= 0]
+        front[feasible] = ranks(points[feasible], enough=self.population)
+        spread = np.zeros(len(points))
+        for number in np.unique(front[feasible]):
+            members = feasible[front[feasible] == number]
+            spread[members] = crowding(points[members])
+        order = np.lexsort((-spread[usable], front[usable], excess[usable]))
+        chosen = usable[order[: self.population]]
+        return history.positions[chosen], np.arange(len(chosen))
+
+
+def build(fit: FitPredictor | None = None) -> Strategy:
+    """The strategy with its defaults; ``fit`` is not used."""
+    return Nsga2()

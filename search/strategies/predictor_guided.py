@@ -1,0 +1,157 @@
+"""Predictor-guided search: evaluate, fit, evolve on predictions, evaluate what promises most."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from search.history import History
+from search.initial import admissible_sample, fresh_rows, initial_rows
+from search.inner import Score, Visited, optimise
+from search.pareto import choose_by_hypervolume, nondominated, ranks, reference_point
+from search.problem import SearchProblem
+from search.strategy import FitPredictor, Model, Strategy
+
+SUMMARY = "iterates predictor and evolution as LINAS does; the default"
+_LEAST_ROWS = 5
+
+
+@dataclass(frozen=True)
+class PredictorGuided:
+    """A loop in the manner of LINAS (Cummings et al. 2022) with smaller rounds and no re-measuring.
+
+    Args:
+        fit: Fits a predictor to one expensive quantity.
+        initial: Size of the first sample, spread over the cheap objective.
+        batch: Evaluations per round.
+        population: Survivors of the inner evolution.
+        generations: Generations of the inner evolution.
+        optimism: Standard deviations by which predictions are improved when choosing.
+    """
+
+    fit: FitPredictor
+    initial: int = 50
+    batch: int = 25
+    population: int = 100
+    generations: int = 20
+    optimism: float = 0.5
+
+    def batch_size(self, evaluated: int) -> int:
+        """``initial`` at first, then ``batch``."""
+        return self.initial if evaluated == 0 else self.batch
+
+    def propose(
+        self, problem: SearchProblem, history: History, count: int, rng: np.random.Generator
+    ) -> NDArray[np.int16]:
+        """Up to ``count`` distinct rows ``(k, len(space))`` that are not in the history."""
+        if not len(history):
+            return initial_rows(problem, count, rng)
+        usable = ~history.failed
+        if usable.sum() < _LEAST_ROWS:
+            return fresh_rows(problem, history, count, rng)
+        models = self.models(problem, history, int(rng.integers(2**31)))
+        seeds = self._seeds(problem, history, models, rng)
+        visited = optimise(
+            problem.space,
+            _scorer(problem, models),
+            seeds,
+            population=self.population,
+            generations=self.generations,
+            rng=rng,
+        )
+        rows = self._choose(problem, history, models, visited, count, rng)
+        if len(rows) < count:
+            rows = history.new(np.concatenate((rows, fresh_rows(problem, history, count, rng))))
+        return rows[:count]
+
+    def models(self, problem: SearchProblem, history: History, seed: int) -> Mapping[str, Model]:
+        """A predictor for every expensive quantity with enough successful evaluations."""
+        fitted = {}
+        for quantity in problem.expensive:
+            values = history.values[:, problem.column(quantity.name)]
+            known = np.isfinite(values)
+            if known.sum() >= _LEAST_ROWS:
+                fitted[quantity.name] = self.fit(
+                    problem.space, history.positions[known], values[known], seed=seed
+                )
+        return fitted
+
+    def _seeds(
+        self,
+        problem: SearchProblem,
+        history: History,
+        models: Mapping[str, Model],
+        rng: np.random.Generator,
+    ) -> NDArray[np.int16]:
+        """Best evaluated rows, the most promising of their neighbours, and new blood."""
+        usable = np.flatnonzero(~history.failed)
+        objectives = problem.minimised(history.values[usable])
+        order = np.argsort(ranks(objectives, enough=self.population // 2), kind="stable")
+        best = history.positions[usable[order[: self.population // 2]]]
+        front = history.positions[usable[nondominated(objectives)]]
+        near = history.new(np.concatenate([problem.space.neighbours(row) for row in front]))
+        score = _scorer(problem, models)
+        values, violations = score(near)
+        near, values = near[(violations <= 0).all(1)], values[(violations <= 0).all(1)]
+        near = near[np.argsort(ranks(values, enough=self.population // 4), kind="stable")]
+        random = admissible_sample(problem, rng, self.population)
+        empty = History.empty(problem.names, len(problem.space))
+        fill = np.concatenate((best, near[: self.population // 4], random))
+        return empty.new(fill)[: self.population]
+
+    def _choose(
+        self,
+        problem: SearchProblem,
+        history: History,
+        models: Mapping[str, Model],
+        visited: Visited,
+        count: int,
+        rng: np.random.Generator,
+    ) -> NDArray[np.int16]:
+        """The candidates that would add most hypervolume if predictions came true."""
+        ok = ~history.failed & (problem.violations(history.values) <= 0).all(1)
+        evaluated = problem.minimised(history.values[ok])
+        fresh = np.array([row.tobytes() not in history.keys for row in visited.positions])
+        fresh &= problem.admits(visited.positions) & visited.feasible
+        pool = np.flatnonzero(fresh)
+        if not len(pool):
+            return visited.positions[:0]
+        order = ranks(visited.objectives[pool], enough=8 * count)
+        pool = pool[np.argsort(order, kind="stable")[: 12 * count]]
+        rows = visited.positions[pool]
+        hopeful = visited.objectives[pool].copy()
+        for column, objective in enumerate(problem.objectives):
+            if objective.name in models:
+                _, std = models[objective.name].predict(rows)
+                hopeful[:, column] -= self.optimism * std
+        bound = reference_point(np.concatenate((evaluated, hopeful)))
+        front = evaluated[nondominated(evaluated)]
+        chosen = choose_by_hypervolume(front, hopeful, bound, count, rng)
+        rest = [i for i in range(len(rows)) if i not in set(chosen)]
+        return rows[chosen + rest]
+
+
+def _scorer(problem: SearchProblem, models: Mapping[str, Model]) -> Score:
+    """Predicted objectives and violations of whole populations."""
+
+    def score(rows: NDArray[np.int16]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        values = problem.cheap_values(rows)
+        for name, model in models.items():
+            values[:, problem.column(name)] = model.mean(rows)
+        return problem.minimised(values), problem.violations(values)
+
+    return score
+
+
+def build(fit: FitPredictor | None = None) -> Strategy:
+    """The strategy with its defaults.
+
+    Raises:
+        ValueError: No ``fit``.
+    """
+    if fit is None:
+        raise ValueError("predictor_guided needs a fit function, such as predictors.fit")
+    return PredictorGuided(fit)

@@ -1,0 +1,42 @@
+"""Random search: distinct random architectures, the floor every strategy has to beat."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from search.history import History
+from search.initial import fresh_rows
+from search.problem import SearchProblem
+from search.strategy import FitPredictor, Model, Strategy
+
+SUMMARY = "distinct random architectures; the baseline"
+
+
+@dataclass(frozen=True)
+class RandomSearch:
+    """Random rows within the cheap limits; ``batch`` at a time."""
+
+    batch: int = 50
+
+    def batch_size(self, evaluated: int) -> int:
+        """Always ``batch``."""
+        return self.batch
+
+    def propose(
+        self, problem: SearchProblem, history: History, count: int, rng: np.random.Generator
+    ) -> NDArray[np.int16]:
+        """Up to ``count`` distinct rows ``(k, len(space))`` that are not in the history."""
+        return fresh_rows(problem, history, count, rng)
+
+    def models(self, problem: SearchProblem, history: History, seed: int) -> Mapping[str, Model]:
+        """None: nothing is predicted."""
+        return {}
+
+
+def build(fit: FitPredictor | None = None) -> Strategy:
+    """The strategy with its defaults; ``fit`` is not used."""
+    return RandomSearch()
