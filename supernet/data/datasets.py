@@ -1,0 +1,95 @@
+"""Any map-style torch data set as a data source."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .source import SPLITS, DataSource, image_source
+
+
+def from_datasets(
+    train: Any,
+    val: Any,
+    test: Any,
+    *,
+    labels: Sequence[str] | None = None,
+    name: str = "dataset",
+    augmentation: str | None = None,
+    allow_duplicates: bool = False,
+) -> DataSource:
+    """Read three data sets of ``(image, class index)`` into memory.
+
+    Args:
+        train: Anything with ``len`` and indexing, as ``torch.utils.data.Dataset``. Images are
+            tensors or arrays ``(C, H, W)``, uint8 in 0..255 or float in 0..1, all of one shape.
+        val: Likewise, for choosing architectures.
+        test: Likewise, for the final verification.
+        labels: Names of the classes; by default their numbers.
+        name: How the data is called in messages and in the run's record.
+        augmentation: ``"none"``, ``"shift"``, ``"affine"``, ``"crop_flip"``; ``None`` picks one.
+        allow_duplicates: Accept images that occur, byte for byte, in two splits.
+
+    Raises:
+        ValueError: Empty or overlapping splits, unequal shapes, values outside 0..1, or class
+            numbers outside ``0 .. len(labels) - 1``.
+    """
+    splits = {}
+    for split, dataset in zip(SPLITS, (train, val, test), strict=True):
+        if len(dataset) == 0:
+            raise ValueError(f"the {split} split of {name} has no images; each split needs some")
+        splits[split] = _read(dataset, f"{name} ({split})")
+    shapes = {split: tuple(images.shape[1:]) for split, (images, _) in splits.items()}
+    if len(set(shapes.values())) > 1:
+        raise ValueError(f"the splits of {name} have different image shapes: {shapes}")
+    highest = max(int(targets.max()) for _, targets in splits.values())
+    names = tuple(labels) if labels is not None else tuple(map(str, range(highest + 1)))
+    for split, (_, targets) in splits.items():
+        if int(targets.min()) < 0 or int(targets.max()) >= len(names):
+            raise ValueError(
+                f"the {split} split of {name} has class numbers {int(targets.min())} to "
+                f"{int(targets.max())}; with {len(names)} labels they run from 0 to {len(names) - 1}"
+            )
+    if not allow_duplicates:
+        _check_disjoint(splits, name)
+    return image_source(name, splits, names, augmentation)
+
+
+def _read(dataset: Any, where: str) -> tuple[Tensor, Tensor]:
+    images, targets = [], []
+    for index in range(len(dataset)):
+        image, target = dataset[index]
+        pixels = torch.as_tensor(image)
+        if pixels.ndim != 3 or (images and pixels.shape != images[0].shape):
+            expected = tuple(images[0].shape) if images else "(channels, height, width)"
+            raise ValueError(
+                f"sample {index} of {where} has shape {tuple(pixels.shape)}; expected {expected}"
+            )
+        images.append(pixels)
+        targets.append(int(target))
+    stacked = torch.stack(images)
+    if stacked.dtype != torch.uint8:
+        stacked = stacked.float()
+        low, high = float(stacked.min()), float(stacked.max())
+        if not (low >= 0 and high <= 1):
+            raise ValueError(
+                f"the images of {where} have values from {low:.3g} to {high:.3g}; float images "
+                "must lie in 0..1 (normalisation belongs to the network)"
+            )
+    return stacked, torch.tensor(targets, dtype=torch.int64)
+
+
+def _check_disjoint(splits: dict[str, tuple[Tensor, Tensor]], name: str) -> None:
+    seen: dict[bytes, tuple[str, int]] = {}
+    for split, (images, _) in splits.items():
+        for index, image in enumerate(images):
+            content = image.numpy().tobytes()
+            other, first = seen.setdefault(content, (split, index))
+            if other != split:
+                raise ValueError(
+                    f"image {index} of the {split} split of {name} is also image {first} of its "
+                    f"{other} split; splits must be disjoint (allow_duplicates=True accepts it)"
+                )

@@ -1,0 +1,233 @@
+"""Data as values: what a network sees, three disjoint splits, and their fingerprint."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+IMAGES = "image-classification"
+TEXT = "language-modelling"
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class DataShape:
+    """What a model must know about the data it is built for.
+
+    Args:
+        task: ``"image-classification"`` or ``"language-modelling"``.
+        input: ``(channels, height, width)`` of an image, or ``(context,)`` in tokens.
+        classes: Number of classes, or size of the vocabulary.
+        labels: Name of each class, or each character of the vocabulary.
+        mean: Mean of each channel over the training split, pixels in 0..1; ``()`` for text.
+        std: Standard deviation of each channel, likewise.
+    """
+
+    task: str
+    input: tuple[int, ...]
+    classes: int
+    labels: tuple[str, ...]
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-able record."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, payload: Mapping[str, Any]) -> DataShape:
+        """Read what :meth:`to_json` wrote."""
+        return cls(
+            task=payload["task"],
+            input=tuple(payload["input"]),
+            classes=payload["classes"],
+            labels=tuple(payload["labels"]),
+            mean=tuple(payload["mean"]),
+            std=tuple(payload["std"]),
+        )
+
+
+@dataclass(frozen=True)
+class Split:
+    """Aligned inputs and targets.
+
+    Args:
+        inputs: Images ``(N, C, H, W)``, uint8 in 0..255 or float32 in 0..1; or token ids
+            ``(N, context)``, int64.
+        targets: Class indices ``(N,)``, or next token ids ``(N, context)``; int64.
+    """
+
+    inputs: Tensor
+    targets: Tensor
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def batch(self, indices: Tensor | slice, device: torch.device) -> tuple[Tensor, Tensor]:
+        """The chosen samples on ``device``, images as float32 in 0..1."""
+        inputs = self.inputs[indices].to(device)
+        if inputs.dtype == torch.uint8:
+            inputs = inputs.float() / 255
+        return inputs, self.targets[indices].to(device)
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """Three disjoint splits of one data set.
+
+    Args:
+        spec: How the data was asked for (``"digits"``, ``"folder:PATH"``, ``"text:PATH"``).
+        shape: What a model must know.
+        train: For gradients, normalisation statistics and recalibration.
+        val: For choosing architectures.
+        test: Touched once, when a result is verified.
+        fingerprint: SHA-256 over the content of all three splits, 64 hexadecimal digits.
+        epoch: Number of samples that make up one pass over ``train``.
+        augmentation: What suits this data: ``"none"``, ``"shift"``, ``"affine"``, ``"crop_flip"``.
+    """
+
+    spec: str
+    shape: DataShape
+    train: Split
+    val: Split
+    test: Split
+    fingerprint: str
+    epoch: int
+    augmentation: str
+
+    def split(self, name: str) -> Split:
+        """The split called ``name``; ValueError lists the names otherwise."""
+        if name not in SPLITS:
+            raise ValueError(f"unknown split {name!r}; the splits are {', '.join(SPLITS)}")
+        return {"train": self.train, "val": self.val, "test": self.test}[name]
+
+    def check_same_classes(self, trained: DataShape) -> None:
+        """ValueError unless a network built for ``trained`` can be run on this data."""
+        ours, theirs = self.shape, trained
+        if ours.task != theirs.task:
+            raise ValueError(f"{self.spec} is for {ours.task}; the network does {theirs.task}")
+        if ours.labels != theirs.labels:
+            raise ValueError(
+                f"the classes of {self.spec} differ from those the network was trained on: "
+                f"{_short(ours.labels)} here, {_short(theirs.labels)} there"
+            )
+        if ours.input != theirs.input:
+            raise ValueError(
+                f"{self.spec} has inputs of shape {ours.input}; "
+                f"the network was built for {theirs.input}"
+            )
+
+
+def image_source(
+    spec: str,
+    splits: Mapping[str, tuple[Tensor, Tensor]],
+    labels: tuple[str, ...],
+    augmentation: str | None = None,
+) -> DataSource:
+    """Checks and summaries that every image data set shares.
+
+    Args:
+        spec: Name for messages and the run's record.
+        splits: ``train``, ``val``, ``test`` -> images ``(N, C, H, W)`` and labels ``(N,)``.
+        labels: Name of each class.
+        augmentation: ``None``: shift for small or grey images, crop and flip for larger colour.
+
+    Raises:
+        ValueError: Fewer than two classes, or an empty split.
+    """
+    if len(labels) < 2:
+        raise ValueError(
+            f"{spec} has {len(labels)} class{'es' * (len(labels) != 1)} ({_short(labels)}); "
+            "classification needs at least 2"
+        )
+    for name in SPLITS:
+        if len(splits[name][0]) == 0:
+            raise ValueError(f"the {name} split of {spec} has no images; each split needs some")
+    images = splits["train"][0]
+    channels, height, width = images.shape[1:]
+    mean, std = _channel_statistics(images)
+    if augmentation is None:
+        augmentation = "crop_flip" if channels == 3 and min(height, width) >= 32 else "shift"
+    return DataSource(
+        spec=spec,
+        shape=DataShape(IMAGES, (channels, height, width), len(labels), labels, mean, std),
+        train=Split(*splits["train"]),
+        val=Split(*splits["val"]),
+        test=Split(*splits["test"]),
+        fingerprint=fingerprint(
+            (name, tensor) for split in SPLITS for name, tensor in zip("xy", splits[split])
+        ),
+        epoch=len(images),
+        augmentation=augmentation,
+    )
+
+
+def fingerprint(parts: Any) -> str:
+    """SHA-256 over named tensors: names, types, shapes and content; 64 hexadecimal digits."""
+    result = hashlib.sha256()
+    for name, tensor in parts:
+        result.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        result.update(tensor.contiguous().numpy().tobytes())
+    return result.hexdigest()
+
+
+def stratified(
+    targets: np.ndarray, parts: Mapping[str, float], seed: int
+) -> dict[str, np.ndarray]:
+    """Shuffle every class and cut it by the given shares, at least one sample per part.
+
+    Args:
+        targets: Class of each sample, ``(N,)``.
+        parts: Share of each part; they sum to 1 and the first takes what rounding leaves.
+        seed: Of the shuffle.
+
+    Returns:
+        Sorted, disjoint indices of each part.
+
+    Raises:
+        ValueError: A class has fewer samples than there are parts.
+    """
+    rng = np.random.default_rng(seed)
+    chosen: dict[str, list[np.ndarray]] = {name: [] for name in parts}
+    first, *rest = parts
+    for label in np.unique(targets):
+        members = rng.permutation(np.flatnonzero(targets == label))
+        if len(members) < len(parts):
+            raise ValueError(
+                f"class number {label} has {len(members)} samples; splitting into "
+                f"{', '.join(parts)} needs at least {len(parts)} of every class"
+            )
+        for name in rest:
+            count = max(1, round(parts[name] * len(targets[targets == label])))
+            chosen[name].append(members[:count])
+            members = members[count:]
+        chosen[first].append(members)
+    return {name: np.sort(np.concatenate(found)) for name, found in chosen.items()}
+
+
+def _channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel in 0..1, in blocks to bound memory."""
+    scale = 255.0 if images.dtype == torch.uint8 else 1.0
+    total = torch.zeros(images.shape[1], dtype=torch.float64)
+    square = torch.zeros_like(total)
+    for block in images.split(256):
+        pixels = block.double() / scale
+        total += pixels.sum((0, 2, 3))
+        square += pixels.square().sum((0, 2, 3))
+    count = images.numel() / images.shape[1]
+    mean = total / count
+    std = (square / count - mean.square()).clamp(min=0).sqrt()
+    # A constant channel is left unscaled instead of being divided by zero.
+    std = torch.where(std > 1e-6, std, torch.ones_like(std))
+    return tuple(mean.tolist()), tuple(std.tolist())
+
+
+def _short(labels: tuple[str, ...], most: int = 5) -> str:
+    shown = ", ".join(map(repr, labels[:most]))
+    return shown + (f", ... ({len(labels)} in total)" if len(labels) > most else "")

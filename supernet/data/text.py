@@ -1,0 +1,75 @@
+"""A text file as next-character prediction: 90 % for training, then 5 % and 5 %."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .source import TEXT, DataShape, DataSource, Split, fingerprint
+
+UNKNOWN = "\ufffd"
+
+
+def open_text(path: Path, *, context: int = 64, vocabulary: int = 256) -> DataSource:
+    """Characters of a UTF-8 file; the vocabulary comes from the training part alone.
+
+    Args:
+        path: The file.
+        context: Tokens a model sees at once.
+        vocabulary: Largest number of distinct tokens; rarer characters become the unknown
+            token, number 0.
+
+    Raises:
+        ValueError: No such file, not UTF-8, too short, or an impossible context.
+    """
+    if context < 1:
+        raise ValueError(f"context = {context} tokens is impossible; it must be at least 1")
+    if not path.is_file():
+        raise ValueError(f"there is no text file {path}")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start})") from error
+    needed = 20 * (2 * context + 1)
+    if len(text) < needed:
+        raise ValueError(
+            f"{path} has {len(text)} characters; with a context of {context} tokens at least "
+            f"{needed} are needed so that the 5 % validation and test parts hold two windows each"
+        )
+    first, second = int(len(text) * 0.90), int(len(text) * 0.95)
+    counts = Counter(text[:first])
+    frequent = sorted(counts, key=lambda c: (-counts[c], c))[: vocabulary - 1]
+    labels = (UNKNOWN, *sorted(set(frequent) - {UNKNOWN}))
+    tokens = _encode(text, labels)
+    parts = {"train": tokens[:first], "val": tokens[first:second], "test": tokens[second:]}
+    return DataSource(
+        spec=f"text:{path}",
+        shape=DataShape(TEXT, (context,), len(labels), labels),
+        train=_windows(parts["train"], context, stride=1),
+        val=_windows(parts["val"], context, stride=context),
+        test=_windows(parts["test"], context, stride=context),
+        fingerprint=fingerprint(parts.items()),
+        epoch=first // context,
+        augmentation="none",
+    )
+
+
+def _encode(text: str, labels: tuple[str, ...]) -> Tensor:
+    """Token ids of a text, ``(characters,)`` int64; characters without a label are 0."""
+    codes = np.frombuffer(text.encode("utf-32-le"), dtype=np.uint32)
+    table = np.zeros(int(codes.max()) + 1, dtype=np.int64)
+    for token, label in enumerate(labels):
+        if token and ord(label) < len(table):
+            table[ord(label)] = token
+    return torch.from_numpy(table[codes])
+
+
+def _windows(tokens: Tensor, context: int, stride: int) -> Split:
+    """Windows as strided views of one array: overlapping ones cost no memory."""
+    return Split(
+        inputs=tokens[:-1].unfold(0, context, stride), targets=tokens[1:].unfold(0, context, stride)
+    )

@@ -1,0 +1,57 @@
+"""Which samples a step sees, and how they are changed: pure functions of seed and step."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from supernet.data import DataSource, augment
+
+from .recipe import Recipe
+
+# Streams of randomness that share a recipe's seed and must not share numbers. Architectures are
+# drawn from [seed, step]; these have a third entry.
+SHUFFLE, AUGMENTATION, DROPOUT = 1, 2, 3
+
+
+def training_batch(
+    data: DataSource, recipe: Recipe, step: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Augmented inputs and targets of a step; every sample is seen once before any is again."""
+    rows = _rows(len(data.train), recipe.batch_size, step, recipe.seed)
+    inputs, targets = data.train.batch(torch.from_numpy(rows), device)
+    kind = data.augmentation if recipe.augment == "auto" else recipe.augment
+    if kind != "none":
+        inputs = augment(inputs, kind, torch_generator(recipe.seed, step, AUGMENTATION))
+    return inputs, targets
+
+
+def stream_seed(seed: int, step: int, stream: int) -> int:
+    """A 63-bit seed for torch, different for every seed, step and stream."""
+    state = np.random.SeedSequence([seed, step, stream]).generate_state(1, np.uint64)
+    return int(state[0]) >> 1
+
+
+def torch_generator(seed: int, step: int, stream: int) -> torch.Generator:
+    """A CPU generator, different for every seed, step and stream."""
+    return torch.Generator().manual_seed(stream_seed(seed, step, stream))
+
+
+def _rows(count: int, batch_size: int, step: int, seed: int) -> np.ndarray:
+    """A batch of the endless sequence of shuffled epochs; batches may span two of them."""
+    rows: list[np.ndarray] = []
+    start, end = step * batch_size, (step + 1) * batch_size
+    while start < end:
+        epoch, offset = divmod(start, count)
+        part = _shuffled(count, seed, epoch)[offset : offset + end - start]
+        rows.append(part)
+        start += len(part)
+    return np.concatenate(rows)
+
+
+@lru_cache(maxsize=2)
+def _shuffled(count: int, seed: int, epoch: int) -> np.ndarray:
+    return np.random.default_rng([seed, epoch, SHUFFLE]).permutation(count)

@@ -1,0 +1,81 @@
+"""Progress of a training: values for the caller, lines for ``metrics.jsonl``."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from supernet import files
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One report of the training loop.
+
+    Args:
+        step: Steps done.
+        steps: Steps of the whole training.
+        loss_largest: Loss of the largest network on the labels of this batch, in nats; ``None``
+            when it was not in the step.
+        loss_smallest: Likewise of the smallest.
+        learning_rate: Of this step.
+        seconds: Since this process began to train.
+        samples_per_second: Training samples per second since the last report.
+    """
+
+    step: int
+    steps: int
+    loss_largest: float | None
+    loss_smallest: float | None
+    learning_rate: float
+    seconds: float
+    samples_per_second: float
+
+
+class Log:
+    """Appends to the metrics file and calls back; the lines of undone steps are dropped first.
+
+    Args:
+        path: The metrics file.
+        start: Step the training continues from.
+        steps: Steps of the whole training.
+        batch_size: Samples per step.
+        progress: The caller's function, if any.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        start: int,
+        steps: int,
+        batch_size: int,
+        progress: Callable[[Progress], None] | None,
+    ) -> None:
+        kept = [line for line in files.read_records(path) if line["step"] <= start]
+        files.write_text(path, "".join(f"{json.dumps(line)}\n" for line in kept))
+        self.path, self.steps, self.batch_size, self.progress = path, steps, batch_size, progress
+        self.began = self.time = time.perf_counter()
+        self.step = start
+
+    def write(
+        self, step: int, largest: float | None, smallest: float | None, rate: float
+    ) -> None:
+        """Report ``step`` steps done."""
+        now = time.perf_counter()
+        samples = (step - self.step) * self.batch_size
+        line = Progress(
+            step=step,
+            steps=self.steps,
+            loss_largest=largest,
+            loss_smallest=smallest,
+            learning_rate=rate,
+            seconds=round(now - self.began, 3),
+            samples_per_second=round(samples / max(now - self.time, 1e-9), 1),
+        )
+        files.append_record(self.path, asdict(line))
+        if self.progress is not None:
+            self.progress(line)
+        self.step, self.time = step, now

@@ -1,0 +1,79 @@
+"""Optimiser, learning rate and averaged weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from supernet.supernet import Supernet
+
+from .recipe import Recipe
+
+
+def build_optimizer(supernet: Supernet, recipe: Recipe) -> torch.optim.Optimizer:
+    """SGD or AdamW with two groups: with and without weight decay."""
+    exempt = undecayed(supernet)
+    decayed, free = [], []
+    for name, parameter in supernet.named_parameters():
+        (free if name in exempt else decayed).append(parameter)
+    groups = [
+        {"params": decayed, "weight_decay": recipe.weight_decay},
+        {"params": free, "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    if recipe.optimizer == "sgd":
+        nesterov = recipe.momentum > 0
+        return torch.optim.SGD(
+            groups,
+            lr=recipe.learning_rate,
+            momentum=recipe.momentum,
+            nesterov=nesterov,
+            foreach=True,
+        )
+    betas = (recipe.momentum, 0.999)
+    return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=betas, foreach=True)
+
+
+def undecayed(supernet: Supernet) -> frozenset[str]:
+    """Names of parameters without weight decay: vectors (normalisation, biases), family's own."""
+    vectors = (name for name, p in supernet.named_parameters() if p.ndim < 2)
+    return supernet.no_decay | frozenset(vectors)
+
+
+def learning_rate(recipe: Recipe, step: int, steps: int) -> float:
+    """The rate of a step: linear warm-up, then half a cosine down to 0."""
+    if step < recipe.warmup_steps:
+        return recipe.learning_rate * (step + 1) / (recipe.warmup_steps + 1)
+    progress = (step - recipe.warmup_steps) / max(1, steps - recipe.warmup_steps)
+    return recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+
+class Average:
+    """Exponential moving average of a network's parameters; buffers are copied as they are.
+
+    Args:
+        supernet: The network to follow.
+        decay: Of the average; 0 follows exactly. Early steps use less, ``(1 + n) / (10 + n)``, so
+            that the initial weights do not linger.
+    """
+
+    def __init__(self, supernet: Supernet, decay: float) -> None:
+        self.decay = decay
+        self.source = dict(supernet.named_parameters(remove_duplicate=False))
+        self.weights = {name: p.detach().clone() for name, p in self.source.items()}
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Take in the weights after ``step`` (counted from 0)."""
+        share = 1 - min(self.decay, (1 + step) / (10 + step)) if self.decay else 1.0
+        current = [p.detach() for p in self.source.values()]
+        torch._foreach_lerp_(list(self.weights.values()), current, share)
+
+    @torch.no_grad()
+    def restore(self, weights: Mapping[str, Tensor]) -> None:
+        """Continue from these averaged weights."""
+        for name, tensor in self.weights.items():
+            tensor.copy_(weights[name])

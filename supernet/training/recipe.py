@@ -1,0 +1,200 @@
+"""How a supernet is trained: one frozen value, checked when it is made, with named presets."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+from supernet.data import AUGMENTATIONS
+from supernet.space import nearest
+
+SAMPLERS = ("sandwich", "uniform")
+DISTILLATIONS = ("inplace", "none")
+OPTIMIZERS = ("sgd", "adamw")
+PRECISIONS = ("fp32", "bf16", "auto")
+AUGMENT = ("auto", *AUGMENTATIONS)
+
+# What may change between two runs of one training without changing the weights that come out.
+NEUTRAL = ("checkpoint_every", "log_every")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides which weights come out of training, given supernet and data.
+
+    Args:
+        steps: Optimiser steps; ignored when ``epochs`` is given.
+        epochs: Passes over the training split instead of ``steps``.
+        batch_size: Samples per step.
+        learning_rate: Peak rate; it rises linearly over ``warmup_steps``, then falls to 0 as half
+            a cosine.
+        optimizer: ``"sgd"`` (Nesterov) or ``"adamw"``.
+        momentum: Of SGD; the first beta of AdamW.
+        weight_decay: Not applied to normalisation, biases and a family's own exceptions.
+        warmup_steps: Steps of linear warm-up.
+        label_smoothing: Of the largest network's loss on labels.
+        sampler: ``"sandwich"``: largest, smallest and ``random_architectures`` others every step;
+            ``"uniform"``: ``random_architectures`` alone.
+        random_architectures: Random architectures per step.
+        distill: ``"inplace"``: all but the largest learn from its predictions; ``"none"``: all
+            learn from the labels.
+        ema_decay: Decay of the averaged weights that are kept; 0 keeps the last weights.
+        precision: ``"fp32"``, ``"bf16"`` or ``"auto"``: bf16 on GPUs that have it, else fp32.
+        clip_norm: Largest norm of the gradient; 0 does not clip.
+        augment: ``"auto"`` (what suits the data), or a kind by name.
+        checkpoint_every: Steps between checkpoints; the last step always has one.
+        log_every: Steps between lines of the log.
+        seed: Of batches, augmentation and sampled architectures.
+
+    Raises:
+        ValueError: A field is out of range; the message names field and value.
+    """
+
+    steps: int = 1000
+    epochs: int | None = None
+    batch_size: int = 128
+    learning_rate: float = 0.1
+    optimizer: str = "sgd"
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    warmup_steps: int = 50
+    label_smoothing: float = 0.0
+    sampler: str = "sandwich"
+    random_architectures: int = 2
+    distill: str = "inplace"
+    ema_decay: float = 0.99
+    precision: str = "auto"
+    clip_norm: float = 0.0
+    augment: str = "auto"
+    checkpoint_every: int = 250
+    log_every: int = 25
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            _check_type(field.name, getattr(self, field.name), str(field.type))
+        for name in ("steps", "batch_size", "checkpoint_every", "log_every"):
+            self._require(name, getattr(self, name) >= 1, "at least 1")
+        for name in ("warmup_steps", "random_architectures", "weight_decay", "clip_norm", "seed"):
+            self._require(name, getattr(self, name) >= 0, "at least 0")
+        self._require("epochs", self.epochs is None or self.epochs >= 1, "at least 1")
+        self._require("learning_rate", self.learning_rate > 0, "above 0")
+        for name in ("momentum", "label_smoothing", "ema_decay"):
+            self._require(name, 0 <= getattr(self, name) < 1, "at least 0 and below 1")
+        legal = {
+            "optimizer": OPTIMIZERS,
+            "sampler": SAMPLERS,
+            "distill": DISTILLATIONS,
+            "precision": PRECISIONS,
+            "augment": AUGMENT,
+        }
+        for name, values in legal.items():
+            value = getattr(self, name)
+            hint = nearest(value, values)
+            self._require(name, value in values, f"one of {', '.join(values)}{hint}")
+        if self.sampler == "uniform":
+            self._require("random_architectures", self.random_architectures >= 1, "at least 1")
+            if self.distill == "inplace":
+                raise ValueError(
+                    "distill = 'inplace' needs the largest network in every step; "
+                    "use sampler = 'sandwich', or distill = 'none'"
+                )
+
+    def _require(self, name: str, holds: bool, rule: str) -> None:
+        if not holds:
+            raise ValueError(f"{name} = {getattr(self, name)!r} is impossible; it must be {rule}")
+
+    def total_steps(self, epoch: int) -> int:
+        """Steps of the whole training when one pass over the data has ``epoch`` samples."""
+        if self.epochs is None:
+            return self.steps
+        return math.ceil(self.epochs * epoch / self.batch_size)
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-able record of every field."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, payload: Mapping[str, Any]) -> Recipe:
+        """The recipe with these fields; missing ones take their defaults.
+
+        Raises:
+            ValueError: An unknown field (the nearest is named) or a value out of range.
+        """
+        return cls().but(payload)
+
+    def but(self, changes: Mapping[str, Any]) -> Recipe:
+        """A copy with some fields changed; ValueError names an unknown one and the nearest."""
+        names = [field.name for field in fields(self)]
+        for name in changes:
+            if name not in names:
+                raise ValueError(f"a recipe has no field {name!r}{nearest(name, names)}")
+        return replace(self, **changes)
+
+    def differences(self, other: Recipe) -> dict[str, tuple[Any, Any]]:
+        """Fields that lead to other weights, as ``{name: (ours, theirs)}``."""
+        ours, theirs = asdict(self), asdict(other)
+        return {
+            name: (ours[name], theirs[name])
+            for name in ours
+            if name not in NEUTRAL and ours[name] != theirs[name]
+        }
+
+
+def _check_type(name: str, value: object, wanted: str) -> None:
+    """Recipes come from files and flags: a wrong type must not travel into the loop."""
+    kinds: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,)}
+    if value is None and wanted.endswith("| None"):
+        return
+    kind = wanted.removesuffix(" | None")
+    finite = not isinstance(value, float) or math.isfinite(value)
+    if isinstance(value, bool) or not isinstance(value, kinds[kind]) or not finite:
+        word = {"int": "a whole number", "float": "a finite number", "str": "a word"}[kind]
+        raise ValueError(f"{name} = {value!r} is impossible; it must be {word}")
+
+
+PRESETS: dict[str, Recipe] = {
+    "digits": Recipe(
+        steps=1500,
+        batch_size=128,
+        learning_rate=0.2,
+        weight_decay=1e-4,
+        warmup_steps=50,
+        label_smoothing=0.05,
+        ema_decay=0.99,
+    ),
+    "image": Recipe(
+        epochs=100,
+        batch_size=128,
+        learning_rate=0.1,
+        weight_decay=3e-5,
+        warmup_steps=500,
+        label_smoothing=0.1,
+        ema_decay=0.999,
+        clip_norm=5.0,
+        checkpoint_every=500,
+        log_every=50,
+    ),
+    "text": Recipe(
+        steps=2000,
+        batch_size=32,
+        learning_rate=2e-3,
+        optimizer="adamw",
+        weight_decay=0.05,
+        warmup_steps=100,
+        ema_decay=0.99,
+        clip_norm=1.0,
+    ),
+}
+
+
+def preset(name: str) -> Recipe:
+    """The recipe called ``name``; ValueError lists the names and the nearest otherwise."""
+    if name not in PRESETS:
+        raise ValueError(
+            f"unknown recipe {name!r}{nearest(name, list(PRESETS))}; "
+            f"the recipes are {', '.join(PRESETS)}"
+        )
+    return PRESETS[name]

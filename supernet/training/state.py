@@ -1,0 +1,98 @@
+"""Everything that changes during training, saved and restored exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from supernet import checkpoint as checkpoints
+from supernet.checkpoint import Checkpoint
+from supernet.data import DataSource
+from supernet.supernet import Supernet
+
+from .optimizer import Average, build_optimizer
+from .recipe import Recipe
+
+
+@dataclass
+class TrainingState:
+    """A supernet with its optimiser and averaged weights.
+
+    Weights that evaluation and export use (averaged ones) and what only continuing needs (raw
+    weights, moments) go to different files of a checkpoint. There are no generator states: all
+    randomness is a function of the recipe's seed and the step.
+    """
+
+    supernet: Supernet
+    optimizer: torch.optim.Optimizer
+    average: Average
+    folder: Path
+    identity: Mapping[str, object]
+
+    @classmethod
+    def fresh(
+        cls, supernet: Supernet, data: DataSource, recipe: Recipe, folder: Path
+    ) -> TrainingState:
+        """Step 0: the weights the supernet has now."""
+        return cls(
+            supernet,
+            build_optimizer(supernet, recipe),
+            Average(supernet, recipe.ema_decay),
+            folder,
+            {
+                "recipe": recipe.to_json(),
+                "space": supernet.space.digest,
+                "data": {"spec": data.spec, "fingerprint": data.fingerprint},
+            },
+        )
+
+    def save(self, step: int) -> Checkpoint:
+        """Write the checkpoint of ``step``; OSError leaves earlier ones intact."""
+        weights = {**self.supernet.state_dict(), **self.average.weights}
+        return checkpoints.write(self.folder, step, weights, self._continuation(), self.identity)
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Continue exactly where :meth:`save` was called."""
+        raw: dict[str, Tensor] = {}
+        parameters = dict(self.supernet.named_parameters())
+        for key, tensor in checkpoints.tensors(checkpoint, checkpoints.OPTIMIZER).items():
+            kind, name = key.split("/", maxsplit=1)
+            if kind == "weights":
+                raw[name] = tensor
+                continue
+            parameter = parameters[name]
+            # AdamW keeps its step counter on the CPU wherever the parameter lives.
+            device = "cpu" if kind == "step" else parameter.device
+            self.optimizer.state[parameter][kind] = tensor.to(device)
+        checkpoints.restore(self.supernet, raw, checkpoint.path)
+        self.average.restore(checkpoints.tensors(checkpoint, checkpoints.WEIGHTS))
+
+    def _continuation(self) -> dict[str, Tensor]:
+        result = {f"weights/{name}": t for name, t in self.supernet.state_dict().items()}
+        for name, parameter in self.supernet.named_parameters():
+            for kind, value in self.optimizer.state.get(parameter, {}).items():
+                if value is not None:
+                    result[f"{kind}/{name}"] = value
+        return result
+
+
+def check_same_training(
+    last: Checkpoint, recipe: Recipe, supernet: Supernet, data: DataSource
+) -> None:
+    """ValueError saying what differs, unless ``last`` is a checkpoint of this very training."""
+    where = last.path.parent.parent
+    if last.state["space"] != supernet.space.digest:
+        raise ValueError(f"{where} was trained on another search space")
+    if last.state["data"]["fingerprint"] != data.fingerprint:
+        raise ValueError(
+            f"{where} was trained on other data: {last.state['data']['spec']} then, {data.spec} "
+            "now, and their content differs"
+        )
+    differ = Recipe.from_json(last.state["recipe"]).differences(recipe)
+    if differ:
+        changes = ", ".join(f"{name}: {old} -> {new}" for name, (old, new) in differ.items())
+        raise ValueError(f"{where} was trained with another recipe ({changes})")
