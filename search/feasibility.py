@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from search.neighbourhood import neighbourhood
 from search.problem import Constraint, SearchProblem
 
 _STARTS = 6
@@ -95,7 +96,7 @@ def _descend(
 ) -> NDArray[np.int16]:
     score = float(violations(row[None]).max())
     while score > 0:
-        around = problem.space.neighbours(row)
+        around = neighbourhood(problem.space, row[None])
         scores = violations(around).max(1) if len(around) else np.array([np.inf])
         best = int(np.argmin(scores))
         if scores[best] >= score:

@@ -7,11 +7,13 @@ from numpy.typing import NDArray
 
 from search.feasibility import least_violation
 from search.history import History
+from search.neighbourhood import neighbourhood, unique_rows
 from search.problem import SearchProblem
 
 Rows = NDArray[np.int16]
 
 _MOST_VISITED = 20_000
+_MOST_EXPANDED = 200
 
 
 def spread_sample(problem: SearchProblem, rng: np.random.Generator, count: int) -> Rows:
@@ -76,10 +78,9 @@ def initial_rows(problem: SearchProblem, count: int, rng: np.random.Generator) -
     Without cheap objectives the average position stands in for cost.
     """
     space = problem.space
-    empty = History.empty(problem.names, len(space))
-    corners = space.encode([space.smallest, space.largest])
-    corners = empty.new(corners[problem.admits(corners)])
-    pool = empty.new(np.concatenate((corners, admissible_sample(problem, rng, 40 * count))))
+    corners = unique_rows(space.encode([space.smallest, space.largest]))
+    corners = corners[problem.admits(corners)]
+    pool = unique_rows(np.concatenate((corners, admissible_sample(problem, rng, 40 * count))))
     cost = _cost(problem, pool)
     chosen = list(range(len(corners)))[:count]
     taken = np.zeros(len(pool), dtype=bool)
@@ -96,7 +97,8 @@ def initial_rows(problem: SearchProblem, count: int, rng: np.random.Generator) -
             taken[pick] = True
     rows = pool[chosen]
     if len(rows) < count:
-        extra = fresh_rows(problem, empty.append(rows, _blank(problem, rows), 0), count, rng)
+        known = History.empty(problem.names, len(space)).append(rows, _blank(problem, rows), 0)
+        extra = fresh_rows(problem, known, count, rng)
         rows = np.concatenate((rows, extra))[:count]
     return rows
 
@@ -115,14 +117,10 @@ def _blank(problem: SearchProblem, rows: Rows) -> NDArray[np.float64]:
 def _reachable(problem: SearchProblem) -> Rows:
     """Rows connected to the smallest by one-choice changes, at most 20,000 of them."""
     space = problem.space
-    queue = [space.encode([space.smallest])[0]]
-    seen = {queue[0].tobytes()}
-    for row in queue:
-        if len(queue) >= _MOST_VISITED:
-            break
-        for other in space.neighbours(row):
-            key = other.tobytes()
-            if key not in seen:
-                seen.add(key)
-                queue.append(other)
-    return np.stack(queue[:_MOST_VISITED])
+    reached = edge = space.encode([space.smallest])
+    while len(edge) and len(reached) < _MOST_VISITED:
+        merged = unique_rows(np.concatenate((reached, neighbourhood(space, edge[:_MOST_EXPANDED]))))
+        # Rows keep the order of first appearance, so what is new comes last.
+        edge = np.concatenate((edge[_MOST_EXPANDED:], merged[len(reached) :]))
+        reached = merged
+    return reached[:_MOST_VISITED]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import ThreadpoolController
 
 from search.front import ParetoFront, pareto_front
 from search.history import Evaluation, History
@@ -84,12 +85,16 @@ def search(
     cache = dict(known or {})
     done = _complete_rounds(problem, strategy, history, cache)
     evaluate = evaluate_batch or _own_functions(problem)
+    # Matrices of a few hundred rows: several BLAS threads on a busy machine wait for each other
+    # and take tens of times longer than one. Evaluations keep all threads.
+    blas = ThreadpoolController().select(user_api="blas")
     while len(done) < evaluations:
         wanted = min(strategy.batch_size(len(done)), evaluations - len(done))
         # A full round is proposed even when the budget ends inside it: with a larger budget the
         # same search goes on as if it had been asked for more at once.
         rng = np.random.default_rng([seed, len(done)])
-        rows = strategy.propose(problem, done, strategy.batch_size(len(done)), rng)[:wanted]
+        with blas.limit(limits=1):
+            rows = strategy.propose(problem, done, strategy.batch_size(len(done)), rng)[:wanted]
         if not len(rows):
             break
         batch = int(done.batches[-1]) + 1 if len(done) else 0
@@ -104,7 +109,8 @@ def search(
                     on_evaluated(Evaluation(row, named, batch, old))
             if progress is not None:
                 progress(len(done), evaluations)
-    return _result(problem, strategy, done, seed, reference)
+    with blas.limit(limits=1):
+        return _result(problem, strategy, done, seed, reference)
 
 
 def _complete_rounds(

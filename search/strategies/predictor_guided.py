@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from search.history import History
 from search.initial import admissible_sample, fresh_rows, initial_rows
 from search.inner import Score, Visited, optimise
+from search.neighbourhood import neighbourhood, unique_rows
 from search.pareto import choose_by_hypervolume, nondominated, ranks, reference_point
 from search.problem import SearchProblem
 from search.strategy import FitPredictor, Model, Strategy
@@ -92,15 +93,14 @@ class PredictorGuided:
         order = np.argsort(ranks(objectives, enough=self.population // 2), kind="stable")
         best = history.positions[usable[order[: self.population // 2]]]
         front = history.positions[usable[nondominated(objectives)]]
-        near = history.new(np.concatenate([problem.space.neighbours(row) for row in front]))
+        near = history.new(neighbourhood(problem.space, front))
         score = _scorer(problem, models)
         values, violations = score(near)
         near, values = near[(violations <= 0).all(1)], values[(violations <= 0).all(1)]
         near = near[np.argsort(ranks(values, enough=self.population // 4), kind="stable")]
         random = admissible_sample(problem, rng, self.population)
-        empty = History.empty(problem.names, len(problem.space))
         fill = np.concatenate((best, near[: self.population // 4], random))
-        return empty.new(fill)[: self.population]
+        return unique_rows(fill)[: self.population]
 
     def _choose(
         self,
