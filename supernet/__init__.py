@@ -1,4 +1,4 @@
-"""Weight-sharing supernets: search spaces, what each choice cuts, training, extraction and export."""
+"""Weight-sharing supernets: spaces, what each choice cuts, training, extraction and export."""
 
 from __future__ import annotations
 

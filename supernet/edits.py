@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Union
+from typing import Any
 
 from torch import Tensor
 
@@ -49,7 +49,7 @@ class Cut:
 
 @dataclass(frozen=True, slots=True)
 class Set:
-    """Give a module's attribute the value that goes with the choices (``groups``, ``num_heads``)."""
+    """Give an attribute the value that goes with the choices (``groups``, ``num_heads``)."""
 
     module: str
     attribute: str
@@ -94,7 +94,7 @@ class Resize:
     choice: str
 
 
-Edit = Union[Cut, Set, Drop, Derive, Resize]
+Edit = Cut | Set | Drop | Derive | Resize
 
 
 def edit_choices(edit: Edit) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -28,6 +28,9 @@ MODULE_KEYS = frozenset(MODULE_STATE)
 HOOKS = tuple(name for name in MODULE_STATE if name.endswith("_hooks") or "_hooks_" in name)
 
 
+Step = tuple[Callable[..., Tensor], tuple[Value, ...], tuple[Tensor, ...]]
+
+
 @dataclass
 class Plan:
     """The table, sorted by what it touches; built once per supernet."""
@@ -40,7 +43,10 @@ class Plan:
 
 
 def make_plan(
-    model: nn.Module, shared: Mapping[str, nn.Parameter], space: SearchSpace, edits: Sequence[Edit]
+    model: nn.Module,
+    shared: Mapping[str, nn.Parameter] | nn.ParameterDict,
+    space: SearchSpace,
+    edits: Sequence[Edit],
 ) -> Plan:
     """Sort and check a table against the model and the space it speaks of.
 
@@ -48,7 +54,7 @@ def make_plan(
         ValueError: A row names a tensor, module, attribute, shared parameter or choice that does
             not exist, keeps more than there is, or keeps less for a larger option.
     """
-    tensors = dict(model.named_parameters(remove_duplicate=False))
+    tensors: dict[str, Tensor] = dict(model.named_parameters(remove_duplicate=False))
     tensors.update(model.named_buffers(remove_duplicate=False))
     modules = dict(model.named_modules(remove_duplicate=False))
     plan = Plan()
@@ -60,7 +66,7 @@ def make_plan(
         elif isinstance(edit, Derive):
             _known(edit.tensor, tensors, "tensor")
             for name in edit.shared:
-                _known(name, shared, "shared parameter")
+                _known(name, list(shared), "shared parameter")
             plan.derivations.setdefault(edit.tensor, []).append(edit)
         elif isinstance(edit, Set):
             _known(edit.module, modules, "module")
@@ -78,7 +84,7 @@ def make_plan(
     return plan
 
 
-def _known(name: str, table: Mapping[str, object], kind: str) -> None:
+def _known(name: str, table: Container[str], kind: str) -> None:
     if name not in table:
         raise ValueError(f"the table names {kind} {name!r}, which the model does not have")
 
@@ -161,7 +167,7 @@ class Derived:
     module: nn.Module
     name: str
     source: Tensor
-    steps: list[tuple[Callable[..., Tensor], tuple[Value, ...], tuple[Tensor, ...]]]
+    steps: list[Step]
 
     def compute(self) -> Tensor:
         tensor = self.source
@@ -209,7 +215,7 @@ class Shell:
 
 def build_shell(
     model: nn.Module,
-    shared: Mapping[str, nn.Parameter],
+    shared: Mapping[str, nn.Parameter] | nn.ParameterDict,
     plan: Plan,
     architecture: Architecture,
     *,
@@ -237,7 +243,7 @@ class _Builder:
     def __init__(
         self,
         model: nn.Module,
-        shared: Mapping[str, nn.Parameter],
+        shared: Mapping[str, nn.Parameter] | nn.ParameterDict,
         plan: Plan,
         values: Values,
         copied: bool,
@@ -310,7 +316,7 @@ class _Builder:
         cuts = self.plan.cuts.get(path, ())
         leaf = self._leaf(source, cuts)
         merged = any(cut.blocks != 1 for cut in cuts)
-        steps = [
+        steps: list[Step] = [
             (d.function, self.values.choices(d.choices), tuple(map(self._shared, d.shared)))
             for d in derivations
         ]
@@ -339,9 +345,7 @@ class _Builder:
         )
         return piece
 
-    def _copy(
-        self, path: str, source: nn.Parameter, derivations: Sequence[Derive]
-    ) -> nn.Parameter:
+    def _copy(self, path: str, source: nn.Parameter, derivations: Sequence[Derive]) -> nn.Parameter:
         known = self.pieces.get(id(source))
         if known is not None:
             return known

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import prod
-from typing import Any, Union
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Value = Union[int, float, str]
+Value = int | float | str
 Positions = NDArray[np.int16]
 
 FORMAT_VERSION = 1
@@ -256,8 +257,8 @@ class SearchSpace:
         for i, choice in enumerate(self.choices):
             if choice.name in values:
                 positions[0, i] = choice.position(values[choice.name])
-        for i in np.flatnonzero(self.active(positions)[0]):
-            choice = self.choices[i]
+        needed = self.active(positions)[0].tolist()
+        for choice in itertools.compress(self.choices, needed):
             if choice.name not in values:
                 raise ValueError(
                     f"choice {choice.name!r} is missing; legal values are {list(choice.values)}"
@@ -337,9 +338,7 @@ class SearchSpace:
             ValueError: A position is outside the legal values.
         """
         if positions.ndim != 2 or positions.shape[1] != len(self):
-            raise ValueError(
-                f"positions have shape {positions.shape}; expected (n, {len(self)})"
-            )
+            raise ValueError(f"positions have shape {positions.shape}; expected (n, {len(self)})")
         outside = (positions < 0) | (positions >= self.cardinalities)
         if outside.any():
             row, column = (int(i) for i in np.argwhere(outside)[0])
@@ -395,7 +394,7 @@ class SearchSpace:
         origin = self.canonical(np.asarray(row)[None])
         changed = []
         for column in np.flatnonzero(self.active(origin)[0]):
-            for position in range(self.cardinalities[column]):
+            for position in range(int(self.cardinalities[column])):
                 if position != origin[0, column]:
                     other = origin[0].copy()
                     other[column] = position

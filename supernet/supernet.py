@@ -141,10 +141,9 @@ class Supernet(nn.Module):
         size = int(architecture[self.plan.resize])
         return (self.inputs.shape[0], size, size)
 
-    def example(self, architecture: Architecture, batch: int, device: str = "cpu") -> Tensor:
+    def example(self, architecture: Architecture, batch: int) -> Tensor:
         """A batch of zeros of the right shape and type."""
-        shape = (batch, *self.input_shape(architecture))
-        return torch.zeros(shape, dtype=self.inputs.dtype, device=device)
+        return torch.zeros((batch, *self.input_shape(architecture)), dtype=self.inputs.dtype)
 
     # -- extraction and counting -----------------------------------------------------------------
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -24,17 +23,8 @@ Call = tuple[tuple[Any, ...], dict[str, Any]]
 
 def network_graph(supernet: Supernet, architecture: Architecture) -> Graph:
     """The whole subnetwork as a graph without weight values, with a dynamic batch."""
-    meta = _on_meta(supernet)
-    network = meta.extract(architecture).eval()
-    return lower(network, (meta.example(architecture, 1, "meta"),))[0]
-
-
-def network_graphs(supernet: Supernet, architectures: Sequence[Architecture]) -> list[Graph]:
-    """Graphs of several subnetworks; copies the module tree once."""
-    meta = _on_meta(supernet)
-    return [
-        lower(meta.extract(a).eval(), (meta.example(a, 1, "meta"),))[0] for a in architectures
-    ]
+    network = supernet.extract(architecture).eval()
+    return lower(network, (supernet.example(architecture, 1),))[0]
 
 
 def unit_choices(supernet: Supernet, unit: str) -> tuple[str, ...]:
@@ -43,21 +33,27 @@ def unit_choices(supernet: Supernet, unit: str) -> tuple[str, ...]:
     They follow from the table: rows on tensors and modules inside the unit, the depth of every
     stack the unit is part of, and the resolution.
     """
-    names = {
-        name
-        for edit in supernet.edits
-        if _touches(edit, unit)
-        for name in edit_choices(edit)
-    }
+    names = {name for edit in supernet.edits if _touches(edit, unit) for name in edit_choices(edit)}
     return tuple(name for name in supernet.space.names if name in names)
 
 
 def _touches(edit: Edit, unit: str) -> bool:
+    return _encloses(edit, unit) or _reshapes(edit, unit)
+
+
+def _encloses(edit: Edit, unit: str) -> bool:
+    """Whether the row decides that the unit is there at all."""
+    return isinstance(edit, Drop) and unit.startswith(edit.stack + ".")
+
+
+def _reshapes(edit: Edit, unit: str) -> bool:
+    """Whether the row changes the unit itself or its input."""
     if isinstance(edit, Resize):
         return True
     if isinstance(edit, Drop):
-        return unit.startswith(edit.stack + ".") or edit.stack.startswith(unit + ".")
-    path = edit.tensor if isinstance(edit, (Cut, Derive)) else edit.module
+        path = edit.stack
+    else:
+        path = edit.tensor if isinstance(edit, (Cut, Derive)) else edit.module
     return path == unit or path.startswith(unit + ".")
 
 
@@ -67,125 +63,102 @@ def cost_model(supernet: Supernet) -> CostModel:
     Raises:
         ValueError: A unit is not a module of the network, or never runs.
     """
-    meta = _on_meta(supernet)
-    modules = dict(meta.model.named_modules())
-    for unit in meta.units:
+    modules = dict(supernet.model.named_modules())
+    for unit in supernet.units:
         if unit not in modules:
             raise ValueError(f"unit {unit!r} is not a module of the network")
-    wanted = {unit: _combinations(meta, unit) for unit in meta.units}
-    tracer = _Tracer(meta, {unit: unit_choices(meta, unit) for unit in meta.units})
-    tracer.cover(wanted)
-    return CostModel(
-        meta.space,
-        tuple(
-            UnitVariants(
-                unit,
-                tracer.choices[unit],
-                tuple(tracer.found[unit].get(c, (None, 0))[0] for c in wanted[unit]),
-                tuple(tracer.found[unit].get(c, (None, 0))[1] for c in wanted[unit]),
-            )
-            for unit in meta.units
-        ),
-    )
+    tracer = _Tracer(supernet)
+    tracer.cover()
+    return CostModel(supernet.space, tuple(_variants(supernet, u, tracer) for u in supernet.units))
 
 
-def _on_meta(supernet: Supernet) -> Supernet:
-    meta = copy.copy(supernet)
-    meta.__dict__ = supernet.__getstate__()
-    memo: dict[int, Any] = {}
-    for parameter in supernet.parameters():
-        memo[id(parameter)] = nn.Parameter(
-            parameter.detach().to("meta"), parameter.requires_grad
-        )
-    for buffer in supernet.buffers():
-        memo[id(buffer)] = buffer.to("meta")
-    meta._modules = {
-        "model": copy.deepcopy(supernet.model, memo),
-        "shared": copy.deepcopy(supernet.shared, memo),
-    }
-    return meta
+def _variants(supernet: Supernet, unit: str, tracer: _Tracer) -> UnitVariants:
+    names = unit_choices(supernet, unit)
+    variants: list[CostUnit | None] = []
+    sizes = []
+    for combination in _combinations(supernet, names):
+        values = dict(zip(names, combination, strict=True))
+        if not _is_there(supernet, unit, values):
+            variants.append(None)
+            sizes.append(0)
+        else:
+            found = tracer.found[unit][tuple(values[name] for name in tracer.choices[unit])]
+            variants.append(found[0])
+            sizes.append(found[1])
+    return UnitVariants(unit, names, tuple(variants), tuple(sizes))
 
 
-def _combinations(supernet: Supernet, unit: str) -> list[Combination]:
-    choices = [supernet.space.choice(name) for name in unit_choices(supernet, unit)]
-    return list(itertools.product(*(choice.values for choice in choices)))
+def _is_there(supernet: Supernet, unit: str, values: Mapping[str, Value]) -> bool:
+    for edit in supernet.edits:
+        if isinstance(edit, Drop) and _encloses(edit, unit):
+            child = unit[len(edit.stack) + 1 :].split(".")[0]
+            place = list(supernet.model.get_submodule(edit.stack)._modules).index(child)
+            if place >= edit.keep.values[tuple(values[name] for name in edit.keep.choices)]:
+                return False
+    return True
+
+
+def _combinations(supernet: Supernet, names: Sequence[str]) -> list[Combination]:
+    return list(itertools.product(*(supernet.space.choice(name).values for name in names)))
 
 
 class _Tracer:
-    """Runs covering architectures on shapes alone and keeps what each unit became."""
+    """Runs covering architectures once and keeps what each unit became."""
 
-    def __init__(self, supernet: Supernet, choices: Mapping[str, tuple[str, ...]]) -> None:
+    def __init__(self, supernet: Supernet) -> None:
         self.supernet = supernet
-        self.choices = choices
-        self.found: dict[str, dict[Combination, tuple[CostUnit | None, int]]] = {
-            unit: {} for unit in choices
+        self.choices: dict[str, tuple[str, ...]] = {}
+        for unit in supernet.units:
+            edits = [edit for edit in supernet.edits if _reshapes(edit, unit)]
+            names = {name for edit in edits for name in edit_choices(edit)}
+            self.choices[unit] = tuple(n for n in supernet.space.names if n in names)
+        self.found: dict[str, dict[Combination, tuple[CostUnit, int]]] = {
+            unit: {} for unit in supernet.units
         }
         self.traced: dict[object, Graph] = {}
 
-    def cover(self, wanted: Mapping[str, Sequence[Combination]]) -> None:
-        """Meet every combination of every unit, many of them in each forward pass."""
-        for architecture in self._architectures(wanted):
-            self._visit(architecture)
-
-    def _architectures(
-        self, wanted: Mapping[str, Sequence[Combination]]
-    ) -> Iterator[Architecture]:
-        left = {unit: list(combinations) for unit, combinations in wanted.items()}
-        base = dict(
-            zip(self.supernet.space.names, self.supernet.space.largest.values, strict=True)
-        )
+    def cover(self) -> None:
+        """Meet every combination of every unit, one of each unit in every forward pass."""
+        space = self.supernet.space
+        largest = dict(zip(space.names, space.largest.values, strict=True))
+        left = {unit: _combinations(self.supernet, self.choices[unit]) for unit in self.choices}
         while any(left.values()):
             fixed: dict[str, Value] = {}
             for unit, combinations in left.items():
-                names = self.choices[unit]
                 for combination in combinations:
-                    pairs = dict(zip(names, combination, strict=True))
-                    if all(fixed.get(n, v) == v for n, v in pairs.items()):
+                    pairs = dict(zip(self.choices[unit], combination, strict=True))
+                    if all(fixed.get(name, value) == value for name, value in pairs.items()):
                         fixed.update(pairs)
-                        combinations.remove(combination)
                         break
-            yield self.supernet.space.architecture({**base, **fixed})
+            self._visit(space.architecture({**largest, **fixed}))
             for unit, combinations in left.items():
                 left[unit] = [c for c in combinations if c not in self.found[unit]]
 
     def _visit(self, architecture: Architecture) -> None:
         network = self.supernet.extract(architecture).eval()
-        # Inert choices of an absent unit hold one value; its other values are absent as well.
         values = Values(architecture)
-        modules = dict(network.named_modules())
+        modules = {unit: network.get_submodule(unit) for unit in self.choices}
         calls: dict[str, Call] = {}
         handles = [
-            modules[unit].register_forward_pre_hook(_recorder(calls, unit), with_kwargs=True)
-            for unit in self.choices
-            if unit in modules
+            module.register_forward_pre_hook(_recorder(calls, unit), with_kwargs=True)
+            for unit, module in modules.items()
         ]
+        device = next(network.parameters()).device
         with torch.no_grad():
-            network(self.supernet.example(architecture, 1, "meta"))
+            # A real forward: on shapes alone torch takes its slow Python paths.
+            network(self.supernet.example(architecture, 1).to(device))
         for handle in handles:
             handle.remove()
         for unit, names in self.choices.items():
             combination = values.choices(names)
-            if unit not in modules:
-                self._mark_absent(unit, names, architecture)
-            elif combination not in self.found[unit]:
-                if unit not in calls:
-                    raise ValueError(f"unit {unit!r} is part of the network but never runs")
-                self.found[unit][combination] = (
-                    CostUnit(self._trace(unit, modules[unit], calls[unit])),
-                    self._size(unit, modules[unit], values),
-                )
-
-    def _mark_absent(
-        self, unit: str, names: Sequence[str], architecture: Architecture
-    ) -> None:
-        active = dict(zip(architecture.names, architecture.active, strict=True))
-        values = dict(zip(architecture.names, architecture.values, strict=True))
-        options = [
-            (values[name],) if active[name] else self.supernet.space.choice(name).values
-            for name in names
-        ]
-        for combination in itertools.product(*options):
-            self.found[unit][combination] = (None, 0)
+            if combination in self.found[unit]:
+                continue
+            if unit not in calls:
+                raise ValueError(f"unit {unit!r} is part of the network but never runs")
+            self.found[unit][combination] = (
+                CostUnit(self._trace(unit, modules[unit], calls[unit])),
+                self._size(unit, modules[unit], values),
+            )
 
     def _trace(self, unit: str, module: nn.Module, call: Call) -> Graph:
         tensors, rebuild = _split_call(call)

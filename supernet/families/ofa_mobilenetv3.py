@@ -21,6 +21,7 @@ from supernet.supernet import InputSpec, Supernet
 TASK = "image-classification"
 SUMMARY = "MobileNetV3 with elastic kernel, depth, expand ratio and resolution (Once-for-All)"
 DEFAULT_PRESET = "tiny"
+CONTRACT_PRESETS = ("tiny", "tiny-bits")
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +197,9 @@ def make_divisible(width: float, divisor: int = 8) -> int:
 class Normalize(nn.Module):
     """Pixels in 0...1 to zero mean and unit deviation per channel; shape ``(N, C, H, W)``."""
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).reshape(1, -1, 1, 1))
@@ -272,7 +276,8 @@ class Head(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.expand(x).mean((2, 3), keepdim=True)
         x = F.hardswish(self.mix(x)).flatten(1)
-        return self.classifier(self.dropout(x))
+        logits: Tensor = self.classifier(self.dropout(x))
+        return logits
 
 
 class MobileNetV3(nn.Module):
@@ -392,8 +397,10 @@ def build(config: Config) -> Supernet:
     shared: dict[str, nn.Parameter] = {}
     units = ["normalize", "stem", "first"]
     for s, stage in enumerate(model.stages, start=1):
+        assert isinstance(stage, nn.Sequential)
         edits.append(Drop(f"stages.{s - 1}", follow(space.choice(f"stage{s}.depth"), int)))
         for b, block in enumerate(stage, start=1):
+            assert isinstance(block, InvertedResidual)
             path = f"stages.{s - 1}.{b - 1}"
             units.append(path)
             shared.update(_matrices(config, f"stage{s}_block{b}"))
@@ -412,9 +419,7 @@ def build(config: Config) -> Supernet:
 
 def _matrices(config: Config, prefix: str) -> dict[str, nn.Parameter]:
     smaller = sorted(config.kernels)[:-1]
-    return {
-        f"{prefix}_kernel{k}": nn.Parameter(torch.eye(k * k)) for k in reversed(smaller)
-    }
+    return {f"{prefix}_kernel{k}": nn.Parameter(torch.eye(k * k)) for k in reversed(smaller)}
 
 
 def _block_rows(
@@ -422,7 +427,9 @@ def _block_rows(
 ) -> list[Edit]:
     expand, kernel = space.choice(f"{prefix}.expand"), space.choice(f"{prefix}.kernel")
     assert block.expand is not None
-    inputs = block.expand.conv.in_channels
+    convolution = block.expand[0]
+    assert isinstance(convolution, nn.Conv2d)
+    inputs = convolution.in_channels
     hidden = follow(expand, lambda e: make_divisible(round(inputs * e)))
     matrices = tuple(_matrices(config, prefix.replace(".", "_")))
     rows: list[Edit] = [
@@ -484,7 +491,9 @@ def _initialise(model: MobileNetV3) -> None:
             nn.init.zeros_(module.bias)
     for module in model.modules():
         if isinstance(module, InvertedResidual) and module.shortcut:
-            nn.init.zeros_(module.project.bn.weight)
+            norm = module.project[1]
+            assert isinstance(norm, nn.BatchNorm2d)
+            nn.init.zeros_(norm.weight)
 
 
 # -- the familiar dictionary form ----------------------------------------------------------------
