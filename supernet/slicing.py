@@ -256,7 +256,8 @@ class _Builder:
         self.attribute_copies: dict[int, Any] = {}
 
     def build(self) -> Shell:
-        with torch.no_grad():
+        # What is made under inference mode could never be trained, and shells outlive the mode.
+        with torch.inference_mode(False), torch.no_grad():
             self.shell.network = self.module(self.model, "")
         return self.shell
 

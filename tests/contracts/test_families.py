@@ -275,6 +275,20 @@ def test_shells_follow_updates_modes_and_moves(family: str, preset: str) -> None
 
 
 @every_family
+def test_what_was_made_under_inference_mode_can_be_trained(family: str, preset: str) -> None:
+    net = randomised(family, preset)
+    architecture = net.space.smallest
+    x = batch(net, architecture)
+    with torch.inference_mode():
+        net(x, architecture)
+        alone = net.extract(architecture)
+    logits(net(x, architecture)).square().sum().backward()
+    logits(alone(x)).square().sum().backward()
+    assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in net.parameters())
+    assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in alone.parameters())
+
+
+@every_family
 def test_configuration_survives_json(family: str, preset: str) -> None:
     module = load(family)
     config = module.PRESETS[preset]

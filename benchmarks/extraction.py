@@ -1,0 +1,58 @@
+"""Time and exactness of extraction over random architectures.
+
+    python benchmarks/extraction.py --preset imagenet --networks 100
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+
+import numpy as np
+import torch
+
+from supernet.families import ofa_mobilenetv3
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--preset", default="imagenet", choices=list(ofa_mobilenetv3.PRESETS))
+    parser.add_argument("--networks", type=int, default=100)
+    parser.add_argument("--resolution", type=int, default=None, help="of the test images")
+    args = parser.parse_args()
+    supernet = ofa_mobilenetv3.build(ofa_mobilenetv3.PRESETS[args.preset])
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in supernet.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+    supernet.eval()
+    positions = supernet.space.sample(np.random.default_rng(0), args.networks)
+    milliseconds, difference, spread = [], 0.0, np.inf
+    for architecture in supernet.space.decode(positions):
+        start = time.perf_counter()
+        network = supernet.extract(architecture)
+        milliseconds.append((time.perf_counter() - start) * 1e3)
+        shape = supernet.input_shape(architecture)
+        side = args.resolution or shape[-1]
+        images = torch.rand((2, shape[0], side, side), generator=generator)
+        with torch.inference_mode():
+            inside, alone = supernet(images, architecture), network(images)
+        difference = max(difference, float((inside - alone).abs().max()))
+        spread = min(spread, float(inside.std(dim=0).max()))
+    print(
+        json.dumps(
+            {
+                "networks": args.networks,
+                "median_ms": round(float(np.median(milliseconds)), 3),
+                "p90_ms": round(float(np.percentile(milliseconds, 90)), 3),
+                "largest_difference": difference,
+                "least_spread_over_inputs": spread,
+            },
+            indent=2,
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
