@@ -1,4 +1,4 @@
-"""MatLM: a decoder with nested FFNs per layer and elastic depth (Devvrit et al. 2023, MatFormer)."""
+"""MatLM: a decoder with nested FFNs per layer and elastic depth (MatFormer, Devvrit 2023)."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ class Config:
 
     vocabulary: int = 256
     context: int = 64
-    width: int = 96
+    width: int = 64
     heads: int = 4
-    ffn: tuple[int, ...] = (48, 96, 192, 384)
+    ffn: tuple[int, ...] = (32, 64, 128, 256)
     depths: tuple[int, ...] = (2, 3, 4)
     dropout: float = 0.0
     seed: int = 0
@@ -152,7 +152,7 @@ class Attention(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """``down(gelu(up(x)))``; a smaller one keeps the first hidden units (MatFormer, section 3.1)."""
+    """``down(gelu(up(x)))``; a smaller one keeps the first hidden units (MatFormer, 3.1)."""
 
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
@@ -196,9 +196,7 @@ class Decoder(nn.Module):
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        self.embedding = Embedding(
-            config.vocabulary, config.context, config.width, config.dropout
-        )
+        self.embedding = Embedding(config.vocabulary, config.context, config.width, config.dropout)
         self.layers = nn.ModuleList(
             Layer(config.width, config.heads, max(config.ffn), config.dropout)
             for _ in range(max(config.depths))
