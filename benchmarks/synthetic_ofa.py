@@ -13,8 +13,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import numpy as np
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from predictors import fit
@@ -55,7 +53,8 @@ def load_objective() -> ModuleType | None:
     for path in (folder / "synthetic_ofa.py", folder / "data" / "synthetic_ofa.py"):
         if path.is_file():
             spec = importlib.util.spec_from_file_location("synthetic_ofa", path)
-            assert spec is not None and spec.loader is not None
+            assert spec is not None
+            assert spec.loader is not None
             module = importlib.util.module_from_spec(spec)
             spec.loader.exec_module(module)
             return module
@@ -76,8 +75,10 @@ def problem_of(module: ModuleType, *, latency_known: bool) -> SearchProblem:
     )
 
 
-def shares(module: ModuleType, strategy: Strategy, seed: int, latency_known: bool, most: int) -> Any:
-    """Share of the best-known hypervolume at each budget, and seconds spent outside evaluation."""
+def shares(
+    module: ModuleType, strategy: Strategy, seed: int, latency_known: bool, most: int
+) -> Any:
+    """Share of the best-known hypervolume at each budget, and processor seconds of the run."""
     problem = problem_of(module, latency_known=latency_known)
     start = time.process_time()
     result = search(problem, strategy, evaluations=most, seed=seed, chunk=10_000)

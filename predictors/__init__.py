@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from predictors.predictor import Predictor, ReportCard, held_out_prediction
+from predictors.encoding import one_hot
+from predictors.predictor import Predictor, ReportCard, held_out_prediction, interval
 from predictors.select import fit
 
-__all__ = ["Predictor", "ReportCard", "fit", "held_out_prediction"]
+__all__ = ["Predictor", "ReportCard", "fit", "held_out_prediction", "interval", "one_hot"]

@@ -101,9 +101,9 @@ def training_rows(
     canonical = space.canonical(np.asarray(positions).reshape(-1, len(space)))
     targets = np.asarray(values, dtype=np.float64)
     if targets.shape != (len(canonical),):
-        raise ValueError(f"{len(canonical)} architectures came with values of shape {targets.shape}")
+        raise ValueError(f"{len(canonical)} architectures have values of shape {targets.shape}")
     if len(targets) < 3:
-        raise ValueError(f"a predictor needs at least 3 evaluated architectures; got {len(targets)}")
+        raise ValueError(f"a predictor needs at least 3 evaluations; got {len(targets)}")
     if not np.isfinite(targets).all():
         row = int(np.flatnonzero(~np.isfinite(targets))[0])
         raise ValueError(f"value {row} is {targets[row]}; leave failed evaluations out of a fit")

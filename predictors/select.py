@@ -7,6 +7,7 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
 from predictors.models import gaussian_process, ridge
 from predictors.predictor import Predictor
@@ -58,7 +59,9 @@ def fit(
     """
     if not methods:
         raise ValueError("choosing a predictor needs at least one method")
-    fitted = [method(space, positions, values, seed=seed) for method in methods]
+    # Several BLAS threads on matrices this small mostly wait for each other.
+    with ThreadpoolController().limit(limits=1, user_api="blas"):
+        fitted = [method(space, positions, values, seed=seed) for method in methods]
 
     def merit(predictor: Predictor) -> tuple[float, float]:
         tau = predictor.report.tau

@@ -52,9 +52,7 @@ def pareto_front(problem: SearchProblem, history: History) -> ParetoFront:
     return ParetoFront(problem, history.positions[rows], history.values[rows], rows)
 
 
-def pick(
-    front: ParetoFront, constraints: Sequence[Constraint], *, best: str | None = None
-) -> int:
+def pick(front: ParetoFront, constraints: Sequence[Constraint], *, best: str | None = None) -> int:
     """The index of the best point that meets the constraints.
 
     Args:

@@ -106,7 +106,8 @@ class History:
     @property
     def failed(self) -> NDArray[np.bool_]:
         """Rows where some quantity has no value, ``(n,)``."""
-        return ~np.isfinite(self.values).all(1)
+        failed: NDArray[np.bool_] = ~np.isfinite(self.values).all(1)
+        return failed
 
     def new(self, positions: NDArray[np.integer]) -> NDArray[np.int16]:
         """The distinct rows among ``positions`` that are not in this history, order kept."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -86,7 +88,7 @@ def initial_rows(problem: SearchProblem, count: int, rng: np.random.Generator) -
     taken = np.zeros(len(pool), dtype=bool)
     taken[chosen] = True
     edges = np.linspace(cost.min(), cost.max(), count - len(chosen) + 1) if len(pool) else cost
-    for low, high in zip(edges[:-1], edges[1:], strict=True):
+    for low, high in pairwise(edges):
         inside = np.flatnonzero((cost >= low) & (cost <= high) & ~taken)
         if not len(inside):
             gap = np.where(taken, np.inf, np.abs(cost - (low + high) / 2))

@@ -136,6 +136,7 @@ def choose_by_hypervolume(
     Returns:
         Indices of the chosen candidates, best first.
     """
+    front, candidates = np.asarray(front, np.float64), np.asarray(candidates, np.float64)
     if len(reference) == 2:
         return _choose_2d(front, candidates, reference, count)
     box = np.concatenate((front, candidates))

@@ -182,8 +182,12 @@ class SearchProblem:
 
     def admits(self, positions: NDArray[np.integer]) -> NDArray[np.bool_]:
         """Which positions ``(n, len(space))`` meet every constraint on cheap quantities."""
+        limited = {constraint.objective for constraint in self.constraints}
+        if not any(quantity.name in limited for quantity in self.cheap):
+            return np.ones(len(positions), dtype=bool)
         values = self.cheap_values(positions)
-        return (self.violations(values, cheap_only=True) <= 0).all(1)
+        admitted: NDArray[np.bool_] = (self.violations(values, cheap_only=True) <= 0).all(1)
+        return admitted
 
 
 def _check_word(what: str, word: str, legal: tuple[str, ...]) -> None:

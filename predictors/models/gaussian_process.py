@@ -53,7 +53,7 @@ class GaussianProcess:
 
     def _amplitude(self) -> float:
         targets = (self.held_out.values - self.level) / self.scale
-        return float(np.sqrt(max(targets @ self.weights / len(targets), 1e-12)))
+        return float(np.sqrt(np.maximum(targets @ self.weights / len(targets), 1e-12)))
 
 
 def fit(
@@ -87,10 +87,10 @@ def fit(
     length, noise = _tune(features[tuning], standard[tuning])
     covariance = _kernel(features, features, length)
     covariance[np.diag_indices_from(covariance)] += noise
-    inverse = np.linalg.inv(covariance)
+    inverse: NDArray[np.float64] = np.linalg.inv(covariance)
     weights = inverse @ standard
     diagonal = np.maximum(np.diag(inverse), 1e-12)
-    amplitude = np.sqrt(max(standard @ weights / len(standard), 1e-12))
+    amplitude = np.sqrt(np.maximum(standard @ weights / len(standard), 1e-12))
     held_out = HeldOut(
         rows, targets, targets - weights / diagonal * scale, scale * amplitude / np.sqrt(diagonal)
     )

@@ -32,7 +32,7 @@ class RandomForest:
         return result
 
     def predict(self, positions: NDArray[np.integer]) -> tuple[Vector, Vector]:
-        """Expected values and standard deviations (trees' disagreement and noise), ``(n,)`` each."""
+        """Expected values and standard deviations (disagreement and noise), ``(n,)`` each."""
         features = ordinal(self.space, positions)
         votes = np.stack([tree.predict(features) for tree in self.forest.estimators_])
         return votes.mean(0), np.sqrt(votes.var(0) + self.noise**2)

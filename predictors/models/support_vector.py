@@ -64,7 +64,8 @@ def fit(
         mean = np.zeros(len(rows))
         for fold in np.unique(folds):
             test = folds == fold
-            mean[test] = _machine(cost).fit(features[~test], standard[~test]).predict(features[test])
+            machine = _machine(cost).fit(features[~test], standard[~test])
+            mean[test] = machine.predict(features[test])
         trials.append((float(((mean - standard) ** 2).mean()), cost, mean))
     error, cost, mean = min(trials, key=lambda trial: trial[0])
     spread = max(float(np.sqrt(error)) * scale, 1e-12)

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from search.history import History
 from search.initial import admissible_sample, fresh_rows, initial_rows
-from search.inner import Score, Visited, optimise
-from search.neighbourhood import neighbourhood, unique_rows
+from search.inner import Score, Visited, optimise, polish
+from search.neighbourhood import unique_rows
 from search.pareto import choose_by_hypervolume, nondominated, ranks, reference_point
 from search.problem import SearchProblem
 from search.strategy import FitPredictor, Model, Strategy
@@ -30,6 +30,7 @@ class PredictorGuided:
         batch: Evaluations per round.
         population: Survivors of the inner evolution.
         generations: Generations of the inner evolution.
+        descents: Rounds of local search on the predicted front after it.
         optimism: Standard deviations by which predictions are improved when choosing.
     """
 
@@ -37,7 +38,8 @@ class PredictorGuided:
     initial: int = 50
     batch: int = 25
     population: int = 100
-    generations: int = 20
+    generations: int = 10
+    descents: int = 2
     optimism: float = 0.5
 
     def batch_size(self, evaluated: int) -> int:
@@ -54,15 +56,16 @@ class PredictorGuided:
         if usable.sum() < _LEAST_ROWS:
             return fresh_rows(problem, history, count, rng)
         models = self.models(problem, history, int(rng.integers(2**31)))
-        seeds = self._seeds(problem, history, models, rng)
+        score = _scorer(problem, models)
         visited = optimise(
             problem.space,
-            _scorer(problem, models),
-            seeds,
+            score,
+            self._seeds(problem, history, rng),
             population=self.population,
             generations=self.generations,
             rng=rng,
         )
+        visited = polish(problem.space, score, visited, self.descents)
         rows = self._choose(problem, history, models, visited, count, rng)
         if len(rows) < count:
             rows = history.new(np.concatenate((rows, fresh_rows(problem, history, count, rng))))
@@ -81,26 +84,17 @@ class PredictorGuided:
         return fitted
 
     def _seeds(
-        self,
-        problem: SearchProblem,
-        history: History,
-        models: Mapping[str, Model],
-        rng: np.random.Generator,
+        self, problem: SearchProblem, history: History, rng: np.random.Generator
     ) -> NDArray[np.int16]:
-        """Best evaluated rows, the most promising of their neighbours, and new blood."""
+        """Best evaluated rows, and as many new ones."""
         usable = np.flatnonzero(~history.failed)
         objectives = problem.minimised(history.values[usable])
-        order = np.argsort(ranks(objectives, enough=self.population // 2), kind="stable")
-        best = history.positions[usable[order[: self.population // 2]]]
-        front = history.positions[usable[nondominated(objectives)]]
-        near = history.new(neighbourhood(problem.space, front))
-        score = _scorer(problem, models)
-        values, violations = score(near)
-        near, values = near[(violations <= 0).all(1)], values[(violations <= 0).all(1)]
-        near = near[np.argsort(ranks(values, enough=self.population // 4), kind="stable")]
+        excess = np.maximum(problem.violations(history.values[usable]), 0).sum(1)
+        half = self.population // 2
+        order = np.lexsort((ranks(objectives), excess))
+        best = history.positions[usable[order[:half]]]
         random = admissible_sample(problem, rng, self.population)
-        fill = np.concatenate((best, near[: self.population // 4], random))
-        return unique_rows(fill)[: self.population]
+        return unique_rows(np.concatenate((best, random)))[: self.population]
 
     def _choose(
         self,
@@ -114,13 +108,16 @@ class PredictorGuided:
         """The candidates that would add most hypervolume if predictions came true."""
         ok = ~history.failed & (problem.violations(history.values) <= 0).all(1)
         evaluated = problem.minimised(history.values[ok])
-        fresh = np.array([row.tobytes() not in history.keys for row in visited.positions])
-        fresh &= problem.admits(visited.positions) & visited.feasible
-        pool = np.flatnonzero(fresh)
+        pool = np.flatnonzero(visited.feasible)
+        # So many of the best that enough are left when the evaluated ones are taken out.
+        most = 12 * count + len(history)
+        order = ranks(visited.objectives[pool], enough=most)
+        pool = pool[np.argsort(order, kind="stable")[:most]]
+        keys = history.keys
+        pool = np.array([i for i in pool if visited.positions[i].tobytes() not in keys], np.intp)
+        pool = pool[: 12 * count]
         if not len(pool):
             return visited.positions[:0]
-        order = ranks(visited.objectives[pool], enough=8 * count)
-        pool = pool[np.argsort(order, kind="stable")[: 12 * count]]
         rows = visited.positions[pool]
         hopeful = visited.objectives[pool].copy()
         for column, objective in enumerate(problem.objectives):
