@@ -1,0 +1,1 @@
+"""Devices, measurements on them, and latency tables validated on whole networks."""

@@ -1,0 +1,244 @@
+"""A measurement campaign: many models, visited in random order, resumable after a kill."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from hardware.device import Device, Timer, fingerprint_digest
+from hardware.timing import (
+    Effort,
+    Measurement,
+    Progress,
+    reference_timer,
+    summarise_all,
+    timer_of,
+    visit,
+)
+from supernet.files import append_record, read_records
+from supernet.graph import Graph
+
+# Networks whose sessions are alive at the same time: several visits share one loading, which
+# costs ten times as much as a visit, without holding every network's weights in memory.
+_RESIDENT = 8
+
+_FLUSH_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """One model to measure.
+
+    Attributes:
+        key: its name in the log.
+        graph: the model.
+        visits: visits in every pass; with more than one the session stays loaded between them.
+    """
+
+    key: str
+    graph: Graph
+    visits: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Campaign:
+    """What to measure, and how often.
+
+    Attributes:
+        subjects: the models.
+        passes: how often every session is loaded anew.
+        seed: seed of the order and of the random weights.
+        units: effort of a visit to a subject visited once per pass.
+        networks: effort of a visit to a subject visited several times per pass.
+    """
+
+    subjects: tuple[Subject, ...]
+    passes: int
+    seed: int
+    units: Effort
+    networks: Effort
+
+    def digest(self, device: Device) -> str:
+        """Tells whether a log belongs to this campaign on this device."""
+        text = json.dumps([
+            [[s.key, s.graph.digest, s.visits] for s in self.subjects], self.passes, self.seed,
+            asdict(self.units), asdict(self.networks), fingerprint_digest(device.fingerprint()),
+        ])  # fmt: skip
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def steps(self) -> Iterator[tuple[int, int, tuple[int, ...]]]:
+        """The plan: ``(pass, group, subjects in visiting order)`` for every group of a pass.
+
+        Within a group a few networks stay loaded and their visits are spread over an equal
+        share of the other subjects. The order is a function of the seed alone.
+        """
+        once = [i for i, s in enumerate(self.subjects) if s.visits == 1]
+        often = [i for i, s in enumerate(self.subjects) if s.visits > 1]
+        groups = max(1, -(-len(often) // _RESIDENT))
+        for number in range(self.passes):
+            rng = np.random.default_rng((self.seed, number))
+            single, several = rng.permutation(once), rng.permutation(often)
+            for group in range(groups):
+                repeated = [
+                    i for i in several[group::groups] for _ in range(self.subjects[i].visits)
+                ]
+                order = rng.permutation(np.array([*single[group::groups], *repeated], dtype=int))
+                yield number, group, tuple(int(i) for i in order)
+
+    def planned(self) -> int:
+        """Number of visits."""
+        return self.passes * sum(s.visits for s in self.subjects)
+
+
+@dataclass(frozen=True)
+class Visits:
+    """What a campaign measured: per subject, ``(pass, samples (n, 3) in nanoseconds)``."""
+
+    by_key: dict[str, list[tuple[int, np.ndarray]]]
+
+    def of_passes(self, wanted: Sequence[int]) -> dict[str, list[np.ndarray]]:
+        """Samples of the given passes; subjects without any are left out."""
+        chosen = {
+            key: [samples for number, samples in rows if number in wanted]
+            for key, rows in self.by_key.items()
+        }
+        return {key: rows for key, rows in chosen.items() if rows}
+
+    def count(self) -> int:
+        """Number of visits."""
+        return sum(len(rows) for rows in self.by_key.values())
+
+
+def run_campaign(
+    campaign: Campaign,
+    device: Device,
+    *,
+    log: Path | None = None,
+    resume: bool = True,
+    progress: Progress | None = None,
+) -> Visits:
+    """Carry out a campaign, or what is left of it.
+
+    Args:
+        campaign: the plan.
+        device: where.
+        log: file that visits are appended to, half a second at a time.
+        resume: continue a log of the same campaign; a log of another one is replaced.
+        progress: called with the number of visits done and planned.
+
+    Returns:
+        Every planned visit.
+    """
+    done: dict[int, list[list[int]]] = {}
+    if log is not None:
+        done = _read_log(log, campaign.digest(device), resume)
+    found: dict[str, list[tuple[int, np.ndarray]]] = {s.key: [] for s in campaign.subjects}
+    writer = _Writer(log)
+    reference: Timer | None = None
+    place, total = 0, campaign.planned()
+    try:
+        for number, _, order in campaign.steps():
+            live: dict[int, Timer] = {}
+            for index in order:
+                subject = campaign.subjects[index]
+                if place in done:
+                    samples = np.array(done[place], dtype=np.int64)
+                else:
+                    reference = reference or reference_timer(device)
+                    timer = live.get(index) or timer_of(
+                        subject.graph, device, campaign.seed + number
+                    )
+                    if subject.visits > 1:
+                        live[index] = timer
+                    effort = campaign.networks if subject.visits > 1 else campaign.units
+                    samples = visit(timer, reference, effort)
+                    writer.add(place, samples)
+                found[subject.key].append((number, samples))
+                place += 1
+                if progress is not None:
+                    progress(place, total)
+    finally:
+        writer.flush()
+    return Visits(found)
+
+
+def measure_networks(
+    graphs: Sequence[Graph],
+    device: Device,
+    *,
+    rounds: int = 4,
+    visits: int = 3,
+    seed: int = 0,
+    reference_ns: float | None = None,
+    progress: Progress | None = None,
+) -> list[Measurement]:
+    """Measure whole networks, interleaved in random order, with random weights at batch 1.
+
+    Args:
+        graphs: the networks.
+        device: where.
+        rounds: freshly loaded sessions of each network.
+        visits: visits to each session.
+        seed: seed of the order and of the weights.
+        reference_ns: ``LatencyTable.reference_ns``, to be on the table's scale.
+        progress: called with the number of visits done and planned.
+
+    Returns:
+        One measurement per graph, in order; ``low_ms`` and ``high_ms`` bound the median.
+
+    Raises:
+        ValueError: if ``rounds`` or ``visits`` is not positive.
+    """
+    if rounds < 1 or visits < 1:
+        raise ValueError(f"rounds = {rounds}, visits = {visits} measures nothing; use 1 or more")
+    if not graphs:
+        return []
+    subjects = tuple(Subject(str(i), g, visits) for i, g in enumerate(graphs))
+    effort = network_effort()
+    campaign = Campaign(subjects, rounds, seed, effort, effort)
+    found = run_campaign(campaign, device, progress=progress)
+    summary, _ = summarise_all(
+        found.of_passes(range(rounds)), device.clock, known=reference_ns
+    )
+    return [summary[s.key] for s in subjects]
+
+
+def network_effort() -> Effort:
+    """Effort of a visit to a whole network."""
+    return Effort(warmup=1, least=2, most=12, budget_ms=6.0)
+
+
+class _Writer:
+    """Appends visits to the log, several to a line."""
+
+    def __init__(self, log: Path | None) -> None:
+        self._log = log
+        self._waiting: list[list[object]] = []
+        self._flushed = time.monotonic()
+
+    def add(self, place: int, samples: np.ndarray) -> None:
+        self._waiting.append([place, samples.tolist()])
+        if time.monotonic() - self._flushed > _FLUSH_S:
+            self.flush()
+
+    def flush(self) -> None:
+        if self._log is not None and self._waiting:
+            append_record(self._log, self._waiting)
+        self._waiting = []
+        self._flushed = time.monotonic()
+
+
+def _read_log(log: Path, digest: str, resume: bool) -> dict[int, list[list[int]]]:
+    """Visits by step; starts a new log if there is none of this campaign."""
+    records = read_records(log) if resume else []
+    if not records or not isinstance(records[0], dict) or records[0].get("campaign") != digest:
+        log.unlink(missing_ok=True)
+        append_record(log, {"campaign": digest})
+        return {}
+    return {int(place): samples for batch in records[1:] for place, samples in batch}

@@ -1,0 +1,1 @@
+"""Device backends, one per file: how a model is loaded, run and timed somewhere."""

@@ -1,0 +1,259 @@
+"""Building a latency table: measure units and networks together, calibrate, validate."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hardware.calibrate import calibrate
+from hardware.campaign import (
+    Campaign,
+    Subject,
+    Visits,
+    measure_networks,
+    network_effort,
+    run_campaign,
+)
+from hardware.compiled import CompiledTable
+from hardware.device import Device
+from hardware.report import validation_report
+from hardware.table import LatencyTable
+from hardware.timing import Effort, Measurement, Progress, now, summarise_all
+from supernet.cost import CostModel
+from supernet.graph import Graph
+from supernet.space import Architecture
+
+ANCHORS = 3
+LOG = "measurements.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """How much is measured.
+
+    Attributes:
+        passes: fresh sessions of every unit and network.
+        visits: visits to every network in a pass.
+        calibration: networks the calibration is fitted on, smallest and largest included.
+        validation: other networks, on which the table is judged.
+        unit_ms: time of one visit to a unit.
+    """
+
+    passes: int = 4
+    visits: int = 4
+    calibration: int = 20
+    validation: int = 24
+    unit_ms: float = 6.0
+
+    def __post_init__(self) -> None:
+        if self.passes < 2:
+            raise ValueError(f"passes = {self.passes}: two are needed to tell noise from signal")
+        if self.calibration < 4 or self.validation < 4:
+            raise ValueError("calibration and validation need 4 networks each, or more")
+
+
+def default_budget(units: int) -> Budget:
+    """A budget that builds tables of 60 to 3000 units in minutes: fewer passes for more units."""
+    if units <= 150:
+        return Budget(passes=6, visits=6)
+    if units <= 800:
+        return Budget(passes=4)
+    return Budget(passes=2, visits=6, unit_ms=3.0)
+
+
+def profile(
+    cost_model: CostModel,
+    network_graph: Callable[[Architecture], Graph],
+    device: Device,
+    *,
+    folder: Path,
+    precision: str = "fp32",
+    seed: int = 0,
+    budget: Budget | None = None,
+    progress: Progress | None = None,
+    resume: bool = True,
+) -> LatencyTable:
+    """Build, validate and save the latency table of a space on a device.
+
+    Units are measured alone, networks whole, all in one campaign in random order, so that
+    drift of the machine hits both alike. Networks split into those the calibration is fitted
+    on and those that judge it. Measurements are logged as they are made; a killed run continues
+    where it stopped when called again with the same arguments.
+
+    Args:
+        cost_model: units of the space.
+        network_graph: the whole network of an architecture.
+        device: where to measure.
+        folder: of the device in a run directory.
+        precision: of units and networks.
+        seed: seed of networks, order and weights.
+        budget: how much to measure; default by the number of units.
+        progress: called with visits done and planned.
+        resume: continue an interrupted run of the same campaign.
+
+    Raises:
+        ValueError: if the precision is not one of the cost model's.
+    """
+    started = time.monotonic()
+    precisions = sorted({unit.precision for unit in cost_model.distinct})
+    if precisions != [precision]:
+        raise ValueError(f"precision {precision!r} cannot be profiled; the units are {precisions}")
+    budget = budget or default_budget(len(cost_model.distinct))
+    networks = _networks(cost_model, budget, seed)
+    keys = [f"network-{a.digest}" for a in networks]
+    subjects = [Subject(u.digest, u.graph) for u in cost_model.distinct]
+    subjects += [
+        Subject(k, network_graph(a), budget.visits) for k, a in zip(keys, networks, strict=True)
+    ]
+    effort = Effort(budget_ms=budget.unit_ms)
+    campaign = Campaign(tuple(subjects), budget.passes, seed, effort, network_effort())
+    log = Path(folder) / LOG
+    visits = run_campaign(campaign, device, log=log, resume=resume, progress=progress)
+    table = _evaluate(cost_model, networks, keys, visits, device, budget, precision)
+    report = {**table.report, "seconds": time.monotonic() - started}
+    table = LatencyTable(**{**table.__dict__, "report": report})
+    table.save(folder)
+    return table
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """How a device differs from when its table was made.
+
+    Attributes:
+        ratio: median over anchors of latency now over latency then.
+        anchors: ``{"digest", "then_ms", "now_ms"}`` of each.
+        message: one sentence.
+    """
+
+    ratio: float
+    anchors: tuple[Mapping[str, Any], ...]
+    message: str
+
+
+def check_anchors(
+    table: LatencyTable,
+    cost_model: CostModel,
+    network_graph: Callable[[Architecture], Graph],
+    device: Device,
+    *,
+    rounds: int = 4,
+) -> Drift:
+    """Measure the table's anchor networks again and say how far the device has drifted.
+
+    Raises:
+        ValueError: if the table is of another space or device.
+    """
+    table.compile(cost_model, device)
+    networks = [cost_model.space.architecture_from_json(a["architecture"]) for a in table.anchors]
+    found = measure_networks(
+        [network_graph(a) for a in networks], device, rounds=rounds,
+        reference_ns=table.reference_ns,
+    )  # fmt: skip
+    rows = tuple(
+        {"digest": a["digest"], "then_ms": a["latency_ms"], "now_ms": m.median_ms}
+        for a, m in zip(table.anchors, found, strict=True)
+    )
+    ratio = float(np.median([r["now_ms"] / r["then_ms"] for r in rows]))
+    word = "slower" if ratio > 1 else "faster"
+    advice = "" if abs(ratio - 1) <= 0.05 else "; profile the device again"
+    message = f"The device is {abs(ratio - 1):.1%} {word} than when the table was made{advice}."
+    return Drift(ratio, rows, message)
+
+
+def _networks(cost_model: CostModel, budget: Budget, seed: int) -> list[Architecture]:
+    """Distinct networks: smallest, largest, then random; calibration first, then validation."""
+    space = cost_model.space
+    wanted = budget.calibration + budget.validation
+    chosen = {a.digest: a for a in (space.smallest, space.largest)}
+    rng = np.random.default_rng((seed, 1))
+    for architecture in space.decode(space.sample(rng, 20 * wanted)):
+        if len(chosen) < wanted:
+            chosen.setdefault(architecture.digest, architecture)
+    if len(chosen) < budget.calibration + 4:
+        raise ValueError(
+            f"the space has {len(chosen)} architectures, too few to validate a table on others "
+            f"than the {budget.calibration} it is calibrated on; measure them all instead"
+        )
+    return list(chosen.values())
+
+
+def _evaluate(
+    cost_model: CostModel,
+    networks: Sequence[Architecture],
+    keys: Sequence[str],
+    visits: Visits,
+    device: Device,
+    budget: Budget,
+    precision: str,
+) -> LatencyTable:
+    """Turn measurements into a table with its report."""
+    clock = device.clock
+    found, reference = summarise_all(visits.of_passes(range(budget.passes)), clock)
+    halves = [
+        summarise_all(visits.of_passes(range(start, budget.passes, 2)), clock, known=reference)[0]
+        for start in (0, 1)
+    ]
+    positions = cost_model.space.encode(list(networks))
+    isolated = np.array([found[u.digest].median_ms for u in cost_model.distinct])
+    sums = cost_model.total(positions, isolated)
+    units = cost_model.total(positions, np.ones(len(isolated)))
+    measured = np.array([found[k].median_ms for k in keys])
+    known, unseen = slice(0, budget.calibration), slice(budget.calibration, None)
+    fitted = calibrate(sums[known], units[known], measured[known], float(isolated.min()))
+    compiled = CompiledTable.build(cost_model, fitted.unit_ms(isolated), fitted.fixed_ms)
+    predicted = compiled.predict(positions)
+    parts = [np.array([half[k].median_ms for k in keys[unseen]]) for half in halves]
+    report = validation_report(predicted[unseen], measured[unseen], (parts[0], parts[1]))
+    report |= {
+        "units": len(isolated),
+        "visits": visits.count(),
+        "budget": asdict(budget),
+        "quiet": float(np.mean([m.quiet for m in found.values()])),
+        "points": [
+            _point(a, float(p), found[k], i < budget.calibration)
+            for i, (a, p, k) in enumerate(zip(networks, predicted, keys, strict=True))
+        ],
+    }
+    anchors = np.argsort(measured[known])[[0, budget.calibration // 2, -1]][:ANCHORS]
+    rows = {
+        u.digest: _row(found[u.digest]) | {"macs": u.macs, "parameters": u.parameters}
+        for u in cost_model.distinct
+    }
+    return LatencyTable(
+        device=device,
+        fingerprint=device.fingerprint(),
+        space=cost_model.space.digest,
+        precision=precision,
+        rows=rows,
+        calibration=fitted,
+        report=report,
+        anchors=tuple(
+            {"digest": networks[i].digest, "architecture": networks[i].to_json(),
+             "latency_ms": float(measured[i])}
+            for i in anchors
+        ),
+        reference_ns=reference,
+        created=now(),
+    )  # fmt: skip
+
+
+def _row(m: Measurement) -> dict[str, Any]:
+    return {
+        "median_ms": m.median_ms, "p25_ms": m.p25_ms, "low_ms": m.low_ms, "high_ms": m.high_ms,
+        "spread": m.spread, "repeats": m.repeats, "visits": m.visits,
+    }  # fmt: skip
+
+
+def _point(
+    architecture: Architecture, predicted: float, m: Measurement, used: bool
+) -> dict[str, Any]:
+    return {
+        "digest": architecture.digest, "predicted_ms": predicted, "measured_ms": m.median_ms,
+        "low_ms": m.low_ms, "high_ms": m.high_ms, "calibration": used,
+    }  # fmt: skip

@@ -1,0 +1,202 @@
+"""Latency tables: unit latencies, the calibration to networks, and the proof that it holds."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hardware.calibrate import Calibration
+from hardware.compiled import CompiledTable
+from hardware.device import Device, differences
+from supernet.cost import CostModel
+from supernet.files import new_folder, read_json, write_bytes, write_json
+
+VERSION = 1
+FILES = ("device.json", "table.parquet", "calibration.json")
+PREVIOUS = "previous"
+
+_COLUMNS = ("median_ms", "p25_ms", "low_ms", "high_ms", "spread", "repeats", "visits", "macs",
+            "parameters")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class LatencyTable:
+    """Latency of every unit of a space on one device, calibrated and validated on networks.
+
+    Attributes:
+        device: what was measured.
+        fingerprint: of the machine at that time.
+        space: digest of the space.
+        precision: of the units.
+        rows: unit digest to measured values (``median_ms``, ``p25_ms``, ``low_ms``, ...).
+        calibration: from sums of units to networks.
+        report: validation on networks that were not used for the calibration.
+        anchors: networks to measure again later: ``{"choices", "latency_ms", ...}``.
+        reference_ns: time of the reference model on the quiet machine.
+        created: when, ISO 8601.
+        note: what went wrong while loading, empty if nothing.
+    """
+
+    device: Device
+    fingerprint: Mapping[str, Any]
+    space: str
+    precision: str
+    rows: Mapping[str, Mapping[str, float]]
+    calibration: Calibration
+    report: Mapping[str, Any]
+    anchors: tuple[Mapping[str, Any], ...]
+    reference_ns: float
+    created: str
+    note: str = field(default="", compare=False)
+
+    def compile(self, cost_model: CostModel, device: Device | None = None) -> CompiledTable:
+        """Arrays that predict populations of the cost model's space.
+
+        Args:
+            cost_model: of the same space.
+            device: if given, the table must be of this device on this machine.
+
+        Raises:
+            ValueError: if the table is of another space, precision, device or runtime version,
+                or lacks a unit; the message names what differs.
+        """
+        if cost_model.space.digest != self.space:
+            raise ValueError(
+                f"the latency table is of space {self.space} and this is space "
+                f"{cost_model.space.digest}; profile the device for this space"
+            )
+        precisions = {unit.precision for unit in cost_model.distinct}
+        if precisions - {self.precision}:
+            raise ValueError(
+                f"the latency table is of precision {self.precision} and the space needs "
+                f"{sorted(precisions)}; profile the device with that precision"
+            )
+        missing = [u.digest for u in cost_model.distinct if u.digest not in self.rows]
+        if missing:
+            raise ValueError(
+                f"the latency table lacks {len(missing)} of {len(cost_model.distinct)} units "
+                f"(first: {missing[0]}); profile the device again"
+            )
+        if device is not None:
+            self.check_device(device)
+        isolated = np.array([self.rows[u.digest]["median_ms"] for u in cost_model.distinct])
+        return CompiledTable.build(
+            cost_model, self.calibration.unit_ms(isolated), self.calibration.fixed_ms
+        )
+
+    def check_device(self, device: Device) -> None:
+        """Refuse a table that was measured under other conditions.
+
+        Raises:
+            ValueError: naming what differs between the table's machine and this one.
+        """
+        different = differences(self.fingerprint, device.fingerprint())
+        if different:
+            raise ValueError(
+                f"the latency table of device {self.device.name!r} was measured under other "
+                f"conditions ({'; '.join(different)}); profile this device"
+            )
+
+    def save(self, folder: Path) -> None:
+        """Write device.json, table.parquet, calibration.json and report.json.
+
+        Every file is replaced atomically, report.json with the digests of the others last. A
+        complete older table in the folder is kept in ``previous/`` first.
+        """
+        folder = Path(folder)
+        if (folder / "report.json").exists() and _problem(folder) is None:
+            contents = {n: (folder / n).read_bytes() for n in (*FILES, "report.json")}
+            with new_folder(folder / PREVIOUS) as keep:
+                for name, data in contents.items():
+                    (keep / name).write_bytes(data)
+        contents = {"table.parquet": self._parquet()}
+        write_bytes(folder / "table.parquet", contents["table.parquet"])
+        write_json(folder / "device.json", {
+            "version": VERSION, **self.device.to_json(), "fingerprint": dict(self.fingerprint),
+            "space": self.space, "precision": self.precision, "reference_ns": self.reference_ns,
+            "created": self.created, "anchors": [dict(a) for a in self.anchors],
+        })  # fmt: skip
+        write_json(folder / "calibration.json", self.calibration.to_json())
+        digests = {name: _digest(folder / name) for name in FILES}
+        write_json(folder / "report.json", {"version": VERSION, **self.report, "files": digests})
+
+    @classmethod
+    def load(cls, folder: Path) -> LatencyTable:
+        """Read a table; a damaged one is replaced by the previous one, which ``note`` says.
+
+        Raises:
+            ValueError: if neither is intact; the message names what is wrong.
+        """
+        folder = Path(folder)
+        problem = _problem(folder)
+        if problem is None:
+            return cls._read(folder, "")
+        older = folder / PREVIOUS
+        if older.exists() and _problem(older) is None:
+            return cls._read(older, f"{problem}; the previous table is used instead")
+        raise ValueError(f"{problem}; profile the device again")
+
+    @classmethod
+    def _read(cls, folder: Path, note: str) -> LatencyTable:
+        import pyarrow.parquet as parquet
+
+        about = read_json(folder / "device.json")
+        report = read_json(folder / "report.json")
+        columns = parquet.read_table(folder / "table.parquet").to_pydict()
+        names = [c for c in columns if c != "unit"]
+        rows = {
+            unit: {name: columns[name][i] for name in names}
+            for i, unit in enumerate(columns["unit"])
+        }
+        return cls(
+            device=Device.from_json(about),
+            fingerprint=about["fingerprint"],
+            space=about["space"],
+            precision=about["precision"],
+            rows=rows,
+            calibration=Calibration.from_json(read_json(folder / "calibration.json")),
+            report={k: v for k, v in report.items() if k not in ("version", "files")},
+            anchors=tuple(about["anchors"]),
+            reference_ns=about["reference_ns"],
+            created=about["created"],
+            note=note,
+        )
+
+    def _parquet(self) -> bytes:
+        import pyarrow as pa
+        import pyarrow.parquet as parquet
+
+        columns = {"unit": list(self.rows)} | {
+            name: [row[name] for row in self.rows.values()] for name in _COLUMNS
+        }
+        sink = io.BytesIO()
+        parquet.write_table(pa.table(columns), sink)
+        return sink.getvalue()
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _problem(folder: Path) -> str | None:
+    """What is wrong with the files of a table, None if nothing."""
+    if not (folder / "report.json").exists():
+        return f"there is no complete latency table in {folder}"
+    try:
+        report = read_json(folder / "report.json")
+    except ValueError as error:
+        return str(error)
+    if report.get("version") != VERSION:
+        return f"{folder} holds a table of version {report.get('version')}, not {VERSION}"
+    for name in FILES:
+        if not (folder / name).exists():
+            return f"{folder / name} is missing"
+        if _digest(folder / name) != report.get("files", {}).get(name):
+            return f"{folder / name} is damaged or cut short"
+    return None

@@ -1,0 +1,231 @@
+"""Timing that survives a busy machine: every sample is bracketed by runs of a fixed reference.
+
+Two virtual processors often share one core: the same code then takes 1.5 to 1.8 times as long
+while the other one works, and the state flips every few hundred milliseconds. Each sample is
+therefore stored with the reference's time before and after it. Samples are brought to the
+quiet machine's scale with the measured sensitivity, and the quieter ones count more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from typing import Any
+
+import numpy as np
+
+from hardware.device import Device, Timer
+from hardware.reference import reference_graph
+from supernet.graph import Graph
+from supernet.onnx_model import random_inputs, to_onnx
+
+# Two-sided 95 % quantiles of Student's t for 1, 2, ... degrees of freedom.
+_T95 = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23, 2.20, 2.18, 2.16, 2.14, 2.13)
+
+# A sample whose reference took twice the quiet time has 1/64 of the weight of a quiet one.
+_QUIETNESS = 6
+
+# Assumed growth of a model's time with the reference's until it has been measured.
+_SENSITIVITY = 0.8
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How long one visit to a loaded model lasts.
+
+    Attributes:
+        warmup: runs thrown away; the first runs of a session allocate memory.
+        least: fewest samples.
+        most: most samples.
+        budget_ms: stop once the samples took this long, but not before ``least``.
+        burst_ms: a sample repeats the model about this long, so that the reference, which has
+            to run between samples, does not empty the caches before every single run.
+    """
+
+    warmup: int = 2
+    least: int = 4
+    most: int = 20
+    budget_ms: float = 6.0
+    burst_ms: float = 0.15
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """Latency of one model on one device, at batch 1.
+
+    Attributes:
+        median_ms: latency on the quiet machine (weighted median of the samples).
+        p25_ms: weighted lower quartile.
+        low_ms: lower end of a 95 % interval of ``median_ms``, from the spread between visits.
+        high_ms: upper end.
+        spread: standard deviation between visits over the median.
+        repeats: timed runs (bursts count once).
+        visits: separate visits, interleaved with those to other models.
+        clock: "thread-cpu" or "wall".
+        quiet: share of samples taken while the reference was within 10 % of its best.
+        at: when, ISO 8601.
+    """
+
+    median_ms: float
+    p25_ms: float
+    low_ms: float
+    high_ms: float
+    spread: float
+    repeats: int
+    visits: int
+    clock: str
+    quiet: float
+    at: str
+
+    def to_json(self) -> dict[str, Any]:
+        """All fields."""
+        return asdict(self)
+
+
+def timer_of(graph: Graph, device: Device, seed: int = 0) -> Timer:
+    """Load a graph with random weights and inputs at batch 1."""
+    model = to_onnx(graph, seed=seed, batch=1).SerializeToString()
+    return device.load(model, random_inputs(graph, seed))
+
+
+def reference_timer(device: Device) -> Timer:
+    """Load the reference model; a call times one run after a run that fills the caches."""
+    timer = timer_of(reference_graph(), device)
+    for _ in range(50):
+        timer()
+
+    def warm() -> int:
+        timer()
+        return min(timer(), timer())
+
+    return warm
+
+
+def visit(timer: Timer, reference: Timer, effort: Effort) -> np.ndarray:
+    """One visit to a loaded model.
+
+    Returns:
+        Nanoseconds, ``(samples, 3)``: model, reference before, reference after.
+    """
+    last = 0
+    for _ in range(max(1, effort.warmup)):
+        last = timer()
+    burst = int(min(20, max(1, effort.burst_ms * 1e6 // max(last, 1))))
+    rows: list[tuple[int, int, int]] = []
+    before, total = reference(), 0
+    while len(rows) < effort.least or (
+        total < effort.budget_ms * 1e6 and len(rows) < effort.most
+    ):
+        elapsed = sum(timer() for _ in range(burst))
+        after = reference()
+        rows.append((elapsed // burst, before, after))
+        before, total = after, total + elapsed + after
+    return np.array(rows, dtype=np.int64)
+
+
+def quiet_reference(visits: Sequence[np.ndarray], known: float | None = None) -> float:
+    """Nanoseconds the reference takes on the quiet machine: its 5th percentile.
+
+    Args:
+        visits: all visits of a campaign.
+        known: the value of an earlier campaign on the same device; the smaller one holds,
+            because a machine that was busy all the time has no quiet samples.
+    """
+    own = float(np.percentile(np.concatenate([v[:, 1] for v in visits]), 5))
+    return own if known is None else min(own, known)
+
+
+def sensitivity(groups: Sequence[np.ndarray], reference: float) -> float:
+    """How a model's time grows with the reference's: exponent, median over models.
+
+    Args:
+        groups: all samples of each model, ``(samples, 3)``.
+        reference: :func:`quiet_reference`.
+    """
+    found = []
+    for samples in groups:
+        ratio = _busyness(samples, reference)
+        quiet, busy = ratio < 1.05, ratio > 1.2
+        if quiet.sum() >= 3 and busy.sum() >= 3:
+            level = np.median(samples[quiet, 0])
+            found.append(np.median(np.log(samples[busy, 0] / level) / np.log(ratio[busy])))
+    return float(np.clip(np.median(found), 0.0, 1.5)) if len(found) >= 5 else _SENSITIVITY
+
+
+def summarise(
+    visits: Sequence[np.ndarray], reference: float, exponent: float, clock: str, at: str
+) -> Measurement:
+    """Combine the visits to one model.
+
+    Args:
+        visits: each ``(samples, 3)`` nanoseconds.
+        reference: :func:`quiet_reference` of the campaign.
+        exponent: :func:`sensitivity` of the campaign.
+        clock: which clock the samples are from.
+        at: when, ISO 8601.
+
+    Raises:
+        ValueError: if there is no visit.
+    """
+    if not visits:
+        raise ValueError("there is no visit to summarise; measure at least once")
+    ratios = [_busyness(v, reference) for v in visits]
+    values = [v[:, 0] / r**exponent / 1e6 for v, r in zip(visits, ratios, strict=True)]
+    weights = [r**-_QUIETNESS for r in ratios]
+    everything, importance = np.concatenate(values), np.concatenate(weights)
+    centre = weighted_quantile(everything, importance, 0.5)
+    each = np.array([weighted_quantile(v, w, 0.5) for v, w in zip(values, weights, strict=True)])
+    trust = np.array([w.mean() for w in weights])
+    deviation = float(np.sqrt(np.average((each - centre) ** 2, weights=trust)))
+    effective = float(trust.sum() ** 2 / (trust**2).sum())
+    freedom = max(1, int(effective) - 1)
+    half = _T95[min(freedom, len(_T95)) - 1] * deviation / max(1.0, effective - 1) ** 0.5
+    return Measurement(
+        median_ms=centre,
+        p25_ms=weighted_quantile(everything, importance, 0.25),
+        low_ms=max(0.0, centre - half),
+        high_ms=centre + half,
+        spread=deviation / centre if centre else 0.0,
+        repeats=len(everything),
+        visits=len(visits),
+        clock=clock,
+        quiet=float((np.concatenate(ratios) < 1.1).mean()),
+        at=at,
+    )
+
+
+def summarise_all(
+    visits: Mapping[str, Sequence[np.ndarray]], clock: str, *, known: float | None = None
+) -> tuple[dict[str, Measurement], float]:
+    """Summaries of every model of a campaign, and the quiet reference in nanoseconds."""
+    everything = [v for group in visits.values() for v in group]
+    reference = quiet_reference(everything, known)
+    exponent = sensitivity([np.concatenate(list(g)) for g in visits.values()], reference)
+    at = now()
+    return {k: summarise(list(g), reference, exponent, clock, at) for k, g in visits.items()}, (
+        reference
+    )
+
+
+def weighted_quantile(values: np.ndarray, weights: np.ndarray, level: float) -> float:
+    """The value below which ``level`` of the weight lies, interpolated between samples."""
+    order = np.argsort(values)
+    values, weights = values[order], weights[order]
+    middles = np.cumsum(weights) - weights / 2
+    return float(np.interp(level * weights.sum(), middles, values))
+
+
+def _busyness(samples: np.ndarray, reference: float) -> np.ndarray:
+    """Reference around each sample over the quiet reference, at least 1, ``(samples,)``."""
+    around = np.sqrt(samples[:, 1].astype(np.float64) * samples[:, 2])
+    return np.maximum(around / reference, 1.0)
+
+
+def now() -> str:
+    """The time, ISO 8601 in UTC."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+Progress = Callable[[int, int], None]
+"""Called with (visits done, visits planned)."""
