@@ -1,0 +1,3 @@
+"""The application: run directories, jobs, the command line and the explorer."""
+
+from __future__ import annotations

@@ -1,0 +1,132 @@
+"""The log of evaluated architectures: every value is paid for once and reused by later searches."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from app.runs import Run, now
+from app.trained import Trained
+from supernet import files
+from supernet.evaluate import CALIBRATION_SAMPLES, evaluate
+from supernet.space import Architecture, SearchSpace, nearest
+
+
+class EvaluationLog:
+    """Evaluations of one checkpoint, in memory and in ``evaluations.jsonl``.
+
+    A value belongs to an architecture, a checkpoint, a split and the number of calibration
+    samples; anything else would silently mix numbers that cannot be compared.
+    """
+
+    def __init__(self, trained: Trained, calibration_samples: int = CALIBRATION_SAMPLES) -> None:
+        self.trained = trained
+        self.calibration_samples = calibration_samples
+        self._records: dict[tuple[str, str], dict[str, Any]] = {}
+        for record in files.read_records(trained.run.evaluations):
+            if _belongs(record, trained.checkpoint.digest, calibration_samples):
+                self._records[record["digest"], record["split"]] = record
+
+    def evaluate(self, architecture: Architecture, split: str) -> Mapping[str, Any]:
+        """The record of an architecture on a split, evaluated now if it is not in the log.
+
+        Raises:
+            ValueError: Unknown split, or an architecture of another space.
+            OSError: The log could not be written; it is as it was.
+        """
+        found = self.find(architecture, split)
+        if found is not None:
+            return found
+        trained = self.trained
+        result = evaluate(trained.supernet, architecture, trained.data, split,
+                          calibration_samples=self.calibration_samples)  # fmt: skip
+        numbers = {"value": result.value, "low": result.low, "high": result.high}
+        record = {
+            "architecture": architecture.to_dict(),
+            "digest": architecture.digest,
+            "objective": result.objective,
+            **{key: n if math.isfinite(n) else None for key, n in numbers.items()},
+            "unit": result.unit,
+            "split": split,
+            "source": "evaluated",
+            "checkpoint": trained.checkpoint.digest,
+            "calibration": {"samples": self.calibration_samples,
+                            "used": result.calibration_samples},
+            "samples": result.samples,
+            "seconds": round(result.seconds, 4),
+            "at": now(),
+        }  # fmt: skip
+        files.append_record(trained.run.evaluations, record)
+        self._records[architecture.digest, split] = record
+        return record
+
+    def find(self, architecture: Architecture, split: str) -> Mapping[str, Any] | None:
+        """The record of an architecture on a split, if there is one."""
+        return self._records.get((architecture.digest, split))
+
+    def known(self, split: str) -> dict[bytes, dict[str, float]]:
+        """Values on a split by canonical positions, as :func:`search.search` wants them."""
+        space = self.trained.supernet.space
+        records = [r for (_, where), r in self._records.items() if where == split]
+        architectures = [space.architecture(record["architecture"]) for record in records]
+        rows = space.encode(architectures)
+        return {
+            row.tobytes(): {record["objective"]: number(record)}
+            for row, record in zip(rows, records, strict=True)
+        }
+
+
+def number(record: Mapping[str, Any]) -> float:
+    """The value of a record; NaN for an evaluation that failed."""
+    value = record["value"]
+    return math.nan if value is None else float(value)
+
+
+def find_architecture(run: Run, space: SearchSpace, name: str) -> Architecture:
+    """The architecture that a command line names.
+
+    Args:
+        run: Whose evaluations and fronts know digests.
+        space: The space of the run.
+        name: A digest or the beginning of one, ``smallest``, ``largest``, or a JSON file.
+
+    Raises:
+        ValueError: Unknown or ambiguous digest, or a file that is no architecture of the space.
+    """
+    if name in ("smallest", "largest"):
+        return space.smallest if name == "smallest" else space.largest
+    path = Path(name)
+    if path.suffix == ".json" or path.is_file():
+        if not path.is_file():
+            raise ValueError(f"there is no architecture file {path}")
+        return space.architecture_from_json(files.read_json(path))
+    known = _known_digests(run)
+    found = sorted(digest for digest in known if digest.startswith(name)) if name else []
+    if len(found) > 1:
+        raise ValueError(f"{name!r} is the beginning of several digests: {', '.join(found[:4])}")
+    if not found:
+        raise ValueError(
+            f"no architecture {name!r} in {run.path}{nearest(name, list(known))}; give the digest "
+            "of an evaluated architecture, smallest, largest, or a JSON file"
+        )
+    return space.architecture(known[found[0]])
+
+
+def _known_digests(run: Run) -> dict[str, Any]:
+    known = {}
+    for record in files.read_records(run.evaluations):
+        if isinstance(record, dict) and isinstance(record.get("architecture"), dict):
+            known[str(record.get("digest"))] = record["architecture"]
+    for name in run.searches:
+        front = files.read_json(run.search(name) / "front.json")
+        known |= {point["digest"]: point["architecture"] for point in front["points"]}
+    return known
+
+
+def _belongs(record: object, checkpoint: str, calibration_samples: int) -> bool:
+    if not isinstance(record, dict) or record.get("checkpoint") != checkpoint:
+        return False
+    calibration = record.get("calibration")
+    return isinstance(calibration, dict) and calibration.get("samples") == calibration_samples

@@ -1,0 +1,70 @@
+"""Families, strategies and device backends by module name, or by dotted path to a user's own."""
+
+from __future__ import annotations
+
+import os
+import pkgutil
+import sys
+from importlib import import_module
+from types import ModuleType
+
+from supernet.space import nearest
+
+FAMILIES, STRATEGIES, BACKENDS = "supernet.families", "search.strategies", "hardware.devices"
+_WORDS = {FAMILIES: "family", STRATEGIES: "strategy", BACKENDS: "device backend"}
+_PLURALS = {FAMILIES: "families", STRATEGIES: "strategies", BACKENDS: "device backends"}
+_EXTRAS = {"transformers": "hf", "playwright": "browser"}
+
+
+def names(folder: str) -> tuple[str, ...]:
+    """What a folder offers: its modules, sorted; those with a leading underscore are helpers."""
+    package = import_module(folder)
+    found = (module.name for module in pkgutil.iter_modules(package.__path__))
+    return tuple(sorted(name for name in found if not name.startswith("_")))
+
+
+def load(folder: str, name: str) -> ModuleType:
+    """The module called ``name`` in ``folder``, or a user's own by dotted path.
+
+    A dotted path is looked up from the working directory, too.
+
+    Raises:
+        ValueError: There is no such module; the nearest valid name is in the message.
+        ModuleNotFoundError: It needs an optional package that is not installed.
+    """
+    word = _WORDS[folder]
+    known = names(folder)
+    if "." not in name and name not in known:
+        raise ValueError(
+            f"unknown {word} {name!r}{nearest(name, known)}; {_PLURALS[folder]} are "
+            f"{', '.join(known)}, or the dotted path of a module of your own"
+        )
+    path = name
+    if name in known:
+        path = f"{folder}.{name}"
+    elif os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    try:
+        return import_module(path)
+    except ModuleNotFoundError as error:
+        missing = error.name or ""
+        if missing and (path == missing or path.startswith(missing + ".")):
+            raise ValueError(f"there is no module {path!r} for the {word}") from None
+        extra = _EXTRAS.get(missing.split(".")[0])
+        if extra is None:
+            raise
+        raise ModuleNotFoundError(
+            f"{word} {name!r} needs {missing.split('.')[0]}, which is not installed; "
+            f"run: pip install 'supernet[{extra}]'",
+            name=missing,
+        ) from None
+
+
+def family(name: str) -> ModuleType:
+    """The family module ``name``; it has ``TASK``, ``PRESETS``, ``configure`` and ``build``."""
+    return load(FAMILIES, name)
+
+
+def strategy(name: str) -> ModuleType:
+    """The search strategy module ``name``; it has ``build``."""
+    return load(STRATEGIES, name)
