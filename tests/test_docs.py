@@ -1,0 +1,49 @@
+"""The worked examples in the documentation run as they stand."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+
+from supernet.data import open_data
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+
+
+@pytest.fixture
+def example_family(tmp_path: Path) -> ModuleType:
+    text = (DOCS / "extending.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    source = next(block for block in blocks if "def build(" in block)
+    path = tmp_path / "perceptron.py"
+    path.write_text(source, encoding="utf-8")
+    spec = importlib.util.spec_from_file_location("perceptron", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["perceptron"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_example_family_is_a_family(example_family: ModuleType) -> None:
+    config = example_family.configure("tiny", open_data("digits").shape)
+    assert example_family.from_json(example_family.to_json(config)) == config
+    net = example_family.build(config).eval()
+    model = net.cost_model()
+    x = torch.rand(5, 1, 8, 8)
+    for architecture in net.space.decode(np.arange(3, dtype=np.int16)[:, None]):
+        alone = net.extract(architecture)
+        with torch.no_grad():
+            assert torch.equal(net(x, architecture), alone(x))
+            assert alone(x).std(dim=0).max() > 1e-3
+        positions = net.space.encode([architecture])
+        assert model.parameters(positions)[0] == sum(p.numel() for p in alone.parameters())
+        assert model.macs(positions)[0] == int(architecture["hidden.width"]) * (64 + 10)
