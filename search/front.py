@@ -45,7 +45,7 @@ class ParetoFront:
 
 def pareto_front(problem: SearchProblem, history: History) -> ParetoFront:
     """The front of everything evaluated; failures and points beyond a limit are left out."""
-    feasible = ~history.failed & (problem.violations(history.values) <= 0).all(1)
+    feasible = ~history.failed & (problem.violations(history.values) <= 0).all(axis=1)
     rows = np.flatnonzero(feasible)
     rows = rows[nondominated(problem.minimised(history.values[rows]))]
     rows = rows[np.argsort(problem.minimised(history.values[rows])[:, -1], kind="stable")]

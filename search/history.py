@@ -106,8 +106,7 @@ class History:
     @property
     def failed(self) -> NDArray[np.bool_]:
         """Rows where some quantity has no value, ``(n,)``."""
-        failed: NDArray[np.bool_] = ~np.isfinite(self.values).all(1)
-        return failed
+        return np.asarray(~np.isfinite(self.values).all(axis=1))
 
     def new(self, positions: NDArray[np.integer]) -> NDArray[np.int16]:
         """The distinct rows among ``positions`` that are not in this history, order kept."""

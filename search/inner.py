@@ -40,8 +40,7 @@ class Visited:
     @property
     def feasible(self) -> NDArray[np.bool_]:
         """Rows that meet all limits, ``(n,)``."""
-        feasible: NDArray[np.bool_] = (self.violations <= 0).all(1)
-        return feasible
+        return np.asarray((self.violations <= 0).all(axis=1))
 
 
 def offspring(

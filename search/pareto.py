@@ -14,7 +14,7 @@ def nondominated(points: NDArray[np.floating]) -> NDArray[np.bool_]:
     Equal points do not dominate each other: all copies are kept. A point with NaN is never kept.
     """
     values = np.asarray(points, dtype=np.float64)
-    keep = ~np.isnan(values).any(1)
+    keep: NDArray[np.bool_] = np.asarray(~np.isnan(values).any(axis=1))
     rows = np.flatnonzero(keep)
     if values.shape[1] == 2:
         keep[rows] = _nondominated_2d(values[rows])
@@ -23,7 +23,7 @@ def nondominated(points: NDArray[np.floating]) -> NDArray[np.bool_]:
     order = rows[np.argsort(values[rows].sum(1), kind="stable")]
     while len(order):
         first, order = order[0], order[1:]
-        worse = (values[order] >= values[first]).all(1) & (values[order] > values[first]).any(1)
+        worse = (values[order] >= values[first]).all(axis=1) & (values[order] > values[first]).any(axis=1)
         keep[order[worse]] = False
         order = order[~worse]
     return keep
@@ -54,7 +54,7 @@ def ranks(points: NDArray[np.floating], enough: int | None = None) -> NDArray[np
     values = np.asarray(points, dtype=np.float64)
     result = np.full(len(values), -1, dtype=np.int64)
     number = 0
-    left = np.flatnonzero(~np.isnan(values).any(1))
+    left = np.flatnonzero(~np.isnan(values).any(axis=1))
     goal = len(values) if enough is None else enough
     while len(left) and (result >= 0).sum() < goal:
         front = nondominated(values[left])
@@ -89,7 +89,7 @@ def reference_point(points: NDArray[np.floating], margin: float = 0.1) -> Points
         ValueError: No finite point.
     """
     values = np.asarray(points, dtype=np.float64)
-    values = values[np.isfinite(values).all(1)]
+    values = values[np.isfinite(values).all(axis=1)]
     if not len(values):
         raise ValueError("a hypervolume reference needs at least one evaluated point")
     worst, best = values.max(0), values.min(0)
@@ -104,7 +104,7 @@ def hypervolume(points: NDArray[np.floating], reference: NDArray[np.floating]) -
     """
     values = np.asarray(points, dtype=np.float64).reshape(-1, len(reference))
     bound = np.asarray(reference, dtype=np.float64)
-    values = values[(values < bound).all(1)]
+    values = values[(values < bound).all(axis=1)]
     if not len(values):
         return 0.0
     values = values[nondominated(values)]
@@ -136,15 +136,16 @@ def choose_by_hypervolume(
     Returns:
         Indices of the chosen candidates, best first.
     """
-    front, candidates = np.asarray(front, np.float64), np.asarray(candidates, np.float64)
+    there: Points = np.asarray(front, dtype=np.float64)
+    options: Points = np.asarray(candidates, dtype=np.float64)
     if len(reference) == 2:
-        return _choose_2d(front, candidates, reference, count)
-    box = np.concatenate((front, candidates))
+        return _choose_2d(there, options, reference, count)
+    box = np.concatenate((there, options))
     low = np.minimum(box.min(0), reference)
     sample = low + rng.random((4096, len(reference))) * (reference - low)
-    open_ = ~_covered(front, sample)
+    open_ = ~_covered(there, sample)
     sample = sample[open_]
-    covers = np.stack([(row <= sample).all(1) for row in candidates]) if len(candidates) else None
+    covers = np.stack([(row <= sample).all(axis=1) for row in options]) if len(options) else None
     chosen: list[int] = []
     while covers is not None and len(chosen) < count:
         gains = covers.sum(1)
@@ -159,14 +160,14 @@ def choose_by_hypervolume(
 def _covered(front: Points, sample: Points) -> NDArray[np.bool_]:
     covered = np.zeros(len(sample), dtype=bool)
     for row in front:
-        covered |= (row <= sample).all(1)
+        covered |= (row <= sample).all(axis=1)
     return covered
 
 
 def _choose_2d(
     front: Points, candidates: Points, reference: NDArray[np.floating], count: int
 ) -> list[int]:
-    front = front[(front < reference).all(1)]
+    front = front[(front < reference).all(axis=1)]
     chosen: list[int] = []
     while len(chosen) < count:
         gains = gains_2d(front, candidates, reference)

@@ -186,8 +186,7 @@ class SearchProblem:
         if not any(quantity.name in limited for quantity in self.cheap):
             return np.ones(len(positions), dtype=bool)
         values = self.cheap_values(positions)
-        admitted: NDArray[np.bool_] = (self.violations(values, cheap_only=True) <= 0).all(1)
-        return admitted
+        return np.asarray((self.violations(values, cheap_only=True) <= 0).all(axis=1))
 
 
 def _check_word(what: str, word: str, legal: tuple[str, ...]) -> None:

@@ -181,7 +181,7 @@ def _result(
     reference: NDArray[np.floating] | None,
 ) -> SearchResult:
     front = pareto_front(problem, history)
-    usable = ~history.failed & (problem.violations(history.values) <= 0).all(1)
+    usable = ~history.failed & (problem.violations(history.values) <= 0).all(axis=1)
     points = problem.minimised(history.values)
     if reference is not None:
         bound = problem.minimised(np.asarray(reference, dtype=np.float64)[None])[0]
@@ -193,8 +193,8 @@ def _result(
     best = points[:0]
     volume = 0.0
     for i, point in enumerate(points):
-        if usable[i] and not (best <= point).all(1).any():
-            best = np.concatenate((best[~(best >= point).all(1)], point[None]))
+        if usable[i] and not (best <= point).all(axis=1).any():
+            best = np.concatenate((best[~(best >= point).all(axis=1)], point[None]))
             volume = hypervolume(best, bound)
         trace[i] = volume
     models = strategy.models(problem, history, seed)

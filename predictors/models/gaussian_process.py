@@ -87,7 +87,7 @@ def fit(
     length, noise = _tune(features[tuning], standard[tuning])
     covariance = _kernel(features, features, length)
     covariance[np.diag_indices_from(covariance)] += noise
-    inverse: NDArray[np.float64] = np.linalg.inv(covariance)
+    inverse: NDArray[np.float64] = np.asarray(np.linalg.inv(covariance), dtype=np.float64)
     weights = inverse @ standard
     diagonal = np.maximum(np.diag(inverse), 1e-12)
     amplitude = np.sqrt(np.maximum(standard @ weights / len(standard), 1e-12))

@@ -106,7 +106,7 @@ class PredictorGuided:
         rng: np.random.Generator,
     ) -> NDArray[np.int16]:
         """The candidates that would add most hypervolume if predictions came true."""
-        ok = ~history.failed & (problem.violations(history.values) <= 0).all(1)
+        ok = ~history.failed & (problem.violations(history.values) <= 0).all(axis=1)
         evaluated = problem.minimised(history.values[ok])
         pool = np.flatnonzero(visited.feasible)
         # So many of the best that enough are left when the evaluated ones are taken out.

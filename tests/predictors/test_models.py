@@ -1,0 +1,131 @@
+"""Closed-form held-out predictions are the real thing, intervals cover, the choice is sensible."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+from worlds import accuracy, latency, space
+
+from predictors import fit, held_out_prediction, interval
+from predictors.models import gaussian_process, random_forest, ridge
+from predictors.scores import kendall_tau, rmse
+
+WORLD = space()
+
+
+def sample(count, seed=0):
+    return WORLD.sample(np.random.default_rng(seed), count)
+
+
+def test_ridge_leave_one_out_equals_leaving_one_out():
+    rows = sample(30)
+    values = accuracy(WORLD, rows)
+    whole = ridge.fit(WORLD, rows, values, seed=0)
+    # The same penalty must be used for a comparison of the formula alone.
+    penalties = ridge.PENALTIES
+    for i in (0, 7, 29):
+        keep = np.arange(30) != i
+        errors = []
+        for penalty in penalties:
+            ridge.PENALTIES = np.array([penalty])
+            part = ridge.fit(WORLD, rows[keep], values[keep], seed=0)
+            errors.append(abs(part.mean(rows[i : i + 1])[0] - whole.held_out.mean[i]))
+        ridge.PENALTIES = penalties
+        assert min(errors) < 1e-9
+
+
+def test_gaussian_process_leave_one_out_equals_leaving_one_out(monkeypatch):
+    rows = sample(40)
+    values = accuracy(WORLD, rows)
+    whole = gaussian_process.fit(WORLD, rows, values, seed=0)
+    monkeypatch.setattr(gaussian_process, "_tune", lambda f, t: (whole.length, whole.noise))
+    for i in (0, 13, 39):
+        keep = np.arange(40) != i
+        part = gaussian_process.fit(WORLD, rows[keep], values[keep], seed=0)
+        # Centring uses the mean with and without the row, hence not to the last digit.
+        assert part.mean(rows[i : i + 1])[0] == pytest.approx(whole.held_out.mean[i], abs=2e-3)
+
+
+def test_ridge_recovers_additive_latency_exactly():
+    rows, unseen = sample(150), sample(300, seed=1)
+    model = ridge.fit(WORLD, rows, latency(WORLD, rows), seed=0)
+    truth = latency(WORLD, unseen)
+    assert rmse(model.mean(unseen), truth) < 0.002 * truth.mean()
+
+
+def test_the_process_learns_interactions_that_ridge_cannot():
+    rows, unseen = sample(300), sample(500, seed=1)
+    truth = accuracy(WORLD, unseen)
+    errors = [
+        rmse(method.fit(WORLD, rows, accuracy(WORLD, rows), seed=0).mean(unseen), truth)
+        for method in (gaussian_process, ridge)
+    ]
+    assert errors[0] < 0.7 * errors[1]
+
+
+@pytest.mark.parametrize("method", [gaussian_process, ridge, random_forest])
+def test_ninety_percent_intervals_cover_ninety_percent_of_unseen_values(method):
+    covered, claimed = [], []
+    for seed in range(4):
+        rows, unseen = sample(120, seed=seed), sample(400, seed=100 + seed)
+        model = method.fit(WORLD, rows, accuracy(WORLD, rows, 0.003, seed), seed=seed)
+        low, high = interval(model, unseen)
+        truth = accuracy(WORLD, unseen, 0.003, 50 + seed)
+        covered.append(((truth >= low) & (truth <= high)).mean())
+        claimed.append(model.report.coverage)
+        assert model.report.half_width < 0.5 * np.ptp(truth)
+    assert 0.84 <= np.mean(covered) <= 0.96
+    assert abs(np.mean(claimed) - np.mean(covered)) < 0.08
+
+
+def test_the_report_agrees_with_fresh_data():
+    rows, unseen = sample(250), sample(1000, seed=1)
+    model = fit(WORLD, rows, accuracy(WORLD, rows), seed=0)
+    truth = accuracy(WORLD, unseen)
+    assert model.report.samples == 250
+    assert model.report.tau == pytest.approx(kendall_tau(model.mean(unseen), truth), abs=0.04)
+    assert model.report.rmse == pytest.approx(rmse(model.mean(unseen), truth), rel=0.3)
+
+
+def test_the_choice_falls_on_the_method_that_ranks_better():
+    rows = sample(300)
+    chosen = fit(WORLD, rows, accuracy(WORLD, rows), seed=0)
+    assert chosen.report.model == "gaussian_process"
+    assert fit(WORLD, rows, latency(WORLD, rows), seed=0, methods=[ridge.fit]).report.tau > 0.99
+
+
+def test_choosing_is_fast_enough_for_every_round_of_a_search():
+    rows = sample(450)
+    values = accuracy(WORLD, rows)
+    fit(WORLD, rows, values, seed=0)
+    start = time.process_time()
+    fit(WORLD, rows, values, seed=0)
+    assert time.process_time() - start < 0.3
+
+
+def test_training_rows_are_reported_as_predicted_without_them():
+    rows = sample(60)
+    values = accuracy(WORLD, rows, 0.01)
+    model = gaussian_process.fit(WORLD, rows, values, seed=0)
+    mean, low, high = held_out_prediction(model, np.concatenate((rows[:5], sample(5, seed=9))))
+    assert mean[:5] == pytest.approx(model.held_out.mean[:5])
+    assert mean[5:] == pytest.approx(model.mean(sample(5, seed=9)))
+    assert (low < mean).all()
+    assert (mean < high).all()
+
+
+def test_far_from_the_data_the_process_is_less_sure():
+    small = np.zeros((40, len(WORLD)), dtype=np.int16)
+    small[:, -3:] = sample(40)[:, -3:]
+    small = np.unique(WORLD.canonical(small), axis=0)
+    model = gaussian_process.fit(WORLD, small, accuracy(WORLD, small, 0.001), seed=0)
+    _, near = model.predict(small[:1])
+    _, far = model.predict((WORLD.cardinalities - 1)[None])
+    assert far[0] > 3 * near[0]
+
+
+def test_no_methods_is_refused():
+    with pytest.raises(ValueError, match="at least one method"):
+        fit(WORLD, sample(5), np.arange(5.0), seed=0, methods=[])

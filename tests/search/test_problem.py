@@ -1,0 +1,67 @@
+"""Objectives, constraints and directions."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from toys import line_space, tradeoff
+
+from search import Constraint, Objective, SearchProblem
+
+
+def flat(name="accuracy", direction="maximize", source="evaluated"):
+    return Objective(name, "x", direction, lambda rows: np.zeros(len(rows)), source)
+
+
+def test_directions_are_turned_at_one_place_and_back():
+    problem = tradeoff()
+    values = np.array([[0.9, 12.0], [0.5, 7.0]])
+    assert problem.minimised(values).tolist() == [[-0.9, 12.0], [-0.5, 7.0]]
+    assert problem.natural(problem.minimised(values)).tolist() == values.tolist()
+
+
+def test_expensive_columns_are_left_open_by_cheap_values():
+    problem = tradeoff(choices=2)
+    values = problem.cheap_values(np.array([[0, 0], [1, 2]]))
+    assert np.isnan(values[:, 0]).all()
+    assert values[:, 1].tolist() == [5.0, 10.0]
+
+
+def test_violations_are_relative_and_failures_violate():
+    limit = Constraint("latency_ms", at_most=10.0)
+    assert limit.violation(np.array([5.0, 10.0, 15.0])).tolist() == [-0.5, 0.0, 0.5]
+    assert Constraint("accuracy", at_least=0.5).violation(np.array([0.25])).tolist() == [0.5]
+    assert limit.violation(np.array([np.nan]))[0] > 0
+
+
+def test_a_quantity_may_be_limited_without_being_optimised():
+    size = Objective("size_bytes", "bytes", "minimize", lambda x: 10.0 * x.sum(1), "analytic")
+    base = tradeoff(choices=3)
+    problem = SearchProblem(
+        base.space, base.objectives, (Constraint("size_bytes", at_most=20),), (size,)
+    )
+    rows = np.array([[0, 0, 0], [1, 1, 0], [1, 1, 1]])
+    assert problem.admits(rows).tolist() == [True, True, False]
+    assert problem.minimised(problem.cheap_values(rows)).shape == (3, 2)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: flat(direction="maximise"), "unknown direction 'maximise'.*did you mean 'maxim"),
+        (lambda: flat(source="guess"), "unknown source 'guess'"),
+        (lambda: Constraint("a"), "needs either at_most or at_least"),
+        (lambda: Constraint("a", at_most=1, at_least=0), "needs either at_most or at_least"),
+        (lambda: Constraint("a", at_most=float("nan")), "has the limit nan"),
+        (lambda: SearchProblem(line_space(), (flat(),)), "at least two objectives; got 1"),
+        (lambda: SearchProblem(line_space(), (flat(), flat())), "'accuracy' is listed twice"),
+        (
+            lambda: tradeoff(constraints=(Constraint("latency", at_most=1),)),
+            "unknown constrained objective 'latency'.*did you mean 'latency_ms'",
+        ),
+        (lambda: tradeoff().column("acuracy"), "did you mean 'accuracy'"),
+    ],
+)
+def test_bad_input_is_one_clear_sentence(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
