@@ -1,4 +1,4 @@
-"""Checkpoints: complete or absent, verified by digest when read, the previous one kept in reserve."""
+"""Checkpoints: complete or absent, verified by digest when read, the previous one in reserve."""
 
 from __future__ import annotations
 

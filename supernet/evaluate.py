@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from supernet.calibrate import recalibrate
-from supernet.data import IMAGES, DataSource, Split
+from supernet.data import IMAGES, DataSource, Split, channels_last
 from supernet.space import Architecture
 from supernet.supernet import Supernet
 
@@ -140,7 +140,7 @@ def comfortable_batch(supernet: Supernet, architecture: Architecture) -> int:
     if len(shape) == 1:
         return max(1, 4096 // shape[0])
     # A mobile network's widest activations are some 30 times its input pixels.
-    return max(32, min(1024, (1 << 21) // math.prod(shape)))
+    return max(32, min(256, (1 << 21) // math.prod(shape)))
 
 
 def wilson(share: float, count: int) -> tuple[float, float]:
@@ -159,7 +159,7 @@ def _batches(
     size = batch_size or comfortable_batch(supernet, architecture)
     for start in range(0, len(split), size):
         inputs, targets = split.batch(slice(start, start + size), device)
-        yield supernet.prepare(inputs, architecture), targets
+        yield channels_last(supernet.prepare(inputs, architecture)), targets
 
 
 def _scores(model: nn.Module, inputs: Tensor, targets: Tensor, task: str) -> Tensor:

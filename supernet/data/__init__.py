@@ -8,7 +8,7 @@ from supernet.space import nearest
 
 from .augment import AUGMENTATIONS, augment
 from .datasets import from_datasets
-from .source import IMAGES, SPLITS, TEXT, DataShape, DataSource, Split
+from .source import IMAGES, SPLITS, TEXT, DataShape, DataSource, Split, channels_last
 
 __all__ = [
     "AUGMENTATIONS",
@@ -19,6 +19,7 @@ __all__ = [
     "DataSource",
     "Split",
     "augment",
+    "channels_last",
     "from_datasets",
     "open_data",
 ]

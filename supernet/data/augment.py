@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-
-Augmentation = Literal["none", "shift", "affine", "crop_flip"]
-AUGMENTATIONS: tuple[str, ...] = get_args(Augmentation)
+AUGMENTATIONS = ("none", "shift", "affine", "crop_flip")
 
 
 def augment(images: Tensor, kind: str, generator: torch.Generator) -> Tensor:

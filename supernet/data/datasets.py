@@ -51,7 +51,8 @@ def from_datasets(
         if int(targets.min()) < 0 or int(targets.max()) >= len(names):
             raise ValueError(
                 f"the {split} split of {name} has class numbers {int(targets.min())} to "
-                f"{int(targets.max())}; with {len(names)} labels they run from 0 to {len(names) - 1}"
+                f"{int(targets.max())}; with {len(names)} labels they run from 0 "
+                f"to {len(names) - 1}"
             )
     if not allow_duplicates:
         _check_disjoint(splits, name)
@@ -59,7 +60,8 @@ def from_datasets(
 
 
 def _read(dataset: Any, where: str) -> tuple[Tensor, Tensor]:
-    images, targets = [], []
+    images: list[Tensor] = []
+    targets: list[int] = []
     for index in range(len(dataset)):
         image, target = dataset[index]
         pixels = torch.as_tensor(image)

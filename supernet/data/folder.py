@@ -71,7 +71,8 @@ def _classes(path: Path) -> dict[str, list[Path]]:
             result[folder.name] = files
     if not result:
         raise ValueError(
-            f"{path} has no images; expected {path.name}/CLASS/IMAGE with one of {', '.join(SUFFIXES)}"
+            f"{path} has no images; expected {path.name}/CLASS/IMAGE, where IMAGE ends in one of "
+            f"{', '.join(SUFFIXES)}"
         )
     return result
 

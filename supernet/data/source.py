@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -124,6 +124,18 @@ class DataSource:
             )
 
 
+def channels_last(inputs: Tensor) -> Tensor:
+    """Images with channels varying fastest in memory, the same values; token ids as they are.
+
+    Convolutions follow the layout of their input, and depthwise ones run several times faster on
+    a CPU this way. A copy, because images of one channel count as having either layout already
+    and a conversion would do nothing.
+    """
+    if inputs.ndim != 4:
+        return inputs
+    return torch.empty_like(inputs, memory_format=torch.channels_last).copy_(inputs)
+
+
 def image_source(
     spec: str,
     splits: Mapping[str, tuple[Tensor, Tensor]],
@@ -161,14 +173,16 @@ def image_source(
         val=Split(*splits["val"]),
         test=Split(*splits["test"]),
         fingerprint=fingerprint(
-            (name, tensor) for split in SPLITS for name, tensor in zip("xy", splits[split])
+            (f"{split}.{part}", tensor)
+            for split in SPLITS
+            for part, tensor in zip(("inputs", "targets"), splits[split], strict=True)
         ),
         epoch=len(images),
         augmentation=augmentation,
     )
 
 
-def fingerprint(parts: Any) -> str:
+def fingerprint(parts: Iterable[tuple[str, Tensor]]) -> str:
     """SHA-256 over named tensors: names, types, shapes and content; 64 hexadecimal digits."""
     result = hashlib.sha256()
     for name, tensor in parts:
@@ -177,9 +191,7 @@ def fingerprint(parts: Any) -> str:
     return result.hexdigest()
 
 
-def stratified(
-    targets: np.ndarray, parts: Mapping[str, float], seed: int
-) -> dict[str, np.ndarray]:
+def stratified(targets: np.ndarray, parts: Mapping[str, float], seed: int) -> dict[str, np.ndarray]:
     """Shuffle every class and cut it by the given shares, at least one sample per part.
 
     Args:

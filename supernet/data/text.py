@@ -33,7 +33,8 @@ def open_text(path: Path, *, context: int = 64, vocabulary: int = 256) -> DataSo
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start})") from error
+        where = f"{error.reason} at byte {error.start}"
+        raise ValueError(f"{path} is not UTF-8 text ({where})") from error
     needed = 20 * (2 * context + 1)
     if len(text) < needed:
         raise ValueError(

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from supernet.data import DataSource, augment
+from supernet.data import DataSource, augment, channels_last
 
 from .recipe import Recipe
 
@@ -26,7 +26,7 @@ def training_batch(
     kind = data.augmentation if recipe.augment == "auto" else recipe.augment
     if kind != "none":
         inputs = augment(inputs, kind, torch_generator(recipe.seed, step, AUGMENTATION))
-    return inputs, targets
+    return channels_last(inputs), targets
 
 
 def stream_seed(seed: int, step: int, stream: int) -> int:

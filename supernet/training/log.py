@@ -60,9 +60,7 @@ class Log:
         self.began = self.time = time.perf_counter()
         self.step = start
 
-    def write(
-        self, step: int, largest: float | None, smallest: float | None, rate: float
-    ) -> None:
+    def write(self, step: int, largest: float | None, smallest: float | None, rate: float) -> None:
         """Report ``step`` steps done."""
         now = time.perf_counter()
         samples = (step - self.step) * self.batch_size

@@ -94,11 +94,11 @@ def train(
             done, rate = step + 1, learning_rate(recipe, step, steps)
             losses = training_step(state, data, recipe, step, rate, device)
             if done % recipe.log_every == 0 or done == steps:
-                ends = (supernet.space.largest, supernet.space.smallest)
-                log.write(done, *(_finite(losses.get(end), done) for end in ends), rate)
+                largest = _finite(losses.get(supernet.space.largest), done)
+                smallest = _finite(losses.get(supernet.space.smallest), done)
+                log.write(done, largest, smallest, rate)
             if done % recipe.checkpoint_every == 0 or done == steps:
-                for loss in losses.values():
-                    _finite(loss, done)
+                _finite(torch.stack([*losses.values()]).sum(), done)
                 last = state.save(done)
     if last is None:
         raise ValueError(f"a training of {steps} steps leaves nothing behind")

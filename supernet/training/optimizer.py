@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 
 from supernet.supernet import Supernet
 
@@ -16,7 +17,8 @@ from .recipe import Recipe
 def build_optimizer(supernet: Supernet, recipe: Recipe) -> torch.optim.Optimizer:
     """SGD or AdamW with two groups: with and without weight decay."""
     exempt = undecayed(supernet)
-    decayed, free = [], []
+    decayed: list[Parameter] = []
+    free: list[Parameter] = []
     for name, parameter in supernet.named_parameters():
         (free if name in exempt else decayed).append(parameter)
     groups = [

@@ -9,9 +9,7 @@ from supernet.space import Architecture, SearchSpace
 from .recipe import Recipe
 
 
-def sandwich(
-    space: SearchSpace, rng: np.random.Generator, random: int
-) -> tuple[Architecture, ...]:
+def sandwich(space: SearchSpace, rng: np.random.Generator, random: int) -> tuple[Architecture, ...]:
     """The largest, the smallest and ``random`` others, without repeats, largest first.
 
     The bounds of the space are trained in every step, which lifts everything between them

@@ -76,9 +76,14 @@ def test_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     target = tmp_path / "out"
     with files.new_folder(target) as temporary:
         (temporary / "a").write_text("1")
-    with pytest.raises(RuntimeError), files.new_folder(target) as temporary:
-        (temporary / "a").write_text("2")
-        raise RuntimeError
+
+    def fail() -> None:
+        with files.new_folder(target) as temporary:
+            (temporary / "a").write_text("2")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
     assert (target / "a").read_text() == "1"
     with files.new_folder(target) as temporary:
         (temporary / "b").write_text("3")

@@ -1,0 +1,120 @@
+"""Recalibration against exact statistics; evaluation independent of what happened before."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from supernet.calibrate import recalibrate
+from supernet.evaluate import evaluate, wilson
+from supernet.training import Recipe, train
+from tests.supernet.toys import toy_data, toy_supernet
+
+
+def test_one_full_batch_gives_its_exact_statistics() -> None:
+    generator = torch.Generator().manual_seed(0)
+    batch = torch.randn(50, 3, 4, 4, generator=generator) * 2 + 1
+    layer = nn.BatchNorm2d(3, momentum=0.3)
+    layer.running_mean.fill_(9.0)
+    model = nn.Sequential(layer, nn.Dropout(0.9)).train()
+    recalibrate(model, [batch])
+    torch.testing.assert_close(layer.running_mean, batch.mean((0, 2, 3)))
+    torch.testing.assert_close(layer.running_var, batch.var((0, 2, 3), correction=1))
+    assert layer.momentum == 0.3
+    assert not any(module.training for module in model.modules())
+
+
+def test_several_batches_count_the_same() -> None:
+    batches = [torch.randn(20, 3, generator=torch.Generator().manual_seed(i)) for i in range(4)]
+    layer = nn.BatchNorm1d(3)
+    recalibrate(nn.Sequential(layer), iter(batches))
+    torch.testing.assert_close(layer.running_mean, torch.cat(batches).mean(0))
+    variances = torch.stack([batch.var(0) for batch in batches]).mean(0)
+    torch.testing.assert_close(layer.running_var, variances)
+
+
+def test_dropout_sleeps_during_recalibration() -> None:
+    first, second = nn.BatchNorm1d(2), nn.BatchNorm1d(2)
+    batch = torch.randn(200, 2, generator=torch.Generator().manual_seed(0)) + 5
+    recalibrate(nn.Sequential(nn.Dropout(0.5), first), [batch])
+    recalibrate(nn.Sequential(second), [batch])
+    assert torch.equal(first.running_var, second.running_var)
+
+
+def test_nothing_to_recalibrate_is_fine_but_no_batches_are_not() -> None:
+    linear = nn.Sequential(nn.Linear(2, 2)).train()
+    recalibrate(linear, [])
+    assert not linear.training
+    with pytest.raises(ValueError, match="at least one batch"):
+        recalibrate(nn.Sequential(nn.BatchNorm1d(2)), [])
+
+
+def test_evaluation_equals_a_calculation_by_hand() -> None:
+    supernet, data = toy_supernet(), toy_data()
+    smallest = supernet.space.smallest
+    result = evaluate(supernet, smallest, data, "val")
+    model = supernet.extract(smallest)
+    # All 60 training images in one batch: the statistics of training mode are the calibrated
+    # ones, up to the correction for the number of samples.
+    recalibrate(model, [data.train.inputs])
+    with torch.no_grad():
+        right = model(data.val.inputs).argmax(1) == data.val.targets
+    assert result.value == pytest.approx(float(right.float().mean()))
+    assert (result.objective, result.unit, result.split) == ("accuracy", "fraction", "val")
+    assert (result.samples, result.calibration_samples) == (20, 60)
+    assert result.low < result.value < result.high or result.value in (0, 1)
+
+
+def test_result_does_not_depend_on_what_was_evaluated_before(tmp_path: Path) -> None:
+    supernet, data = toy_supernet(), toy_data()
+    train(supernet, data, Recipe(steps=40, batch_size=20, log_every=40), tmp_path)
+    architectures = supernet.space.decode(
+        torch.arange(3)[:, None].numpy()  # widths 2, 4, 8
+    )
+    before = {name: tensor.clone() for name, tensor in supernet.state_dict().items()}
+    forward = [evaluate(supernet, a, data).value for a in architectures]
+    backward = [evaluate(supernet, a, data).value for a in reversed(architectures)]
+    assert forward == backward[::-1]
+    assert max(forward) > 0.8
+    for name, tensor in supernet.state_dict().items():
+        assert torch.equal(tensor, before[name])
+
+
+def test_calibration_repairs_ruined_statistics(tmp_path: Path) -> None:
+    supernet, data = toy_supernet(), toy_data()
+    train(supernet, data, Recipe(steps=40, batch_size=20, log_every=40), tmp_path)
+    expected = evaluate(supernet, supernet.space.smallest, data)
+    supernet.model.bn.running_mean.fill_(100.0)
+    supernet.model.bn.running_var.fill_(1e-3)
+    assert evaluate(supernet, supernet.space.smallest, data).value == expected.value
+
+
+def test_validation_and_test_images_do_not_reach_the_statistics() -> None:
+    supernet, data = toy_supernet(), toy_data()
+    expected = evaluate(supernet, supernet.space.largest, data, "val").value
+    data.test.inputs.fill_(1e6)
+    assert evaluate(supernet, supernet.space.largest, data, "val").value == expected
+
+
+def test_batch_size_does_not_change_what_is_seen() -> None:
+    supernet, data = toy_supernet(), toy_data()
+    whole = evaluate(supernet, supernet.space.largest, data, batch_size=60)
+    parts = evaluate(supernet, supernet.space.largest, data, batch_size=7)
+    assert (whole.samples, parts.samples) == (20, 20)
+    # 60 training images hold 8 batches of 7; the last 4 images are left out.
+    assert (whole.calibration_samples, parts.calibration_samples) == (60, 56)
+
+
+def test_unknown_split_is_refused() -> None:
+    supernet = toy_supernet()
+    with pytest.raises(ValueError, match="unknown split 'valid'"):
+        evaluate(supernet, supernet.space.largest, toy_data(), "valid")
+
+
+def test_wilson_interval_known_values() -> None:
+    # 50 of 100, and none of 10: standard textbook values.
+    assert wilson(0.5, 100) == pytest.approx((0.4038, 0.5962), abs=1e-4)
+    assert wilson(0.0, 10) == pytest.approx((0.0, 0.2775), abs=1e-4)
