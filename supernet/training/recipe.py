@@ -157,13 +157,14 @@ def _check_type(name: str, value: object, wanted: str) -> None:
 
 PRESETS: dict[str, Recipe] = {
     "digits": Recipe(
-        steps=1500,
-        batch_size=128,
+        steps=500,
+        batch_size=64,
         learning_rate=0.2,
         weight_decay=1e-4,
         warmup_steps=50,
         label_smoothing=0.05,
         ema_decay=0.99,
+        checkpoint_every=100,
     ),
     "image": Recipe(
         epochs=100,
