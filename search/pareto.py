@@ -19,11 +19,13 @@ def nondominated(points: NDArray[np.floating]) -> NDArray[np.bool_]:
     if values.shape[1] == 2:
         keep[rows] = _nondominated_2d(values[rows])
         return keep
-    # Points with a small sum dominate the most; each survivor is compared with what is left.
-    order = rows[np.argsort(values[rows].sum(1), kind="stable")]
+    # In lexicographic order nothing is dominated by a later point (sums of floats may tie), so
+    # the first of what is left is always on the front.
+    order = rows[np.lexsort(values[rows].T[::-1])]
     while len(order):
         first, order = order[0], order[1:]
-        worse = (values[order] >= values[first]).all(axis=1) & (values[order] > values[first]).any(axis=1)
+        left, point = values[order], values[first]
+        worse = (left >= point).all(axis=1) & (left > point).any(axis=1)
         keep[order[worse]] = False
         order = order[~worse]
     return keep

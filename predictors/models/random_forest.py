@@ -28,11 +28,15 @@ class RandomForest:
 
     def mean(self, positions: NDArray[np.integer]) -> Vector:
         """Expected values ``(n,)``."""
+        if not len(positions):
+            return np.zeros(0)
         result: Vector = self.forest.predict(ordinal(self.space, positions))
         return result
 
     def predict(self, positions: NDArray[np.integer]) -> tuple[Vector, Vector]:
         """Expected values and standard deviations (disagreement and noise), ``(n,)`` each."""
+        if not len(positions):
+            return np.zeros(0), np.zeros(0)
         features = ordinal(self.space, positions)
         votes = np.stack([tree.predict(features) for tree in self.forest.estimators_])
         return votes.mean(0), np.sqrt(votes.var(0) + self.noise**2)

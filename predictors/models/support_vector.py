@@ -31,6 +31,8 @@ class SupportVector:
 
     def mean(self, positions: NDArray[np.integer]) -> Vector:
         """Expected values ``(n,)``."""
+        if not len(positions):
+            return np.zeros(0)
         result: Vector = self.machine.predict(one_hot(self.space, positions))
         return result * self.scale + self.level
 

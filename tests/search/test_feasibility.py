@@ -7,13 +7,13 @@ import pytest
 from toys import tradeoff
 
 from search import Constraint, InfeasibleError, Objective, SearchProblem, check_feasible
-from search.initial import admissible_sample, initial_rows
 from search.feasibility import least_violation
+from search.initial import admissible_sample, initial_rows
 
 
 def test_a_budget_below_the_fastest_names_the_fastest():
     problem = tradeoff(constraints=(Constraint("latency_ms", at_most=4.0),))
-    with pytest.raises(InfeasibleError, match="latency_ms at most 4; the nearest.* 5 ms") as error:
+    with pytest.raises(InfeasibleError, match=r"latency_ms at most 4; the nearest.* 5 ms") as error:
         check_feasible(problem)
     assert error.value.nearest == 5.0
     assert error.value.objective == "latency_ms"
@@ -21,7 +21,7 @@ def test_a_budget_below_the_fastest_names_the_fastest():
 
 def test_the_callers_exact_minimum_decides_when_given():
     problem = tradeoff(constraints=(Constraint("latency_ms", at_most=4.5),))
-    with pytest.raises(InfeasibleError, match="nearest feasible value is latency_ms 4.75 ms"):
+    with pytest.raises(InfeasibleError, match=r"nearest feasible value is latency_ms 4.75 ms"):
         check_feasible(problem, exact_best={"latency_ms": lambda: 4.75})
 
 

@@ -43,7 +43,9 @@ def test_pick_is_the_best_within_the_budget():
 def test_pick_below_the_fastest_names_it():
     problem = tradeoff()
     front = pareto_front(problem, history_of(problem, VALUES))
-    with pytest.raises(InfeasibleError, match="latency_ms at most 0.7; the nearest has 1") as error:
+    with pytest.raises(
+        InfeasibleError, match=r"latency_ms at most 0.7; the nearest has 1"
+    ) as error:
         pick(front, [Constraint("latency_ms", at_most=0.7)])
     assert error.value.nearest == 1.0
     both = [Constraint("latency_ms", at_most=2), Constraint("accuracy", at_least=0.9)]

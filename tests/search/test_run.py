@@ -52,7 +52,7 @@ def test_three_objectives_and_both_expensive():
     assert (np.diff(result.trace) >= 0).all()
 
 
-class Killed(Exception):
+class KilledError(Exception):
     pass
 
 
@@ -65,9 +65,9 @@ def test_a_killed_search_started_again_evaluates_the_same_set(at):
     def store(evaluation):
         stored.append(evaluation)
         if len(stored) == at:
-            raise Killed
+            raise KilledError
 
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         search(problem, SMALL, evaluations=40, seed=7, on_evaluated=store)
     history = History.from_rows(problem.names, len(problem.space), stored)
     known = {row.positions.tobytes(): row.values for row in stored}
@@ -104,9 +104,7 @@ def test_values_of_other_searches_are_reused_without_changing_the_path():
         for row, value in zip(first.history.positions, first.history.values[:, 0], strict=True)
     }
     seen: list[Evaluation] = []
-    again = search(
-        problem, SMALL, evaluations=38, seed=2, known=known, on_evaluated=seen.append
-    )
+    again = search(problem, SMALL, evaluations=38, seed=2, known=known, on_evaluated=seen.append)
     assert [e.reused for e in seen] == [True] * 30 + [False] * 8
     assert (again.history.positions[:30] == first.history.positions).all()
 

@@ -57,9 +57,7 @@ def tradeoff(
     ]
     if third:
         objectives.append(
-            Objective(
-                "size_bytes", "bytes", "minimize", lambda x: 1.0 + (x > 0).sum(1), "analytic"
-            )
+            Objective("size_bytes", "bytes", "minimize", lambda x: 1.0 + (x > 0).sum(1), "analytic")
         )
     return SearchProblem(space, tuple(objectives), constraints)
 
