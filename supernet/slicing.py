@@ -350,22 +350,25 @@ class _Builder:
         known = self.pieces.get(id(source))
         if known is not None:
             return known
-        cuts = self.plan.cuts.get(path, ())
-        kept = _merge_blocks(cut_view(source, cuts, self.values), cuts)
+        cuts = self.plan.cuts.get(path)
+        kept: Tensor = source
+        if cuts:
+            kept = _merge_blocks(cut_view(source, cuts, self.values), cuts)
         for row in derivations:
             shared = [self.shared[name] for name in row.shared]
             kept = row.function(kept, self.values.choices(row.choices), *shared)
-        kept = kept.clone()
+        if kept.untyped_storage().data_ptr() == source.untyped_storage().data_ptr():
+            kept = kept.clone()
         copied = self.pieces[id(source)] = nn.Parameter(kept, source.requires_grad)
         return copied
 
     def buffer(self, path: str, source: Tensor | None) -> Tensor | None:
         if source is None:
             return None
-        cuts = self.plan.cuts.get(path, ())
-        kept = cut_view(source, cuts, self.values)
+        cuts = self.plan.cuts.get(path)
+        kept = cut_view(source, cuts, self.values) if cuts else source
         if self.copied:
-            return _merge_blocks(kept, cuts).clone()
+            return (_merge_blocks(kept, cuts) if cuts else kept).clone()
         return kept
 
 
