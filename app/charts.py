@@ -88,7 +88,9 @@ def front_figure(front: Front, x: Objective, y: Objective, marks: Marks | None =
             annotation_position="bottom right",
             annotation_font={"color": RED, "size": 11},
         )
-    _style(figure, words.axis_label(x), words.axis_label(y))
+    _style(figure, words.axis_label(x), words.axis_label(y), legend=True)
+    # A click selects; the other marks must not fade, as they still mean what they meant.
+    figure.update_traces(selected={"marker": {"opacity": 1}}, unselected={"marker": {"opacity": 1}})
     return figure
 
 
@@ -131,8 +133,8 @@ def _error_bar(estimates: Sequence[Estimate], scale: float) -> dict[str, object]
         "symmetric": False,
         "array": [above * scale for _, above in around],
         "arrayminus": [below * scale for below, _ in around],
-        "color": BLUE,
-        "thickness": 1.1,
+        "color": "rgba(0, 114, 178, 0.45)",
+        "thickness": 1.2,
         "width": 3,
     }
 
@@ -262,6 +264,7 @@ def breakdown_figure(point: Point, compared: Point | None = None) -> go.Figure:
         "latency of the unit (ms)",
         "",
         height=90 + (30 if len(rows) > 1 else 24) * len(names),
+        legend=len(rows) > 1,
     )
     figure.update_layout(barmode="group", showlegend=len(rows) > 1)
     figure.update_yaxes(autorange="reversed", type="category", showgrid=False)
@@ -374,11 +377,13 @@ def parity_figure(front: Front, objective: Objective) -> go.Figure | None:
     return figure
 
 
-def _style(figure: go.Figure, x: str, y: str, height: int = HEIGHT) -> None:
+def _style(
+    figure: go.Figure, x: str, y: str, height: int = HEIGHT, *, legend: bool = False
+) -> None:
     """The look all charts share: no frame, quiet grid, legend above, room for the labels."""
     figure.update_layout(
         height=height,
-        margin={"l": 10, "r": 24, "t": 36, "b": 10},
+        margin={"l": 10, "r": 24, "t": 36 if legend else 8, "b": 10},
         hovermode="closest",
         dragmode=False,
         legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "title": None},

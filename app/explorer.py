@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import json
 import math
 import sys
 from pathlib import Path
@@ -14,12 +12,11 @@ import streamlit as st
 if str(Path(__file__).resolve().parents[1]) not in sys.path:
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from app import charts, layers, markup, points, view, words
+from app import charts, details, markup, points, view, words
 from app.points import Front, Objective, Point
 from app.view import RunView
 
 NONE = "nothing"
-PLOT = {"displaylogo": False, "displayModeBar": False}
 
 
 def main(arguments: list[str]) -> None:
@@ -38,7 +35,7 @@ def main(arguments: list[str]) -> None:
     with st.sidebar:
         st.markdown("### Supernet explorer")
         path = st.selectbox("Run", runs, format_func=lambda p: _short(p, runs), key="run")
-    run = _open(path)
+    run = _open(path or runs[0])
     if run is None:
         return
     front = _select_search(run)
@@ -56,7 +53,7 @@ def _open(path: Path) -> RunView | None:
     try:
         return view.load_run(path)
     except (OSError, ValueError) as error:
-        st.error(_sentence(error))
+        st.error(markup.sentence(error))
         return None
 
 
@@ -102,7 +99,7 @@ def _select_overlays(runs: list[Path], run: RunView, front: Front) -> list[tuple
 
 
 def _header(run: RunView, front: Front | None) -> None:
-    st.markdown(f"## {_plain(run.path.resolve().name)}")
+    st.markdown(f"## {markup.plain(run.path.resolve().name)}")
     family = f"{run.family} ({run.preset})" if run.preset else run.family
     entries = [("Family", family, ""), ("Data", run.data, "")]
     if run.space is not None:
@@ -112,7 +109,7 @@ def _header(run: RunView, front: Front | None) -> None:
             quality = view.quality_of(run, member.digest)
             if quality is not None:
                 shown = Objective(quality.objective, quality.unit, quality.unit == "fraction")
-                title = f"{label} network, {quality.split} {quality.objective}"
+                title = f"{label}, {quality.split} {quality.objective}"
                 entries.append((title, words.shown(shown, quality.value), ""))
     if front is not None and front.evaluations is not None:
         note = f"evaluations, {front.strategy}".rstrip(", ")
@@ -125,7 +122,7 @@ def _header(run: RunView, front: Front | None) -> None:
             f"{count} file{'s' if count > 1 else ''} could not be used", expanded=True
         ):
             for problem in run.problems:
-                st.warning(_plain(problem))
+                st.warning(markup.plain(problem))
 
 
 def _table_verdict(run: RunView, front: Front | None) -> None:
@@ -134,21 +131,22 @@ def _table_verdict(run: RunView, front: Front | None) -> None:
         device = run.devices.get(name)
         if device is None:
             continue
-        title = f"Latency table of **{_plain(name)}**"
+        title = f"Latency table of **{markup.plain(name)}**"
         if device.description:
-            title += f" ({_plain(device.description)})"
+            title += f" ({markup.plain(device.description)})"
         report = device.report
         if report is None:
             st.warning(f"{title} has not been validated: treat table latencies as a guess.")
-        elif report.trusted is False:
-            reason = f" {_plain(report.sentence)}." if report.sentence else ""
-            st.warning(
-                f"{title} is **not trustworthy**.{reason} {markup.table_facts(report)}. "
-                "Only measured latencies of verified points can be relied on."
-            )
+            continue
+        verdict = markup.plain(report.sentence) or "It carries no verdict."
+        figures = markup.table_facts(report)
+        if report.trusted:
+            st.caption(f"{title}: trustworthy · {figures}", help=verdict)
         else:
-            verdict = "trustworthy" if report.trusted else "without a verdict"
-            st.caption(f"{title}: {verdict} · {markup.table_facts(report)}")
+            st.warning(
+                f"{title}. {verdict} Rely only on measured latencies of verified points.  \n"
+                f"{figures}"
+            )
 
 
 def _nothing_to_show(run: RunView) -> None:
@@ -188,14 +186,14 @@ def _front_page(run: RunView, front: Front, overlays: list[tuple[str, Front]]) -
         st.plotly_chart(
             charts.front_figure(front, x, y, marks),
             key=f"front {key}",
-            on_select=lambda: _click(key),
+            on_select=lambda: clicked(key),
             selection_mode="points",
-            config=PLOT,
+            config=details.PLOT,
         )
         st.caption(
             "Bars are the stored intervals. Click a point to compare it with the chosen one."
         )
-    _tabs(run, front, chosen, compared, key)
+    details.tabs(run, front, chosen, compared, key)
 
 
 def _budget_slider(front: Front, key: str) -> float | None:
@@ -243,8 +241,8 @@ def _chosen_card(run: RunView, front: Front, budget: float | None) -> Point | No
         return None
     point = answer.point
     with st.container(border=True):
-        st.markdown(f"Best verified subnetwork within the budget: **`{point.digest}`**")
-        st.markdown(markup.facts(_figures(front, point)), unsafe_allow_html=True)
+        st.markdown(f"Best verified within the budget: **`{point.digest}`**")
+        st.markdown(markup.facts(_figures(front, point), grid=True), unsafe_allow_html=True)
     if cost.name == points.LATENCY:
         pick = view.pick_command(run.path, front.search, budget)
         st.caption("The same from the command line")
@@ -270,11 +268,11 @@ def _figures(front: Front, point: Point) -> list[tuple[str, str, str]]:
     return entries
 
 
-def _click(key: str) -> None:
+def clicked(key: str) -> None:
     """Compare with the point that was clicked in the front chart."""
     event = st.session_state.get(f"front {key}") or {}
-    clicked = event.get("selection", {}).get("points", [])
-    data = clicked[0].get("customdata") if clicked else None
+    found = event.get("selection", {}).get("points", [])
+    data = found[0].get("customdata") if found else None
     if data:
         st.session_state[f"compare {key}"] = data[0] if isinstance(data, list) else data["0"]
 
@@ -294,178 +292,6 @@ def _compared(front: Front, chosen: Point | None, key: str) -> Point | None:
     if name == NONE or (chosen is not None and name == chosen.digest):
         return None
     return front.point(str(name))
-
-
-# -- details ---------------------------------------------------------------------------------------
-
-
-def _tabs(
-    run: RunView, front: Front, chosen: Point | None, compared: Point | None, key: str
-) -> None:
-    names = ["Layers", "Latency breakdown", "Along the front", "Search and predictor", "Export"]
-    first, second, third, fourth, fifth = st.tabs(names)
-    space = run.space
-    if space is not None and front.space_digest not in ("", space.digest):
-        st.warning("This search was made in another space than space.json holds.")
-        space = None
-    with first:
-        if chosen is not None:
-            _layer_view(run, front, chosen, compared)
-        else:
-            st.info("Raise the budget to choose a subnetwork.")
-    with second:
-        _breakdown(front, chosen, compared)
-    with third:
-        st.caption(
-            "Every front architecture is a column, cheapest on the left; darker is a larger value, "
-            "empty is a skipped layer. The chosen one is framed."
-        )
-        members = [p for p in front.on_front() if p.best(front.cost.name) is not None]
-        figure = charts.genome_figure(
-            layers.genome(space, members), front, chosen.digest if chosen else None
-        )
-        st.plotly_chart(figure, key=f"genome {key}", config=PLOT)
-    with fourth:
-        _search_progress(run, front, key)
-    with fifth:
-        if chosen is not None:
-            _export(run, front, chosen)
-        else:
-            st.info("Raise the budget to choose a subnetwork.")
-
-
-def _layer_view(run: RunView, front: Front, chosen: Point, compared: Point | None) -> None:
-    space = run.space if run.space and run.space.digest == front.space_digest else None
-    rows = layers.layers(space, chosen.choices, compared.choices if compared else None)
-    left, right = st.columns([1.4, 1], gap="large")
-    left.markdown(markup.layer_table(rows), unsafe_allow_html=True)
-    with right:
-        if compared is None:
-            st.caption("Darker is larger among the legal values of the choice.")
-            st.caption("Choose a second architecture on the left, or click one in the chart, to "
-                       "see the difference.")  # fmt: skip
-            return
-        changed = layers.differences(rows)
-        st.markdown(f"**`{chosen.digest}`** against **`{compared.digest}`**: "
-                    f"{len(changed)} choice{'s' if len(changed) != 1 else ''} differ")  # fmt: skip
-        st.table(
-            [
-                {
-                    "": axis.title,
-                    "chosen": words.shown(axis, chosen.best(axis.name)),
-                    "compared": words.shown(axis, compared.best(axis.name)),
-                    "difference": words.difference(
-                        axis, chosen.best(axis.name), compared.best(axis.name)
-                    ),
-                }
-                for axis in front.axes
-            ]
-        )
-
-
-def _breakdown(front: Front, chosen: Point | None, compared: Point | None) -> None:
-    if chosen is None or not chosen.breakdown:
-        st.info(
-            "Raise the budget to choose a subnetwork."
-            if chosen is None
-            else "This search stored no latency of single units."
-        )
-        return
-    total = sum(cost for _, cost in chosen.breakdown)
-    real = chosen.estimate(points.LATENCY)
-    st.caption(
-        f"The units add up to {words.milliseconds(total)} in the table; the whole network is "
-        f"predicted at {words.milliseconds(real.predicted)} after calibration and measured at "
-        f"{words.milliseconds(real.value)} on {front.device}."
-    )
-    st.plotly_chart(charts.breakdown_figure(chosen, compared), key="breakdown", config=PLOT)
-
-
-def _search_progress(run: RunView, front: Front, key: str) -> None:
-    left, right = st.columns(2, gap="large")
-    with left:
-        st.markdown("**Progress of the search**")
-        try:
-            rows = view.hypervolumes(run.path, front.search)
-        except (OSError, ValueError) as error:
-            st.warning(_sentence(error))
-            rows = ()
-        if rows:
-            st.plotly_chart(charts.hypervolume_figure(rows), key=f"progress {key}", config=PLOT)
-        else:
-            st.info("No progress was recorded for this search.")
-        volume = front.hypervolume
-        if "predicted" in volume and "verified" in volume:
-            st.caption(
-                f"Hypervolume of the front: {volume['predicted']:.4g} as predicted, "
-                f"{volume['verified']:.4g} verified."
-            )
-    with right:
-        st.markdown("**How well the predictor did**")
-        for name, report in front.reports.items():
-            st.caption(f"Predictor of {name}, on architectures it had not seen")
-            st.markdown(
-                markup.facts([(k.replace("_", " "), _figure(v), "") for k, v in report.items()
-                              if isinstance(v, (int, float, str))], small=True),
-                unsafe_allow_html=True,
-            )  # fmt: skip
-        if not front.reports:
-            st.info("This search used no predictor, or stored no report of it.")
-        figure = charts.parity_figure(front, front.quality)
-        if figure is not None:
-            st.plotly_chart(figure, key=f"parity {key}", config=PLOT)
-
-
-def _figure(value: object) -> str:
-    return words.significant(value) if isinstance(value, float) else str(value)
-
-
-def _export(run: RunView, front: Front, point: Point) -> None:
-    record = {
-        "version": 1, "space": front.space_digest, "digest": point.digest,
-        "choices": dict(point.choices),
-    }  # fmt: skip
-    st.markdown(f"Chosen: **`{point.digest}`**")
-    st.download_button(
-        "Download the architecture (JSON)", json.dumps(record, indent=2) + "\n",
-        file_name=f"{point.digest}.json", mime="application/json",
-    )  # fmt: skip
-    folder = st.text_input(
-        "Folder for the export (ONNX, safetensors, card, parity proof)",
-        str(run.path / "exports" / point.digest), key=f"out {run.path} {point.digest}",
-    )  # fmt: skip
-    st.code(
-        view.export_command(run.path, point.digest, Path(folder)), language="bash", wrap_lines=True
-    )
-    if st.button("Export now", type="primary"):
-        with st.spinner("Extracting, recalibrating and checking the subnetwork"):
-            done, message = export(run.path, point.digest, Path(folder))
-        (st.success if done else st.error)(_plain(message))
-
-
-def export(run: Path, digest: str, out: Path) -> tuple[bool, str]:
-    """Run the export job in this process; whether it worked, and a sentence about it."""
-    try:
-        jobs = importlib.import_module("app.jobs")
-    except ImportError as error:
-        return False, (
-            f"Exporting needs {error.name or 'torch'}, which is not installed here; "
-            "run the command above on the machine that trained the run"
-        )
-    try:
-        jobs.export_job(run, digest, out)
-    except (OSError, ValueError) as error:
-        return False, _sentence(error)
-    return True, f"Written to {out}"
-
-
-def _sentence(error: Exception) -> str:
-    return _plain(str(error))
-
-
-def _plain(text: str) -> str:
-    """Text from files as Markdown that shows it as it is."""
-    return "".join(f"\\{c}" if c in "\\`*_{}[]<>#$~|" else c for c in text)
 
 
 if __name__ == "__main__":

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
+from typing import Any
 
 from app import words
 from app.layers import Gene, Layer, columns
+from app.points import Objective
 from app.view import TableReport
 
 # Text follows the theme (light or dark); only coloured cells set both of their colours.
 STYLE = """<style>
 [data-testid="stMainBlockContainer"] {padding-top: 2.6rem; max-width: 1500px}
-.facts {display: flex; flex-wrap: wrap; gap: 0.5rem 2.4rem; margin: 0 0 0.6rem 0}
-.facts div {min-width: 6rem}
+.facts {display: flex; flex-wrap: wrap; gap: 0.5rem 1.9rem; margin: 0 0 0.6rem 0}
+.facts div {min-width: 5rem}
+.facts.grid {display: grid; grid-template-columns: repeat(auto-fill, minmax(9.4rem, 1fr));
+  gap: 0.5rem 1rem}
 .facts .label {font-size: 0.8rem; opacity: 0.65; display: block}
-.facts .value {font-size: 1.25rem; font-weight: 600; white-space: nowrap}
-.facts.small .value {font-size: 1.02rem}
+.facts .value {font-size: 1.15rem; font-weight: 600; white-space: nowrap}
+.facts.grid .value {font-size: 1.05rem}
 .facts .note {font-size: 0.8rem; opacity: 0.65; margin-left: 0.3rem; font-weight: 400}
-.genes {border-collapse: separate; border-spacing: 3px; font-size: 0.88rem; margin-bottom: 0.8rem}
+.genes {border-collapse: separate !important; border-spacing: 3px !important;
+  font-size: 0.88rem; margin-bottom: 0.8rem}
+.genes, .genes tr, .genes th, .genes td {border: 0 !important}
 .genes th {font-weight: 500; opacity: 0.65; text-align: left; padding: 0.1rem 0.7rem; border: 0}
 .genes td {padding: 0.22rem 0.7rem; border: 0; border-radius: 4px; min-width: 4.6rem}
 .genes td.part {font-weight: 600; padding-top: 0.55rem}
@@ -41,8 +47,8 @@ _SHADES = (
 )
 
 
-def facts(entries: Sequence[tuple[str, str, str]], *, small: bool = False) -> str:
-    """A strip of figures: ``(label, value, note)`` each."""
+def facts(entries: Sequence[tuple[str, str, str]], *, grid: bool = False) -> str:
+    """Figures in a strip, or in aligned columns: ``(label, value, note)`` each."""
     cells = []
     for label, value, note in entries:
         extra = f'<span class="note">{escape(note)}</span>' if note else ""
@@ -50,7 +56,7 @@ def facts(entries: Sequence[tuple[str, str, str]], *, small: bool = False) -> st
             f'<div><span class="label">{escape(label)}</span>'
             f'<span class="value">{escape(value)}{extra}</span></div>'
         )
-    return f'<div class="facts{" small" if small else ""}">{"".join(cells)}</div>'
+    return f'<div class="facts{" grid" if grid else ""}">{"".join(cells)}</div>'
 
 
 def layer_table(rows: Sequence[Layer]) -> str:
@@ -119,3 +125,44 @@ def table_facts(report: TableReport) -> str:
     if report.networks is not None:
         parts.append(f"{report.networks} held-out networks")
     return " · ".join(parts)
+
+
+def report_facts(report: Mapping[str, object], objective: Objective) -> list[tuple[str, str, str]]:
+    """A predictor's report card as labelled figures; entries it does not know come last."""
+
+    def unit(value: float) -> str:
+        # Errors of a fraction are shown in points, as differences are.
+        return words.difference(objective, value, 0.0).lstrip("+")
+
+    def share(value: float) -> str:
+        return words.percent(value, 0)
+
+    known: dict[str, tuple[str, Callable[[Any], str]]] = {
+        "model": ("Model", str),
+        "samples": ("Fitted on", lambda value: f"{value} networks"),
+        "tau": ("Kendall τ", lambda value: f"{value:.2f}"),
+        "spearman": ("Spearman correlation", lambda value: f"{value:.2f}"),
+        "rmse": ("Error (RMSE)", unit),
+        "half_width": ("Typical ±", unit),
+        "coverage": ("Interval coverage", share),
+        "level": ("Coverage wanted", share),
+    }
+    entries = []
+    for key, (label, write) in known.items():
+        if report.get(key) is not None:
+            entries.append((label, write(report[key]), ""))
+    for key, value in report.items():
+        if key not in known and isinstance(value, (int, float, str)):
+            shown = words.significant(value) if isinstance(value, float) else str(value)
+            entries.append((key.replace("_", " ").capitalize(), shown, ""))
+    return entries
+
+
+def sentence(error: Exception) -> str:
+    """What an error says, safe to show as Markdown."""
+    return plain(str(error))
+
+
+def plain(text: str) -> str:
+    """Text from files as Markdown that shows it as it is."""
+    return "".join(f"\\{c}" if c in "\\`*_{}[]<>#$~|" else c for c in text)

@@ -39,7 +39,7 @@ def nice_step(span: float, wanted: int = 6) -> float:
     """A step of 1, 2 or 5 times a power of ten that cuts ``span`` into about ``wanted``."""
     raw = span / wanted
     power = 10.0 ** math.floor(math.log10(raw))
-    return power * min((1, 2, 5, 10), key=lambda m: abs(m * power - raw))
+    return power * min((1, 2, 5, 10), key=lambda m: abs(math.log(m * power / raw)))
 
 
 def front_svg(
@@ -56,7 +56,7 @@ def front_svg(
         front: The front to draw.
         width: Width in pixels.
         height: Height in pixels.
-        chosen: Digest of a point to ring and name.
+        chosen: Digest of a point to ring and to name in the legend.
         title: A line above the picture; made from the search without one.
 
     Returns:
@@ -71,8 +71,8 @@ def front_svg(
         raise ValueError(
             f"search {front.search} has no front point with {x.name} and {y.name}; nothing to draw"
         )
-    across = _axis([_shown(p, x) for p in drawn], 74, width - 20)
-    up = _axis([_shown(p, y) for p in drawn], height - 54, 66)
+    across = _axis([v for p in drawn for v in _extent(p, x)], 74, width - 20)
+    up = _axis([v for p in drawn for v in _extent(p, y)], height - 54, 66)
     heading = title or f"Search {front.search} on device {front.device}"
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
@@ -82,7 +82,7 @@ def front_svg(
         f'<rect width="{width}" height="{height}" fill="white"/>',
         f'<text x="74" y="24" font-size="15" font-weight="bold">{escape(heading)}</text>',
         *_frame(across, up, x, y),
-        *_legend(front, drawn),
+        *_legend(front, drawn, chosen),
     ]
     parts += [
         f'<circle cx="{across.at(_shown(p, x)):.1f}" cy="{up.at(_shown(p, y)):.1f}" r="2.4" '
@@ -93,7 +93,9 @@ def front_svg(
     members = [p for p in front.on_front() if p in drawn]
     parts += [mark for p in members for mark in _prediction(p, x, y, across, up)]
     parts += [mark for p in members for mark in _verified(p, x, y, across, up)]
-    parts += [mark for p in members if p.digest == chosen for mark in _ring(p, x, y, across, up)]
+    parts += [
+        _circle(across.at(_shown(p, x)), up.at(_shown(p, y))) for p in drawn if p.digest == chosen
+    ]
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 
@@ -101,6 +103,15 @@ def _axis(values: list[float], start: float, end: float) -> Axis:
     low, high = min(values), max(values)
     edge = 0.06 * (high - low or abs(high) or 1.0)
     return Axis(low - edge, high + edge, start, end)
+
+
+def _extent(point: Point, objective: Objective) -> list[float]:
+    """What an axis must reach for this point: its value and, on the front, its interval."""
+    estimate, centre = point.estimate(objective.name), _shown(point, objective)
+    interval = estimate.interval_around(estimate.value)
+    if interval is None or not (point.on_front and point.verified):
+        return [centre]
+    return [centre - interval[0] * objective.scale, centre + interval[1] * objective.scale]
 
 
 def _shown(point: Point, objective: Objective) -> float:
@@ -134,7 +145,7 @@ def _frame(across: Axis, up: Axis, x: Objective, y: Objective) -> list[str]:
     return parts
 
 
-def _legend(front: Front, drawn: list[Point]) -> list[str]:
+def _legend(front: Front, drawn: list[Point], chosen: str | None) -> list[str]:
     names = {front.quality.name, front.cost.name}
     entries = [(f'<circle cx="0" cy="0" r="4.5" fill="{BLUE}"/>', "verified")]
     if any(p.verified and p.estimate(n).predicted is not None for p in drawn for n in names):
@@ -143,10 +154,16 @@ def _legend(front: Front, drawn: list[Point]) -> list[str]:
         entries.append(
             (f'<circle cx="0" cy="0" r="3" fill="{GREY}"/>', "evaluated, behind the front")
         )
+    for point in drawn:
+        if point.digest == chosen:
+            x, y = front.cost, front.quality
+            label = f"{words.shown(y, point.best(y.name))} at {words.shown(x, point.best(x.name))}"
+            entries.append((_circle(0, 0), label))
     parts, left = [], 80
     for mark, label in entries:
         parts.append(
-            f'<g transform="translate({left} 44)">{mark}<text x="11" y="4">{label}</text></g>'
+            f'<g transform="translate({left} 44)">{mark}'
+            f'<text x="13" y="4">{escape(label)}</text></g>'
         )
         left += 34 + 7 * len(label)
     return parts
@@ -203,12 +220,5 @@ def _verified(p: Point, x: Objective, y: Objective, across: Axis, up: Axis) -> l
     return parts
 
 
-def _ring(p: Point, x: Objective, y: Objective, across: Axis, up: Axis) -> list[str]:
-    cx, cy = across.at(_shown(p, x)), up.at(_shown(p, y))
-    right = cx < (across.start + across.end) / 2
-    label = f"{words.shown(y, p.best(y.name))} at {words.shown(x, p.best(x.name))}"
-    return [
-        f'<circle cx="{cx:.1f}" cy="{cy:.1f}" r="9" fill="none" stroke="{RED}" stroke-width="2"/>',
-        f'<text x="{cx + (14 if right else -14):.1f}" y="{cy + 18:.1f}" fill="{RED}" '
-        f'text-anchor="{"start" if right else "end"}">{escape(label)}</text>',
-    ]
+def _circle(x: float, y: float) -> str:
+    return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="8" fill="none" stroke="{RED}" stroke-width="2"/>'

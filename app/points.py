@@ -137,12 +137,9 @@ class Front:
         known = [o for o in counts if any(p.best(o.name) is not None for p in self.points)]
         return (*self.objectives, *known)
 
-    def axis(self, name: str) -> Objective:
-        """The axis called ``name``; KeyError when the front has no such figure."""
-        found = next((o for o in self.axes if o.name == name), None)
-        if found is None:
-            raise KeyError(f"the front has no {name!r}")
-        return found
+    def named(self, name: str) -> Objective:
+        """The axis called ``name``; a plain one without a unit when the front has none."""
+        return next((o for o in self.axes if o.name == name), Objective(name, "", True))
 
     def point(self, digest: str) -> Point:
         """The point of an architecture; KeyError when the front does not hold it."""

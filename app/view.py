@@ -90,8 +90,10 @@ def find_runs(paths: Sequence[Path]) -> list[Path]:
             found.append(path)
         elif path.is_dir():
             found += sorted(child.parent for child in path.glob("*/run.json"))
-    unique = {path.resolve(): path for path in reversed(found)}
-    return list(reversed(unique.values()))
+    unique: dict[Path, Path] = {}
+    for path in found:
+        unique.setdefault(path.resolve(), path)
+    return list(unique.values())
 
 
 def load_run(path: Path) -> RunView:
@@ -279,37 +281,35 @@ def _devices(run: Path, problems: list[str]) -> dict[str, DeviceView]:
 
 def _describe_device(info: Mapping[str, Any]) -> str:
     fingerprint = info.get("fingerprint")
-    details = fingerprint if isinstance(fingerprint, Mapping) else {}
-    processor = next(
-        (str(d[k]) for d in (info, details) for k in ("processor", "cpu", "model") if d.get(k)), ""
-    )
+    processor = fingerprint.get("cpu") if isinstance(fingerprint, Mapping) else None
     threads = info.get("threads")
-    parts = [processor, f"{threads} thread{'s' if threads != 1 else ''}" if threads else ""]
+    parts = [
+        str(processor or ""),
+        str(info.get("provider") or "").removesuffix("ExecutionProvider"),
+        f"{threads} thread{'s' if threads != 1 else ''}" if threads else "",
+        str(info.get("precision") or ""),
+    ]
     return ", ".join(part for part in parts if part)
 
 
 def table_report(payload: Mapping[str, Any]) -> TableReport:
     """The figures of a device's ``report.json``; those it lacks are ``None``."""
-    trusted = _first(payload, "trusted", "trustworthy")
-    networks = _number(payload, "networks", "held_out", "count")
+    trusted = payload.get("trustworthy")
+    networks = _number(payload, "networks")
     return TableReport(
         trusted=trusted if isinstance(trusted, bool) else None,
-        sentence=str(_first(payload, "sentence", "verdict", "reason") or ""),
+        sentence=str(payload.get("verdict") or ""),
         mape=_number(payload, "mape"),
-        within_5=_number(payload, "within_5", "within_5_percent"),
-        within_10=_number(payload, "within_10", "within_10_percent"),
-        tau=_number(payload, "tau", "kendall_tau"),
-        noise_floor=_number(payload, "noise_floor", "repeat_floor", "floor"),
+        within_5=_number(payload, "within_5"),
+        within_10=_number(payload, "within_10"),
+        tau=_number(payload, "kendall_tau"),
+        noise_floor=_number(payload, "floor_mape"),
         networks=None if networks is None else int(networks),
     )
 
 
-def _first(payload: Mapping[str, Any], *names: str) -> object:
-    return next((payload[name] for name in names if payload.get(name) is not None), None)
-
-
-def _number(payload: Mapping[str, Any], *names: str) -> float | None:
-    value = _first(payload, *names)
+def _number(payload: Mapping[str, Any], name: str) -> float | None:
+    value = payload.get(name)
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
         return None
     return float(value)

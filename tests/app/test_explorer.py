@@ -1,0 +1,267 @@
+"""The explorer page itself, run by Streamlit's own test driver on made-up run directories."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from app import points, view
+from app.points import Front
+from tests.app.explorer_fixture import front_json, small_space, write_run
+
+SCRIPT = Path(__file__).resolve().parents[2] / "app" / "explorer.py"
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    write_run(tmp_path / "digits-run")
+    return tmp_path / "digits-run"
+
+
+def open_page(monkeypatch: pytest.MonkeyPatch, *arguments: Path) -> AppTest:
+    monkeypatch.setattr(sys, "argv", ["explorer.py", *map(str, arguments)])
+    page = AppTest.from_file(str(SCRIPT), default_timeout=60).run()
+    assert not page.exception
+    return page
+
+
+def text(page: AppTest) -> str:
+    parts = [*page.markdown, *page.caption, *page.info, *page.warning, *page.error, *page.code]
+    return "\n".join(str(part.value) for part in parts)
+
+
+def chosen(page: AppTest) -> str:
+    lines = [m.value for m in page.markdown if "Best verified within the budget" in m.value]
+    return lines[0].split("`")[1] if lines else ""
+
+
+def front_of(run: Path) -> Front:
+    return view.load_run(run).fronts["default"]
+
+
+def figure(page: AppTest, key: str) -> dict[str, dict[str, object]]:
+    element = next(e for e in page.get("plotly_chart") if key in e.proto.id)
+    return {trace.get("name", ""): trace for trace in json.loads(element.proto.spec)["data"]}
+
+
+def test_the_budget_slider_names_the_best_subnetwork(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = open_page(monkeypatch, run)
+    slider = page.slider[0]
+    front = front_of(run)
+    seen = set()
+    for budget in (0.08, 0.15, slider.max):
+        slider.set_value(budget)
+        page.run()
+        assert not page.exception
+        expected = points.pick(front, budget).point
+        assert expected is not None
+        assert chosen(page) == expected.digest
+        assert f"supernet pick --run {run} --latency-ms {budget:.6g}" in text(page)
+        assert f"--arch {expected.digest} --out " in text(page)
+        seen.add(expected.digest)
+        slider = page.slider[0]
+    assert len(seen) == 3
+
+
+def test_the_default_budget_is_the_one_searched_for(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    payload = front_json(small_space())
+    payload["constraints"] = [{"objective": "latency_ms", "at_most": 0.12}]
+    (run / "searches/default/front.json").write_text(json.dumps(payload))
+    assert open_page(monkeypatch, run).slider[0].value == pytest.approx(0.12)
+
+
+def test_a_budget_below_the_fastest_names_the_nearest_feasible(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = open_page(monkeypatch, run)
+    page.slider[0].set_value(page.slider[0].min).run()
+    assert not page.exception
+    assert "No verified subnetwork meets" in page.error[0].value
+    assert points.measured(front_of(run))[0].digest in page.error[0].value
+    assert chosen(page) == ""
+
+
+def test_points_behind_the_front_are_shown_on_demand(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = open_page(monkeypatch, run)
+    name = "evaluated, behind the front"
+    assert name not in figure(page, "front")
+    page.checkbox[0].check().run()
+    assert name in figure(page, "front")
+
+
+def test_the_header_says_what_the_run_is(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = text(open_page(monkeypatch, run))
+    for part in ("ofa_mobilenetv3 (tiny)", "digits", "148,176", "99.17 %", "94.72 %",
+                 "MAPE 3.1 %", "within 10 % 98.0 %", "Kendall τ 0.94",
+                 "noise floor 1.2 %"):  # fmt: skip
+        assert part in shown
+
+
+def test_an_untrustworthy_table_warns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_run(tmp_path, trusted=False)
+    page = open_page(monkeypatch, tmp_path)
+    assert any("Not trustworthy" in warning.value for warning in page.warning)
+    assert "24.0 %" in page.warning[0].value
+
+
+def test_comparing_shows_the_difference(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = open_page(monkeypatch, run)
+    box = next(b for b in page.selectbox if "Compare" in b.label)
+    other = front_of(run).on_front()[0]
+    box.set_value(other.digest).run()
+    assert not page.exception
+    assert "compared" in figure(page, "front")
+    one = small_space().architecture(dict(front_of(run).point(chosen(page)).choices))
+    two = small_space().architecture(dict(other.choices))
+    count = len(one.diff(two))
+    assert f"against **`{other.digest}`**: {count} choice" in text(page)
+    assert "(compared: " in text(page)
+    assert page.table[0].value.shape == (5, 4)
+
+
+def test_other_axes_can_be_chosen(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = open_page(monkeypatch, run)
+    box = next(b for b in page.selectbox if b.label == "Horizontal")
+    box.set_value("size (KB)").run()
+    assert not page.exception
+    xs = figure(page, "front")["verified (measured)"]["x"]
+    sizes = [p.best("size_bytes") or 0 for p in front_of(run).on_front()]
+    assert xs == pytest.approx([s / 1000 for s in sizes])
+
+
+def test_a_language_model_shows_its_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_run(tmp_path, loss=True)
+    page = open_page(monkeypatch, tmp_path)
+    assert "nats/token" in text(page)
+    assert chosen(page)
+
+
+def test_two_runs_can_be_switched_and_drawn_together(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_run(tmp_path / "other", seed=3)
+    page = open_page(monkeypatch, run, tmp_path / "other")
+    page.multiselect[0].select("other / default (cpu)").run()
+    assert "other / default (cpu)" in figure(page, "front")
+    next(b for b in page.selectbox if b.label == "Run").set_value(tmp_path / "other").run()
+    assert not page.exception
+    assert "## other" in text(page)
+
+
+@pytest.mark.parametrize(
+    ("profiled", "command"), [(False, "supernet profile --run"), (True, "supernet search --run")]
+)
+def test_an_unfinished_run_says_what_to_run_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, profiled: bool, command: str
+) -> None:
+    write_run(tmp_path, profiled=profiled, searched=False)
+    page = open_page(monkeypatch, tmp_path)
+    assert page.code[0].value.startswith(command)
+    assert not page.slider
+
+
+def test_no_run_and_no_such_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = open_page(monkeypatch, tmp_path / "nothing")
+    assert "is not a run directory" in page.error[0].value
+    assert "supernet quickstart" in page.code[0].value
+    monkeypatch.chdir(tmp_path)
+    assert "supernet quickstart" in open_page(monkeypatch).code[0].value
+
+
+def test_damaged_files_become_sentences(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    front = run / "searches/default/front.json"
+    front.write_text(front.read_text()[:500])
+    page = open_page(monkeypatch, run)
+    assert any("is not valid JSON" in warning.value for warning in page.warning)
+    (run / "run.json").write_text("{")
+    assert "is not valid JSON" in open_page(monkeypatch, run).error[0].value
+
+
+def test_a_search_without_verified_points_still_opens(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    payload = front_json(small_space())
+    for entry in payload["points"]:
+        entry["verified"] = False
+    path = run / "searches/default/front.json"
+    path.write_text(json.dumps(payload))
+    page = open_page(monkeypatch, run)
+    assert any("verified by measurement" in warning.value for warning in page.warning)
+    path.write_text(json.dumps({**payload, "points": []}))
+    assert "has not evaluated anything" in open_page(monkeypatch, run).info[0].value
+
+
+def test_sparse_files_still_open(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Space, evaluations, progress, breakdown, report, predictions and counts may be missing."""
+    payload = front_json(small_space())
+    payload = {key: payload[key] for key in ("version", "device", "objectives", "points")}
+    for entry in payload["points"]:
+        for key in ("breakdown", "parameters", "macs", "size_bytes"):
+            entry.pop(key)
+        for estimate in entry["objectives"].values():
+            for key in ("predicted", "low", "high"):
+                estimate[key] = None
+    shutil.rmtree(run / "searches/default")
+    (run / "searches/default").mkdir()
+    (run / "searches/default/front.json").write_text(json.dumps(payload))
+    for name in ("space.json", "evaluations.jsonl"):
+        (run / name).unlink()
+    page = open_page(monkeypatch, run)
+    assert chosen(page)
+    assert "stored no latency of single units" in text(page)
+
+
+def test_a_clicked_point_is_compared(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from app import explorer
+
+    state = {"front k": {"selection": {"points": [{"customdata": ["abc"]}]}}}
+    monkeypatch.setattr(explorer.st, "session_state", state)
+    explorer.clicked("k")
+    assert state["compare k"] == "abc"
+
+
+@pytest.mark.parametrize("works", [True, False])
+def test_the_export_button_runs_the_job(
+    run: Path, monkeypatch: pytest.MonkeyPatch, works: bool
+) -> None:
+    calls = []
+
+    def export_job(path: Path, digest: str, out: Path, say: object) -> SimpleNamespace:
+        calls.append((path, digest, out))
+        if not works:
+            raise ValueError("folder holds other files")
+        return SimpleNamespace(folder=out, max_abs_difference=1.5e-7)
+
+    module = ModuleType("app.export_job")
+    module.export_job = export_job  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "app.export_job", module)
+    page = open_page(monkeypatch, run)
+    next(b for b in page.button if b.label == "Export now").click().run()
+    assert not page.exception
+    digest = chosen(page)
+    assert calls == [(run, digest, run / "exports" / digest)]
+    if works:
+        assert "1.5e-07" in page.success[0].value
+    else:
+        assert "folder holds other files" in page.error[0].value
+
+
+def test_exporting_without_torch_says_so(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "app.export_job", raising=False)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    page = open_page(monkeypatch, run)
+    next(b for b in page.button if b.label == "Export now").click().run()
+    assert not page.exception
+    assert "Exporting needs torch" in page.error[0].value

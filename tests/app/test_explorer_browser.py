@@ -1,0 +1,150 @@
+"""The explorer in a real Chromium: served as a user serves it, driven by mouse and keyboard."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from app import points, view
+from tests.app.explorer_fixture import write_run
+
+pytestmark = pytest.mark.browser
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+BROWSER = next((path for name in NAMES if (path := shutil.which(name))), None)
+FLAGS = [
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+WAIT_MS = 60_000
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
+    """A run directory and the address under which a real server shows it."""
+    run = tmp_path_factory.mktemp("browser") / "digits-run"
+    write_run(run)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    elsewhere = run.parent
+    log = (elsewhere / "server.log").open("wb")
+    process = subprocess.Popen(
+        view.explore_command([run], port=port, headless=True),
+        stdout=log, stderr=subprocess.STDOUT, cwd=elsewhere,
+        env={**os.environ, "STREAMLIT_BROWSER_GATHER_USAGE_STATS": "false"},
+    )  # fmt: skip
+    try:
+        _wait_until_healthy(process, f"http://localhost:{port}/_stcore/health")
+        yield run, f"http://localhost:{port}"
+    finally:
+        process.terminate()
+        process.wait(timeout=20)
+        log.close()
+
+
+def _wait_until_healthy(process: subprocess.Popen[bytes], address: str) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        assert process.poll() is None, "the server ended by itself"
+        try:
+            with urllib.request.urlopen(address, timeout=2) as answer:
+                if answer.status == 200:
+                    return
+        except OSError:
+            time.sleep(0.2)
+    pytest.fail("the server did not answer within a minute")
+
+
+@pytest.fixture
+def page(served: tuple[Path, str]) -> Iterator[Any]:
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if BROWSER is None:
+        pytest.skip("no Chromium is installed")
+    with api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=BROWSER, args=FLAGS)
+        try:
+            opened = browser.new_page(viewport={"width": 1500, "height": 1500})
+            opened.set_default_timeout(WAIT_MS)
+            yield opened
+        finally:
+            browser.close()
+
+
+def named(page: Any, digest: str) -> None:
+    """Wait until the page names ``digest`` as the best verified subnetwork."""
+    page.locator("p", has_text="Best verified within the budget").locator(
+        "code", has_text=digest
+    ).wait_for()
+
+
+def test_moving_the_slider_changes_the_named_subnetwork(
+    served: tuple[Path, str], page: Any
+) -> None:
+    run, address = served
+    hosts: set[str | None] = set()
+    page.on("request", lambda request: hosts.add(urlsplit(request.url).hostname))
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto(address)
+    front = view.load_run(run).fronts["default"]
+    members = points.measured(front)
+    default = points.knee(front)
+    assert default is not None
+    named(page, default.digest)
+    page.locator(".js-plotly-plot .scatterlayer").first.wait_for()
+
+    slider = page.get_by_role("slider")
+    slider.focus()
+    page.keyboard.press("End")
+    named(page, max(members, key=lambda p: p.best("accuracy") or 0).digest)
+    page.keyboard.press("Home")
+    page.get_by_text("No verified subnetwork meets").wait_for()
+    assert page.locator("code", has_text=members[0].digest).count() == 0
+    assert page.get_by_text(members[0].digest).count() == 1
+    steps = 0
+    while page.get_by_text("No verified subnetwork meets").count() and steps < 60:
+        page.keyboard.press("ArrowRight")
+        page.wait_for_timeout(250)
+        steps += 1
+    named(page, members[0].digest)
+    assert errors == []
+    # Everything comes from this machine: the page works without a network.
+    assert hosts <= {"localhost", None}
+
+
+def test_tabs_toggle_and_a_click_on_a_point(served: tuple[Path, str], page: Any) -> None:
+    run, address = served
+    page.goto(address)
+    marks = page.locator(".js-plotly-plot").first.locator(".trace.scatter .points path")
+    marks.first.wait_for()
+    before = marks.count()
+    page.get_by_text("Show points behind the front").click()
+    page.get_by_text("evaluated, behind the front").first.wait_for()
+    assert marks.count() > before
+
+    for tab, text in (
+        ("Latency breakdown", "The units add up to"),
+        ("Along the front", "Every front architecture is a column"),
+        ("Search and predictor", "Progress of the search"),
+        ("Export", "Download the architecture"),
+    ):
+        page.get_by_role("tab", name=tab).click()
+        page.get_by_text(text).first.wait_for()
+
+    page.get_by_role("tab", name="Layers").click()
+    # The first mark belongs to the first dominated point drawn; any point will do.
+    box = marks.first.bounding_box()
+    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.get_by_text("choices differ").wait_for()
+    assert page.locator(".genes .changed").count() > 0

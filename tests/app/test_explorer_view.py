@@ -1,0 +1,306 @@
+"""Reading runs, choosing within a budget, layers and wording of the explorer."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app import layers, markup, points, view, words
+from app.points import Front, Objective
+from supernet.space import SearchSpace
+from tests.app.explorer_fixture import front_json, small_space, write_run
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def front_of(payload: dict[str, Any]) -> Front:
+    return points.front_from_json(payload, "front.json", "default")
+
+
+@pytest.fixture
+def front() -> Front:
+    return front_of(front_json(small_space()))
+
+
+def test_pick_is_the_best_verified_point_within_every_budget(front: Front) -> None:
+    verified = [p for p in front.points if p.verified]
+    latency = {p.digest: p.estimates["latency_ms"].value for p in verified}
+    accuracy = {p.digest: p.estimates["accuracy"].value for p in verified}
+    assert len(verified) > 5
+    for budget in latency.values():
+        chosen = points.pick(front, budget).point
+        assert chosen is not None
+        assert latency[chosen.digest] <= budget
+        within = [accuracy[d] for d in latency if latency[d] <= budget]
+        assert accuracy[chosen.digest] == max(within)
+
+
+def test_pick_ignores_unverified_points(front: Front) -> None:
+    payload = front_json(small_space())
+    tempting = next(p for p in payload["points"] if not p["verified"])
+    tempting["objectives"]["accuracy"]["value"] = 0.9999
+    tempting["objectives"]["latency_ms"]["value"] = 0.0001
+    chosen = points.pick(front_of(payload), 1e9).point
+    assert chosen is not None
+    assert chosen.digest != tempting["digest"]
+
+
+def test_pick_takes_the_cheaper_of_equals() -> None:
+    payload = front_json(small_space())
+    verified = [p for p in payload["points"] if p["verified"]][-2:]
+    for entry in verified:
+        entry["objectives"]["accuracy"]["value"] = 0.999
+    chosen = points.pick(front_of(payload), 1e9).point
+    assert chosen is not None
+    assert chosen.digest == verified[0]["digest"]
+
+
+def test_a_budget_below_the_fastest_names_the_nearest(front: Front) -> None:
+    fastest = points.measured(front)[0]
+    answer = points.pick(front, (fastest.best("latency_ms") or 0) * 0.99)
+    assert answer.point is None
+    assert answer.nearest == fastest
+
+
+def test_a_loss_is_minimised() -> None:
+    front = front_of(front_json(small_space(), loss=True))
+    chosen = points.pick(front, 1e9).point
+    assert chosen is not None
+    assert front.quality.name == "loss"
+    assert chosen.best("loss") == min(p.best("loss") for p in points.measured(front))
+
+
+def test_the_knee_lies_strictly_between_the_ends(front: Front) -> None:
+    chosen = points.knee(front)
+    members = [p for p in points.measured(front) if p.on_front]
+    assert chosen is not None
+    assert chosen not in (members[0], members[-1])
+
+
+def test_axes_add_counts_once(front: Front) -> None:
+    assert [a.name for a in front.axes] == [
+        "accuracy", "latency_ms", "parameters", "macs", "size_bytes",
+    ]  # fmt: skip
+
+
+def test_intervals_are_drawn_only_around_what_they_contain() -> None:
+    inside = points.Estimate(0.5, 0.97, "evaluated", 0.96, 0.99, None)
+    assert inside.interval_around(inside.value) == pytest.approx((0.01, 0.02))
+    assert inside.interval_around(inside.predicted) is None
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda p: p.update(version=9), "version 9"),
+        (lambda p: p.pop("points"), "lacks 'points'"),
+        (lambda p: p["points"][0].pop("digest"), "lacks 'digest'"),
+        (lambda p: p.update(objectives=[]), "no objectives"),
+        (lambda p: p.update(points=[1]), "is not a front"),
+    ],
+)
+def test_a_damaged_front_is_refused_in_a_sentence(
+    damage: Callable[[dict[str, Any]], object], message: str
+) -> None:
+    payload = front_json(small_space())
+    damage(payload)
+    with pytest.raises(ValueError, match=message):
+        front_of(payload)
+
+
+# -- run directories -------------------------------------------------------------------------------
+
+
+def test_load_run_reads_everything_and_writes_nothing(tmp_path: Path) -> None:
+    write_run(tmp_path / "run")
+    before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")}
+    run = view.load_run(tmp_path / "run")
+    assert run.problems == ()
+    assert run.devices["cpu"].report == view.TableReport(
+        True, "Trustworthy: on 24 unseen networks its mean error is 3.1%.",
+        0.031, 0.85, 0.98, 0.94, 0.012, 24,
+    )  # fmt: skip
+    assert run.devices["cpu"].description == "Some Processor (6/1/1), CPU, 1 thread, fp32"
+    assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")} == before
+
+
+def test_a_run_opens_without_torch(tmp_path: Path) -> None:
+    write_run(tmp_path / "run")
+    code = (
+        "import sys; from pathlib import Path; from app import explorer, view, picture, charts;"
+        "run = view.load_run(Path(sys.argv[1])); picture.front_svg(run.fronts['default']);"
+        "heavy = {'torch', 'onnxruntime', 'pymoo', 'sklearn'} & set(sys.modules); assert not heavy"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "run")], check=True, cwd=ROOT)
+
+
+def test_the_test_split_comes_before_validation(tmp_path: Path) -> None:
+    write_run(tmp_path)
+    run = view.load_run(tmp_path)
+    quality = view.quality_of(run, small_space().smallest.digest)
+    assert quality == view.Quality("accuracy", "fraction", "test", 0.9472)
+    assert view.quality_of(run, "unknown") is None
+
+
+@pytest.mark.parametrize(
+    "file",
+    ["space.json", "devices/cpu/device.json", "devices/cpu/report.json",
+     "searches/default/front.json"],
+)  # fmt: skip
+def test_a_torn_file_becomes_one_problem(tmp_path: Path, file: str) -> None:
+    write_run(tmp_path)
+    text = (tmp_path / file).read_text()
+    (tmp_path / file).write_text(text[: len(text) // 2])
+    run = view.load_run(tmp_path)
+    assert len(run.problems) == 1
+    assert Path(file).name in run.problems[0]
+
+
+def test_torn_last_lines_are_left_out(tmp_path: Path) -> None:
+    write_run(tmp_path)
+    for file in ("evaluations.jsonl", "searches/default/hypervolume.csv"):
+        path = tmp_path / file
+        path.write_text(path.read_text()[:-4])
+    run = view.load_run(tmp_path)
+    assert run.problems == ()
+    assert len(run.evaluations) == 2
+    assert [row.evaluations for row in view.hypervolumes(tmp_path, "default")] == [
+        10, 20, 30, 40, 50,
+    ]  # fmt: skip
+
+
+def test_a_damaged_progress_file_names_the_line(tmp_path: Path) -> None:
+    write_run(tmp_path)
+    (tmp_path / "searches/default/hypervolume.csv").write_text(
+        "evaluations,hypervolume\n10,0.1\n20,oops\n"
+    )
+    with pytest.raises(ValueError, match="line 3"):
+        view.hypervolumes(tmp_path, "default")
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="is not a run directory"):
+        view.load_run(tmp_path)
+    (tmp_path / "run.json").write_text('{"version": 7}')
+    with pytest.raises(ValueError, match="version 7"):
+        view.load_run(tmp_path)
+
+
+def test_runs_are_found_one_level_down_and_once(tmp_path: Path) -> None:
+    write_run(tmp_path / "b")
+    write_run(tmp_path / "a")
+    found = view.find_runs([tmp_path / "b", tmp_path, tmp_path / "nothing"])
+    assert found == [tmp_path / "b", tmp_path / "a"]
+
+
+def test_the_next_command_follows_the_stages(tmp_path: Path) -> None:
+    write_run(tmp_path, profiled=False, searched=False)
+    step = view.next_command(view.load_run(tmp_path))
+    assert step is not None
+    assert step[1] == f"supernet profile --run {tmp_path} --device cpu"
+    write_run(tmp_path, searched=False)
+    step = view.next_command(view.load_run(tmp_path))
+    assert step is not None
+    assert step[1].startswith("supernet search ")
+    info = json.loads((tmp_path / "run.json").read_text())
+    info["stages"] = {"train": {"status": "running"}}
+    (tmp_path / "run.json").write_text(json.dumps(info))
+    step = view.next_command(view.load_run(tmp_path))
+    assert step is not None
+    assert step[1] == (
+        f"supernet train --family ofa_mobilenetv3 --data digits --out {tmp_path} --resume"
+    )
+
+
+def test_commands_quote_what_a_shell_would_split() -> None:
+    assert view.pick_command(Path("my run"), "default", 0.25) == (
+        'supernet pick --run "my run" --latency-ms 0.25'
+    )
+    assert "--search fast" in view.pick_command(Path("r"), "fast", 0.25)
+    assert view.quoted('a"$b`') == '"a\\"\\$b\\`"'
+    command = view.explore_command([Path("one"), Path("two")], port=8600, headless=True)
+    assert command[-3:] == ["--", "one", "two"]
+    assert "--server.port=8600" in command
+    assert Path(command[4]).is_file()
+
+
+# -- layers ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def space() -> SearchSpace:
+    return small_space()
+
+
+def test_layers_follow_the_network_and_show_what_is_skipped(space: SearchSpace) -> None:
+    rows = layers.layers(space, space.smallest.to_dict())
+    assert [row.name for row in rows][:4] == [
+        "network", "stage1", "stage1.block1", "stage1.block2",
+    ]  # fmt: skip
+    assert [row.level for row in rows][:4] == [0, 1, 2, 2]
+    assert [row.skipped for row in rows][:4] == [False, False, False, True]
+    assert layers.columns(rows) == ("kernel", "expand")
+    assert markup.layer_table(rows).count("skipped") == 6
+
+
+def test_differences_count_skipped_layers(space: SearchSpace) -> None:
+    rows = layers.layers(space, space.smallest.to_dict(), space.largest.to_dict())
+    assert {g.name for g in layers.differences(rows)} == set(space.smallest.diff(space.largest))
+    assert "(compared: 4)" in markup.layer_table(rows)
+
+
+def test_layers_without_a_space_show_the_choices(space: SearchSpace) -> None:
+    rows = layers.layers(None, {"depth": 2, "layer1.heads": 4})
+    assert [(row.name, row.level) for row in rows] == [("network", 0), ("layer1", 2)]
+    assert "4" in markup.layer_table(rows)
+
+
+def test_genome_places_values_between_smallest_and_largest(
+    space: SearchSpace, front: Front
+) -> None:
+    found = layers.genome(space, [front.point(space.smallest.digest),
+                                  front.point(space.largest.digest)])  # fmt: skip
+    row = found.names.index("stage1.block2.expand")
+    assert found.shares[row] == (None, 1.0)
+    assert found.shares[0] == (0.0, 1.0)
+
+
+def test_text_from_files_cannot_become_markup() -> None:
+    assert "<script>" not in markup.facts([("<script>", "<script>", "")])
+    assert markup.plain("a*b<c>") == "a\\*b\\<c\\>"
+
+
+# -- wording ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (words.milliseconds(0.021349), "0.0213 ms"),
+        (words.milliseconds(9.996), "10.0 ms"),
+        (words.milliseconds(1234.5), "1,230 ms"),
+        (words.milliseconds(None), words.MISSING),
+        (words.percent(0.97249, 2), "97.25 %"),
+        (words.size(999), "999 B"),
+        (words.size(999_600), "1.00 MB"),
+        (words.size(45_123), "45.1 KB"),
+        (words.count(719_800), "720 K"),
+        (words.space_size(148_176), "148,176"),
+        (words.space_size(99_960_000), "1.0 \N{MULTIPLICATION SIGN} 10⁸"),
+    ],
+)
+def test_numbers_read_well(text: str, expected: str) -> None:
+    assert text == expected
+
+
+def test_differences_carry_sign_and_unit() -> None:
+    accuracy = Objective("accuracy", "fraction", True)
+    latency = Objective("latency_ms", "ms", False)
+    assert words.difference(accuracy, 0.98, 0.97) == "+1.00 points"
+    assert words.difference(latency, 0.1, 0.131) == "\N{MINUS SIGN}0.0310 ms"
