@@ -1,4 +1,4 @@
-"""The model card of an exported subnetwork: what it is, how good, how fast, and how that is known."""
+"""The model card of an exported subnetwork: how good, how fast, and how that is known."""
 
 from __future__ import annotations
 
@@ -40,8 +40,9 @@ def model_card(architecture: Architecture, exported: Exported, facts: CardFacts)
         [
             f"# Subnetwork {architecture.digest}",
             "",
-            f"A {facts.shape.task} network taken out of a {record['family']} supernet "
-            f"(preset {record['preset']}) with inherited weights, without retraining.",
+            f"A network for {facts.shape.task}, taken out of a supernet of family "
+            f"{record['family']} (preset {record['preset']}) with inherited weights, without "
+            "retraining.",
             "",
             "| | |",
             "|---|---|",
@@ -49,8 +50,8 @@ def model_card(architecture: Architecture, exported: Exported, facts: CardFacts)
             f"| Multiply-adds | {exported.macs:,} |",
             *(_quality_row(facts.qualities[s]) for s in ("test", "val") if s in facts.qualities),
             _latency_row(facts.latency),
-            f"| Torch against ONNX Runtime | at most {facts.parity['max_abs_difference']:.2g} apart "
-            f"over {facts.parity['samples']} real inputs |",
+            f"| Torch against ONNX Runtime | at most {facts.parity['max_abs_difference']:.2g} "
+            f"apart over {facts.parity['samples']} real inputs |",
             "",
             "## How these figures were obtained",
             "",
@@ -120,7 +121,7 @@ def _methods(exported: Exported, facts: CardFacts) -> list[str]:
             use = "used to choose the architecture" if split == "val" else "unseen by the search"
             lines.append(
                 f"- {quality['objective'].capitalize()} on the {split} split ({use}): "
-                f"{quality['samples']} samples, exact arithmetic of torch in float32."
+                f"{quality['samples']} samples, torch in float32."
             )
     if facts.latency is not None:
         lines.append(f"- Latency: {facts.latency['method']}")
@@ -134,8 +135,8 @@ def _usage(exported: Exported, shape: DataShape) -> list[str]:
         return _image_usage(exported, shape, dims)
     return [
         f"The graph takes int64 token ids as (batch, {dims}) and returns logits as "
-        f"(batch, {dims}, {shape.classes}). Token ids are positions in `labels` of "
-        "`parity.json`'s neighbour `labels.json`.",
+        f"(batch, {dims}, {shape.classes}). A token id is a position in `labels.json`, whose "
+        "first entry stands for every unknown character.",
         "",
         "```python",
         "import onnxruntime",

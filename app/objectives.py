@@ -96,5 +96,3 @@ def _objective(
     }[name]
     unit = {"size_bytes": "bytes", "macs": "macs", "parameters": "weights"}[name]
     return Objective(name, unit, "minimize", count, "analytic")
-
-

@@ -13,7 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from supernet import files
+from supernet import __version__, files
 from supernet.space import SearchSpace
 
 FORMAT_VERSION = 1
@@ -82,7 +82,7 @@ class Run:
         found = self.record.get("stages", {}).get(name, {})
         return found if isinstance(found, Mapping) else {}
 
-    def set_stage(self, name: str, status: str, **facts: Any) -> None:
+    def set_stage(self, name: str, status: str, /, **facts: Any) -> None:
         """Record that a stage is ``"running"`` or ``"complete"``, and facts about it."""
         record = self.record
         stages = record.setdefault("stages", {})
@@ -214,8 +214,8 @@ def _plain(value: object) -> Any:
 
 def versions() -> dict[str, str]:
     """Versions of what results depend on."""
-    found = {"python": platform.python_version()}
-    for name in ("supernet", "torch", "onnxruntime", "onnx", "numpy"):
+    found = {"python": platform.python_version(), "supernet": __version__}
+    for name in ("torch", "onnxruntime", "onnx", "numpy"):
         try:
             found[name] = version(name)
         except PackageNotFoundError:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from app import plugins
-from app.runs import Run, create_run, open_run
+from app.runs import create_run, open_run
 from app.trained import Say, absolute, best_device, data_options
 from supernet.data import IMAGES, DataSource, open_data
 from supernet.supernet import Supernet
@@ -114,9 +114,9 @@ def _prepare(request: TrainRequest) -> tuple[Supernet, DataSource, Recipe, dict[
     same_family = old if name == old.get("family") else {}
     preset = request.preset or same_family.get("preset") or family.DEFAULT_PRESET
     asked = old.get("data", {}) if request.data is None else {}
-    wanted = {"spec": absolute(request.data or asked.get("spec") or "digits"), **_options(request)}
-    options = data_options({**asked, **wanted})
-    data = open_data(wanted["spec"], **options)
+    options = data_options({**asked, **_options(request)})
+    spec = absolute(request.data or asked.get("spec") or "digits")
+    data = open_data(spec, **options)
     if data.shape.task != family.TASK:
         raise ValueError(
             f"family {name!r} is for {family.TASK}, and {data.spec} is for {data.shape.task}; "
@@ -180,9 +180,7 @@ def _check_batch(recipe: Recipe, data: DataSource) -> None:
             f"({len(data.train)} samples); use at most {len(data.train)}"
         )
     if recipe.batch_size < 2 and data.shape.task == IMAGES:
-        raise ValueError(
-            "batch_size = 1 cannot work: batch normalisation needs at least 2 samples"
-        )
+        raise ValueError("batch_size = 1 cannot work: batch normalisation needs at least 2 samples")
 
 
 def _options(request: TrainRequest) -> dict[str, int]:
@@ -203,5 +201,3 @@ def _line(progress: Progress) -> str:
     left = (progress.steps - progress.step) * progress.seconds / max(1, progress.step)
     eta = f", {left:.0f} s left" if progress.seconds and progress.step < progress.steps else ""
     return f"train {progress.step}/{progress.steps}: loss {losses or 'not in this step'}{eta}"
-
-

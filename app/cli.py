@@ -1,0 +1,310 @@
+"""The command line: every command turns flags into a request, runs one job and shows the result."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, get_args, get_type_hints
+
+import typer
+
+from app import errors
+from app.output import say, show
+
+app = typer.Typer(
+    name="supernet",
+    help="Train one elastic supernet, profile your device, get the subnetworks that fit it.",
+    epilog="Start with: supernet quickstart",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+# Typer's own and click's exceptions, depending on its version, share this base.
+_USAGE: type[Exception] = next(
+    c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException"
+)
+
+
+def _kinds(command: str) -> dict[str, str]:
+    """Flag names of a command, and what kind of value each takes (``app.settings.KINDS``)."""
+    names = {bool: "boolean", int: "integer", float: "float"}
+    callback = next(c.callback for c in app.registered_commands if _name(c) == command)
+    kinds = {}
+    for name, hint in get_type_hints(callback).items():
+        options = (hint, *get_args(hint))
+        kind = next((names[option] for option in options if option in names), "text")
+        kinds[name.replace("_", "-")] = kind
+    return {name: k for name, k in kinds.items() if name not in ("config", "json", "return")}
+
+
+def _config(ctx: typer.Context, path: Path | None) -> Path | None:
+    """Values of the file become defaults, so that flags on the command line win."""
+    if path is not None:
+        from app.settings import read_settings
+
+        command = str(ctx.info_name)
+        names = [_name(c) for c in app.registered_commands]
+        ctx.default_map = read_settings(path, command, names, _kinds(command))
+    return path
+
+
+def _name(command: Any) -> str:
+    return str(command.name or command.callback.__name__)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from supernet import __version__
+
+        print(__version__)
+        raise typer.Exit()
+
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        "--config", is_eager=True, callback=_config, metavar="FILE.toml",
+        help="Read options from a TOML file; flags win.",
+    ),
+]  # fmt: skip
+RunDir = Annotated[Path, typer.Option("--run", help="Run directory.")]
+Seed = Annotated[int, typer.Option(help="Seed of every random decision.")]
+Arch = Annotated[
+    str, typer.Option("--arch", help="Digest, smallest, largest, or an architecture JSON file.")
+]
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Train one elastic supernet, profile your device, get the subnetworks that fit it."""
+
+
+@app.command(epilog="Example: supernet quickstart --out runs/quickstart")
+def quickstart(
+    out: Annotated[Path, typer.Option(help="Run directory.")] = Path("runs/quickstart"),
+    seed: Seed = 0,
+    steps: Annotated[int | None, typer.Option(help="Training steps.")] = None,
+    evaluations: Annotated[int, typer.Option(help="Architectures to evaluate.")] = 150,
+    passes: Annotated[int | None, typer.Option(help="Sessions of every profiled unit.")] = None,
+    networks: Annotated[int | None, typer.Option(help="Networks that judge the table.")] = None,
+    config: Config = None,
+    json: Json = False,
+) -> None:
+    """Do everything on the built-in digits: train, profile, search, verify, pick, export."""
+    from app import jobs, texts
+
+    request = jobs.QuickstartRequest(
+        out=out, seed=seed, steps=steps, evaluations=evaluations, passes=passes, networks=networks
+    )
+    result = jobs.quickstart_job(request, say)
+    show(result, texts.quickstart_text(result), json)
+
+
+@app.command(epilog="Example: supernet families")
+def families(json: Json = False) -> None:
+    """List what can be trained."""
+    from app import describe as describing
+    from app import texts
+
+    found = describing.list_families()
+    show(found, texts.families_text(found), json)
+
+
+@app.command(epilog="Example: supernet describe ofa_mobilenetv3 --preset small-image")
+def describe(
+    family: Annotated[str, typer.Argument(help="Family, or dotted path of your own module.")],
+    preset: Annotated[str | None, typer.Option(help="Preset; default the family's own.")] = None,
+    config: Config = None,
+    json: Json = False,
+) -> None:
+    """Show the size of a search space and the costs of its smallest, median and largest network."""
+    from app import describe as describing
+    from app import texts
+
+    found = describing.describe_family(family, preset)
+    show(found, texts.describe_text(found), json)
+
+
+@app.command(epilog="Example: supernet train --family ofa_mobilenetv3 --data digits --out runs/a")
+def train(
+    out: Annotated[Path, typer.Option(help="Run directory.")],
+    family: Annotated[str | None, typer.Option(help="Family [ofa_mobilenetv3].")] = None,
+    preset: Annotated[str | None, typer.Option(help="Preset of the family.")] = None,
+    data: Annotated[str | None, typer.Option(help="digits, folder:PATH or text:PATH.")] = None,
+    recipe: Annotated[str | None, typer.Option(help="Training recipe; suits the data.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of every random decision.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Instead of the recipe's.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Instead of the recipe's.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Instead of the recipe's.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Instead of the recipe's.")] = None,
+    checkpoint_every: Annotated[int | None, typer.Option(help="Instead of the recipe's.")] = None,
+    image_size: Annotated[int | None, typer.Option(help="Pixels, for folders of images.")] = None,
+    context: Annotated[int | None, typer.Option(help="Tokens seen at once, for text.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
+    config: Config = None,
+    json: Json = False,
+) -> None:
+    """Train a supernet; the same command continues a training that was stopped."""
+    from app import jobs, texts
+
+    asked = {key: value for key, value in locals().items() if key in _fields(jobs.TrainRequest)}
+    result = jobs.train_job(jobs.TrainRequest(**asked), say)
+    show(result, texts.train_text(result), json)
+
+
+@app.command(epilog="Example: supernet profile --run runs/a --device cpu --threads 1")
+def profile(
+    run: RunDir,
+    device: Annotated[str, typer.Option(help="Name of the device.")] = "cpu",
+    provider: Annotated[str | None, typer.Option(help="ONNX Runtime provider.")] = None,
+    threads: Annotated[int, typer.Option(help="Threads of one operator.")] = 1,
+    precision: Annotated[str, typer.Option(help="fp32.")] = "fp32",
+    seed: Seed = 0,
+    passes: Annotated[int | None, typer.Option(help="Sessions of every unit.")] = None,
+    networks: Annotated[int | None, typer.Option(help="Networks that judge the table.")] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Measure again.")] = False,
+    config: Config = None,
+    json: Json = False,
+) -> None:
+    """Build and validate the latency table of a device."""
+    from app import jobs, texts
+
+    asked = {key: value for key, value in locals().items() if key in _fields(jobs.ProfileRequest)}
+    result = jobs.profile_job(jobs.ProfileRequest(**asked), say)
+    show(result, texts.profile_text(result), json)
+
+
+@app.command(epilog="Example: supernet search --run runs/a --device cpu --latency-ms 0.2")
+def search(
+    run: RunDir,
+    device: Annotated[str, typer.Option(help="A profiled device.")] = "cpu",
+    latency_ms: Annotated[float | None, typer.Option(help="Upper limit.")] = None,
+    objectives: Annotated[
+        str, typer.Option(help="Of accuracy, loss, latency, size, macs, parameters.")
+    ] = "",
+    evaluations: Annotated[int, typer.Option(help="Architectures to evaluate.")] = 200,
+    strategy: Annotated[str, typer.Option(help="Search strategy.")] = "predictor_guided",
+    name: Annotated[str, typer.Option(help="Name of the search.")] = "default",
+    seed: Seed = 0,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace another search.")] = False,
+    config: Config = None,
+    json: Json = False,
+) -> None:
+    """Search for the best trade-offs and verify every one by real evaluation and measurement."""
+    from app import jobs, texts
+
+    asked = {key: value for key, value in locals().items() if key in _fields(jobs.SearchRequest)}
+    asked["objectives"] = tuple(part.strip() for part in objectives.split(",") if part.strip())
+    result = jobs.search_job(jobs.SearchRequest(**asked), say)
+    show(result, texts.search_text(result), json)
+
+
+@app.command(epilog="Example: supernet pick --run runs/a --latency-ms 0.2")
+def pick(
+    run: RunDir,
+    latency_ms: Annotated[float, typer.Option(help="Budget in milliseconds.")],
+    search: Annotated[str, typer.Option(help="Whose front.")] = "default",
+    config: Config = None,
+    json: Json = False,
+) -> None:
+    """Name the best verified subnetwork within a latency budget."""
+    from app import jobs, texts
+
+    result = jobs.pick_job(run, latency_ms, search)
+    show(result, texts.pick_text(result), json)
+
+
+@app.command(epilog="Example: supernet evaluate --run runs/a --arch largest --split test")
+def evaluate(
+    run: RunDir,
+    arch: Arch,
+    split: Annotated[str, typer.Option(help="train, val or test.")] = "val",
+    data: Annotated[str | None, typer.Option(help="Other data with the same classes.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Samples at a time.")] = None,
+    config: Config = None,
+    json: Json = False,
+) -> None:
+    """Evaluate one subnetwork with inherited weights."""
+    from app import jobs, texts
+
+    result = jobs.evaluate_job(run, arch, say, split=split, data=data, batch_size=batch_size)
+    show(result, texts.evaluate_text(result), json)
+
+
+@app.command(epilog="Example: supernet export --run runs/a --arch 3f2a90c1d2e4 --out my-model")
+def export(
+    run: RunDir,
+    arch: Arch,
+    out: Annotated[Path | None, typer.Option(help="Folder [RUN/exports/DIGEST].")] = None,
+    config: Config = None,
+    json: Json = False,
+) -> None:
+    """Write one subnetwork as ONNX, safetensors, JSON, model card and parity proof."""
+    from app import jobs, texts
+
+    result = jobs.export_job(run, arch, out, say)
+    show(result, texts.export_text(result), json)
+
+
+@app.command(epilog="Example: supernet explore runs/quickstart")
+def explore(
+    runs: Annotated[list[Path] | None, typer.Argument(help="Runs, or folders of runs.")] = None,
+    port: Annotated[int | None, typer.Option(help="TCP port.")] = None,
+    headless: Annotated[bool, typer.Option("--headless", help="Open no browser.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the command, start nothing.")] = False,
+) -> None:
+    """Open runs in the browser."""
+    from app.exploring import explore_job, prepare
+
+    command = prepare(runs or [], port, headless)
+    if json:
+        show({"command": command}, "", True)
+    elif explore_job(command):
+        raise typer.Exit(errors.FAILED)
+
+
+@app.command(epilog="Example: supernet doctor")
+def doctor(json: Json = False) -> None:
+    """Say what this machine can do, and what is missing."""
+    from app import texts
+    from app.doctor import examine
+
+    health = examine(Path())
+    show(health, texts.doctor_text(health), json)
+    if health.problems:
+        raise typer.Exit(errors.FAILED)
+
+
+def _fields(request: type) -> frozenset[str]:
+    return frozenset(request.__dataclass_fields__)  # type: ignore[attr-defined]
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command; returns the exit code: 0, 2 (bad input), 130 (Ctrl-C) or 1."""
+    try:
+        result = app(list(arguments), prog_name="supernet", standalone_mode=False)
+        return result if isinstance(result, int) else errors.OK
+    except typer.Abort:
+        return errors.report(KeyboardInterrupt())
+    except _USAGE as error:
+        say(f"error: {' '.join(str(error.format_message()).split())}")  # type: ignore[attr-defined]
+        return errors.BAD_INPUT
+    except BrokenPipeError:
+        # The reader of our output went away, as `head` does; nothing is left to say to it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return errors.FAILED
+    except (Exception, KeyboardInterrupt) as error:
+        return errors.report(error)
+
+
+def main() -> None:
+    """Entry point of the ``supernet`` command."""
+    sys.exit(run(sys.argv[1:]))

@@ -1,0 +1,95 @@
+"""What this machine can do, and what is missing."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+
+EXTRAS = {"transformers": "hf", "playwright": "browser"}
+NEEDED = ("torch", "numpy", "onnx", "onnxruntime", "pymoo", "scikit-learn", "streamlit", "plotly",
+          "pandas", "pyarrow", "pydantic", "safetensors", "typer")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Health:
+    """The findings; sizes in gigabytes."""
+
+    supernet: str
+    python: str
+    system: str
+    processor: str
+    cores: int
+    memory_gb: float | None
+    free_disk_gb: float
+    packages: dict[str, str | None]
+    torch_threads: int
+    cuda: str | None
+    providers: tuple[str, ...]
+    extras: dict[str, bool]
+    problems: tuple[str, ...]
+
+
+def examine(folder: Path) -> Health:
+    """Look at this machine; ``folder`` is where runs would be written."""
+    import onnxruntime
+    import torch
+
+    from supernet import __version__
+
+    packages = {name: _version(name) for name in NEEDED}
+    free = shutil.disk_usage(folder).free / 1e9
+    problems = [f"{name} is not installed" for name, found in packages.items() if found is None]
+    if free < 1:
+        problems.append(f"only {free:.1f} GB are free in {folder.resolve()}; a run needs about 1")
+    if not os.access(folder, os.W_OK):
+        problems.append(f"{folder.resolve()} cannot be written to")
+    return Health(
+        supernet=__version__,
+        python=platform.python_version(),
+        system=platform.platform(),
+        processor=_processor(),
+        cores=_cores(),
+        memory_gb=_memory_gb(),
+        free_disk_gb=round(free, 1),
+        packages=packages,
+        torch_threads=torch.get_num_threads(),
+        cuda=torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        providers=tuple(onnxruntime.get_available_providers()),
+        extras={extra: find_spec(module) is not None for module, extra in EXTRAS.items()},
+        problems=tuple(problems),
+    )
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _cores() -> int:
+    """Cores this process may use, which in a container are fewer than there are."""
+    if platform.system() == "Linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _memory_gb() -> float | None:
+    names = getattr(os, "sysconf_names", {})
+    if "SC_PHYS_PAGES" not in names:
+        return None
+    return round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9, 1)
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None

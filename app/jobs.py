@@ -1,0 +1,32 @@
+"""All jobs in one place: each command, and each script, calls one of these functions."""
+
+from __future__ import annotations
+
+from app.evaluate_job import EvaluateOutcome, evaluate_job
+from app.export_job import ExportOutcome, export_job
+from app.pick_job import PickOutcome, pick_job
+from app.profile_job import ProfileOutcome, ProfileRequest, profile_job
+from app.quickstart_job import QuickstartOutcome, QuickstartRequest, quickstart_job
+from app.search_job import SearchOutcome, SearchRequest, search_job
+from app.train_job import TrainOutcome, TrainRequest, train_job
+
+__all__ = [
+    "EvaluateOutcome",
+    "ExportOutcome",
+    "PickOutcome",
+    "ProfileOutcome",
+    "ProfileRequest",
+    "QuickstartOutcome",
+    "QuickstartRequest",
+    "SearchOutcome",
+    "SearchRequest",
+    "TrainOutcome",
+    "TrainRequest",
+    "evaluate_job",
+    "export_job",
+    "pick_job",
+    "profile_job",
+    "quickstart_job",
+    "search_job",
+    "train_job",
+]

@@ -1,0 +1,69 @@
+"""``--config FILE.toml``: the flags of a command from a file, checked before anything runs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from supernet.space import nearest
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+KINDS: dict[str, tuple[tuple[type, ...], str]] = {
+    "integer": ((int,), "a whole number"),
+    "float": ((int, float), "a number"),
+    "boolean": ((bool,), "true or false"),
+    "text": ((str,), "a string"),
+}
+
+
+def read_settings(path: Path, command: str, commands: Sequence[str],
+                  options: Mapping[str, str]) -> dict[str, Any]:  # fmt: skip
+    """Default values for a command's options.
+
+    The file holds the options themselves, or one table per command (``[train]``, ``[search]``),
+    so that one file can describe a whole project. A list may stand where a flag takes commas.
+
+    Args:
+        path: The TOML file.
+        command: Whose options are wanted.
+        commands: Names of all commands: legal tables.
+        options: Legal names (as flags, without dashes in front) and their kinds (``KINDS``).
+
+    Raises:
+        ValueError: No such file, not TOML, an unknown name (the nearest is given) or a wrong type.
+    """
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"there is no configuration file {path}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not valid TOML: {error}") from None
+    tables = {name: value for name, value in content.items() if isinstance(value, dict)}
+    for name in tables:
+        if name not in commands:
+            raise ValueError(f"{path}: unknown table [{name}]{nearest(name, commands)}")
+    plain = {name: value for name, value in content.items() if name not in tables}
+    chosen = {**plain, **tables.get(command, {})}
+    return {
+        name.replace("-", "_"): _checked(path, name, value, options)
+        for name, value in chosen.items()
+    }
+
+
+def _checked(path: Path, name: str, value: Any, options: Mapping[str, str]) -> Any:
+    flag = name.replace("_", "-")
+    if flag not in options:
+        raise ValueError(f"{path}: unknown option {name!r}{nearest(flag, list(options))}")
+    types, word = KINDS[options[flag]]
+    if options[flag] == "text" and isinstance(value, list):
+        return ",".join(str(part) for part in value)
+    wrong = isinstance(value, bool) and bool not in types
+    if wrong or not isinstance(value, types):
+        raise ValueError(f"{path}: {name} = {value!r} is impossible; it must be {word}")
+    return value

@@ -1,0 +1,177 @@
+"""The results of jobs as text for people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from app.describe import Description, FamilyInfo
+from app.doctor import Health
+from app.evaluate_job import EvaluateOutcome
+from app.export_job import ExportOutcome
+from app.output import count, milliseconds, quality, table
+from app.pick_job import PickOutcome
+from app.profile_job import ProfileOutcome
+from app.quickstart_job import QuickstartOutcome
+from app.search_job import SearchOutcome
+from app.train_job import TrainOutcome
+
+
+def train_text(result: TrainOutcome) -> str:
+    """What a training left behind."""
+    resumed = f", continued from step {result.resumed_from}" if result.resumed_from else ""
+    return (
+        f"Trained {result.family} ({result.preset}) on {result.data}: {result.steps} steps in "
+        f"{result.seconds:.1f} s{resumed}.\n"
+        f"The space holds {result.space_size:,} subnetworks; checkpoint {result.checkpoint}.\n"
+        f"Next: supernet profile --run {result.run} --device cpu"
+    )
+
+
+def profile_text(result: ProfileOutcome) -> str:
+    """A latency table's report."""
+    rows = [
+        ("mean absolute error", f"{result.mape:.1%}"),
+        ("within 5 % / 10 %", f"{result.within_5:.0%} / {result.within_10:.0%}"),
+        ("Kendall tau", f"{result.kendall_tau:.3f}"),
+        ("repeat noise floor", f"{result.floor_mape:.1%}"),
+        ("networks", f"{result.networks}"),
+    ]
+    return (
+        f"Latency table of {result.device}: {result.units} units in {result.seconds:.0f} s.\n"
+        f"{table(('on unseen networks', ''), rows)}\n{result.verdict}\n"
+        f"Next: supernet search --run {result.run} --device {result.device}"
+    )
+
+
+def search_text(result: SearchOutcome) -> str:
+    """A verified front."""
+    tau = "" if result.predictor_tau is None else f", predictor tau {result.predictor_tau:.2f}"
+    return (
+        f"Search {result.search!r}: {result.evaluations} evaluations ({result.reused} reused), "
+        f"{len(result.front)} points on the front{tau}.\n{front_table(result)}\n"
+        f"Next: supernet pick --run {result.run}"
+        f"{'' if result.search == 'default' else f' --search {result.search}'} --latency-ms X"
+    )
+
+
+def front_table(result: SearchOutcome, marked: str = "") -> str:
+    """One line for each point of the front, the marked one with a star."""
+    names = list(result.front[0]["objectives"]) if result.front else []
+    header = ["", "digest"]
+    for name in names:
+        latency = name == "latency_ms"
+        header += ["measured ms", "predicted ms"] if latency else [name]
+        header += ["test"] if name in ("accuracy", "loss") else []
+    rows = []
+    for point in result.front:
+        row = ["*" if point["digest"] == marked else "", point["digest"]]
+        for name in names:
+            entry = point["objectives"][name]
+            if name == "latency_ms":
+                row += [milliseconds(entry["value"]), milliseconds(entry["predicted"])]
+            elif name in ("accuracy", "loss"):
+                row += [quality(name, entry["value"]), quality(name, entry["test"])]
+            else:
+                row.append(count(entry["value"]))
+        rows.append([*row, count(point["parameters"]), count(point["macs"])])
+    return table([*header, "parameters", "MACs"], rows)
+
+
+def pick_text(result: PickOutcome) -> str:
+    """The chosen subnetwork."""
+    return (
+        f"Within {result.budget_ms:g} ms on {result.device}: {result.digest}\n"
+        f"  measured {result.latency_ms:.4g} ms (predicted "
+        f"{milliseconds(result.latency_predicted_ms)} ms)\n"
+        f"  {result.objective} {quality(result.objective, result.value)} on val, "
+        f"{quality(result.objective, result.test)} on test\n"
+        f"  {count(result.parameters)} parameters, {count(result.macs)} MACs\n"
+        f"Next: supernet export --run {result.run} --arch {result.digest} --out DIR"
+    )
+
+
+def evaluate_text(result: EvaluateOutcome) -> str:
+    """One quality with its interval."""
+    low, high = quality(result.objective, result.low), quality(result.objective, result.high)
+    return (
+        f"{result.digest}: {result.objective} {quality(result.objective, result.value)} on the "
+        f"{result.split} split of {result.data} (95 % interval {low} to {high}, "
+        f"{result.samples} samples), {count(result.parameters)} parameters, "
+        f"{count(result.macs)} MACs"
+    )
+
+
+def export_text(result: ExportOutcome) -> str:
+    """What was written where."""
+    latency = "" if result.latency_ms is None else f", {result.latency_ms:.4g} ms"
+    return (
+        f"Exported {result.digest} to {result.folder}: {count(result.parameters)} parameters, "
+        f"{result.objective} {quality(result.objective, result.value)} on {result.split}{latency}; "
+        f"ONNX Runtime differs from torch by at most {result.max_abs_difference:.2g}."
+    )
+
+
+def quickstart_text(result: QuickstartOutcome) -> str:
+    """The summary of the whole path."""
+    ends = [
+        (name, quality(end.objective, end.value), count(end.parameters), count(end.macs))
+        for name, end in result.ends.items()
+    ]
+    return "\n\n".join(
+        [
+            f"One supernet, {result.train.space_size:,} subnetworks, no retraining "
+            f"(accuracy on the test split):\n"
+            f"{table(('network', 'accuracy', 'parameters', 'MACs'), ends)}",
+            f"Latency table of this processor: {result.profile.verdict}",
+            f"The front after {result.search.evaluations} evaluations, every point evaluated and "
+            f"measured for real (* chosen for a budget of {result.budget_ms:g} ms):\n"
+            f"{front_table(result.search, result.pick.digest)}",
+            export_text(result.export),
+            f"Next: {result.next_command}",
+        ]
+    )
+
+
+def families_text(families: Sequence[FamilyInfo]) -> str:
+    """One line for each family."""
+    rows = [
+        (f.name, f.task, ", ".join(f.presets), f.summary) if not f.missing
+        else (f.name, "", "", f.missing)
+        for f in families
+    ]  # fmt: skip
+    return table(("family", "task", "presets", "summary"), rows)
+
+
+def describe_text(found: Description) -> str:
+    """A space and its costs."""
+    words = {"parameters": "parameters", "macs": "MACs", "size_bytes": "bytes"}
+    rows = [
+        (words[key], *(count(values[end]) for end in ("smallest", "median", "largest")))
+        for key, values in found.costs.items()
+    ]
+    return (
+        f"{found.family} ({found.preset}), {found.task}\n"
+        f"{found.choices} choices, {found.size:,} distinct subnetworks, {found.units} units with "
+        f"{found.distinct_units} variants to profile\n"
+        f"{table(('cost', 'smallest', 'median', 'largest'), rows)}"
+    )
+
+
+def doctor_text(health: Health) -> str:
+    """Everything found, problems last."""
+    memory = "unknown" if health.memory_gb is None else f"{health.memory_gb:g} GB"
+    rows = [
+        ("supernet", health.supernet),
+        ("python", f"{health.python} on {health.system}"),
+        ("processor", f"{health.processor}, {health.cores} cores"),
+        ("memory", f"{memory}, {health.free_disk_gb:g} GB of disk free"),
+        ("gpu", health.cuda or "none that torch can use"),
+        ("onnxruntime", ", ".join(health.providers)),
+        *((name, found or "missing") for name, found in health.packages.items()),
+        *(
+            (f"extra {name}", "present" if here else f"missing: pip install 'supernet[{name}]'")
+            for name, here in health.extras.items()
+        ),
+    ]
+    verdict = "; ".join(health.problems) or "Everything that is needed is there."
+    return f"{table(('what', 'found'), rows)}\n{verdict}"
