@@ -1,50 +1,54 @@
-"""From sums of isolated unit latencies to network latencies: three coefficients at most."""
+"""From isolated unit latencies to what the units cost inside a network: five numbers at most."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 import numpy as np
 
-# Sets of terms that are tried; more terms fit noise with the few networks there are.
-_FORMS = (("scale",), ("scale", "fixed"), ("scale", "per_unit"), ("scale", "fixed", "per_unit"))
+from supernet.cost import CostModel
+from supernet.graph import Graph
+
+# Term, and the sign its coefficient must have to mean what it says; 0 leaves the sign open.
+TERMS = (
+    ("scale", 1),  # every unit alike: the machine's state differs inside a network
+    ("per_unit_ms", 0),  # a unit measured alone pays for its own call into the runtime
+    ("per_million_weights_ms", 1),  # measured alone, a unit's weights stay in the cache
+    ("per_million_values_ms", -1),  # measured alone, a unit converts its input and output layout
+)
+FIXED = "fixed_ms"
 
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """``latency = scale * sum of units + per_unit * number of units + fixed``.
-
-    ``per_unit`` is usually negative: a unit measured alone pays for a call into the runtime that
-    the network pays once.
+    """Coefficients of the terms, each additive over units, and a fixed part per network.
 
     Attributes:
-        scale: factor on every unit's latency.
-        per_unit_ms: milliseconds added for every unit.
+        coefficients: one per entry of ``TERMS``; 0 where the term is not used.
         fixed_ms: milliseconds added to every network, 0 or more.
         error: leave-one-out mean relative error on the calibration networks.
         networks: number of calibration networks.
     """
 
-    scale: float
-    per_unit_ms: float
+    coefficients: tuple[float, ...]
     fixed_ms: float
     error: float
     networks: int
 
-    def unit_ms(self, isolated_ms: np.ndarray) -> np.ndarray:
-        """What units measured alone contribute to a network, same shape, 0 or more."""
-        return np.maximum(0.0, self.scale * isolated_ms + self.per_unit_ms)
+    def unit_ms(self, features: np.ndarray) -> np.ndarray:
+        """What units contribute to a network: ``(units, len(TERMS))`` to ``(units,)``, >= 0."""
+        return np.asarray(np.maximum(0.0, features @ np.array(self.coefficients)))
 
     def to_json(self) -> dict[str, Any]:
-        """All coefficients, with the formula in words."""
+        """All coefficients by name."""
+        names = [name for name, _ in TERMS]
         return {
             "version": 1,
-            "formula": "scale * sum of unit latencies + per_unit_ms * units + fixed_ms",
-            "scale": self.scale,
-            "per_unit_ms": self.per_unit_ms,
-            "fixed_ms": self.fixed_ms,
+            "terms": dict(zip(names, self.coefficients, strict=True)),
+            FIXED: self.fixed_ms,
             "leave_one_out_error": self.error,
             "networks": self.networks,
         }
@@ -52,23 +56,33 @@ class Calibration:
     @classmethod
     def from_json(cls, payload: Mapping[str, Any]) -> Calibration:
         """The calibration :meth:`to_json` wrote."""
-        return cls(payload["scale"], payload["per_unit_ms"], payload["fixed_ms"],
+        terms = payload["terms"]
+        return cls(tuple(terms[name] for name, _ in TERMS), payload[FIXED],
                    payload["leave_one_out_error"], payload["networks"])  # fmt: skip
 
 
+def unit_features(cost_model: CostModel, isolated_ms: np.ndarray) -> np.ndarray:
+    """Columns of ``TERMS`` for every distinct unit, ``(units, len(TERMS))``."""
+    return np.array(
+        [
+            (ms, 1.0, unit.parameters / 1e6, _border_values(unit.graph) / 1e6)
+            for unit, ms in zip(cost_model.distinct, isolated_ms, strict=True)
+        ]
+    )
+
+
 def calibrate(
-    sums_ms: np.ndarray, units: np.ndarray, measured_ms: np.ndarray, smallest_ms: float
+    features: np.ndarray, membership: np.ndarray, measured_ms: np.ndarray
 ) -> Calibration:
     """Fit the coefficients on measured networks by least relative squares.
 
-    Of the forms tried, the one with the least leave-one-out error is kept, provided that it
-    ranks no worse than the plain scale does.
+    Of the sets of terms, the one with the least leave-one-out error is kept, provided that it
+    ranks no worse than the scale alone does. Coefficients of the wrong sign are dropped.
 
     Args:
-        sums_ms: sum of isolated unit latencies of each network, ``(n,)``.
-        units: number of units of each network, ``(n,)``.
+        features: :func:`unit_features`, ``(units, len(TERMS))``.
+        membership: how often each network contains each unit, ``(n, units)``.
         measured_ms: measured latency, ``(n,)``.
-        smallest_ms: latency of the fastest unit; no unit may come out below 0.
 
     Raises:
         ValueError: if there are fewer than 4 networks.
@@ -76,47 +90,58 @@ def calibrate(
     count = len(measured_ms)
     if count < 4:
         raise ValueError(f"{count} calibration networks are too few; measure 4 or more")
-    best: tuple[float, tuple[str, ...]] | None = None
+    design = np.column_stack([membership @ features, np.ones(count)])
+    signs = np.array([sign for _, sign in TERMS] + [1])
+    best: tuple[float, tuple[int, ...]] | None = None
     floor_tau = -1.0
-    for form in _FORMS:
-        predicted = np.empty(count)
-        for left in range(count):
-            kept = np.arange(count) != left
-            a, c, b = _fit(form, sums_ms[kept], units[kept], measured_ms[kept], smallest_ms)
-            predicted[left] = a * sums_ms[left] + c * units[left] + b
-        error = float(np.abs(predicted / measured_ms - 1).mean())
-        tau = kendall_tau(predicted, measured_ms)
-        if form == ("scale",):
-            floor_tau = tau
-        if (best is None or error < best[0]) and tau >= floor_tau - 0.01:
-            best = (error, form)
+    for size in range(len(signs)):
+        for extra in combinations(range(1, len(signs)), size):
+            chosen = (0, *extra)
+            predicted = np.array(
+                [
+                    design[left] @ _fit(np.delete(design, left, 0), np.delete(measured_ms, left),
+                                        chosen, signs)
+                    for left in range(count)
+                ]
+            )  # fmt: skip
+            error = float(np.abs(predicted / measured_ms - 1).mean())
+            tau = kendall_tau(predicted, measured_ms)
+            if not extra:
+                floor_tau = tau
+            if (best is None or error < best[0]) and tau >= floor_tau - 0.01:
+                best = (error, chosen)
     assert best is not None
-    a, c, b = _fit(best[1], sums_ms, units, measured_ms, smallest_ms)
-    return Calibration(a, c, b, best[0], count)
+    found = _fit(design, measured_ms, best[1], signs)
+    # No unit may cost less than nothing; what that adds is taken from the other parts again.
+    kept = membership @ np.maximum(0.0, features @ found[:-1])
+    again = _fit(np.column_stack([kept, np.ones(count)]), measured_ms, (0, 1), signs[[0, -1]])
+    coefficients = tuple(float(v) for v in found[:-1] * again[0])
+    return Calibration(coefficients, float(again[1]), best[0], count)
 
 
 def _fit(
-    form: tuple[str, ...], sums: np.ndarray, units: np.ndarray, target: np.ndarray, smallest: float
-) -> tuple[float, float, float]:
-    """Scale, per-unit and fixed coefficient, with units and the fixed part kept at 0 or more."""
-    columns = {"scale": sums, "per_unit": units, "fixed": np.ones(len(target))}
-    found = _solve([columns[name] for name in form], target)
-    fitted = {"scale": 0.0, "per_unit": 0.0, "fixed": 0.0, **dict(zip(form, found, strict=True))}
-    if fitted["fixed"] < 0:
-        return _fit(tuple(f for f in form if f != "fixed"), sums, units, target, smallest)
-    if fitted["scale"] * smallest + fitted["per_unit"] < 0:
-        # Tie the per-unit term to the scale, so that the fastest unit costs nothing.
-        rest = [columns["fixed"]] if "fixed" in form else []
-        scale, *fixed = _solve([sums - smallest * units, *rest], target)
-        if fixed and fixed[0] < 0:
-            scale, fixed = _solve([sums - smallest * units], target)[0], [0.0]
-        return float(scale), float(-scale * smallest), float(fixed[0]) if fixed else 0.0
-    return fitted["scale"], fitted["per_unit"], fitted["fixed"]
+    design: np.ndarray, target: np.ndarray, chosen: tuple[int, ...], signs: np.ndarray
+) -> np.ndarray:
+    """Coefficients of the chosen columns, 0 elsewhere; columns of the wrong sign are left out."""
+    columns = list(chosen)
+    relative = design / target[:, None]
+    while True:
+        values = np.linalg.lstsq(relative[:, columns], np.ones(len(target)), rcond=None)[0]
+        wrong = [c for c, v in zip(columns, values, strict=True) if v * signs[c] < 0 and c != 0]
+        if not wrong:
+            break
+        columns = [c for c in columns if c not in wrong]
+    result = np.zeros(design.shape[1])
+    result[columns] = values
+    return result
 
 
-def _solve(columns: list[np.ndarray], target: np.ndarray) -> list[float]:
-    design = np.stack(columns, axis=1) / target[:, None]
-    return [float(v) for v in np.linalg.lstsq(design, np.ones(len(target)), rcond=None)[0]]
+def _border_values(graph: Graph) -> int:
+    """Values in a unit's inputs and outputs for one sample."""
+    return sum(
+        int(np.prod([d for d in spec.shape if isinstance(d, int)]))
+        for spec in (*graph.inputs, *graph.outputs)
+    )
 
 
 def kendall_tau(first: np.ndarray, second: np.ndarray) -> float:

@@ -173,7 +173,7 @@ def measure_networks(
     device: Device,
     *,
     rounds: int = 4,
-    visits: int = 3,
+    visits: int = 6,
     seed: int = 0,
     reference_ns: float | None = None,
     progress: Progress | None = None,
@@ -190,7 +190,7 @@ def measure_networks(
         progress: called with the number of visits done and planned.
 
     Returns:
-        One measurement per graph, in order; ``low_ms`` and ``high_ms`` bound the median.
+        One measurement per graph, in order; ``low_ms`` and ``high_ms`` bound the latency.
 
     Raises:
         ValueError: if ``rounds`` or ``visits`` is not positive.
@@ -211,7 +211,7 @@ def measure_networks(
 
 def network_effort() -> Effort:
     """Effort of a visit to a whole network."""
-    return Effort(warmup=1, least=2, most=12, budget_ms=6.0)
+    return Effort(warmup=1, least=1, most=12, budget_ms=4.0)
 
 
 class _Writer:

@@ -115,7 +115,7 @@ class Device:
             return cls(payload["name"], payload["provider"], options, payload["threads"],
                        payload["backend"])  # fmt: skip
         except KeyError as error:
-            raise ValueError(f"device description has no {error}; profile the device again") from error
+            raise ValueError(f"device description has no {error}; profile it again") from error
 
     def _module(self) -> Backend:
         path = self.backend if "." in self.backend else f"hardware.devices.{self.backend}"
@@ -125,7 +125,9 @@ class Device:
             if error.name != path:
                 raise
             here = sorted(p.stem for p in (Path(__file__).parent / "devices").glob("[a-z]*.py"))
-            raise ValueError(f"there is no device backend {self.backend!r}; there are {here}") from error
+            raise ValueError(
+                f"there is no device backend {self.backend!r}; there are {here}"
+            ) from error
 
 
 def fingerprint_digest(fingerprint: Mapping[str, Any]) -> str:

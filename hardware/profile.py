@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from hardware.calibrate import calibrate
+from hardware.calibrate import calibrate, unit_features
 from hardware.campaign import (
     Campaign,
     Subject,
@@ -45,8 +45,8 @@ class Budget:
     """
 
     passes: int = 4
-    visits: int = 4
-    calibration: int = 20
+    visits: int = 6
+    calibration: int = 24
     validation: int = 24
     unit_ms: float = 6.0
 
@@ -60,10 +60,10 @@ class Budget:
 def default_budget(units: int) -> Budget:
     """A budget that builds tables of 60 to 3000 units in minutes: fewer passes for more units."""
     if units <= 150:
-        return Budget(passes=6, visits=6)
+        return Budget(passes=8)
     if units <= 800:
-        return Budget(passes=4)
-    return Budget(passes=2, visits=6, unit_ms=3.0)
+        return Budget(passes=4, visits=8)
+    return Budget(passes=2, visits=12, unit_ms=3.0)
 
 
 def profile(
@@ -156,7 +156,7 @@ def check_anchors(
         reference_ns=table.reference_ns,
     )  # fmt: skip
     rows = tuple(
-        {"digest": a["digest"], "then_ms": a["latency_ms"], "now_ms": m.median_ms}
+        {"digest": a["digest"], "then_ms": a["latency_ms"], "now_ms": m.latency_ms}
         for a, m in zip(table.anchors, found, strict=True)
     )
     ratio = float(np.median([r["now_ms"] / r["then_ms"] for r in rows]))
@@ -200,15 +200,17 @@ def _evaluate(
         for start in (0, 1)
     ]
     positions = cost_model.space.encode(list(networks))
-    isolated = np.array([found[u.digest].median_ms for u in cost_model.distinct])
-    sums = cost_model.total(positions, isolated)
-    units = cost_model.total(positions, np.ones(len(isolated)))
-    measured = np.array([found[k].median_ms for k in keys])
+    isolated = np.array([found[u.digest].latency_ms for u in cost_model.distinct])
+    measured = np.array([found[k].latency_ms for k in keys])
     known, unseen = slice(0, budget.calibration), slice(budget.calibration, None)
-    fitted = calibrate(sums[known], units[known], measured[known], float(isolated.min()))
-    compiled = CompiledTable.build(cost_model, fitted.unit_ms(isolated), fitted.fixed_ms)
+    features = unit_features(cost_model, isolated)
+    index = cost_model.index(positions)
+    membership = np.zeros((len(networks), len(isolated) + 1))
+    np.add.at(membership, (np.arange(len(networks))[:, None], index), 1.0)
+    fitted = calibrate(features, membership[known, :-1], measured[known])
+    compiled = CompiledTable.build(cost_model, fitted.unit_ms(features), fitted.fixed_ms)
     predicted = compiled.predict(positions)
-    parts = [np.array([half[k].median_ms for k in keys[unseen]]) for half in halves]
+    parts = [np.array([half[k].latency_ms for k in keys[unseen]]) for half in halves]
     report = validation_report(predicted[unseen], measured[unseen], (parts[0], parts[1]))
     report |= {
         "units": len(isolated),
@@ -245,8 +247,8 @@ def _evaluate(
 
 def _row(m: Measurement) -> dict[str, Any]:
     return {
-        "median_ms": m.median_ms, "p25_ms": m.p25_ms, "low_ms": m.low_ms, "high_ms": m.high_ms,
-        "spread": m.spread, "repeats": m.repeats, "visits": m.visits,
+        "latency_ms": m.latency_ms, "median_ms": m.median_ms, "low_ms": m.low_ms,
+        "high_ms": m.high_ms, "spread": m.spread, "repeats": m.repeats, "visits": m.visits,
     }  # fmt: skip
 
 
@@ -254,6 +256,6 @@ def _point(
     architecture: Architecture, predicted: float, m: Measurement, used: bool
 ) -> dict[str, Any]:
     return {
-        "digest": architecture.digest, "predicted_ms": predicted, "measured_ms": m.median_ms,
+        "digest": architecture.digest, "predicted_ms": predicted, "measured_ms": m.latency_ms,
         "low_ms": m.low_ms, "high_ms": m.high_ms, "calibration": used,
     }  # fmt: skip

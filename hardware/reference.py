@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from supernet.graph import BATCH, Attribute, Graph, Node, TensorSpec
 
 
@@ -16,7 +18,7 @@ def reference_graph() -> Graph:
     nodes: list[Node] = []
     weights: list[TensorSpec] = []
     tensor = "input"
-    for index, (before, after) in enumerate(zip(channels, channels[1:], strict=False)):
+    for index, (before, after) in enumerate(pairwise(channels)):
         kernel, group = (3, after) if index == 1 else (1, 1)
         attributes: tuple[tuple[str, Attribute], ...] = (
             ("group", group),

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from hardware.calibrate import Calibration
+from hardware.calibrate import Calibration, unit_features
 from hardware.compiled import CompiledTable
 from hardware.device import Device, differences
 from supernet.cost import CostModel
@@ -21,7 +21,7 @@ VERSION = 1
 FILES = ("device.json", "table.parquet", "calibration.json")
 PREVIOUS = "previous"
 
-_COLUMNS = ("median_ms", "p25_ms", "low_ms", "high_ms", "spread", "repeats", "visits", "macs",
+_COLUMNS = ("latency_ms", "median_ms", "low_ms", "high_ms", "spread", "repeats", "visits", "macs",
             "parameters")  # fmt: skip
 
 
@@ -34,7 +34,7 @@ class LatencyTable:
         fingerprint: of the machine at that time.
         space: digest of the space.
         precision: of the units.
-        rows: unit digest to measured values (``median_ms``, ``p25_ms``, ``low_ms``, ...).
+        rows: unit digest to measured values (``latency_ms``, ``low_ms``, ``high_ms``, ...).
         calibration: from sums of units to networks.
         report: validation on networks that were not used for the calibration.
         anchors: networks to measure again later: ``{"choices", "latency_ms", ...}``.
@@ -85,10 +85,9 @@ class LatencyTable:
             )
         if device is not None:
             self.check_device(device)
-        isolated = np.array([self.rows[u.digest]["median_ms"] for u in cost_model.distinct])
-        return CompiledTable.build(
-            cost_model, self.calibration.unit_ms(isolated), self.calibration.fixed_ms
-        )
+        isolated = np.array([self.rows[u.digest]["latency_ms"] for u in cost_model.distinct])
+        unit_ms = self.calibration.unit_ms(unit_features(cost_model, isolated))
+        return CompiledTable.build(cost_model, unit_ms, self.calibration.fixed_ms)
 
     def check_device(self, device: Device) -> None:
         """Refuse a table that was measured under other conditions.

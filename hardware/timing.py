@@ -23,8 +23,12 @@ from supernet.onnx_model import random_inputs, to_onnx
 # Two-sided 95 % quantiles of Student's t for 1, 2, ... degrees of freedom.
 _T95 = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23, 2.20, 2.18, 2.16, 2.14, 2.13)
 
-# A sample whose reference took twice the quiet time has 1/64 of the weight of a quiet one.
-_QUIETNESS = 6
+# A sample whose reference took twice the quiet time has 1/16 of the weight of a quiet one.
+_QUIETNESS = 4
+
+# Quantile of the samples that is called the latency: chosen on recorded campaigns, see
+# docs/latency.md.
+_LEVEL = 0.25
 
 # Assumed growth of a model's time with the reference's until it has been measured.
 _SENSITIVITY = 0.8
@@ -52,14 +56,15 @@ class Effort:
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """Latency of one model on one device, at batch 1.
+    """Latency of one model on one device, at batch 1, brought to the quiet machine's scale.
 
     Attributes:
-        median_ms: latency on the quiet machine (weighted median of the samples).
-        p25_ms: weighted lower quartile.
-        low_ms: lower end of a 95 % interval of ``median_ms``, from the spread between visits.
+        latency_ms: the number to use: weighted lower quartile of the samples. On a quiet
+            machine it is the median within a percent; on a busy one it repeats better.
+        median_ms: weighted median of the samples.
+        low_ms: lower end of a 95 % interval of ``latency_ms``, from the spread between visits.
         high_ms: upper end.
-        spread: standard deviation between visits over the median.
+        spread: standard deviation between visits over the latency.
         repeats: timed runs (bursts count once).
         visits: separate visits, interleaved with those to other models.
         clock: "thread-cpu" or "wall".
@@ -67,8 +72,8 @@ class Measurement:
         at: when, ISO 8601.
     """
 
+    latency_ms: float
     median_ms: float
-    p25_ms: float
     low_ms: float
     high_ms: float
     spread: float
@@ -174,16 +179,16 @@ def summarise(
     values = [v[:, 0] / r**exponent / 1e6 for v, r in zip(visits, ratios, strict=True)]
     weights = [r**-_QUIETNESS for r in ratios]
     everything, importance = np.concatenate(values), np.concatenate(weights)
-    centre = weighted_quantile(everything, importance, 0.5)
-    each = np.array([weighted_quantile(v, w, 0.5) for v, w in zip(values, weights, strict=True)])
+    centre = weighted_quantile(everything, importance, _LEVEL)
+    each = np.array([weighted_quantile(v, w, _LEVEL) for v, w in zip(values, weights, strict=True)])
     trust = np.array([w.mean() for w in weights])
     deviation = float(np.sqrt(np.average((each - centre) ** 2, weights=trust)))
     effective = float(trust.sum() ** 2 / (trust**2).sum())
     freedom = max(1, int(effective) - 1)
     half = _T95[min(freedom, len(_T95)) - 1] * deviation / max(1.0, effective - 1) ** 0.5
     return Measurement(
-        median_ms=centre,
-        p25_ms=weighted_quantile(everything, importance, 0.25),
+        latency_ms=centre,
+        median_ms=weighted_quantile(everything, importance, 0.5),
         low_ms=max(0.0, centre - half),
         high_ms=centre + half,
         spread=deviation / centre if centre else 0.0,

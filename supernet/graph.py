@@ -1,4 +1,4 @@
-"""The small graph language shared by export, cost counting and latency profiling; needs no torch."""
+"""The small graph language shared by export, cost counting and profiling; needs no torch."""
 
 from __future__ import annotations
 
@@ -97,7 +97,9 @@ class Graph:
         same have the same digest.
         """
         names: dict[str, str] = {"": ""}
-        specs = {w.name: ("weight", list(w.shape), w.dtype) for w in self.weights}
+        specs: dict[str, tuple[object, ...]] = {
+            w.name: ("weight", list(w.shape), w.dtype) for w in self.weights
+        }
         specs |= {
             c.name: ("constant", list(c.shape), c.dtype, hashlib.sha256(c.data).hexdigest())
             for c in self.constants

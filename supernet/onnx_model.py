@@ -44,8 +44,7 @@ def to_onnx(
     if batch is not None:
         graph = fix_batch(graph, batch)
     values = random_weights(graph, seed) if weights is None else _checked(graph, weights)
-    initializers = [numpy_helper.from_array(values[w.name], w.name) for w in graph.weights]
-    initializers += [numpy_helper.from_array(c.array(), c.name) for c in graph.constants]
+    constants = [numpy_helper.from_array(c.array(), c.name) for c in graph.constants]
     nodes = [
         helper.make_node(
             node.op,
@@ -64,20 +63,28 @@ def to_onnx(
         "network",
         [_value_info(i) for i in graph.inputs],
         [_value_info(o) for o in graph.outputs],
-        initializer=initializers,
+        initializer=constants,
     )
-    return helper.make_model(
+    model = helper.make_model(
         body,
         opset_imports=[helper.make_opsetid("", OPSET)],
         ir_version=IR_VERSION,
         producer_name="supernet",
     )
+    # Added in place: make_graph and make_model would copy every weight once more.
+    for spec in graph.weights:
+        tensor = model.graph.initializer.add()
+        tensor.name = spec.name
+        tensor.data_type = helper.np_dtype_to_tensor_dtype(values[spec.name].dtype)
+        tensor.dims.extend(values[spec.name].shape)
+        tensor.raw_data = values[spec.name].tobytes()
+    return model
 
 
 def random_weights(graph: Graph, seed: int) -> dict[str, np.ndarray]:
     """He-scaled random values of exactly the graph's dtypes; variances positive, scales near 1."""
     rng = np.random.default_rng(seed)
-    pool = rng.standard_normal(_POOL, dtype=np.float32)
+    pool = np.tile(rng.standard_normal(_POOL, dtype=np.float32), 2)
     roles: dict[str, str] = {}
     for node in graph.nodes:
         if node.op == "BatchNormalization":
@@ -113,9 +120,11 @@ def _random_weight(
     # numpy 2 promotes float32 * float64 scalar to float64, which is an invalid mixed-type model;
     # the scale is therefore a Python float.
     scale = float((2.0 / max(1, int(np.prod(shape[1:])))) ** 0.5) if len(shape) > 1 else 0.1
+    size = int(np.prod(shape))
     start = int(rng.integers(_POOL))
-    values = np.resize(np.roll(pool, start), shape)
-    return (values * scale).astype(spec.dtype)
+    if start + size > 2 * _POOL:
+        return (np.resize(pool, shape) * scale).astype(spec.dtype, copy=False)
+    return (pool[start : start + size] * scale).reshape(shape).astype(spec.dtype, copy=False)
 
 
 def _checked(graph: Graph, weights: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

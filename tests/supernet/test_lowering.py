@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 from supernet.graph import Graph
 from supernet.lowering import lower
@@ -110,7 +110,8 @@ class Decoder(nn.Module):
 
 def images(count: int = 3, channels: int = 8, size: int = 10) -> torch.Tensor:
     scale = torch.arange(1, count + 1).view(-1, 1, 1, 1) * 2.0  # samples that differ clearly
-    return scale * torch.rand(count, channels, size, size, generator=torch.Generator().manual_seed(1))
+    generator = torch.Generator().manual_seed(1)
+    return scale * torch.rand(count, channels, size, size, generator=generator)
 
 
 def test_mbconv_with_squeeze_excite_matches_torch() -> None:
@@ -141,7 +142,8 @@ def test_strided_block_and_classifier_match_torch() -> None:
 def test_mlp_matches_torch() -> None:
     torch.manual_seed(0)
     layers = [nn.Flatten(), nn.Linear(32, 24), nn.GELU(), nn.LayerNorm(24), nn.Linear(24, 16),
-              nn.GELU(approximate="tanh"), nn.Linear(16, 8), nn.Tanh(), nn.Softmax(dim=-1)]  # fmt: skip
+              nn.GELU(approximate="tanh"), nn.Linear(16, 8), nn.Tanh(),
+              nn.Softmax(dim=-1)]  # fmt: skip
     check(nn.Sequential(*layers).eval(), torch.randn(4, 2, 16))
 
 
@@ -151,7 +153,8 @@ def test_causal_decoder_matches_torch_and_is_causal() -> None:
     tokens = torch.randint(0, 11, (3, 6))
     graph = check(decoder, tokens)
     names = [w.name for w in graph.weights]
-    assert len(names) == len(set(names)) and "head.weight" not in names  # tied: stored once
+    assert len(names) == len(set(names))
+    assert "head.weight" not in names  # tied: stored once
     later = tokens.clone()
     later[:, -1] = (later[:, -1] + 1) % 11
     runner = session(to_onnx(*lower(decoder, (tokens,))).SerializeToString())
@@ -180,7 +183,8 @@ OPERATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "batched products": lambda x: x @ x.transpose(1, 2) + torch.bmm(x, x),
     "in place": lambda x: F.relu_((x - 0.5).mul_(3.0).add_(x)),
     "einsum": lambda x: torch.einsum("bij,bkj->bik", x, x),
-    "means": lambda x: x.mean(-1, keepdim=True) + x.amax(1, keepdim=True) + x.mean((1, 2))[:, None, None],
+    "means": lambda x: x.mean(-1, keepdim=True) + x.amax(1, keepdim=True)
+    + x.mean((1, 2))[:, None, None],
     "fold batch": lambda x: x.reshape(-1, 6).mul(2).view(len(x), 6, 6),
     "zeros": lambda x: torch.cat([x.new_zeros(len(x), 1, 6), torch.zeros_like(x), x], 1),
 }  # fmt: skip
@@ -216,7 +220,8 @@ def test_meta_module_gives_the_same_graph_without_values() -> None:
     real, values = lower(module, (images(),))
     meta, nothing = lower(module.to("meta"), (images().to("meta"),))
     assert meta.digest == real.digest
-    assert set(values) == set(nothing) and all(v is None for v in nothing.values())
+    assert set(values) == set(nothing)
+    assert all(v is None for v in nothing.values())
     assert session(to_onnx(meta, batch=1).SerializeToString())
 
 
@@ -258,7 +263,8 @@ def test_block_histogram_equals_torch_export(tmp_path: Path) -> None:
         feed = {runner.get_inputs()[0].name: images(1).numpy()}
         outputs.append(runner.run(None, feed)[0])
         onnx = pytest.importorskip("onnx")
-        histograms.append(Counter(n.op_type for n in onnx.load(tmp_path / f"{name}.onnx").graph.node))
+        nodes = onnx.load(tmp_path / f"{name}.onnx").graph.node
+        histograms.append(Counter(n.op_type for n in nodes))
     assert histograms[0] == histograms[1]
     assert np.abs(outputs[0] - outputs[1]).max() <= 1e-5
 
