@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,16 +21,17 @@ def nondominated(points: NDArray[np.floating]) -> NDArray[np.bool_]:
     if values.shape[1] == 2:
         keep[rows] = _nondominated_2d(values[rows])
         return keep
-    # In lexicographic order nothing is dominated by a later point (sums of floats may tie), so
-    # the first of what is left is always on the front.
-    order = rows[np.lexsort(values[rows].T[::-1])]
-    while len(order):
-        first, order = order[0], order[1:]
-        left, point = values[order], values[first]
-        worse = (left >= point).all(axis=1) & (left > point).any(axis=1)
-        keep[order[worse]] = False
-        order = order[~worse]
+    keep[:] = False
+    if len(rows):
+        keep[rows[_sorting().do(values[rows], only_non_dominated_front=True)]] = True
     return keep
+
+
+def _sorting() -> Any:
+    # Imported late: two objectives, the common case, do without pymoo.
+    from pymoo.util.nds.non_dominated_sorting import NonDominatedSorting
+
+    return NonDominatedSorting()
 
 
 def _nondominated_2d(points: Points) -> NDArray[np.bool_]:
@@ -58,6 +61,11 @@ def ranks(points: NDArray[np.floating], enough: int | None = None) -> NDArray[np
     number = 0
     left = np.flatnonzero(~np.isnan(values).any(axis=1))
     goal = len(values) if enough is None else enough
+    if values.shape[1] > 2 and len(left):
+        for front in _sorting().do(values[left], n_stop_if_ranked=goal):
+            result[left[front]] = number
+            number += 1
+        left = left[result[left] < 0]
     while len(left) and (result >= 0).sum() < goal:
         front = nondominated(values[left])
         result[left[front]] = number

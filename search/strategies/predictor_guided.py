@@ -27,7 +27,8 @@ class PredictorGuided:
     Args:
         fit: Fits a predictor to one expensive quantity.
         initial: Size of the first sample, spread over the cheap objective.
-        batch: Evaluations per round.
+        batch: Evaluations per round once a hundred are known; early rounds are smaller, down to
+            two fifths, because early predictors improve the most.
         population: Survivors of the inner evolution.
         generations: Generations of the inner evolution.
         descents: Rounds of local search on the predicted front after it.
@@ -35,7 +36,7 @@ class PredictorGuided:
     """
 
     fit: FitPredictor
-    initial: int = 50
+    initial: int = 30
     batch: int = 25
     population: int = 100
     generations: int = 10
@@ -43,8 +44,10 @@ class PredictorGuided:
     optimism: float = 0.5
 
     def batch_size(self, evaluated: int) -> int:
-        """``initial`` at first, then ``batch``."""
-        return self.initial if evaluated == 0 else self.batch
+        """``initial`` at first, then a quarter of what is known, up to ``batch``."""
+        if evaluated == 0:
+            return self.initial
+        return min(self.batch, max(evaluated // 4, 2 * self.batch // 5, 1))
 
     def propose(
         self, problem: SearchProblem, history: History, count: int, rng: np.random.Generator

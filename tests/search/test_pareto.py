@@ -43,6 +43,9 @@ def test_ranks_peel_fronts_one_by_one():
     points = np.array([[1, 1], [2, 2], [3, 3], [0, 4], [1, 5]], float)
     assert ranks(points).tolist() == [0, 1, 2, 0, 1]
     assert ranks(points, enough=1).tolist() == [0, 1, 1, 0, 1]
+    wide = np.concatenate((points, np.zeros((5, 1))), axis=1)
+    assert ranks(wide).tolist() == [0, 1, 2, 0, 1]
+    assert ranks(wide, enough=1).tolist() == [0, 1, 1, 0, 1]
 
 
 def test_hypervolume_of_the_textbook_front_is_six():

@@ -14,7 +14,7 @@ from predictors import fit
 from search import Constraint, Evaluation, History, search
 from search.strategies import nsga2, predictor_guided, random_search
 
-SMALL = predictor_guided.PredictorGuided(fit, initial=15, batch=8, population=40, generations=5)
+SMALL = predictor_guided.PredictorGuided(fit, initial=15, batch=10, population=40, generations=5)
 
 
 def front_share(problem, result):
@@ -187,5 +187,5 @@ def test_wrong_shapes_and_budgets_are_refused():
 
 
 def test_optimism_and_rounds_are_settings_of_a_value():
-    assert replace(SMALL, batch=3).batch_size(99) == 3
-    assert SMALL.batch_size(0) == 15
+    assert replace(SMALL, batch=20).batch_size(99) == 20
+    assert [SMALL.batch_size(n) for n in (0, 4, 24, 99)] == [15, 4, 6, 10]
