@@ -9,7 +9,7 @@ from typing import Any
 
 from app import plugins
 from app.runs import create_run, open_run
-from app.trained import Say, absolute, best_device, data_options
+from app.trained import Say, absolute, best_device, data_options, limit_threads
 from supernet.data import IMAGES, DataSource, open_data
 from supernet.supernet import Supernet
 from supernet.training import Progress, Recipe, train
@@ -88,6 +88,7 @@ def train_job(request: TrainRequest, say: Say) -> TrainOutcome:
         if run.stage("train").get("status") != "complete":
             run.set_stage("train", "running", config=_config(identity))
         supernet.to(best_device())
+        limit_threads(supernet)
         result = train(supernet, data, recipe, run.path, progress=lambda p: say(_line(p)))
         for note in result.notes:
             say(f"warning: {note}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,6 +20,7 @@ from supernet.data import IMAGES, DataShape, DataSource, open_data
 from supernet.supernet import Supernet
 
 Say = Callable[[str], None]
+SMALL_MACS = 20_000_000
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,15 @@ def best_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def limit_threads(supernet: Supernet) -> None:
+    """Give small networks one thread: more cost more than they bring, most of all on a busy machine.
+
+    Sums then do not depend on the number of cores either. A user's ``OMP_NUM_THREADS`` is kept.
+    """
+    if "OMP_NUM_THREADS" not in os.environ and supernet.macs(supernet.space.largest) < SMALL_MACS:
+        torch.set_num_threads(1)
+
+
 def build(record: Mapping[str, Any]) -> Supernet:
     """The supernet a ``run.json`` describes, with initial weights, on the processor.
 
@@ -100,6 +111,7 @@ def open_trained(run: Run, say: Say) -> Trained:
     supernet = build(record)
     checkpoints.load_weights(supernet, found.checkpoint)
     supernet.to(best_device()).eval()
+    limit_threads(supernet)
     return Trained(run, supernet, found.checkpoint)
 
 
