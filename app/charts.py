@@ -48,7 +48,7 @@ def front_figure(front: Front, x: Objective, y: Objective, marks: Marks | None =
             behind,
             x,
             y,
-            "evaluated, behind the front",
+            "evaluated, not on the front",
             {"color": GREY, "size": 6, "opacity": 0.65, "symbol": "circle"},
         )
     for number, (name, other) in enumerate(marks.overlays):
@@ -330,7 +330,7 @@ def hypervolume_figure(rows: Sequence[Hypervolume]) -> go.Figure:
         go.Scatter(
             x=[row.evaluations for row in rows],
             y=[row.value for row in rows],
-            mode="lines+markers" if len(rows) <= 60 else "lines",
+            mode="lines+markers" if len(rows) <= 25 else "lines",
             line={"color": BLUE, "width": 2, "shape": "hv"},
             marker={"size": 6},
             hovertemplate="%{x} evaluations: %{y:.4g}<extra></extra>",

@@ -65,9 +65,14 @@ def _short(path: Path, runs: list[Path]) -> str:
 
 def _select_search(run: RunView) -> Front | None:
     """Device and search selectors; the search made for the chosen device."""
-    names = list(dict.fromkeys((*run.devices, *(f.device for f in run.fronts.values()))))
+    # Devices that have a search come first, so that the page opens with something to see.
+    names = list(dict.fromkeys((*(f.device for f in run.fronts.values()), *run.devices)))
+    if not names:
+        return None
     with st.sidebar:
-        device = st.selectbox("Device", names, key=f"device {run.path}") if names else None
+        device = st.selectbox(
+            "Device", names, format_func=lambda d: d or "none", key=f"device {run.path}"
+        )
         mine = [name for name, front in run.fronts.items() if front.device == device]
         if not mine:
             return None
@@ -109,7 +114,8 @@ def _header(run: RunView, front: Front | None) -> None:
             quality = view.quality_of(run, member.digest)
             if quality is not None:
                 shown = Objective(quality.objective, quality.unit, quality.unit == "fraction")
-                title = f"{label}, {quality.split} {quality.objective}"
+                split = {"val": "validation"}.get(quality.split, quality.split)
+                title = f"{label}, {split} {quality.objective}"
                 entries.append((title, words.shown(shown, quality.value), ""))
     if front is not None and front.evaluations is not None:
         note = f"evaluations, {front.strategy}".rstrip(", ")
@@ -178,7 +184,7 @@ def _front_page(run: RunView, front: Front, overlays: list[tuple[str, Front]]) -
         y = axes[str(second.selectbox(
             "Vertical", names, names.index(words.axis_label(front.quality)), key=f"y {key}"
         ))]  # fmt: skip
-        dominated = third.checkbox("Show points behind the front", key=f"dominated {key}")
+        dominated = third.checkbox("Show other evaluated points", key=f"dominated {key}")
         marks = charts.Marks(
             chosen.digest if chosen else None, compared.digest if compared else None,
             budget, dominated, overlays,
@@ -191,7 +197,8 @@ def _front_page(run: RunView, front: Front, overlays: list[tuple[str, Front]]) -
             config=details.PLOT,
         )
         st.caption(
-            "Bars are the stored intervals. Click a point to compare it with the chosen one."
+            "Bars are 95 % intervals. Click a point to compare it with the chosen one.",
+            help=f"Latency: {markup.plain(front.latency_method)}" if front.latency_method else None,
         )
     details.tabs(run, front, chosen, compared, key)
 
@@ -215,10 +222,10 @@ def _budget_slider(front: Front, key: str) -> float | None:
     value = (value if wanted is None else wanted) or max(costs)
     # Rounding up keeps the point that the default was taken from within the budget.
     value = min(max(math.ceil(value * scale / step) * step, low), high)
-    unit = front.cost.shown_unit
     decimals = max(0, -math.floor(math.log10(step)))
     budget = st.slider(
-        f"{front.cost.title.capitalize()} budget ({unit}), measured on {front.device}",
+        f"{front.cost.title.capitalize()} budget ({front.cost.shown_unit})"
+        + (f", measured on {front.device}" if front.cost.name == points.LATENCY else ""),
         round(low, 9), round(high, 9), round(value, 9), step,
         format=f"%.{decimals}f", key=f"budget {key}",
     )  # fmt: skip

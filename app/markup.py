@@ -16,12 +16,13 @@ STYLE = """<style>
 [data-testid="stMainBlockContainer"] {padding-top: 2.6rem; max-width: 1500px}
 .facts {display: flex; flex-wrap: wrap; gap: 0.5rem 1.9rem; margin: 0 0 0.6rem 0}
 .facts div {min-width: 5rem}
-.facts.grid {display: grid; grid-template-columns: repeat(auto-fill, minmax(9.4rem, 1fr));
+.facts.grid {display: grid; grid-template-columns: repeat(auto-fill, minmax(7.4rem, 1fr));
   gap: 0.5rem 1rem}
 .facts .label {font-size: 0.8rem; opacity: 0.65; display: block}
 .facts .value {font-size: 1.15rem; font-weight: 600; white-space: nowrap}
 .facts.grid .value {font-size: 1.05rem}
 .facts .note {font-size: 0.8rem; opacity: 0.65; margin-left: 0.3rem; font-weight: 400}
+.facts.grid .note {display: block; margin: 0}
 .genes {border-collapse: separate !important; border-spacing: 3px !important;
   font-size: 0.88rem; margin-bottom: 0.8rem}
 .genes, .genes tr, .genes th, .genes td {border: 0 !important}

@@ -152,7 +152,7 @@ def _legend(front: Front, drawn: list[Point], chosen: str | None) -> list[str]:
         entries.append((_diamond(0, 0), "predicted"))
     if any(not p.on_front for p in drawn):
         entries.append(
-            (f'<circle cx="0" cy="0" r="3" fill="{GREY}"/>', "evaluated, behind the front")
+            (f'<circle cx="0" cy="0" r="3" fill="{GREY}"/>', "evaluated, not on the front")
         )
     for point in drawn:
         if point.digest == chosen:

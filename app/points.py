@@ -11,8 +11,9 @@ from supernet.space import Value
 
 FORMAT_VERSION = 1
 LATENCY = "latency_ms"
-# Exact counts that every point carries besides its objectives: name -> unit.
+# What points carry besides the objectives that were searched for: name -> unit.
 COUNTS = {"parameters": "", "macs": "", "size_bytes": "bytes"}
+EXTRAS = {LATENCY: "ms", **COUNTS}
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,7 @@ class Front:
     points: tuple[Point, ...]
     hypervolume: Mapping[str, float]
     reports: Mapping[str, Mapping[str, Any]]
+    latency_method: str
 
     @property
     def quality(self) -> Objective:
@@ -124,17 +126,17 @@ class Front:
 
     @property
     def cost(self) -> Objective:
-        """What a budget limits: the latency, or else the next objective."""
-        others = [o for o in self.objectives if o.name != self.quality.name]
+        """What a budget limits: the latency, searched for or not, or else the next objective."""
+        others = [o for o in self.axes if o.name != self.quality.name]
         found = next((o for o in others if o.name == LATENCY), None)
         return found or (others or [self.quality])[0]
 
     @property
     def axes(self) -> tuple[Objective, ...]:
-        """Everything a point can be placed by: the objectives, then the counts."""
+        """Everything a point can be placed by: the objectives, then what else is known."""
         named = {o.name for o in self.objectives}
-        counts = [Objective(n, u, False) for n, u in COUNTS.items() if n not in named]
-        known = [o for o in counts if any(p.best(o.name) is not None for p in self.points)]
+        extras = [Objective(n, u, False) for n, u in EXTRAS.items() if n not in named]
+        known = [o for o in extras if any(p.best(o.name) is not None for p in self.points)]
         return (*self.objectives, *known)
 
     def named(self, name: str) -> Objective:
@@ -164,12 +166,14 @@ class Pick:
 
 def measured(front: Front) -> tuple[Point, ...]:
     """Verified points whose quality and cost are both known for real, by rising cost."""
-    found = []
+    name, found = front.cost.name, []
     for point in front.points:
-        quality, cost = (point.estimate(o.name) for o in (front.quality, front.cost))
-        if point.verified and quality.value is not None and cost.value is not None:
+        quality, cost = point.estimate(front.quality.name), point.estimate(name)
+        # A latency that was only looked up is no measurement, whatever else was verified.
+        real = cost.value is not None and cost.source != "table"
+        if point.verified and quality.value is not None and real:
             found.append(point)
-    return tuple(sorted(found, key=lambda p: (p.estimate(front.cost.name).value, p.digest)))
+    return tuple(sorted(found, key=lambda p: (_or_infinity(p.estimate(name).value), p.digest)))
 
 
 def pick(front: Front, budget: float) -> Pick:
@@ -250,7 +254,7 @@ def front_from_json(payload: Mapping[str, Any], where: str, search: str) -> Fron
         raise ValueError(f"{where} names no objectives, so its points cannot be compared")
     return Front(
         search=search,
-        device=str(payload.get("device", "")),
+        device=str(payload.get("device") or ""),
         strategy=str(payload.get("strategy", "")),
         seed=payload.get("seed"),
         evaluations=payload.get("evaluations"),
@@ -264,6 +268,7 @@ def front_from_json(payload: Mapping[str, Any], where: str, search: str) -> Fron
             if isinstance(value, (int, float))
         },
         reports=dict(_reports(payload.get("report"), objectives)),
+        latency_method=str(payload.get("latency_method") or ""),
     )
 
 

@@ -208,7 +208,6 @@ def explore_command(
         "server.fileWatcherType": "none",
         "browser.gatherUsageStats": "false",
         "client.toolbarMode": "minimal",
-        "theme.primaryColor": "#0072B2",
     }
     if port is not None:
         options["server.port"] = str(port)

@@ -45,7 +45,7 @@ def test_a_line_joins_every_pair(front: Front) -> None:
 
 
 def test_points_behind_the_front_come_on_demand(front: Front) -> None:
-    name = "evaluated, behind the front"
+    name = "evaluated, not on the front"
     assert name not in draw(front)
     behind = draw(front, dominated=True)[name]
     assert len(behind.x) == sum(not p.on_front for p in front.points)

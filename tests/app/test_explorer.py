@@ -95,7 +95,7 @@ def test_points_behind_the_front_are_shown_on_demand(
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     page = open_page(monkeypatch, run)
-    name = "evaluated, behind the front"
+    name = "evaluated, not on the front"
     assert name not in figure(page, "front")
     page.checkbox[0].check().run()
     assert name in figure(page, "front")

@@ -124,13 +124,12 @@ def test_moving_the_slider_changes_the_named_subnetwork(
 
 
 def test_tabs_toggle_and_a_click_on_a_point(served: tuple[Path, str], page: Any) -> None:
-    run, address = served
-    page.goto(address)
+    page.goto(served[1])
     marks = page.locator(".js-plotly-plot").first.locator(".trace.scatter .points path")
     marks.first.wait_for()
     before = marks.count()
-    page.get_by_text("Show points behind the front").click()
-    page.get_by_text("evaluated, behind the front").first.wait_for()
+    page.get_by_text("Show other evaluated points").click()
+    page.get_by_text("evaluated, not on the front").first.wait_for()
     assert marks.count() > before
 
     for tab, text in (

@@ -51,6 +51,25 @@ def test_pick_ignores_unverified_points(front: Front) -> None:
     assert chosen.digest != tempting["digest"]
 
 
+def test_pick_ignores_latencies_that_were_not_measured() -> None:
+    payload = front_json(small_space())
+    best = max((p for p in payload["points"] if p["verified"]),
+               key=lambda p: p["objectives"]["accuracy"]["value"])  # fmt: skip
+    best["objectives"]["latency_ms"]["source"] = "table"
+    chosen = points.pick(front_of(payload), 1e9).point
+    assert chosen is not None
+    assert chosen.digest != best["digest"]
+
+
+def test_latency_limits_the_budget_even_when_it_was_not_searched_for() -> None:
+    payload = front_json(small_space())
+    payload["objectives"][1] = {"name": "size_bytes", "unit": "bytes", "direction": "minimize"}
+    front = front_of(payload)
+    assert front.cost.name == "latency_ms"
+    assert [a.name for a in front.axes][:3] == ["accuracy", "size_bytes", "latency_ms"]
+    assert points.pick(front, 1e9).point is not None
+
+
 def test_pick_takes_the_cheaper_of_equals() -> None:
     payload = front_json(small_space())
     verified = [p for p in payload["points"] if p["verified"]][-2:]
