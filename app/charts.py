@@ -133,7 +133,7 @@ def _error_bar(estimates: Sequence[Estimate], scale: float) -> dict[str, object]
         "symmetric": False,
         "array": [above * scale for _, above in around],
         "arrayminus": [below * scale for below, _ in around],
-        "color": "rgba(0, 114, 178, 0.45)",
+        "color": "rgba(86, 180, 233, 0.85)",
         "thickness": 1.2,
         "width": 3,
     }
@@ -151,8 +151,8 @@ def _add_steps(
         x=[_scaled(p.best(x.name), x) for p in known],
         y=[_scaled(p.best(y.name), y) for p in known],
         mode="lines",
-        line={"color": BLUE, "width": 1.2, "shape": "hv"},
-        opacity=0.35,
+        line={"color": "#56B4E9", "width": 1.2, "shape": "hv"},
+        opacity=0.7,
         hoverinfo="skip",
         showlegend=False,
     )
