@@ -16,6 +16,7 @@ from hardware.timing import (
     Effort,
     Measurement,
     Progress,
+    Quiet,
     reference_timer,
     summarise_all,
     timer_of,
@@ -56,6 +57,7 @@ class Campaign:
         seed: seed of the order and of the random weights.
         units: effort of a visit to a subject visited once per pass.
         networks: effort of a visit to a subject visited several times per pass.
+        seconds: no pass after the second is begun if it is likely to end later than this.
     """
 
     subjects: tuple[Subject, ...]
@@ -63,6 +65,7 @@ class Campaign:
     seed: int
     units: Effort
     networks: Effort
+    seconds: float = float("inf")
 
     def digest(self, device: Device) -> str:
         """Tells whether a log belongs to this campaign on this device."""
@@ -114,6 +117,10 @@ class Visits:
         """Number of visits."""
         return sum(len(rows) for rows in self.by_key.values())
 
+    def passes(self) -> int:
+        """Number of passes carried out."""
+        return 1 + max(number for rows in self.by_key.values() for number, _ in rows)
+
 
 def run_campaign(
     campaign: Campaign,
@@ -133,17 +140,25 @@ def run_campaign(
         progress: called with the number of visits done and planned.
 
     Returns:
-        Every planned visit.
+        Every planned visit, or those of fewer passes if the time was up.
     """
     done: dict[int, list[list[int]]] = {}
+    last = campaign.passes
     if log is not None:
-        done = _read_log(log, campaign.digest(device), resume)
+        done, last = _read_log(log, campaign, device, resume)
+    started = time.monotonic()
     found: dict[str, list[tuple[int, np.ndarray]]] = {s.key: [] for s in campaign.subjects}
     writer = _Writer(log)
     reference: Timer | None = None
     place, total = 0, campaign.planned()
     try:
-        for number, _, order in campaign.steps():
+        for number, group, order in campaign.steps():
+            if group == 0 and number >= 2:
+                if last == campaign.passes and _is_late(campaign, number, started):
+                    last = number
+                    writer.close(last)
+                if number >= last:
+                    break
             live: dict[int, Timer] = {}
             for index in order:
                 subject = campaign.subjects[index]
@@ -175,7 +190,7 @@ def measure_networks(
     rounds: int = 4,
     visits: int = 6,
     seed: int = 0,
-    reference_ns: float | None = None,
+    quiet: Quiet | None = None,
     progress: Progress | None = None,
 ) -> list[Measurement]:
     """Measure whole networks, interleaved in random order, with random weights at batch 1.
@@ -186,7 +201,7 @@ def measure_networks(
         rounds: freshly loaded sessions of each network.
         visits: visits to each session.
         seed: seed of the order and of the weights.
-        reference_ns: ``LatencyTable.reference_ns``, to be on the table's scale.
+        quiet: ``LatencyTable.quiet``, to be on the table's scale.
         progress: called with the number of visits done and planned.
 
     Returns:
@@ -203,9 +218,7 @@ def measure_networks(
     effort = network_effort()
     campaign = Campaign(subjects, rounds, seed, effort, effort)
     found = run_campaign(campaign, device, progress=progress)
-    summary, _ = summarise_all(
-        found.of_passes(range(rounds)), device.clock, known=reference_ns
-    )
+    summary, _ = summarise_all({}, found.of_passes(range(rounds)), device.clock, known=quiet)
     return [summary[s.key] for s in subjects]
 
 
@@ -227,6 +240,12 @@ class _Writer:
         if time.monotonic() - self._flushed > _FLUSH_S:
             self.flush()
 
+    def close(self, passes: int) -> None:
+        """Note that the campaign ended after so many passes because the time was up."""
+        self.flush()
+        if self._log is not None:
+            append_record(self._log, {"passes": passes})
+
     def flush(self) -> None:
         if self._log is not None and self._waiting:
             append_record(self._log, self._waiting)
@@ -234,11 +253,22 @@ class _Writer:
         self._flushed = time.monotonic()
 
 
-def _read_log(log: Path, digest: str, resume: bool) -> dict[int, list[list[int]]]:
-    """Visits by step; starts a new log if there is none of this campaign."""
+def _is_late(campaign: Campaign, done: int, started: float) -> bool:
+    """Whether one more pass, as long as those before, would end after the time limit."""
+    return (time.monotonic() - started) * (done + 1) / done > campaign.seconds
+
+
+def _read_log(
+    log: Path, campaign: Campaign, device: Device, resume: bool
+) -> tuple[dict[int, list[list[int]]], int]:
+    """Visits by step and the number of passes; starts a new log if there is none of this kind."""
+    digest = campaign.digest(device)
     records = read_records(log) if resume else []
     if not records or not isinstance(records[0], dict) or records[0].get("campaign") != digest:
         log.unlink(missing_ok=True)
         append_record(log, {"campaign": digest})
-        return {}
-    return {int(place): samples for batch in records[1:] for place, samples in batch}
+        return {}, campaign.passes
+    ended = [r["passes"] for r in records[1:] if isinstance(r, dict)]
+    batches = [r for r in records[1:] if isinstance(r, list)]
+    done = {int(place): samples for batch in batches for place, samples in batch}
+    return done, ended[-1] if ended else campaign.passes

@@ -42,13 +42,15 @@ class Budget:
         calibration: networks the calibration is fitted on, smallest and largest included.
         validation: other networks, on which the table is judged.
         unit_ms: time of one visit to a unit.
+        seconds: passes after the second are skipped if they would end later than this.
     """
 
     passes: int = 4
     visits: int = 6
-    calibration: int = 24
+    calibration: int = 20
     validation: int = 24
-    unit_ms: float = 6.0
+    unit_ms: float = 4.0
+    seconds: float = 150.0
 
     def __post_init__(self) -> None:
         if self.passes < 2:
@@ -60,10 +62,10 @@ class Budget:
 def default_budget(units: int) -> Budget:
     """A budget that builds tables of 60 to 3000 units in minutes: fewer passes for more units."""
     if units <= 150:
-        return Budget(passes=8)
+        return Budget(passes=8, unit_ms=6.0, seconds=50.0)
     if units <= 800:
-        return Budget(passes=4, visits=8)
-    return Budget(passes=2, visits=12, unit_ms=3.0)
+        return Budget()
+    return Budget(passes=3, unit_ms=2.0)
 
 
 def profile(
@@ -111,7 +113,8 @@ def profile(
         Subject(k, network_graph(a), budget.visits) for k, a in zip(keys, networks, strict=True)
     ]
     effort = Effort(budget_ms=budget.unit_ms)
-    campaign = Campaign(tuple(subjects), budget.passes, seed, effort, network_effort())
+    campaign = Campaign(tuple(subjects), budget.passes, seed, effort, network_effort(),
+                        budget.seconds)  # fmt: skip
     log = Path(folder) / LOG
     visits = run_campaign(campaign, device, log=log, resume=resume, progress=progress)
     table = _evaluate(cost_model, networks, keys, visits, device, budget, precision)
@@ -153,7 +156,7 @@ def check_anchors(
     networks = [cost_model.space.architecture_from_json(a["architecture"]) for a in table.anchors]
     found = measure_networks(
         [network_graph(a) for a in networks], device, rounds=rounds,
-        reference_ns=table.reference_ns,
+        quiet=table.quiet,
     )  # fmt: skip
     rows = tuple(
         {"digest": a["digest"], "then_ms": a["latency_ms"], "now_ms": m.latency_ms}
@@ -194,10 +197,12 @@ def _evaluate(
 ) -> LatencyTable:
     """Turn measurements into a table with its report."""
     clock = device.clock
-    found, reference = summarise_all(visits.of_passes(range(budget.passes)), clock)
+    passes = visits.passes()
+    every = _by_kind(visits.of_passes(range(passes)), keys)
+    found, quiet = summarise_all(*every, clock)
     halves = [
-        summarise_all(visits.of_passes(range(start, budget.passes, 2)), clock, known=reference)[0]
-        for start in (0, 1)
+        summarise_all(*_by_kind(visits.of_passes(range(h, passes, 2)), keys), clock, known=quiet)[0]
+        for h in (0, 1)
     ]
     positions = cost_model.space.encode(list(networks))
     isolated = np.array([found[u.digest].latency_ms for u in cost_model.distinct])
@@ -215,8 +220,9 @@ def _evaluate(
     report |= {
         "units": len(isolated),
         "visits": visits.count(),
+        "passes": passes,
         "budget": asdict(budget),
-        "quiet": float(np.mean([m.quiet for m in found.values()])),
+        "quiet_share": float(np.mean([m.quiet for m in found.values()])),
         "points": [
             _point(a, float(p), found[k], i < budget.calibration)
             for i, (a, p, k) in enumerate(zip(networks, predicted, keys, strict=True))
@@ -240,9 +246,20 @@ def _evaluate(
              "latency_ms": float(measured[i])}
             for i in anchors
         ),
-        reference_ns=reference,
+        quiet=quiet,
         created=now(),
     )  # fmt: skip
+
+
+def _by_kind(
+    visits: Mapping[str, list[np.ndarray]], networks: Sequence[str]
+) -> tuple[dict[str, list[np.ndarray]], dict[str, list[np.ndarray]]]:
+    """Visits to units, and visits to networks."""
+    names = set(networks)
+    return (
+        {key: rows for key, rows in visits.items() if key not in names},
+        {key: rows for key, rows in visits.items() if key in names},
+    )
 
 
 def _row(m: Measurement) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy as np
 from hardware.calibrate import Calibration, unit_features
 from hardware.compiled import CompiledTable
 from hardware.device import Device, differences
+from hardware.timing import Quiet
 from supernet.cost import CostModel
 from supernet.files import new_folder, read_json, write_bytes, write_json
 
@@ -38,7 +39,7 @@ class LatencyTable:
         calibration: from sums of units to networks.
         report: validation on networks that were not used for the calibration.
         anchors: networks to measure again later: ``{"choices", "latency_ms", ...}``.
-        reference_ns: time of the reference model on the quiet machine.
+        quiet: how samples from a busy machine were corrected.
         created: when, ISO 8601.
         note: what went wrong while loading, empty if nothing.
     """
@@ -51,7 +52,7 @@ class LatencyTable:
     calibration: Calibration
     report: Mapping[str, Any]
     anchors: tuple[Mapping[str, Any], ...]
-    reference_ns: float
+    quiet: Quiet
     created: str
     note: str = field(default="", compare=False)
 
@@ -118,7 +119,7 @@ class LatencyTable:
         write_bytes(folder / "table.parquet", contents["table.parquet"])
         write_json(folder / "device.json", {
             "version": VERSION, **self.device.to_json(), "fingerprint": dict(self.fingerprint),
-            "space": self.space, "precision": self.precision, "reference_ns": self.reference_ns,
+            "space": self.space, "precision": self.precision, "quiet": asdict(self.quiet),
             "created": self.created, "anchors": [dict(a) for a in self.anchors],
         })  # fmt: skip
         write_json(folder / "calibration.json", self.calibration.to_json())
@@ -162,7 +163,7 @@ class LatencyTable:
             calibration=Calibration.from_json(read_json(folder / "calibration.json")),
             report={k: v for k, v in report.items() if k not in ("version", "files")},
             anchors=tuple(about["anchors"]),
-            reference_ns=about["reference_ns"],
+            quiet=Quiet(**about["quiet"]),
             created=about["created"],
             note=note,
         )

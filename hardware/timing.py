@@ -28,7 +28,7 @@ _QUIETNESS = 4
 
 # Quantile of the samples that is called the latency: chosen on recorded campaigns, see
 # docs/latency.md.
-_LEVEL = 0.25
+_LEVEL = 0.4
 
 # Assumed growth of a model's time with the reference's until it has been measured.
 _SENSITIVITY = 0.8
@@ -55,11 +55,27 @@ class Effort:
 
 
 @dataclass(frozen=True, slots=True)
+class Quiet:
+    """What turns a sample from a busy machine into one from the quiet machine.
+
+    Attributes:
+        reference_ns: time of the reference model on the quiet machine.
+        units: how the time of a unit grows with the reference's, an exponent.
+        networks: the same for whole networks. They run longer than a busy spell may last, so
+            the reference around them says less and the exponent is smaller.
+    """
+
+    reference_ns: float
+    units: float
+    networks: float
+
+
+@dataclass(frozen=True, slots=True)
 class Measurement:
     """Latency of one model on one device, at batch 1, brought to the quiet machine's scale.
 
     Attributes:
-        latency_ms: the number to use: weighted lower quartile of the samples. On a quiet
+        latency_ms: the number to use: weighted 40 % quantile of the samples. On a quiet
             machine it is the median within a percent; on a busy one it repeats better.
         median_ms: weighted median of the samples.
         low_ms: lower end of a 95 % interval of ``latency_ms``, from the spread between visits.
@@ -141,12 +157,13 @@ def quiet_reference(visits: Sequence[np.ndarray], known: float | None = None) ->
     return own if known is None else min(own, known)
 
 
-def sensitivity(groups: Sequence[np.ndarray], reference: float) -> float:
+def sensitivity(groups: Sequence[np.ndarray], reference: float, default: float) -> float:
     """How a model's time grows with the reference's: exponent, median over models.
 
     Args:
         groups: all samples of each model, ``(samples, 3)``.
         reference: :func:`quiet_reference`.
+        default: the answer when fewer than 5 models were seen both quiet and busy.
     """
     found = []
     for samples in groups:
@@ -155,7 +172,7 @@ def sensitivity(groups: Sequence[np.ndarray], reference: float) -> float:
         if quiet.sum() >= 3 and busy.sum() >= 3:
             level = np.median(samples[quiet, 0])
             found.append(np.median(np.log(samples[busy, 0] / level) / np.log(ratio[busy])))
-    return float(np.clip(np.median(found), 0.0, 1.5)) if len(found) >= 5 else _SENSITIVITY
+    return float(np.clip(np.median(found), 0.0, 2.0)) if len(found) >= 5 else default
 
 
 def summarise(
@@ -201,16 +218,33 @@ def summarise(
 
 
 def summarise_all(
-    visits: Mapping[str, Sequence[np.ndarray]], clock: str, *, known: float | None = None
-) -> tuple[dict[str, Measurement], float]:
-    """Summaries of every model of a campaign, and the quiet reference in nanoseconds."""
-    everything = [v for group in visits.values() for v in group]
-    reference = quiet_reference(everything, known)
-    exponent = sensitivity([np.concatenate(list(g)) for g in visits.values()], reference)
+    units: Mapping[str, Sequence[np.ndarray]],
+    networks: Mapping[str, Sequence[np.ndarray]],
+    clock: str,
+    *,
+    known: Quiet | None = None,
+) -> tuple[dict[str, Measurement], Quiet]:
+    """Summaries of every model of a campaign by key, and what they were corrected with.
+
+    Args:
+        units: visits to units by key.
+        networks: visits to networks by key.
+        clock: which clock the samples are from.
+        known: of an earlier campaign on the same device, if there was one.
+    """
+    everything = [v for kind in (units, networks) for group in kind.values() for v in group]
+    reference = quiet_reference(everything, known.reference_ns if known else None)
+    if known is None:
+        kinds = [[np.concatenate(list(g)) for g in kind.values()] for kind in (units, networks)]
+        both = sensitivity([*kinds[0], *kinds[1]], reference, _SENSITIVITY)
+        quiet = Quiet(reference, *(sensitivity(groups, reference, both) for groups in kinds))
+    else:
+        quiet = Quiet(reference, known.units, known.networks)
     at = now()
-    return {k: summarise(list(g), reference, exponent, clock, at) for k, g in visits.items()}, (
-        reference
-    )
+    found = {k: summarise(list(g), reference, quiet.units, clock, at) for k, g in units.items()}
+    for key, group in networks.items():
+        found[key] = summarise(list(group), reference, quiet.networks, clock, at)
+    return found, quiet
 
 
 def weighted_quantile(values: np.ndarray, weights: np.ndarray, level: float) -> float:

@@ -1,4 +1,4 @@
-"""A table built on a device with known latencies predicts them, survives kills, and says when not."""
+"""Tables of a device with known latencies predict them, survive kills, and say when not."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_same_seed_measures_the_same_networks(toy, imaginary, tmp_path) -> None:
     assert len(set(digests[0])) == 18
 
 
-class Stop(Exception):
+class Stop(Exception):  # noqa: N818
     """Stands for a kill in the middle of a campaign."""
 
 
@@ -221,6 +221,16 @@ def test_space_too_small_to_validate_is_refused(toy, imaginary, tmp_path) -> Non
     with pytest.raises(ValueError, match="340 architectures, too few to validate"):
         profile(toy.cost_model(), toy.graph, imaginary(), folder=tmp_path / "cpu",
                 budget=Budget(calibration=400))  # fmt: skip
+
+
+def test_passes_that_would_end_too_late_are_left_out_for_good(toy, imaginary, tmp_path) -> None:
+    device, limited = imaginary(), Budget(4, 3, 8, 10, 1.0, seconds=0.0)
+    for _ in range(2):
+        table = profile(toy.cost_model(), toy.graph, device, folder=tmp_path / "cpu",
+                        budget=limited)  # fmt: skip
+        assert table.report["passes"] == 2
+        assert table.report["visits"] == 2 * (4 + 18 * 3)
+    assert read_records(tmp_path / "cpu" / LOG)[-1] == {"passes": 2}
 
 
 def test_log_is_readable_json_lines(toy, imaginary, tmp_path) -> None:

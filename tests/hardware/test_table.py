@@ -47,7 +47,8 @@ def test_cut_table_is_refused_and_the_previous_one_is_used(table, tmp_path, name
     path.write_bytes(path.read_bytes()[:-20])
     loaded = LatencyTable.load(folder)
     assert loaded == table
-    assert loaded.note.endswith(f"{name} is damaged or cut short; the previous table is used instead")
+    expected = f"{name} is damaged or cut short; the previous table is used instead"
+    assert loaded.note.endswith(expected)
     (folder / "previous" / name).unlink()
     with pytest.raises(ValueError, match=f"{name} is damaged or cut short; profile the device"):
         LatencyTable.load(folder)
@@ -70,7 +71,7 @@ def test_empty_folder_has_no_table(tmp_path: Path) -> None:
 
 def test_table_of_another_space_is_refused(toy, table) -> None:
     other = SearchSpace((Choice("depth", (1, 2), "depth"),))
-    with pytest.raises(ValueError, match="is of space .* and this is space .*; profile"):
+    with pytest.raises(ValueError, match=r"is of space .* and this is space .*; profile"):
         table.compile(CostModel(other, ()))
 
 

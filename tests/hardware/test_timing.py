@@ -9,6 +9,7 @@ from hardware.calibrate import Calibration, calibrate, kendall_tau
 from hardware.report import validation_report
 from hardware.timing import (
     Effort,
+    Quiet,
     quiet_reference,
     sensitivity,
     summarise,
@@ -35,8 +36,9 @@ def test_busy_visits_are_brought_to_the_quiet_scale() -> None:
         for i in range(12)
     }
     visits["always busy"] = samples(500_000, np.full(8, 1.7), rng)
-    found, reference = summarise_all(visits, "wall")
-    assert reference == pytest.approx(20_000, rel=0.02)
+    found, quiet = summarise_all(visits, {}, "wall")
+    assert quiet.reference_ns == pytest.approx(20_000, rel=0.02)
+    assert quiet.units == pytest.approx(0.8, abs=0.05)
     for i in range(12):
         assert found[str(i)].latency_ms == pytest.approx(0.1 * (i + 1), rel=0.03)
     assert found["always busy"].latency_ms == pytest.approx(0.5, rel=0.04)
@@ -49,15 +51,15 @@ def test_sensitivity_is_measured() -> None:
         np.concatenate(samples(1e5, np.array([1.0, 1.6, 1.0, 1.8]), rng, exponent=0.5))
         for _ in range(8)
     ]
-    assert sensitivity(groups, 20_100) == pytest.approx(0.5, abs=0.05)
-    assert sensitivity(groups[:1], 20_100) == 0.8  # too little to tell
+    assert sensitivity(groups, 20_100, 0.8) == pytest.approx(0.5, abs=0.05)
+    assert sensitivity(groups[:1], 20_100, 0.8) == 0.8  # too little to tell
 
 
 def test_known_quiet_reference_holds_when_the_machine_is_busy_throughout() -> None:
     busy = samples(1e5, np.full(5, 1.7), np.random.default_rng(2))
     assert quiet_reference(busy) == pytest.approx(34_000, rel=0.02)
     assert quiet_reference(busy, known=20_000.0) == 20_000.0
-    known, _ = summarise_all({"a": busy}, "wall", known=20_000.0)
+    known, _ = summarise_all({}, {"a": busy}, "wall", known=Quiet(20_000.0, 0.0, 0.8))
     assert known["a"].latency_ms == pytest.approx(0.1, rel=0.04)
 
 
