@@ -12,7 +12,7 @@ from app.layers import Genome
 from app.picture import AMBER, BLUE, GREY, PINK, RED
 from app.points import Estimate, Front, Hypervolume, Objective, Point
 
-OVERLAYS = ("#009E73", "#56B4E9", "#CC79A7", "#8C6D00")
+OVERLAYS = ("#009E73", "#6A3D9A", "#8C6D00", "#5F6B76")
 HEIGHT = 440
 # Light to dark: readable without colour vision and in print.
 SCALE = [[0.0, "#dbe9f6"], [0.5, "#6aaed6"], [1.0, "#08468b"]]
