@@ -50,14 +50,15 @@ def member(supernet: Supernet, architecture: Architecture, data: DataSource) -> 
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
-    """Train, then evaluate the uniform members, the smallest, and mixes of the two halves."""
+    """Train, then evaluate every uniform member at full depth, and the smallest of all."""
     torch.set_num_threads(options.threads)
     context = matlm.PRESETS[options.preset].context
     data = open_data(f"text:{options.text}", context=context)
     supernet = matlm.build(matlm.configure(options.preset, data.shape))
     changes: dict[str, Any] = {"seed": options.seed}
-    changes.update({} if options.steps is None else {"steps": options.steps})
-    changes.update({} if options.distill is None else {"distill": options.distill})
+    for name in ("steps", "learning_rate", "distill"):
+        if getattr(options, name) is not None:
+            changes[name] = getattr(options, name)
     recipe = preset("text").but(changes)
 
     def show(progress: Progress) -> None:
@@ -91,6 +92,7 @@ def main() -> None:
     parser.add_argument("--text", required=True, help="a UTF-8 text file")
     parser.add_argument("--preset", default=matlm.DEFAULT_PRESET, choices=list(matlm.PRESETS))
     parser.add_argument("--steps", type=int, help="optimiser steps; the recipe's by default")
+    parser.add_argument("--learning-rate", type=float, help="the recipe's by default")
     parser.add_argument("--distill", choices=["inplace", "none"], help="the recipe's by default")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)

@@ -18,6 +18,7 @@ from supernet.supernet import InputSpec, Supernet
 TASK = "text-classification"
 SUMMARY = "Hugging Face BERT with elastic heads and FFN size per layer and elastic depth"
 DEFAULT_PRESET = "tiny"
+REQUIRES = "transformers"
 
 
 def _check_values(name: str, values: Sequence[int], own: int) -> None:
@@ -256,7 +257,8 @@ def _inputs(path: str, size: Rule) -> list[Edit]:
 def _units(model: nn.Module, path: str, layers: int) -> list[str]:
     """Embeddings, every layer, and what comes after: pooler and the modules beside the BERT."""
     units = [f"{path}embeddings", *(f"{path}encoder.layer.{i}" for i in range(layers))]
-    if model.get_submodule(f"{path}pooler") is not None:
+    bert = model.get_submodule("bert") if path else model
+    if bert.pooler is not None:
         units.append(f"{path}pooler")
     if path:
         beside = (name for name, _ in model.named_children() if name != "bert")

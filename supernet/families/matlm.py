@@ -259,13 +259,15 @@ def _ffn_rows(path: str, choice: Choice) -> list[Edit]:
 
 
 def _initialise(model: Decoder) -> None:
-    """Small normal weights; what is added to the residual stream shrinks with the depth."""
+    """Unit-variance projections; what is added to the residual stream shrinks with the depth."""
     for name, parameter in model.named_parameters():
-        if parameter.dim() < 2:
-            continue  # biases and normalisation are set below or start as torch makes them
-        added = name.endswith(("attention.out.weight", "ffn.down.weight"))
-        std = 0.02 / (2 * len(model.layers)) ** 0.5 if added else 0.02
-        nn.init.normal_(parameter, std=std)
+        if name.startswith("embedding."):
+            nn.init.normal_(parameter, std=0.02)
+        elif parameter.dim() == 2:
+            std = parameter.shape[1] ** -0.5
+            if name.endswith(("attention.out.weight", "ffn.down.weight")):
+                std /= (2 * len(model.layers)) ** 0.5
+            nn.init.normal_(parameter, std=std)
     for module in model.modules():
         if isinstance(module, nn.Linear) and module.bias is not None:
             nn.init.zeros_(module.bias)
