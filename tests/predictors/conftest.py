@@ -1,4 +1,4 @@
-"""Makes the helper modules beside the tests importable."""
+"""Makes the modules that these tests share importable."""
 
 from __future__ import annotations
 
