@@ -178,13 +178,16 @@ PRESETS: dict[str, Recipe] = {
         checkpoint_every=500,
         log_every=50,
     ),
+    # Labels for all: three students that follow a teacher which has learnt nothing yet hold the
+    # weights they share with it back (2.95 instead of 2.23 nats after 300 steps of MatLM).
     "text": Recipe(
-        steps=2000,
+        steps=1500,
         batch_size=32,
-        learning_rate=2e-3,
+        learning_rate=5e-3,
         optimizer="adamw",
         weight_decay=0.05,
         warmup_steps=100,
+        distill="none",
         ema_decay=0.99,
         clip_norm=1.0,
     ),
