@@ -55,7 +55,7 @@ def verify(
         say(f"verify: measuring {len(architectures)} networks on {table.device.name}")
         supernet = log.trained.supernet
         found = table.measure([supernet.graph(a) for a in architectures])
-        latencies = [{"value": m.median_ms, "low": m.low_ms, "high": m.high_ms} for m in found]
+        latencies = [{"value": m.latency_ms, "low": m.low_ms, "high": m.high_ms} for m in found]
     return {
         a.digest: Verified(tests[a.digest], latency)
         for a, latency in zip(architectures, latencies, strict=True)
