@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import sys
 import traceback
 from types import TracebackType
@@ -36,7 +37,10 @@ def is_bad_input(error: BaseException) -> bool:
 
 def sentence(error: BaseException) -> str:
     """The message as one line."""
-    if isinstance(error, OSError) and error.filename is not None:
+    if isinstance(error, OSError) and error.strerror == os.strerror(errno.ENOSPC):
+        where = f" while writing {error.filename}" if error.filename else ""
+        text = f"no space left on the disk{where}; free some and run the same command again"
+    elif isinstance(error, OSError) and error.filename is not None:
         text = f"{error.strerror}: {error.filename}"
     elif isinstance(error, OSError) and error.strerror:
         text = error.strerror

@@ -60,8 +60,8 @@ class DeviceTable:
             ValueError: This machine is not the one the table was made on.
         """
         self.table.check_device(self.device)
-        reference = self.table.reference_ns
-        return measure_networks(graphs, self.device, reference_ns=reference, progress=progress)
+        quiet = self.table.quiet
+        return measure_networks(graphs, self.device, quiet=quiet, progress=progress)
 
     @property
     def method(self) -> str:
@@ -114,7 +114,7 @@ def measure_one(graph: Graph) -> dict[str, Any]:
     device = Device()
     found = measure_networks([graph], device)[0]
     return {
-        "value": found.median_ms,
+        "value": found.latency_ms,
         "low": found.low_ms,
         "high": found.high_ms,
         "source": "measured",

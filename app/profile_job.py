@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import onnxruntime
+
 from app.runs import Run, open_run
 from app.trained import Say, build
 from hardware.device import CPU, Device
@@ -83,6 +85,7 @@ def profile_job(request: ProfileRequest, say: Say) -> ProfileOutcome:
         )
     supernet = build(run.record)
     cost_model = supernet.cost_model()
+    budget = _budget(request, cost_model)
     folder = run.device(device.name)
     with run.writing():
         if not request.replace:
@@ -102,7 +105,7 @@ def profile_job(request: ProfileRequest, say: Say) -> ProfileOutcome:
             folder=folder,
             precision=request.precision,
             seed=request.seed,
-            budget=_budget(request, cost_model),
+            budget=budget,
             progress=_reporter(device.name, say),
             resume=not fresh,
         )
@@ -120,7 +123,14 @@ def _device(request: ProfileRequest, run: Run) -> Device:
     provider = request.provider
     if provider is None and request.device != "cpu":
         provider = LatencyTable.load(run.device(request.device)).device.provider
-    return Device(name=request.device, provider=provider or CPU, threads=request.threads)
+    found = Device(name=request.device, provider=provider or CPU, threads=request.threads)
+    available = onnxruntime.get_available_providers()
+    if found.provider not in available:
+        raise ValueError(
+            f"ONNX Runtime here has no {found.provider}{nearest(found.provider, available)}; "
+            f"it has {', '.join(available)}"
+        )
+    return found
 
 
 def _existing(

@@ -154,9 +154,10 @@ def _is_complete(folder: Path, plan: Mapping[str, Any], *, replace: bool) -> boo
     old = files.read_json(path)
     before, now_ = dict(old.get("config", {})), dict(plan["config"])
     longer = now_.pop("evaluations") >= before.pop("evaluations", 0)
-    if before != now_ or not longer:
+    if before == now_ and not longer:
         before["evaluations"] = old["config"]["evaluations"]
         now_["evaluations"] = plan["config"]["evaluations"]
+    if before != now_:
         changes = [f"{k}: {before.get(k)} -> {v}" for k, v in now_.items() if before.get(k) != v]
         raise ValueError(
             f"search {folder.name!r} has other settings ({', '.join(changes)}); choose another "

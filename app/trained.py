@@ -64,7 +64,7 @@ def best_device() -> torch.device:
 
 
 def limit_threads(supernet: Supernet) -> None:
-    """Give small networks one thread: more cost more than they bring, most of all on a busy machine.
+    """Give small networks one thread: more cost more than they bring.
 
     Sums then do not depend on the number of cores either. A user's ``OMP_NUM_THREADS`` is kept.
     """

@@ -233,7 +233,9 @@ def test_a_run_can_be_read_where_it_cannot_be_written(command: Command, a_run: P
     before = {p: p.stat().st_mtime_ns for p in a_run.rglob("*") if p.is_file()}
     digest = json.loads(command("pick", "--run", a_run, "--latency-ms", 9, "--json").out)["digest"]
     assert command("evaluate", "--run", a_run, "--arch", digest, "--split", "test").code == 0
-    assert command("export", "--run", a_run, "--arch", digest, "--out", a_run.parent / "x").code == 0
+    assert (
+        command("export", "--run", a_run, "--arch", digest, "--out", a_run.parent / "x").code == 0
+    )
     assert {p: p.stat().st_mtime_ns for p in a_run.rglob("*") if p.is_file()} == before
 
 

@@ -97,8 +97,11 @@ def test_a_damaged_or_newer_record_is_refused(tmp_path: Path) -> None:
 @pytest.mark.skipif(os.name != "posix", reason="locks are POSIX")
 def test_two_writers_at_once_are_refused(tmp_path: Path) -> None:
     run = create_run(tmp_path, identity(), SPACE)
-    with run.writing(), pytest.raises(ValueError, match="another command is writing"):
-        with run.writing():
-            pass
+    with (
+        run.writing(),
+        pytest.raises(ValueError, match="another command is writing"),
+        run.writing(),
+    ):
+        pass
     with run.writing():
         pass

@@ -1,0 +1,109 @@
+"""``kill -9`` at any time, then the same command again: the same final result."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.app.conftest import PROFILE, SEARCH, STEPS, Command
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals are POSIX")
+ROOT = Path(__file__).parents[2]
+
+
+def kill_when(condition: Callable[[], bool], *arguments: object) -> None:
+    """Run a command in a process of its own and kill it as soon as the condition holds."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "app", *map(str, arguments)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+    limit = time.monotonic() + 120
+    while not condition():
+        assert process.poll() is None, f"ended before the kill: {process.communicate()[1]}"
+        assert time.monotonic() < limit, "nothing happened"
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+
+
+def lines(path: Path) -> list[str]:
+    """Complete lines of a log that may not be there yet."""
+    return path.read_text().split("\n")[:-1] if path.exists() else []
+
+
+def test_training_gives_the_same_weights(
+    command: Command, finished_run: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    first = run / "checkpoints" / "10" / "state.json"
+    kill_when(first.exists, "train", "--out", run, *STEPS)
+    assert not (run / "checkpoints" / "30").exists(), "killed in the middle"
+    assert json.loads((run / "run.json").read_text())["stages"]["train"]["status"] == "running"
+    outcome = command("train", "--out", run, *STEPS, "--json")
+    assert outcome.code == 0, outcome.err
+    assert json.loads(outcome.out)["resumed_from"] in (10, 20)
+    for name in ("weights.safetensors", "optimizer.safetensors"):
+        ours = (run / "checkpoints" / "30" / name).read_bytes()
+        assert ours == (finished_run / "checkpoints" / "30" / name).read_bytes(), name
+    assert not list(run.rglob(".partial-*")), "nothing half-written stays"
+
+
+def test_resume_alone_takes_everything_from_the_run(
+    command: Command, finished_run: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    kill_when((run / "run.json").exists, "train", "--out", run, *STEPS)
+    outcome = command("train", "--out", run, "--resume", "--json")
+    assert outcome.code == 0, outcome.err
+    name = "checkpoints/30/weights.safetensors"
+    assert (run / name).read_bytes() == (finished_run / name).read_bytes()
+
+
+def test_profiling_keeps_what_was_measured(command: Command, a_run: Path) -> None:
+    folder = a_run / "devices" / "cpu"
+    shutil.rmtree(folder)
+    log = folder / "measurements.jsonl"
+    kill_when(lambda: len(lines(log)) >= 2, "profile", "--run", a_run, *PROFILE)
+    assert not (folder / "report.json").exists(), "killed in the middle"
+    before = lines(log)
+    outcome = command("profile", "--run", a_run, *PROFILE, "--json")
+    assert outcome.code == 0, outcome.err
+    assert lines(log)[: len(before)] == before, "measurements are not repeated"
+    assert json.loads(outcome.out)["units"] == 61
+    assert json.loads(outcome.out)["networks"] == 4
+
+
+def test_searching_evaluates_the_same_set(command: Command, a_run: Path) -> None:
+    log = a_run / "evaluations.jsonl"
+    wanted = [json.loads(line) for line in lines(log)]
+    front = a_run / "searches" / "default" / "front.json"
+    expected = json.loads(front.read_text())
+    shutil.rmtree(a_run / "searches")
+    log.unlink()
+    kill_when(lambda: len(lines(log)) >= 5, "search", "--run", a_run, *SEARCH)
+    assert len(lines(log)) < 20, "killed in the middle"
+    with log.open("a") as torn:
+        torn.write('{"architecture": {"resolu')
+    outcome = command("search", "--run", a_run, *SEARCH, "--json")
+    assert outcome.code == 0, outcome.err
+    assert json.loads(outcome.out)["reused"] >= 5
+    found = [json.loads(line) for line in lines(log)]
+    keys = ("digest", "split", "value", "checkpoint")
+    assert [[r[k] for k in keys] for r in found] == [[r[k] for k in keys] for r in wanted]
+    again = json.loads(front.read_text())
+    assert [p["digest"] for p in again["points"]] == [p["digest"] for p in expected["points"]]
+    assert again["hypervolume"]["searched"] == expected["hypervolume"]["searched"]
