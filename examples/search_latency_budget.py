@@ -1,0 +1,47 @@
+"""From nothing to the best subnetwork within a latency budget on this machine, as Python calls.
+
+Run it: python examples/search_latency_budget.py --out runs/example --latency-ms 0.2
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from app import jobs
+
+
+def main() -> None:
+    """Train, profile, search, pick and export; what is already done is not done again."""
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--out", type=Path, default=Path("runs/example"))
+    arguments.add_argument("--latency-ms", type=float, default=1.0)
+    arguments.add_argument("--steps", type=int)
+    arguments.add_argument("--evaluations", type=int, default=100)
+    arguments.add_argument("--passes", type=int)
+    asked = arguments.parse_args()
+
+    def say(line: str) -> None:
+        print(line, file=sys.stderr)
+
+    jobs.train_job(jobs.TrainRequest(out=asked.out, data="digits", steps=asked.steps), say)
+    table = jobs.profile_job(jobs.ProfileRequest(run=asked.out, passes=asked.passes), say)
+    print(table.verdict)
+    search = jobs.search_job(
+        jobs.SearchRequest(
+            run=asked.out, latency_ms=asked.latency_ms, evaluations=asked.evaluations
+        ),
+        say,
+    )
+    print(f"{len(search.front)} verified points after {search.evaluations} evaluations")
+    best = jobs.pick_job(asked.out, asked.latency_ms)
+    print(
+        f"within {asked.latency_ms:g} ms: {best.digest}, measured {best.latency_ms:.4g} ms, "
+        f"{best.objective} {best.value:.4f} on val and {best.test:.4f} on test"
+    )
+    print("exported to", jobs.export_job(asked.out, best.digest, None, say).folder)
+
+
+if __name__ == "__main__":
+    main()
