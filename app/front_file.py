@@ -66,6 +66,7 @@ def front_record(findings: Findings, header: Mapping[str, Any]) -> dict[str, Any
         "constraints": [
             {"objective": c.objective, "at_most": c.at_most} for c in problem.constraints
         ],
+        "latency_ratio": _latency_ratio(points),
         "points": points,
         "hypervolume": {
             "predicted": _volume(points, problem, result.reference, "predicted"),
@@ -133,6 +134,13 @@ def _points(findings: Findings) -> list[dict[str, Any]]:
             }
         )
     return points
+
+
+def _latency_ratio(points: Sequence[Mapping[str, Any]]) -> float | None:
+    """Median of measured over predicted latency: how far the device moved since its table."""
+    entries = (point["objectives"].get("latency_ms", {}) for point in points)
+    ratios = [e["value"] / e["predicted"] for e in entries if e.get("source") == "measured"]
+    return float(np.median(ratios)) if ratios else None
 
 
 def _evaluated(

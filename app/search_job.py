@@ -20,6 +20,7 @@ from search import Evaluation, SearchProblem, SearchResult, Strategy, check_feas
 from supernet import files
 
 FORMAT_VERSION = 1
+DRIFT = 0.10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,7 +216,16 @@ def _verified(
         "strategy": request.strategy,
     }
     whole = Findings(findings.problem, findings.result, verified, findings.log, findings.table)
-    return front_record(whole, header)
+    record = front_record(whole, header)
+    ratio = record["latency_ratio"]
+    if ratio is not None and abs(ratio - 1) > DRIFT:
+        word = "slower" if ratio > 1 else "faster"
+        say(
+            f"warning: networks now run {abs(ratio - 1):.0%} {word} on {request.device} than its "
+            "table predicts; measured values are kept beside the predictions, and "
+            f"`supernet profile --run {request.run} --device {request.device} --replace` renews it"
+        )
+    return record
 
 
 def _outcome(run: Run, record: Mapping[str, Any], reused: int) -> SearchOutcome:

@@ -12,13 +12,18 @@ README = Path(__file__).parents[1] / "README.md"
 
 
 def commands() -> list[list[str]]:
-    """Every ``supernet ...`` line of the README's code blocks, as words."""
+    """Every ``supernet COMMAND ...`` in the README's code, as words; a path in front is dropped."""
     if not README.exists():
         return []
-    blocks = re.findall(r"```(?:bash|sh|shell|console)?\n(.*?)```", README.read_text(), re.DOTALL)
-    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
-    found = (line.strip().removeprefix("$ ") for line in lines)
-    return [shlex.split(line, comments=True) for line in found if line.startswith("supernet ")]
+    text = README.read_text(encoding="utf-8").replace("\\\n", " ")
+    code = re.findall(r"```[a-z]*\n(.*?)```|`([^`\n]+)`", text, re.DOTALL)
+    found = []
+    for line in "\n".join(block or inline for block, inline in code).splitlines():
+        for part in re.split(r"&&|\|\||[;|]", line):
+            match = re.search(r"(?:^|[\s/])supernet (.*)", part)
+            if match:
+                found.append(shlex.split(match[1], comments=True))
+    return [words for words in found if words and not words[0].startswith("-")]
 
 
 @pytest.mark.parametrize("words", commands(), ids=lambda words: " ".join(words))
@@ -27,7 +32,7 @@ def test_command_exists_with_its_flags(
 ) -> None:
     from app.cli import run
 
-    name = next(word for word in words[1:] if not word.startswith("-"))
+    name = words[0]
     assert run([name, "--help"]) == 0
     shown = capsys.readouterr().out
     for word in words[1:]:
