@@ -224,7 +224,7 @@ def measure_networks(
 
 def network_effort() -> Effort:
     """Effort of a visit to a whole network."""
-    return Effort(warmup=1, least=1, most=12, budget_ms=4.0)
+    return Effort(warmup=1, least=3, most=12, budget_ms=4.0)
 
 
 class _Writer:
