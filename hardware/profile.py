@@ -209,10 +209,7 @@ def _evaluate(
     measured = np.array([found[k].latency_ms for k in keys])
     known, unseen = slice(0, budget.calibration), slice(budget.calibration, None)
     features = unit_features(cost_model, isolated)
-    index = cost_model.index(positions)
-    membership = np.zeros((len(networks), len(isolated) + 1))
-    np.add.at(membership, (np.arange(len(networks))[:, None], index), 1.0)
-    fitted = calibrate(features, membership[known, :-1], measured[known])
+    fitted = calibrate(features, _membership(cost_model, positions[known]), measured[known])
     compiled = CompiledTable.build(cost_model, fitted.unit_ms(features), fitted.fixed_ms)
     predicted = compiled.predict(positions)
     parts = [np.array([half[k].latency_ms for k in keys[unseen]]) for half in halves]
@@ -249,6 +246,13 @@ def _evaluate(
         quiet=quiet,
         created=now(),
     )  # fmt: skip
+
+
+def _membership(cost_model: CostModel, positions: np.ndarray) -> np.ndarray:
+    """How often each network contains each distinct unit, ``(networks, units)``."""
+    counts = np.zeros((len(positions), len(cost_model.distinct) + 1))
+    np.add.at(counts, (np.arange(len(positions))[:, None], cost_model.index(positions)), 1.0)
+    return counts[:, :-1]
 
 
 def _by_kind(
