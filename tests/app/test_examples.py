@@ -26,7 +26,7 @@ def example(name: str, *arguments: object) -> str:
 
 def test_train_supernet(tmp_path: Path) -> None:
     out = example("train_supernet.py", "--out", tmp_path / "run", "--steps", 10)
-    assert out.startswith("148,176 subnetworks share ")
+    assert " subnetworks share " in out
     assert out.count(" parameters, accuracy 0.") == 2
     assert (tmp_path / "run" / "checkpoints" / "10" / "weights.safetensors").exists()
 
