@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from supernet.edits import Cut, Derive, Drop, Edit, Rule, Set
 from supernet.space import Architecture, SearchSpace, Value
@@ -190,27 +191,35 @@ class Shell:
         return any(leaf.whole.data_ptr() != leaf.pointer for leaf in self.leaves)
 
     def refresh(self) -> None:
-        """Bring modes, gradients and derived tensors up to date; before every forward pass."""
+        """Bring modes, frozen flags and derived tensors up to date; before every forward pass."""
         for ours, theirs in self.twins:
             ours["training"] = theirs["training"]
-        if torch.is_grad_enabled():
-            for leaf in self.leaves:
-                self._attach_gradient(leaf)
+        for leaf in self.leaves:
+            if leaf.piece.requires_grad != leaf.whole.requires_grad:
+                leaf.piece.requires_grad_(leaf.whole.requires_grad)
         for derived in self.derived:
             derived.module.__dict__[derived.name] = derived.compute()
 
-    @staticmethod
-    def _attach_gradient(leaf: Leaf) -> None:
-        whole = leaf.whole
-        if leaf.piece.requires_grad != whole.requires_grad:
-            leaf.piece.requires_grad_(whole.requires_grad)
-        if not whole.requires_grad:
-            return
-        if whole.grad is None:
-            whole.grad = torch.zeros_like(whole)
-        if leaf.gradient is not whole.grad or leaf.piece.grad is None:
-            leaf.gradient = whole.grad
-            leaf.piece.grad = leaf.view(whole.grad)
+    def watch(self, outputs: Any) -> None:
+        """Attach gradients when a backward pass enters; after every forward pass.
+
+        Not before: between the two a user may drop all gradients with ``zero_grad``.
+        """
+        tensors = (outputs,) if isinstance(outputs, Tensor) else tree_leaves(outputs)
+        for tensor in tensors:
+            if isinstance(tensor, Tensor) and tensor.requires_grad:
+                tensor.register_hook(self._attach_gradients)
+
+    def _attach_gradients(self, _: Tensor) -> None:
+        for leaf in self.leaves:
+            whole = leaf.whole
+            if not leaf.piece.requires_grad:
+                continue
+            if whole.grad is None:
+                whole.grad = torch.zeros_like(whole)
+            if leaf.gradient is not whole.grad or leaf.piece.grad is None:
+                leaf.gradient = whole.grad
+                leaf.piece.grad = leaf.view(whole.grad)
 
 
 def build_shell(
@@ -291,11 +300,12 @@ class _Builder:
 
     def _attributes(self, source: nn.Module) -> dict[str, Any]:
         state = source.__dict__.copy()
-        if not self.copied:
-            return state
         for name in HOOKS:
             if name in state:
-                state[name] = OrderedDict()
+                # A hook put on a subnetwork while it runs must not reach the others.
+                state[name] = OrderedDict() if self.copied else state[name].copy()
+        if not self.copied:
+            return state
         state["_non_persistent_buffers_set"] = set(state["_non_persistent_buffers_set"])
         for name in state.keys() - MODULE_KEYS:
             value = state[name]

@@ -100,7 +100,10 @@ class Supernet(nn.Module):
         """
         shell = self.shell(architecture)
         shell.refresh()
-        return shell.network(inputs, **options)
+        outputs = shell.network(inputs, **options)
+        if torch.is_grad_enabled():
+            shell.watch(outputs)
+        return outputs
 
     def shell(self, architecture: Architecture) -> Shell:
         """The live module tree of an architecture; its tensors are views into the supernet."""
@@ -116,7 +119,7 @@ class Supernet(nn.Module):
         return shell
 
     def forget_shells(self) -> None:
-        """Drop cached module trees; needed after changing attributes of modules by hand."""
+        """Drop cached module trees; needed after changing attributes or hooks of modules."""
         self._shells.clear()
 
     def prepare(self, inputs: Tensor, architecture: Architecture) -> Tensor:

@@ -239,6 +239,52 @@ def test_several_architectures_may_be_in_flight(family: str, preset: str) -> Non
 
 
 @every_family
+@pytest.mark.parametrize("set_to_none", [True, False])
+def test_dropping_gradients_before_the_backward_pass(
+    family: str, preset: str, set_to_none: bool
+) -> None:
+    """``forward, zero_grad, backward`` is as good an order as any."""
+    net = randomised(family, preset)
+    architecture = samples(net, 1, seed=10)[-1]
+    x = batch(net, architecture)
+    logits(net(x, architecture)).square().mean().backward()
+    expected = {n: p.grad.clone() for n, p in net.named_parameters() if p.grad is not None}
+    loss = logits(net(x, architecture)).square().mean()
+    net.zero_grad(set_to_none=set_to_none)
+    loss.backward()
+    for name, gradient in expected.items():
+        torch.testing.assert_close(net.get_parameter(name).grad, gradient, rtol=1e-5, atol=1e-7)
+
+
+@every_family
+def test_hooks_on_one_subnetwork_stay_there(family: str, preset: str) -> None:
+    net = randomised(family, preset)
+    calls = []
+    shell = net.shell(net.space.smallest)
+    shell.network.register_forward_hook(lambda *_: calls.append(1))
+    with torch.no_grad():
+        net(batch(net, net.space.smallest), net.space.smallest)
+        assert len(calls) == 1
+        net(batch(net, net.space.largest), net.space.largest)
+        net.model(batch(net, net.space.largest))
+    assert len(calls) == 1
+
+
+@every_family
+def test_frozen_parameters_get_no_gradient(family: str, preset: str) -> None:
+    net = randomised(family, preset)
+    architecture = net.space.smallest
+    x = batch(net, architecture)
+    logits(net(x, architecture)).square().mean().backward()
+    name = next(n for n, p in net.model.named_parameters() if p.grad is not None and p.dim() > 1)
+    net.zero_grad()
+    net.model.get_parameter(name).requires_grad_(False)
+    logits(net(x, architecture)).square().mean().backward()
+    assert net.model.get_parameter(name).grad is None
+    assert any(p.grad is not None for p in net.parameters())
+
+
+@every_family
 def test_results_do_not_depend_on_what_ran_before(family: str, preset: str) -> None:
     net = shared_net(family, preset)
     first, *others = samples(net, 20, seed=9)

@@ -73,7 +73,7 @@ def test_bits_are_choices_of_the_space() -> None:
     assert all(choice.values == (4, 8, 32) for choice in bits)
     assert len(space) == len(plain) + 6
     # Three stages of one or two blocks: two kernels, three expand ratios, three bits each.
-    assert space.size == 2 * (18 + 18**2) ** 3
+    assert space.size == 3 * (18 + 18**2) ** 3
     absent = space.architecture({**space.largest.to_dict(), "stage2.depth": 1})
     assert "stage2.block2.weight_bits" not in absent.to_dict()
 
