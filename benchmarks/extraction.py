@@ -21,6 +21,7 @@ def main() -> None:
     parser.add_argument("--networks", type=int, default=100)
     parser.add_argument("--resolution", type=int, default=None, help="of the test images")
     args = parser.parse_args()
+    torch.set_num_threads(1)
     supernet = ofa_mobilenetv3.build(ofa_mobilenetv3.PRESETS[args.preset])
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():

@@ -364,11 +364,14 @@ class _Builder:
         kept: Tensor = source
         if cuts:
             kept = _merge_blocks(cut_view(source, cuts, self.values), cuts)
-        for row in derivations:
-            shared = [self.shared[name] for name in row.shared]
-            kept = row.function(kept, self.values.choices(row.choices), *shared)
-        if kept.untyped_storage().data_ptr() == source.untyped_storage().data_ptr():
+        if not derivations:
             kept = kept.clone()
+        else:
+            for row in derivations:
+                shared = [self.shared[name] for name in row.shared]
+                kept = row.function(kept, self.values.choices(row.choices), *shared)
+            if kept.untyped_storage().data_ptr() == source.untyped_storage().data_ptr():
+                kept = kept.clone()
         copied = self.pieces[id(source)] = nn.Parameter(kept, source.requires_grad)
         return copied
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cache
 from math import isqrt
 from typing import Any
 
@@ -352,15 +353,20 @@ def transform_kernel(weight: Tensor, values: tuple[Value, ...], *matrices: Tenso
         if size == kernel:
             break
         smaller = isqrt(matrix.shape[0])
-        rows = _centre(mixing.t().unflatten(1, (size, size)), smaller)
-        mixing = matrix @ rows.flatten(1).t()
+        mixing = matrix.mm(mixing.index_select(0, _centre(size, smaller, matrix.device)))
         size = smaller
-    return F.linear(_centre(weight, first).flatten(2), mixing).unflatten(2, (size, size))
+    crop = weight.flatten(1).index_select(1, _centre(weight.shape[-1], first, weight.device))
+    return F.linear(crop, mixing).view(-1, 1, size, size)
 
 
-def _centre(x: Tensor, size: int) -> Tensor:
-    margin = (x.shape[-1] - size) // 2
-    return x[..., margin : margin + size, margin : margin + size]
+@cache
+def _centre(size: int, smaller: int, device: torch.device) -> Tensor:
+    """Flat indices of the middle ``smaller x smaller`` of a ``size x size`` square."""
+    margin = (size - smaller) // 2
+    # Kept across calls, so it must not be born as an inference tensor.
+    with torch.inference_mode(False):
+        square = torch.arange(size * size, device=device).view(size, size)
+        return square[margin : margin + smaller, margin : margin + smaller].flatten()
 
 
 def make_space(config: Config) -> SearchSpace:
