@@ -1,6 +1,6 @@
 """Time and exactness of extraction over random architectures.
 
-    python benchmarks/extraction.py --preset imagenet --networks 100
+python benchmarks/extraction.py --preset imagenet --networks 100
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Time to sample, canonicalise and encode architectures of the full OFA-MobileNetV3 space.
 
-    python benchmarks/space.py --count 100000
+python benchmarks/space.py --count 100000
 """
 
 from __future__ import annotations

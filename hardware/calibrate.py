@@ -71,9 +71,7 @@ def unit_features(cost_model: CostModel, isolated_ms: np.ndarray) -> np.ndarray:
     )
 
 
-def calibrate(
-    features: np.ndarray, membership: np.ndarray, measured_ms: np.ndarray
-) -> Calibration:
+def calibrate(features: np.ndarray, membership: np.ndarray, measured_ms: np.ndarray) -> Calibration:
     """Fit the coefficients on measured networks by least relative squares.
 
     Of the sets of terms, the one with the least leave-one-out error is kept, provided that it

@@ -30,8 +30,10 @@ def validation_report(
     """
     error = predicted_ms / measured_ms - 1
     floor = np.abs(halves_ms[0] / halves_ms[1] - 1)
-    mape, tau, noise = float(np.abs(error).mean()), kendall_tau(predicted_ms, measured_ms), float(
-        floor.mean()
+    mape, tau, noise = (
+        float(np.abs(error).mean()),
+        kendall_tau(predicted_ms, measured_ms),
+        float(floor.mean()),
     )
     allowed = max(MAX_ERROR, 2 * noise)
     reasons = []

@@ -192,6 +192,8 @@ def _problem(folder: Path) -> str | None:
         report = read_json(folder / "report.json")
     except ValueError as error:
         return str(error)
+    if not isinstance(report, dict) or not isinstance(report.get("files", {}), dict):
+        return f"{folder / 'report.json'} is not a report; it was damaged or edited"
     if report.get("version") != VERSION:
         return f"{folder} holds a table of version {report.get('version')}, not {VERSION}"
     for name in FILES:

@@ -75,8 +75,8 @@ class Measurement:
     """Latency of one model on one device, at batch 1, brought to the quiet machine's scale.
 
     Attributes:
-        latency_ms: the number to use: weighted 40 % quantile of the samples. On a quiet
-            machine it is the median within a percent; on a busy one it repeats better.
+        latency_ms: the number to use: weighted 40 % quantile of the samples, which
+            repeats better than their median on a busy machine.
         median_ms: weighted median of the samples.
         low_ms: lower end of a 95 % interval of ``latency_ms``, from the spread between visits.
         high_ms: upper end.
@@ -135,9 +135,7 @@ def visit(timer: Timer, reference: Timer, effort: Effort) -> np.ndarray:
     burst = int(min(20, max(1, effort.burst_ms * 1e6 // max(last, 1))))
     rows: list[tuple[int, int, int]] = []
     before, total = reference(), 0
-    while len(rows) < effort.least or (
-        total < effort.budget_ms * 1e6 and len(rows) < effort.most
-    ):
+    while len(rows) < effort.least or (total < effort.budget_ms * 1e6 and len(rows) < effort.most):
         elapsed = sum(timer() for _ in range(burst))
         after = reference()
         rows.append((elapsed // burst, before, after))

@@ -83,9 +83,7 @@ class _Function(TorchFunctionMode):
         super().__init__()
         self._trace = trace
 
-    def __torch_function__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         handler = FUNCTIONS.get(func)
         if handler is not None:
             return handler(self._trace, *args, **(kwargs or {}))
@@ -99,9 +97,7 @@ class _Dispatch(TorchDispatchMode):
         super().__init__()
         self._trace = trace
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         trace, kwargs = self._trace, kwargs or {}
         op = str(func)
         base = op.rsplit(".", 1)[0]
@@ -144,9 +140,7 @@ class _Dispatch(TorchDispatchMode):
         """Run an operator on values, and hand out meta tensors that stand for its results."""
         trace = self._trace
         table = {id(t): k for t, k in zip(tensors, known, strict=True)}
-        real_args, real_kwargs = tree_map_only(
-            torch.Tensor, lambda t: table[id(t)], (args, kwargs)
-        )
+        real_args, real_kwargs = tree_map_only(torch.Tensor, lambda t: table[id(t)], (args, kwargs))
         if "device" in real_kwargs or not tensors:
             real_kwargs = {**real_kwargs, "device": "cpu"}
         if str(func).rsplit(".", 1)[0].endswith("_"):

@@ -38,7 +38,6 @@ def operand(t: Trace, x: Tensor | float, dtype: torch.dtype) -> str:
     return cast(t, x, dtype) if isinstance(x, Tensor) else t.scalar(x, dtype)
 
 
-
 def _unary(op: str, **attributes: Any) -> Handler:
     def handler(t: Trace, out: Tensor, x: Tensor, *rest: Any, **kwargs: Any) -> str:
         return t.emit(op, [cast(t, x, out.dtype)], **attributes)

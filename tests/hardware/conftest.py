@@ -90,8 +90,7 @@ class Toy:
         units = []
         for layer in range(4):
             variants = tuple(
-                made[w] if depth > layer else None
-                for depth, w in itertools.product(DEPTHS, widths)
+                made[w] if depth > layer else None for depth, w in itertools.product(DEPTHS, widths)
             )
             names = ("depth", f"width{layer}")
             units.append(UnitVariants(f"layer{layer}", names, variants, (0,) * len(variants)))

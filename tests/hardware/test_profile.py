@@ -100,7 +100,7 @@ def test_interrupted_profile_continues_and_ends_with_every_measurement(
     log = tmp_path / "cpu" / LOG
     before = read_records(log)
     with log.open("a") as file:
-        file.write('[[999, [[1, 2')  # what a kill in the middle of a write leaves
+        file.write("[[999, [[1, 2")  # what a kill in the middle of a write leaves
     assert not (tmp_path / "cpu" / "report.json").exists()
     steps: list[tuple[int, int]] = []
     table = build(toy, device, tmp_path / "cpu",
@@ -247,5 +247,3 @@ def test_campaign_without_log_measures_everything(toy, imaginary) -> None:
     found = run_campaign(Campaign(subjects, 2, 0, Effort(), Effort()), imaginary())
     assert found.count() == 6
     assert set(found.of_passes([1])) == {"0", "1", "2"}
-
-
