@@ -20,7 +20,7 @@ def commands() -> list[list[str]]:
     found = []
     for line in "\n".join(block or inline for block, inline in code).splitlines():
         for part in re.split(r"&&|\|\||[;|]", line):
-            match = re.search(r"(?:^|[\s/])supernet (.*)", part)
+            match = re.match(r"\s*(?:\S*/)?supernet ([a-z].*)", part)
             if match:
                 found.append(shlex.split(match[1], comments=True))
     return [words for words in found if words and not words[0].startswith("-")]
