@@ -291,6 +291,9 @@ def run(arguments: Sequence[str]) -> int:
     """Run one command; returns the exit code: 0, 2 (bad input), 130 (Ctrl-C) or 1."""
     try:
         result = app(list(arguments), prog_name="supernet", standalone_mode=False)
+        if result == errors.INTERRUPTED:
+            # Typer turns Ctrl-C into this exit code and says nothing.
+            return errors.report(KeyboardInterrupt())
         return result if isinstance(result, int) else errors.OK
     except typer.Abort:
         return errors.report(KeyboardInterrupt())

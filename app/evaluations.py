@@ -13,6 +13,10 @@ from supernet import files
 from supernet.evaluate import CALIBRATION_SAMPLES, evaluate
 from supernet.space import Architecture, SearchSpace, nearest
 
+# What a record must have to be used again; without one of these it is evaluated anew.
+_NEEDED = ("digest", "split", "architecture", "objective", "unit", "value", "low", "high",
+           "samples")  # fmt: skip
+
 
 class EvaluationLog:
     """Evaluations of one checkpoint, in memory and in ``evaluations.jsonl``.
@@ -120,13 +124,15 @@ def _known_digests(run: Run) -> dict[str, Any]:
         if isinstance(record, dict) and isinstance(record.get("architecture"), dict):
             known[str(record.get("digest"))] = record["architecture"]
     for name in run.searches:
-        front = files.read_json(run.search(name) / "front.json")
-        known |= {point["digest"]: point["architecture"] for point in front["points"]}
+        points = run.front(name)["points"]
+        known |= {point["digest"]: point["architecture"] for point in points}
     return known
 
 
 def _belongs(record: object, checkpoint: str, calibration_samples: int) -> bool:
     if not isinstance(record, dict) or record.get("checkpoint") != checkpoint:
+        return False
+    if any(key not in record for key in _NEEDED):
         return False
     calibration = record.get("calibration")
     return isinstance(calibration, dict) and calibration.get("samples") == calibration_samples

@@ -147,7 +147,7 @@ def _latency(
 ) -> Mapping[str, Any] | None:
     """The latency a search verified, else one measured now on this machine's processor."""
     for name in run.searches:
-        front = files.read_json(run.search(name) / "front.json")
+        front = run.front(name)
         if front.get("checkpoint") != trained.checkpoint.digest:
             continue
         for point in front["points"]:

@@ -13,6 +13,11 @@ from supernet.space import nearest
 FAMILIES, STRATEGIES, BACKENDS = "supernet.families", "search.strategies", "hardware.devices"
 _WORDS = {FAMILIES: "family", STRATEGIES: "strategy", BACKENDS: "device backend"}
 _PLURALS = {FAMILIES: "families", STRATEGIES: "strategies", BACKENDS: "device backends"}
+_PARTS = {
+    FAMILIES: ("TASK", "PRESETS", "DEFAULT_PRESET", "configure", "build", "from_json"),
+    STRATEGIES: ("build",),
+    BACKENDS: (),
+}
 _EXTRAS = {"transformers": "hf", "playwright": "browser"}
 
 
@@ -29,12 +34,14 @@ def load(folder: str, name: str) -> ModuleType:
     A dotted path is looked up from the working directory, too.
 
     Raises:
-        ValueError: There is no such module; the nearest valid name is in the message.
+        ValueError: There is no such module (the nearest valid name is in the message), or it
+            lacks what such a module has.
         ModuleNotFoundError: It needs an optional package that is not installed.
     """
     word = _WORDS[folder]
     known = names(folder)
-    if "." not in name and name not in known:
+    dotted = "." in name and all(part.isidentifier() for part in name.split("."))
+    if not dotted and name not in known:
         raise ValueError(
             f"unknown {word} {name!r}{nearest(name, known)}; {_PLURALS[folder]} are "
             f"{', '.join(known)}, or the dotted path of a module of your own"
@@ -45,7 +52,11 @@ def load(folder: str, name: str) -> ModuleType:
     elif os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
     try:
-        return import_module(path)
+        module = import_module(path)
+        lacks = [part for part in _PARTS[folder] if not hasattr(module, part)]
+        if lacks:
+            raise ValueError(f"module {path!r} is no {word}: it lacks {', '.join(lacks)}")
+        return module
     except ModuleNotFoundError as error:
         missing = error.name or ""
         if missing and (path == missing or path.startswith(missing + ".")):
@@ -61,7 +72,7 @@ def load(folder: str, name: str) -> ModuleType:
 
 
 def family(name: str) -> ModuleType:
-    """The family module ``name``; it has ``TASK``, ``PRESETS``, ``configure`` and ``build``."""
+    """The family module ``name``; its parts are in ``_PARTS`` and ``docs/extending.md``."""
     return load(FAMILIES, name)
 
 

@@ -230,6 +230,8 @@ def front_from_json(payload: Mapping[str, Any], where: str, search: str) -> Fron
     Raises:
         ValueError: Unknown version, or something that every front has is missing.
     """
+    if not isinstance(payload, Mapping):
+        raise ValueError(f"{where} is not a front; it was damaged or edited")
     if payload.get("version") != FORMAT_VERSION:
         raise ValueError(
             f"{where} has version {payload.get('version')!r}; "

@@ -18,6 +18,7 @@ from supernet.space import SearchSpace
 
 FORMAT_VERSION = 1
 IDENTITY = ("family", "preset", "family_config", "data", "recipe", "seed", "space")
+_TABLES = ("family_config", "data", "recipe", "stages")
 # What may differ between two commands that ask for the same run.
 _FREE = ("data.spec", "recipe.checkpoint_every", "recipe.log_every", "data.image_size",
          "data.context")  # fmt: skip
@@ -76,6 +77,19 @@ class Run:
     def search(self, name: str) -> Path:
         """Folder of a search."""
         return self.path / "searches" / name
+
+    def front(self, search: str) -> dict[str, Any]:
+        """The content of a search's ``front.json``.
+
+        Raises:
+            FileNotFoundError: The search has not finished.
+            ValueError: It is damaged.
+        """
+        path = self.search(search) / "front.json"
+        front = files.read_json(path)
+        if not isinstance(front, dict) or not isinstance(front.get("points"), list):
+            raise ValueError(f"{path} is not a front; it was damaged or edited")
+        return front
 
     def stage(self, name: str) -> Mapping[str, Any]:
         """What ``run.json`` says about a stage; empty before it began."""
@@ -250,4 +264,10 @@ def _read_record(path: Path) -> dict[str, Any]:
     missing = [key for key in IDENTITY if key not in record]
     if missing:
         raise ValueError(f"{file} is incomplete: it lacks {', '.join(missing)}")
+    damaged = [key for key in _TABLES if not isinstance(record.get(key, {}), dict)]
+    if damaged:
+        raise ValueError(f"{file} was damaged or edited: {', '.join(damaged)} must be an object")
+    missing = [key for key in ("spec", "fingerprint", "shape") if key not in record["data"]]
+    if missing:
+        raise ValueError(f"{file} is incomplete: data lacks {', '.join(missing)}")
     return record

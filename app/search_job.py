@@ -153,6 +153,8 @@ def _is_complete(folder: Path, plan: Mapping[str, Any], *, replace: bool) -> boo
     if replace or not path.exists():
         return False
     old = files.read_json(path)
+    if not isinstance(old, dict) or not isinstance(old.get("config"), dict):
+        raise ValueError(f"{path} was damaged or edited; choose another --name, or --replace it")
     before, now_ = dict(old.get("config", {})), dict(plan["config"])
     longer = now_.pop("evaluations") >= before.pop("evaluations", 0)
     if before == now_ and not longer:

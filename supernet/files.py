@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -93,12 +94,20 @@ def append_record(path: Path, record: object) -> None:
 
 
 def read_lines(path: Path) -> list[str]:
-    """The complete lines of a log; a torn last line is left out, a missing file has none."""
+    """The complete lines of a log; a torn last line is left out, a missing file has none.
+
+    Raises:
+        ValueError: The file is not UTF-8 text; the message names file and line.
+    """
     path = Path(path)
     if not path.exists():
         return []
     whole, _, _torn = path.read_bytes().rpartition(b"\n")
-    return whole.decode().split("\n") if whole else []
+    try:
+        return whole.decode().split("\n") if whole else []
+    except UnicodeDecodeError as error:
+        number = whole[: error.start].count(b"\n") + 1
+        raise ValueError(f"{path}, line {number} is not text ({error.reason})") from None
 
 
 def read_records(path: Path) -> list[Any]:
@@ -129,12 +138,14 @@ def file_digest(path: Path) -> str:
 def new_folder(path: Path) -> Iterator[Path]:
     """Fill a folder under a temporary name; it appears at ``path`` complete or not at all.
 
-    An older folder at ``path`` is replaced. ``with new_folder(path) as temporary: ...``
+    An older folder at ``path`` is replaced; a link is followed.
+    ``with new_folder(path) as temporary: ...``
 
     Raises:
         OSError: A write failed; ``path`` is as it was and the temporary folder is gone.
     """
     path = Path(path)
+    path = path.resolve() if path.is_symlink() else path
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_partial(path.parent, path.name)
     temporary = path.with_name(f"{TEMPORARY}{path.name}-{os.getpid()}")
@@ -149,7 +160,11 @@ def new_folder(path: Path) -> Iterator[Path]:
         if path.exists():
             old = path.with_name(f"{TEMPORARY}{path.name}-old-{os.getpid()}")
             os.replace(path, old)
-            os.replace(temporary, path)
+            try:
+                os.replace(temporary, path)
+            except BaseException:
+                os.replace(old, path)
+                raise
             shutil.rmtree(old)
         else:
             os.replace(temporary, path)
@@ -164,7 +179,10 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 def remove_partial(folder: Path, name: str = "") -> None:
     """Remove what killed processes left in ``folder`` under temporary names of ``name``."""
-    for left in Path(folder).glob(f"{TEMPORARY}{name}*"):
+    for left in Path(folder).glob(f"{TEMPORARY}*"):
+        # The whole name: `model` must not remove what a writer of `model-2` is filling.
+        if name and not re.fullmatch(re.escape(name) + r"(-old)?-\d+", left.name[len(TEMPORARY) :]):
+            continue
         if left.is_dir():
             shutil.rmtree(left, ignore_errors=True)
         else:

@@ -79,6 +79,7 @@ class Recipe:
             self._require(name, getattr(self, name) >= 1, "at least 1")
         for name in ("warmup_steps", "random_architectures", "weight_decay", "clip_norm", "seed"):
             self._require(name, getattr(self, name) >= 0, "at least 0")
+        self._require("seed", self.seed < 2**63, "below 2**63")
         self._require("epochs", self.epochs is None or self.epochs >= 1, "at least 1")
         self._require("learning_rate", self.learning_rate > 0, "above 0")
         for name in ("momentum", "label_smoothing", "ema_decay"):

@@ -38,6 +38,9 @@ def image_folder(path: Path, classes: tuple[str, ...], count: int = 10, size: in
     [
         (["--family", "ofa_mobilenet"], "unknown family 'ofa_mobilenet'.*did you mean 'ofa_mobil"),
         (["--family", "my.own.module"], "no module 'my.own.module'"),
+        (["--family", "os.path"], "module 'os.path' is no family: it lacks TASK"),
+        (["--family", "../x"], "unknown family '../x'"),
+        (["--seed", str(2**70)], "seed = .* is impossible"),
         (["--preset", "tini"], "unknown preset 'tini'.*did you mean 'tiny'"),
         (["--data", "digit"], "unknown data 'digit'.*did you mean 'digits'"),
         (["--data", "folder:"], "lacks a path"),
@@ -422,3 +425,55 @@ def _truncate(path: Path) -> None:
 def _match(pattern: str, text: str) -> None:
     with pytest.raises(ValueError, match=pattern):
         raise ValueError(text)
+
+
+# -- files that were edited or damaged -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("content", ["[]", "null", '{"points": 3}'])
+def test_front_that_is_no_front(refused: Refused, a_run: Path, content: str) -> None:
+    (a_run / "searches" / "default" / "front.json").write_text(content)
+    _match("front.json (is not a front|has version)", refused("pick", "--run", a_run,
+                                                               "--latency-ms", 1))  # fmt: skip
+    _match("front.json is not a front", refused("evaluate", "--run", a_run, "--arch", "abc"))
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "expected"),
+    [
+        ("searches/default/search.json", "[]", "search.json was damaged or edited"),
+        ("devices/cpu/report.json", "[]", "report.json is not a report"),
+        ("evaluations.jsonl", "\udcff\n", "evaluations.jsonl, line 1 is not text"),
+    ],
+)
+def test_files_of_a_search_that_are_something_else(
+    refused: Refused, a_run: Path, file: str, content: str, expected: str
+) -> None:
+    (a_run / file).write_text(content, errors="surrogateescape")
+    _match(expected, refused("search", "--run", a_run, "--evaluations", 20))
+
+
+@pytest.mark.parametrize("key", ["data", "stages"])
+def test_run_record_with_a_list_for_an_object(refused: Refused, a_run: Path, key: str) -> None:
+    record = json.loads((a_run / "run.json").read_text())
+    (a_run / "run.json").write_text(json.dumps({**record, key: []}))
+    _match(f"{key} must be an object", refused("evaluate", "--run", a_run, "--arch", "smallest"))
+
+
+def test_pick_from_a_search_without_a_quality(command: Command, a_run: Path) -> None:
+    flags = ("--objectives", "size,macs", "--name", "small", "--evaluations", 5)
+    assert command("search", "--run", a_run, *flags).code == 0
+    outcome = command("pick", "--run", a_run, "--search", "small", "--latency-ms", 1000, "--json")
+    assert outcome.code == 0, outcome
+    assert json.loads(outcome.out)["test"] is None
+    assert command("pick", "--run", a_run, "--search", "small", "--latency-ms", 1000).code == 0
+
+
+@pytest.mark.parametrize("key", ["digest", "value", "architecture", "split", "objective"])
+def test_incomplete_evaluation_records_are_not_used(
+    command: Command, a_run: Path, key: str
+) -> None:
+    path = a_run / "evaluations.jsonl"
+    record = json.loads(path.read_text().splitlines()[0])
+    path.write_text(json.dumps({k: v for k, v in record.items() if k != key}) + "\n")
+    assert command("evaluate", "--run", a_run, "--arch", "smallest").code == 0

@@ -96,3 +96,20 @@ def test_leftovers_of_a_killed_writer_are_removed(tmp_path: Path) -> None:
     with files.new_folder(tmp_path / "out") as temporary:
         (temporary / "a").write_text("1")
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+def test_writers_of_longer_names_are_left_alone(tmp_path: Path) -> None:
+    (tmp_path / f"{files.TEMPORARY}out-2-1").mkdir()
+    with files.new_folder(tmp_path / "out") as temporary:
+        (temporary / "a").write_text("1")
+    assert sorted(p.name for p in tmp_path.iterdir()) == [f"{files.TEMPORARY}out-2-1", "out"]
+
+
+def test_a_link_to_a_folder_stays_a_link(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    with files.new_folder(tmp_path / "link") as temporary:
+        (temporary / "a").write_text("1")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "real" / "a").read_text() == "1"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["link", "real"]
