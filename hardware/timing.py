@@ -75,8 +75,7 @@ class Measurement:
     """Latency of one model on one device, at batch 1, brought to the quiet machine's scale.
 
     Attributes:
-        latency_ms: the number to use: weighted 40 % quantile of the samples, which
-            repeats better than their median on a busy machine.
+        latency_ms: the number to use: weighted 40 % quantile of the samples.
         median_ms: weighted median of the samples.
         low_ms: lower end of a 95 % interval of ``latency_ms``, from the spread between visits.
         high_ms: upper end.
