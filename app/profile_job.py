@@ -45,6 +45,17 @@ class ProfileRequest:
     networks: int | None = None
     replace: bool = False
 
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise ValueError(f"seed = {self.seed} is impossible; it must be at least 0")
+        if self.passes is not None and self.passes < 2:
+            raise ValueError(f"passes = {self.passes}: two are needed to tell noise from signal")
+        if self.networks is not None and self.networks < 4:
+            raise ValueError(
+                f"networks = {self.networks}: calibration and validation need 4 networks each, "
+                "or more"
+            )
+
 
 @dataclass(frozen=True)
 class ProfileOutcome:

@@ -37,6 +37,11 @@ class QuickstartRequest:
     passes: int | None = None
     networks: int | None = None
 
+    def __post_init__(self) -> None:
+        # What a later stage would refuse is refused before minutes of training.
+        ProfileRequest(run=self.out, seed=self.seed, passes=self.passes, networks=self.networks)
+        SearchRequest(run=self.out, seed=self.seed, evaluations=self.evaluations)
+
 
 @dataclass(frozen=True)
 class QuickstartOutcome:

@@ -477,3 +477,26 @@ def test_incomplete_evaluation_records_are_not_used(
     record = json.loads(path.read_text().splitlines()[0])
     path.write_text(json.dumps({k: v for k, v in record.items() if k != key}) + "\n")
     assert command("evaluate", "--run", a_run, "--arch", "smallest").code == 0
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "expected"),
+    [
+        ("--evaluations", 1, "evaluations = 1 is too few"),
+        ("--passes", 1, "two are needed"),
+        ("--networks", 1, "need 4 networks"),
+        ("--seed", -1, "seed = -1 is impossible"),
+    ],
+)
+def test_quickstart_refuses_before_it_trains(
+    refused: Refused, tmp_path: Path, flag: str, value: int, expected: str
+) -> None:
+    _match(expected, refused("quickstart", "--out", tmp_path / "run", flag, value))
+    assert not (tmp_path / "run").exists()
+
+
+def test_profile_refuses_before_it_replaces(refused: Refused, finished_run: Path) -> None:
+    before = contents(finished_run)
+    flags = ("--run", finished_run, "--replace", "--seed", -1)
+    _match("seed = -1 is impossible", refused("profile", *flags))
+    assert contents(finished_run) == before
