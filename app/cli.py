@@ -202,7 +202,7 @@ def search(
     from app import jobs, texts
 
     asked = {key: value for key, value in locals().items() if key in _fields(jobs.SearchRequest)}
-    asked["objectives"] = tuple(part.strip() for part in objectives.split(",") if part.strip())
+    asked["objectives"] = tuple(part.strip() for part in objectives.split(",") if objectives)
     result = jobs.search_job(jobs.SearchRequest(**asked), say)
     show(result, texts.search_text(result), json)
 

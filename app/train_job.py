@@ -110,7 +110,7 @@ def train_job(request: TrainRequest, say: Say) -> TrainOutcome:
 
 def _prepare(request: TrainRequest) -> tuple[Supernet, DataSource, Recipe, dict[str, Any]]:
     old = _resumed(request)
-    name = request.family or old.get("family") or DEFAULT_FAMILY
+    name = old.get("family", DEFAULT_FAMILY) if request.family is None else request.family
     family = plugins.family(name)
     same_family = old if name == old.get("family") else {}
     preset = request.preset or same_family.get("preset") or family.DEFAULT_PRESET

@@ -178,12 +178,19 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 
 def remove_partial(folder: Path, name: str = "") -> None:
-    """Remove what killed processes left in ``folder`` under temporary names of ``name``."""
+    """Remove what killed processes left in ``folder`` under temporary names of ``name``.
+
+    A complete folder that was on its way to being replaced is put back.
+    """
     for left in Path(folder).glob(f"{TEMPORARY}*"):
         # The whole name: `model` must not remove what a writer of `model-2` is filling.
         if name and not re.fullmatch(re.escape(name) + r"(-old)?-\d+", left.name[len(TEMPORARY) :]):
             continue
-        if left.is_dir():
+        replaced = re.fullmatch(r"(.+)-old-\d+", left.name[len(TEMPORARY) :])
+        if left.is_dir() and replaced and not (left.parent / replaced[1]).exists():
+            # Killed between moving the old folder aside and putting the new one in its place.
+            os.replace(left, left.parent / replaced[1])
+        elif left.is_dir():
             shutil.rmtree(left, ignore_errors=True)
         else:
             left.unlink(missing_ok=True)

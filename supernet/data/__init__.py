@@ -27,18 +27,26 @@ __all__ = [
 KINDS = ("digits", "folder", "text")
 
 
-def open_data(spec: str, *, context: int = 64, image_size: int | None = None) -> DataSource:
+def open_data(
+    spec: str, *, context: int | None = None, image_size: int | None = None
+) -> DataSource:
     """The data that ``spec`` names; the same spec gives the same three splits every time.
 
     Args:
         spec: ``"digits"``, ``"folder:PATH"`` (one sub-folder per class) or ``"text:PATH"``.
-        context: Tokens a language model sees at once; for text only.
-        image_size: Square size in pixels to which folder images are brought.
+        context: Tokens a language model sees at once; for text only, 64 by default.
+        image_size: Square size in pixels to which images are brought; for folders only.
 
     Raises:
         ValueError: The spec is unknown or its data cannot be used; the message says why.
     """
     kind, colon, path = spec.partition(":")
+    for option, value, owner in (
+        ("context", context, "text"),
+        ("image size", image_size, "folder"),
+    ):
+        if value is not None and kind != owner:
+            raise ValueError(f"{option} {value} applies to {owner}:PATH data; {spec!r} has none")
     if kind == "digits" and not colon:
         from .digits import open_digits
 
@@ -50,7 +58,7 @@ def open_data(spec: str, *, context: int = 64, image_size: int | None = None) ->
         location = Path(path).expanduser()
         if kind == "folder":
             return open_folder(location, image_size=image_size)
-        return open_text(location, context=context)
+        return open_text(location, context=64 if context is None else context)
     if kind in ("folder", "text"):
         raise ValueError(f"data {spec!r} lacks a path; write {kind}:PATH")
     if Path(spec).exists():

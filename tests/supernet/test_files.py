@@ -113,3 +113,12 @@ def test_a_link_to_a_folder_stays_a_link(tmp_path: Path) -> None:
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "real" / "a").read_text() == "1"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["link", "real"]
+
+
+def test_a_kill_between_the_two_renames_loses_nothing(tmp_path: Path) -> None:
+    aside = tmp_path / f"{files.TEMPORARY}model-old-4711"
+    aside.mkdir()
+    (aside / "weights").write_text("the only copy")
+    files.remove_partial(tmp_path, "model")
+    assert (tmp_path / "model" / "weights").read_text() == "the only copy"
+    assert os.listdir(tmp_path) == ["model"]
