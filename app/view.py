@@ -205,6 +205,8 @@ def explore_command(
     options = {
         "server.address": "localhost",
         "server.headless": "true" if headless else "false",
+        # On a first start Streamlit would wait for an e-mail address on the terminal.
+        "server.showEmailPrompt": "false",
         "server.fileWatcherType": "none",
         "browser.gatherUsageStats": "false",
         "client.toolbarMode": "minimal",

@@ -246,6 +246,7 @@ def test_commands_quote_what_a_shell_would_split() -> None:
     command = view.explore_command([Path("one"), Path("two")], port=8600, headless=True)
     assert command[-3:] == ["--", "one", "two"]
     assert "--server.port=8600" in command
+    assert "--server.showEmailPrompt=false" in command, "it would wait at the first start"
     assert Path(command[4]).is_file()
 
 
