@@ -35,7 +35,7 @@ def write_bytes(path: Path, data: bytes) -> None:
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise explained(error, path) from error
-    except BaseException:
+    except BaseException:  # Ctrl-C too leaves no temporary file; raised on
         temporary.unlink(missing_ok=True)
         raise
     _sync_folder(path.parent)
@@ -162,7 +162,7 @@ def new_folder(path: Path) -> Iterator[Path]:
             os.replace(path, old)
             try:
                 os.replace(temporary, path)
-            except BaseException:
+            except BaseException:  # whatever stopped it, the old folder goes back; raised on
                 os.replace(old, path)
                 raise
             shutil.rmtree(old)
@@ -171,7 +171,7 @@ def new_folder(path: Path) -> Iterator[Path]:
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
         raise explained(error, path) from error
-    except BaseException:
+    except BaseException:  # the caller's block may fail in any way; raised on
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     _sync_folder(path.parent)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from supernet.config import known_fields
 from supernet.data import DataShape
 from supernet.edits import Cut, Drop, Edit, Set, follow
 from supernet.space import Architecture, Choice, SearchSpace, Value, nearest
@@ -99,13 +100,7 @@ def from_json(payload: Mapping[str, Any]) -> Config:
     Raises:
         ValueError: A field is unknown.
     """
-    legal = [f.name for f in fields(Config)]
-    values: dict[str, Any] = {}
-    for name, value in payload.items():
-        if name not in legal:
-            raise ValueError(f"unknown field {name!r}{nearest(name, legal)} in the family config")
-        values[name] = tuple(value) if isinstance(value, list) else value
-    return Config(**values)
+    return Config(**known_fields(Config, payload))
 
 
 def to_json(config: Config) -> dict[str, Any]:

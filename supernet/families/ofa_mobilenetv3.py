@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from math import isqrt
 from typing import Any
@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from supernet.config import known_fields
 from supernet.data import DataShape
 from supernet.edits import Cut, Derive, Drop, Edit, Resize, Rule, Set, follow
 from supernet.quantize import weight_bits
@@ -168,12 +169,7 @@ def from_json(payload: Mapping[str, Any]) -> Config:
     Raises:
         ValueError: A field is unknown.
     """
-    legal = [f.name for f in fields(Config)]
-    values: dict[str, Any] = {}
-    for name, value in payload.items():
-        if name not in legal:
-            raise ValueError(f"unknown field {name!r}{nearest(name, legal)} in the family config")
-        values[name] = tuple(value) if isinstance(value, list) else value
+    values = known_fields(Config, payload)
     if "stages" in values:
         values["stages"] = tuple(
             stage if isinstance(stage, Stage) else Stage(**stage) for stage in values["stages"]

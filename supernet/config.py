@@ -1,0 +1,28 @@
+"""Reading a family's configuration back from JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+from supernet.space import nearest
+
+
+def known_fields(config: type, payload: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments for a configuration dataclass, with the tuples that JSON turned into lists.
+
+    Args:
+        config: The dataclass.
+        payload: What ``dataclasses.asdict`` and JSON made of one.
+
+    Raises:
+        ValueError: A field is unknown; the message has the nearest legal name.
+    """
+    legal = [field.name for field in fields(config)]
+    for name in payload:
+        if name not in legal:
+            raise ValueError(f"unknown field {name!r}{nearest(name, legal)} in the family config")
+    return {
+        name: tuple(value) if isinstance(value, list) else value for name, value in payload.items()
+    }
