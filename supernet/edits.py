@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 from torch import Tensor
@@ -29,9 +30,19 @@ def follow(choice: Choice, quantity: Callable[[Any], Any]) -> Rule:
     return Rule((choice.name,), {(value,): quantity(value) for value in choice.values})
 
 
+def follow_all(choices: Sequence[Choice], quantity: Callable[..., Any]) -> Rule:
+    """The rule ``quantity(*values)`` over every combination of several choices' values."""
+    combinations = product(*(choice.values for choice in choices))
+    names = tuple(choice.name for choice in choices)
+    return Rule(names, {values: quantity(*values) for values in combinations})
+
+
 @dataclass(frozen=True, slots=True)
 class Cut:
     """Keep the first entries of one dimension of a parameter or buffer.
+
+    Rows that share one ``Rule`` object speak of one set of channels (a producer's outputs, their
+    normalisation, a consumer's inputs); re-organisation permutes such a set as a whole.
 
     Args:
         tensor: Name within the model (``"stages.0.0.project.weight"``).
@@ -65,6 +76,21 @@ class Drop:
 
 
 @dataclass(frozen=True, slots=True)
+class Pick:
+    """Put one child of a module in that module's place (operations, optional layers).
+
+    Args:
+        slot: Path of a module whose children are the candidates
+            (:class:`supernet.alternatives.Alternatives`).
+        child: Name of the child that stays. Rows may speak of tensors of any candidate; they
+            count when it is the one that stays.
+    """
+
+    slot: str
+    child: Rule
+
+
+@dataclass(frozen=True, slots=True)
 class Derive:
     """Compute a parameter from what is left of it after the cuts (kernel crop, fake quantisation).
 
@@ -89,12 +115,19 @@ class Derive:
 
 @dataclass(frozen=True, slots=True)
 class Resize:
-    """The spatial size of image inputs follows a choice (square images, in pixels)."""
+    """The spatial size of images follows a choice (square images, in pixels).
+
+    Args:
+        choice: Name of the choice.
+        inside: Path of the module that resizes within the network; its attribute ``size`` follows
+            the choice and inputs keep the network's native size. ``None``: inputs are resized.
+    """
 
     choice: str
+    inside: str | None = None
 
 
-Edit = Cut | Set | Drop | Derive | Resize
+Edit = Cut | Set | Drop | Pick | Derive | Resize
 
 
 def edit_choices(edit: Edit) -> tuple[str, ...]:
@@ -105,6 +138,8 @@ def edit_choices(edit: Edit) -> tuple[str, ...]:
         return edit.value.choices
     if isinstance(edit, Drop):
         return edit.keep.choices
+    if isinstance(edit, Pick):
+        return edit.child.choices
     if isinstance(edit, Derive):
         return edit.choices
     return (edit.choice,)

@@ -19,7 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from supernet.edits import Cut, Derive, Drop, Edit, Rule, Set
+from supernet.alternatives import Alternatives
+from supernet.edits import Cut, Derive, Drop, Edit, Pick, Rule, Set, follow
 from supernet.space import Architecture, SearchSpace, Value
 
 IMMUTABLE = frozenset((int, float, complex, str, bytes, bool, type(None), tuple, frozenset))
@@ -40,6 +41,7 @@ class Plan:
     derivations: dict[str, list[Derive]] = field(default_factory=dict)
     settings: dict[str, list[Set]] = field(default_factory=dict)
     drops: dict[str, Drop] = field(default_factory=dict)
+    picks: dict[str, Pick] = field(default_factory=dict)
     resize: str | None = None
 
 
@@ -77,8 +79,16 @@ def make_plan(
         elif isinstance(edit, Drop):
             _known(edit.stack, modules, "module")
             plan.drops[edit.stack] = edit
-        else:
+        elif isinstance(edit, Pick):
+            _known(edit.slot, modules, "module")
+            _check_candidates(edit, modules[edit.slot], space)
+            plan.picks[edit.slot] = edit
+        elif edit.inside is None:
             plan.resize = edit.choice
+        else:
+            _known(edit.inside, modules, "module")
+            size = follow(space.choice(edit.choice), int)
+            plan.settings.setdefault(edit.inside, []).append(Set(edit.inside, "size", size))
     for rows in plan.cuts.values():
         # From the last dimension to the first: splitting one into blocks must not move the rest.
         rows.sort(key=lambda cut: -cut.dim)
@@ -88,6 +98,21 @@ def make_plan(
 def _known(name: str, table: Container[str], kind: str) -> None:
     if name not in table:
         raise ValueError(f"the table names {kind} {name!r}, which the model does not have")
+
+
+def _check_candidates(pick: Pick, slot: nn.Module, space: SearchSpace) -> None:
+    for name in pick.child.values.values():
+        if name not in slot._modules:
+            raise ValueError(
+                f"the table picks {name!r} for {pick.slot}; candidates are "
+                f"{', '.join(slot._modules)}"
+            )
+    largest = Values(space.largest).of(pick.child)
+    if isinstance(slot, Alternatives) and slot.default != largest:
+        raise ValueError(
+            f"{pick.slot} is {slot.default!r} by itself, and {largest!r} in the largest "
+            "architecture; the model must be the largest network"
+        )
 
 
 def _check_sizes(cut: Cut, tensor: Tensor, space: SearchSpace) -> None:
@@ -271,6 +296,12 @@ class _Builder:
         return self.shell
 
     def module(self, source: nn.Module, path: str) -> nn.Module:
+        pick = self.plan.picks.get(path)
+        if pick is not None:
+            name = self.values.of(pick.child)
+            child = source._modules[name]
+            assert child is not None
+            return self.module(child, f"{path}.{name}")
         known = self.modules.get(id(source))
         if known is not None:
             return known
@@ -400,10 +431,23 @@ def _spend_layout_warning() -> None:
             piece.sum().backward()
 
 
+def source_path(plan: Plan, values: Values, path: str) -> str:
+    """The path in the full model of a tensor or module of a subnetwork.
+
+    They differ below picked candidates, which in a subnetwork stand in the place of the slot.
+    """
+    done = ""
+    for part in path.split("."):
+        done = f"{done}.{part}" if done else part
+        while done in plan.picks:
+            done = f"{done}.{values.of(plan.picks[done].child)}"
+    return done
+
+
 def tensor_bits(plan: Plan, values: Values, path: str) -> int:
-    """Storage bits of one entry of a parameter under an architecture (32 unless a row says)."""
+    """Storage bits of one entry of a subnetwork's parameter (32 unless a row says)."""
     bits = 32
-    for row in plan.derivations.get(path, ()):
+    for row in plan.derivations.get(source_path(plan, values, path), ()):
         if row.bits is not None:
             bits = values.of(row.bits)
     return bits
@@ -417,5 +461,6 @@ __all__ = [
     "build_shell",
     "cut_view",
     "make_plan",
+    "source_path",
     "tensor_bits",
 ]

@@ -125,16 +125,16 @@ class Supernet(nn.Module):
     def prepare(self, inputs: Tensor, architecture: Architecture) -> Tensor:
         """Bring a batch to the architecture's input size.
 
-        Images are resized with anti-aliased bilinear interpolation when the space has a
-        resolution and theirs differs; integer pixels become floats in 0...1. Token ids pass.
+        Images of another size are resized with anti-aliased bilinear interpolation; integer
+        pixels become floats in 0...1. Token ids pass.
         """
         if inputs.dtype == torch.uint8:
             inputs = inputs.to(torch.float32) / 255
-        size = self.input_shape(architecture)[-1]
-        if self.plan.resize is None or inputs.shape[-1] == size:
+        size = self.input_shape(architecture)[1:]
+        if inputs.ndim != 4 or inputs.shape[-2:] == size:
             return inputs
         return F.interpolate(
-            inputs, size=(size, size), mode="bilinear", antialias=True, align_corners=False
+            inputs, size=size, mode="bilinear", antialias=True, align_corners=False
         )
 
     def input_shape(self, architecture: Architecture) -> tuple[int, ...]:

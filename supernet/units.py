@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from supernet.cost import CostModel, CostUnit, UnitVariants
-from supernet.edits import Cut, Derive, Drop, Edit, Resize, edit_choices
+from supernet.edits import Cut, Derive, Drop, Edit, Pick, Resize, edit_choices
 from supernet.graph import Graph
 from supernet.lowering import lower
 from supernet.slicing import Values, tensor_bits
@@ -52,6 +52,8 @@ def _reshapes(edit: Edit, unit: str) -> bool:
         return True
     if isinstance(edit, Drop):
         path = edit.stack
+    elif isinstance(edit, Pick):
+        path = edit.slot
     else:
         path = edit.tensor if isinstance(edit, (Cut, Derive)) else edit.module
     return path == unit or path.startswith(unit + ".")
