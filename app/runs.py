@@ -6,7 +6,7 @@ import copy
 import os
 import platform
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
@@ -70,6 +70,15 @@ class Run:
         """Names of the searches with a front."""
         return _names(self.path / "searches", "front.json")
 
+    @property
+    def audits(self) -> tuple[str, ...]:
+        """Names of the finished audits."""
+        return _names(self.path / "audits", "audit.json")
+
+    def audit(self, name: str) -> Path:
+        """Folder of an audit."""
+        return self.path / "audits" / name
+
     def device(self, name: str) -> Path:
         """Folder of a device."""
         return self.path / "devices" / name
@@ -103,27 +112,36 @@ class Run:
         stages[name] = {**stages.get(name, {}), **facts, "status": status, "updated": now()}
         files.write_json(self.path / "run.json", record)
 
-    @contextmanager
-    def writing(self) -> Iterator[None]:
+    def writing(self) -> AbstractContextManager[None]:
         """Keep other commands from writing to this run at the same time.
 
         Raises:
             ValueError: Another process is writing.
         """
-        if os.name != "posix":
-            yield
-            return
-        import fcntl
+        return writing(self.path)
 
-        with (self.path / ".lock").open("a") as handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise ValueError(
-                    f"another command is writing to {self.path}; wait for it, or end it first"
-                ) from None
-            # The lock goes with the process, however it ends.
-            yield
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Keep other commands from writing to a folder that exists, at the same time.
+
+    Raises:
+        ValueError: Another process is writing.
+    """
+    if os.name != "posix":
+        yield
+        return
+    import fcntl
+
+    with (folder / ".lock").open("a") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(
+                f"another command is writing to {folder}; wait for it, or end it first"
+            ) from None
+        # The lock goes with the process, however it ends.
+        yield
 
 
 def open_run(path: Path) -> Run:

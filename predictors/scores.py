@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -26,6 +28,61 @@ def kendall_tau(first: ArrayLike, second: ArrayLike) -> float:
     total = float(len(a)) ** 2
     scale = np.sqrt((total - ties_a) * (total - ties_b))
     return float(agreement / scale) if scale > 0 else float("nan")
+
+
+def sparse_kendall_tau(scores: ArrayLike, true: ArrayLike, threshold: float) -> float:
+    """Kendall's tau-b after the true values ``(n,)`` are rounded to multiples of ``threshold``.
+
+    True values that differ by less than they can be measured say nothing about a ranking; rounded
+    they tie, and a tie counts for neither order (Yu, Ranftl and Salzmann, "How to Train Your
+    Super-Net", section 3.2).
+
+    Args:
+        scores: What ranks, shape ``(n,)``; not rounded.
+        true: What should be ranked, shape ``(n,)``.
+        threshold: Width of a bin in the unit of ``true``; 0 rounds nothing.
+
+    Returns:
+        The coefficient, or NaN when all true values fall into one bin or all scores are equal.
+
+    Raises:
+        ValueError: ``threshold`` is negative, or the shapes differ.
+    """
+    if not threshold >= 0:
+        raise ValueError(f"threshold = {threshold} is impossible; it must be at least 0")
+    values = np.asarray(true, dtype=np.float64)
+    return kendall_tau(scores, np.round(values / threshold) if threshold else values)
+
+
+def bootstrap_interval(
+    statistic: Callable[[NDArray[np.float64], NDArray[np.float64]], float],
+    first: ArrayLike,
+    second: ArrayLike,
+    rng: np.random.Generator,
+    replicates: int = 2000,
+) -> tuple[float, float]:
+    """95 % percentile bootstrap interval of a statistic of pairs, drawn anew with replacement.
+
+    Args:
+        statistic: Of two vectors ``(n,)``; draws in which it is NaN are left out.
+        first: Shape ``(n,)``.
+        second: Shape ``(n,)``.
+        rng: Source of randomness.
+        replicates: Draws.
+
+    Returns:
+        Lower and upper end; NaN twice when the statistic was NaN in every draw.
+    """
+    a, b = _pair(first, second)
+    if not len(a):
+        return float("nan"), float("nan")
+    draws = rng.integers(0, len(a), (replicates, len(a)))
+    values = np.array([statistic(a[rows], b[rows]) for rows in draws])
+    values = values[~np.isnan(values)]
+    if not len(values):
+        return float("nan"), float("nan")
+    low, high = np.quantile(values, (0.025, 0.975))
+    return float(low), float(high)
 
 
 def spearman(first: ArrayLike, second: ArrayLike) -> float:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from supernet.calibrate import recalibrate
@@ -75,16 +76,11 @@ def evaluate(
         ValueError: Unknown split, or an architecture of another space.
     """
     began = time.perf_counter()
-    chosen = data.split(split)
     model = supernet.extract(architecture)
     used = calibrate_extracted(
         model, supernet, architecture, data, calibration_samples, batch_size=batch_size
     )
-    scores = []
-    for inputs, targets in _batches(supernet, architecture, chosen, batch_size):
-        with torch.no_grad():
-            scores.append(_scores(model, inputs, targets, data.shape.task))
-    values = torch.cat(scores).double().cpu().numpy()
+    values = sample_scores(model, supernet, architecture, data, split, batch_size=batch_size)
     value = float(values.mean())
     if data.shape.task == IMAGES:
         objective, unit = "accuracy", "fraction"
@@ -97,6 +93,40 @@ def evaluate(
     return Evaluation(
         objective, unit, value, low, high, split, len(values), used, time.perf_counter() - began
     )
+
+
+def sample_scores(
+    model: nn.Module,
+    supernet: Supernet,
+    architecture: Architecture,
+    data: DataSource,
+    split: str,
+    *,
+    batch_size: int | None = None,
+) -> NDArray[np.float64]:
+    """What an extracted network makes of every sample of a split, in the order of the split.
+
+    Args:
+        model: ``supernet.extract(architecture)``, calibrated.
+        supernet: Knows the architecture's input size.
+        architecture: Of the model.
+        data: Where the split comes from.
+        split: ``"train"``, ``"val"`` or ``"test"``.
+        batch_size: Samples at a time; by default as many as fit comfortably.
+
+    Returns:
+        Shape ``(samples,)``: 1 or 0 for a right or wrong class, or a window's mean loss in nats
+        per token.
+
+    Raises:
+        ValueError: Unknown split.
+    """
+    scores = []
+    for inputs, targets in _batches(supernet, architecture, data.split(split), batch_size):
+        with torch.no_grad():
+            scores.append(_scores(model, inputs, targets, data.shape.task))
+    values: NDArray[np.float64] = torch.cat(scores).double().cpu().numpy()
+    return values
 
 
 def calibrate_extracted(

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from predictors.scores import kendall_tau, rmse, spearman, top_k_regret
+from predictors.scores import (
+    bootstrap_interval,
+    kendall_tau,
+    rmse,
+    sparse_kendall_tau,
+    spearman,
+    top_k_regret,
+)
 
 
 def test_rank_correlations_equal_scipy_with_ties():
@@ -34,3 +41,41 @@ def test_rmse_and_regret():
 def test_unequal_lengths_are_refused():
     with pytest.raises(ValueError, match="one length"):
         kendall_tau([1, 2], [1, 2, 3])
+
+
+def test_sparse_tau_without_rounding_is_scipys():
+    rng = np.random.default_rng(1)
+    scores, true = rng.normal(size=40), np.round(rng.normal(size=40), 1)
+    expected = stats.kendalltau(scores, true).statistic
+    assert sparse_kendall_tau(scores, true, 0.0) == pytest.approx(expected)
+
+
+def test_sparse_tau_forgives_what_lies_within_a_bin():
+    true = [0.9001, 0.9004, 0.9101, 0.9199]
+    scores = [2, 1, 3, 4]  # The first two stand the wrong way round, 0.03 % apart.
+    assert kendall_tau(scores, true) == pytest.approx(4 / 6)
+    assert sparse_kendall_tau(scores, true, 0.001) == pytest.approx(5 / np.sqrt(5 * 6))
+    assert np.isnan(sparse_kendall_tau(scores, true, 100.0)), "everything ties"
+    with pytest.raises(ValueError, match="threshold = -1"):
+        sparse_kendall_tau(scores, true, -1)
+
+
+def test_bootstrap_interval_covers_as_often_as_it_says():
+    def gap(a, b):
+        return float((a - b).mean())
+
+    hits = 0
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        a, b = rng.normal(0.3, 1.0, 40), rng.normal(0.0, 1.0, 40)
+        low, high = bootstrap_interval(gap, a, b, rng, replicates=400)
+        hits += low <= 0.3 <= high
+    assert 0.88 <= hits / 200 <= 0.99
+
+
+def test_bootstrap_leaves_undefined_draws_out():
+    rng = np.random.default_rng(0)
+    low, high = bootstrap_interval(kendall_tau, [1, 2, 3, 4], [1, 2, 3, 4], rng)
+    assert low == high == 1.0, "constant draws have no tau and do not count"
+    assert np.isnan(bootstrap_interval(kendall_tau, [1, 1], [1, 2], rng, 10)).all()
+    assert np.isnan(bootstrap_interval(kendall_tau, [], [], rng, 10)).all()
