@@ -1,0 +1,223 @@
+"""NAS-Bench-Macro: one of three operations per layer, all 6,561 trained alone by others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from supernet.alternatives import Alternatives
+from supernet.config import known_fields
+from supernet.data import DataShape
+from supernet.edits import Edit, Pick, follow
+from supernet.families.ofa_mobilenetv3 import Normalize, conv_block
+from supernet.space import Choice, SearchSpace, nearest
+from supernet.supernet import InputSpec, Supernet
+
+TASK = "image-classification"
+SUMMARY = "Choice blocks: identity, MBConv e3 k3 or MBConv e6 k5 per layer (NAS-Bench-Macro)"
+DEFAULT_PRESET = "tiny"
+
+# Cheapest first, as in the published tables: the largest architecture has the last one everywhere.
+EXPAND_AND_KERNEL = {"mb_e3_k3": (3, 3), "mb_e6_k5": (6, 5)}
+OPERATIONS = ("identity", *EXPAND_AND_KERNEL)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """Everything that defines one supernet of choice blocks.
+
+    The first layer of each stage halves the image and doubles the width. The defaults are the
+    published space (Su et al. 2021, "Prioritized Architecture Sampling with Monto-Carlo Tree
+    Search", section 4).
+
+    Args:
+        classes: Number of classes.
+        channels: Of an image.
+        size: Side of an image in pixels.
+        stem_width: Channels after the stem.
+        layers: Layers of each stage.
+        feature_width: Channels before the classifier.
+        mean: Mean of each channel, pixels in 0...1.
+        std: Standard deviation of each channel.
+        seed: Of the initial weights.
+    """
+
+    classes: int = 10
+    channels: int = 3
+    size: int = 32
+    stem_width: int = 32
+    layers: tuple[int, ...] = (2, 3, 3)
+    feature_width: int = 1280
+    mean: tuple[float, ...] = (0.4914, 0.4822, 0.4465)
+    std: tuple[float, ...] = (0.2470, 0.2435, 0.2616)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.layers or min(self.layers) < 1:
+            raise ValueError(f"layers = {list(self.layers)} must give every stage at least one")
+        if self.size < 2 ** len(self.layers):
+            raise ValueError(
+                f"size {self.size} is below the total stride {2 ** len(self.layers)}; nothing "
+                "would be left of the image"
+            )
+
+
+PRESETS: dict[str, Config] = {
+    "cifar": Config(),
+    "tiny": Config(
+        channels=1, size=8, stem_width=12, layers=(1, 2, 2), feature_width=128,
+        mean=(0.3,), std=(0.37,),
+    ),
+}  # fmt: skip
+
+
+def configure(preset: str, shape: DataShape) -> Config:
+    """The preset with the classes, channels, image size and statistics of a data set.
+
+    Raises:
+        ValueError: Unknown preset, or images that are not square or too small for the strides.
+    """
+    if preset not in PRESETS:
+        raise ValueError(
+            f"unknown preset {preset!r}{nearest(preset, list(PRESETS))}; "
+            f"presets are {', '.join(PRESETS)}"
+        )
+    channels, height, width = shape.input
+    if height != width:
+        raise ValueError(f"images are {height}x{width}; this family takes square ones")
+    return replace(
+        PRESETS[preset],
+        classes=shape.classes,
+        channels=channels,
+        size=height,
+        mean=tuple(shape.mean),
+        std=tuple(shape.std),
+    )
+
+
+def from_json(payload: Mapping[str, Any]) -> Config:
+    """The configuration that ``dataclasses.asdict`` and JSON made a record of.
+
+    Raises:
+        ValueError: A field is unknown.
+    """
+    return Config(**known_fields(Config, payload))
+
+
+def to_json(config: Config) -> dict[str, Any]:
+    """A JSON-able record of a configuration."""
+    return asdict(config)
+
+
+# -- the plain network ---------------------------------------------------------------------------
+
+
+class InvertedBottleneck(nn.Module):
+    """Expand, depthwise, project, with ReLU; a shortcut where shapes allow (MobileNetV2)."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int, expand: int, kernel: int) -> None:
+        super().__init__()
+        hidden = inputs * expand
+        self.expand = conv_block(inputs, hidden, 1, 1, "relu")
+        self.depthwise = conv_block(hidden, hidden, kernel, stride, "relu", groups=hidden)
+        self.project = conv_block(hidden, outputs, 1, 1, None)
+        self.shortcut = stride == 1 and inputs == outputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.project(self.depthwise(self.expand(x)))
+        return x + y if self.shortcut else y
+
+
+class Head(nn.Module):
+    """Mix features, pool, classify."""
+
+    def __init__(self, inputs: int, features: int, classes: int) -> None:
+        super().__init__()
+        self.mix = conv_block(inputs, features, 1, 1, "relu")
+        self.classifier = nn.Linear(features, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.classifier(self.mix(x).mean((2, 3)))
+        return logits
+
+
+class MacroNet(nn.Module):
+    """The plain network; ``(N, C, H, W)`` pixels in 0...1 to ``(N, classes)`` logits."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.normalize = Normalize(config.mean, config.std)
+        self.stem = conv_block(config.channels, config.stem_width, 3, 1, "relu")
+        self.layers = nn.Sequential()
+        width = config.stem_width
+        for count in config.layers:
+            self.layers.append(_choice_block(width, 2 * width, 2))
+            width *= 2
+            for _ in range(count - 1):
+                self.layers.append(_choice_block(width, width, 1))
+        self.head = Head(width, config.feature_width, config.classes)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.layers(self.stem(self.normalize(pixels))))
+        return logits
+
+
+def _choice_block(inputs: int, outputs: int, stride: int) -> Alternatives:
+    same = stride == 1 and inputs == outputs
+    # Where shapes change, the published "identity" is a bare projection.
+    identity = nn.Identity() if same else conv_block(inputs, outputs, 1, stride, None)
+    bottlenecks = {
+        name: InvertedBottleneck(inputs, outputs, stride, expand, kernel)
+        for name, (expand, kernel) in EXPAND_AND_KERNEL.items()
+    }
+    return Alternatives(OPERATIONS[-1], identity=identity, **bottlenecks)
+
+
+# -- the table -----------------------------------------------------------------------------------
+
+
+def make_space(config: Config) -> SearchSpace:
+    """One choice per layer, in network order: ``stage1.layer1.operation`` and so on."""
+    names = (
+        f"stage{stage}.layer{layer}.operation"
+        for stage, count in enumerate(config.layers, start=1)
+        for layer in range(1, count + 1)
+    )
+    return SearchSpace(tuple(Choice(name, OPERATIONS, "operation") for name in names))
+
+
+def build(config: Config) -> Supernet:
+    """The supernet with freshly initialised weights, a function of ``config.seed``.
+
+    Operations share no weights: each layer has all three, and an architecture picks one.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        model = MacroNet(config)
+        _initialise(model)
+    space = make_space(config)
+    same: Callable[[str], str] = str
+    edits: list[Edit] = [
+        Pick(f"layers.{index}", follow(choice, same)) for index, choice in enumerate(space.choices)
+    ]
+    layers = [f"layers.{index}" for index in range(len(space))]
+    return Supernet(
+        model,
+        space,
+        edits,
+        units=["normalize", "stem", *layers, "head"],
+        inputs=InputSpec((config.channels, config.size, config.size), torch.float32),
+    )
+
+
+def _initialise(model: nn.Module) -> None:
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        elif isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, std=0.01)
+            nn.init.zeros_(module.bias)
