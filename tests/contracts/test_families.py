@@ -19,6 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import supernet.families
 from supernet.edits import Cut, Derive
+from supernet.slicing import Values, source_path
 from supernet.space import Architecture
 from supernet.supernet import Supernet
 
@@ -166,6 +167,15 @@ def test_smaller_options_keep_a_part_of_what_larger_ones_keep(family: str, prese
             assert sizes == sorted(sizes)
 
 
+def named_as_inside(
+    net: Supernet, architecture: Architecture, alone: nn.Module
+) -> dict[str, nn.Parameter]:
+    """Parameters of an extracted network under their names in the full model."""
+    values = Values(architecture)
+    named = alone.named_parameters()
+    return {source_path(net.plan, values, name): parameter for name, parameter in named}
+
+
 @every_family
 def test_gradients_reach_only_what_is_kept(family: str, preset: str) -> None:
     net = randomised(family, preset)
@@ -174,7 +184,7 @@ def test_gradients_reach_only_what_is_kept(family: str, preset: str) -> None:
     x = batch(net, smallest)
     logits(net(x, smallest)).square().sum().backward()
     derived = {row.tensor for row in net.edits if isinstance(row, Derive)}
-    alone = dict(net.extract(smallest).named_parameters())
+    alone = named_as_inside(net, smallest, net.extract(smallest))
     touched = 0
     for name, parameter in net.model.named_parameters():
         if parameter.grad is None:
@@ -199,7 +209,7 @@ def test_gradients_equal_those_of_the_extracted_network(family: str, preset: str
         logits(alone(x)).square().sum().backward()
         ours = dict(net.model.named_parameters())
         derived = {row.tensor for row in net.edits if isinstance(row, Derive)}
-        for name, parameter in alone.named_parameters():
+        for name, parameter in named_as_inside(net, architecture, alone).items():
             if name in derived or parameter.grad is None:
                 continue
             whole = ours[name].grad
