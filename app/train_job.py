@@ -12,7 +12,7 @@ from app.runs import create_run, open_run
 from app.trained import Say, absolute, best_device, data_options, limit_threads
 from supernet.data import IMAGES, DataSource, open_data
 from supernet.supernet import Supernet
-from supernet.training import Progress, Recipe, train
+from supernet.training import Progress, Recipe, Strategy, compose, train
 from supernet.training import preset as recipe_preset
 
 DEFAULT_FAMILY = "ofa_mobilenetv3"
@@ -27,7 +27,8 @@ class TrainRequest:
         family: Module name in ``supernet/families`` or a dotted path.
         preset: Of the family.
         data: ``"digits"``, ``"folder:PATH"`` or ``"text:PATH"``.
-        recipe: Name of a training recipe; by default the one that suits the data.
+        recipe: Name of a training recipe, or of strategies on top of the one that suits the data
+            (``"alphanet"``, ``"image+fairnas"``).
         seed: Of initial weights, batches and sampled architectures.
         steps: Instead of the recipe's length.
         epochs: Likewise, in passes over the data.
@@ -82,14 +83,17 @@ def train_job(request: TrainRequest, say: Say) -> TrainOutcome:
             run; the message says what differs.
         OSError: The disk is full; earlier checkpoints are intact.
     """
-    supernet, data, recipe, identity = _prepare(request)
+    strategy, data, recipe, identity = _prepare(request)
+    supernet = strategy.supernet
     run = create_run(request.out, identity, supernet.space)
     with run.writing():
         if run.stage("train").get("status") != "complete":
             run.set_stage("train", "running", config=_config(identity))
         supernet.to(best_device())
         limit_threads(supernet)
-        result = train(supernet, data, recipe, run.path, progress=lambda p: say(_line(p)))
+        result = train(
+            supernet, data, recipe, run.path, strategy=strategy, progress=lambda p: say(_line(p))
+        )
         for note in result.notes:
             say(f"warning: {note}")
         if run.stage("train").get("status") != "complete" or result.resumed_from < result.steps:
@@ -108,7 +112,7 @@ def train_job(request: TrainRequest, say: Say) -> TrainOutcome:
     )
 
 
-def _prepare(request: TrainRequest) -> tuple[Supernet, DataSource, Recipe, dict[str, Any]]:
+def _prepare(request: TrainRequest) -> tuple[Strategy, DataSource, Recipe, dict[str, Any]]:
     old = _resumed(request)
     name = old.get("family", DEFAULT_FAMILY) if request.family is None else request.family
     family = plugins.family(name)
@@ -139,7 +143,9 @@ def _prepare(request: TrainRequest) -> tuple[Supernet, DataSource, Recipe, dict[
         "seed": recipe.seed,
         "space": supernet.space.digest,
     }  # fmt: skip
-    return supernet, data, recipe, identity
+    # Before anything is written: a recipe that this family cannot run must leave nothing behind.
+    strategy = compose(supernet, data, recipe, recipe.total_steps(data.epoch))
+    return strategy, data, recipe, identity
 
 
 def _resumed(request: TrainRequest) -> Mapping[str, Any]:
@@ -156,7 +162,8 @@ def _recipe(request: TrainRequest, old: Mapping[str, Any], data: DataSource) -> 
     if request.recipe is None and "recipe" in old:
         recipe = Recipe.from_json(old["recipe"])
     else:
-        recipe = recipe_preset(request.recipe or _suitable_recipe(data))
+        suitable = _suitable_recipe(data)
+        recipe = recipe_preset(request.recipe or suitable, base=suitable)
     names = ("seed", "epochs", "batch_size", "learning_rate", "checkpoint_every")
     changes = {n: getattr(request, n) for n in names if getattr(request, n) is not None}
     if request.steps is not None:

@@ -1,25 +1,40 @@
-"""Training supernets: recipes, which architectures train together, losses and the loop."""
+"""Training supernets: strategies, the recipes that compose them, and the loop."""
 
 from __future__ import annotations
 
+from .compose import compose
+from .guides import Guide, InPlace, Labels, Teacher
 from .log import Progress
-from .loop import TrainResult, accumulate, train
-from .losses import cross_entropy, distillation, soft_targets
-from .recipe import PRESETS, Recipe, preset
-from .samplers import sample, sandwich, uniform
+from .loop import TrainResult, train
+from .losses import cross_entropy, kl_divergence
+from .presets import PRESETS, STRATEGIES, preset
+from .recipe import Recipe
+from .samplers.sandwich import Sandwich
+from .samplers.uniform import Uniform
+from .strategy import Learns, Phases, Remembers, Rows, Sampler, Score, Strategy
 
 __all__ = [
     "PRESETS",
+    "STRATEGIES",
+    "Guide",
+    "InPlace",
+    "Labels",
+    "Learns",
+    "Phases",
     "Progress",
     "Recipe",
+    "Remembers",
+    "Rows",
+    "Sampler",
+    "Sandwich",
+    "Score",
+    "Strategy",
+    "Teacher",
     "TrainResult",
-    "accumulate",
+    "Uniform",
+    "compose",
     "cross_entropy",
-    "distillation",
+    "kl_divergence",
     "preset",
-    "sample",
-    "sandwich",
-    "soft_targets",
     "train",
-    "uniform",
 ]

@@ -11,17 +11,13 @@ from torch import Tensor
 from supernet.data import DataSource, augment, channels_last
 
 from .recipe import Recipe
-
-# Streams of randomness that share a recipe's seed and must not share numbers. Architectures are
-# drawn from [seed, step]; these have a third entry.
-SHUFFLE, AUGMENTATION, DROPOUT = 1, 2, 3
+from .streams import AUGMENTATION, SHUFFLE, torch_generator
 
 
 def training_batch(
-    data: DataSource, recipe: Recipe, step: int, device: torch.device
+    data: DataSource, recipe: Recipe, step: int, rows: np.ndarray, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """Augmented inputs and targets of a step; every sample is seen once before any is again."""
-    rows = _rows(len(data.train), recipe.batch_size, step, recipe.seed)
+    """Augmented inputs and targets of a step, for the given rows of the training split."""
     inputs, targets = data.train.batch(torch.from_numpy(rows), device)
     kind = data.augmentation if recipe.augment == "auto" else recipe.augment
     if kind != "none":
@@ -29,19 +25,11 @@ def training_batch(
     return channels_last(inputs), targets
 
 
-def stream_seed(seed: int, step: int, stream: int) -> int:
-    """A 63-bit seed for torch, different for every seed, step and stream."""
-    state = np.random.SeedSequence([seed, step, stream]).generate_state(1, np.uint64)
-    return int(state[0]) >> 1
+def shuffled_rows(count: int, batch_size: int, step: int, seed: int) -> np.ndarray:
+    """A batch of the endless sequence of shuffled epochs; batches may span two of them.
 
-
-def torch_generator(seed: int, step: int, stream: int) -> torch.Generator:
-    """A CPU generator, different for every seed, step and stream."""
-    return torch.Generator().manual_seed(stream_seed(seed, step, stream))
-
-
-def _rows(count: int, batch_size: int, step: int, seed: int) -> np.ndarray:
-    """A batch of the endless sequence of shuffled epochs; batches may span two of them."""
+    Every sample is seen once before any is again.
+    """
     rows: list[np.ndarray] = []
     start, end = step * batch_size, (step + 1) * batch_size
     while start < end:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from supernet import checkpoint as checkpoints
 from supernet.checkpoint import Checkpoint
@@ -18,13 +18,13 @@ from supernet.data import DataSource
 from supernet.space import Architecture
 from supernet.supernet import Supernet
 
-from .batches import DROPOUT, stream_seed, training_batch
+from .batches import shuffled_rows, training_batch
+from .compose import compose
 from .log import Log, Progress
-from .losses import cross_entropy, distillation, soft_targets
 from .optimizer import learning_rate
 from .recipe import Recipe
-from .samplers import sample
 from .state import TrainingState, check_same_training
+from .strategy import Strategy
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,8 @@ def train(
     recipe: Recipe,
     folder: Path,
     *,
+    teacher: nn.Module | None = None,
+    strategy: Strategy | None = None,
     progress: Callable[[Progress], None] | None = None,
     resume: bool = True,
 ) -> TrainResult:
@@ -65,18 +67,22 @@ def train(
         data: What to train on.
         recipe: How.
         folder: The run directory; gets ``checkpoints/`` and ``metrics.jsonl``.
+        teacher: A network outside the supernet, for recipes that distil from one.
+        strategy: One composed already, or of your own, instead of what the recipe describes; built
+            on this supernet.
         progress: Called every ``log_every`` steps and after the last.
         resume: Continue from checkpoints in ``folder``; ``False`` refuses when there are any.
 
     Raises:
         ValueError: ``folder`` holds another training (other recipe, data or space), or any with
-            ``resume=False``.
+            ``resume=False``; or the recipe does not suit the supernet.
         FloatingPointError: The loss became infinite or not a number.
         OSError: A checkpoint could not be written; earlier ones are intact.
     """
     began, folder = time.perf_counter(), Path(folder)
     steps = recipe.total_steps(data.epoch)
-    state = TrainingState.fresh(supernet, data, recipe, folder / "checkpoints")
+    strategy = strategy or compose(supernet, data, recipe, steps, teacher)
+    state = TrainingState.fresh(strategy, data, recipe, folder / "checkpoints")
     found = checkpoints.find(state.folder)
     last, start = found.checkpoint, 0
     if last is not None:
@@ -91,12 +97,12 @@ def train(
     # Dropout inside a model draws from torch's global generators; they are put back afterwards.
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         for step in range(start, steps):
-            done, rate = step + 1, learning_rate(recipe, step, steps)
-            losses = training_step(state, data, recipe, step, rate, device)
+            done = step + 1
+            losses = training_step(state, data, recipe, step, steps, device)
             if done % recipe.log_every == 0 or done == steps:
                 largest = _finite(losses.get(supernet.space.largest), done)
                 smallest = _finite(losses.get(supernet.space.smallest), done)
-                log.write(done, largest, smallest, rate)
+                log.write(done, largest, smallest, rate_at(strategy, recipe, step, steps))
             if done % recipe.checkpoint_every == 0 or done == steps:
                 _finite(torch.stack([*losses.values()]).sum(), done)
                 last = state.save(done)
@@ -113,64 +119,38 @@ def training_step(
     data: DataSource,
     recipe: Recipe,
     step: int,
-    rate: float,
+    steps: int,
     device: torch.device,
 ) -> dict[Architecture, Tensor]:
     """One optimiser step; a pure function of the state, the data, the recipe and ``step``."""
+    strategy = state.strategy
+    if strategy.begin(step, state.optimizer):
+        state.average.restart()
     for group in state.optimizer.param_groups:
-        group["lr"] = rate
-    torch.manual_seed(stream_seed(recipe.seed, step, DROPOUT))
-    inputs, targets = training_batch(data, recipe, step, device)
-    architectures = sample(state.supernet.space, recipe, step)
-    # None, not zero: weights that no architecture of the step uses must not feel momentum.
-    state.optimizer.zero_grad(set_to_none=True)
-    losses = accumulate(state.supernet, architectures, inputs, targets, recipe)
+        group["lr"] = rate_at(strategy, recipe, step, steps)
+    rows = _rows(strategy, data, recipe, step)
+    inputs, targets = training_batch(data, recipe, step, rows, device)
+    losses = strategy.backward(step, inputs, targets, rows)
     if recipe.clip_norm:
         torch.nn.utils.clip_grad_norm_(state.supernet.parameters(), recipe.clip_norm)
+    if recipe.clip_value:
+        torch.nn.utils.clip_grad_value_(state.supernet.parameters(), recipe.clip_value)
     state.optimizer.step()
-    state.average.update(step)
-    return dict(zip(architectures, losses, strict=True))
-
-
-def accumulate(
-    supernet: Supernet,
-    architectures: Sequence[Architecture],
-    inputs: Tensor,
-    targets: Tensor,
-    recipe: Recipe,
-) -> list[Tensor]:
-    """Add the gradient of the mean loss over some architectures to the supernet's.
-
-    One forward and backward pass after the other, so only one graph is alive at a time. With
-    in-place distillation the first architecture learns from labels, and the others from its
-    predictions alone, made on the same augmented batch.
-
-    Returns:
-        Each architecture's loss on the labels in nats, without smoothing, detached.
-    """
-    teacher: Tensor | None = None
-    losses = []
-    for position, architecture in enumerate(architectures):
-        with _autocast(inputs.device, recipe.precision):
-            logits = supernet(supernet.prepare(inputs, architecture), architecture)
-        if teacher is not None:
-            loss = distillation(logits, teacher)
-        else:
-            smoothing = recipe.label_smoothing if position == 0 else 0.0
-            loss = cross_entropy(logits, targets, smoothing)
-        if position == 0 and recipe.distill == "inplace":
-            teacher = soft_targets(logits)
-        (loss / len(architectures)).backward()
-        losses.append(cross_entropy(logits.detach(), targets))
+    state.average.update(step - (strategy.phases.start(step) if strategy.phases else 0))
     return losses
 
 
-def _autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
-    wanted = precision == "bf16"
-    if precision == "auto" and device.type == "cuda":
-        # Older cards only emulate bfloat16, slower than float32.
-        wanted = torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=wanted)
+def rate_at(strategy: Strategy, recipe: Recipe, step: int, steps: int) -> float:
+    """The learning rate of a step."""
+    if strategy.phases is not None:
+        return recipe.learning_rate * strategy.phases.rate(step)
+    return learning_rate(recipe, step, steps)
+
+
+def _rows(strategy: Strategy, data: DataSource, recipe: Recipe, step: int) -> np.ndarray:
+    if strategy.rows is not None:
+        return strategy.rows.rows(step, recipe.batch_size)
+    return shuffled_rows(len(data.train), recipe.batch_size, step, recipe.seed)
 
 
 def _finite(loss: Tensor | None, step: int) -> float | None:

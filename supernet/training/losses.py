@@ -19,19 +19,15 @@ def cross_entropy(logits: Tensor, targets: Tensor, smoothing: float = 0.0) -> Te
     return F.cross_entropy(flat, targets.flatten(), label_smoothing=smoothing)
 
 
-def soft_targets(logits: Tensor) -> Tensor:
-    """A teacher's probabilities, cut off from its gradient; the shape of ``logits``."""
-    return torch.softmax(logits.detach().float(), dim=-1)
-
-
-def distillation(logits: Tensor, teacher: Tensor) -> Tensor:
+def kl_divergence(logits: Tensor, teacher_logits: Tensor) -> Tensor:
     """Mean cross-entropy in nats between a teacher's probabilities and a student's logits.
 
-    Its gradient is that of the Kullback-Leibler divergence (Yu and Huang, "Universally Slimmable
-    Networks", section 3.3).
+    Its gradient is that of the Kullback-Leibler divergence, which it exceeds by the teacher's
+    entropy (Yu and Huang, "Universally Slimmable Networks", section 3.3).
 
     Args:
         logits: ``(..., classes)`` of the student.
-        teacher: Probabilities of the same shape.
+        teacher_logits: Of the same shape; no gradient reaches them.
     """
+    teacher = torch.softmax(teacher_logits.detach().float(), dim=-1)
     return -(teacher * F.log_softmax(logits.float(), dim=-1)).sum(-1).mean()

@@ -46,11 +46,16 @@ def undecayed(supernet: Supernet) -> frozenset[str]:
 
 
 def learning_rate(recipe: Recipe, step: int, steps: int) -> float:
-    """The rate of a step: linear warm-up, then half a cosine down to 0."""
+    """The rate of a step: linear warm-up, then half a cosine down to 0.
+
+    It stays at ``rate_floor`` times the peak once the cosine falls below it (the constant ending
+    of BigNAS, section 3.1).
+    """
     if step < recipe.warmup_steps:
         return recipe.learning_rate * (step + 1) / (recipe.warmup_steps + 1)
     progress = (step - recipe.warmup_steps) / max(1, steps - recipe.warmup_steps)
-    return recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+    cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+    return recipe.learning_rate * max(cosine, recipe.rate_floor)
 
 
 class Average:
@@ -69,10 +74,16 @@ class Average:
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Take in the weights after ``step`` (counted from 0)."""
+        """Take in the weights after ``step``, counted from the start of the average."""
         share = 1 - min(self.decay, (1 + step) / (10 + step)) if self.decay else 1.0
         current = [p.detach() for p in self.source.values()]
         torch._foreach_lerp_(list(self.weights.values()), current, share)
+
+    @torch.no_grad()
+    def restart(self) -> None:
+        """Begin again from the weights as they are now."""
+        for name, tensor in self.weights.items():
+            tensor.copy_(self.source[name])
 
     @torch.no_grad()
     def restore(self, weights: Mapping[str, Tensor]) -> None:

@@ -1,4 +1,4 @@
-"""How a supernet is trained: one frozen value, checked when it is made, with named presets."""
+"""How a supernet is trained: one frozen value, checked when it is made."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from typing import Any
 from supernet.data import AUGMENTATIONS
 from supernet.space import nearest
 
-SAMPLERS = ("sandwich", "uniform")
-DISTILLATIONS = ("inplace", "none")
+from . import samplers
+
+DISTILLATIONS = ("inplace", "none", "previous", "teacher")
+DIVERGENCES = ("kl", "alpha")
 OPTIMIZERS = ("sgd", "adamw")
 PRECISIONS = ("fp32", "bf16", "auto")
 AUGMENT = ("auto", *AUGMENTATIONS)
@@ -35,14 +37,28 @@ class Recipe:
         weight_decay: Not applied to normalisation, biases and a family's own exceptions.
         warmup_steps: Steps of linear warm-up.
         label_smoothing: Of the largest network's loss on labels.
-        sampler: ``"sandwich"``: largest, smallest and ``random_architectures`` others every step;
-            ``"uniform"``: ``random_architectures`` alone.
+        sampler: Which architectures train in a step: a module of ``supernet/training/samplers``,
+            or the dotted path of one of your own.
         random_architectures: Random architectures per step.
-        distill: ``"inplace"``: all but the largest learn from its predictions; ``"none"``: all
-            learn from the labels.
+        candidates: Architectures a sampler that compares them chooses each one from.
+        distill: ``"inplace"``: all but the largest learn from its predictions; ``"previous"``:
+            each learns from the one before it; ``"teacher"``: all learn from a network outside;
+            ``"none"``: all learn from the labels.
+        divergence: What pulls a student to its teacher: ``"kl"`` (Kullback-Leibler) or ``"alpha"``
+            (the adaptive alpha-divergence of AlphaNet).
+        label_share: Weight of the labels beside the divergence, for those that have a teacher.
+        phases: ``"progressive"`` unlocks the choices one kind after the other, from the largest
+            network down (progressive shrinking); ``"none"``.
+        regularise: ``"largest"``: dropout in the largest architecture alone; ``"all"``.
+        rate_floor: Share of the peak below which the rate never falls after warm-up.
+        rows: ``"uniform"``: every sample once per epoch; ``"importance"``: samples with a larger
+            gradient more often (PA&DA).
+        split: Each architecture of a step trains on its own part of the batch.
+        micro_batches: Parts the batch is run in, one after the other, to save memory.
         ema_decay: Decay of the averaged weights that are kept; 0 keeps the last weights.
         precision: ``"fp32"``, ``"bf16"`` or ``"auto"``: bf16 on GPUs that have it, else fp32.
         clip_norm: Largest norm of the gradient; 0 does not clip.
+        clip_value: Largest entry of the gradient; 0 does not clip.
         augment: ``"auto"`` (what suits the data), or a kind by name.
         checkpoint_every: Steps between checkpoints; the last step always has one.
         log_every: Steps between lines of the log.
@@ -63,10 +79,20 @@ class Recipe:
     label_smoothing: float = 0.0
     sampler: str = "sandwich"
     random_architectures: int = 2
+    candidates: int = 3
     distill: str = "inplace"
+    divergence: str = "kl"
+    label_share: float = 0.0
+    phases: str = "none"
+    regularise: str = "all"
+    rate_floor: float = 0.0
+    rows: str = "uniform"
+    split: bool = False
+    micro_batches: int = 1
     ema_decay: float = 0.99
     precision: str = "auto"
     clip_norm: float = 0.0
+    clip_value: float = 0.0
     augment: str = "auto"
     checkpoint_every: int = 250
     log_every: int = 25
@@ -75,33 +101,43 @@ class Recipe:
     def __post_init__(self) -> None:
         for field in fields(self):
             _check_type(field.name, getattr(self, field.name), str(field.type))
-        for name in ("steps", "batch_size", "checkpoint_every", "log_every"):
+        for name in (
+            "steps", "batch_size", "checkpoint_every", "log_every", "candidates", "micro_batches"
+        ):  # fmt: skip
             self._require(name, getattr(self, name) >= 1, "at least 1")
-        for name in ("warmup_steps", "random_architectures", "weight_decay", "clip_norm", "seed"):
+        for name in (
+            "warmup_steps", "random_architectures", "weight_decay", "clip_norm", "clip_value",
+            "label_share", "seed",
+        ):  # fmt: skip
             self._require(name, getattr(self, name) >= 0, "at least 0")
         self._require("seed", self.seed < 2**63, "below 2**63")
         self._require("epochs", self.epochs is None or self.epochs >= 1, "at least 1")
         self._require("learning_rate", self.learning_rate > 0, "above 0")
-        for name in ("momentum", "label_smoothing", "ema_decay"):
+        for name in ("momentum", "label_smoothing", "ema_decay", "rate_floor"):
             self._require(name, 0 <= getattr(self, name) < 1, "at least 0 and below 1")
         legal = {
             "optimizer": OPTIMIZERS,
-            "sampler": SAMPLERS,
             "distill": DISTILLATIONS,
+            "divergence": DIVERGENCES,
+            "phases": ("none", "progressive"),
+            "regularise": ("all", "largest"),
+            "rows": ("uniform", "importance"),
             "precision": PRECISIONS,
             "augment": AUGMENT,
         }
+        if "." not in self.sampler:
+            legal["sampler"] = samplers.names()
         for name, values in legal.items():
             value = getattr(self, name)
             hint = nearest(value, values)
             self._require(name, value in values, f"one of {', '.join(values)}{hint}")
         if self.sampler == "uniform":
             self._require("random_architectures", self.random_architectures >= 1, "at least 1")
-            if self.distill == "inplace":
-                raise ValueError(
-                    "distill = 'inplace' needs the largest network in every step; "
-                    "use sampler = 'sandwich', or distill = 'none'"
-                )
+        if self.split and self.distill in ("inplace", "previous"):
+            raise ValueError(
+                f"split = True cannot go with distill = {self.distill!r}: architectures that see "
+                "different samples cannot teach each other; use distill = 'none' or 'teacher'"
+            )
 
     def _require(self, name: str, holds: bool, rule: str) -> None:
         if not holds:
@@ -146,60 +182,18 @@ class Recipe:
 
 def _check_type(name: str, value: object, wanted: str) -> None:
     """Recipes come from files and flags: a wrong type must not travel into the loop."""
-    kinds: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,)}
+    kinds: dict[str, tuple[type, ...]] = {
+        "int": (int,), "float": (int, float), "str": (str,), "bool": (bool,)
+    }  # fmt: skip
+    words = {
+        "int": "a whole number", "float": "a finite number", "str": "a word",
+        "bool": "true or false",
+    }  # fmt: skip
     if value is None and wanted.endswith("| None"):
         return
     kind = wanted.removesuffix(" | None")
     finite = not isinstance(value, float) or math.isfinite(value)
-    if isinstance(value, bool) or not isinstance(value, kinds[kind]) or not finite:
-        word = {"int": "a whole number", "float": "a finite number", "str": "a word"}[kind]
+    disguised = isinstance(value, bool) and kind != "bool"
+    if disguised or not isinstance(value, kinds[kind]) or not finite:
+        word = words[kind]
         raise ValueError(f"{name} = {value!r} is impossible; it must be {word}")
-
-
-PRESETS: dict[str, Recipe] = {
-    "digits": Recipe(
-        steps=500,
-        batch_size=64,
-        learning_rate=0.2,
-        weight_decay=1e-4,
-        warmup_steps=50,
-        label_smoothing=0.05,
-        ema_decay=0.99,
-        checkpoint_every=100,
-    ),
-    "image": Recipe(
-        epochs=100,
-        batch_size=128,
-        learning_rate=0.1,
-        weight_decay=3e-5,
-        warmup_steps=500,
-        label_smoothing=0.1,
-        ema_decay=0.999,
-        clip_norm=5.0,
-        checkpoint_every=500,
-        log_every=50,
-    ),
-    # Labels for all: three students that follow a teacher which has learnt nothing yet hold the
-    # weights they share with it back (2.95 instead of 2.23 nats after 300 steps of MatLM).
-    "text": Recipe(
-        steps=1500,
-        batch_size=32,
-        learning_rate=5e-3,
-        optimizer="adamw",
-        weight_decay=0.05,
-        warmup_steps=100,
-        distill="none",
-        ema_decay=0.99,
-        clip_norm=1.0,
-    ),
-}
-
-
-def preset(name: str) -> Recipe:
-    """The recipe called ``name``; ValueError lists the names and the nearest otherwise."""
-    if name not in PRESETS:
-        raise ValueError(
-            f"unknown recipe {name!r}{nearest(name, list(PRESETS))}; "
-            f"the recipes are {', '.join(PRESETS)}"
-        )
-    return PRESETS[name]

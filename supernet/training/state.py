@@ -16,11 +16,12 @@ from supernet.supernet import Supernet
 
 from .optimizer import Average, build_optimizer
 from .recipe import Recipe
+from .strategy import Strategy
 
 
 @dataclass
 class TrainingState:
-    """A supernet with its optimiser and averaged weights.
+    """A supernet with its optimiser, averaged weights and what the strategy remembers.
 
     Weights that evaluation and export use (averaged ones) and what only continuing needs (raw
     weights, moments) go to different files of a checkpoint. There are no generator states: all
@@ -28,6 +29,7 @@ class TrainingState:
     """
 
     supernet: Supernet
+    strategy: Strategy
     optimizer: torch.optim.Optimizer
     average: Average
     folder: Path
@@ -35,11 +37,13 @@ class TrainingState:
 
     @classmethod
     def fresh(
-        cls, supernet: Supernet, data: DataSource, recipe: Recipe, folder: Path
+        cls, strategy: Strategy, data: DataSource, recipe: Recipe, folder: Path
     ) -> TrainingState:
         """Step 0: the weights the supernet has now."""
+        supernet = strategy.supernet
         return cls(
             supernet,
+            strategy,
             build_optimizer(supernet, recipe),
             Average(supernet, recipe.ema_decay),
             folder,
@@ -58,17 +62,22 @@ class TrainingState:
     def restore(self, checkpoint: Checkpoint) -> None:
         """Continue exactly where :meth:`save` was called."""
         raw: dict[str, Tensor] = {}
+        remembered: dict[str, Tensor] = {}
         parameters = dict(self.supernet.named_parameters())
         for key, tensor in checkpoints.tensors(checkpoint, checkpoints.OPTIMIZER).items():
             kind, name = key.split("/", maxsplit=1)
             if kind == "weights":
                 raw[name] = tensor
                 continue
+            if kind == "strategy":
+                remembered[name] = tensor
+                continue
             parameter = parameters[name]
             # AdamW keeps its step counter on the CPU wherever the parameter lives.
             device = "cpu" if kind == "step" else parameter.device
             self.optimizer.state[parameter][kind] = tensor.to(device)
         checkpoints.restore(self.supernet, raw, checkpoint.path)
+        self.strategy.load_state_dict(remembered)
         self.average.restore(checkpoints.tensors(checkpoint, checkpoints.WEIGHTS))
 
     def _continuation(self) -> dict[str, Tensor]:
@@ -77,6 +86,8 @@ class TrainingState:
             for kind, value in self.optimizer.state.get(parameter, {}).items():
                 if value is not None:
                     result[f"{kind}/{name}"] = value
+        remembered = self.strategy.state_dict()
+        result |= {f"strategy/{name}": tensor for name, tensor in remembered.items()}
         return result
 
 

@@ -54,11 +54,9 @@ def test_the_candidate_stands_in_the_slot(operation: str, width: int) -> None:
         "identity": lambda h: h,
         "linear": net.model[1].linear,
         "deep": lambda h: (
-            torch.tanh(
-                h @ net.model[1].deep[0].weight[:width].T + net.model[1].deep[0].bias[:width]
-            )
-            @ net.model[1].deep[2].weight[:, :width].T
-            + net.model[1].deep[2].bias
+            torch.tanh(h @ deep[0].weight[:width].T + deep[0].bias[:width])
+            @ deep[2].weight[:, :width].T
+            + deep[2].bias
         ),
     }[operation]
     expected = net.model[2](middle(net.model[0](x)))

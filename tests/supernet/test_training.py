@@ -12,19 +12,24 @@ import pytest
 import torch
 from torch import nn
 
+from supernet.space import Architecture
+from supernet.supernet import Supernet
 from supernet.training import (
     PRESETS,
+    STRATEGIES,
+    InPlace,
+    Labels,
     Recipe,
-    accumulate,
+    Sandwich,
+    Strategy,
+    Teacher,
+    Uniform,
+    compose,
     cross_entropy,
-    distillation,
+    kl_divergence,
     preset,
-    sample,
-    sandwich,
-    soft_targets,
-    uniform,
 )
-from supernet.training.batches import _rows, training_batch
+from supernet.training.batches import shuffled_rows, training_batch
 from supernet.training.optimizer import Average, build_optimizer, learning_rate
 from tests.supernet.toys import toy_data, toy_supernet
 
@@ -49,19 +54,42 @@ def test_cross_entropy_over_tokens_is_the_mean_over_all_of_them() -> None:
 
 
 def test_distillation_by_hand_and_in_float32() -> None:
-    teacher = soft_targets(torch.tensor([[0.0, math.log(3.0)]], requires_grad=True))
-    assert not teacher.requires_grad
+    teacher = torch.tensor([[0.0, math.log(3.0)]], requires_grad=True)
     student = torch.tensor([[0.0, 0.0]], dtype=torch.bfloat16)
-    loss = distillation(student, teacher)
+    loss = kl_divergence(student, teacher)
     assert loss.dtype == torch.float32
     assert float(loss) == pytest.approx(math.log(2.0))
     student = torch.tensor([[0.0, math.log(3.0)]], requires_grad=True)
-    distillation(student, teacher).backward()
+    kl_divergence(student, teacher).backward()
+    assert teacher.grad is None
     assert student.grad is not None
     assert student.grad.abs().max() < 1e-7  # nothing left to learn from an equal
 
 
 # -- the sandwich ------------------------------------------------------------------------------
+
+
+class Always:
+    """A sampler of fixed architectures."""
+
+    def __init__(self, *architectures: Architecture) -> None:
+        self.architectures = architectures
+
+    def draw(self, step: int, score: Any) -> tuple[Architecture, ...]:
+        return self.architectures
+
+
+def backward(
+    supernet: Supernet,
+    architectures: tuple[Architecture, ...],
+    guide: Any,
+    inputs: torch.Tensor,
+    targets: torch.Tensor,
+    **options: Any,
+) -> list[torch.Tensor]:
+    """One step of some architectures; their losses on the labels."""
+    strategy = Strategy(supernet, Always(*architectures), guide, **options)
+    return [*strategy.backward(0, inputs, targets).values()]
 
 
 def manual_gradients(smoothing: float) -> dict[str, torch.Tensor]:
@@ -96,8 +124,7 @@ def batch() -> tuple[torch.Tensor, torch.Tensor]:
 def test_gradients_of_the_sandwich_equal_the_written_out_ones() -> None:
     supernet, (inputs, targets) = toy_supernet(), batch()
     ends = (supernet.space.largest, supernet.space.smallest)
-    recipe = Recipe(label_smoothing=0.1)
-    losses = accumulate(supernet, ends, inputs, targets, recipe)
+    losses = backward(supernet, ends, InPlace(smoothing=0.1), inputs, targets)
     expected = manual_gradients(0.1)
     for name, parameter in supernet.model.named_parameters():
         assert parameter.grad is not None
@@ -111,74 +138,80 @@ def test_only_others_learn_from_the_largest_and_it_alone_from_labels() -> None:
     inputs, targets = batch()
     wrong = (targets + 1) % 3
 
-    def gradients(labels: torch.Tensor, distill: str) -> tuple[torch.Tensor, torch.Tensor]:
+    def gradients(labels: torch.Tensor, guide: Any) -> tuple[torch.Tensor, torch.Tensor]:
         supernet = toy_supernet()
         # Freezing what only the largest has separates its gradient from the smallest's.
         ends = (supernet.space.largest, supernet.space.smallest)
-        accumulate(supernet, ends, inputs, labels, Recipe(distill=distill))
+        backward(supernet, ends, guide, inputs, labels)
         whole = supernet.model.conv.weight.grad
         alone = toy_supernet()
-        accumulate(alone, ends[:1], inputs, labels, Recipe(distill=distill))
+        backward(alone, ends[:1], guide, inputs, labels)
         largest = alone.model.conv.weight.grad / 2
         return largest, whole - largest
 
-    largest, smallest = gradients(targets, "inplace")
-    largest_wrong, smallest_wrong = gradients(wrong, "inplace")
+    largest, smallest = gradients(targets, InPlace())
+    largest_wrong, smallest_wrong = gradients(wrong, InPlace())
     assert (largest - largest_wrong).abs().max() > 1e-3
     torch.testing.assert_close(smallest, smallest_wrong, rtol=1e-3, atol=1e-6)
     assert smallest[:2].abs().max() > 1e-4
     assert smallest[2:].abs().max() < 1e-7
-    _, labelled = gradients(targets, "none")
-    _, labelled_wrong = gradients(wrong, "none")
+    _, labelled = gradients(targets, Labels())
+    _, labelled_wrong = gradients(wrong, Labels())
     assert (labelled - labelled_wrong).abs().max() > 1e-3
 
 
 # -- samplers ----------------------------------------------------------------------------------
 
 
+def no_score(architectures: Any) -> list[float]:
+    raise AssertionError("this sampler compares nothing")
+
+
 def test_sandwich_has_both_ends_first_and_no_repeats() -> None:
     space = toy_supernet().space
     for seed in range(20):
-        drawn = sandwich(space, np.random.default_rng(seed), 2)
+        drawn = Sandwich(space, seed).draw(0, no_score)
         assert drawn[:2] == (space.largest, space.smallest)
         assert len(set(drawn)) == len(drawn) <= 3
 
 
 def test_uniform_reaches_every_architecture_equally_often() -> None:
     space = toy_supernet().space
-    counts = Counter(
-        uniform(space, np.random.default_rng(seed), 1)[0]["width"] for seed in range(900)
-    )
+    sampler = Uniform(space)
+    counts = Counter(sampler.draw(step, no_score)[0]["width"] for step in range(900))
     assert set(counts) == {2, 4, 8}
     assert all(240 < count < 360 for count in counts.values())
 
 
 def test_sampling_is_a_function_of_seed_and_step() -> None:
     space = toy_supernet().space
-    recipe = Recipe(sampler="uniform", distill="none", random_architectures=1)
-    drawn = [sample(space, recipe, step) for step in range(50)]
-    assert drawn == [sample(space, recipe, step) for step in range(50)]
-    assert drawn != [sample(space, replace(recipe, seed=1), step) for step in range(50)]
+
+    def draws(seed: int) -> list[tuple[Architecture, ...]]:
+        return [Uniform(space, seed).draw(step, no_score) for step in range(50)]
+
+    assert draws(0) == draws(0)
+    assert draws(0) != draws(1)
 
 
 # -- batches -----------------------------------------------------------------------------------
 
 
 def test_every_sample_comes_once_per_epoch_across_batch_borders() -> None:
-    rows = np.concatenate([_rows(10, 4, step, seed=3) for step in range(10)])
+    rows = np.concatenate([shuffled_rows(10, 4, step, seed=3) for step in range(10)])
     for epoch in range(4):
         assert sorted(rows[10 * epoch : 10 * (epoch + 1)]) == list(range(10))
     assert not np.array_equal(rows[:10], rows[10:20])
     # A batch larger than the data goes round several times.
-    assert Counter(_rows(3, 7, 0, seed=0)).most_common()[-1][1] == 2
+    assert Counter(shuffled_rows(3, 7, 0, seed=0)).most_common()[-1][1] == 2
 
 
 def test_batches_are_a_function_of_seed_and_step() -> None:
     data, device = toy_data(), torch.device("cpu")
     recipe = Recipe(batch_size=8, augment="affine")
-    inputs, targets = training_batch(data, recipe, 3, device)
-    again, _ = training_batch(data, recipe, 3, device)
-    other, _ = training_batch(data, replace(recipe, seed=1), 3, device)
+    rows = shuffled_rows(len(data.train), 8, 3, seed=0)
+    inputs, targets = training_batch(data, recipe, 3, rows, device)
+    again, _ = training_batch(data, recipe, 3, rows, device)
+    other, _ = training_batch(data, replace(recipe, seed=1), 3, rows, device)
     assert torch.equal(inputs, again)
     assert not torch.equal(inputs, other)
     assert inputs.shape == (8, 1, 6, 6)
@@ -216,6 +249,14 @@ def test_learning_rate_rises_then_falls_to_nothing() -> None:
     assert max(rates) == 1.0
 
 
+def test_learning_rate_ends_constant_at_its_floor() -> None:
+    recipe = Recipe(learning_rate=2.0, warmup_steps=4, rate_floor=0.05)
+    rates = [learning_rate(recipe, step, 104) for step in range(105)]
+    assert rates[0] == pytest.approx(0.4)
+    assert min(rates[4:]) == rates[104] == pytest.approx(0.1)
+    assert rates[95:] == pytest.approx([0.1] * 10)
+
+
 def test_average_follows_by_its_decay_and_not_at_all_without() -> None:
     supernet = toy_supernet()
     average, exact = Average(supernet, 0.9), Average(supernet, 0.0)
@@ -251,7 +292,9 @@ def test_presets_survive_json(name: str) -> None:
         ({"optimizer": "sdg"}, r"optimizer = 'sdg' .* one of sgd, adamw; did you mean 'sgd'"),
         ({"precision": "fp16"}, "precision = 'fp16' is impossible; it must be one of fp32, bf16"),
         ({"augment": "spin"}, "augment = 'spin' is impossible; it must be one of auto, none"),
-        ({"sampler": "uniform"}, "distill = 'inplace' needs the largest network in every step"),
+        ({"sampler": "sandwhich"}, "sampler = 'sandwhich' .* did you mean 'sandwich'"),
+        ({"split": True}, "split = True cannot go with distill = 'inplace'"),
+        ({"split": 1}, "split = 1 is impossible; it must be true or false"),
         ({"lerning_rate": 1.0}, "no field 'lerning_rate'; did you mean 'learning_rate'"),
         ({"epochs": 0}, "epochs = 0 is impossible"),
     ],
@@ -264,6 +307,136 @@ def test_impossible_recipes_are_explained(changes: dict[str, Any], message: str)
 def test_unknown_preset_names_the_nearest() -> None:
     with pytest.raises(ValueError, match="unknown recipe 'digit'; did you mean 'digits'"):
         preset("digit")
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_strategies_combine_with_a_base(name: str) -> None:
+    recipe = preset(f"digits+{name}")
+    changed = preset("digits").differences(recipe)
+    assert set(changed) <= set(STRATEGIES[name])
+    assert preset(name, base="digits") == recipe
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("digits+alphanot", "unknown recipe 'alphanot'; did you mean 'alphanet'"),
+        ("alphanet+digits", "'digits' is a base; it must be the first part"),
+        ("spos+inplace", "spos has sampler = 'uniform' and inplace has sampler = 'sandwich'"),
+    ],
+)
+def test_impossible_combinations_are_explained(name: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        preset(name)
+
+
+def test_a_guide_and_a_sampler_must_fit() -> None:
+    recipe = Recipe(sampler="uniform", distill="inplace")
+    with pytest.raises(ValueError, match="needs the largest network in every step"):
+        compose(toy_supernet(), toy_data(), recipe, 10)
+    with pytest.raises(ValueError, match="needs a teacher"):
+        compose(toy_supernet(), toy_data(), Recipe(distill="teacher"), 10)
+    with pytest.raises(ValueError, match=r"no module 'my\.sampler' for the sampler"):
+        compose(toy_supernet(), toy_data(), Recipe(sampler="my.sampler"), 10)
+
+
+# -- the step ----------------------------------------------------------------------------------
+
+
+def test_a_score_is_the_loss_of_a_batch_and_leaves_no_trace() -> None:
+    supernet, (inputs, targets) = toy_supernet().train(), batch()
+    strategy = Strategy(supernet, Always(supernet.space.largest))
+    before = {name: value.clone() for name, value in supernet.state_dict().items()}
+    score = strategy.score([supernet.space.smallest, supernet.space.largest], inputs, targets)
+    assert all(torch.equal(before[name], v) for name, v in supernet.state_dict().items())
+    assert all(p.grad is None for p in supernet.parameters())
+    ends = (supernet.space.smallest, supernet.space.largest)
+    losses = backward(supernet, ends, Labels(), inputs, targets)
+    assert score == pytest.approx([float(loss) for loss in losses], rel=1e-5)
+    assert not torch.equal(before["model.bn.running_mean"], supernet.model.bn.running_mean)
+
+
+def test_parts_of_a_batch_train_different_architectures() -> None:
+    supernet, (inputs, targets) = toy_supernet(), batch()
+    ends = (supernet.space.largest, supernet.space.smallest)
+    losses = backward(supernet, ends, Labels(), inputs, targets, split=True)
+    expected = toy_supernet()
+    for index, architecture in enumerate(ends):
+        part = slice(6 * index, 6 * index + 6)
+        loss = cross_entropy(expected(inputs[part], architecture), targets[part])
+        assert float(losses[index]) == pytest.approx(loss.item(), rel=1e-6)
+        (loss / 2).backward()
+    for ours, theirs in zip(supernet.parameters(), expected.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad)
+    with pytest.raises(ValueError, match="11 samples cannot be cut into 2 equal architectures"):
+        backward(supernet, ends, Labels(), inputs[:11], targets[:11], split=True)
+
+
+def test_micro_batches_add_up_to_the_mean_of_their_losses() -> None:
+    supernet, (inputs, targets) = toy_supernet(), batch()
+    ends = (supernet.space.largest, supernet.space.smallest)
+    losses = backward(supernet, ends, Labels(), inputs, targets, micro_batches=3)
+    expected = toy_supernet()
+    totals = [0.0, 0.0]
+    for start in range(0, 12, 4):
+        for index, architecture in enumerate(ends):
+            part = slice(start, start + 4)
+            loss = cross_entropy(expected(inputs[part], architecture), targets[part])
+            totals[index] += loss.item() / 3
+            (loss / 6).backward()
+    assert [float(loss) for loss in losses] == pytest.approx(totals, rel=1e-6)
+    for ours, theirs in zip(supernet.parameters(), expected.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad)
+
+
+def test_an_external_teacher_replaces_the_largest() -> None:
+    inputs, targets = batch()
+    teacher = toy_supernet().model
+
+    def gradients(labels: torch.Tensor, share: float) -> torch.Tensor:
+        supernet = toy_supernet()
+        guide = Teacher(teacher, label_share=share, batch_statistics=True)
+        backward(supernet, (supernet.space.smallest,), guide, inputs, labels)
+        gradient = supernet.model.classifier.weight.grad
+        assert gradient is not None
+        return gradient
+
+    wrong = (targets + 1) % 3
+    assert torch.equal(gradients(targets, 0.0), gradients(wrong, 0.0))
+    assert not torch.equal(gradients(targets, 1.0), gradients(wrong, 1.0))
+    assert gradients(targets, 0.0).abs().max() > 1e-4
+    assert all(p.grad is None for p in teacher.parameters())
+
+
+def test_each_may_learn_from_the_one_before_it() -> None:
+    guide = InPlace(previous=True)
+    space = toy_supernet().space
+    first, second = torch.randn(4, 3), torch.randn(4, 3)
+    earlier = {space.largest: first, space.smallest: second}
+    logits, targets = torch.randn(4, 3), torch.zeros(4, dtype=torch.int64)
+    loss = guide.loss(space.smallest, logits, targets, earlier)
+    assert loss == kl_divergence(logits, second)
+    assert InPlace().loss(space.smallest, logits, targets, earlier) == kl_divergence(logits, first)
+
+
+def test_dropout_can_act_in_the_largest_alone() -> None:
+    def losses(regularise: str, seed: int) -> list[float]:
+        supernet, (inputs, targets) = toy_supernet().train(), batch()
+        dropout = nn.Dropout(0.5)
+        supernet.model.classifier = nn.Sequential(dropout, supernet.model.classifier)
+        plain = Supernet(
+            supernet.model.train(), supernet.space, [], units=["conv"], inputs=supernet.inputs
+        )
+        ends = (plain.space.largest, plain.space.smallest)
+        options = {"regularise": regularise, "dropout_seed": seed}
+        found = backward(plain, ends, Labels(), inputs, targets, **options)
+        assert dropout.training
+        return [float(loss) for loss in found]
+
+    everyone, largest = [losses("all", s) for s in (0, 1)], [losses("largest", s) for s in (0, 1)]
+    assert everyone[0][1] != everyone[1][1]
+    assert largest[0][0] != largest[1][0]
+    assert largest[0][1] == largest[1][1]
 
 
 def test_epochs_become_steps() -> None:

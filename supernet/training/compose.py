@@ -1,0 +1,92 @@
+"""From a recipe to the strategy it describes."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from types import ModuleType
+
+from torch import nn
+
+from supernet.data import DataSource
+from supernet.supernet import Supernet
+
+from . import samplers
+from .guides import Divergence, Guide, InPlace, Labels, Teacher
+from .losses import kl_divergence
+from .recipe import Recipe
+from .strategy import Strategy
+
+
+def compose(
+    supernet: Supernet,
+    data: DataSource,
+    recipe: Recipe,
+    steps: int,
+    teacher: nn.Module | None = None,
+) -> Strategy:
+    """Build the strategy of a recipe.
+
+    Args:
+        supernet: What will be trained.
+        data: What on.
+        recipe: How.
+        steps: Optimiser steps of the whole training.
+        teacher: For ``distill = "teacher"``.
+
+    Raises:
+        ValueError: The family cannot be trained so, or the recipe's parts do not fit each other;
+            the message says why.
+    """
+    module = load_sampler(recipe.sampler)
+    sampler = module.build(supernet, recipe, steps)
+    guide = _guide(recipe, module, teacher)
+    return Strategy(
+        supernet,
+        sampler,
+        guide,
+        split=recipe.split,
+        micro_batches=recipe.micro_batches,
+        precision=recipe.precision,
+        regularise=recipe.regularise,
+        dropout_seed=recipe.seed,
+    )
+
+
+def load_sampler(name: str) -> ModuleType:
+    """The sampler module called ``name``; ValueError when a dotted path leads nowhere."""
+    path = name if "." in name else f"{samplers.__name__}.{name}"
+    try:
+        module = import_module(path)
+    except ModuleNotFoundError as error:
+        if error.name is None or not (path == error.name or path.startswith(error.name + ".")):
+            raise
+        raise ValueError(f"there is no module {path!r} for the sampler") from None
+    if not hasattr(module, "build"):
+        raise ValueError(f"module {path!r} is no sampler: it lacks build")
+    return module
+
+
+def _guide(recipe: Recipe, sampler: ModuleType, teacher: nn.Module | None) -> Guide:
+    smoothing, share = recipe.label_smoothing, recipe.label_share
+    if recipe.distill == "none":
+        return Labels(smoothing)
+    divergence = _divergence(recipe)
+    if recipe.distill == "teacher":
+        if teacher is None:
+            raise ValueError("distill = 'teacher' needs a teacher: a network of its own")
+        return Teacher(teacher, divergence, smoothing=smoothing, label_share=share)
+    if not getattr(sampler, "LARGEST_FIRST", False):
+        raise ValueError(
+            f"distill = {recipe.distill!r} needs the largest network in every step, and sampler "
+            f"{recipe.sampler!r} does not draw it; use sampler = 'sandwich', or distill = 'none'"
+        )
+    previous = recipe.distill == "previous"
+    return InPlace(divergence, smoothing, share, previous)
+
+
+def _divergence(recipe: Recipe) -> Divergence:
+    if recipe.divergence == "alpha":
+        from .divergences import adaptive_alpha
+
+        return adaptive_alpha
+    return kl_divergence

@@ -1,0 +1,172 @@
+"""Data-parallel training: one process per part of the batch, exact averages between them.
+
+Gradients are averaged by hand once per step, not by ``DistributedDataParallel``: a step runs several
+subnetworks, each of which touches other weights, and their gradients reach the supernet's
+parameters as views, past the hooks that wrapper relies on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from supernet.space import Architecture
+
+# Large enough that the number of messages does not matter, small enough beside the weights.
+BUCKET_BYTES = 25 * 2**20
+
+
+def world() -> tuple[int, int]:
+    """This process's rank and how many there are; ``(0, 1)`` when there is but one."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return 0, 1
+    return dist.get_rank(), dist.get_world_size()
+
+
+def is_main() -> bool:
+    """Whether this process is the one that writes files and reports progress."""
+    return world()[0] == 0
+
+
+@contextmanager
+def ranks() -> Iterator[torch.device]:
+    """Join the processes that ``torchrun`` started; does nothing in a process started alone.
+
+    Yields:
+        Where this rank computes: its own GPU when torch has one, else the processor.
+
+    Raises:
+        ValueError: A machine has fewer GPUs than processes.
+    """
+    cuda = torch.cuda.is_available()
+    launched = dist.is_available() and dist.is_torchelastic_launched()
+    if not launched or dist.is_initialized():
+        yield torch.device("cuda" if cuda else "cpu")
+        return
+    device = torch.device("cpu")
+    if cuda:
+        local, count = dist.get_node_local_rank(), torch.cuda.device_count()
+        if local >= count:
+            raise ValueError(
+                f"process {local} of this machine has no GPU of its own; it has {count}, so "
+                f"start torchrun with --nproc-per-node {count}"
+            )
+        device = torch.device("cuda", local)
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if cuda else "gloo")
+    try:
+        yield device
+    finally:
+        dist.destroy_process_group()
+
+
+def share(batch_size: int) -> slice:
+    """The part of a batch that belongs to this rank.
+
+    Raises:
+        ValueError: The batch cannot be cut into equal parts.
+    """
+    rank, size = world()
+    if batch_size % size:
+        raise ValueError(
+            f"world size {size} does not divide batch_size {batch_size}; "
+            f"use a batch size that is a multiple of {size}"
+        )
+    part = batch_size // size
+    return slice(rank * part, (rank + 1) * part)
+
+
+@torch.no_grad()
+def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Replace every ``.grad`` by its mean over the ranks; those that are ``None`` stay so.
+
+    The ranks train the same architectures, so they have the same gradients. Many small tensors
+    travel as few large ones.
+    """
+    _, size = world()
+    if size == 1:
+        return
+    gradients: list[Tensor] = []
+    known: set[int] = set()
+    for parameter in parameters:
+        if parameter.grad is not None and id(parameter) not in known:
+            known.add(id(parameter))
+            gradients.append(parameter.grad)
+    for bucket in _buckets(gradients):
+        flat = torch.cat([tensor.reshape(-1) for tensor in bucket])
+        dist.all_reduce(flat)
+        flat /= size
+        parts = flat.split([tensor.numel() for tensor in bucket])
+        for tensor, part in zip(bucket, parts, strict=True):
+            tensor.copy_(part.view(tensor.shape))
+
+
+@torch.no_grad()
+def average(values: Tensor) -> Tensor:
+    """The mean of a tensor over the ranks; the tensor itself in a process alone."""
+    _, size = world()
+    if size == 1:
+        return values
+    total = values.detach().clone()
+    dist.all_reduce(total)
+    return total / size
+
+
+@torch.no_grad()
+def broadcast(module: nn.Module) -> None:
+    """Give all ranks the parameters and buffers of the first."""
+    if world()[1] == 1:
+        return
+    for tensor in (*module.parameters(), *module.buffers()):
+        whole = tensor.detach().contiguous()
+        dist.broadcast(whole, 0)
+        tensor.detach().copy_(whole)
+
+
+def check_same(architectures: Sequence[Architecture], device: torch.device) -> None:
+    """Stop when the ranks are about to train different architectures.
+
+    Raises:
+        RuntimeError: They are; the gradients could not be averaged.
+    """
+    rank, size = world()
+    if size == 1:
+        return
+    text = repr([architecture.values for architecture in architectures])
+    digest = int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
+    ours = torch.tensor([digest], device=device)
+    every = [torch.empty_like(ours) for _ in range(size)]
+    dist.all_gather(every, ours)
+    differ = [other for other, theirs in enumerate(every) if not theirs.equal(every[0])]
+    if differ:
+        raise RuntimeError(
+            f"rank {differ[0]} drew other architectures than rank 0; a sampler must be a function "
+            f"of seed, step and averaged losses alone (seen on rank {rank})"
+        )
+
+
+def wait() -> None:
+    """Go on when all ranks are here."""
+    if world()[1] > 1:
+        dist.barrier()
+
+
+def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
+    """Runs of tensors of one type on one device, up to a size."""
+    bucket: list[Tensor] = []
+    size = 0
+    for tensor in tensors:
+        kind = (tensor.dtype, tensor.device)
+        full = size + tensor.nbytes > BUCKET_BYTES
+        if bucket and (full or kind != (bucket[0].dtype, bucket[0].device)):
+            yield bucket
+            bucket, size = [], 0
+        bucket.append(tensor)
+        size += tensor.nbytes
+    if bucket:
+        yield bucket

@@ -1,0 +1,157 @@
+"""What the architectures of a step learn from: labels, the largest network, or a teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from supernet.space import Architecture
+
+from .losses import cross_entropy, kl_divergence
+
+Divergence = Callable[[Tensor, Tensor], Tensor]
+
+
+class Guide(Protocol):
+    """What the architectures of a step learn from."""
+
+    def begin(self, inputs: Tensor, targets: Tensor) -> None:
+        """Meet a batch (or a part of one that runs at once) before the architectures do.
+
+        Args:
+            inputs: As the data gives them, augmented, at the native resolution.
+            targets: Class indices ``(N,)`` or next tokens ``(N, T)``.
+        """
+        ...
+
+    def loss(
+        self,
+        architecture: Architecture,
+        logits: Tensor,
+        targets: Tensor,
+        earlier: Mapping[Architecture, Tensor],
+    ) -> Tensor:
+        """The loss an architecture is trained with, a scalar.
+
+        Args:
+            architecture: Whose turn it is.
+            logits: Its ``(N, classes)`` or ``(N, T, vocabulary)``.
+            targets: Labels of the same samples.
+            earlier: Detached logits, on the same samples, of those that ran before it.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Labels:
+    """All learn from the labels.
+
+    Args:
+        smoothing: Share of the target spread evenly over all classes.
+    """
+
+    smoothing: float = 0.0
+
+    def begin(self, inputs: Tensor, targets: Tensor) -> None:
+        """Nothing to prepare."""
+
+    def loss(
+        self,
+        architecture: Architecture,
+        logits: Tensor,
+        targets: Tensor,
+        earlier: Mapping[Architecture, Tensor],
+    ) -> Tensor:
+        """Cross-entropy with the labels."""
+        return cross_entropy(logits, targets, self.smoothing)
+
+
+@dataclass(frozen=True)
+class InPlace:
+    """In-place distillation: the first architecture of a step learns from labels and teaches.
+
+    With the sandwich rule the first is the largest (Yu and Huang, "Universally Slimmable
+    Networks", section 3.3).
+
+    Args:
+        divergence: Of student logits from teacher logits, averaged over the batch.
+        smoothing: Of the labels; the first alone sees them.
+        label_share: Weight of the labels' loss beside the divergence, for the others.
+        previous: Each learns from the one before it instead of from the first (EQ-Net, section
+            3.3, "progressive guidance").
+    """
+
+    divergence: Divergence = kl_divergence
+    smoothing: float = 0.0
+    label_share: float = 0.0
+    previous: bool = False
+
+    def begin(self, inputs: Tensor, targets: Tensor) -> None:
+        """Nothing to prepare."""
+
+    def loss(
+        self,
+        architecture: Architecture,
+        logits: Tensor,
+        targets: Tensor,
+        earlier: Mapping[Architecture, Tensor],
+    ) -> Tensor:
+        """Labels for the first, divergence from its teacher for the others."""
+        if not earlier:
+            return cross_entropy(logits, targets, self.smoothing)
+        teacher = list(earlier.values())[-1 if self.previous else 0]
+        loss = self.divergence(logits, teacher)
+        if self.label_share:
+            loss = loss + self.label_share * cross_entropy(logits, targets, self.smoothing)
+        return loss
+
+
+class Teacher:
+    """All learn from a network outside the supernet, which does not train.
+
+    Args:
+        network: Takes the data's inputs at their native resolution, gives logits.
+        divergence: Of student logits from teacher logits, averaged over the batch.
+        smoothing: Of the labels.
+        label_share: Weight of the labels' loss beside the divergence.
+        batch_statistics: The teacher normalises with the statistics of the batch, as suits
+            batches whose resolution changes (Once-for-All's released training).
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        divergence: Divergence = kl_divergence,
+        *,
+        smoothing: float = 0.0,
+        label_share: float = 1.0,
+        batch_statistics: bool = False,
+    ) -> None:
+        self.network = network.train(batch_statistics).requires_grad_(False)
+        self.divergence = divergence
+        self.smoothing = smoothing
+        self.label_share = label_share
+        self.logits: Tensor | None = None
+
+    def begin(self, inputs: Tensor, targets: Tensor) -> None:
+        """Run the teacher on the batch."""
+        with torch.no_grad():
+            self.logits = self.network(inputs).float()
+
+    def loss(
+        self,
+        architecture: Architecture,
+        logits: Tensor,
+        targets: Tensor,
+        earlier: Mapping[Architecture, Tensor],
+    ) -> Tensor:
+        """Divergence from the teacher, and the labels' share."""
+        assert self.logits is not None, "begin runs before loss"
+        loss = self.divergence(logits, self.logits)
+        if self.label_share:
+            loss = loss + self.label_share * cross_entropy(logits, targets, self.smoothing)
+        return loss

@@ -1,0 +1,40 @@
+"""The sandwich rule: largest, smallest and random architectures in every step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from supernet.space import Architecture, SearchSpace
+from supernet.supernet import Supernet
+from supernet.training.recipe import Recipe
+from supernet.training.strategy import Score
+
+SUMMARY = "Largest, smallest and random architectures in every step"
+# Whether every draw begins with the largest architecture, which in-place distillation needs.
+LARGEST_FIRST = True
+
+
+@dataclass(frozen=True)
+class Sandwich:
+    """The largest, the smallest and ``random`` others, without repeats, largest first.
+
+    The bounds of the space are trained in every step, which lifts everything between them
+    (Yu and Huang, "Universally Slimmable Networks", section 3.2).
+    """
+
+    space: SearchSpace
+    seed: int = 0
+    random: int = 2
+
+    def draw(self, step: int, score: Score) -> tuple[Architecture, ...]:
+        """A function of seed and step."""
+        rng = np.random.default_rng([self.seed, step])
+        others = self.space.decode(self.space.sample(rng, self.random))
+        return tuple(dict.fromkeys((self.space.largest, self.space.smallest, *others)))
+
+
+def build(supernet: Supernet, recipe: Recipe, steps: int) -> Sandwich:
+    """The sampler of a recipe."""
+    return Sandwich(supernet.space, recipe.seed, recipe.random_architectures)

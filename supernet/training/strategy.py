@@ -1,0 +1,355 @@
+"""A training strategy: which architectures train in a step, and what each of them learns from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
+
+from supernet.space import Architecture
+from supernet.supernet import Supernet
+
+from . import distributed
+from .guides import Guide, Labels
+from .losses import cross_entropy
+from .streams import DROPOUT, stream_seed
+
+Score = Callable[[Sequence[Architecture]], list[float]]
+
+
+class Sampler(Protocol):
+    """Which architectures train in a step."""
+
+    def draw(self, step: int, score: Score) -> tuple[Architecture, ...]:
+        """The architectures of a step, without repeats, the largest first when it is among them.
+
+        A function of the sampler's seed, the step and what the sampler has learnt so far, so that
+        all ranks and a resumed training draw the same.
+
+        Args:
+            step: Counted from 0.
+            score: Gives the loss on labels, in nats, of some architectures on the batch of the
+                step, without gradients and without touching any statistic.
+        """
+        ...
+
+
+@runtime_checkable
+class Learns(Protocol):
+    """A part of a strategy that adapts to how training goes."""
+
+    def learn(self, step: int, losses: Mapping[Architecture, float]) -> None:
+        """Take in the label losses (nats) of a step, the supernet's gradients being there.
+
+        Called after the backward passes and the averaging over ranks, before the optimiser.
+        """
+        ...
+
+
+@runtime_checkable
+class Remembers(Protocol):
+    """A part of a strategy with a state that belongs into checkpoints."""
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Everything needed to continue exactly."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Continue where :meth:`state_dict` was called."""
+        ...
+
+
+class Phases(Protocol):
+    """A training in several phases."""
+
+    def enter(self, step: int, strategy: Strategy) -> bool:
+        """Do what a phase starts with, if one starts at this step; ``True`` when one does."""
+        ...
+
+    def start(self, step: int) -> int:
+        """The first step of the phase that ``step`` is in."""
+        ...
+
+    def rate(self, step: int) -> float:
+        """The learning rate at a step, relative to the recipe's peak."""
+        ...
+
+
+class Rows(Protocol):
+    """Which training samples a step sees."""
+
+    def rows(self, step: int, batch_size: int) -> np.ndarray:
+        """Indices into the training split, shape ``(batch_size,)``."""
+        ...
+
+    def seen(
+        self,
+        step: int,
+        rows: np.ndarray,
+        architecture: Architecture,
+        logits: Tensor,
+        targets: Tensor,
+    ) -> None:
+        """Take in what an architecture said about samples, ``logits`` detached."""
+        ...
+
+
+class Strategy:
+    """One training step of a supernet, for the loop here or for one of your own::
+
+        strategy = Strategy(supernet, Sandwich(supernet.space, seed=0), InPlace())
+        for step, (inputs, targets) in enumerate(loader):
+            strategy.begin(step, optimizer)
+            strategy.backward(step, inputs, targets)
+            optimizer.step()
+
+    Architectures run one after the other, so only one graph is alive at a time, and gradients of
+    the mean of their losses are accumulated. Under ``torch.distributed`` gradients are averaged
+    over the ranks, each of which brings its own part of the batch.
+
+    Args:
+        supernet: What is trained; in training mode.
+        sampler: Draws architectures.
+        guide: Says what they learn from.
+        phases: For trainings in phases.
+        rows: Chooses samples by importance; the caller asks it for rows and passes them back.
+        split: Architecture *i* trains on part *i* of the batch instead of all on all of it: several
+            architectures for the price of one (ViT-ResNAS, section 3.3).
+        micro_batches: Run the batch in this many equal parts, for less memory. Batch statistics
+            are then those of a part.
+        precision: ``"fp32"``, ``"bf16"``, or ``"auto"``: bf16 on GPUs that have it.
+        regularise: ``"all"``, or ``"largest"``: dropout acts in the largest architecture alone
+            (BigNAS, section 3.1).
+        dropout_seed: Seeds torch's global generator at every step; ``None`` leaves it alone.
+
+    Raises:
+        ValueError: Settings that exclude each other.
+    """
+
+    def __init__(
+        self,
+        supernet: Supernet,
+        sampler: Sampler,
+        guide: Guide | None = None,
+        *,
+        phases: Phases | None = None,
+        rows: Rows | None = None,
+        split: bool = False,
+        micro_batches: int = 1,
+        precision: str = "fp32",
+        regularise: str = "all",
+        dropout_seed: int | None = None,
+    ) -> None:
+        self.supernet = supernet
+        self.sampler = sampler
+        self.guide: Guide = Labels() if guide is None else guide
+        self.phases = phases
+        self.rows = rows
+        self.split = split
+        self.micro_batches = micro_batches
+        self.precision = precision
+        self.regularise = regularise
+        self.dropout_seed = dropout_seed
+        if split and micro_batches > 1:
+            raise ValueError("split and micro_batches exclude each other: split cuts the batch")
+
+    # -- a step ------------------------------------------------------------------------------------
+
+    def begin(self, step: int, optimizer: torch.optim.Optimizer) -> bool:
+        """Start a step: enter a phase if one starts, and drop all gradients.
+
+        Returns:
+            Whether a phase started. The optimiser's state is then fresh, and averages of weights
+            must start again from the weights as they are now.
+        """
+        entered = self.phases is not None and self.phases.enter(step, self)
+        if entered:
+            optimizer.state.clear()
+        # None, not zero: weights that no architecture of the step uses must not feel momentum.
+        optimizer.zero_grad(set_to_none=True)
+        return entered
+
+    def backward(
+        self,
+        step: int,
+        inputs: Tensor,
+        targets: Tensor,
+        rows: np.ndarray | None = None,
+    ) -> dict[Architecture, Tensor]:
+        """Accumulate the gradient of a step into the supernet's parameters.
+
+        Args:
+            step: Counted from 0.
+            inputs: This rank's samples: ``(N, C, H, W)`` pixels in 0...1 or ``(N, T)`` token ids.
+            targets: ``(N,)`` classes or ``(N, T)`` next tokens.
+            rows: Where in the training split the samples are; for ``rows``.
+
+        Returns:
+            Each architecture's loss on the labels in nats, without smoothing, detached.
+
+        Raises:
+            ValueError: The batch cannot be cut into equal parts.
+        """
+        architectures = self.sampler.draw(step, lambda some: self.score(some, inputs, targets))
+        pieces = self._pieces(architectures, inputs, targets, rows)
+        losses: dict[Architecture, Tensor] = {}
+        rank, _ = distributed.world()
+        for index, (chosen, x, y, part) in enumerate(pieces):
+            if self.dropout_seed is not None:
+                chunk = rank * len(pieces) + index
+                torch.manual_seed(stream_seed(self.dropout_seed, step, DROPOUT, chunk))
+            self.guide.begin(x, y)
+            earlier: dict[Architecture, Tensor] = {}
+            for architecture in chosen:
+                logits = self._forward(architecture, x)
+                loss = self.guide.loss(architecture, logits, y, earlier)
+                (loss / (len(chosen) * len(pieces))).backward()
+                earlier[architecture] = logits.detach()
+                label = cross_entropy(earlier[architecture], y)
+                share = label if self.split else label / len(pieces)
+                losses[architecture] = losses.get(architecture, 0) + share
+                if self.rows is not None and part is not None:
+                    self.rows.seen(step, part, architecture, earlier[architecture], y)
+        distributed.average_gradients(self.supernet.parameters())
+        self._learn(step, losses)
+        return losses
+
+    def score(
+        self, architectures: Sequence[Architecture], inputs: Tensor, targets: Tensor
+    ) -> list[float]:
+        """Loss of some architectures on the labels of a batch, in nats, the same on all ranks.
+
+        With batch statistics and without dropout; running statistics stay as they are.
+        """
+        losses = []
+        for architecture in architectures:
+            network = self.supernet.shell(architecture).network
+            with torch.no_grad(), self._quiet(), _without_statistics(network):
+                losses.append(cross_entropy(self._forward(architecture, inputs), targets))
+        return [float(x) for x in distributed.average(torch.stack(losses))] if losses else []
+
+    # -- state -------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """What the parts remember, by part; belongs into checkpoints."""
+        return {
+            f"{name}.{key}": tensor
+            for name, part in self._parts()
+            if isinstance(part, Remembers)
+            for key, tensor in part.state_dict().items()
+        }
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Continue exactly where :meth:`state_dict` was called."""
+        for name, part in self._parts():
+            if isinstance(part, Remembers):
+                prefix = f"{name}."
+                part.load_state_dict(
+                    {k.removeprefix(prefix): t for k, t in state.items() if k.startswith(prefix)}
+                )
+
+    def _parts(self) -> list[tuple[str, object]]:
+        parts: list[tuple[str, object]] = []
+        for name in ("sampler", "guide", "phases", "rows"):
+            part = getattr(self, name)
+            # One object may play several parts; its state is kept once.
+            if part is not None and all(part is not other for _, other in parts):
+                parts.append((name, part))
+        return parts
+
+    def _learn(self, step: int, losses: Mapping[Architecture, Tensor]) -> None:
+        learners = [part for _, part in self._parts() if isinstance(part, Learns)]
+        if learners:
+            values = distributed.average(torch.stack([*losses.values()])).tolist()
+            known = dict(zip(losses, values, strict=True))
+            for part in learners:
+                part.learn(step, known)
+
+    # -- running -----------------------------------------------------------------------------------
+
+    def _pieces(
+        self,
+        architectures: tuple[Architecture, ...],
+        inputs: Tensor,
+        targets: Tensor,
+        rows: np.ndarray | None,
+    ) -> list[tuple[tuple[Architecture, ...], Tensor, Tensor, np.ndarray | None]]:
+        """What runs together: architectures, and the samples they see."""
+        count = len(architectures) if self.split else self.micro_batches
+        if count == 1:
+            return [(architectures, inputs, targets, rows)]
+        size, rest = divmod(len(inputs), count)
+        if rest or not size:
+            word = "architectures" if self.split else "micro-batches"
+            raise ValueError(
+                f"{len(inputs)} samples cannot be cut into {count} equal {word}; "
+                f"use a batch size that is a multiple of {count}"
+            )
+        pieces = []
+        for index in range(count):
+            cut = slice(index * size, (index + 1) * size)
+            chosen = (architectures[index],) if self.split else architectures
+            pieces.append((chosen, inputs[cut], targets[cut], None if rows is None else rows[cut]))
+        return pieces
+
+    def _forward(self, architecture: Architecture, inputs: Tensor) -> Tensor:
+        supernet = self.supernet
+        quiet = self.regularise == "largest" and architecture != supernet.space.largest
+        with autocast(inputs.device, self.precision):
+            prepared = supernet.prepare(inputs, architecture)
+            if quiet:
+                with self._quiet():
+                    return _logits(supernet(prepared, architecture))
+            return _logits(supernet(prepared, architecture))
+
+    @contextmanager
+    def _quiet(self) -> Iterator[None]:
+        """Dropout does nothing inside."""
+        layers = [m for m in self.supernet.modules() if isinstance(m, _DropoutNd) and m.training]
+        for layer in layers:
+            layer.training = False
+        try:
+            yield
+        finally:
+            for layer in layers:
+                layer.training = True
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
+    """The autocast context of a precision: ``"fp32"``, ``"bf16"`` or ``"auto"``."""
+    wanted = precision == "bf16"
+    if precision == "auto" and device.type == "cuda":
+        # Older cards only emulate bfloat16, slower than float32.
+        wanted = torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=wanted)
+
+
+def _logits(output: object) -> Tensor:
+    if isinstance(output, Tensor):
+        return output
+    logits = getattr(output, "logits", None)
+    if not isinstance(logits, Tensor):
+        raise ValueError(
+            f"the network returned {type(output).__name__}; training needs logits as a tensor, "
+            "or an output with an attribute logits"
+        )
+    return logits
+
+
+@contextmanager
+def _without_statistics(network: nn.Module) -> Iterator[None]:
+    """Batch normalisation inside uses the statistics of the batch and keeps none of them."""
+    layers = [m for m in network.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+    for layer in layers:
+        layer.track_running_stats = False
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.track_running_stats = True
