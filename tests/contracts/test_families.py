@@ -30,6 +30,8 @@ def cases() -> list[tuple[str, str]]:
     """``(family, preset)`` of everything in the folder whose extras are installed."""
     found = []
     for info in pkgutil.iter_modules(supernet.families.__path__):
+        if info.name.startswith("_"):
+            continue
         module = importlib.import_module(f"supernet.families.{info.name}")
         requires = getattr(module, "REQUIRES", None)
         if requires is not None and importlib.util.find_spec(requires) is None:

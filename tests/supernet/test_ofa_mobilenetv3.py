@@ -13,6 +13,7 @@ from torch import nn
 
 from supernet.data import DataShape
 from supernet.families import ofa_mobilenetv3 as family
+from supernet.families._mobile import make_divisible, transform_kernel
 from supernet.space import Architecture
 from supernet.supernet import Supernet
 
@@ -41,12 +42,12 @@ def masked(net: Supernet, config: family.Config, architecture: Architecture) -> 
                 continue
             block, prefix = stage[b], f"stage{s}.block{b + 1}"
             inputs = block.expand.conv.in_channels
-            hidden = family.make_divisible(round(inputs * architecture[f"{prefix}.expand"]))
+            hidden = make_divisible(round(inputs * architecture[f"{prefix}.expand"]))
             kernel = architecture[f"{prefix}.kernel"]
             with torch.no_grad():
                 block.project.conv.weight[:, hidden:] = 0
                 if block.squeeze is not None:
-                    inner = family.make_divisible(hidden // 4)
+                    inner = make_divisible(hidden // 4)
                     block.squeeze.reduce.weight[:, hidden:] = 0
                     block.squeeze.expand.weight[:, inner:] = 0
                 weight = block.depthwise.conv.weight
@@ -94,9 +95,9 @@ def test_subnetworks_equal_the_masked_full_network(kernels: tuple[int, ...]) -> 
 def test_kernel_transform_starts_as_the_plain_crop() -> None:
     weight = torch.randn(6, 1, 7, 7)
     identity = [torch.eye(25), torch.eye(9)]
-    assert torch.equal(family.transform_kernel(weight, (7,), *identity), weight)
-    assert torch.equal(family.transform_kernel(weight, (5,), *identity), weight[..., 1:6, 1:6])
-    assert torch.equal(family.transform_kernel(weight, (3,), *identity), weight[..., 2:5, 2:5])
+    assert torch.equal(transform_kernel(weight, (7,), *identity), weight)
+    assert torch.equal(transform_kernel(weight, (5,), *identity), weight[..., 1:6, 1:6])
+    assert torch.equal(transform_kernel(weight, (3,), *identity), weight[..., 2:5, 2:5])
 
 
 def test_kernel_transforms_are_trained_with_the_rest() -> None:
@@ -116,7 +117,7 @@ def test_kernel_transforms_are_trained_with_the_rest() -> None:
     ("width", "expected"), [(24 * 4, 96), (16 * 3, 48), (12, 16), (18, 24), (4, 8), (112.5, 112)]
 )
 def test_make_divisible(width: float, expected: int) -> None:
-    assert family.make_divisible(width) == expected
+    assert make_divisible(width) == expected
 
 
 def test_the_published_space() -> None:

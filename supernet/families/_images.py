@@ -1,0 +1,77 @@
+"""What configurations of image families share: checks, and fitting a preset to a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from supernet.data import DataShape
+from supernet.space import nearest
+
+Config = TypeVar("Config")
+
+
+def check_rising(**lists: Sequence[float]) -> None:
+    """ValueError unless the values of every list rise, without repeats."""
+    for name, values in lists.items():
+        if list(values) != sorted(set(values)):
+            raise ValueError(f"{name} = {list(values)} must be rising, without repeats")
+
+
+def check_filled(**lists: Sequence[object]) -> None:
+    """ValueError when a list is empty."""
+    for name, values in lists.items():
+        if not values:
+            raise ValueError(f"{name} is empty; a supernet needs at least one value")
+
+
+def check_kernels(kernels: Sequence[int]) -> None:
+    """ValueError unless all kernels are odd."""
+    if any(kernel % 2 == 0 or kernel < 1 for kernel in kernels):
+        raise ValueError(f"kernels = {list(kernels)} must be odd")
+
+
+def check_resolutions(resolutions: Sequence[int], stride: int) -> None:
+    """ValueError when the smallest image is smaller than the total stride of the network."""
+    if stride > min(resolutions):
+        raise ValueError(
+            f"resolution {min(resolutions)} is below the total stride {stride}; "
+            "nothing would be left of the image"
+        )
+
+
+def known_preset(presets: Mapping[str, Config], preset: str) -> Config:
+    """The preset of that name; ValueError with the nearest name otherwise."""
+    if preset not in presets:
+        raise ValueError(
+            f"unknown preset {preset!r}{nearest(preset, list(presets))}; "
+            f"presets are {', '.join(presets)}"
+        )
+    return presets[preset]
+
+
+def fitted(presets: Mapping[str, Config], preset: str, shape: DataShape) -> Config:
+    """A preset with the classes, channels, resolutions and statistics of a data set.
+
+    The configuration has the fields ``classes``, ``channels``, ``resolutions``, ``mean`` and
+    ``std``. Its largest resolution becomes that of the data; the others keep their ratio to it.
+
+    Raises:
+        ValueError: Unknown preset, or images that are not square or too small for its strides.
+    """
+    base: Any = known_preset(presets, preset)
+    channels, height, width = shape.input
+    if height != width:
+        raise ValueError(f"images are {height}x{width}; this family takes square ones")
+    largest = base.resolutions[-1]
+    scaled = {max(1, round(r * height / largest)) for r in base.resolutions}
+    config: Config = replace(
+        base,
+        classes=shape.classes,
+        channels=channels,
+        resolutions=tuple(sorted(scaled)),
+        mean=tuple(shape.mean),
+        std=tuple(shape.std),
+    )
+    return config

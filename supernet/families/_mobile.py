@@ -1,0 +1,307 @@
+"""Building blocks of mobile image networks, and the rows that make them elastic."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from functools import cache
+from math import isqrt
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from supernet.edits import Cut, Derive, Edit, Rule, Set, follow
+from supernet.space import Choice, Value
+
+ACTIVATIONS = {"relu": nn.ReLU, "relu6": nn.ReLU6, "hswish": nn.Hardswish, "swish": nn.SiLU}
+TORCH_EPS = 1e-5
+
+
+def make_divisible(width: float, divisor: int = 8) -> int:
+    """Round a width to a multiple of ``divisor``, never losing more than a tenth."""
+    rounded = max(divisor, int(width + divisor / 2) // divisor * divisor)
+    return rounded + divisor if rounded < 0.9 * width else rounded
+
+
+# -- modules -------------------------------------------------------------------------------------
+
+
+class Normalize(nn.Module):
+    """Pixels in 0...1 to zero mean and unit deviation per channel; shape ``(N, C, H, W)``."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).reshape(1, -1, 1, 1))
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).reshape(1, -1, 1, 1))
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return (pixels - self.mean) / self.std
+
+
+class SqueezeExcite(nn.Module):
+    """Channel attention with a quarter of the channels inside (MobileNetV3, section 5.3)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        hidden = make_divisible(channels // 4)
+        self.reduce = nn.Conv2d(channels, hidden, 1)
+        self.expand = nn.Conv2d(hidden, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        pooled = x.mean((2, 3), keepdim=True)
+        return x * F.hardsigmoid(self.expand(F.relu(self.reduce(pooled))))
+
+
+def conv_block(
+    inputs: int,
+    outputs: int,
+    kernel: int,
+    stride: int,
+    activation: str | None,
+    groups: int = 1,
+    eps: float = TORCH_EPS,
+) -> nn.Sequential:
+    """Convolution, batch normalisation and activation: children ``conv``, ``bn``, ``act``.
+
+    Args:
+        inputs: Channels that come in.
+        outputs: Channels that go out.
+        kernel: Side of the filters in pixels; padding keeps the image's size at stride 1.
+        stride: Of the convolution.
+        activation: A key of ``ACTIVATIONS``, or ``None``.
+        groups: Of the convolution.
+        eps: What normalisation adds to the variance.
+    """
+    layers: OrderedDict[str, nn.Module] = OrderedDict(
+        conv=nn.Conv2d(
+            inputs, outputs, kernel, stride, padding=kernel // 2, groups=groups, bias=False
+        ),
+        bn=nn.BatchNorm2d(outputs, eps=eps),
+    )
+    if activation is not None:
+        layers["act"] = ACTIVATIONS[activation]()
+    return nn.Sequential(layers)
+
+
+class InvertedResidual(nn.Module):
+    """Expand, depthwise, squeeze-excite, project; with a shortcut when shapes allow.
+
+    Args:
+        inputs: Channels that come in.
+        outputs: Channels that go out.
+        hidden: Channels of the depthwise convolution; there is no expansion when they equal
+            ``inputs``.
+        kernel: Side of the depthwise filters.
+        stride: Of the depthwise convolution.
+        activation: A key of ``ACTIVATIONS``.
+        squeeze: Whether there is a squeeze-excite.
+        eps: Of the normalisations.
+        shortcut: ``False`` for none even where shapes allow.
+    """
+
+    def __init__(
+        self, inputs: int, outputs: int, hidden: int, kernel: int, stride: int, activation: str,
+        *, squeeze: bool = False, eps: float = TORCH_EPS, shortcut: bool = True,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        same = hidden == inputs
+        self.expand = None if same else conv_block(inputs, hidden, 1, 1, activation, eps=eps)
+        self.depthwise = conv_block(hidden, hidden, kernel, stride, activation, hidden, eps)
+        self.squeeze = SqueezeExcite(hidden) if squeeze else None
+        self.project = conv_block(hidden, outputs, 1, 1, None, eps=eps)
+        self.shortcut = shortcut and stride == 1 and inputs == outputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x if self.expand is None else self.expand(x)
+        y = self.depthwise(y)
+        if self.squeeze is not None:
+            y = self.squeeze(y)
+        y = self.project(y)
+        return x + y if self.shortcut else y
+
+
+class Head(nn.Module):
+    """Expand, pool, mix features, classify (MobileNetV3, section 5.1)."""
+
+    def __init__(
+        self, inputs: int, final: int, features: int, classes: int, dropout: float
+    ) -> None:
+        super().__init__()
+        self.expand = conv_block(inputs, final, 1, 1, "hswish")
+        self.mix = nn.Conv2d(final, features, 1, bias=False)
+        self.dropout = nn.Dropout(dropout)
+        self.classifier = nn.Linear(features, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.expand(x).mean((2, 3), keepdim=True)
+        x = F.hardswish(self.mix(x)).flatten(1)
+        logits: Tensor = self.classifier(self.dropout(x))
+        return logits
+
+
+def initialise(model: nn.Module) -> None:
+    """Initial weights of a convolutional classifier, from torch's generator.
+
+    The last normalisation of every :class:`InvertedResidual` with a shortcut starts at zero, so
+    that deep subnetworks start as shallow ones (BigNAS, section 3.1).
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, std=0.01)
+            nn.init.zeros_(module.bias)
+    for module in model.modules():
+        if isinstance(module, InvertedResidual) and module.shortcut:
+            norm = module.project[1]
+            assert isinstance(norm, nn.BatchNorm2d)
+            nn.init.zeros_(norm.weight)
+
+
+# -- elastic kernels -----------------------------------------------------------------------------
+
+
+def crop_kernel(weight: Tensor, values: tuple[Value, ...]) -> Tensor:
+    """The middle of every filter.
+
+    Args:
+        weight: ``(outputs, inputs, K, K)`` at the largest kernel.
+        values: ``(kernel,)``.
+
+    Returns:
+        ``(outputs, inputs, kernel, kernel)``.
+    """
+    kernel = int(values[0])
+    margin = (weight.shape[-1] - kernel) // 2
+    return weight[..., margin : margin + kernel, margin : margin + kernel]
+
+
+def transform_kernel(weight: Tensor, values: tuple[Value, ...], *matrices: Tensor) -> Tensor:
+    """Shrink depthwise filters step by step: crop the centre, then mix its entries.
+
+    Each step has one learned matrix that all channels of a layer share (OFA, section 3.2,
+    "elastic kernel size"); at identity the result is the plain crop.
+
+    Args:
+        weight: ``(channels, 1, K, K)`` at the largest kernel.
+        values: ``(kernel,)``.
+        matrices: One ``(k*k, k*k)`` per smaller kernel, from the largest ``k`` down.
+
+    Returns:
+        ``(channels, 1, kernel, kernel)``.
+    """
+    kernel = int(values[0])
+    if weight.shape[-1] == kernel:
+        return weight
+    # The chain of steps is linear, so it is one matrix: only the rows that the next, smaller
+    # crop looks at are carried along.
+    mixing = matrices[0]
+    first = size = isqrt(mixing.shape[0])
+    for matrix in matrices[1:]:
+        if size == kernel:
+            break
+        smaller = isqrt(matrix.shape[0])
+        mixing = matrix.mm(mixing.index_select(0, _centre(size, smaller, matrix.device)))
+        size = smaller
+    crop = weight.flatten(1).index_select(1, _centre(weight.shape[-1], first, weight.device))
+    return F.linear(crop, mixing).view(-1, 1, size, size)
+
+
+@cache
+def _centre(size: int, smaller: int, device: torch.device) -> Tensor:
+    """Flat indices of the middle ``smaller x smaller`` of a ``size x size`` square."""
+    margin = (size - smaller) // 2
+    # Kept across calls, so it must not be born as an inference tensor.
+    with torch.inference_mode(False):
+        square = torch.arange(size * size, device=device).view(size, size)
+        return square[margin : margin + smaller, margin : margin + smaller].flatten()
+
+
+# -- rows of a table -----------------------------------------------------------------------------
+
+
+def norm_rows(path: str, width: Rule) -> list[Edit]:
+    """The channels of a batch normalisation at ``path``."""
+    names = ("weight", "bias", "running_mean", "running_var")
+    cuts = [Cut(f"{path}.{name}", 0, width) for name in names]
+    return [*cuts, Set(path, "num_features", width)]
+
+
+def output_rows(path: str, width: Rule) -> list[Edit]:
+    """The outputs of a :func:`conv_block` at ``path``."""
+    return [
+        Cut(f"{path}.conv.weight", 0, width),
+        Set(f"{path}.conv", "out_channels", width),
+        *norm_rows(f"{path}.bn", width),
+    ]
+
+
+def input_rows(path: str, width: Rule) -> list[Edit]:
+    """The inputs of a :func:`conv_block` with one group at ``path``."""
+    return [
+        Cut(f"{path}.conv.weight", 1, width),
+        Set(f"{path}.conv", "in_channels", width),
+    ]
+
+
+def depthwise_rows(path: str, width: Rule) -> list[Edit]:
+    """The channels of a depthwise :func:`conv_block` at ``path``."""
+    return [
+        *output_rows(path, width),
+        Set(f"{path}.conv", "in_channels", width),
+        Set(f"{path}.conv", "groups", width),
+    ]
+
+
+def kernel_rows(path: str, kernel: Choice, matrices: Sequence[str] = ()) -> list[Edit]:
+    """The kernel of a :func:`conv_block` at ``path``.
+
+    Args:
+        path: Of the block.
+        kernel: Side of the filters.
+        matrices: Names of the shared matrices of :func:`transform_kernel`, largest kernel first;
+            none means the bare :func:`crop_kernel`.
+    """
+    function = transform_kernel if matrices else crop_kernel
+    return [
+        Derive(f"{path}.conv.weight", (kernel.name,), function, tuple(matrices)),
+        Set(f"{path}.conv", "kernel_size", follow(kernel, lambda k: (k, k))),
+        Set(f"{path}.conv", "padding", follow(kernel, lambda k: (k // 2, k // 2))),
+    ]
+
+
+def squeeze_rows(path: str, width: Rule) -> list[Edit]:
+    """The channels of a :class:`SqueezeExcite` at ``path``; those inside follow."""
+    inner = Rule(
+        width.choices, {key: make_divisible(size // 4) for key, size in width.values.items()}
+    )
+    return [
+        Cut(f"{path}.reduce.weight", 0, inner),
+        Cut(f"{path}.reduce.weight", 1, width),
+        Cut(f"{path}.reduce.bias", 0, inner),
+        Set(f"{path}.reduce", "in_channels", width),
+        Set(f"{path}.reduce", "out_channels", inner),
+        Cut(f"{path}.expand.weight", 0, width),
+        Cut(f"{path}.expand.weight", 1, inner),
+        Cut(f"{path}.expand.bias", 0, width),
+        Set(f"{path}.expand", "in_channels", inner),
+        Set(f"{path}.expand", "out_channels", width),
+    ]
+
+
+def hidden_rows(path: str, block: InvertedResidual, hidden: Rule) -> list[Edit]:
+    """The channels within an :class:`InvertedResidual` at ``path``, which are one set."""
+    expand = [] if block.expand is None else output_rows(f"{path}.expand", hidden)
+    squeeze = [] if block.squeeze is None else squeeze_rows(f"{path}.squeeze", hidden)
+    return [
+        *expand,
+        *depthwise_rows(f"{path}.depthwise", hidden),
+        *input_rows(f"{path}.project", hidden),
+        *squeeze,
+    ]

@@ -1,0 +1,157 @@
+"""What the mobile Once-for-All families share: choices, rows and the familiar dictionary form."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from supernet.edits import Edit, follow
+from supernet.families._mobile import (
+    InvertedResidual,
+    hidden_rows,
+    kernel_rows,
+    make_divisible,
+)
+from supernet.quantize import weight_bits
+from supernet.space import Architecture, Choice, SearchSpace, Value
+
+
+def stage_choices(
+    stage: int,
+    depths: Sequence[int],
+    kernels: Sequence[int],
+    expands: Sequence[int],
+    bits: Sequence[int] = (),
+) -> list[Choice]:
+    """Depth of one stage, then kernel and expand ratio (and weight bits) of each of its blocks.
+
+    A stage whose depth is fixed has no choice of depth.
+
+    Args:
+        stage: Its number, from 1.
+        depths: Numbers of blocks, rising.
+        kernels: Sides of depthwise filters, rising.
+        expands: Hidden channels per input channel, rising.
+        bits: Bits of stored weights, rising; empty keeps weights in float.
+    """
+    choices = []
+    depth = Choice(f"stage{stage}.depth", tuple(depths), "depth")
+    if len(depths) > 1:
+        choices.append(depth)
+    for block in range(1, max(depths) + 1):
+        least = min(d for d in depths if d >= block)
+        needs = (depth.name, least) if block > min(depths) else None
+        prefix = f"stage{stage}.block{block}"
+        choices.append(Choice(f"{prefix}.kernel", tuple(kernels), "kernel", needs))
+        choices.append(Choice(f"{prefix}.expand", tuple(expands), "expand", needs))
+        if bits:
+            choices.append(Choice(f"{prefix}.weight_bits", tuple(bits), "weight_bits", needs))
+    return choices
+
+
+def kernel_matrices(prefix: str, kernels: Sequence[int]) -> dict[str, nn.Parameter]:
+    """Identity matrices of one block's kernel transforms, largest kernel first.
+
+    Args:
+        prefix: Of the block's choices (``"stage1.block2"``).
+        kernels: Sides of its filters; all but the largest have a matrix.
+    """
+    name = prefix.replace(".", "_")
+    smaller = sorted(kernels, reverse=True)[1:]
+    return {f"{name}_kernel{k}": nn.Parameter(torch.eye(k * k)) for k in smaller}
+
+
+def block_rows(
+    path: str,
+    prefix: str,
+    block: InvertedResidual,
+    space: SearchSpace,
+    matrices: Sequence[str],
+) -> list[Edit]:
+    """All rows of one block with choices ``PREFIX.kernel`` and ``PREFIX.expand``.
+
+    Args:
+        path: Of the block in the model.
+        prefix: Of its choices.
+        block: The block at its largest.
+        space: Where the choices are; with ``PREFIX.weight_bits`` weights are stored at low bits.
+        matrices: Names of its kernel transforms.
+    """
+    expand, kernel = space.choice(f"{prefix}.expand"), space.choice(f"{prefix}.kernel")
+    widest = block.depthwise if block.expand is None else block.expand
+    convolution = widest[0]
+    assert isinstance(convolution, nn.Conv2d)
+    inputs = convolution.in_channels
+    hidden = follow(expand, lambda e: make_divisible(round(inputs * e)))
+    rows = hidden_rows(path, block, hidden)
+    rows += kernel_rows(f"{path}.depthwise", kernel, matrices)
+    if f"{prefix}.weight_bits" in space.names:
+        weights = [f"{path}.{part}.conv.weight" for part in ("expand", "depthwise", "project")]
+        if block.squeeze is not None:
+            weights += [f"{path}.squeeze.{part}.weight" for part in ("reduce", "expand")]
+        rows += weight_bits(space.choice(f"{prefix}.weight_bits"), weights)
+    return rows
+
+
+# -- the familiar dictionary form ----------------------------------------------------------------
+
+
+def to_ofa(depths: Sequence[Sequence[int]], architecture: Architecture) -> dict[str, Any]:
+    """``{"ks", "e", "d", "r"}`` as in the ``ofa`` package; inert blocks hold the first option.
+
+    Args:
+        depths: Numbers of blocks each stage may have.
+        architecture: Of a space made of :func:`stage_choices`.
+    """
+    prefixes = _prefixes(depths)
+    return {
+        "ks": [architecture[f"{prefix}.kernel"] for prefix in prefixes],
+        "e": [architecture[f"{prefix}.expand"] for prefix in prefixes],
+        "d": [
+            architecture[f"stage{s}.depth"] if len(options) > 1 else options[0]
+            for s, options in enumerate(depths, start=1)
+        ],
+        "r": [architecture["resolution"]],
+    }
+
+
+def from_ofa(
+    depths: Sequence[Sequence[int]], space: SearchSpace, record: Mapping[str, Any]
+) -> Architecture:
+    """Read ``{"ks", "e", "d", "r"}``; ``r`` may be a number or a list of one, or missing.
+
+    Raises:
+        ValueError: A list is missing, has the wrong length or holds an illegal value.
+    """
+    prefixes = _prefixes(depths)
+    resolution = record.get("r", [space.choice("resolution").values[-1]])
+    values: dict[str, Value] = {
+        "resolution": resolution[0] if isinstance(resolution, (list, tuple)) else resolution
+    }
+    counts = {"ks": len(prefixes), "e": len(prefixes), "d": len(depths)}
+    for key, count in counts.items():
+        if len(record.get(key, ())) != count:
+            raise ValueError(f"{key!r} must list {count} values, one per block or stage")
+    for s, (options, depth) in enumerate(zip(depths, record["d"], strict=True), start=1):
+        if len(options) > 1:
+            values[f"stage{s}.depth"] = depth
+        elif depth not in options:
+            raise ValueError(f"stage {s} always has {options[0]} blocks; the record has {depth}")
+    for prefix, kernel, expand in zip(prefixes, record["ks"], record["e"], strict=True):
+        values[f"{prefix}.kernel"] = kernel
+        values[f"{prefix}.expand"] = expand
+    for name in space.names:
+        if name.endswith(".weight_bits"):
+            values[name] = record.get("weight_bits", 32)
+    return space.architecture(values)
+
+
+def _prefixes(depths: Sequence[Sequence[int]]) -> list[str]:
+    return [
+        f"stage{s}.block{b}"
+        for s, options in enumerate(depths, start=1)
+        for b in range(1, max(options) + 1)
+    ]
