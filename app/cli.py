@@ -239,6 +239,31 @@ def evaluate(
     show(result, texts.evaluate_text(result), json)
 
 
+@app.command(epilog="Example: supernet audit --run runs/a --networks 12")
+def audit(
+    run: RunDir,
+    networks: Annotated[int, typer.Option(help="How many train alone, at least 4.")] = 12,
+    epochs: Annotated[int | None, typer.Option(help="Of each; as the supernet's.")] = None,
+    seed: Seed = 0,
+    split: Annotated[str, typer.Option(help="val or test.")] = "val",
+    recipe_part: Annotated[
+        str, typer.Option(help="Settings of the stand-alone training: learning_rate=0.1,...")
+    ] = "",
+    bin: Annotated[float | None, typer.Option(help="Differences below it tie [0.001].")] = None,
+    probes: Annotated[int, typer.Option(help="Checks of the inherited weights; 0: none.")] = 3,
+    name: Annotated[str, typer.Option(help="Name of the audit.")] = "default",
+    replace: Annotated[bool, typer.Option("--replace", help="Replace another audit.")] = False,
+    config: Config = None,
+    json: Json = False,
+) -> None:
+    """Train some subnetworks alone and say how well inherited weights rank them."""
+    from app import jobs, texts
+
+    asked = {key: value for key, value in locals().items() if key in _fields(jobs.AuditRequest)}
+    result = jobs.audit_job(jobs.AuditRequest(**asked), say)
+    show(result, texts.audit_text(result), json)
+
+
 @app.command(epilog="Example: supernet export --run runs/a --arch 3f2a90c1d2e4 --out my-model")
 def export(
     run: RunDir,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from app.audit_job import AuditOutcome, audit_job
+from app.audit_settings import AuditRequest
 from app.evaluate_job import EvaluateOutcome, evaluate_job
 from app.export_job import ExportOutcome, export_job
 from app.pick_job import PickOutcome, pick_job
@@ -11,6 +13,8 @@ from app.search_job import SearchOutcome, SearchRequest, search_job
 from app.train_job import TrainOutcome, TrainRequest, train_job
 
 __all__ = [
+    "AuditOutcome",
+    "AuditRequest",
     "EvaluateOutcome",
     "ExportOutcome",
     "PickOutcome",
@@ -22,6 +26,7 @@ __all__ = [
     "SearchRequest",
     "TrainOutcome",
     "TrainRequest",
+    "audit_job",
     "evaluate_job",
     "export_job",
     "pick_job",

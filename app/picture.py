@@ -81,7 +81,7 @@ def front_svg(
         f"<title>{escape(heading)}</title>",
         f'<rect width="{width}" height="{height}" fill="white"/>',
         f'<text x="74" y="24" font-size="15" font-weight="bold">{escape(heading)}</text>',
-        *_frame(across, up, x, y),
+        *frame(across, up, words.axis_label(x), words.axis_label(y)),
         *_legend(front, drawn, chosen),
     ]
     parts += [
@@ -118,7 +118,8 @@ def _shown(point: Point, objective: Objective) -> float:
     return (point.best(objective.name) or 0.0) * objective.scale
 
 
-def _frame(across: Axis, up: Axis, x: Objective, y: Objective) -> list[str]:
+def frame(across: Axis, up: Axis, below: str, beside: str) -> list[str]:
+    """Grid, ticks and the names of both axes."""
     parts = []
     for value in up.ticks():
         level = up.at(value)
@@ -138,9 +139,9 @@ def _frame(across: Axis, up: Axis, x: Objective, y: Objective) -> list[str]:
     parts.append(f'<path d="M{across.start:.1f} {up.start:.1f}H{across.end:.1f}" stroke="{INK}"/>')
     parts.append(
         f'<text x="{middle:.1f}" y="{up.start + 42:.1f}" text-anchor="middle">'
-        f"{escape(words.axis_label(x))}</text>"
+        f"{escape(below)}</text>"
         f'<text transform="translate(22 {centre:.1f}) rotate(-90)" text-anchor="middle">'
-        f"{escape(words.axis_label(y))}</text>"
+        f"{escape(beside)}</text>"
     )
     return parts
 

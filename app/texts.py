@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+from app.audit_job import AuditOutcome
+from app.audit_report import verdict
 from app.describe import Description, FamilyInfo
 from app.doctor import Health
 from app.evaluate_job import EvaluateOutcome
@@ -99,6 +102,85 @@ def evaluate_text(result: EvaluateOutcome) -> str:
         f"{result.samples} samples), {count(result.parameters)} parameters, "
         f"{count(result.macs)} MACs"
     )
+
+
+def audit_text(result: AuditOutcome) -> str:
+    """An audit: the networks, how well they are ranked, and what else was found."""
+    found = result.report
+    name = found["objective"]
+    rows = [
+        (row["digest"], count(row["macs"]), count(row["parameters"]),
+         quality(name, row["inherited"]["value"]), quality(name, row["alone"]["value"]),
+         _gap(name, row["gap"]), f"{row['seconds']:.0f}")
+        for row in found["networks"]
+    ]  # fmt: skip
+    header = ("network", "MACs", "parameters", f"inherited {name}", "alone", "gap", "seconds")
+    bin_shown = found["sparse_kendall_tau"]["bin"]
+    figures = [
+        ("Kendall tau", *_estimate(found["kendall_tau"])),
+        (f"sparse Kendall tau ({bin_shown:g})", *_estimate(found["sparse_kendall_tau"])),
+        ("Spearman", *_estimate(found["spearman"])),
+        ("Kendall tau of MACs alone", *_estimate(found["kendall_tau_of_macs"])),
+        ("mean gap, inherited less alone", _gap(name, found["gap"]["value"]),
+         f"{_gap(name, found['gap']['low'])} to {_gap(name, found['gap']['high'])}"),
+        *(
+            (f"  {count(part['macs'][0])} to {count(part['macs'][1])} MACs",
+             _gap(name, part["gap"]["value"]),
+             f"{_gap(name, part['gap']['low'])} to {_gap(name, part['gap']['high'])}")
+            for part in found["by_size"]
+        ),
+    ]  # fmt: skip
+    return "\n".join(
+        [
+            f"Audit {result.audit!r} on the {found['split']} split, {found['seconds']:.0f} s:",
+            table(header, rows),
+            "",
+            table(("over these networks", "", "95 % interval"), figures),
+            verdict(found),
+            *_weights_text(name, found),
+            f"Next: look at {result.folder / 'scatter.svg'}",
+        ]
+    )
+
+
+def _weights_text(name: str, found: Mapping[str, Any]) -> list[str]:
+    """What inherited weights alone told, in a few sentences."""
+    lines = []
+    nested = found["monotonicity"]
+    if nested is not None:
+        worst = nested["worst"]
+        most = "" if worst is None else f", by {_gap(name, worst['drop'])[1:]} at most"
+        lines.append(
+            f"Nested pairs whose larger network is worse beyond noise: {nested['violations']} of "
+            f"{nested['pairs']}{most}; chance alone would make about 1 in 40."
+        )
+    if found["choices"]:
+        idle = [row["name"] for row in found["choices"] if row["without_effect"]]
+        strongest = max(found["choices"], key=lambda row: row["output_change"])
+        lines.append(
+            f"Choices without any effect: {', '.join(idle) or 'none'}; the strongest is "
+            f"{strongest['name']} ({strongest['output_change']:.1%} of the probability moves)."
+        )
+    for curve in found["calibration"]:
+        settled = curve["settled"]
+        when = "not settled" if settled is None else f"settled from {settled} batches"
+        lines.append(
+            f"Recalibration of {curve['digest']}: {quality(name, curve['values'][0])} without, "
+            f"{quality(name, curve['values'][-1])} after {curve['batches'][-1]} batches of "
+            f"{curve['batch_size']}, {when}."
+        )
+    return lines
+
+
+def _estimate(found: Mapping[str, Any]) -> tuple[str, str]:
+    value, low, high = found["value"], found["low"], found["high"]
+    if value is None:
+        return "undefined", ""
+    return f"{value:.3f}", "" if low is None else f"{low:.3f} to {high:.3f}"
+
+
+def _gap(objective: str, value: float) -> str:
+    return f"{100 * value:+.2f} points" if objective == "accuracy" else f"{value:+.4f}"
 
 
 def export_text(result: ExportOutcome) -> str:
