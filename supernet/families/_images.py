@@ -32,6 +32,19 @@ def check_kernels(kernels: Sequence[int]) -> None:
         raise ValueError(f"kernels = {list(kernels)} must be odd")
 
 
+def check_stages(depths: Sequence[Sequence[int]]) -> None:
+    """ValueError unless every stage has rising depths, of at least one block."""
+    for stage, options in enumerate(depths, start=1):
+        if not options or min(options) < 1:
+            raise ValueError(
+                f"depths = {list(options)} of stage {stage} gives a stage without blocks"
+            )
+        if list(options) != sorted(set(options)):
+            raise ValueError(
+                f"depths = {list(options)} of stage {stage} must be rising, without repeats"
+            )
+
+
 def check_resolutions(resolutions: Sequence[int], stride: int) -> None:
     """ValueError when the smallest image is smaller than the total stride of the network."""
     if stride > min(resolutions):

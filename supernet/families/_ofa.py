@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from supernet.edits import Edit, follow
+from supernet.edits import Drop, Edit, follow
 from supernet.families._mobile import (
     InvertedResidual,
     hidden_rows,
@@ -42,14 +42,33 @@ def stage_choices(
     if len(depths) > 1:
         choices.append(depth)
     for block in range(1, max(depths) + 1):
-        least = min(d for d in depths if d >= block)
-        needs = (depth.name, least) if block > min(depths) else None
+        needs = block_needs(depth, block)
         prefix = f"stage{stage}.block{block}"
         choices.append(Choice(f"{prefix}.kernel", tuple(kernels), "kernel", needs))
         choices.append(Choice(f"{prefix}.expand", tuple(expands), "expand", needs))
         if bits:
             choices.append(Choice(f"{prefix}.weight_bits", tuple(bits), "weight_bits", needs))
     return choices
+
+
+def block_needs(depth: Choice, block: int) -> tuple[str, Value] | None:
+    """What the choices of a stage's block number ``block`` (from 1) need to matter."""
+    if block == 1 or block <= int(depth.values[0]):
+        return None
+    return (depth.name, min(int(value) for value in depth.values if int(value) >= block))
+
+
+def block_prefixes(depths: Sequence[Sequence[int]]) -> list[str]:
+    """What names of choices begin with, for every block of every stage.
+
+    Args:
+        depths: Numbers of blocks each stage may have.
+    """
+    return [
+        f"stage{s}.block{b}"
+        for s, options in enumerate(depths, start=1)
+        for b in range(1, max(options) + 1)
+    ]
 
 
 def kernel_matrices(prefix: str, kernels: Sequence[int]) -> dict[str, nn.Parameter]:
@@ -96,6 +115,33 @@ def block_rows(
     return rows
 
 
+def stage_rows(
+    stages: nn.ModuleList, space: SearchSpace, kernels: Sequence[int]
+) -> tuple[list[Edit], dict[str, nn.Parameter], list[str]]:
+    """Rows, shared kernel transforms and unit paths of all elastic stages.
+
+    Args:
+        stages: The child ``stages`` of the model, each a ``Sequential`` of blocks.
+        space: Made of :func:`stage_choices`.
+        kernels: Sides of depthwise filters, rising.
+    """
+    rows: list[Edit] = []
+    shared: dict[str, nn.Parameter] = {}
+    units = []
+    for s, stage in enumerate(stages, start=1):
+        assert isinstance(stage, nn.Sequential)
+        if f"stage{s}.depth" in space.names:
+            rows.append(Drop(f"stages.{s - 1}", follow(space.choice(f"stage{s}.depth"), int)))
+        for b, block in enumerate(stage, start=1):
+            assert isinstance(block, InvertedResidual)
+            path, prefix = f"stages.{s - 1}.{b - 1}", f"stage{s}.block{b}"
+            units.append(path)
+            matrices = kernel_matrices(prefix, kernels)
+            shared.update(matrices)
+            rows += block_rows(path, prefix, block, space, tuple(matrices))
+    return rows, shared, units
+
+
 # -- the familiar dictionary form ----------------------------------------------------------------
 
 
@@ -106,7 +152,7 @@ def to_ofa(depths: Sequence[Sequence[int]], architecture: Architecture) -> dict[
         depths: Numbers of blocks each stage may have.
         architecture: Of a space made of :func:`stage_choices`.
     """
-    prefixes = _prefixes(depths)
+    prefixes = block_prefixes(depths)
     return {
         "ks": [architecture[f"{prefix}.kernel"] for prefix in prefixes],
         "e": [architecture[f"{prefix}.expand"] for prefix in prefixes],
@@ -126,7 +172,7 @@ def from_ofa(
     Raises:
         ValueError: A list is missing, has the wrong length or holds an illegal value.
     """
-    prefixes = _prefixes(depths)
+    prefixes = block_prefixes(depths)
     resolution = record.get("r", [space.choice("resolution").values[-1]])
     values: dict[str, Value] = {
         "resolution": resolution[0] if isinstance(resolution, (list, tuple)) else resolution
@@ -147,11 +193,3 @@ def from_ofa(
         if name.endswith(".weight_bits"):
             values[name] = record.get("weight_bits", 32)
     return space.architecture(values)
-
-
-def _prefixes(depths: Sequence[Sequence[int]]) -> list[str]:
-    return [
-        f"stage{s}.block{b}"
-        for s, options in enumerate(depths, start=1)
-        for b in range(1, max(options) + 1)
-    ]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from supernet.config import known_fields
 from supernet.data import DataShape
-from supernet.edits import Drop, Edit, Resize, follow
+from supernet.edits import Resize
 from supernet.families import _ofa
 from supernet.families._images import (
     check_filled,
@@ -240,25 +240,12 @@ def build(config: Config) -> Supernet:
         model = MobileNetV3(config)
         initialise(model)
     space = make_space(config)
-    edits: list[Edit] = [Resize("resolution")]
-    shared: dict[str, nn.Parameter] = {}
-    units = ["normalize", "stem", "first"]
-    for s, stage in enumerate(model.stages, start=1):
-        assert isinstance(stage, nn.Sequential)
-        if len(config.depths) > 1:
-            edits.append(Drop(f"stages.{s - 1}", follow(space.choice(f"stage{s}.depth"), int)))
-        for b, block in enumerate(stage, start=1):
-            assert isinstance(block, InvertedResidual)
-            path, prefix = f"stages.{s - 1}.{b - 1}", f"stage{s}.block{b}"
-            units.append(path)
-            matrices = _ofa.kernel_matrices(prefix, config.kernels)
-            shared.update(matrices)
-            edits += _ofa.block_rows(path, prefix, block, space, tuple(matrices))
+    rows, shared, units = _ofa.stage_rows(model.stages, space, config.kernels)
     return Supernet(
         model,
         space,
-        edits,
-        units=[*units, "head"],
+        [Resize("resolution"), *rows],
+        units=["normalize", "stem", "first", *units, "head"],
         inputs=InputSpec((config.channels, *[max(config.resolutions)] * 2), torch.float32),
         shared=shared,
         # Decay would pull the matrices from the identity to zero.

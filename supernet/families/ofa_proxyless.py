@@ -1,0 +1,259 @@
+"""OFA-ProxylessNAS: elastic kernel, depth, expansion and resolution (Cai et al. 2020)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from supernet.config import known_fields
+from supernet.data import DataShape
+from supernet.edits import Resize
+from supernet.families import _ofa
+from supernet.families._images import (
+    check_filled,
+    check_kernels,
+    check_resolutions,
+    check_rising,
+    check_stages,
+    fitted,
+)
+from supernet.families._mobile import (
+    InvertedResidual,
+    Normalize,
+    conv_block,
+    initialise,
+    make_divisible,
+)
+from supernet.space import Architecture, Choice, SearchSpace
+from supernet.supernet import InputSpec, Supernet
+
+TASK = "image-classification"
+SUMMARY = "ProxylessNAS with elastic kernel, depth, expand ratio and resolution (Once-for-All)"
+DEFAULT_PRESET = "tiny"
+# The published networks normalise with more than torch's default.
+EPS = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One stage: output width before the multiplier, stride, and the depths it may have."""
+
+    width: int
+    stride: int
+    depths: tuple[int, ...] = (2, 3, 4)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """Everything that defines one OFA-ProxylessNAS supernet.
+
+    ``stages`` are the elastic ones; the stem and the first, fixed block come before them. Widths
+    are those before ``width_multiplier``. The defaults are the published network.
+    """
+
+    classes: int = 1000
+    channels: int = 3
+    resolutions: tuple[int, ...] = (128, 160, 192, 224)
+    kernels: tuple[int, ...] = (3, 5, 7)
+    expands: tuple[int, ...] = (3, 4, 6)
+    width_multiplier: float = 1.3
+    stem_width: int = 32
+    stem_stride: int = 2
+    first_width: int = 16
+    stages: tuple[Stage, ...] = (
+        Stage(24, 2),
+        Stage(40, 2),
+        Stage(80, 2),
+        Stage(96, 1),
+        Stage(192, 2),
+        Stage(320, 1, (1,)),
+    )
+    feature_width: int = 1280
+    dropout: float = 0.1
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        lists = {"resolutions": self.resolutions, "kernels": self.kernels, "expands": self.expands}
+        check_filled(**lists, stages=self.stages)
+        check_rising(**lists)
+        check_stages([stage.depths for stage in self.stages])
+        check_kernels(self.kernels)
+        check_resolutions(self.resolutions, self.total_stride)
+
+    @property
+    def total_stride(self) -> int:
+        """Pixels of the input for one position of the last feature map, per axis."""
+        stride = self.stem_stride
+        for stage in self.stages:
+            stride *= stage.stride
+        return stride
+
+    def scaled(self, width: int) -> int:
+        """A width after the multiplier."""
+        return make_divisible(width * self.width_multiplier)
+
+
+PRESETS: dict[str, Config] = {
+    "imagenet": Config(),
+    "small-image": Config(
+        classes=10,
+        resolutions=(24, 28, 32),
+        width_multiplier=1.0,
+        stem_stride=1,
+        stages=(
+            Stage(24, 1),
+            Stage(40, 2),
+            Stage(80, 2),
+            Stage(96, 1),
+            Stage(192, 2),
+            Stage(320, 1, (1,)),
+        ),
+    ),
+    "tiny": Config(
+        classes=10,
+        channels=1,
+        resolutions=(5, 6, 8),
+        kernels=(3, 5),
+        expands=(1, 2, 4),
+        width_multiplier=1.0,
+        stem_width=16,
+        stem_stride=1,
+        stages=(Stage(16, 1, (1, 2)), Stage(24, 2, (1, 2)), Stage(32, 2, (1,))),
+        feature_width=96,
+        mean=(0.3,),
+        std=(0.37,),
+    ),
+}
+
+
+def configure(preset: str, shape: DataShape) -> Config:
+    """The preset with the classes, channels, resolutions and statistics of a data set.
+
+    Raises:
+        ValueError: Unknown preset, or images that are not square or too small for its strides.
+    """
+    return fitted(PRESETS, preset, shape)
+
+
+def from_json(payload: Mapping[str, Any]) -> Config:
+    """The configuration that ``dataclasses.asdict`` and JSON made a record of.
+
+    Raises:
+        ValueError: A field is unknown.
+    """
+    values = known_fields(Config, payload)
+    if "stages" in values:
+        values["stages"] = tuple(
+            stage if isinstance(stage, Stage) else Stage(**known_fields(Stage, stage))
+            for stage in values["stages"]
+        )
+    return Config(**values)
+
+
+def to_json(config: Config) -> dict[str, Any]:
+    """A JSON-able record of a configuration."""
+    return asdict(config)
+
+
+# -- the plain network ---------------------------------------------------------------------------
+
+
+class Head(nn.Module):
+    """Mix features, pool, classify."""
+
+    def __init__(self, inputs: int, features: int, classes: int, dropout: float) -> None:
+        super().__init__()
+        self.mix = conv_block(inputs, features, 1, 1, "relu6", eps=EPS)
+        self.dropout = nn.Dropout(dropout)
+        self.classifier = nn.Linear(features, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.classifier(self.dropout(self.mix(x).mean((2, 3))))
+        return logits
+
+
+class ProxylessNAS(nn.Module):
+    """The plain network; ``(N, C, H, W)`` pixels in 0...1 to ``(N, classes)`` logits."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        stem, inputs = config.scaled(config.stem_width), config.scaled(config.first_width)
+        self.normalize = Normalize(config.mean, config.std)
+        self.stem = conv_block(config.channels, stem, 3, config.stem_stride, "relu6", eps=EPS)
+        self.first = InvertedResidual(stem, inputs, stem, 3, 1, "relu6", eps=EPS, shortcut=False)
+        self.stages = nn.ModuleList()
+        kernel = max(config.kernels)
+        for stage in config.stages:
+            blocks = nn.Sequential()
+            width = config.scaled(stage.width)
+            for index in range(max(stage.depths)):
+                hidden = make_divisible(round(inputs * max(config.expands)))
+                stride = stage.stride if index == 0 else 1
+                blocks.append(
+                    InvertedResidual(inputs, width, hidden, kernel, stride, "relu6", eps=EPS)
+                )
+                inputs = width
+            self.stages.append(blocks)
+        features = config.scaled(config.feature_width)
+        self.head = Head(inputs, features, config.classes, config.dropout)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        x = self.first(self.stem(self.normalize(pixels)))
+        for stage in self.stages:
+            x = stage(x)
+        logits: Tensor = self.head(x)
+        return logits
+
+
+# -- the table -----------------------------------------------------------------------------------
+
+
+def make_space(config: Config) -> SearchSpace:
+    """All choices: resolution, then depth and blocks of each stage in network order."""
+    choices = [Choice("resolution", config.resolutions, "resolution")]
+    for s, stage in enumerate(config.stages, start=1):
+        choices += _ofa.stage_choices(s, stage.depths, config.kernels, config.expands)
+    return SearchSpace(tuple(choices))
+
+
+def build(config: Config) -> Supernet:
+    """The supernet with freshly initialised weights, a function of ``config.seed``."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        model = ProxylessNAS(config)
+        initialise(model)
+    space = make_space(config)
+    rows, shared, units = _ofa.stage_rows(model.stages, space, config.kernels)
+    return Supernet(
+        model,
+        space,
+        [Resize("resolution"), *rows],
+        units=["normalize", "stem", "first", *units, "head"],
+        inputs=InputSpec((config.channels, *[max(config.resolutions)] * 2), torch.float32),
+        shared=shared,
+        # Decay would pull the matrices from the identity to zero.
+        no_decay=[f"shared.{name}" for name in shared],
+    )
+
+
+# -- the familiar dictionary form ----------------------------------------------------------------
+
+
+def to_ofa(config: Config, architecture: Architecture) -> dict[str, Any]:
+    """``{"ks", "e", "d", "r"}`` as in the ``ofa`` package; inert blocks hold the first option."""
+    return _ofa.to_ofa([stage.depths for stage in config.stages], architecture)
+
+
+def from_ofa(config: Config, space: SearchSpace, record: Mapping[str, Any]) -> Architecture:
+    """Read ``{"ks", "e", "d", "r"}``; ``r`` may be a number or a list of one.
+
+    Raises:
+        ValueError: A list is missing, has the wrong length or holds an illegal value.
+    """
+    return _ofa.from_ofa([stage.depths for stage in config.stages], space, record)
