@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from supernet.edits import Derive, Pick
+from supernet.edits import Derive
+from supernet.slicing import Values, source_path
 from supernet.space import Architecture, SearchSpace, Value
 from supernet.supernet import InputSpec, Supernet
 from supernet.training.recipe import Recipe
@@ -42,14 +43,21 @@ def standalone(supernet: Supernet, architecture: Architecture) -> Supernet:
         ValueError: The architecture belongs to another space.
     """
     model = supernet.extract(architecture)
-    names = {f"model.{name}" for name, _ in model.named_parameters()}
+    plan, values = supernet.plan, Values(architecture)
+    sources = {name: source_path(plan, values, name) for name, _ in model.named_parameters()}
+    quantisers = [
+        Derive(name, (), _bound(row.function, values.choices(row.choices)))
+        for name, source in sources.items()
+        for row in plan.derivations.get(source, ())
+        if row.bits is not None
+    ]
     return Supernet(
         model,
         SearchSpace(()),
-        tuple(_quantisers(supernet, architecture, model)),
+        quantisers,
         units=(),
         inputs=InputSpec(supernet.input_shape(architecture), supernet.inputs.dtype),
-        no_decay=sorted({_here(n, supernet, architecture) for n in supernet.no_decay} & names),
+        no_decay=[f"model.{n}" for n, s in sources.items() if f"model.{s}" in supernet.no_decay],
     )
 
 
@@ -81,29 +89,7 @@ def standalone_recipe(recipe: Recipe, changes: Mapping[str, Any], epoch: int) ->
     return alone
 
 
-def _quantisers(
-    supernet: Supernet, architecture: Architecture, model: nn.Module
-) -> Iterator[Derive]:
-    present = {name for name, _ in model.named_parameters()}
-    for row in supernet.edits:
-        if not isinstance(row, Derive) or row.bits is None:
-            continue
-        tensor = _here(row.tensor, supernet, architecture)
-        if tensor in present:
-            values = tuple(architecture[name] for name in row.choices)
-            yield Derive(tensor, (), _bound(row.function, values))
-
-
 def _bound(
     function: Callable[..., Tensor], values: tuple[Value, ...]
 ) -> Callable[[Tensor, tuple[Value, ...]], Tensor]:
     return lambda tensor, _values: function(tensor, values)
-
-
-def _here(name: str, supernet: Supernet, architecture: Architecture) -> str:
-    """A path of the supernet's model in the extracted network, where picked children moved up."""
-    for row in supernet.edits:
-        if isinstance(row, Pick):
-            child = row.child.values[tuple(architecture[choice] for choice in row.child.choices)]
-            name = name.replace(f"{row.slot}.{child}.", f"{row.slot}.", 1)
-    return name

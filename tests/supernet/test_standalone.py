@@ -1,0 +1,151 @@
+"""One architecture as a network of its own: the same function, trained by the same loop."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from supernet import checkpoint as checkpoints
+from supernet.data import open_data
+from supernet.evaluate import evaluate
+from supernet.families import matlm, ofa_mobilenetv3
+from supernet.standalone import ALONE, standalone, standalone_recipe
+from supernet.supernet import Supernet
+from supernet.training import Recipe, train
+from tests.supernet.toys import toy_data, toy_supernet
+
+RECIPE = Recipe(
+    steps=12, batch_size=16, warmup_steps=3, checkpoint_every=4, log_every=4, augment="none", seed=3
+)
+
+
+def alone_recipe(**changes: object) -> Recipe:
+    return standalone_recipe(RECIPE, changes, epoch=60)
+
+
+def weights(supernet: Supernet) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in supernet.state_dict().items()}
+
+
+@pytest.mark.parametrize("family", [ofa_mobilenetv3, matlm])
+def test_it_computes_what_the_subnetwork_computes(family: object) -> None:
+    supernet = family.build(family.PRESETS[family.DEFAULT_PRESET]).eval()  # type: ignore[attr-defined]
+    chosen = supernet.space.sample_one(np.random.default_rng(1))
+    alone = standalone(supernet, chosen).eval()
+    only = alone.space.smallest
+    assert alone.space.size == 1
+    assert only == alone.space.largest
+    assert alone.input_shape(only) == supernet.input_shape(chosen)
+    inputs = supernet.example(chosen, 2)
+    if inputs.dtype == torch.float32:
+        inputs = torch.rand(inputs.shape, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        torch.testing.assert_close(alone(inputs, only), supernet(inputs, chosen))
+    count = sum(p.numel() for p in alone.parameters())
+    assert count == supernet.parameter_count(chosen)
+    assert alone.no_decay <= {name for name, _ in alone.named_parameters()}
+
+
+def test_exemption_from_weight_decay_follows_the_parameter() -> None:
+    supernet = toy_supernet()
+    assert supernet.no_decay == {"model.conv.weight"}
+    assert standalone(supernet, supernet.space.smallest).no_decay == {"model.conv.weight"}
+
+
+def test_images_are_brought_to_the_size_of_the_subnetwork() -> None:
+    supernet = ofa_mobilenetv3.build(ofa_mobilenetv3.PRESETS["tiny"])
+    small = supernet.space.smallest
+    alone = standalone(supernet, small)
+    pixels = torch.rand((2, *supernet.inputs.shape), generator=torch.Generator().manual_seed(0))
+    assert supernet.input_shape(small) != supernet.inputs.shape
+    expected = supernet.prepare(pixels, small)
+    assert torch.equal(alone.prepare(pixels, alone.space.smallest), expected)
+
+
+def test_training_it_leaves_the_supernet_alone(tmp_path: Path) -> None:
+    supernet = toy_supernet()
+    before = weights(supernet)
+    alone = standalone(supernet, supernet.space.smallest)
+    train(alone, toy_data(), alone_recipe(), tmp_path)
+    after = weights(supernet)
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert not torch.equal(alone.model.conv.weight, supernet.model.conv.weight[:2])
+
+
+def test_a_stopped_training_continues_bit_by_bit(tmp_path: Path) -> None:
+    class StopError(Exception):
+        pass
+
+    def stop(progress: object) -> None:
+        if progress.step == 8:  # type: ignore[attr-defined]
+            raise StopError
+
+    data = toy_data()
+
+    def fresh() -> Supernet:
+        supernet = toy_supernet(seed=5)
+        return standalone(supernet, supernet.space.architecture({"width": 4}))
+
+    whole = fresh()
+    train(whole, data, alone_recipe(), tmp_path / "whole")
+    with pytest.raises(StopError):
+        train(fresh(), data, alone_recipe(), tmp_path / "stopped", progress=stop)
+    assert checkpoints.require(tmp_path / "stopped" / "checkpoints").checkpoint.step == 4
+    continued = fresh()
+    result = train(continued, data, alone_recipe(), tmp_path / "stopped")
+    assert result.resumed_from == 4
+    ours, theirs = weights(continued), weights(whole)
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    only = whole.space.smallest
+    assert evaluate(whole, only, data).value == evaluate(continued, only, data).value
+
+
+def test_quantised_weights_stay_quantised() -> None:
+    data = open_data("digits")
+    config = ofa_mobilenetv3.configure("tiny-bits", data.shape)
+    supernet = ofa_mobilenetv3.build(config)
+    values = supernet.space.smallest.to_dict()
+    bits = [name for name in values if name.endswith("weight_bits")]
+    assert {values[name] for name in bits} == {4}
+    alone = standalone(supernet, supernet.space.smallest)
+    optimizer = torch.optim.SGD(alone.parameters(), lr=0.3)
+    only = alone.space.smallest
+    inputs, targets = data.train.batch(slice(0, 32), torch.device("cpu"))
+    loss = torch.nn.functional.cross_entropy(alone(alone.prepare(inputs, only), only), targets)
+    loss.backward()
+    optimizer.step()
+    quantised = {row.tensor for row in alone.edits}
+    assert quantised
+    extracted = alone.extract(only)
+    for name in quantised:
+        latent = dict(alone.model.named_parameters())[name]
+        seen = dict(extracted.named_parameters())[name]
+        # The first stage starts behind a normalisation of zeros and gets no gradient yet.
+        same = torch.equal(latent, seen)
+        assert same == name.startswith("stages.0.0"), "the weights that learn leave the grid"
+        levels = max(len(torch.unique(channel)) for channel in seen.flatten(1))
+        assert levels <= 15, "2**4 - 1 levels per channel"
+
+
+def test_the_recipe_keeps_the_optimisation_and_drops_the_strategy() -> None:
+    ours = Recipe(learning_rate=0.3, weight_decay=1e-3, warmup_steps=500, steps=400)
+    alone = standalone_recipe(ours, {"seed": 9}, epoch=100)
+    assert (alone.learning_rate, alone.weight_decay, alone.steps) == (0.3, 1e-3, 400)
+    assert {name: getattr(alone, name) for name in ALONE} == dict(ALONE)
+    assert (alone.seed, alone.warmup_steps) == (9, 100)
+    assert standalone_recipe(ours, {"epochs": 2, "batch_size": 10}, 100).total_steps(100) == 20
+    with pytest.raises(ValueError, match=r"distill cannot be changed.*always has distill = 'none'"):
+        standalone_recipe(ours, {"distill": "inplace"}, 100)
+    with pytest.raises(ValueError, match="no field 'learning_rat'; did you mean 'learning_rate'"):
+        standalone_recipe(ours, {"learning_rat": 1}, 100)
+
+
+def test_a_recipe_with_phases_still_trains_one_network(tmp_path: Path) -> None:
+    ours = RECIPE.but({"sampler": "sandwich", "phases": "progressive"})
+    supernet = toy_supernet()
+    alone = standalone(supernet, supernet.space.largest)
+    result = train(alone, toy_data(), standalone_recipe(ours, {}, 60), tmp_path)
+    assert result.steps == 12
