@@ -13,8 +13,9 @@ from supernet.supernet import Supernet
 from . import samplers
 from .guides import Divergence, Guide, InPlace, Labels, Teacher
 from .losses import kl_divergence
+from .progressive import ProgressiveShrinking
 from .recipe import Recipe
-from .strategy import Strategy
+from .strategy import Sampler, Strategy
 
 
 def compose(
@@ -37,18 +38,49 @@ def compose(
         ValueError: The family cannot be trained so, or the recipe's parts do not fit each other;
             the message says why.
     """
-    module = load_sampler(recipe.sampler)
-    sampler = module.build(supernet, recipe, steps)
-    guide = _guide(recipe, module, teacher)
+    sampler: Sampler
+    guide: Guide
+    shrinking: ProgressiveShrinking | None = None
+    if recipe.phases == "progressive":
+        sampler = guide = shrinking = _progressive(supernet, recipe, steps, teacher is not None)
+        if teacher is not None:
+            guide = _guide(recipe, None, teacher)
+    else:
+        module = load_sampler(recipe.sampler)
+        sampler = module.build(supernet, recipe, steps)
+        guide = _guide(recipe, module, teacher)
     return Strategy(
         supernet,
         sampler,
         guide,
+        phases=shrinking,
         split=recipe.split,
         micro_batches=recipe.micro_batches,
         precision=recipe.precision,
         regularise=recipe.regularise,
         dropout_seed=recipe.seed,
+    )
+
+
+def _progressive(
+    supernet: Supernet, recipe: Recipe, steps: int, external: bool
+) -> ProgressiveShrinking:
+    wanted = {"sampler": ("uniform",), "distill": ("teacher", "none"), "split": (False,)}
+    for name, values in wanted.items():
+        if getattr(recipe, name) not in values:
+            raise ValueError(
+                f"phases = 'progressive' cannot go with {name} = {getattr(recipe, name)!r}; "
+                f"use {' or '.join(map(repr, values))}"
+            )
+    return ProgressiveShrinking(
+        supernet,
+        steps,
+        seed=recipe.seed,
+        distil=recipe.distill == "teacher" and not external,
+        divergence=_divergence(recipe),
+        smoothing=recipe.label_smoothing,
+        label_share=recipe.label_share,
+        precision=recipe.precision,
     )
 
 
@@ -66,7 +98,7 @@ def load_sampler(name: str) -> ModuleType:
     return module
 
 
-def _guide(recipe: Recipe, sampler: ModuleType, teacher: nn.Module | None) -> Guide:
+def _guide(recipe: Recipe, sampler: ModuleType | None, teacher: nn.Module | None) -> Guide:
     smoothing, share = recipe.label_smoothing, recipe.label_share
     if recipe.distill == "none":
         return Labels(smoothing)

@@ -8,6 +8,7 @@ from typing import Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from supernet.space import Architecture
 
@@ -110,16 +111,30 @@ class InPlace:
         return loss
 
 
+def normalise_by_batch(network: nn.Module) -> None:
+    """Let a frozen network normalise by the batch, with nothing else random or changing in it.
+
+    It suits a teacher whose running statistics mix several resolutions or networks
+    (Once-for-All's released training runs its teacher in training mode).
+    """
+    network.eval()
+    for module in network.modules():
+        if isinstance(module, _BatchNorm):
+            module.train()
+            module.track_running_stats = False
+
+
 class Teacher:
     """All learn from a network outside the supernet, which does not train.
 
     Args:
-        network: Takes the data's inputs at their native resolution, gives logits.
+        network: Takes the data's inputs at their native resolution, gives logits; its parameters
+            are frozen here.
         divergence: Of student logits from teacher logits, averaged over the batch.
         smoothing: Of the labels.
         label_share: Weight of the labels' loss beside the divergence.
-        batch_statistics: The teacher normalises with the statistics of the batch, as suits
-            batches whose resolution changes (Once-for-All's released training).
+        batch_statistics: The teacher normalises with the statistics of the batch (see
+            :func:`normalise_by_batch`) instead of those it was evaluated with.
     """
 
     def __init__(
@@ -131,7 +146,9 @@ class Teacher:
         label_share: float = 1.0,
         batch_statistics: bool = False,
     ) -> None:
-        self.network = network.train(batch_statistics).requires_grad_(False)
+        self.network = network.eval().requires_grad_(False)
+        if batch_statistics:
+            normalise_by_batch(network)
         self.divergence = divergence
         self.smoothing = smoothing
         self.label_share = label_share
@@ -140,7 +157,8 @@ class Teacher:
     def begin(self, inputs: Tensor, targets: Tensor) -> None:
         """Run the teacher on the batch."""
         with torch.no_grad():
-            self.logits = self.network(inputs).float()
+            output = self.network(inputs)
+        self.logits = output if isinstance(output, Tensor) else output.logits
 
     def loss(
         self,

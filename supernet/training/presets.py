@@ -63,7 +63,12 @@ STRATEGIES: dict[str, Mapping[str, Any]] = {
         "divergence": "alpha",
         "clip_value": 1.0,
     },
-    "progressive": {"phases": "progressive", "sampler": "uniform", "distill": "none"},
+    "progressive": {
+        "phases": "progressive",
+        "sampler": "uniform",
+        "distill": "teacher",
+        "label_share": 1.0,
+    },
     "teacher": {"distill": "teacher", "label_share": 1.0},
     "spos": {"sampler": "uniform", "random_architectures": 1, "distill": "none"},
     "uniform": {"sampler": "uniform", "random_architectures": 4, "distill": "none"},

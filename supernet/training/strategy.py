@@ -204,7 +204,8 @@ class Strategy:
             if self.dropout_seed is not None:
                 chunk = rank * len(pieces) + index
                 torch.manual_seed(stream_seed(self.dropout_seed, step, DROPOUT, chunk))
-            self.guide.begin(x, y)
+            with autocast(x.device, self.precision):
+                self.guide.begin(x, y)
             earlier: dict[Architecture, Tensor] = {}
             for architecture in chosen:
                 logits = self._forward(architecture, x)
