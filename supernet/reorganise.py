@@ -106,7 +106,9 @@ def reorganise(
     Raises:
         ValueError: ``trained`` names an unknown choice or value; or see :func:`channel_groups`.
     """
-    values = {choice.name: (choice.values[-1],) for choice in supernet.space.choices}
+    values: dict[str, tuple[Value, ...]] = {
+        choice.name: choice.values[-1:] for choice in supernet.space.choices
+    }
     for name, some in (trained or {}).items():
         if name not in values:
             supernet.space.restrict({name: some})  # says what is wrong with the name
@@ -179,11 +181,11 @@ def _owner(model: nn.Module, cut: Cut) -> nn.Module:
 
 def _importance(group: ChannelGroup, tensors: Mapping[str, Tensor]) -> np.ndarray:
     """L1 norm of what reads each channel, shape ``(channels,)``; float64, in a fixed order."""
-    total = 0
+    sums = []
     for cut in group.consumers:
         columns = tensors[cut.tensor].detach().double().cpu().abs().movedim(cut.dim, 0)
-        total = total + columns.flatten(1).sum(1).view(cut.blocks, -1).sum(0).numpy()
-    return np.asarray(total)
+        sums.append(columns.flatten(1).sum(1).view(cut.blocks, -1).sum(0))
+    return torch.stack(sums).sum(0).numpy()
 
 
 def _trained_sizes(rule: Rule, values: Mapping[str, Sequence[Value]]) -> list[int]:
