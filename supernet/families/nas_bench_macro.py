@@ -13,8 +13,9 @@ from supernet.alternatives import Alternatives
 from supernet.config import known_fields
 from supernet.data import DataShape
 from supernet.edits import Edit, Pick, follow
-from supernet.families.ofa_mobilenetv3 import Normalize, conv_block
-from supernet.space import Choice, SearchSpace, nearest
+from supernet.families._images import known_preset
+from supernet.families._mobile import InvertedResidual, Normalize, conv_block
+from supernet.space import Choice, SearchSpace
 from supernet.supernet import InputSpec, Supernet
 
 TASK = "image-classification"
@@ -81,16 +82,12 @@ def configure(preset: str, shape: DataShape) -> Config:
     Raises:
         ValueError: Unknown preset, or images that are not square or too small for the strides.
     """
-    if preset not in PRESETS:
-        raise ValueError(
-            f"unknown preset {preset!r}{nearest(preset, list(PRESETS))}; "
-            f"presets are {', '.join(PRESETS)}"
-        )
+    base = known_preset(PRESETS, preset)
     channels, height, width = shape.input
     if height != width:
         raise ValueError(f"images are {height}x{width}; this family takes square ones")
     return replace(
-        PRESETS[preset],
+        base,
         classes=shape.classes,
         channels=channels,
         size=height,
@@ -114,22 +111,6 @@ def to_json(config: Config) -> dict[str, Any]:
 
 
 # -- the plain network ---------------------------------------------------------------------------
-
-
-class InvertedBottleneck(nn.Module):
-    """Expand, depthwise, project, with ReLU; a shortcut where shapes allow (MobileNetV2)."""
-
-    def __init__(self, inputs: int, outputs: int, stride: int, expand: int, kernel: int) -> None:
-        super().__init__()
-        hidden = inputs * expand
-        self.expand = conv_block(inputs, hidden, 1, 1, "relu")
-        self.depthwise = conv_block(hidden, hidden, kernel, stride, "relu", groups=hidden)
-        self.project = conv_block(hidden, outputs, 1, 1, None)
-        self.shortcut = stride == 1 and inputs == outputs
-
-    def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.project(self.depthwise(self.expand(x)))
-        return x + y if self.shortcut else y
 
 
 class Head(nn.Module):
@@ -171,7 +152,7 @@ def _choice_block(inputs: int, outputs: int, stride: int) -> Alternatives:
     # Where shapes change, the published "identity" is a bare projection.
     identity = nn.Identity() if same else conv_block(inputs, outputs, 1, stride, None)
     bottlenecks = {
-        name: InvertedBottleneck(inputs, outputs, stride, expand, kernel)
+        name: InvertedResidual(inputs, outputs, expand * inputs, kernel, stride, "relu")
         for name, (expand, kernel) in EXPAND_AND_KERNEL.items()
     }
     return Alternatives(OPERATIONS[-1], identity=identity, **bottlenecks)
