@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from supernet import depthwise
 from supernet.alternatives import Alternatives
 from supernet.edits import Cut, Derive, Drop, Edit, Pick, Rule, Set, follow
 from supernet.space import Architecture, SearchSpace, Value
@@ -327,6 +328,8 @@ class _Builder:
             state[setting.attribute] = self.values.of(setting.value)
         if not self.copied:
             self.shell.twins.append((state, source.__dict__))
+            if depthwise.is_depthwise(result):
+                state["forward"] = depthwise.trained(result)
         return result
 
     def _attributes(self, source: nn.Module) -> dict[str, Any]:

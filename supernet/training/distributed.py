@@ -1,7 +1,7 @@
 """Data-parallel training: one process per part of the batch, exact averages between them.
 
-Gradients are averaged by hand once per step, not by ``DistributedDataParallel``: a step runs several
-subnetworks, each of which touches other weights, and their gradients reach the supernet's
+Gradients are averaged by hand once per step, not by ``DistributedDataParallel``: a step runs
+several subnetworks, each of which touches other weights, and their gradients reach the supernet's
 parameters as views, past the hooks that wrapper relies on.
 """
 
