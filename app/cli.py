@@ -148,6 +148,9 @@ def train(
     checkpoint_every: Annotated[int | None, typer.Option(help="Instead of the recipe's.")] = None,
     image_size: Annotated[int | None, typer.Option(help="Pixels, for folders of images.")] = None,
     context: Annotated[int | None, typer.Option(help="Tokens seen at once, for text.")] = None,
+    teacher: Annotated[
+        Path | None, typer.Option(help="A finished run; its largest network teaches.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
     config: Config = None,
     json: Json = False,

@@ -18,10 +18,11 @@ from supernet.space import SearchSpace
 
 FORMAT_VERSION = 1
 IDENTITY = ("family", "preset", "family_config", "data", "recipe", "seed", "space")
+OPTIONAL = ("teacher",)
 _TABLES = ("family_config", "data", "recipe", "stages")
 # What may differ between two commands that ask for the same run.
 _FREE = ("data.spec", "recipe.checkpoint_every", "recipe.log_every", "data.image_size",
-         "data.context")  # fmt: skip
+         "data.context", "teacher.run")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -155,7 +156,7 @@ def create_run(path: Path, identity: Mapping[str, Any], space: SearchSpace) -> R
 
     Args:
         path: The directory.
-        identity: What defines the run: the keys ``IDENTITY``.
+        identity: What defines the run: the keys ``IDENTITY``, and ``OPTIONAL`` ones it has.
         space: Its search space.
 
     Raises:
@@ -173,6 +174,7 @@ def create_run(path: Path, identity: Mapping[str, Any], space: SearchSpace) -> R
             "version": FORMAT_VERSION,
             "created": now(),
             **{key: identity[key] for key in IDENTITY},
+            **{key: identity[key] for key in OPTIONAL if identity.get(key) is not None},
             "versions": versions(),
             "stages": {},
         }
@@ -196,8 +198,9 @@ def check_free(path: Path) -> None:
 
 def check_same(path: Path, record: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
     """ValueError saying what differs, unless ``record`` describes the run asked for."""
-    ours = {key: record.get(key) for key in IDENTITY}
-    changes = differences(ours, {key: identity[key] for key in IDENTITY})
+    keys = (*IDENTITY, *OPTIONAL)
+    ours = {key: record.get(key) for key in keys}
+    changes = differences(ours, {key: identity.get(key) for key in keys})
     if changes:
         shown = ", ".join(f"{name}: {old} -> {new}" for name, old, new in changes[:6])
         more = f" and {len(changes) - 6} more" if len(changes) > 6 else ""

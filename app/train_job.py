@@ -9,6 +9,7 @@ from typing import Any
 
 from app import plugins
 from app.runs import create_run, open_run
+from app.teacher import open_teacher
 from app.trained import Say, absolute, best_device, data_options, limit_threads
 from supernet.data import IMAGES, DataSource, open_data
 from supernet.supernet import Supernet
@@ -37,6 +38,7 @@ class TrainRequest:
         checkpoint_every: Instead of the recipe's.
         image_size: Square size in pixels for folders of images.
         context: Tokens a language model sees at once.
+        teacher: A finished run whose largest network teaches all architectures.
         resume: Continue the run in ``out``, which must exist.
     """
 
@@ -53,6 +55,7 @@ class TrainRequest:
     checkpoint_every: int | None = None
     image_size: int | None = None
     context: int | None = None
+    teacher: Path | None = None
     resume: bool = False
 
 
@@ -83,7 +86,7 @@ def train_job(request: TrainRequest, say: Say) -> TrainOutcome:
             run; the message says what differs.
         OSError: The disk is full; earlier checkpoints are intact.
     """
-    strategy, data, recipe, identity = _prepare(request)
+    strategy, data, recipe, identity = _prepare(request, say)
     supernet = strategy.supernet
     run = create_run(request.out, identity, supernet.space)
     with run.writing():
@@ -112,7 +115,9 @@ def train_job(request: TrainRequest, say: Say) -> TrainOutcome:
     )
 
 
-def _prepare(request: TrainRequest) -> tuple[Strategy, DataSource, Recipe, dict[str, Any]]:
+def _prepare(
+    request: TrainRequest, say: Say
+) -> tuple[Strategy, DataSource, Recipe, dict[str, Any]]:
     old = _resumed(request)
     name = old.get("family", DEFAULT_FAMILY) if request.family is None else request.family
     family = plugins.family(name)
@@ -144,7 +149,11 @@ def _prepare(request: TrainRequest) -> tuple[Strategy, DataSource, Recipe, dict[
         "space": supernet.space.digest,
     }  # fmt: skip
     # Before anything is written: a recipe that this family cannot run must leave nothing behind.
-    strategy = compose(supernet, data, recipe, recipe.total_steps(data.epoch))
+    source = request.teacher or _teacher_of(old, recipe)
+    teacher = None
+    if source is not None:
+        teacher, identity["teacher"] = open_teacher(source, data, say)
+    strategy = compose(supernet, data, recipe, recipe.total_steps(data.epoch), teacher)
     return strategy, data, recipe, identity
 
 
@@ -158,12 +167,20 @@ def _resumed(request: TrainRequest) -> Mapping[str, Any]:
         raise ValueError(f"there is nothing to resume: {error}") from None
 
 
+def _teacher_of(old: Mapping[str, Any], recipe: Recipe) -> Path | None:
+    record = old.get("teacher") if recipe.distill == "teacher" else None
+    return Path(record["run"]) if isinstance(record, Mapping) and "run" in record else None
+
+
 def _recipe(request: TrainRequest, old: Mapping[str, Any], data: DataSource) -> Recipe:
     if request.recipe is None and "recipe" in old:
         recipe = Recipe.from_json(old["recipe"])
     else:
         suitable = _suitable_recipe(data)
-        recipe = recipe_preset(request.recipe or suitable, base=suitable)
+        name = request.recipe or suitable
+        recipe = recipe_preset(name, base=suitable)
+        if request.teacher is not None and recipe.distill != "teacher":
+            recipe = recipe_preset(f"{name}+teacher", base=suitable)
     names = ("seed", "epochs", "batch_size", "learning_rate", "checkpoint_every")
     changes = {n: getattr(request, n) for n in names if getattr(request, n) is not None}
     if request.steps is not None:
@@ -198,7 +215,8 @@ def _options(request: TrainRequest) -> dict[str, int]:
 
 def _config(identity: Mapping[str, Any]) -> dict[str, Any]:
     """The effective settings, enough to start the same training again."""
-    return {key: identity[key] for key in ("family", "preset", "recipe", "seed")} | {
+    keys = ("family", "preset", "recipe", "seed", "teacher")
+    return {key: identity[key] for key in keys if key in identity} | {
         "data": identity["data"]["spec"]
     }
 

@@ -38,6 +38,11 @@ def compose(
         ValueError: The family cannot be trained so, or the recipe's parts do not fit each other;
             the message says why.
     """
+    if teacher is not None and recipe.distill != "teacher":
+        raise ValueError(
+            f"there is a teacher, and distill = {recipe.distill!r} would not listen to it; "
+            "use distill = 'teacher'"
+        )
     sampler: Sampler
     guide: Guide
     shrinking: ProgressiveShrinking | None = None
@@ -105,7 +110,10 @@ def _guide(recipe: Recipe, sampler: ModuleType | None, teacher: nn.Module | None
     divergence = _divergence(recipe)
     if recipe.distill == "teacher":
         if teacher is None:
-            raise ValueError("distill = 'teacher' needs a teacher: a network of its own")
+            raise ValueError(
+                "distill = 'teacher' needs a teacher: another network, for the command line "
+                "--teacher and a finished run"
+            )
         return Teacher(teacher, divergence, smoothing=smoothing, label_share=share)
     if not getattr(sampler, "LARGEST_FIRST", False):
         raise ValueError(

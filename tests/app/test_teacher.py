@@ -1,0 +1,100 @@
+"""`supernet train --teacher RUN`: recorded, resumed, or refused with a sentence."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from app.runs import open_run
+from app.teacher import open_teacher
+from app.trained import open_trained
+from supernet.data import open_data
+from tests.app.conftest import Command
+from tests.supernet.toys import toy_data
+
+SHORT = ["--steps", "4", "--batch-size", "32"]
+
+
+@pytest.fixture(scope="module")
+def taught(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A run, and one that learnt from it."""
+    from app.cli import run
+
+    folder = tmp_path_factory.mktemp("runs")
+    teacher, student = folder / "teacher", folder / "student"
+    assert run(["train", "--out", str(teacher), *SHORT]) == 0
+    assert run(["train", "--out", str(student), "--teacher", str(teacher), *SHORT]) == 0
+    return teacher, student
+
+
+def test_the_teacher_is_recorded_by_the_digest_of_its_weights(taught: tuple[Path, Path]) -> None:
+    teacher, student = taught
+    record = open_run(student).record
+    digest = open_run(teacher).stage("train")["checkpoint"]
+    assert record["teacher"] == {"run": str(teacher), "checkpoint": digest}
+    assert record["recipe"]["distill"] == "teacher"
+    assert record["recipe"]["label_share"] == 1.0
+    assert "teacher" not in open_run(teacher).record
+
+
+def test_it_is_the_calibrated_largest_network_at_any_size(taught: tuple[Path, Path]) -> None:
+    network, _ = open_teacher(taught[0], open_data("digits"), print)
+    x = torch.rand(5, 1, 8, 8)
+    assert network(x).shape == (5, 10)
+    assert network(torch.rand(5, 1, 20, 20)).shape == (5, 10)
+    # Calibrated: its statistics are no longer those of the mixture in the checkpoint.
+    mixture = open_trained(open_run(taught[0]), print).supernet.model.state_dict()
+    own = {n.removeprefix("network."): b for n, b in network.named_buffers()}
+    means = [name for name in own if name.endswith("running_mean")]
+    assert means
+    assert not any(torch.equal(own[name], mixture[name]) for name in means)
+
+
+def test_resume_needs_no_flag_and_another_teacher_is_another_run(
+    taught: tuple[Path, Path], tmp_path: Path, command: Command, refused: Callable[..., str]
+) -> None:
+    teacher, student = taught
+    copy = Path(shutil.copytree(student, tmp_path / "copy"))
+    assert command("train", "--out", copy, "--resume").code == 0
+    other = tmp_path / "other"
+    assert command("train", "--out", other, "--seed", 1, *SHORT).code == 0
+    said = refused("train", "--out", copy, "--teacher", other, *SHORT)
+    assert "another run (teacher.checkpoint: " in said
+    moved = Path(shutil.copytree(teacher, tmp_path / "moved"))
+    assert command("train", "--out", copy, "--teacher", moved, *SHORT).code == 0
+
+
+def test_what_cannot_teach_is_refused(
+    taught: tuple[Path, Path], tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    teacher, _ = taught
+    out = tmp_path / "out"
+
+    def train(*arguments: Any) -> str:
+        said = refused("train", "--out", out, *SHORT, *arguments)
+        assert not out.exists()
+        return said
+
+    assert "is not a run directory" in train("--teacher", tmp_path / "nowhere")
+    assert "choose one of them" in train("--teacher", teacher, "--recipe", "digits+alphanet")
+    assert "--teacher" in train("--recipe", "teacher")
+    unfinished = Path(shutil.copytree(teacher, tmp_path / "unfinished"))
+    record = json.loads((unfinished / "run.json").read_text())
+    record["stages"]["train"]["status"] = "running"
+    (unfinished / "run.json").write_text(json.dumps(record))
+    assert "is not complete" in train("--teacher", unfinished)
+    text = tmp_path / "corpus.txt"
+    text.write_text("to be, or not to be, that is the question. " * 500)
+    said = train("--teacher", teacher, "--data", f"text:{text}", "--family", "matlm")
+    assert "is for image-classification" in said
+
+
+def test_a_teacher_of_other_classes_is_refused(taught: tuple[Path, Path]) -> None:
+    with pytest.raises(ValueError, match=r"knows other classes \(10\) than toy has \(3\)"):
+        open_teacher(taught[0], toy_data(), print)
