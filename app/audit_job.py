@@ -13,10 +13,10 @@ import numpy as np
 import torch
 
 from app import plugins
+from app.audit_file import read_audit
 from app.audit_picture import audit_svg
 from app.audit_report import report
 from app.audit_settings import (
-    FORMAT_VERSION,
     AuditRequest,
     alone_recipe,
     check_free,
@@ -92,16 +92,6 @@ def audit_job(request: AuditRequest, say: Say) -> AuditOutcome:
         files.write_json(folder / "audit.json", found)
         shutil.rmtree(folder / "training", ignore_errors=True)
     return AuditOutcome(run.path, request.name, folder, False, found)
-
-
-def read_audit(folder: Path) -> dict[str, Any]:
-    """The content of an audit's ``audit.json``; ValueError when it is damaged."""
-    found = files.read_json(folder / "audit.json")
-    if not isinstance(found, dict) or found.get("version") != FORMAT_VERSION:
-        raise ValueError(
-            f"{folder / 'audit.json'} was damaged or edited; remove it and run the audit again"
-        )
-    return found
 
 
 class _Audit:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -173,19 +172,6 @@ def calibration(records: Records) -> list[dict[str, Any]]:
         for key, r in records.items()
         if key.startswith("curve/") and r["batches"]
     ]
-
-
-def verdict(found: Mapping[str, Any]) -> str:
-    """The ranking in one sentence."""
-    tau, count = found["kendall_tau"], len(found["networks"])
-    if tau["value"] is None or tau["low"] is None or math.isnan(tau["value"]):
-        return f"The {count} networks are equally good: there is no ranking to compare."
-    if tau["low"] > 0:
-        return "Inherited weights rank these networks better than chance."
-    return (
-        f"These {count} networks do not show that inherited weights rank better than chance "
-        "(the interval of tau includes 0)."
-    )
 
 
 def _of(records: Records, kind: str) -> list[Mapping[str, Any]]:

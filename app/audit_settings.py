@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from app.audit_file import FORMAT_VERSION
 from app.trained import Trained
 from supernet import files
 from supernet.evaluate import CALIBRATION_SAMPLES
@@ -14,7 +15,6 @@ from supernet.space import nearest
 from supernet.standalone import standalone_recipe
 from supernet.training import Recipe
 
-FORMAT_VERSION = 1
 SPLITS = ("val", "test")
 FEWEST = 4
 # Below this a difference says nothing: 0.1 % as in "How to Train Your Super-Net", section 3.2.

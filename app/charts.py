@@ -88,7 +88,7 @@ def front_figure(front: Front, x: Objective, y: Objective, marks: Marks | None =
             annotation_position="bottom right",
             annotation_font={"color": RED, "size": 11},
         )
-    _style(figure, words.axis_label(x), words.axis_label(y), legend=True)
+    set_style(figure, words.axis_label(x), words.axis_label(y), legend=True)
     # A click selects; the other marks must not fade, as they still mean what they meant.
     figure.update_traces(selected={"marker": {"opacity": 1}}, unselected={"marker": {"opacity": 1}})
     return figure
@@ -259,7 +259,7 @@ def breakdown_figure(point: Point, compared: Point | None = None) -> go.Figure:
             cliponaxis=False,
             hovertemplate="%{y}: %{text}<extra></extra>",
         )
-    _style(
+    set_style(
         figure,
         "latency of the unit (ms)",
         "",
@@ -306,7 +306,9 @@ def genome_figure(genome: Genome, front: Front, chosen: str | None = None) -> go
         )
     )
     labels = [words.shown(cost, point.best(cost.name)) for point in points]
-    _style(figure, f"{cost.title}, cheapest on the left", "", height=130 + 21 * len(genome.names))
+    set_style(
+        figure, f"{cost.title}, cheapest on the left", "", height=130 + 21 * len(genome.names)
+    )
     figure.update_xaxes(
         tickmode="array", tickvals=numbers, ticktext=labels, tickangle=-50, showgrid=False
     )
@@ -336,7 +338,7 @@ def hypervolume_figure(rows: Sequence[Hypervolume]) -> go.Figure:
             hovertemplate="%{x} evaluations: %{y:.4g}<extra></extra>",
         )
     )
-    _style(figure, "evaluated architectures", "hypervolume", height=320)
+    set_style(figure, "evaluated architectures", "hypervolume", height=320)
     return figure
 
 
@@ -370,14 +372,14 @@ def parity_figure(front: Front, objective: Objective) -> go.Figure | None:
         hovertemplate="<b>%{text}</b><br>predicted %{x:.4g}, real %{y:.4g}<extra></extra>",
     )
     unit = f" ({objective.shown_unit})" if objective.shown_unit else ""
-    _style(
+    set_style(
         figure, f"predicted {objective.title}{unit}", f"real {objective.title}{unit}", height=320
     )
     figure.update_layout(showlegend=False)
     return figure
 
 
-def _style(
+def set_style(
     figure: go.Figure, x: str, y: str, height: int = HEIGHT, *, legend: bool = False
 ) -> None:
     """The look all charts share: no frame, quiet grid, legend above, room for the labels."""

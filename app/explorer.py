@@ -12,7 +12,7 @@ import streamlit as st
 if str(Path(__file__).resolve().parents[1]) not in sys.path:
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from app import charts, details, markup, points, view, words
+from app import audit_view, charts, details, markup, points, view, words
 from app.points import Front, Objective, Point
 from app.view import RunView
 
@@ -42,11 +42,11 @@ def main(arguments: list[str]) -> None:
     _header(run, front)
     if front is None:
         _nothing_to_show(run)
-        return
-    if not front.points:
+    elif not front.points:
         st.info("This search has not evaluated anything yet; run its command again to go on.")
-        return
-    _front_page(run, front, _select_overlays(runs, run, front))
+    else:
+        _front_page(run, front, _select_overlays(runs, run, front))
+    audit_view.panel(run.path)
 
 
 def _open(path: Path) -> RunView | None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from app.audit_file import verdict
 from app.audit_job import AuditOutcome
-from app.audit_report import verdict
 from app.describe import Description, FamilyInfo
 from app.doctor import Health
 from app.evaluate_job import EvaluateOutcome
