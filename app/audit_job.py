@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from app import plugins
 from app.audit_file import read_audit
@@ -103,6 +104,7 @@ class _Audit:
         self.request, self.trained, self.recipe = request, trained, recipe
         self.folder, self.say = folder, say
         self.path = folder / "records.jsonl"
+        self._ends: dict[Architecture, NDArray[np.float64]] = {}
         found = files.read_records(self.path)
         self.records: dict[str, dict[str, Any]] = {
             r["key"]: r for r in found if isinstance(r, dict) and isinstance(r.get("key"), str)
@@ -131,8 +133,10 @@ class _Audit:
             return
         for number in range(self.request.probes):
             self.once(f"chain/{number}", lambda n=number: self._chain(n))  # type: ignore[misc]
-        self.say(f"audit: {self.request.probes} chains of nested networks examined")
         choices = [c for c in supernet.space.choices if len(c.values) > 1]
+        for name in (c.name for c in choices if c.name not in audit.unordered(supernet)):
+            self.once(f"corner/{name}", lambda n=name: self._corner(n))  # type: ignore[misc]
+        self.say(f"audit: {self.request.probes} chains of nested networks examined, and both ends")
         for done, choice in enumerate(choices, start=1):
             for number in range(self.request.probes):
                 self.once(
@@ -149,15 +153,18 @@ class _Audit:
         self.say("audit: recalibration examined")
 
     def _chain(self, number: int) -> dict[str, Any]:
-        trained = self.trained
         rng = np.random.default_rng([self.request.seed, 1, number])
-        supernet = trained.supernet
-        members = audit.chain(supernet.space, rng, CHAIN, audit.unordered(supernet))
-        split = self.request.split
-        qualities = [audit.quality(supernet, a, trained.data, split) for a in members]
+        supernet = self.trained.supernet
+        return self._nested(audit.chain(supernet.space, rng, CHAIN, audit.unordered(supernet)))
+
+    def _corner(self, name: str) -> dict[str, Any]:
+        found = [self._nested(pair) for pair in audit.corners(self.trained.supernet.space, name)]
+        return {key: found[0][key] + found[1][key] for key in found[0]}
+
+    def _nested(self, members: Sequence[Architecture]) -> dict[str, Any]:
+        qualities = [self._quality(member) for member in members]
         pairs, found = audit.violations(members, qualities)
         return {
-            "members": [a.to_dict() for a in members],
             "values": [float(q.mean()) for q in qualities],
             "pairs": pairs,
             "violations": [
@@ -166,6 +173,16 @@ class _Audit:
                 for v in found
             ],
         }  # fmt: skip
+
+    def _quality(self, architecture: Architecture) -> NDArray[np.float64]:
+        """Quality of each sample; the two ends of the space are asked for again and again."""
+        known = self._ends.get(architecture)
+        if known is None:
+            trained = self.trained
+            known = audit.quality(trained.supernet, architecture, trained.data, self.request.split)
+            if architecture in (trained.supernet.space.smallest, trained.supernet.space.largest):
+                self._ends[architecture] = known
+        return known
 
     def _probe(self, name: str, number: int) -> dict[str, Any]:
         trained = self.trained

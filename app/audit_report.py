@@ -37,7 +37,7 @@ def report(records: Records, plan: Mapping[str, Any], trained: Trained) -> dict[
         "samples": first["samples"],
         "networks": rows,
         **comparison(rows, plan["bin"], plan["seed"], first["objective"] == "accuracy"),
-        "monotonicity": monotonicity(_of(records, "chain")),
+        "monotonicity": monotonicity([*_of(records, "chain"), *_of(records, "corner")]),
         "choices": choice_effects(_of(records, "probe")),
         "calibration": calibration(records),
         "seconds": round(sum(float(r["seconds"]) for r in records.values()), 1),
@@ -130,12 +130,12 @@ def comparison(
     }
 
 
-def monotonicity(chains: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+def monotonicity(nested: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     """How often a network that contains another is worse; ``None`` when nothing was examined."""
-    if not chains:
+    if not nested:
         return None
-    found = [violation for chain in chains for violation in chain["violations"]]
-    pairs = sum(int(chain["pairs"]) for chain in chains)
+    found = [violation for record in nested for violation in record["violations"]]
+    pairs = sum(int(record["pairs"]) for record in nested)
     return {
         "pairs": pairs,
         "violations": len(found),

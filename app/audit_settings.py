@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from app.audit_file import FORMAT_VERSION
+from app.train_job import check_batch
 from app.trained import Trained
 from supernet import files
 from supernet.evaluate import CALIBRATION_SAMPLES
@@ -91,7 +92,9 @@ def alone_recipe(request: AuditRequest, trained: Trained) -> Recipe:
     elif "steps" in changes:
         changes["epochs"] = None
     ours = Recipe.from_json(trained.run.record["recipe"])
-    return standalone_recipe(ours, changes, trained.data.epoch)
+    recipe = standalone_recipe(ours, changes, trained.data.epoch)
+    check_batch(recipe, trained.data)
+    return recipe
 
 
 def _parts(text: str) -> dict[str, Any]:

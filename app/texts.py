@@ -149,7 +149,9 @@ def _weights_text(name: str, found: Mapping[str, Any]) -> list[str]:
     nested = found["monotonicity"]
     if nested is not None:
         worst = nested["worst"]
-        most = "" if worst is None else f", by {_gap(name, worst['drop'])[1:]} at most"
+        most = (
+            "" if worst is None else f", by up to {_gap(name, worst['drop'])[1:]}{_raised(worst)}"
+        )
         lines.append(
             f"Nested pairs whose larger network is worse beyond noise: {nested['violations']} of "
             f"{nested['pairs']}{most}; chance alone would make about 1 in 40."
@@ -170,6 +172,15 @@ def _weights_text(name: str, found: Mapping[str, Any]) -> list[str]:
             f"{curve['batch_size']}, {when}."
         )
     return lines
+
+
+def _raised(violation: Mapping[str, Any]) -> str:
+    """The choices that make a larger network worse, when they are few."""
+    smaller, larger = violation["smaller"], violation["larger"]
+    changed = [name for name in smaller if larger[name] != smaller[name]]
+    if len(changed) > 2:
+        return ""
+    return f" ({', '.join(f'{n} {smaller[n]} -> {larger[n]}' for n in changed)})"
 
 
 def _estimate(found: Mapping[str, Any]) -> tuple[str, str]:

@@ -137,7 +137,7 @@ def _prepare(
     if "seed" in {field.name for field in fields(config)}:
         config = replace(config, seed=recipe.seed)
     supernet: Supernet = family.build(config)
-    _check_batch(recipe, data)
+    check_batch(recipe, data)
     identity = {
         "family": name,
         "preset": preset,
@@ -198,7 +198,7 @@ def _suitable_recipe(data: DataSource) -> str:
     return {"digits": "digits", "text": "text"}.get(kind, "image")
 
 
-def _check_batch(recipe: Recipe, data: DataSource) -> None:
+def check_batch(recipe: Recipe, data: DataSource) -> None:
     if recipe.batch_size > len(data.train):
         raise ValueError(
             f"batch_size = {recipe.batch_size} is larger than the training split of {data.spec} "

@@ -192,6 +192,32 @@ def violations(
     return len(members) * (len(members) - 1) // 2, found
 
 
+def corners(space: SearchSpace, name: str) -> list[tuple[Architecture, Architecture]]:
+    """Nested pairs at both ends of the space that differ in one choice.
+
+    Random chains rarely meet one choice at its last value while all others stand at their first,
+    where a network whose parts never trained together is most likely to be worse.
+
+    Args:
+        space: Where from.
+        name: A choice with at least two values.
+
+    Returns:
+        ``(smallest, smallest with the choice raised)`` and ``(largest with it lowered, largest)``;
+        choices it depends on are raised as far as it needs them.
+    """
+    column = space.index(name)
+    raised = np.zeros(len(space), dtype=np.int16)
+    _activate(space, name, raised)
+    base = raised.copy()
+    raised[column] = space.cardinalities[column] - 1
+    largest = space.cardinalities - 1
+    lowered = largest.copy()
+    lowered[column] = 0
+    low, high, less, most = space.decode(np.stack([base, raised, lowered, largest]))
+    return [(low, high), (less, most)]
+
+
 def probe(
     space: SearchSpace, name: str, rng: np.random.Generator
 ) -> tuple[Architecture, Architecture]:
@@ -209,16 +235,21 @@ def probe(
     """
     row = space.sample(rng, 1)[0]
     column = space.index(name)
-    above = space.choices[column].needs
+    _activate(space, name, row)
+    rows = np.stack([row, row])
+    rows[:, column] = np.sort(rng.choice(len(space.choices[column].values), 2, replace=False))
+    lower, higher = space.decode(rows)
+    return lower, higher
+
+
+def _activate(space: SearchSpace, name: str, row: Positions) -> None:
+    """Raise what a choice depends on until the choice matters, in place; ``(len(space),)``."""
+    above = space.choice(name).needs
     while above is not None:
         parent = space.choice(above[0])
         at = space.index(parent.name)
         row[at] = max(int(row[at]), parent.position(above[1]))
         above = parent.needs
-    rows = np.stack([row, row])
-    rows[:, column] = np.sort(rng.choice(len(space.choices[column].values), 2, replace=False))
-    lower, higher = space.decode(rows)
-    return lower, higher
 
 
 def effect(

@@ -139,6 +139,19 @@ def _below(name: str, above: str) -> bool:
     return needs is not None and (needs[0] == above or _below(needs[0], above))
 
 
+@pytest.mark.parametrize("name", SPACE.names)
+def test_corners_raise_the_smallest_and_lower_the_largest(name: str) -> None:
+    (low, high), (less, most) = audit.corners(SPACE, name)
+    choice = SPACE.choice(name)
+    assert most == SPACE.largest
+    assert (low == SPACE.smallest) == (choice.needs is None)
+    for smaller, larger in ((low, high), (less, most)):
+        assert (smaller[name], larger[name]) == (choice.values[0], choice.values[-1])
+        rows = SPACE.encode([smaller, larger])
+        assert (rows[0] <= rows[1]).all()
+        assert all(_below(other, name) for other in set(smaller.diff(larger)) - {name})
+
+
 def test_a_choice_without_effect_is_found() -> None:
     toy = toy_supernet()
     idle = Choice("idle", (1, 2, 3), "width")
