@@ -1,0 +1,43 @@
+"""Random architectures that are spread evenly over the range of multiply-accumulates."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from supernet.space import Architecture
+from supernet.supernet import Supernet
+from supernet.training.mac_bins import MacBins, distinct, mac_bins
+from supernet.training.recipe import Recipe
+from supernet.training.strategy import Score
+
+SUMMARY = "Random architectures, every bin of multiply-accumulates equally often"
+LARGEST_FIRST = False
+
+
+@dataclass(frozen=True)
+class Budget:
+    """A bin of MACs at random, then a random architecture inside it, ``count`` times.
+
+    Uniform sampling concentrates on middling costs; this trains cheap and expensive networks as
+    often (SPOS, section 4, "FLOPs constraint": bins of 10 MFLOPs from 290 to 360). Give
+    :func:`mac_bins` bounds to train but the range a device can run.
+    """
+
+    bins: MacBins
+    seed: int = 0
+    count: int = 1
+
+    def draw(self, step: int, score: Score) -> tuple[Architecture, ...]:
+        """A function of seed and step; fewer than ``count`` when one is drawn twice."""
+        rng = np.random.default_rng([self.seed, step])
+        targets = rng.integers(len(self.bins), size=self.count)
+        drawn = [self.bins.draw_uniform(rng, int(target), 1) for target in targets]
+        return distinct(self.bins.space, np.concatenate(drawn))
+
+
+def build(supernet: Supernet, recipe: Recipe, steps: int) -> Budget:
+    """The sampler of a recipe; ValueError when all architectures cost the same."""
+    count = max(1, recipe.random_architectures)
+    return Budget(mac_bins(supernet, seed=recipe.seed), recipe.seed, count)
