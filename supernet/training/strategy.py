@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.dropout import _DropoutNd
 
 from supernet.space import Architecture
 from supernet.supernet import Supernet
@@ -124,8 +123,8 @@ class Strategy:
         micro_batches: Run the batch in this many equal parts, for less memory. Batch statistics
             are then those of a part.
         precision: ``"fp32"``, ``"bf16"``, or ``"auto"``: bf16 on GPUs that have it.
-        regularise: ``"all"``, or ``"largest"``: dropout acts in the largest architecture alone
-            (BigNAS, section 3.1).
+        regularise: ``"all"``, or ``"largest"``: dropout and the like act in the largest
+            architecture alone (BigNAS, section 3.1).
         dropout_seed: Seeds torch's global generator at every step; ``None`` leaves it alone.
 
     Raises:
@@ -311,15 +310,17 @@ class Strategy:
 
     @contextmanager
     def _quiet(self) -> Iterator[None]:
-        """Dropout does nothing inside."""
-        layers = [m for m in self.supernet.modules() if isinstance(m, _DropoutNd) and m.training]
-        for layer in layers:
-            layer.training = False
+        """Nothing is random inside; batch normalisation still normalises by the batch."""
+        # Not dropout layers alone: attention and stochastic depth look at their own mode.
+        modules = [m for m in self.supernet.modules() if m.training]
+        modules = [m for m in modules if not isinstance(m, _BatchNorm)]
+        for module in modules:
+            module.training = False
         try:
             yield
         finally:
-            for layer in layers:
-                layer.training = True
+            for module in modules:
+                module.training = True
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
