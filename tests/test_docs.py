@@ -13,6 +13,9 @@ import pytest
 import torch
 
 from supernet.data import open_data
+from supernet.families import ofa_mobilenetv3
+from supernet.training import STRATEGIES, InPlace, Sandwich, Strategy, preset, train
+from supernet.training.divergences import adaptive_alpha
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 
@@ -47,3 +50,46 @@ def test_the_example_family_is_a_family(example_family: ModuleType) -> None:
         positions = net.space.encode([architecture])
         assert model.parameters(positions)[0] == sum(p.numel() for p in alone.parameters())
         assert model.macs(positions)[0] == int(architecture["hidden.width"]) * (64 + 10)
+
+
+def test_the_example_sampler_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (DOCS / "extending.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    source = next(block for block in blocks if "class Ends" in block)
+    package = tmp_path / "my_samplers"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "ends.py").write_text(source, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    data = open_data("digits")
+    supernet = ofa_mobilenetv3.build(ofa_mobilenetv3.configure("tiny", data.shape))
+    recipe = preset("digits").but({"sampler": "my_samplers.ends", "steps": 2, "warmup_steps": 0})
+    done = train(supernet, data, recipe, tmp_path / "run")
+    assert done.steps == 2
+    losses = (tmp_path / "run" / "metrics.jsonl").read_text(encoding="utf-8")
+    assert "loss_largest" in losses
+
+
+def test_the_documented_loop_trains() -> None:
+    text = (DOCS / "recipes.md").read_text(encoding="utf-8")
+    loop = next(b for b in re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL))
+    data = open_data("digits")
+    supernet = ofa_mobilenetv3.build(ofa_mobilenetv3.configure("tiny", data.shape)).train()
+    before = [p.detach().clone() for p in supernet.parameters()]
+    names = {
+        "Strategy": Strategy,
+        "Sandwich": Sandwich,
+        "InPlace": InPlace,
+        "adaptive_alpha": adaptive_alpha,
+        "supernet": supernet,
+        "optimizer": torch.optim.SGD(supernet.parameters(), lr=0.1),
+        "loader": [data.train.batch(slice(0, 16), torch.device("cpu"))] * 2,
+    }
+    exec(loop, names)
+    after = list(supernet.parameters())
+    assert sum(not torch.equal(b, a) for b, a in zip(before, after, strict=True)) > 20
+
+
+def test_every_strategy_is_documented() -> None:
+    text = (DOCS / "recipes.md").read_text(encoding="utf-8")
+    assert [name for name in STRATEGIES if f"`{name}`" not in text] == []

@@ -1,0 +1,159 @@
+"""What every training strategy makes of one supernet at equal cost.
+
+    python benchmarks/strategies.py --seeds 3 --passes 1200
+
+Each strategy gets the same number of forward and backward passes over batches of the same size (so
+fewer steps when a step runs several architectures), the same learning rate and the same initial
+weights. Accuracies are inherited ones with recalibrated statistics, on images that no training
+saw (the validation and test splits together).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from supernet.data import DataSource, open_data
+from supernet.evaluate import evaluate
+from supernet.families import ofa_mobilenetv3
+from supernet.space import Architecture
+from supernet.supernet import Supernet
+from supernet.training import STRATEGIES, Recipe, compose, preset, train
+
+ARCHITECTURES = 24
+
+
+def build(data: DataSource, family: str, seed: int) -> Supernet:
+    """A fresh supernet of a family's tiny preset."""
+    module = ofa_mobilenetv3
+    if family != "ofa_mobilenetv3":
+        module = __import__(f"supernet.families.{family}", fromlist=["build"])
+    return module.build(replace(module.configure("tiny", data.shape), seed=seed))
+
+
+def recipe_of(strategy: str, data: DataSource, family: str, passes: int, seed: int) -> Recipe:
+    """The strategy's recipe with as many steps as the passes allow."""
+    base = preset(f"digits+{strategy}").but({"seed": seed, "steps": passes, "warmup_steps": 0})
+    supernet = build(data, family, seed)
+    # A schedule in phases has other step lengths in each: find the length that uses all passes.
+    steps = passes
+    for _ in range(4):
+        sampler = compose(supernet, data, base.but({"steps": steps}), steps, nn.Identity()).sampler
+        drawn = [
+            len(sampler.draw(i, _no_difference)) for i in np.linspace(0, steps - 1, 60, dtype=int)
+        ]
+        each = 1.0 if base.split else float(np.mean(drawn))
+        steps = max(1, round(passes / each))
+    warmup = max(1, steps // 10)
+    return base.but({"steps": steps, "warmup_steps": warmup, "checkpoint_every": steps})
+
+
+def _no_difference(architectures: Sequence[Architecture]) -> list[float]:
+    return [0.0] * len(architectures)
+
+
+def accuracy(supernet: Supernet, architecture: Architecture, data: DataSource) -> float:
+    """Share of right answers over both held-out splits."""
+    runs = [evaluate(supernet, architecture, data, split) for split in ("val", "test")]
+    return sum(r.value * r.samples for r in runs) / sum(r.samples for r in runs)
+
+
+def run(
+    strategy: str, data: DataSource, family: str, passes: int, seed: int, teacher: nn.Module | None
+) -> dict[str, Any]:
+    """Train once and evaluate both ends and random architectures."""
+    supernet = build(data, family, seed)
+    recipe = recipe_of(strategy, data, family, passes, seed)
+    cpu = time.process_time()
+    with tempfile.TemporaryDirectory() as folder:
+        train(supernet, data, recipe, Path(folder), teacher=teacher)
+    cpu = time.process_time() - cpu
+    space = supernet.space
+    others = space.decode(space.sample(np.random.default_rng(0), ARCHITECTURES))
+    values = [accuracy(supernet, a, data) for a in others]
+    return {
+        "strategy": strategy,
+        "seed": seed,
+        "steps": recipe.steps,
+        "cpu_seconds": round(cpu, 1),
+        "smallest": accuracy(supernet, space.smallest, data),
+        "random_mean": float(np.mean(values)),
+        "random_lowest": min(values),
+        "largest": accuracy(supernet, space.largest, data),
+    }
+
+
+def teacher_of(data: DataSource, family: str, passes: int, seed: int) -> nn.Module:
+    """The largest network of another supernet, trained with the sandwich rule."""
+    supernet = build(data, family, seed + 1000)
+    with tempfile.TemporaryDirectory() as folder:
+        train(supernet, data, recipe_of("sandwich", data, family, passes, seed), Path(folder))
+    from supernet.evaluate import calibrate_extracted
+
+    network = supernet.extract(supernet.space.largest)
+    calibrate_extracted(network, supernet, supernet.space.largest, data)
+    return network
+
+
+def main() -> int:
+    """One JSON line per training as it ends, then a table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--family", default="ofa_mobilenetv3", help="one with a tiny preset")
+    parser.add_argument("--strategies", default=",".join(STRATEGIES))
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--passes", type=int, default=1200)
+    parser.add_argument("--out", type=Path, help="JSON lines; those already there are not repeated")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    data = open_data("digits")
+    rows: list[dict[str, Any]] = []
+    if options.out is not None and options.out.exists():
+        rows = [json.loads(line) for line in options.out.read_text().splitlines()]
+    for seed in range(options.seeds):
+        for strategy in options.strategies.split(","):
+            if any(r["strategy"] == strategy and r["seed"] == seed for r in rows):
+                continue
+            needs = STRATEGIES[strategy].get("distill") == "teacher"
+            teacher = teacher_of(data, options.family, options.passes, seed) if needs else None
+            row = run(strategy, data, options.family, options.passes, seed, teacher)
+            rows.append(row)
+            print(json.dumps(row), file=sys.stderr)
+            if options.out is not None:
+                with options.out.open("a") as file:
+                    file.write(json.dumps(row) + "\n")
+    print(table(rows))
+    return 0
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """Markdown: mean (and standard deviation over seeds) in per cent."""
+    lines = [
+        "| strategy | steps | smallest | random, mean | random, lowest | largest | CPU s |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for strategy in dict.fromkeys(row["strategy"] for row in rows):
+        mine = [row for row in rows if row["strategy"] == strategy]
+        cells = [strategy, str(mine[0]["steps"])]
+        for key in ("smallest", "random_mean", "random_lowest", "largest"):
+            values = [100 * row[key] for row in mine]
+            cells.append(f"{np.mean(values):.1f} ({np.std(values):.1f})")
+        cells.append(f"{np.mean([row['cpu_seconds'] for row in mine]):.0f}")
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
