@@ -10,7 +10,7 @@ from supernet import files
 
 FORMAT_VERSION = 1
 _NEEDED = ("objective", "unit", "split", "networks", "kendall_tau", "sparse_kendall_tau",
-           "spearman", "kendall_tau_of_macs", "gap", "by_size", "monotonicity", "choices",
+           "spearman", "kendall_tau_of_macs", "gap", "by_size", "spread", "monotonicity", "choices",
            "calibration", "seconds")  # fmt: skip
 
 

@@ -137,6 +137,8 @@ def audit_text(result: AuditOutcome) -> str:
             "",
             table(("over these networks", "", "95 % interval"), figures),
             verdict(found),
+            f"Alone they span {_gap(name, found['spread']['alone'])[1:]}; one {name} is known to "
+            f"{_gap(name, found['spread']['half_interval'])[1:]} up or down.",
             *_weights_text(name, found),
             f"Next: look at {result.folder / 'scatter.svg'}",
         ]
