@@ -10,7 +10,7 @@ from torch import nn
 from supernet.data import DataSource
 from supernet.supernet import Supernet
 
-from . import samplers
+from . import importance, samplers
 from .guides import Divergence, Guide, InPlace, Labels, Teacher
 from .losses import kl_divergence
 from .progressive import ProgressiveShrinking
@@ -59,6 +59,7 @@ def compose(
         sampler,
         guide,
         phases=shrinking,
+        rows=importance.build(data, recipe, steps) if recipe.rows == "importance" else None,
         split=recipe.split,
         micro_batches=recipe.micro_batches,
         precision=recipe.precision,

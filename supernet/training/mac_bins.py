@@ -82,10 +82,13 @@ class MacBins:
             positions = propose(ROUND_SIZE)
             macs = self.macs(positions)
             inside = np.searchsorted(self.edges, macs, side="right") - 1 == bin
+            known = len(found)
             for row in positions[inside]:
                 found.setdefault(row.tobytes(), row)
                 if len(found) == count:
                     return np.stack([*found.values()])
+            if known and known == len(found):
+                break  # A round without a new one: the bin hardly holds more.
             low, high = self.edges[bin], self.edges[bin + 1]
             distance = np.maximum(low - macs, macs - high)
             best = int(distance.argmin())
