@@ -34,7 +34,7 @@ class Panda:
     of the old one and the period's. An option is drawn with probability
     ``tau * norm / sum of norms + (1 - tau) / m``, ``tau`` rising from 0 to 1 over the training,
     and at least ``0.1 / m``. The loss is not re-weighted, as in the paper, so training emphasises
-    what has large gradients.
+    what has large gradients; an operation without weights, such as a skip, becomes rare.
 
     An operation choice is one that picks a child of its own for each of its options. Other choices
     cut weights that their options share, whose gradient says nothing about one option; they are
