@@ -106,6 +106,20 @@ def _adaptive_avg_pool(t: Trace, out: Tensor, x: Tensor, size: Sequence[int]) ->
     return _avg_pool(t, out, x, kernel)
 
 
+def _resize(mode: str) -> Handler:
+    def handler(
+        t: Trace, out: Tensor, x: Tensor, size: Any, align_corners: bool, *rest: Any, **kwargs: Any
+    ) -> str:
+        at = "align_corners" if align_corners else "half_pixel"
+        attributes: dict[str, Any] = {"mode": mode, "coordinate_transformation_mode": at}
+        if mode == "cubic":
+            attributes["cubic_coeff_a"] = -0.75
+        inputs = [t.name(x), "", "", t.shape_tensor(out.shape)]
+        return t.emit("Resize", inputs, **attributes)
+
+    return handler
+
+
 # -- matrix products -------------------------------------------------------------------------
 
 
@@ -249,6 +263,8 @@ LAYERS: dict[str, Handler] = {
     "aten.max_pool2d_with_indices": _max_pool,
     "aten.avg_pool2d": _avg_pool,
     "aten._adaptive_avg_pool2d": _adaptive_avg_pool,
+    "aten.upsample_bicubic2d": _resize("cubic"),
+    "aten.upsample_bilinear2d": _resize("linear"),
     "aten.mm": _matmul,
     "aten.bmm": _matmul,
     "aten.addmm": _addmm,

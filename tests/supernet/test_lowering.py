@@ -204,6 +204,23 @@ def test_operations_match_torch(name: str) -> None:
     check(Operation(name).eval(), torch.rand(3, 6, 6, generator=torch.Generator().manual_seed(2)))
 
 
+@pytest.mark.parametrize("align", [False, True])
+@pytest.mark.parametrize("mode", ["bicubic", "bilinear"])
+def test_interpolation_matches_torch(mode: str, align: bool) -> None:
+    class Resize(nn.Module):
+        def __init__(self, *size: int) -> None:
+            super().__init__()
+            self.size = size
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return F.interpolate(x, size=self.size, mode=mode, align_corners=align)
+
+    for size in ((7, 7), (20, 20), (5, 13), (1, 1)):
+        graph = check(Resize(*size).eval(), images(channels=2))
+        assert graph.macs == 0
+        assert "Resize" in {node.op for node in graph.nodes}
+
+
 def test_mask_argument_of_attention_matches_torch() -> None:
     class Masked(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
