@@ -55,9 +55,10 @@ def test_width_and_depth_of_every_stage_follow_their_choices() -> None:
 
 def test_channels_sorted_by_importance_leave_the_largest_as_it_was() -> None:
     net = family.build(family.PRESETS["tiny"]).eval()
+    generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in net.parameters():
-            parameter.add_(0.1 * torch.randn(parameter.shape, generator=torch.manual_seed(0)))
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
     # One set per stage and one between the two convolutions of each block.
     assert len(channel_groups(net, ["width"])) == 3 + 6
     x = torch.rand(3, 1, 8, 8, generator=torch.Generator().manual_seed(1))
