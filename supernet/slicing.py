@@ -226,6 +226,12 @@ class Shell:
         for derived in self.derived:
             derived.module.__dict__[derived.name] = derived.compute()
 
+    def release(self) -> None:
+        """Let go of gradients that the supernet has dropped; they would fill memory unseen."""
+        for leaf in self.leaves:
+            if leaf.gradient is not None and leaf.gradient is not leaf.whole.grad:
+                leaf.gradient = leaf.piece.grad = None
+
     def watch(self, outputs: Any) -> None:
         """Attach gradients when a backward pass enters; after every forward pass.
 

@@ -99,6 +99,8 @@ class Supernet(nn.Module):
             ValueError: The architecture belongs to another space.
         """
         shell = self.shell(architecture)
+        for known in self._shells.values():
+            known.release()
         shell.refresh()
         outputs = shell.network(inputs, **options)
         if torch.is_grad_enabled():
