@@ -84,7 +84,7 @@ def _variants(supernet: Supernet, unit: str, tracer: _Tracer) -> UnitVariants:
             variants.append(None)
             sizes.append(0)
         else:
-            found = tracer.found[unit][tuple(values[name] for name in tracer.choices[unit])]
+            found = tracer.variant(unit, tuple(values[name] for name in tracer.choices[unit]))
             variants.append(found[0])
             sizes.append(found[1])
     return UnitVariants(unit, names, tuple(variants), tuple(sizes))
@@ -122,8 +122,13 @@ class _Tracer:
     def cover(self) -> None:
         """Meet every combination of every unit, one of each unit in every forward pass."""
         space = self.supernet.space
-        largest = dict(zip(space.names, space.largest.values, strict=True))
-        left = {unit: _combinations(self.supernet, self.choices[unit]) for unit in self.choices}
+        largest = self._largest()
+        # Of combinations that are one network (the kernel of a block that is not there) one.
+        left = {
+            unit: [c for c in combinations if self._canonical(unit, c) == c]
+            for unit, names in self.choices.items()
+            for combinations in (_combinations(self.supernet, names),)
+        }
         while any(left.values()):
             fixed: dict[str, Value] = {}
             for unit, combinations in left.items():
@@ -135,6 +140,20 @@ class _Tracer:
             self._visit(space.architecture({**largest, **fixed}))
             for unit, combinations in left.items():
                 left[unit] = [c for c in combinations if c not in self.found[unit]]
+
+    def variant(self, unit: str, combination: Combination) -> tuple[CostUnit, int]:
+        """What a unit became under a combination of its choices, and its bytes."""
+        return self.found[unit][self._canonical(unit, combination)]
+
+    def _canonical(self, unit: str, combination: Combination) -> Combination:
+        names = self.choices[unit]
+        values = {**self._largest(), **dict(zip(names, combination, strict=True))}
+        architecture = self.supernet.space.architecture(values)
+        return tuple(architecture[name] for name in names)
+
+    def _largest(self) -> dict[str, Value]:
+        space = self.supernet.space
+        return dict(zip(space.names, space.largest.values, strict=True))
 
     def _visit(self, architecture: Architecture) -> None:
         network = self.supernet.extract(architecture).eval()
