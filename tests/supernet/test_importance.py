@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from supernet.training import Recipe, Strategy, Uniform, compose
@@ -143,3 +145,29 @@ def test_a_strategy_tells_it_what_was_seen() -> None:
     composed = compose(supernet, data, Recipe(rows="importance", distill="none"), 10)
     assert isinstance(composed.rows, ImportanceRows)
     assert {"rows.scores", "rows.probabilities", "rows.epoch"} <= set(composed.state_dict())
+
+
+def rank_of_two(rank: int, folder: str) -> None:
+    """One of two processes that each see their half of a batch."""
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", f"file://{folder}/store", rank=rank, world_size=2)
+    supernet, data = toy_supernet(), toy_data()
+    rows = ImportanceRows(len(data.train), steps=4, seed=1)
+    strategy = Strategy(supernet, Uniform(supernet.space, count=2), rows=rows)
+    for step in range(4):
+        half = rows.rows(step, 30).reshape(2, 15)[rank]
+        inputs, targets = data.train.batch(torch.from_numpy(half), torch.device("cpu"))
+        strategy.backward(step, inputs, targets, half)
+    torch.save(rows.state_dict(), f"{folder}/{rank}")
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_all_ranks_remember_what_any_of_them_saw(tmp_path: Path) -> None:
+    torch.multiprocessing.spawn(rank_of_two, (str(tmp_path),), nprocs=2)
+    first, second = (torch.load(tmp_path / str(rank)) for rank in range(2))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert int(first["epoch"]) == 1
+    assert first["probabilities"].std() > 0
+    # The second epoch so far: two steps, 30 samples, by both architectures of a step.
+    assert int(first["times"].sum()) in (60, 90, 120)
