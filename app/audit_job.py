@@ -74,14 +74,15 @@ def audit_job(request: AuditRequest, say: Say) -> AuditOutcome:
     recipe = alone_recipe(request, trained)
     plan = settings(request, trained, recipe)
     check_free(folder, plan, request.replace)
+    if not is_other(folder, plan) and (folder / "audit.json").exists():
+        # What is only read needs no lock, and may lie on a read-only disk.
+        say(f"audit {request.name}: already complete")
+        return AuditOutcome(run.path, request.name, folder, True, read_audit(folder))
     architectures = _networks(request, trained)
     folder.mkdir(parents=True, exist_ok=True)
     with writing(folder):
         if is_other(folder, plan):
             _clear(folder)
-        if (folder / "audit.json").exists():
-            say(f"audit {request.name}: already complete")
-            return AuditOutcome(run.path, request.name, folder, True, read_audit(folder))
         files.write_json(folder / "settings.json", plan)
         task = _Audit(request, trained, recipe, folder, say)
         task.examine(architectures)

@@ -18,7 +18,7 @@ from supernet.training import Recipe
 
 SPLITS = ("val", "test")
 FEWEST = 4
-# Below this a difference says nothing: 0.1 % as in "How to Train Your Super-Net", section 3.2.
+# Below this a difference says nothing: 0.1 % as in "How to Train Your Super-Net".
 BINS = {"accuracy": 0.001, "loss": 0.01}
 
 
@@ -142,18 +142,21 @@ def settings(request: AuditRequest, trained: Trained, recipe: Recipe) -> dict[st
 
 
 def is_other(folder: Path, plan: Mapping[str, Any]) -> bool:
-    """Whether a folder holds an audit with other settings than ``plan``."""
+    """Whether a folder holds an audit with other settings than ``plan``, or with unknown ones."""
     path = folder / "settings.json"
-    return path.exists() and files.read_json(path) != plan
+    if path.exists():
+        return bool(files.read_json(path) != plan)
+    return any((folder / name).exists() for name in ("records.jsonl", "audit.json"))
 
 
 def check_free(folder: Path, plan: Mapping[str, Any], replaced: bool) -> None:
     """ValueError saying what differs, when the folder holds an audit with other settings."""
     if replaced or not is_other(folder, plan):
         return
-    old = files.read_json(folder / "settings.json")
+    path = folder / "settings.json"
+    old = files.read_json(path) if path.exists() else None
     if not isinstance(old, dict):
-        raise ValueError(f"{folder / 'settings.json'} was damaged or edited; --replace the audit")
+        raise ValueError(f"{path} is missing or damaged; choose another --name, or --replace it")
     names = [name for name in dict.fromkeys((*plan, *old)) if old.get(name) != plan.get(name)]
     changes = ", ".join(f"{name}: {old.get(name)} -> {plan.get(name)}" for name in names)
     raise ValueError(

@@ -35,7 +35,7 @@ def sparse_kendall_tau(scores: ArrayLike, true: ArrayLike, threshold: float) -> 
 
     True values that differ by less than they can be measured say nothing about a ranking; rounded
     they tie, and a tie counts for neither order (Yu, Ranftl and Salzmann, "How to Train Your
-    Super-Net", section 3.2).
+    Super-Net", sparse Kendall tau).
 
     Args:
         scores: What ranks, shape ``(n,)``; not rounded.
