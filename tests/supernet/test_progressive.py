@@ -15,6 +15,7 @@ from supernet.space import Choice, SearchSpace
 from supernet.supernet import Supernet
 from supernet.training import Progress, preset, train
 from supernet.training.compose import compose
+from supernet.training.guides import Teacher
 from supernet.training.progressive import ProgressiveShrinking, schedule
 from supernet.training.strategy import Strategy
 from tests.supernet.toys import toy_data, toy_supernet
@@ -200,6 +201,19 @@ def disturb(net: Supernet, seed: int) -> None:
     with torch.no_grad():
         for parameter in net.parameters():
             parameter.add_(0.2 * torch.randn(parameter.shape, generator=generator))
+
+
+def test_an_external_teacher_takes_the_place_of_the_frozen_largest() -> None:
+    outside = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(36, 10))
+    strategy = compose(network(), toy_data(classes=10), RECIPE, STEPS, outside)
+    assert isinstance(strategy.guide, Teacher)
+    assert isinstance(strategy.sampler, ProgressiveShrinking)
+    assert strategy.sampler is strategy.phases
+    optimizer = torch.optim.SGD(strategy.supernet.parameters(), lr=0.1)
+    assert strategy.begin(strategy.sampler.phases[1].start, optimizer)
+    assert strategy.state_dict() == {}
+    with pytest.raises(ValueError, match="distill = 'inplace' would not listen"):
+        compose(network(), toy_data(classes=10), preset("digits"), STEPS, outside)
 
 
 # -- resuming ----------------------------------------------------------------------------------
