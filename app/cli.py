@@ -163,6 +163,26 @@ def train(
     show(result, texts.train_text(result), json)
 
 
+@app.command(
+    "import", epilog="Example: supernet import ofa ofa_mbv3_d234_e346_k357_w1.0 --out runs/ofa"
+)
+def import_(
+    format: Annotated[str, typer.Argument(help="Whose checkpoint: ofa.")],
+    file: Annotated[Path, typer.Argument(help="Checkpoint: .safetensors, or .pth of tensors.")],
+    out: Annotated[Path, typer.Option(help="Run directory.")],
+    data: Annotated[str | None, typer.Option(help="folder:PATH of the same classes.")] = None,
+    image_size: Annotated[int | None, typer.Option(help="Pixels [as published].")] = None,
+    config: Config = None,
+    json: Json = False,
+) -> None:
+    """Make a run of a supernet that others trained and released."""
+    from app import jobs, texts
+
+    asked = {key: value for key, value in locals().items() if key in _fields(jobs.ImportRequest)}
+    result = jobs.import_job(jobs.ImportRequest(**asked), say)
+    show(result, texts.import_text(result), json)
+
+
 @app.command(epilog="Example: supernet profile --run runs/a --device cpu --threads 1")
 def profile(
     run: RunDir,

@@ -6,6 +6,7 @@ from app.audit_job import AuditOutcome, audit_job
 from app.audit_settings import AuditRequest
 from app.evaluate_job import EvaluateOutcome, evaluate_job
 from app.export_job import ExportOutcome, export_job
+from app.import_job import ImportOutcome, ImportRequest, import_job
 from app.pick_job import PickOutcome, pick_job
 from app.profile_job import ProfileOutcome, ProfileRequest, profile_job
 from app.quickstart_job import QuickstartOutcome, QuickstartRequest, quickstart_job
@@ -17,6 +18,8 @@ __all__ = [
     "AuditRequest",
     "EvaluateOutcome",
     "ExportOutcome",
+    "ImportOutcome",
+    "ImportRequest",
     "PickOutcome",
     "ProfileOutcome",
     "ProfileRequest",
@@ -29,6 +32,7 @@ __all__ = [
     "audit_job",
     "evaluate_job",
     "export_job",
+    "import_job",
     "pick_job",
     "profile_job",
     "quickstart_job",

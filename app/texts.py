@@ -11,6 +11,7 @@ from app.describe import Description, FamilyInfo
 from app.doctor import Health
 from app.evaluate_job import EvaluateOutcome
 from app.export_job import ExportOutcome
+from app.import_job import ImportOutcome
 from app.output import count, milliseconds, quality, table
 from app.pick_job import PickOutcome
 from app.profile_job import ProfileOutcome
@@ -25,6 +26,17 @@ def train_text(result: TrainOutcome) -> str:
     return (
         f"Trained {result.family} ({result.preset}) on {result.data}: {result.steps} steps in "
         f"{result.seconds:.1f} s{resumed}.\n"
+        f"The space holds {result.space_size:,} subnetworks; checkpoint {result.checkpoint}.\n"
+        f"Next: supernet profile --run {result.run} --device cpu"
+    )
+
+
+def import_text(result: ImportOutcome) -> str:
+    """What a checkpoint turned out to be."""
+    data = "no data" if result.data == "none" else result.data
+    return (
+        f"Imported {result.file.name} as {result.family} ({result.preset}) with {result.classes} "
+        f"classes and {data}.\n"
         f"The space holds {result.space_size:,} subnetworks; checkpoint {result.checkpoint}.\n"
         f"Next: supernet profile --run {result.run} --device cpu"
     )

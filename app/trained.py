@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ from supernet.supernet import Supernet
 
 Say = Callable[[str], None]
 SMALL_MACS = 20_000_000
+# What stands for the data of a run whose weights were imported without any.
+NO_DATA = "none"
 
 
 @dataclass(frozen=True)
@@ -119,9 +121,14 @@ def open_run_data(record: Mapping[str, Any]) -> DataSource:
     """The data a ``run.json`` names.
 
     Raises:
-        ValueError: It is gone, unusable, or its content changed.
+        ValueError: It is gone, unusable, or its content changed, or the run has none.
     """
     asked = record["data"]
+    if asked["spec"] == NO_DATA:
+        raise ValueError(
+            "these weights were imported without data, which calibration and evaluation need; "
+            "import them again with --data, or evaluate with --data"
+        )
     data = open_data(asked["spec"], **data_options(asked))
     if data.fingerprint != asked["fingerprint"]:
         raise ValueError(
@@ -140,7 +147,11 @@ def open_other_data(spec: str, trained: Trained) -> DataSource:
     size = {"image_size": trained.shape.input[-1]} if spec.startswith("folder:") else {}
     context = {"context": trained.shape.input[0]} if spec.startswith("text:") else {}
     data = open_data(absolute(spec), **size, **context)
-    data.check_same_classes(trained.shape)
+    shape = trained.shape
+    if trained.run.record["data"]["spec"] == NO_DATA and data.shape.classes == shape.classes:
+        # Nobody has said what its classes are called; their number and order must do.
+        shape = replace(shape, labels=data.shape.labels)
+    data.check_same_classes(shape)
     return data
 
 

@@ -14,7 +14,7 @@ import pytest
 from tests.app.conftest import Command, contents
 
 COMMANDS = ("quickstart", "families", "describe", "train", "profile", "search", "pick",
-            "evaluate", "audit", "export", "explore", "doctor")  # fmt: skip
+            "import", "evaluate", "audit", "export", "explore", "doctor")  # fmt: skip
 
 
 @pytest.mark.parametrize("name", COMMANDS)

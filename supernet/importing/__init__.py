@@ -1,0 +1,1 @@
+"""Weights that other projects trained, as supernets of ours."""

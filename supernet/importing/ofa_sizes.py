@@ -1,0 +1,166 @@
+"""From the names and shapes of a released Once-for-All supernet to a configuration of ours."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from math import ceil
+from types import ModuleType
+from typing import Any
+
+from torch import Tensor
+
+from supernet.families import ofa_mobilenetv3, ofa_proxyless, ofa_resnet50
+from supernet.families._mobile import make_divisible
+
+Tensors = Mapping[str, Tensor]
+# What the releases were trained on (Cai et al. 2020, section 4.1, and the authors' model zoo). A
+# file has the largest network only, so smaller options are taken to be these.
+DEPTHS, EXPANDS = (2, 3, 4), (3, 4, 6)
+MULTIPLIERS = (1.0, 1.2, 1.3, *(k / 20 for k in range(1, 61)))
+_SHOWN = 3
+
+
+def infer(found: Tensors, source: str) -> tuple[ModuleType, Any]:
+    """The family whose largest network the tensors are, and its configuration.
+
+    Where a tensor that would tell is missing, the published value stands in.
+
+    Args:
+        found: By canonical name.
+        source: What messages call the file.
+
+    Raises:
+        ValueError: Not a supernet of the ``ofa`` package, or of widths it cannot have.
+    """
+    starts = {name.split(".")[0] for name in found}
+    if "input_stem" in starts:
+        return ofa_resnet50, _resnet(found, source)
+    if "final_expand_layer" in starts or any(".depth_conv.se." in name for name in found):
+        return ofa_mobilenetv3, _mobilenet(found, source)
+    if "first_conv" in starts and "blocks" in starts:
+        return ofa_proxyless, _proxyless(found, source)
+    raise ValueError(
+        f"{source} is not a supernet of the ofa package (MobileNetV3, ProxylessNAS or ResNet50): "
+        f"its tensors are called {listed(list(found))}"
+    )
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first few names."""
+    return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
+
+
+def _mobilenet(found: Tensors, source: str) -> ofa_mobilenetv3.Config:
+    base = ofa_mobilenetv3.Config()
+    blocks = _blocks(found)
+    depth = max(1, ceil((blocks - 1) / len(base.stages)))
+    kernels, expands = _block_options(found, base.kernels, base.expands)
+    places = {
+        "first_conv.conv.weight": base.stem_width,
+        "blocks.0.conv.point_linear.conv.weight": base.first_width,
+        "final_expand_layer.conv.weight": base.final_width,
+        "feature_mix_layer.conv.weight": base.feature_width,
+    }
+    for index, stage in enumerate(base.stages):
+        places[f"blocks.{1 + index * depth}.conv.point_linear.conv.weight"] = stage.width
+    return replace(
+        base,
+        classes=_size(found, "classifier.linear.bias", 0, base.classes),
+        channels=_size(found, "first_conv.conv.weight", 1, base.channels),
+        width_multiplier=_multiplier(found, places, source),
+        depths=_up_to(DEPTHS, depth),
+        kernels=kernels,
+        expands=expands,
+    )
+
+
+def _proxyless(found: Tensors, source: str) -> ofa_proxyless.Config:
+    base = ofa_proxyless.Config()
+    *elastic, last = base.stages
+    depth = max(1, ceil((_blocks(found) - 2) / len(elastic)))
+    kernels, expands = _block_options(found, base.kernels, base.expands)
+    places = {
+        "first_conv.conv.weight": base.stem_width,
+        "blocks.0.conv.point_linear.conv.weight": base.first_width,
+        "feature_mix_layer.conv.weight": base.feature_width,
+    }
+    for index, stage in enumerate(base.stages):
+        places[f"blocks.{1 + index * depth}.conv.point_linear.conv.weight"] = stage.width
+    return replace(
+        base,
+        classes=_size(found, "classifier.linear.bias", 0, base.classes),
+        channels=_size(found, "first_conv.conv.weight", 1, base.channels),
+        width_multiplier=_multiplier(found, places, source),
+        stages=(*(replace(s, depths=_up_to(DEPTHS, depth)) for s in elastic), last),
+        kernels=kernels,
+        expands=expands,
+    )
+
+
+def _resnet(found: Tensors, source: str) -> ofa_resnet50.Config:
+    base = ofa_resnet50.Config()
+    least = [min(stage.depths) for stage in base.stages]
+    extra = max(0, ceil((_blocks(found) - sum(least)) / len(least)))
+    depths = [_up_to((n, n + 1, n + 2), n + extra) for n in least]
+    places = {"input_stem.2.conv.weight": base.stem_width}
+    start = 0
+    for stage, options in zip(base.stages, depths, strict=True):
+        places[f"blocks.{start}.conv3.conv.weight"] = stage.width
+        start += max(options)
+    ratio = max(base.expands)
+    outputs, hidden = (_size(found, "blocks.0.conv3.conv.weight", dim, 0) for dim in (0, 1))
+    if outputs and hidden:
+        fits = [e for e in base.expands if make_divisible(round(outputs * e)) == hidden]
+        ratio = fits[-1] if fits else hidden / outputs
+    return replace(
+        base,
+        classes=_size(found, "classifier.linear.bias", 0, base.classes),
+        channels=_size(found, "input_stem.0.conv.weight", 1, base.channels),
+        stages=tuple(replace(s, depths=d) for s, d in zip(base.stages, depths, strict=True)),
+        widths=_up_to(base.widths, _multiplier(found, places, source)),
+        expands=_up_to(base.expands, ratio),
+    )
+
+
+def _size(found: Tensors, name: str, dim: int, default: int) -> int:
+    tensor = found.get(name)
+    return default if tensor is None or tensor.ndim <= dim else tensor.shape[dim]
+
+
+def _blocks(found: Tensors) -> int:
+    numbers = [int(m[1]) for name in found if (m := re.match(r"blocks\.(\d+)\.", name))]
+    return max(numbers, default=0) + 1
+
+
+def _block_options(
+    found: Tensors, kernels: tuple[int, ...], expands: tuple[int, ...]
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Kernels and expand ratios of the mobile families, from the first elastic block."""
+    block = "blocks.1.conv"
+    widest = _size(found, f"{block}.depth_conv.conv.weight", 3, 0)
+    if widest:
+        matrices = re.findall(rf"{block}\.depth_conv\.conv\.(\d+)to(\d+)_matrix", " ".join(found))
+        kernels = tuple(sorted({widest, *(int(size) for pair in matrices for size in pair)}))
+    hidden, inputs = (
+        _size(found, f"{block}.inverted_bottleneck.conv.weight", dim, 0) for dim in (0, 1)
+    )
+    if hidden and inputs:
+        fits = [e for e in range(1, 17) if make_divisible(round(inputs * e)) == hidden]
+        expands = _up_to(EXPANDS, fits[0] if fits else max(1, hidden // inputs))
+    return kernels, expands
+
+
+def _multiplier(found: Tensors, places: Mapping[str, int], source: str) -> float:
+    """The width multiplier under which every place has the channels it has."""
+    widths = {place: _size(found, place, 0, 0) for place in places if place in found}
+    for multiplier in MULTIPLIERS:
+        if all(make_divisible(places[p] * multiplier) == w for p, w in widths.items()):
+            return multiplier
+    shown = ", ".join(map(str, widths.values()))
+    raise ValueError(f"the widths of {source} ({shown}) are no multiple of the published ones")
+
+
+def _up_to(options: Sequence[Any], largest: Any) -> tuple[Any, ...]:
+    return (*(option for option in options if option < largest), largest)

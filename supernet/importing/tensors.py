@@ -1,0 +1,53 @@
+"""Named tensors from a file that somebody else wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from pickle import UnpicklingError
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The state dict in a ``.safetensors`` or ``.pth`` file, on the processor.
+
+    Args:
+        path: The file; in a ``.pth`` the tensors may stand under the key ``state_dict``.
+
+    Raises:
+        ValueError: There is no such file, or it holds something else than named, finite tensors.
+    """
+    if not path.is_file():
+        kind = "a folder, not a file" if path.is_dir() else "not there"
+        raise ValueError(f"the checkpoint {path} is {kind}")
+    loaded = _load_safetensors(path) if path.suffix == ".safetensors" else _load_pth(path)
+    state = loaded.get("state_dict", loaded) if isinstance(loaded, Mapping) else loaded
+    if not isinstance(state, Mapping) or not state:
+        raise ValueError(f"{path} holds a {type(state).__name__}, not a state dict of tensors")
+    for name, tensor in state.items():
+        if not isinstance(name, str) or not isinstance(tensor, Tensor):
+            raise ValueError(f"{path} is not a state dict: {name!r} is a {type(tensor).__name__}")
+        if not torch.isfinite(tensor).all():
+            raise ValueError(f"{path} is damaged: {name} has entries that are not finite")
+    return dict(state)
+
+
+def _load_safetensors(path: Path) -> object:
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path} is not a safetensors file: {error}") from None
+
+
+def _load_pth(path: Path) -> object:
+    try:
+        # Published weights exist in this format only. The restricted reader makes tensors and
+        # plain containers, and refuses everything that could run code.
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (UnpicklingError, RuntimeError, EOFError, KeyError, ValueError, AttributeError) as error:
+        reason = str(error).split(". ")[0].split("\n")[0]
+        raise ValueError(f"{path} is not a checkpoint of tensors alone: {reason}") from None

@@ -1,0 +1,159 @@
+"""`supernet import ofa`: released checkpoints become runs that other commands accept."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from supernet.families import ofa_mobilenetv3
+from supernet.importing.ofa import our_names
+from tests.app.conftest import Command
+
+Refused = Callable[..., str]
+SIZE = 64
+
+
+@pytest.fixture(scope="module")
+def weights() -> dict[str, torch.Tensor]:
+    """A small network of the published structure, under the published names."""
+    config = ofa_mobilenetv3.Config(
+        classes=3, width_multiplier=0.25, kernels=(3, 5), expands=(3, 4), depths=(2,)
+    )
+    state = ofa_mobilenetv3.build(config).state_dict()
+    names = our_names(ofa_mobilenetv3, config, state)
+    generator = torch.Generator().manual_seed(0)
+    for name, tensor in state.items():
+        if name.endswith("bn.weight"):
+            tensor.uniform_(0.5, 1.5, generator=generator)
+    return {theirs: state[ours].clone() for theirs, ours in names.items()}
+
+
+@pytest.fixture(scope="module")
+def checkpoint(weights: dict[str, torch.Tensor], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("ofa") / "ofa_small"
+    torch.save({"state_dict": weights}, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("images")
+    rng = np.random.default_rng(0)
+    for label in "abc":
+        (folder / label).mkdir()
+        for i in range(12):
+            pixels = rng.integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / label / f"{i}.png")
+    return folder
+
+
+def test_an_imported_run_is_evaluated_and_exported(
+    command: Command, checkpoint: Path, images: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    flags = ("--data", f"folder:{images}", "--image-size", SIZE, "--json")
+    outcome = command("import", "ofa", checkpoint, "--out", run, *flags)
+    assert outcome.code == 0, outcome.err
+    result = json.loads(outcome.out)
+    assert (result["family"], result["preset"]) == ("ofa_mobilenetv3", "custom")
+    assert result["resolutions"] == [37, 46, 55, 64]
+    assert "smaller options" in outcome.err
+    evaluated = command("evaluate", "--run", run, "--arch", "smallest", "--json")
+    assert evaluated.code == 0, evaluated.err
+    assert 0 <= json.loads(evaluated.out)["value"] <= 1
+    exported = command("export", "--run", run, "--arch", "smallest", "--json")
+    assert exported.code == 0, exported.err
+    assert command("import", "ofa", checkpoint, "--out", run, *flags).code == 0, "once is enough"
+
+
+def test_without_data_a_run_is_evaluated_on_data_of_the_same_size(
+    command: Command, refused: Refused, weights: dict[str, torch.Tensor], images: Path,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    path, run = tmp_path / "x.safetensors", tmp_path / "run"
+    save_file(weights, path)
+    outcome = command("import", "ofa", path, "--out", run, "--image-size", SIZE)
+    assert outcome.code == 0, outcome.err
+    assert "3 classes and no data" in outcome.out
+    data = ("--data", f"folder:{images}")
+    evaluated = command("evaluate", "--run", run, "--arch", "smallest", *data, "--json")
+    assert evaluated.code == 0, evaluated.err
+    assert "imported without data" in refused("evaluate", "--run", run, "--arch", "smallest")
+    assert "imported without data" in refused("export", "--run", run, "--arch", "smallest")
+
+
+def test_bad_checkpoints(
+    refused: Refused, weights: dict[str, torch.Tensor], images: Path, tmp_path: Path
+) -> None:
+    def sentence(content: object, *flags: object) -> str:
+        path = tmp_path / "file.pth"
+        torch.save(content, path)
+        return refused("import", "ofa", path, "--out", tmp_path / "run", *flags)
+
+    halves = dict(list(weights.items())[:100])
+    assert "is incomplete: " in sentence(halves)
+    partial = {n: t for n, t in weights.items() if not n.startswith("blocks.3.")}
+    message = sentence(partial)
+    assert "is incomplete: 20 of 207 tensors" in message
+    assert "blocks.3.conv.inverted_bottleneck.conv.weight" in message
+    assert "1 tensors that this network does not have (extra.weight)" in sentence(
+        {**weights, "extra.weight": torch.zeros(3)}
+    )
+    assert "of shape (4, 16)" in sentence(
+        {**weights, "classifier.linear.weight": torch.zeros(4, 16)}
+    )
+    assert "not a supernet of the ofa package" in sentence({"layer1.0.conv1.weight": torch.ones(3)})
+    assert "entries that are not finite" in sentence(
+        {**weights, "classifier.linear.bias": torch.full((3,), torch.nan)}
+    )
+    assert "not a state dict" in sentence({"state_dict": {"epoch": 3}})
+    assert "not a checkpoint of tensors alone" in sentence({"state_dict": weights, "x": Path})
+    assert "tells 4 classes apart, and" in sentence(
+        {
+            **weights,
+            "classifier.linear.weight": torch.zeros(
+                4, *weights["classifier.linear.weight"][0].shape
+            ),
+            "classifier.linear.bias": torch.zeros(4),
+        },
+        "--data",
+        f"folder:{images}",
+        "--image-size",
+        SIZE,
+    )
+    assert "images of 3 channels" in sentence(
+        {
+            **weights,
+            "classifier.linear.weight": torch.zeros(
+                10, *weights["classifier.linear.weight"][0].shape
+            ),
+            "classifier.linear.bias": torch.zeros(10),
+        },
+        "--data",
+        "digits",
+    )
+    assert "resolution 9 is below the total stride 32" in sentence(weights, "--image-size", 16)
+    assert not (tmp_path / "run").exists(), "nothing is written"
+
+
+def test_bad_files(refused: Refused, checkpoint: Path, tmp_path: Path) -> None:
+    out = ("--out", tmp_path / "run")
+    assert "nowhere.pth is not there" in refused("import", "ofa", tmp_path / "nowhere.pth", *out)
+    assert "is a folder" in refused("import", "ofa", tmp_path, *out)
+    assert "did you mean 'ofa'" in refused("import", "ofaa", checkpoint, *out)
+    noise = tmp_path / "noise.pth"
+    noise.write_bytes(b"\x93no checkpoint at all")
+    assert "not a checkpoint of tensors alone" in refused("import", "ofa", noise, *out)
+    broken = tmp_path / "broken.safetensors"
+    broken.write_bytes(checkpoint.read_bytes()[:100])
+    assert "not a safetensors file" in refused("import", "ofa", broken, *out)
+    cut = tmp_path / "cut.pth"
+    cut.write_bytes(checkpoint.read_bytes()[:-5000])
+    assert "not a checkpoint of tensors alone" in refused("import", "ofa", cut, *out)
