@@ -4,7 +4,7 @@ Both run the same batch in turn, A B A B ..., and the ratio is taken pair by pai
 machine that speeds up or slows down does not decide the result. Times are CPU time of the
 process with one thread.
 
-    python benchmarks/elastic_overhead.py --preset imagenet --resolution 64 --batch 32
+    python benchmarks/elastic_overhead.py --family ofa_resnet50 --resolution 64 --batch 32
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from importlib import import_module
 
 import numpy as np
 import torch
 from torch import nn
 
-from supernet.families import ofa_mobilenetv3
 from supernet.space import Architecture
 from supernet.supernet import Supernet
 
@@ -82,14 +82,16 @@ def compare(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--preset", default="imagenet", choices=list(ofa_mobilenetv3.PRESETS))
+    parser.add_argument("--family", default="ofa_mobilenetv3")
+    parser.add_argument("--preset", default="imagenet")
     parser.add_argument("--resolution", type=int, default=64)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=15)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    config = replace(ofa_mobilenetv3.PRESETS[args.preset], resolutions=(args.resolution,))
-    supernet = ofa_mobilenetv3.build(config)
+    family = import_module(f"supernet.families.{args.family}")
+    config = replace(family.PRESETS[args.preset], resolutions=(args.resolution,))
+    supernet = family.build(config)
     space = supernet.space
     # The smallest network is some ten times faster: more rounds for the same time.
     result = {
