@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 import torch.nn.functional as F
@@ -25,7 +25,7 @@ def trained(layer: nn.Conv2d) -> Any:
     return partial(_forward, layer)
 
 
-def is_depthwise(layer: nn.Module) -> bool:
+def is_depthwise(layer: nn.Module) -> TypeGuard[nn.Conv2d]:
     """Whether a layer is a plain convolution with one filter per channel."""
     return (
         type(layer) is nn.Conv2d

@@ -71,7 +71,18 @@ STRATEGIES: dict[str, Mapping[str, Any]] = {
     },
     "teacher": {"distill": "teacher", "label_share": 1.0},
     "spos": {"sampler": "uniform", "random_architectures": 1, "distill": "none"},
+    "spos_budget": {"sampler": "budget", "random_architectures": 1, "distill": "none"},
     "uniform": {"sampler": "uniform", "random_architectures": 4, "distill": "none"},
+    "fairnas": {"sampler": "fair", "distill": "none"},
+    "best_up": {"sampler": "best_up", "candidates": 3, "distill": "inplace"},
+    "worst_up": {"sampler": "worst_up", "candidates": 3, "distill": "inplace"},
+    "shiftnas": {"sampler": "shift", "random_architectures": 1, "distill": "none"},
+    "panda": {
+        "sampler": "panda",
+        "random_architectures": 1,
+        "distill": "none",
+        "rows": "importance",
+    },
     "multi": {
         "sampler": "uniform",
         "random_architectures": 4,
