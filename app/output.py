@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, is_dataclass
@@ -12,12 +13,21 @@ from typing import Any
 
 def say(line: str) -> None:
     """One line of progress, on standard error."""
+    if not speaks():
+        return
     print(line, file=sys.stderr, flush=True)
 
 
 def show(result: Any, text: str, as_json: bool) -> None:
     """A result on standard output: the text, or the whole value as JSON."""
+    if not speaks():
+        return
     print(json.dumps(plain(result), indent=2, allow_nan=False) if as_json else text, flush=True)
+
+
+def speaks() -> bool:
+    """Whether this process prints; of those that ``torchrun`` starts, the first one does."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def plain(value: Any) -> Any:

@@ -13,7 +13,7 @@ from app.teacher import open_teacher
 from app.trained import Say, absolute, best_device, data_options, limit_threads
 from supernet.data import IMAGES, DataSource, open_data
 from supernet.supernet import Supernet
-from supernet.training import Progress, Recipe, Strategy, compose, train
+from supernet.training import Progress, Recipe, Strategy, TrainResult, compose, distributed, train
 from supernet.training import preset as recipe_preset
 
 DEFAULT_FAMILY = "ofa_mobilenetv3"
@@ -77,6 +77,9 @@ class TrainOutcome:
 def train_job(request: TrainRequest, say: Say) -> TrainOutcome:
     """Train, or continue where an earlier command was stopped, with the same result.
 
+    Started by ``torchrun``, each process trains on its part of every batch, and the first one
+    writes the run.
+
     Args:
         request: What to train.
         say: Told one line of progress at a time.
@@ -86,24 +89,18 @@ def train_job(request: TrainRequest, say: Say) -> TrainOutcome:
             run; the message says what differs.
         OSError: The disk is full; earlier checkpoints are intact.
     """
-    strategy, data, recipe, identity = _prepare(request, say)
-    supernet = strategy.supernet
-    run = create_run(request.out, identity, supernet.space)
-    with run.writing():
-        if run.stage("train").get("status") != "complete":
-            run.set_stage("train", "running", config=_config(identity))
-        supernet.to(best_device())
+    with distributed.ranks():
+        strategy, data, recipe, identity = _prepare(request, say)
+        supernet = strategy.supernet.to(best_device())
         limit_threads(supernet)
-        result = train(
-            supernet, data, recipe, run.path, strategy=strategy, progress=lambda p: say(_line(p))
-        )
-        for note in result.notes:
-            say(f"warning: {note}")
-        if run.stage("train").get("status") != "complete" or result.resumed_from < result.steps:
-            run.set_stage("train", "complete", checkpoint=result.checkpoint.digest,
-                          steps=result.steps, seconds=round(result.seconds, 1))  # fmt: skip
+        distributed.share(recipe.batch_size)
+        if distributed.is_main():
+            result = _write(request.out, strategy, data, recipe, identity, say)
+        else:
+            distributed.wait()
+            result = train(supernet, data, recipe, request.out, strategy=strategy)
     return TrainOutcome(
-        run=run.path,
+        run=request.out,
         family=identity["family"],
         preset=identity["preset"],
         data=data.spec,
@@ -113,6 +110,32 @@ def train_job(request: TrainRequest, say: Say) -> TrainOutcome:
         checkpoint=result.checkpoint.digest,
         space_size=supernet.space.size,
     )
+
+
+def _write(
+    out: Path,
+    strategy: Strategy,
+    data: DataSource,
+    recipe: Recipe,
+    identity: Mapping[str, Any],
+    say: Say,
+) -> TrainResult:
+    """Train as the process that keeps the run."""
+    run = create_run(out, identity, strategy.supernet.space)
+    with run.writing():
+        if run.stage("train").get("status") != "complete":
+            run.set_stage("train", "running", config=_config(identity))
+        distributed.wait()
+        result = train(
+            strategy.supernet, data, recipe, run.path, strategy=strategy,
+            progress=lambda p: say(_line(p)),
+        )  # fmt: skip
+        for note in result.notes:
+            say(f"warning: {note}")
+        if run.stage("train").get("status") != "complete" or result.resumed_from < result.steps:
+            run.set_stage("train", "complete", checkpoint=result.checkpoint.digest,
+                          steps=result.steps, seconds=round(result.seconds, 1))  # fmt: skip
+    return result
 
 
 def _prepare(

@@ -15,13 +15,22 @@ from .streams import AUGMENTATION, SHUFFLE, torch_generator
 
 
 def training_batch(
-    data: DataSource, recipe: Recipe, step: int, rows: np.ndarray, device: torch.device
+    data: DataSource,
+    recipe: Recipe,
+    step: int,
+    rows: np.ndarray,
+    device: torch.device,
+    part: slice = slice(None),
 ) -> tuple[Tensor, Tensor]:
-    """Augmented inputs and targets of a step, for the given rows of the training split."""
-    inputs, targets = data.train.batch(torch.from_numpy(rows), device)
+    """Augmented inputs and targets of a step, for the given rows of the training split.
+
+    With ``part``, those entries of the batch, as they are in the whole one.
+    """
+    inputs, targets = data.train.batch(torch.from_numpy(rows[part]), device)
     kind = data.augmentation if recipe.augment == "auto" else recipe.augment
     if kind != "none":
-        inputs = augment(inputs, kind, torch_generator(recipe.seed, step, AUGMENTATION))
+        generator = torch_generator(recipe.seed, step, AUGMENTATION)
+        inputs = augment(inputs, kind, generator, len(rows), part)
     return channels_last(inputs), targets
 
 

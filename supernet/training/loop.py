@@ -18,6 +18,7 @@ from supernet.data import DataSource
 from supernet.space import Architecture
 from supernet.supernet import Supernet
 
+from . import distributed
 from .batches import shuffled_rows, training_batch
 from .compose import compose
 from .log import Log, Progress
@@ -66,7 +67,8 @@ def train(
         supernet: Freshly built; its initial weights matter only for a fresh start.
         data: What to train on.
         recipe: How.
-        folder: The run directory; gets ``checkpoints/`` and ``metrics.jsonl``.
+        folder: The run directory; gets ``checkpoints/`` and ``metrics.jsonl``. Under
+            ``torch.distributed`` all ranks see it, and the first one writes.
         teacher: A network outside the supernet, for recipes that distil from one.
         strategy: One composed already, or of your own, instead of what the recipe describes; built
             on this supernet.
@@ -81,6 +83,7 @@ def train(
     """
     began, folder = time.perf_counter(), Path(folder)
     steps = recipe.total_steps(data.epoch)
+    part = distributed.share(recipe.batch_size)
     strategy = strategy or compose(supernet, data, recipe, steps, teacher)
     state = TrainingState.fresh(strategy, data, recipe, folder / "checkpoints")
     found = checkpoints.find(state.folder)
@@ -91,21 +94,31 @@ def train(
         check_same_training(last, recipe, supernet, data)
         state.restore(last)
         start = last.step
-    log = Log(folder / "metrics.jsonl", start, steps, recipe.batch_size, progress)
     device = next(supernet.parameters()).device
+    _join(strategy, start, device)
+    main, log = distributed.is_main(), None
+    if main:
+        log = Log(folder / "metrics.jsonl", start, steps, recipe.batch_size, progress)
     supernet.train()
     # Dropout inside a model draws from torch's global generators; they are put back afterwards.
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         for step in range(start, steps):
             done = step + 1
-            losses = training_step(state, data, recipe, step, steps, device)
+            losses = training_step(state, data, recipe, step, steps, device, part)
+            saves = done % recipe.checkpoint_every == 0 or done == steps
+            if saves or done % recipe.log_every == 0:
+                losses = _over_ranks(losses)
             if done % recipe.log_every == 0 or done == steps:
                 largest = _finite(losses.get(supernet.space.largest), done)
                 smallest = _finite(losses.get(supernet.space.smallest), done)
-                log.write(done, largest, smallest, rate_at(strategy, recipe, step, steps))
-            if done % recipe.checkpoint_every == 0 or done == steps:
+                if log is not None:
+                    log.write(done, largest, smallest, rate_at(strategy, recipe, step, steps))
+            if saves:
                 _finite(torch.stack([*losses.values()]).sum(), done)
-                last = state.save(done)
+                last = state.save(done) if main else last
+    distributed.wait()
+    if not main:
+        last = checkpoints.find(state.folder).checkpoint
     if last is None:
         raise ValueError(f"a training of {steps} steps leaves nothing behind")
     checkpoints.load_weights(supernet, last)
@@ -121,16 +134,20 @@ def training_step(
     step: int,
     steps: int,
     device: torch.device,
+    part: slice = slice(None),
 ) -> dict[Architecture, Tensor]:
-    """One optimiser step; a pure function of the state, the data, the recipe and ``step``."""
+    """One optimiser step; a pure function of the state, the data, the recipe and ``step``.
+
+    ``part`` is what this rank takes of the batch.
+    """
     strategy = state.strategy
     if strategy.begin(step, state.optimizer):
         state.average.restart()
     for group in state.optimizer.param_groups:
         group["lr"] = rate_at(strategy, recipe, step, steps)
     rows = _rows(strategy, data, recipe, step)
-    inputs, targets = training_batch(data, recipe, step, rows, device)
-    losses = strategy.backward(step, inputs, targets, rows)
+    inputs, targets = training_batch(data, recipe, step, rows, device, part)
+    losses = strategy.backward(step, inputs, targets, rows[part])
     if recipe.clip_norm:
         torch.nn.utils.clip_grad_norm_(state.supernet.parameters(), recipe.clip_norm)
     if recipe.clip_value:
@@ -151,6 +168,21 @@ def _rows(strategy: Strategy, data: DataSource, recipe: Recipe, step: int) -> np
     if strategy.rows is not None:
         return strategy.rows.rows(step, recipe.batch_size)
     return shuffled_rows(len(data.train), recipe.batch_size, step, recipe.seed)
+
+
+def _join(strategy: Strategy, start: int, device: torch.device) -> None:
+    """Begin with the same weights on all ranks."""
+    if distributed.world()[1] == 1:
+        return
+    steps = torch.tensor([float(start)], device=device)
+    if not distributed.average(steps).equal(steps):
+        raise ValueError("the ranks see different checkpoints; they must share the run directory")
+    distributed.broadcast(strategy.supernet)
+
+
+def _over_ranks(losses: dict[Architecture, Tensor]) -> dict[Architecture, Tensor]:
+    values = distributed.average(torch.stack([*losses.values()]))
+    return dict(zip(losses, values, strict=True))
 
 
 def _finite(loss: Tensor | None, step: int) -> float | None:

@@ -19,6 +19,9 @@ from .guides import Guide, Labels
 from .losses import cross_entropy
 from .streams import DROPOUT, stream_seed
 
+# A sampler whose draws depend on the rank shows it at once; later checks would only cost time.
+CHECKED_STEPS = 10
+
 Score = Callable[[Sequence[Architecture]], list[float]]
 
 
@@ -196,6 +199,8 @@ class Strategy:
             ValueError: The batch cannot be cut into equal parts.
         """
         architectures = self.sampler.draw(step, lambda some: self.score(some, inputs, targets))
+        if step < CHECKED_STEPS:
+            distributed.check_same(architectures, inputs.device)
         pieces = self._pieces(architectures, inputs, targets, rows)
         losses: dict[Architecture, Tensor] = {}
         rank, _ = distributed.world()
