@@ -131,7 +131,8 @@ def _size(found: Tensors, name: str, dim: int, default: int) -> int:
 
 def _blocks(found: Tensors) -> int:
     numbers = [int(m[1]) for name in found if (m := re.match(r"blocks\.(\d+)\.", name))]
-    return max(numbers, default=0) + 1
+    # A strange number in a name must not make a strangely deep network.
+    return min(max(numbers, default=0) + 1, len(found))
 
 
 def _block_options(

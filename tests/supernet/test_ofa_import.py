@@ -110,3 +110,11 @@ def test_older_spellings_of_names() -> None:
 def test_stand_ins_for_undeclared_imports_are_gone() -> None:
     ofa_package.networks()
     assert not any(isinstance(m, ofa_package.StandIn) for m in sys.modules.values())
+
+
+def test_a_strange_block_number_makes_no_strange_network() -> None:
+    one = torch.zeros(8, 8, 1, 1)
+    names = ("first_conv.conv.weight", "blocks.99999999.conv.point_linear.conv.weight")
+    recognised = recognise(dict.fromkeys(names, one), "a file")
+    with pytest.raises(ValueError, match=r"a file is incomplete: \d+ of \d+ tensors are missing"):
+        load(recognised)
