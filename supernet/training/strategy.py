@@ -122,7 +122,8 @@ class Strategy:
         phases: For trainings in phases.
         rows: Chooses samples by importance; the caller asks it for rows and passes them back.
         split: Architecture *i* trains on part *i* of the batch instead of all on all of it: several
-            architectures for the price of one (ViT-ResNAS, section 3.3).
+            architectures for the price of one (ViT-ResNAS, section 3.3). Where the parts cannot be
+            equal, their sizes differ by one; every architecture counts the same.
         micro_batches: Run the batch in this many equal parts, for less memory. Batch statistics
             are then those of a part.
         precision: ``"fp32"``, ``"bf16"``, or ``"auto"``: bf16 on GPUs that have it.
@@ -196,7 +197,8 @@ class Strategy:
             Each architecture's loss on the labels in nats, without smoothing, detached.
 
         Raises:
-            ValueError: The batch cannot be cut into equal parts.
+            ValueError: The batch cannot be cut into equal micro-batches, or has fewer samples
+                than ``split`` needs.
         """
         architectures = self.sampler.draw(step, lambda some: self.score(some, inputs, targets))
         if step < CHECKED_STEPS:
@@ -286,19 +288,23 @@ class Strategy:
         rows: np.ndarray | None,
     ) -> list[tuple[tuple[Architecture, ...], Tensor, Tensor, np.ndarray | None]]:
         """What runs together: architectures, and the samples they see."""
-        count = len(architectures) if self.split else self.micro_batches
+        count, total = len(architectures) if self.split else self.micro_batches, len(inputs)
         if count == 1:
             return [(architectures, inputs, targets, rows)]
-        size, rest = divmod(len(inputs), count)
-        if rest or not size:
-            word = "architectures" if self.split else "micro-batches"
+        if self.split and total < count:
             raise ValueError(
-                f"{len(inputs)} samples cannot be cut into {count} equal {word}; "
+                f"{total} samples are too few for {count} architectures that each train on some; "
+                "use a larger batch"
+            )
+        # How many architectures a step has may change, so their parts need not be equal.
+        if not self.split and total % count:
+            raise ValueError(
+                f"{total} samples cannot be cut into {count} equal micro-batches; "
                 f"use a batch size that is a multiple of {count}"
             )
         pieces = []
         for index in range(count):
-            cut = slice(index * size, (index + 1) * size)
+            cut = slice(index * total // count, (index + 1) * total // count)
             chosen = (architectures[index],) if self.split else architectures
             pieces.append((chosen, inputs[cut], targets[cut], None if rows is None else rows[cut]))
         return pieces
