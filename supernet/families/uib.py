@@ -13,7 +13,13 @@ from supernet.alternatives import Alternatives
 from supernet.config import known_fields
 from supernet.data import DataShape
 from supernet.edits import Derive, Drop, Edit, Pick, Resize, Rule, Set, follow
-from supernet.families._images import check_filled, check_resolutions, check_rising, fitted
+from supernet.families._images import (
+    check_filled,
+    check_resolutions,
+    check_rising,
+    check_stages,
+    fitted,
+)
 from supernet.families._mobile import (
     Normalize,
     conv_block,
@@ -91,10 +97,9 @@ class Config:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        depths = {f"depths of stage {i}": s.depths for i, s in enumerate(self.stages, start=1)}
         check_filled(stages=self.stages, resolutions=self.resolutions, expands=self.expands)
-        check_filled(**depths)
-        check_rising(resolutions=self.resolutions, expands=self.expands, **depths)
+        check_rising(resolutions=self.resolutions, expands=self.expands)
+        check_stages([stage.depths for stage in self.stages])
         check_resolutions(self.resolutions, self.total_stride)
 
     @property

@@ -130,8 +130,11 @@ def test_larger_presets_build_and_count() -> None:
 
 
 def test_impossible_configurations_are_refused_in_a_sentence() -> None:
-    with pytest.raises(ValueError, match="depths of stage 1 is empty"):
-        replace(TINY, stages=(family.Stage(8, 2, ()),))
+    for depths in ((), (0, 1)):
+        with pytest.raises(ValueError, match="of stage 1 gives a stage without blocks"):
+            replace(TINY, stages=(family.Stage(8, 2, depths),))
+    with pytest.raises(ValueError, match=r"depths = \[2, 1\] of stage 1 must be rising"):
+        replace(TINY, stages=(family.Stage(8, 2, (2, 1)),))
     with pytest.raises(ValueError, match="below the total stride"):
         replace(TINY, resolutions=(2, 8))
     with pytest.raises(ValueError, match="unknown field 'hight'"):
