@@ -82,8 +82,9 @@ class InPlace:
         divergence: Of student logits from teacher logits, averaged over the batch.
         smoothing: Of the labels; the first alone sees them.
         label_share: Weight of the labels' loss beside the divergence, for the others.
-        previous: Each learns from the one before it instead of from the first (EQ-Net, section
-            3.3, "progressive guidance").
+        previous: Each learns from the one before it instead of from the first: in EQ-Net
+            (section 3.3, "progressive guidance") the largest teaches a random one, and that one
+            the smallest, so the sampler must draw them in this order.
     """
 
     divergence: Divergence = kl_divergence

@@ -14,13 +14,16 @@ from supernet.supernet import Supernet
 from supernet.training import (
     InPlace,
     Labels,
+    Recipe,
     Strategy,
     Teacher,
+    compose,
     cross_entropy,
     kl_divergence,
     preset,
     train,
 )
+from tests.supernet.choice_toys import choice_supernet
 from tests.supernet.toys import toy_data, toy_supernet
 
 # -- the sandwich ------------------------------------------------------------------------------
@@ -208,6 +211,22 @@ def test_each_may_learn_from_the_one_before_it() -> None:
     loss = guide.loss(space.smallest, logits, targets, earlier)
     assert loss == kl_divergence(logits, second)
     assert InPlace().loss(space.smallest, logits, targets, earlier) == kl_divergence(logits, first)
+
+
+@pytest.mark.parametrize("sampler", ["sandwich", "best_up", "worst_up"])
+def test_where_each_learns_from_the_one_before_the_smallest_comes_last(sampler: str) -> None:
+    supernet = choice_supernet()
+    ends = (supernet.space.largest, supernet.space.smallest)
+    recipe = Recipe(sampler=sampler, distill="previous")
+    orders = []
+    for changed in (recipe, recipe.but({"distill": "inplace"})):
+        strategy = compose(supernet, toy_data(), changed, 10)
+        orders.append([strategy.sampler.draw(step, lambda some: [0.0 for _ in some])
+                       for step in range(12)])  # fmt: skip
+    for last, second in zip(*orders, strict=True):
+        assert (last[0], last[-1]) == ends == second[:2]
+        assert last[1:-1] == second[2:]
+    assert max(map(len, orders[0])) == 4
 
 
 def test_dropout_can_act_in_the_largest_alone() -> None:

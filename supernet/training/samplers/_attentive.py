@@ -12,6 +12,8 @@ from supernet.space import Architecture, Positions
 from supernet.training.mac_bins import MacBins
 from supernet.training.strategy import Score
 
+from .sandwich import with_ends
+
 Predict = Callable[[Positions], NDArray[np.floating]]
 
 
@@ -33,6 +35,7 @@ class Attentive:
         predict: Gives the quality, higher is better, of positions ``(n, len(space))`` as
             ``(n,)``, such as a fitted predictor's. By default the loss on the step's batch
             decides, at the price of ``candidates`` forward passes each.
+        smallest_last: See :class:`Sandwich`.
     """
 
     bins: MacBins
@@ -41,6 +44,7 @@ class Attentive:
     candidates: int = 3
     best: bool = True
     predict: Predict | None = None
+    smallest_last: bool = False
 
     def draw(self, step: int, score: Score) -> tuple[Architecture, ...]:
         """A function of seed, step and what ``score`` or the predictor says."""
@@ -48,9 +52,8 @@ class Attentive:
         rng = np.random.default_rng([self.seed, step])
         targets = rng.choice(len(self.bins), size=self.random, p=self.bins.prior)
         groups = [self.bins.draw(rng, int(target), self.candidates) for target in targets]
-        ends = (space.largest, space.smallest)
         if not groups:
-            return tuple(dict.fromkeys(ends))
+            return with_ends(space, (), self.smallest_last)
         positions = np.concatenate(groups)
         members = space.decode(positions)
         quality = self._quality(positions, members, score)
@@ -59,7 +62,7 @@ class Attentive:
             part = quality[start : start + len(group)]
             chosen.append(members[start + int(part.argmax() if self.best else part.argmin())])
             start += len(group)
-        return tuple(dict.fromkeys((*ends, *chosen)))
+        return with_ends(space, chosen, self.smallest_last)
 
     def _quality(
         self, positions: Positions, members: list[Architecture], score: Score

@@ -20,4 +20,5 @@ def build(supernet: Supernet, recipe: Recipe, steps: int) -> Attentive:
         recipe.random_architectures,
         recipe.candidates,
         best=True,
+        smallest_last=recipe.distill == "previous",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,19 +23,37 @@ class Sandwich:
 
     The bounds of the space are trained in every step, which lifts everything between them
     (Yu and Huang, "Universally Slimmable Networks", section 3.2).
+
+    Args:
+        space: Where from.
+        seed: Of the others.
+        random: How many others.
+        smallest_last: The smallest comes after the others, so that it learns from one of them
+            where each learns from the one before it.
     """
 
     space: SearchSpace
     seed: int = 0
     random: int = 2
+    smallest_last: bool = False
 
     def draw(self, step: int, score: Score) -> tuple[Architecture, ...]:
         """A function of seed and step."""
         rng = np.random.default_rng([self.seed, step])
         others = self.space.decode(self.space.sample(rng, self.random))
-        return tuple(dict.fromkeys((self.space.largest, self.space.smallest, *others)))
+        return with_ends(self.space, others, self.smallest_last)
+
+
+def with_ends(
+    space: SearchSpace, others: Sequence[Architecture], smallest_last: bool
+) -> tuple[Architecture, ...]:
+    """The ends of a space and others without repeats: the largest first, the smallest as asked."""
+    between = [other for other in others if other != space.smallest]
+    rest = (*between, space.smallest) if smallest_last else (space.smallest, *between)
+    return tuple(dict.fromkeys((space.largest, *rest)))
 
 
 def build(supernet: Supernet, recipe: Recipe, steps: int) -> Sandwich:
     """The sampler of a recipe."""
-    return Sandwich(supernet.space, recipe.seed, recipe.random_architectures)
+    smallest_last = recipe.distill == "previous"
+    return Sandwich(supernet.space, recipe.seed, recipe.random_architectures, smallest_last)
