@@ -178,13 +178,27 @@ class Leaf:
     Its gradient is a view into the gradient of the whole parameter, at the same place. Autograd
     accumulates into an existing gradient in place, so a backward pass writes the subnetwork's
     gradients where they belong, without padding each to full size and adding it up.
+
+    Those of ``spare`` pieces, which not every architecture that has them uses (kernel
+    transforms), are made when the first entry arrives, so that unused ones keep none.
     """
 
     whole: nn.Parameter
     piece: nn.Parameter
     view: Callable[[Tensor], Tensor]
     pointer: int
+    spare: bool
     gradient: Tensor | None = None
+
+    def attach(self, _: Tensor | None = None) -> None:
+        """Let the piece's gradient be a view into that of the whole."""
+        if not self.piece.requires_grad:
+            return
+        if self.whole.grad is None:
+            self.whole.grad = torch.zeros_like(self.whole)
+        if self.gradient is not self.whole.grad or self.piece.grad is None:
+            self.gradient = self.whole.grad
+            self.piece.grad = self.view(self.whole.grad)
 
 
 @dataclass
@@ -244,14 +258,8 @@ class Shell:
 
     def _attach_gradients(self, _: Tensor) -> None:
         for leaf in self.leaves:
-            whole = leaf.whole
-            if not leaf.piece.requires_grad:
-                continue
-            if whole.grad is None:
-                whole.grad = torch.zeros_like(whole)
-            if leaf.gradient is not whole.grad or leaf.piece.grad is None:
-                leaf.gradient = whole.grad
-                leaf.piece.grad = leaf.view(whole.grad)
+            if not leaf.spare:
+                leaf.attach()
 
 
 def build_shell(
@@ -379,21 +387,25 @@ class _Builder:
             owner._parameters[name] = leaf
 
     def _shared(self, name: str) -> nn.Parameter:
-        return self._leaf(self.shared[name], ())
+        return self._leaf(self.shared[name], (), spare=True)
 
-    def _leaf(self, whole: nn.Parameter, cuts: Sequence[Cut]) -> nn.Parameter:
+    def _leaf(
+        self, whole: nn.Parameter, cuts: Sequence[Cut], *, spare: bool = False
+    ) -> nn.Parameter:
         known = self.pieces.get(id(whole))
         if known is not None:
             piece: nn.Parameter = known
             return piece
         values = self.values
-        piece = nn.Parameter(cut_view(whole.detach(), cuts, values), whole.requires_grad)
+        piece = nn.Parameter(cut_view(whole.detach(), cuts, values))
         if not piece.is_contiguous():
             _spend_layout_warning()
         self.pieces[id(whole)] = piece
-        self.shell.leaves.append(
-            Leaf(whole, piece, lambda t: cut_view(t, cuts, values), whole.data_ptr())
-        )
+        leaf = Leaf(whole, piece, lambda t: cut_view(t, cuts, values), whole.data_ptr(), spare)
+        if spare:
+            piece.register_hook(leaf.attach)
+        piece.requires_grad_(whole.requires_grad)
+        self.shell.leaves.append(leaf)
         return piece
 
     def _copy(self, path: str, source: nn.Parameter, derivations: Sequence[Derive]) -> nn.Parameter:
