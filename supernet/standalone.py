@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from supernet.edits import Derive
-from supernet.slicing import Values, source_path
+from supernet.plan import Values, source_path
 from supernet.space import Architecture, SearchSpace, Value
 from supernet.supernet import InputSpec, Supernet
 from supernet.training.recipe import Recipe

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from supernet.cost import CostModel
 from supernet.edits import Edit
 from supernet.graph import Graph
-from supernet.slicing import Shell, build_shell, make_plan
+from supernet.plan import make_plan
+from supernet.slicing import Shell, build_shell
 from supernet.space import Architecture, SearchSpace
 
 SHELLS_KEPT = 16

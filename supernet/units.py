@@ -13,7 +13,7 @@ from supernet.cost import CostModel, CostUnit, UnitVariants
 from supernet.edits import Cut, Derive, Drop, Edit, Pick, Resize, edit_choices
 from supernet.graph import Graph
 from supernet.lowering import lower
-from supernet.slicing import Values, tensor_bits
+from supernet.plan import Values, tensor_bits
 from supernet.space import Architecture, Value
 from supernet.supernet import Supernet
 

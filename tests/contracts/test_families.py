@@ -19,7 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import supernet.families
 from supernet.edits import Cut, Derive
-from supernet.slicing import Values, source_path
+from supernet.plan import Values, source_path
 from supernet.space import Architecture
 from supernet.supernet import Supernet
 

@@ -12,7 +12,7 @@ import torch
 from supernet.data import DataShape
 from supernet.edits import Cut, Drop
 from supernet.families import ofa_proxyless, ofa_resnet50
-from supernet.slicing import Values
+from supernet.plan import Values
 
 DIGITS = DataShape(
     "image-classification", (1, 8, 8), 10, tuple("0123456789"), mean=(0.3,), std=(0.4,)
