@@ -46,12 +46,13 @@ def build(data: DataSource, family: str, seed: int) -> Supernet:
 
 def recipe_of(strategy: str, data: DataSource, family: str, passes: int, seed: int) -> Recipe:
     """The strategy's recipe with as many steps as the passes allow."""
+    stand_in = nn.Identity() if _needs_teacher(strategy) else None
     base = preset(f"digits+{strategy}").but({"seed": seed, "steps": passes, "warmup_steps": 0})
     supernet = build(data, family, seed)
     # A schedule in phases has other step lengths in each: find the length that uses all passes.
     steps = passes
     for _ in range(4):
-        sampler = compose(supernet, data, base.but({"steps": steps}), steps, nn.Identity()).sampler
+        sampler = compose(supernet, data, base.but({"steps": steps}), steps, stand_in).sampler
         drawn = [
             len(sampler.draw(i, _no_difference)) for i in np.linspace(0, steps - 1, 60, dtype=int)
         ]
@@ -59,6 +60,12 @@ def recipe_of(strategy: str, data: DataSource, family: str, passes: int, seed: i
         steps = max(1, round(passes / each))
     warmup = max(1, steps // 10)
     return base.but({"steps": steps, "warmup_steps": warmup, "checkpoint_every": steps})
+
+
+def _needs_teacher(strategy: str) -> bool:
+    """Whether a network from outside teaches; progressive shrinking makes its own."""
+    changes = STRATEGIES[strategy]
+    return changes.get("distill") == "teacher" and "phases" not in changes
 
 
 def _no_difference(architectures: Sequence[Architecture]) -> list[float]:
@@ -126,8 +133,9 @@ def main() -> int:
         for strategy in options.strategies.split(","):
             if any(r["strategy"] == strategy and r["seed"] == seed for r in rows):
                 continue
-            needs = STRATEGIES[strategy].get("distill") == "teacher"
-            teacher = teacher_of(data, options.family, options.passes, seed) if needs else None
+            teacher = None
+            if _needs_teacher(strategy):
+                teacher = teacher_of(data, options.family, options.passes, seed)
             row = run(strategy, data, options.family, options.passes, seed, teacher)
             rows.append(row)
             print(json.dumps(row), file=sys.stderr)
