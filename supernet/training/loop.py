@@ -83,26 +83,43 @@ def train(
     """
     began, folder = time.perf_counter(), Path(folder)
     steps = recipe.total_steps(data.epoch)
-    part = distributed.share(recipe.batch_size)
+    distributed.share(recipe.batch_size)  # before anything is built: it may be impossible
     strategy = strategy or compose(supernet, data, recipe, steps, teacher)
     state = TrainingState.fresh(strategy, data, recipe, folder / "checkpoints")
     found = checkpoints.find(state.folder)
-    last, start = found.checkpoint, 0
+    last = found.checkpoint
     if last is not None:
         if not resume:
             raise ValueError(f"{folder} already holds a training; resume it, or choose another")
         check_same_training(last, recipe, supernet, data)
         state.restore(last)
-        start = last.step
-    device = next(supernet.parameters()).device
-    _join(strategy, start, device)
-    main, log = distributed.is_main(), None
-    if main:
+    start = 0 if last is None else last.step
+    _join(strategy, start)
+    log = None
+    if distributed.is_main():
         log = Log(folder / "metrics.jsonl", start, steps, recipe.batch_size, progress)
+    last = _take_steps(state, data, recipe, range(start, steps), log) or last
+    distributed.wait()
+    last = last if distributed.is_main() else checkpoints.find(state.folder).checkpoint
+    if last is None:
+        raise ValueError(f"a training of {steps} steps leaves nothing behind")
+    checkpoints.load_weights(supernet, last)
+    state.optimizer.zero_grad(set_to_none=True)
+    supernet.eval()
+    return TrainResult(last, steps, start, time.perf_counter() - began, found.notes)
+
+
+def _take_steps(
+    state: TrainingState, data: DataSource, recipe: Recipe, remaining: range, log: Log | None
+) -> Checkpoint | None:
+    """Train on; the rank that has a log writes it and checkpoints, and returns the last of them."""
+    supernet, steps, part = state.supernet, remaining.stop, distributed.share(recipe.batch_size)
+    device = next(supernet.parameters()).device
+    last = None
     supernet.train()
     # Dropout inside a model draws from torch's global generators; they are put back afterwards.
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        for step in range(start, steps):
+        for step in remaining:
             done = step + 1
             losses = training_step(state, data, recipe, step, steps, device, part)
             saves = done % recipe.checkpoint_every == 0 or done == steps
@@ -112,19 +129,11 @@ def train(
                 largest = _finite(losses.get(supernet.space.largest), done)
                 smallest = _finite(losses.get(supernet.space.smallest), done)
                 if log is not None:
-                    log.write(done, largest, smallest, rate_at(strategy, recipe, step, steps))
+                    log.write(done, largest, smallest, rate_at(state.strategy, recipe, step, steps))
             if saves:
                 _finite(torch.stack([*losses.values()]).sum(), done)
-                last = state.save(done) if main else last
-    distributed.wait()
-    if not main:
-        last = checkpoints.find(state.folder).checkpoint
-    if last is None:
-        raise ValueError(f"a training of {steps} steps leaves nothing behind")
-    checkpoints.load_weights(supernet, last)
-    state.optimizer.zero_grad(set_to_none=True)
-    supernet.eval()
-    return TrainResult(last, steps, start, time.perf_counter() - began, found.notes)
+                last = state.save(done) if log is not None else None
+    return last
 
 
 def training_step(
@@ -170,10 +179,11 @@ def _rows(strategy: Strategy, data: DataSource, recipe: Recipe, step: int) -> np
     return shuffled_rows(len(data.train), recipe.batch_size, step, recipe.seed)
 
 
-def _join(strategy: Strategy, start: int, device: torch.device) -> None:
+def _join(strategy: Strategy, start: int) -> None:
     """Begin with the same weights on all ranks."""
     if distributed.world()[1] == 1:
         return
+    device = next(strategy.supernet.parameters()).device
     steps = torch.tensor([float(start)], device=device)
     if not distributed.average(steps).equal(steps):
         raise ValueError("the ranks see different checkpoints; they must share the run directory")
