@@ -11,6 +11,7 @@ from supernet.data import DataSource
 from supernet.supernet import Supernet
 
 from . import importance, samplers
+from .divergences import adaptive_alpha
 from .guides import Divergence, Guide, InPlace, Labels, Teacher
 from .losses import kl_divergence
 from .progressive import ProgressiveShrinking
@@ -126,8 +127,4 @@ def _guide(recipe: Recipe, sampler: ModuleType | None, teacher: nn.Module | None
 
 
 def _divergence(recipe: Recipe) -> Divergence:
-    if recipe.divergence == "alpha":
-        from .divergences import adaptive_alpha
-
-        return adaptive_alpha
-    return kl_divergence
+    return adaptive_alpha if recipe.divergence == "alpha" else kl_divergence

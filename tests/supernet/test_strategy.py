@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -17,12 +18,14 @@ from supernet.training import (
     Recipe,
     Strategy,
     Teacher,
+    Uniform,
     compose,
     cross_entropy,
     kl_divergence,
     preset,
     train,
 )
+from supernet.training.samplers.fair import Fair
 from tests.supernet.choice_toys import choice_supernet
 from tests.supernet.toys import toy_data, toy_supernet
 
@@ -247,3 +250,57 @@ def test_dropout_can_act_in_the_largest_alone() -> None:
     assert everyone[0][1] != everyone[1][1]
     assert largest[0][0] != largest[1][0]
     assert largest[0][1] == largest[1][1]
+
+
+# -- several architectures in one batch --------------------------------------------------------
+
+
+def test_groups_of_a_batch_have_the_mean_of_their_gradients() -> None:
+    inputs, targets = toy_data().train.batch(slice(0, 12), torch.device("cpu"))
+
+    class First:
+        def draw(self, step: int, score: object) -> tuple[Architecture, ...]:
+            return drawn
+
+    supernet, apart = choice_supernet(), choice_supernet()
+    drawn = Fair(supernet.space).draw(0, lambda _: [])
+    Strategy(supernet, First(), split=True).backward(0, inputs, targets)
+    total = {name: torch.zeros_like(p) for name, p in apart.named_parameters()}
+    used: set[str] = set()
+    for index, architecture in enumerate(drawn):
+        apart.zero_grad(set_to_none=True)
+        rows = slice(4 * index, 4 * index + 4)
+        torch.nn.functional.cross_entropy(
+            apart(inputs[rows], architecture), targets[rows]
+        ).backward()
+        for name, parameter in apart.named_parameters():
+            if parameter.grad is not None:
+                total[name] += parameter.grad / len(drawn)
+                used.add(name)
+    assert len(drawn) == 3
+    for name, parameter in supernet.named_parameters():
+        assert (parameter.grad is not None) == (name in used)
+        if parameter.grad is not None:
+            torch.testing.assert_close(parameter.grad, total[name])
+    assert sum(tensor.abs().sum() for tensor in total.values()) > 0.1
+
+
+def test_several_architectures_per_batch_steady_the_gradient() -> None:
+    """At fixed weights and equal cost: one batch of 96 shared by four, or all of it for one."""
+    data = toy_data(120)
+
+    def spread(count: int) -> float:
+        supernet = choice_supernet()
+        weights = [*supernet.parameters()]
+        strategy = Strategy(supernet, Uniform(supernet.space, count=count), split=count > 1)
+        gradients = []
+        for step in range(60):
+            rows = np.random.default_rng([step, 9]).choice(120, 96, replace=False)
+            batch = data.train.batch(torch.from_numpy(rows), torch.device("cpu"))
+            supernet.zero_grad(set_to_none=True)
+            strategy.backward(step, *batch)
+            flat = [torch.zeros_like(p) if p.grad is None else p.grad for p in weights]
+            gradients.append(torch.cat([tensor.flatten() for tensor in flat]))
+        return float(torch.stack(gradients).var(0).sum())
+
+    assert spread(4) < 0.8 * spread(1)

@@ -21,7 +21,7 @@ class Budget:
     """A bin of MACs at random, then a random architecture inside it, ``count`` times.
 
     Uniform sampling concentrates on middling costs; this trains cheap and expensive networks as
-    often (SPOS, section 4, "FLOPs constraint": bins of 10 MFLOPs from 290 to 360). Give
+    often (the released training of SPOS: bins of 10 MFLOPs from 290 to 360). Give
     :func:`mac_bins` bounds to train but the range a device can run.
     """
 
