@@ -222,6 +222,7 @@ def _suitable_recipe(data: DataSource) -> str:
 
 
 def check_batch(recipe: Recipe, data: DataSource) -> None:
+    """ValueError when a step cannot have as many samples, or as few, as the recipe says."""
     if recipe.batch_size > len(data.train):
         raise ValueError(
             f"batch_size = {recipe.batch_size} is larger than the training split of {data.spec} "

@@ -25,7 +25,7 @@ from supernet.evaluate import (
 from supernet.space import Architecture, Positions, SearchSpace
 from supernet.supernet import Supernet
 
-POOL = 4096
+POOL, ROUNDS = 4096, 64
 LARGEST_CURVE = 64
 OUTPUT_SAMPLES = 256
 
@@ -108,22 +108,20 @@ def spread(
         many equal parts of the cost range (the nearest where a part is empty), by cost.
 
     Raises:
-        ValueError: The space has fewer than ``count`` architectures.
+        ValueError: The space has fewer than ``count`` architectures, or hardly more.
     """
-    # A random tilt for each draw reaches the small and the large end too.
-    tilt = np.exp(rng.normal(size=(POOL, 1)))
-    drawn = (rng.random((POOL, len(space))) ** tilt * space.cardinalities).astype(np.int16)
-    drawn = space.canonical(np.minimum(drawn, space.cardinalities - 1))
-    ends = space.encode([space.smallest, space.largest])
-    pool = np.concatenate([ends, drawn])
-    _, first = np.unique(pool, axis=0, return_index=True)
-    pool = pool[np.sort(first)]
-    if count > len(pool):
+    if count > space.size:
         raise ValueError(
             f"{count} networks are more than the search space has ({space.size}); ask for fewer"
         )
+    pool = _pool(space, count, rng)
+    if count > len(pool):
+        raise ValueError(
+            f"{count} networks are more than were found ({len(pool)} of {space.size}); "
+            "ask for fewer"
+        )
     costs = np.asarray(cost(pool), dtype=np.float64)
-    chosen = [0] if len(np.unique(ends, axis=0)) == 1 else [0, 1]
+    chosen = [0] if space.smallest == space.largest else [0, 1]
     edges = np.linspace(costs.min(), costs.max(), count - 1)
     free = np.ones(len(pool), dtype=bool)
     free[chosen] = False
@@ -135,6 +133,22 @@ def spread(
         chosen.append(int(rng.choice(inside)))
         free[chosen[-1]] = False
     return space.decode(pool[sorted(chosen, key=lambda i: (costs[i], i))])
+
+
+def _pool(space: SearchSpace, count: int, rng: np.random.Generator) -> Positions:
+    """Distinct members, ``(n, len(space))``: both ends first, then as many draws as it takes."""
+    pool = space.encode([space.smallest, space.largest])
+    for _ in range(ROUNDS):
+        # A random tilt for each draw reaches the small and the large end too.
+        tilt = np.exp(rng.normal(size=(POOL, 1)))
+        drawn = (rng.random((POOL, len(space))) ** tilt * space.cardinalities).astype(np.int16)
+        drawn = space.canonical(np.minimum(drawn, space.cardinalities - 1))
+        pool = np.concatenate([pool, drawn])
+        _, first = np.unique(pool, axis=0, return_index=True)
+        pool = pool[np.sort(first)]
+        if len(pool) >= count:
+            break
+    return pool
 
 
 def chain(

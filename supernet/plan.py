@@ -118,12 +118,14 @@ class Values:
         self._known: dict[int, Any] = {}
 
     def of(self, rule: Rule) -> Any:
+        """What a rule's quantity is."""
         key = id(rule)
         if key not in self._known:
             self._known[key] = rule.values[tuple(self._choices[name] for name in rule.choices)]
         return self._known[key]
 
     def choices(self, names: Sequence[str]) -> tuple[Value, ...]:
+        """The values of some choices."""
         return tuple(self._choices[name] for name in names)
 
 

@@ -74,6 +74,7 @@ class Derived:
     steps: list[Step]
 
     def compute(self) -> Tensor:
+        """The tensor as the weights are now."""
         tensor = self.source
         for function, values, shared in self.steps:
             tensor = function(tensor, values, *shared)

@@ -58,6 +58,14 @@ def test_the_whole_of_a_small_space_and_no_more() -> None:
         audit.spread(space, flat, 7, np.random.default_rng(0))
 
 
+def test_most_of_a_space_larger_than_one_draw_is_found() -> None:
+    space = SearchSpace(tuple(Choice(f"c{i}", (1, 2, 3), "operation") for i in range(8)))
+    found = audit.spread(
+        space, lambda p: p.sum(axis=1).astype(float), 4500, np.random.default_rng(0)
+    )
+    assert len(set(found)) == 4500 < space.size == 6561
+
+
 def test_every_member_of_a_chain_contains_the_one_before() -> None:
     lengths = set()
     for seed in range(50):
