@@ -21,6 +21,7 @@ from supernet.training import (
     Uniform,
     compose,
     cross_entropy,
+    distributed,
     kl_divergence,
     preset,
     train,
@@ -304,3 +305,23 @@ def test_several_architectures_per_batch_steady_the_gradient() -> None:
         return float(torch.stack(gradients).var(0).sum())
 
     assert spread(4) < 0.8 * spread(1)
+
+
+# -- ranks --------------------------------------------------------------------------------------
+
+
+def test_ranks_that_draw_other_architectures_are_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    space, sent = toy_supernet().space, list[torch.Tensor]()
+
+    def gather(every: list[torch.Tensor], ours: torch.Tensor) -> None:
+        sent.append(ours.clone())
+        for slot, value in zip(every, (sent[0], sent[-1]), strict=True):
+            slot.copy_(value)
+
+    monkeypatch.setattr(distributed, "world", lambda: (1, 2))
+    monkeypatch.setattr(distributed.dist, "all_gather", gather)
+    device = torch.device("cpu")
+    distributed.check_same((space.largest, space.smallest), device)
+    distributed.check_same((space.largest, space.smallest), device)
+    with pytest.raises(RuntimeError, match="rank 1 drew other architectures than rank 0"):
+        distributed.check_same((space.smallest, space.largest), device)
