@@ -15,6 +15,10 @@ _FILE_SYSTEM = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EPE
                 errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG)  # fmt: skip
 
 
+class SaidElsewhereError(Exception):
+    """Another process of the same command failed and says why; this one has nothing to add."""
+
+
 def exit_code(error: BaseException) -> int:
     """130 for Ctrl-C, 2 for what the user can put right, 1 for anything else."""
     if isinstance(error, KeyboardInterrupt):
@@ -52,6 +56,8 @@ def sentence(error: BaseException) -> str:
 def report(error: BaseException) -> int:
     """Say on standard error what went wrong; returns the exit code."""
     code = exit_code(error)
+    if isinstance(error, SaidElsewhereError):
+        return code
     if code == INTERRUPTED:
         print("\ninterrupted; the same command continues where it stopped", file=sys.stderr)
     elif code == BAD_INPUT:

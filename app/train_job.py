@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from app import plugins
-from app.runs import create_run, open_run
+from app.errors import SaidElsewhereError
+from app.runs import Run, create_run, open_run
 from app.teacher import open_teacher
 from app.trained import Say, absolute, best_device, data_options, limit_threads
 from supernet.data import IMAGES, DataSource, open_data
 from supernet.supernet import Supernet
 from supernet.training import Progress, Recipe, Strategy, TrainResult, compose, distributed, train
 from supernet.training import preset as recipe_preset
+from supernet.training.state import IMPORTED
 
 DEFAULT_FAMILY = "ofa_mobilenetv3"
 
@@ -88,17 +91,25 @@ def train_job(request: TrainRequest, say: Say) -> TrainOutcome:
         ValueError: A name is unknown, settings do not fit each other, or ``out`` holds another
             run; the message says what differs.
         OSError: The disk is full; earlier checkpoints are intact.
+        SaidElsewhereError: Another process of ``torchrun`` failed, and says why.
     """
-    with distributed.ranks():
-        strategy, data, recipe, identity = _prepare(request, say)
-        supernet = strategy.supernet.to(best_device())
-        limit_threads(supernet)
-        distributed.share(recipe.batch_size)
-        if distributed.is_main():
-            result = _write(request.out, strategy, data, recipe, identity, say)
-        else:
-            distributed.wait()
-            result = train(supernet, data, recipe, request.out, strategy=strategy)
+    with distributed.ranks(), ExitStack() as held:
+        try:
+            with distributed.together():
+                strategy, data, recipe, identity = _prepare(request, say)
+                supernet = strategy.supernet.to(best_device())
+                limit_threads(supernet)
+                distributed.share(recipe.batch_size)
+                main = distributed.is_main()
+                run = _begin(request.out, supernet, identity, held) if main else None
+        except distributed.ElsewhereError as error:
+            raise SaidElsewhereError from error
+        result = train(
+            supernet, data, recipe, request.out, strategy=strategy,
+            progress=lambda p: say(_line(p)),
+        )  # fmt: skip
+        if run is not None:
+            _finish(run, result, say)
     return TrainOutcome(
         run=request.out,
         family=identity["family"],
@@ -112,30 +123,21 @@ def train_job(request: TrainRequest, say: Say) -> TrainOutcome:
     )
 
 
-def _write(
-    out: Path,
-    strategy: Strategy,
-    data: DataSource,
-    recipe: Recipe,
-    identity: Mapping[str, Any],
-    say: Say,
-) -> TrainResult:
-    """Train as the process that keeps the run."""
-    run = create_run(out, identity, strategy.supernet.space)
-    with run.writing():
-        if run.stage("train").get("status") != "complete":
-            run.set_stage("train", "running", config=_config(identity))
-        distributed.wait()
-        result = train(
-            strategy.supernet, data, recipe, run.path, strategy=strategy,
-            progress=lambda p: say(_line(p)),
-        )  # fmt: skip
-        for note in result.notes:
-            say(f"warning: {note}")
-        if run.stage("train").get("status") != "complete" or result.resumed_from < result.steps:
-            run.set_stage("train", "complete", checkpoint=result.checkpoint.digest,
-                          steps=result.steps, seconds=round(result.seconds, 1))  # fmt: skip
-    return result
+def _begin(out: Path, supernet: Supernet, identity: Mapping[str, Any], held: ExitStack) -> Run:
+    """The run of the process that writes; it is locked as long as ``held`` is open."""
+    run = create_run(out, identity, supernet.space)
+    held.enter_context(run.writing())
+    if run.stage("train").get("status") != "complete":
+        run.set_stage("train", "running", config=_config(identity))
+    return run
+
+
+def _finish(run: Run, result: TrainResult, say: Say) -> None:
+    for note in result.notes:
+        say(f"warning: {note}")
+    if run.stage("train").get("status") != "complete" or result.resumed_from < result.steps:
+        run.set_stage("train", "complete", checkpoint=result.checkpoint.digest,
+                      steps=result.steps, seconds=round(result.seconds, 1))  # fmt: skip
 
 
 def _prepare(
@@ -185,9 +187,12 @@ def _resumed(request: TrainRequest) -> Mapping[str, Any]:
     if not request.resume:
         return {}
     try:
-        return open_run(request.out).record
+        run = open_run(request.out)
     except ValueError as error:
         raise ValueError(f"there is nothing to resume: {error}") from None
+    if "source" in run.stage("train"):
+        raise ValueError(f"the weights in {request.out} were imported; {IMPORTED}")
+    return run.record
 
 
 def _teacher_of(old: Mapping[str, Any], recipe: Recipe) -> Path | None:
@@ -230,6 +235,12 @@ def check_batch(recipe: Recipe, data: DataSource) -> None:
         )
     if recipe.batch_size < 2 and data.shape.task == IMAGES:
         raise ValueError("batch_size = 1 cannot work: batch normalisation needs at least 2 samples")
+    ours = recipe.batch_size // distributed.world()[1]
+    if recipe.split and ours < recipe.random_architectures:
+        raise ValueError(
+            f"{ours} samples are too few for {recipe.random_architectures} architectures that each "
+            "train on some; use a larger batch"
+        )
 
 
 def _options(request: TrainRequest) -> dict[str, int]:

@@ -81,6 +81,35 @@ def share(batch_size: int) -> slice:
     return slice(rank * part, (rank + 1) * part)
 
 
+class ElsewhereError(RuntimeError):
+    """Another rank failed, and says why."""
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """What one rank raises inside, no rank goes on from; all ranks leave at the same time.
+
+    Without it the others would wait for the one that failed, or all would say the same.
+
+    Raises:
+        ElsewhereError: A lower rank failed, or this one did not and another did.
+    """
+    rank, size = world()
+    failure: Exception | None = None
+    try:
+        yield
+    except Exception as error:
+        failure = error
+    if size > 1:
+        device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+        first = torch.tensor([size if failure is None else rank], device=device)
+        dist.all_reduce(first, dist.ReduceOp.MIN)
+        if int(first) not in (rank, size):
+            raise ElsewhereError(f"rank {int(first)} failed") from failure
+    if failure is not None:
+        raise failure
+
+
 @torch.no_grad()
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
     """Replace every ``.grad`` by its mean over the ranks; those that are ``None`` stay so.

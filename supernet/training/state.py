@@ -18,6 +18,9 @@ from .optimizer import Average, build_optimizer
 from .recipe import Recipe
 from .strategy import Strategy
 
+# What cannot be done with weights that were not trained here.
+IMPORTED = "there is no training to continue; evaluate, audit or search them"
+
 
 @dataclass
 class TrainingState:
@@ -96,6 +99,8 @@ def check_same_training(
 ) -> None:
     """ValueError saying what differs, unless ``last`` is a checkpoint of this very training."""
     where = last.path.parent.parent
+    if "source" in last.state:
+        raise ValueError(f"the weights in {where} were imported; {IMPORTED}")
     if last.state["space"] != supernet.space.digest:
         raise ValueError(f"{where} was trained on another search space")
     if last.state["data"]["fingerprint"] != data.fingerprint:

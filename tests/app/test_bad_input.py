@@ -55,6 +55,7 @@ def image_folder(path: Path, classes: tuple[str, ...], count: int = 10, size: in
         (["--steps", "5", "--epochs", "5"], "exclude each other"),
         (["--batch-size", "0"], "batch_size = 0 is impossible"),
         (["--batch-size", "1"], "batch_size = 1 cannot work"),
+        (["--recipe", "multi", "--batch-size", "3"], "3 samples are too few for 4 architectures"),
         (["--batch-size", "100000"], "batch_size = 100000 is larger than the training split"),
         (["--learning-rate", "-1"], "learning_rate = -1.0 is impossible"),
         (["--seed", "-1"], "seed = -1 is impossible"),

@@ -105,6 +105,18 @@ def test_the_command_trains_under_torchrun(tmp_path: Path) -> None:
     refused = torchrun([*arguments[:-1], "--batch-size", "33"])
     assert refused.returncode != 0
     assert "world size 2 does not divide batch_size 33" in refused.stderr
+    other = torchrun([*arguments, "--seed", "1"])
+    assert other.returncode != 0
+    assert "holds another run" in other.stderr
+    for failed in (refused, other):  # one sentence, and no trace but the launcher's own
+        lines = failed.stderr.splitlines()
+        assert len([line for line in lines if line.startswith("error: ")]) == 1
+        assert sum(line.startswith("Traceback") for line in lines) == 1
+
+
+def test_a_process_alone_says_what_happened_itself() -> None:
+    with pytest.raises(ValueError, match="as it was"), distributed.together():
+        raise ValueError("as it was")
 
 
 def test_micro_batches_of_a_network_without_batch_statistics_are_the_batch(worker: Path) -> None:
