@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from pickle import UnpicklingError
 
 import torch
 from safetensors import SafetensorError
@@ -48,6 +47,9 @@ def _load_pth(path: Path) -> object:
         # Published weights exist in this format only. The restricted reader makes tensors and
         # plain containers, and refuses everything that could run code.
         return torch.load(path, map_location="cpu", weights_only=True)
-    except (UnpicklingError, RuntimeError, EOFError, KeyError, ValueError, AttributeError) as error:
-        reason = str(error).split(". ")[0].split("\n")[0]
+    except OSError:
+        raise
+    # Bytes that are no such file fail the reader in any way it does not foresee.
+    except Exception as error:
+        reason = str(error).split(". ")[0].split("\n")[0] or type(error).__name__
         raise ValueError(f"{path} is not a checkpoint of tensors alone: {reason}") from None

@@ -73,6 +73,18 @@ def test_an_imported_run_is_evaluated_and_exported(
     assert command("import", "ofa", checkpoint, "--out", run, *flags).code == 0, "once is enough"
 
 
+def test_an_imported_run_has_no_training_to_continue(
+    command: Command, refused: Refused, checkpoint: Path, images: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    data = ("--data", f"folder:{images}", "--image-size", SIZE)
+    assert command("import", "ofa", checkpoint, "--out", run, *data).code == 0
+    asked = "there is no training to continue; evaluate, audit or search"
+    assert asked in refused("train", "--resume", "--out", run)
+    assert command("import", "ofa", checkpoint, "--out", tmp_path / "alone").code == 0
+    assert asked in refused("train", "--resume", "--out", tmp_path / "alone")
+
+
 def test_without_data_a_run_is_evaluated_on_data_of_the_same_size(
     command: Command, refused: Refused, weights: dict[str, torch.Tensor], images: Path,
     tmp_path: Path,
@@ -149,8 +161,10 @@ def test_bad_files(refused: Refused, checkpoint: Path, tmp_path: Path) -> None:
     assert "is a folder" in refused("import", "ofa", tmp_path, *out)
     assert "did you mean 'ofa'" in refused("import", "ofaa", checkpoint, *out)
     noise = tmp_path / "noise.pth"
-    noise.write_bytes(b"\x93no checkpoint at all")
-    assert "not a checkpoint of tensors alone" in refused("import", "ofa", noise, *out)
+    # The reader of such files fails in another way for each of these.
+    for content in (b"\x93no checkpoint at all", b"abc", b"", b"K"):
+        noise.write_bytes(content)
+        assert "not a checkpoint of tensors alone: " in refused("import", "ofa", noise, *out)
     broken = tmp_path / "broken.safetensors"
     broken.write_bytes(checkpoint.read_bytes()[:100])
     assert "not a safetensors file" in refused("import", "ofa", broken, *out)
