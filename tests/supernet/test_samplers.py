@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
 from math import lcm
@@ -164,6 +164,26 @@ def test_other_numbers_of_options_are_level_again_after_a_common_multiple() -> N
             level = steps % (lcm(options, 4) // 4) == 0
             assert max(used) - min(used) == (0 if level else 1)
         assert len(sampler.draw(steps, no_score)) == 4
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_strict_fairness_steadies_the_gradient(seed: int) -> None:
+    """At fixed weights and on one batch, against as many architectures drawn independently."""
+    inputs, targets = toy_data(120).train.batch(slice(0, 96), torch.device("cpu"))
+
+    def spread(make: Callable[[SearchSpace], Fair | Uniform]) -> float:
+        supernet = choice_supernet(seed)
+        strategy, gradients = Strategy(supernet, make(supernet.space)), []
+        for step in range(60):
+            supernet.zero_grad(set_to_none=True)
+            strategy.backward(step, inputs, targets)
+            parameters = [*supernet.parameters()]
+            flat = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+            gradients.append(torch.cat([tensor.flatten() for tensor in flat]))
+        return float(torch.stack(gradients).var(0).sum())
+
+    fair = spread(lambda space: Fair(space, seed))
+    assert 0 < fair < 0.8 * spread(lambda space: Uniform(space, seed, 3))
 
 
 # -- best-up and worst-up ----------------------------------------------------------------------
