@@ -22,6 +22,8 @@ from supernet.training.samplers.budget import Budget
 from supernet.training.samplers.fair import Fair
 from supernet.training.samplers.panda import FLOOR, Panda
 from supernet.training.samplers.shift import Shift
+from supernet.training.samplers.uniform import Uniform
+from supernet.training.strategy import Strategy
 from tests.supernet.choice_toys import choice_supernet
 from tests.supernet.toys import toy_data, toy_supernet
 
