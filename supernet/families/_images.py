@@ -46,7 +46,9 @@ def check_stages(depths: Sequence[Sequence[int]]) -> None:
 
 
 def check_resolutions(resolutions: Sequence[int], stride: int) -> None:
-    """ValueError when the smallest image is smaller than the total stride of the network."""
+    """ValueError unless the total stride of the network is positive and fits the smallest image."""
+    if stride < 1:
+        raise ValueError(f"the strides multiply to {stride}; every stride must be at least 1")
     if stride > min(resolutions):
         raise ValueError(
             f"resolution {min(resolutions)} is below the total stride {stride}; "

@@ -167,6 +167,7 @@ def test_configure_follows_the_data() -> None:
     ("change", "message"),
     [
         ({"resolutions": (2, 8)}, "resolution 2 is below the total stride 4"),
+        ({"stem_stride": 0}, "the strides multiply to 0; every stride must be at least 1"),
         ({"depths": (0, 1)}, "gives a stage without blocks"),
         ({"kernels": (3, 4)}, "must be odd"),
         ({"expands": (4, 3)}, "must be rising"),
