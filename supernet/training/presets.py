@@ -114,13 +114,20 @@ def preset(name: str, base: str | None = None) -> Recipe:
         if part not in STRATEGIES:
             raise ValueError(_unknown(part))
         for field, value in STRATEGIES[part].items():
-            if changes.setdefault(field, value) != value:
+            known = changes.get(field, value)
+            if known != value and not _teachable(field, {known, value}, {part, origin[field]}):
                 raise ValueError(
-                    f"recipe {name!r}: {origin[field]} has {field} = {changes[field]!r} and {part} "
+                    f"recipe {name!r}: {origin[field]} has {field} = {known!r} and {part} "
                     f"has {field} = {value!r}; choose one of them"
                 )
+            changes[field] = value if known == value else "teacher"
             origin.setdefault(field, part)
     return recipe.but(changes)
+
+
+def _teachable(field: str, values: set[Any], parts: set[str]) -> bool:
+    """Whether a teacher takes the place of labels, which samplers fall back to."""
+    return field == "distill" and values == {"none", "teacher"} and "teacher" in parts
 
 
 def _unknown(part: str) -> str:

@@ -17,7 +17,7 @@ from torch import nn
 
 from supernet.data import DataSource, open_data
 from supernet.edits import Cut, Edit, Set, follow
-from supernet.evaluate import evaluate
+from supernet.evaluate import calibrate_extracted, evaluate
 from supernet.reorganise import reorganise
 from supernet.space import Architecture, Choice, SearchSpace
 from supernet.supernet import InputSpec, Supernet
@@ -143,3 +143,31 @@ def test_progressive_shrinking_against_training_all_at_once_at_equal_cost() -> N
     assert taught[-1] > together[-1]
     assert taught[0] > alone[0] + 0.04
     assert taught[0] > together[0] - 0.05
+
+
+def disagreement(net: Supernet) -> float:
+    """Mean divergence, in nats, of the smallest network from the largest on held-out images."""
+    logits = []
+    for architecture in (net.space.largest, net.space.smallest):
+        alone = net.extract(architecture)
+        calibrate_extracted(alone, net, architecture, digits())
+        images = torch.cat([digits().split(split).inputs for split in ("val", "test")])
+        with torch.no_grad():
+            logits.append(alone(net.prepare(images, architecture)))
+    large, small = (rows.log_softmax(-1) for rows in logits)
+    return float((large.exp() * (large - small)).sum(-1).mean())
+
+
+@pytest.mark.slow
+def test_the_alpha_divergence_brings_the_smallest_closer_to_the_largest() -> None:
+    distilled = {"distill": "inplace", "divergence": "alpha", "clip_value": 1.0}
+    pairs = [
+        (
+            disagreement(fit(seed, {"steps": 500, **SANDWICH})),
+            disagreement(fit(seed, {"steps": 500, **SANDWICH, **distilled})),
+        )
+        for seed in range(3)
+    ]
+    assert all(taught < labels for labels, taught in pairs)
+    labels, taught = np.mean(pairs, axis=0)
+    assert taught < 0.95 * labels

@@ -230,6 +230,16 @@ def test_impossible_combinations_are_explained(name: str, message: str) -> None:
         preset(name)
 
 
+@pytest.mark.parametrize("name", ["spos+teacher", "teacher+spos", "digits+fairnas+teacher"])
+def test_a_teacher_goes_with_strategies_that_learn_from_labels(name: str) -> None:
+    recipe = preset(name)
+    assert recipe.distill == "teacher"
+    assert recipe.label_share == 1.0
+    assert recipe.sampler == ("fair" if "fair" in name else "uniform")
+    with pytest.raises(ValueError, match="inplace has distill = 'inplace' and teacher has"):
+        preset("inplace+teacher")
+
+
 def test_a_guide_and_a_sampler_must_fit() -> None:
     recipe = Recipe(sampler="uniform", distill="inplace")
     with pytest.raises(ValueError, match="needs the largest network in every step"):
