@@ -116,7 +116,7 @@ def test_commands_and_folders_that_are_no_runs(refused: Refused, tmp_path: Path)
     _match("did you mean 'train'|Did you mean 'train'", refused("trian"))
     _match("not a run directory", refused("pick", "--run", tmp_path, "--latency-ms", 1))
     _match("is not a run directory and holds none", refused("explore", tmp_path))
-    _match("unknown family", refused("describe", "resnet"))
+    _match("unknown family", refused("describe", "resnext"))
     _match("unknown preset", refused("describe", "ofa_mobilenetv3", "--preset", "x"))
 
 
