@@ -76,17 +76,37 @@ def fitted(presets: Mapping[str, Config], preset: str, shape: DataShape) -> Conf
         ValueError: Unknown preset, or images that are not square or too small for its strides.
     """
     base: Any = known_preset(presets, preset)
-    channels, height, width = shape.input
+    side, largest = _side(shape), base.resolutions[-1]
+    scaled = {max(1, round(r * side / largest)) for r in base.resolutions}
+    config: Config = _for_data(base, shape, resolutions=tuple(sorted(scaled)))
+    return config
+
+
+def fitted_to_size(presets: Mapping[str, Config], preset: str, shape: DataShape) -> Config:
+    """A preset with the classes, channels, image size and statistics of a data set.
+
+    The configuration has the fields ``classes``, ``channels``, ``size``, ``mean`` and ``std``.
+
+    Raises:
+        ValueError: Unknown preset, or images that are not square or too small for its strides.
+    """
+    config: Config = _for_data(known_preset(presets, preset), shape, size=_side(shape))
+    return config
+
+
+def _side(shape: DataShape) -> int:
+    _, height, width = shape.input
     if height != width:
         raise ValueError(f"images are {height}x{width}; this family takes square ones")
-    largest = base.resolutions[-1]
-    scaled = {max(1, round(r * height / largest)) for r in base.resolutions}
-    config: Config = replace(
+    return height
+
+
+def _for_data(base: Any, shape: DataShape, **sizes: Any) -> Any:
+    return replace(
         base,
         classes=shape.classes,
-        channels=channels,
-        resolutions=tuple(sorted(scaled)),
+        channels=shape.input[0],
         mean=tuple(shape.mean),
         std=tuple(shape.std),
+        **sizes,
     )
-    return config

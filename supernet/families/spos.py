@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -18,7 +18,7 @@ from supernet.families._images import (
     check_filled,
     check_resolutions,
     check_rising,
-    known_preset,
+    fitted_to_size,
 )
 from supernet.families._mobile import Normalize
 from supernet.space import Choice, SearchSpace
@@ -150,18 +150,7 @@ def configure(preset: str, shape: DataShape) -> Config:
     Raises:
         ValueError: Unknown preset, or images that are not square or too small for the strides.
     """
-    base = known_preset(PRESETS, preset)
-    channels, height, width = shape.input
-    if height != width:
-        raise ValueError(f"images are {height}x{width}; this family takes square ones")
-    return replace(
-        base,
-        classes=shape.classes,
-        channels=channels,
-        size=height,
-        mean=tuple(shape.mean),
-        std=tuple(shape.std),
-    )
+    return fitted_to_size(PRESETS, preset, shape)
 
 
 def from_json(payload: Mapping[str, Any]) -> Config:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from supernet.alternatives import Alternatives
 from supernet.config import known_fields
 from supernet.data import DataShape
 from supernet.edits import Edit, Pick, follow
-from supernet.families._images import check_filled, check_resolutions, known_preset
+from supernet.families._images import check_filled, check_resolutions, fitted_to_size
 from supernet.families._mobile import (
     InvertedResidual,
     Normalize,
@@ -126,18 +126,7 @@ def configure(preset: str, shape: DataShape) -> Config:
     Raises:
         ValueError: Unknown preset, or images that are not square or too small for the strides.
     """
-    base = known_preset(PRESETS, preset)
-    channels, height, width = shape.input
-    if height != width:
-        raise ValueError(f"images are {height}x{width}; this family takes square ones")
-    return replace(
-        base,
-        classes=shape.classes,
-        channels=channels,
-        size=height,
-        mean=tuple(shape.mean),
-        std=tuple(shape.std),
-    )
+    return fitted_to_size(PRESETS, preset, shape)
 
 
 def from_json(payload: Mapping[str, Any]) -> Config:
