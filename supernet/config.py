@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import Any
+from typing import Any, TypeVar
 
 from supernet.space import nearest
+
+Config = TypeVar("Config")
 
 
 def known_fields(config: type, payload: Mapping[str, Any]) -> dict[str, Any]:
@@ -26,3 +28,24 @@ def known_fields(config: type, payload: Mapping[str, Any]) -> dict[str, Any]:
     return {
         name: tuple(value) if isinstance(value, list) else value for name, value in payload.items()
     }
+
+
+def read_config(config: type[Config], payload: Mapping[str, Any], **parts: type) -> Config:
+    """A configuration dataclass from what ``dataclasses.asdict`` and JSON made of one.
+
+    Args:
+        config: The dataclass.
+        payload: Its record; missing fields take their defaults.
+        parts: Fields that hold a sequence of another dataclass, and which one (``stages=Stage``).
+
+    Raises:
+        ValueError: A field is unknown, or what the configuration itself refuses.
+    """
+    values = known_fields(config, payload)
+    for name, part in parts.items():
+        if name in values:
+            values[name] = tuple(
+                item if isinstance(item, part) else part(**known_fields(part, item))
+                for item in values[name]
+            )
+    return config(**values)

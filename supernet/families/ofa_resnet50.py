@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from supernet.config import known_fields
+from supernet.config import read_config
 from supernet.data import DataShape
 from supernet.edits import Cut, Drop, Edit, Resize, Rule, Set, follow, follow_all
 from supernet.families._images import (
@@ -138,13 +138,7 @@ def from_json(payload: Mapping[str, Any]) -> Config:
     Raises:
         ValueError: A field is unknown.
     """
-    values = known_fields(Config, payload)
-    if "stages" in values:
-        values["stages"] = tuple(
-            stage if isinstance(stage, Stage) else Stage(**known_fields(Stage, stage))
-            for stage in values["stages"]
-        )
-    return Config(**values)
+    return read_config(Config, payload, stages=Stage)
 
 
 def to_json(config: Config) -> dict[str, Any]:

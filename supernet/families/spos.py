@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from supernet.alternatives import Alternatives
-from supernet.config import known_fields
+from supernet.config import read_config
 from supernet.data import DataShape
 from supernet.edits import Cut, Edit, Pick, Set, follow
 from supernet.families._images import (
@@ -159,12 +159,7 @@ def from_json(payload: Mapping[str, Any]) -> Config:
     Raises:
         ValueError: A field is unknown.
     """
-    values = known_fields(Config, payload)
-    if "stages" in values:
-        values["stages"] = tuple(
-            stage if isinstance(stage, Stage) else Stage(**stage) for stage in values["stages"]
-        )
-    return Config(**values)
+    return read_config(Config, payload, stages=Stage)
 
 
 def to_json(config: Config) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from supernet.alternatives import Alternatives
-from supernet.config import known_fields
+from supernet.config import read_config
 from supernet.data import DataShape
 from supernet.edits import Edit, Pick, follow
 from supernet.families._images import check_filled, check_resolutions, fitted_to_size
@@ -135,13 +135,7 @@ def from_json(payload: Mapping[str, Any]) -> Config:
     Raises:
         ValueError: A field is unknown.
     """
-    values = known_fields(Config, payload)
-    if "stages" in values:
-        values["stages"] = tuple(
-            stage if isinstance(stage, Stage) else Stage(**known_fields(Stage, stage))
-            for stage in values["stages"]
-        )
-    return Config(**values)
+    return read_config(Config, payload, stages=Stage)
 
 
 def to_json(config: Config) -> dict[str, Any]:

@@ -47,6 +47,26 @@ class Guide(Protocol):
         ...
 
 
+def taught(
+    divergence: Divergence,
+    logits: Tensor,
+    teacher_logits: Tensor,
+    labels: tuple[Tensor, float],
+    label_share: float,
+) -> Tensor:
+    """The loss of a student: its divergence from a teacher, and a share of the labels' loss.
+
+    Args:
+        divergence: Of student logits from teacher logits, averaged over the batch.
+        logits: ``(N, classes)`` or ``(N, T, vocabulary)`` of the student.
+        teacher_logits: Of the same shape.
+        labels: Indices ``(N,)`` or ``(N, T)``, and how much they are smoothed.
+        label_share: Weight of the labels' loss; 0 leaves it out.
+    """
+    loss = divergence(logits, teacher_logits)
+    return loss + label_share * cross_entropy(logits, *labels) if label_share else loss
+
+
 @dataclass(frozen=True)
 class Labels:
     """All learn from the labels.
@@ -106,10 +126,8 @@ class InPlace:
         if not earlier:
             return cross_entropy(logits, targets, self.smoothing)
         teacher = list(earlier.values())[-1 if self.previous else 0]
-        loss = self.divergence(logits, teacher)
-        if self.label_share:
-            loss = loss + self.label_share * cross_entropy(logits, targets, self.smoothing)
-        return loss
+        labels = (targets, self.smoothing)
+        return taught(self.divergence, logits, teacher, labels, self.label_share)
 
 
 def normalise_by_batch(network: nn.Module) -> None:
@@ -170,7 +188,5 @@ class Teacher:
     ) -> Tensor:
         """Divergence from the teacher, and the labels' share."""
         assert self.logits is not None, "begin runs before loss"
-        loss = self.divergence(logits, self.logits)
-        if self.label_share:
-            loss = loss + self.label_share * cross_entropy(logits, targets, self.smoothing)
-        return loss
+        labels = (targets, self.smoothing)
+        return taught(self.divergence, logits, self.logits, labels, self.label_share)

@@ -18,7 +18,7 @@ from supernet.reorganise import reorganise
 from supernet.space import Architecture, SearchSpace, Value
 from supernet.supernet import Supernet
 
-from .guides import Divergence, normalise_by_batch
+from .guides import Divergence, normalise_by_batch, taught
 from .losses import cross_entropy, kl_divergence
 from .strategy import Score, Strategy, autocast
 
@@ -250,10 +250,9 @@ class ProgressiveShrinking:
         """Labels in the first phase; after it the teacher, and the labels' share."""
         if self.teacher is None:
             return cross_entropy(logits, targets, self.smoothing)
-        loss = self.divergence(logits, self._teach(architecture))
-        if self.label_share:
-            loss = loss + self.label_share * cross_entropy(logits, targets, self.smoothing)
-        return loss
+        labels = (targets, self.smoothing)
+        teacher = self._teach(architecture)
+        return taught(self.divergence, logits, teacher, labels, self.label_share)
 
     def _teach(self, student: Architecture) -> Tensor:
         assert self.teacher is not None

@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from supernet.space import Architecture, Positions
-from supernet.training.mac_bins import MacBins
+from supernet.supernet import Supernet
+from supernet.training.mac_bins import MacBins, mac_bins
+from supernet.training.recipe import Recipe
 from supernet.training.strategy import Score
 
 from .sandwich import with_ends
@@ -72,3 +74,15 @@ class Attentive:
         distinct = list(dict.fromkeys(members))
         known = dict(zip(distinct, score(distinct), strict=True))
         return -np.array([known[member] for member in members])
+
+
+def attentive(supernet: Supernet, recipe: Recipe, *, best: bool) -> Attentive:
+    """The sampler of a recipe; ValueError when all architectures cost the same."""
+    return Attentive(
+        mac_bins(supernet, bins=20, seed=recipe.seed),
+        recipe.seed,
+        recipe.random_architectures,
+        recipe.candidates,
+        best=best,
+        smallest_last=recipe.distill == "previous",
+    )
