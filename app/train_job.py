@@ -236,6 +236,11 @@ def check_batch(recipe: Recipe, data: DataSource) -> None:
     if recipe.batch_size < 2 and data.shape.task == IMAGES:
         raise ValueError("batch_size = 1 cannot work: batch normalisation needs at least 2 samples")
     ours = recipe.batch_size // distributed.world()[1]
+    if ours % recipe.micro_batches:
+        raise ValueError(
+            f"{ours} samples cannot be cut into {recipe.micro_batches} equal micro-batches; "
+            f"use a batch size that is a multiple of {recipe.micro_batches}"
+        )
     if recipe.split and ours < recipe.random_architectures:
         raise ValueError(
             f"{ours} samples are too few for {recipe.random_architectures} architectures that each "

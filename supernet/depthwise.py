@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 # Beyond this many pixels the kernels below grow too large to win, and 3x3 filters are fast already
 # unless most of the filter lies outside of the map.
-LARGEST_MAP, LARGEST_STRIDED_MAP, SMALLEST_KERNEL = 256, 64, 4
+LARGEST_MAP, LARGEST_STRIDED_MAP, LARGEST_MAP_OF_3X3, SMALLEST_KERNEL = 256, 64, 4, 4
 
 
 def trained(layer: nn.Conv2d) -> Any:
@@ -56,7 +56,7 @@ def _pays(layer: nn.Conv2d, inputs: Tensor) -> bool:
     height, width = inputs.shape[-2:]
     if layer.stride == (1, 1):
         large = min(layer.kernel_size) >= SMALLEST_KERNEL
-        return height * width <= (LARGEST_MAP if large else SMALLEST_KERNEL)
+        return height * width <= (LARGEST_MAP if large else LARGEST_MAP_OF_3X3)
     wide = min(height, width) > max(layer.stride)
     return (
         wide and height * width <= LARGEST_STRIDED_MAP and min(layer.kernel_size) >= SMALLEST_KERNEL

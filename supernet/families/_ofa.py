@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from supernet.edits import Drop, Edit, follow
+from supernet.edits import Drop, Edit, Resize, follow
 from supernet.families._mobile import (
     InvertedResidual,
     hidden_rows,
@@ -17,6 +17,7 @@ from supernet.families._mobile import (
 )
 from supernet.quantize import weight_bits
 from supernet.space import Architecture, Choice, SearchSpace, Value
+from supernet.supernet import InputSpec, Supernet
 
 
 def stage_choices(
@@ -143,6 +144,32 @@ def stage_rows(
 
 
 # -- the familiar dictionary form ----------------------------------------------------------------
+
+
+def assemble(
+    model: nn.Module, space: SearchSpace, kernels: Sequence[int], shape: tuple[int, int, int]
+) -> Supernet:
+    """The supernet of a network of ``normalize``, ``stem``, ``first``, ``stages`` and ``head``.
+
+    Args:
+        model: The plain network, initialised.
+        space: With the choices of :func:`stage_choices` and ``resolution``.
+        kernels: Sides of depthwise filters.
+        shape: ``(channels, height, width)`` of an image at the largest resolution.
+    """
+    stages = model.get_submodule("stages")
+    assert isinstance(stages, nn.ModuleList)
+    rows, shared, units = stage_rows(stages, space, kernels)
+    return Supernet(
+        model,
+        space,
+        [Resize("resolution"), *rows],
+        units=["normalize", "stem", "first", *units, "head"],
+        inputs=InputSpec(shape, torch.float32),
+        shared=shared,
+        # Decay would pull the matrices from the identity to zero.
+        no_decay=[f"shared.{name}" for name in shared],
+    )
 
 
 def to_ofa(depths: Sequence[Sequence[int]], architecture: Architecture) -> dict[str, Any]:

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from supernet.config import read_config
 from supernet.data import DataShape
-from supernet.edits import Resize
 from supernet.families import _ofa
 from supernet.families._images import (
     check_filled,
@@ -29,7 +28,7 @@ from supernet.families._mobile import (
     make_divisible,
 )
 from supernet.space import Architecture, Choice, SearchSpace
-from supernet.supernet import InputSpec, Supernet
+from supernet.supernet import Supernet
 
 TASK = "image-classification"
 SUMMARY = "MobileNetV3 with elastic kernel, depth, expand ratio and resolution (Once-for-All)"
@@ -234,18 +233,9 @@ def build(config: Config) -> Supernet:
         torch.manual_seed(config.seed)
         model = MobileNetV3(config)
         initialise(model)
-    space = make_space(config)
-    rows, shared, units = _ofa.stage_rows(model.stages, space, config.kernels)
-    return Supernet(
-        model,
-        space,
-        [Resize("resolution"), *rows],
-        units=["normalize", "stem", "first", *units, "head"],
-        inputs=InputSpec((config.channels, *[max(config.resolutions)] * 2), torch.float32),
-        shared=shared,
-        # Decay would pull the matrices from the identity to zero.
-        no_decay=[f"shared.{name}" for name in shared],
-    )
+    side = max(config.resolutions)
+    shape = (config.channels, side, side)
+    return _ofa.assemble(model, make_space(config), config.kernels, shape)
 
 
 # -- the familiar dictionary form ----------------------------------------------------------------

@@ -77,14 +77,18 @@ def train(
 
     Raises:
         ValueError: ``folder`` holds another training (other recipe, data or space), or any with
-            ``resume=False``; or the recipe does not suit the supernet.
+            ``resume=False``; the recipe does not suit the supernet; or both a teacher and a
+            strategy are given.
         FloatingPointError: The loss became infinite or not a number.
         OSError: A checkpoint could not be written; earlier ones are intact.
     """
     began, folder = time.perf_counter(), Path(folder)
     steps = recipe.total_steps(data.epoch)
     distributed.share(recipe.batch_size)  # before anything is built: it may be impossible
-    strategy = strategy or compose(supernet, data, recipe, steps, teacher)
+    if strategy is None:
+        strategy = compose(supernet, data, recipe, steps, teacher)
+    elif teacher is not None:
+        raise ValueError("a strategy brings its own guide; give the teacher to it, not to train")
     state = TrainingState.fresh(strategy, data, recipe, folder / "checkpoints")
     found = checkpoints.find(state.folder)
     last = found.checkpoint

@@ -288,9 +288,15 @@ def search_superkernels(
         progress: Called with each line of the history.
 
     Raises:
+        ValueError: The warm-up is as long as the training, so that latency would never count.
         FloatingPointError: The loss became infinite or not a number.
     """
     steps = recipe.total_steps(data.epoch)
+    if pressure.strength and pressure.warmup_steps >= steps:
+        raise ValueError(
+            f"warmup_steps = {pressure.warmup_steps} leaves none of {steps} steps in which latency "
+            "counts; shorten the warm-up, or train longer"
+        )
     device = search.thresholds.device
     weights = build_optimizer(search.supernet, recipe)
     thresholds = torch.optim.SGD([search.thresholds], lr=recipe.learning_rate)

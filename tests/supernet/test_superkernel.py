@@ -165,3 +165,10 @@ def test_what_cannot_be_is_refused_in_a_sentence() -> None:
     tables = unit_tables(costs, np.ones(len(costs.distinct)))
     with pytest.raises(ValueError, match="kernel and expand ratio of one block"):
         SuperkernelSearch(net, search.kernels[1:], tables)
+
+
+def test_a_warm_up_without_an_end_is_refused(digits: DataSource) -> None:
+    _, search = make(TOY)
+    recipe = preset("digits").but({"steps": 4, "batch_size": 32, "warmup_steps": 1})
+    with pytest.raises(ValueError, match="warmup_steps = 4 leaves none of 4 steps"):
+        search_superkernels(search, digits, recipe, Pressure(strength=1.0, warmup_steps=4))

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections import Counter
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from supernet.space import Architecture
 from supernet.training import (
@@ -22,6 +24,7 @@ from supernet.training import (
     cross_entropy,
     kl_divergence,
     preset,
+    train,
 )
 from supernet.training.batches import shuffled_rows, training_batch
 from supernet.training.optimizer import Average, build_optimizer, learning_rate
@@ -238,6 +241,16 @@ def test_a_teacher_goes_with_strategies_that_learn_from_labels(name: str) -> Non
     assert recipe.sampler == ("fair" if "fair" in name else "uniform")
     with pytest.raises(ValueError, match="inplace has distill = 'inplace' and teacher has"):
         preset("inplace+teacher")
+
+
+def test_a_strategy_and_a_teacher_exclude_each_other(tmp_path: Path) -> None:
+    supernet, data = toy_supernet(), toy_data()
+    strategy = compose(supernet, data, Recipe(), 10)
+    with pytest.raises(ValueError, match="a strategy brings its own guide"):
+        train(
+            supernet, data, Recipe(batch_size=8), tmp_path, teacher=nn.Identity(), strategy=strategy
+        )
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_guide_and_a_sampler_must_fit() -> None:

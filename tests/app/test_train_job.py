@@ -1,0 +1,24 @@
+"""What a training is refused for before anything is written."""
+
+from __future__ import annotations
+
+import pytest
+
+from app.train_job import check_batch
+from supernet.data import open_data
+from supernet.training import preset
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"micro_batches": 5}, "64 samples cannot be cut into 5 equal micro-batches"),
+        ({"batch_size": 10**6}, "is larger than the training split of digits"),
+        ({"batch_size": 1}, "batch normalisation needs at least 2 samples"),
+    ],
+)
+def test_impossible_batches_are_explained(changes: dict[str, int], message: str) -> None:
+    recipe = preset("digits")
+    check_batch(recipe.but({"micro_batches": 4}), open_data("digits"))
+    with pytest.raises(ValueError, match=message):
+        check_batch(recipe.but(changes), open_data("digits"))
