@@ -80,6 +80,10 @@ def least_violation(problem: SearchProblem) -> tuple[NDArray[np.int16], NDArray[
     def violations(rows: NDArray[np.int16]) -> NDArray[np.float64]:
         return problem.violations(problem.cheap_values(rows), cheap_only=True)
 
+    if problem.pool is not None:
+        found = violations(problem.pool)
+        best_row = int(np.argmin(found.max(1)))
+        return problem.pool[best_row], found[best_row]
     corners = space.encode([space.smallest, space.largest])
     starts = np.concatenate((corners, space.sample(np.random.default_rng(_SEED), _DRAWS)))
     scores = violations(starts).max(1)

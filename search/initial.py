@@ -25,6 +25,8 @@ def spread_sample(problem: SearchProblem, rng: np.random.Generator, count: int) 
     Here every row has its own skew, so that sizes spread over the whole range.
     """
     space = problem.space
+    if problem.pool is not None:
+        return problem.pool[rng.integers(len(problem.pool), size=count)]
     skew = np.exp(rng.normal(0, 0.8, (count, 1)))
     draws = rng.random((count, len(space))) ** skew
     positions = np.minimum((draws * space.cardinalities).astype(np.int16), space.cardinalities - 1)
@@ -41,6 +43,9 @@ def admissible_sample(problem: SearchProblem, rng: np.random.Generator, count: i
     fits = problem.admits(rows)
     if fits.all():
         return rows
+    if problem.pool is not None:
+        inside = problem.pool[problem.admits(problem.pool)]
+        return inside[rng.integers(len(inside), size=count)] if len(inside) else inside
     anchor, violations = least_violation(problem)
     if (violations > 0).any():
         return rows[fits]
@@ -80,7 +85,7 @@ def initial_rows(problem: SearchProblem, count: int, rng: np.random.Generator) -
     Without cheap objectives the average position stands in for cost.
     """
     space = problem.space
-    corners = unique_rows(space.encode([space.smallest, space.largest]))
+    corners = unique_rows(problem.project(space.encode([space.smallest, space.largest])))
     corners = corners[problem.admits(corners)]
     pool = unique_rows(np.concatenate((corners, admissible_sample(problem, rng, 40 * count))))
     cost = _cost(problem, pool)
@@ -117,7 +122,9 @@ def _blank(problem: SearchProblem, rows: Rows) -> NDArray[np.float64]:
 
 
 def _reachable(problem: SearchProblem) -> Rows:
-    """Rows connected to the smallest by one-choice changes, at most 20,000 of them."""
+    """Rows connected to the smallest by one-choice changes, at most 20,000 of them; or the pool."""
+    if problem.pool is not None:
+        return problem.pool
     space = problem.space
     reached = edge = space.encode([space.smallest])
     while len(edge) and len(reached) < _MOST_VISITED:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from search.additive import AdditiveTerms
+from search.pool import nearest_rows
 from supernet.space import SearchSpace
 
 Values = NDArray[np.float64]
@@ -30,6 +32,9 @@ class Objective:
         evaluate: Positions ``(n, len(space))`` in, values ``(n,)`` out; NaN marks a failure.
         source: ``table``, ``analytic`` or ``predicted``: exact for the search and called on whole
             populations. ``evaluated`` or ``measured``: costly, called once per chosen architecture.
+        noise: Standard deviation of one evaluation in the unit of the values: a number, or a
+            function of the values ``(n,)``. Two points closer than that are not told apart.
+        additive: The same quantity as a sum over units, where it is one.
 
     Raises:
         ValueError: Unknown direction or source.
@@ -40,6 +45,8 @@ class Objective:
     direction: str
     evaluate: Evaluate
     source: str
+    noise: float | Callable[[Values], Values] = 0.0
+    additive: AdditiveTerms | None = None
 
     def __post_init__(self) -> None:
         _check_word("direction", self.direction, DIRECTIONS)
@@ -54,6 +61,12 @@ class Objective:
     def sign(self) -> float:
         """Factor that turns values into ones to be minimised."""
         return -1.0 if self.direction == "maximize" else 1.0
+
+    def deviation(self, values: NDArray[np.floating]) -> Values:
+        """Standard deviations ``(n,)`` of evaluations that gave ``values`` ``(n,)``."""
+        numbers = np.asarray(values, dtype=np.float64)
+        found = self.noise(numbers) if callable(self.noise) else self.noise
+        return np.broadcast_to(np.asarray(found, dtype=np.float64), numbers.shape).copy()
 
 
 @dataclass(frozen=True)
@@ -101,15 +114,19 @@ class SearchProblem:
         objectives: In the order of every value array; at least two.
         constraints: Limits on objectives or on ``limited`` quantities.
         limited: Quantities that are only constrained, not optimised.
+        pool: Canonical rows ``(n, len(space))`` to which the search is confined, such as the
+            entries of a published table; ``None`` for the whole space.
 
     Raises:
-        ValueError: Fewer than two objectives, a name twice, or a constraint on an unknown name.
+        ValueError: Fewer than two objectives, a name twice, a constraint on an unknown name, or an
+            empty pool or one of another space.
     """
 
     space: SearchSpace
     objectives: tuple[Objective, ...]
     constraints: tuple[Constraint, ...] = ()
     limited: tuple[Objective, ...] = ()
+    pool: NDArray[np.int16] | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if len(self.objectives) < 2:
@@ -120,6 +137,12 @@ class SearchProblem:
                 raise ValueError(f"objective {name!r} is listed twice")
         for constraint in self.constraints:
             _check_word("constrained objective", constraint.objective, names)
+        if self.pool is not None and (not len(self.pool) or self.pool.ndim != 2
+                                      or self.pool.shape[1] != len(self.space)):  # fmt: skip
+            raise ValueError(
+                f"a pool of shape {self.pool.shape} cannot be searched; it needs at least one row "
+                f"of {len(self.space)} positions"
+            )
 
     @property
     def quantities(self) -> tuple[Objective, ...]:
@@ -149,6 +172,11 @@ class SearchProblem:
         """
         _check_word("objective", name, self.names)
         return self.names.index(name)
+
+    def project(self, positions: NDArray[np.integer]) -> NDArray[np.int16]:
+        """Canonical rows, each replaced by the most similar one of the pool where there is one."""
+        rows = self.space.canonical(np.asarray(positions))
+        return rows if self.pool is None else nearest_rows(self.pool, rows)
 
     def cheap_values(self, positions: NDArray[np.integer]) -> Values:
         """Values ``(n, number of quantities)`` with the expensive columns NaN."""

@@ -47,6 +47,7 @@ class Nsga2:
             children = offspring(
                 problem.space, parents, lambda a, b: place[a] < place[b], 2 * count, rng
             )
+            children = problem.project(children)
             children = children[problem.admits(children)]
             rows = history.new(np.concatenate((rows, children)))
             if len(rows) >= count:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from toys import line_space, tradeoff
 
 from search import Constraint, Objective, SearchProblem
+from search.additive import AdditiveTerms, total
+from search.initial import admissible_sample, spread_sample
 
 
 def flat(name="accuracy", direction="maximize", source="evaluated"):
@@ -65,3 +69,40 @@ def test_a_quantity_may_be_limited_without_being_optimised():
 def test_bad_input_is_one_clear_sentence(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_an_additive_quantity_is_the_sum_of_its_terms() -> None:
+    block = np.arange(9.0).reshape(3, 3)
+    terms = AdditiveTerms(((0, 2), (1,), ()), (block, np.array([0.0, 5.0, 7.0]), np.array(2.0)), 1)
+    rows = np.array([[2, 1, 0], [0, 0, 1]], np.int16)
+    assert terms(rows).tolist() == [1 + 2 + 6 + 5, 1 + 2 + 1 + 0]
+    assert total([terms, terms.scaled(2)])(rows).tolist() == [42, 12]
+    with pytest.raises(ValueError, match="has a table of 1 axes; it needs 2"):
+        AdditiveTerms(((0, 1),), (np.zeros(3),))
+    with pytest.raises(ValueError, match="2 groups have 1 tables"):
+        AdditiveTerms(((0,), (1,)), (np.zeros(3),))
+
+
+def test_a_pool_confines_a_search_and_rows_are_projected_to_its_nearest() -> None:
+    problem = tradeoff()
+    pool = problem.space.sample(np.random.default_rng(0), 40)
+    confined = replace(problem, pool=pool)
+    inside = {row.tobytes() for row in pool}
+    rows = confined.project(problem.space.sample(np.random.default_rng(1), 200))
+    assert {row.tobytes() for row in rows} <= inside
+    near = pool[3].copy()
+    near[0] = (near[0] + 1) % 3
+    assert (confined.project(near[None])[0] != pool[3]).sum() <= 1
+    assert (problem.project(near[None])[0] == near).all()
+    for sample in (spread_sample, admissible_sample):
+        found = sample(confined, np.random.default_rng(2), 50)
+        assert {row.tobytes() for row in found} <= inside
+    with pytest.raises(ValueError, match="cannot be searched; it needs at least one row of 12"):
+        replace(problem, pool=pool[:0])
+
+
+def test_noise_is_a_number_or_a_function_of_the_values() -> None:
+    fixed = replace(tradeoff().objectives[0], noise=0.1)
+    grows = replace(fixed, noise=lambda values: values / 10)
+    assert fixed.deviation(np.array([1.0, 2.0])).tolist() == [0.1, 0.1]
+    assert grows.deviation(np.array([1.0, 2.0])).tolist() == [0.1, 0.2]
