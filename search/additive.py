@@ -41,7 +41,7 @@ class AdditiveTerms:
     def __call__(self, positions: NDArray[np.integer]) -> NDArray[np.float64]:
         """Values ``(n,)`` of canonical rows ``(n, len(space))``."""
         rows = np.asarray(positions)
-        total = np.full(len(rows), self.offset)
+        total = np.full(len(rows), float(self.offset))
         for group, table in zip(self.groups, self.tables, strict=True):
             total += table[tuple(rows[:, column] for column in group)]
         return total

@@ -81,9 +81,9 @@ def least_violation(problem: SearchProblem) -> tuple[NDArray[np.int16], NDArray[
         return problem.violations(problem.cheap_values(rows), cheap_only=True)
 
     if problem.pool is not None:
-        found = violations(problem.pool)
-        best_row = int(np.argmin(found.max(1)))
-        return problem.pool[best_row], found[best_row]
+        excess = violations(problem.pool)
+        least = int(np.argmin(excess.max(1)))
+        return problem.pool[least], excess[least]
     corners = space.encode([space.smallest, space.largest])
     starts = np.concatenate((corners, space.sample(np.random.default_rng(_SEED), _DRAWS)))
     scores = violations(starts).max(1)
