@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
-from predictors.encoding import one_hot
+from predictors.encoding import Statistics, one_hot
 from predictors.predictor import Predictor, ReportCard, held_out_prediction, interval
 from predictors.select import fit
 
-__all__ = ["Predictor", "ReportCard", "fit", "held_out_prediction", "interval", "one_hot"]
+__all__ = [
+    "Predictor",
+    "ReportCard",
+    "Statistics",
+    "fit",
+    "held_out_prediction",
+    "interval",
+    "one_hot",
+]

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
 from supernet.space import SearchSpace
 
 Features = NDArray[np.float64]
+Statistics = Callable[[NDArray[np.int16]], NDArray[np.float64]]
 
 
 def one_hot(space: SearchSpace, positions: NDArray[np.integer]) -> Features:
@@ -44,3 +48,70 @@ def ordinal(space: SearchSpace, positions: NDArray[np.integer]) -> Features:
     positions = np.asarray(positions)
     scaled: Features = (positions + 1.0) / space.cardinalities * space.active(positions)
     return scaled
+
+
+@dataclass(frozen=True)
+class Standardised:
+    """Statistics on the scale of the training rows, zero mean and unit spread; see :func:`scaled`.
+
+    Args:
+        space: Makes rows canonical before they are handed to the statistics.
+        source: The statistics, or ``None`` for no columns at all.
+        centre: Mean of each column on the training rows, ``(k,)``.
+        spread: Standard deviation of each column there, 1 for a constant one, ``(k,)``.
+    """
+
+    space: SearchSpace
+    source: Statistics | None
+    centre: NDArray[np.float64]
+    spread: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.centre)
+
+    def __call__(self, positions: NDArray[np.integer]) -> Features:
+        """Columns ``(n, k)`` of positions ``(n, len(space))``."""
+        if self.source is None or not len(positions):
+            return np.zeros((len(positions), len(self)))
+        raw = _columns(self.source, self.space.canonical(np.asarray(positions)))
+        result: Features = (raw - self.centre) / self.spread
+        return result
+
+
+def scaled(
+    space: SearchSpace, statistics: Statistics | None, rows: NDArray[np.int16]
+) -> Standardised:
+    """Statistics standardised on training rows.
+
+    Args:
+        space: The search space.
+        statistics: Canonical positions ``(n, len(space))`` in, free numbers ``(n, k)`` out; or
+            ``None`` for none.
+        rows: Canonical training rows ``(n, len(space))``.
+
+    Raises:
+        ValueError: The statistics have another shape or are not finite.
+    """
+    if statistics is None:
+        return Standardised(space, None, np.zeros(0), np.ones(0))
+    raw = _columns(statistics, rows)
+    if not np.isfinite(raw).all():
+        row, column = (int(i) for i in np.argwhere(~np.isfinite(raw))[0])
+        raise ValueError(
+            f"statistic {column} of architecture {row} is {raw[row, column]}; "
+            f"statistics have to be finite for every architecture"
+        )
+    spread = raw.std(axis=0)
+    # Rounding gives a constant column a tiny spread; dividing by it would make noise of it.
+    constant = spread <= 1e-9 * np.maximum(np.abs(raw).max(axis=0), 1e-300)
+    return Standardised(space, statistics, raw.mean(axis=0), np.where(constant, 1.0, spread))
+
+
+def _columns(statistics: Statistics, rows: NDArray[np.int16]) -> Features:
+    raw = np.asarray(statistics(rows), dtype=np.float64)
+    if raw.ndim != 2 or len(raw) != len(rows):
+        raise ValueError(
+            f"the statistics of {len(rows)} architectures have shape {raw.shape}; "
+            f"expected ({len(rows)}, k)"
+        )
+    return raw

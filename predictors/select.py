@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
+from predictors.encoding import Statistics
 from predictors.models import gaussian_process, ridge
 from predictors.predictor import Predictor
 from supernet.space import SearchSpace
@@ -24,6 +25,7 @@ class Fit(Protocol):
         values: NDArray[np.floating],
         *,
         seed: int,
+        statistics: Statistics | None = None,
     ) -> Predictor:
         """Fit to positions ``(n, len(space))`` and values ``(n,)``."""
         ...
@@ -40,6 +42,7 @@ def fit(
     values: NDArray[np.floating],
     *,
     seed: int,
+    statistics: Statistics | None = None,
     methods: Sequence[Fit] = DEFAULT_METHODS,
 ) -> Predictor:
     """Fit every method and return the one that ranks unseen architectures best.
@@ -49,6 +52,8 @@ def fit(
         positions: ``(n, len(space))``.
         values: Finite values ``(n,)``.
         seed: Passed to each method.
+        statistics: Free numbers per architecture ``(n, k)``, such as operations and parameters, as
+            further features; finite for every architecture of the space.
         methods: Candidates, by default the Gaussian process and ridge regression.
 
     Returns:
@@ -61,7 +66,9 @@ def fit(
         raise ValueError("choosing a predictor needs at least one method")
     # Several BLAS threads on matrices this small mostly wait for each other.
     with ThreadpoolController().limit(limits=1, user_api="blas"):
-        fitted = [method(space, positions, values, seed=seed) for method in methods]
+        fitted = [
+            method(space, positions, values, seed=seed, statistics=statistics) for method in methods
+        ]
 
     def merit(predictor: Predictor) -> tuple[float, float]:
         tau = predictor.report.tau

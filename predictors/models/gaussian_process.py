@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from predictors.encoding import one_hot
+from predictors.encoding import Standardised, Statistics, one_hot, scaled
 from predictors.predictor import HeldOut, ReportCard, Vector, report_card, training_rows
 from supernet.space import SearchSpace
 
@@ -25,6 +25,7 @@ class GaussianProcess:
     """A fitted process; see :func:`fit`."""
 
     space: SearchSpace
+    free: Standardised
     features: NDArray[np.float64]
     length: float
     weights: Vector
@@ -49,7 +50,7 @@ class GaussianProcess:
         return covariance @ self.weights * self.scale + self.level, amplitude * spread
 
     def _covariance(self, positions: NDArray[np.integer]) -> NDArray[np.float64]:
-        return _kernel(_features(self.space, positions), self.features, self.length)
+        return _kernel(_features(self.space, self.free, positions), self.features, self.length)
 
     def _amplitude(self) -> float:
         targets = (self.held_out.values - self.level) / self.scale
@@ -57,7 +58,12 @@ class GaussianProcess:
 
 
 def fit(
-    space: SearchSpace, positions: NDArray[np.integer], values: NDArray[np.floating], *, seed: int
+    space: SearchSpace,
+    positions: NDArray[np.integer],
+    values: NDArray[np.floating],
+    *,
+    seed: int,
+    statistics: Statistics | None = None,
 ) -> GaussianProcess:
     """Fit length scale and noise by marginal likelihood over a grid; amplitude in closed form.
 
@@ -69,6 +75,7 @@ def fit(
         positions: ``(n, len(space))``; beyond 2000 rows a random 2000 are used.
         values: Finite values ``(n,)``.
         seed: Chooses the rows for tuning when there are more than 150.
+        statistics: Free numbers per architecture as further features, standardised on the rows.
 
     Raises:
         ValueError: Fewer than 3 rows, mismatched shapes or values that are not finite.
@@ -80,7 +87,8 @@ def fit(
         rows, targets = rows[kept], targets[kept]
     level, scale = float(targets.mean()), float(targets.std()) or 1.0
     standard = (targets - level) / scale
-    features = _features(space, rows)
+    free = scaled(space, statistics, rows)
+    features = _features(space, free, rows)
     tuning = np.arange(len(rows))
     if len(rows) > TUNING_ROWS:
         tuning = np.sort(rng.choice(len(rows), TUNING_ROWS, replace=False))
@@ -96,6 +104,7 @@ def fit(
     )
     return GaussianProcess(
         space=space,
+        free=free,
         features=features,
         length=length,
         weights=weights,
@@ -108,9 +117,12 @@ def fit(
     )
 
 
-def _features(space: SearchSpace, positions: NDArray[np.integer]) -> NDArray[np.float64]:
+def _features(
+    space: SearchSpace, free: Standardised, positions: NDArray[np.integer]
+) -> NDArray[np.float64]:
     # Dividing by the number of choices makes one set of length scales fit every space.
-    return one_hot(space, positions) / np.sqrt(len(space))
+    code = one_hot(space, positions) / np.sqrt(len(space))
+    return np.concatenate((code, 0.5 * free(positions)), axis=1) if len(free) else code
 
 
 def _kernel(

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.ensemble import RandomForestRegressor
 
-from predictors.encoding import ordinal
+from predictors.encoding import Standardised, Statistics, ordinal, scaled
 from predictors.predictor import HeldOut, ReportCard, Vector, report_card, training_rows
 from supernet.space import SearchSpace
 
@@ -21,6 +21,7 @@ class RandomForest:
     """A fitted forest; see :func:`fit`."""
 
     space: SearchSpace
+    free: Standardised
     forest: RandomForestRegressor
     noise: float
     report: ReportCard
@@ -30,20 +31,25 @@ class RandomForest:
         """Expected values ``(n,)``."""
         if not len(positions):
             return np.zeros(0)
-        result: Vector = self.forest.predict(ordinal(self.space, positions))
+        result: Vector = self.forest.predict(_features(self.space, self.free, positions))
         return result
 
     def predict(self, positions: NDArray[np.integer]) -> tuple[Vector, Vector]:
         """Expected values and standard deviations (disagreement and noise), ``(n,)`` each."""
         if not len(positions):
             return np.zeros(0), np.zeros(0)
-        features = ordinal(self.space, positions)
+        features = _features(self.space, self.free, positions)
         votes = np.stack([tree.predict(features) for tree in self.forest.estimators_])
         return votes.mean(0), np.sqrt(votes.var(0) + self.noise**2)
 
 
 def fit(
-    space: SearchSpace, positions: NDArray[np.integer], values: NDArray[np.floating], *, seed: int
+    space: SearchSpace,
+    positions: NDArray[np.integer],
+    values: NDArray[np.floating],
+    *,
+    seed: int,
+    statistics: Statistics | None = None,
 ) -> RandomForest:
     """Fit a forest; held-out predictions are those of the trees that had not drawn the row.
 
@@ -52,6 +58,7 @@ def fit(
         positions: ``(n, len(space))``.
         values: Finite values ``(n,)``.
         seed: Of the bootstrap samples and splits.
+        statistics: Free numbers per architecture as further features, standardised on the rows.
 
     Raises:
         ValueError: Fewer than 3 rows, mismatched shapes or values that are not finite.
@@ -60,15 +67,24 @@ def fit(
     forest = RandomForestRegressor(
         TREES, max_features=0.5, oob_score=True, random_state=seed % 2**32, n_jobs=1
     )
-    forest.fit(ordinal(space, rows), targets)
+    free = scaled(space, statistics, rows)
+    features = _features(space, free, rows)
+    forest.fit(features, targets)
     mean = np.asarray(forest.oob_prediction_)
     noise = max(float(np.sqrt(((mean - targets) ** 2).mean())), 1e-12)
-    votes = np.stack([tree.predict(ordinal(space, rows)) for tree in forest.estimators_])
+    votes = np.stack([tree.predict(features) for tree in forest.estimators_])
     held_out = HeldOut(rows, targets, mean, np.sqrt(votes.var(0) + noise**2))
     return RandomForest(
         space=space,
+        free=free,
         forest=forest,
         noise=noise,
         report=report_card("random_forest", held_out),
         held_out=held_out,
     )
+
+
+def _features(
+    space: SearchSpace, free: Standardised, positions: NDArray[np.integer]
+) -> NDArray[np.float64]:
+    return np.concatenate((ordinal(space, positions), free(positions)), axis=1)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from predictors.encoding import one_hot
+from predictors.encoding import Standardised, Statistics, one_hot, scaled
 from predictors.predictor import HeldOut, ReportCard, Vector, report_card, training_rows
 from supernet.space import SearchSpace
 
@@ -20,6 +20,7 @@ class Ridge:
     """A fitted linear model; see :func:`fit`."""
 
     space: SearchSpace
+    free: Standardised
     weights: Vector
     offset: float
     centre: Vector
@@ -30,19 +31,24 @@ class Ridge:
 
     def mean(self, positions: NDArray[np.integer]) -> Vector:
         """Expected values ``(n,)``."""
-        result: Vector = one_hot(self.space, positions) @ self.weights + self.offset
+        result: Vector = _features(self.space, self.free, positions) @ self.weights + self.offset
         return result
 
     def predict(self, positions: NDArray[np.integer]) -> tuple[Vector, Vector]:
         """Expected values and standard deviations, ``(n,)`` each."""
-        features = one_hot(self.space, positions)
+        features = _features(self.space, self.free, positions)
         projected = (features - self.centre) @ self.precision
         spread = 1 + 1 / len(self.held_out.values) + (projected**2).sum(1)
         return features @ self.weights + self.offset, self.noise * np.sqrt(spread)
 
 
 def fit(
-    space: SearchSpace, positions: NDArray[np.integer], values: NDArray[np.floating], *, seed: int
+    space: SearchSpace,
+    positions: NDArray[np.integer],
+    values: NDArray[np.floating],
+    *,
+    seed: int,
+    statistics: Statistics | None = None,
 ) -> Ridge:
     """Fit with the penalty of least leave-one-out error, all in closed form.
 
@@ -51,12 +57,14 @@ def fit(
         positions: ``(n, len(space))``.
         values: Finite values ``(n,)``.
         seed: Unused; the fit is deterministic.
+        statistics: Free numbers per architecture as further features, standardised on the rows.
 
     Raises:
         ValueError: Fewer than 3 rows, mismatched shapes or values that are not finite.
     """
     rows, targets = training_rows(space, positions, values)
-    features = one_hot(space, rows)
+    free = scaled(space, statistics, rows)
+    features = _features(space, free, rows)
     centre, level = features.mean(0), targets.mean()
     left, singular, right = np.linalg.svd(features - centre, full_matrices=False)
     keep = singular > 1e-9 * max(singular[0], 1e-300)
@@ -81,6 +89,7 @@ def fit(
     precision = right.T / np.sqrt(singular**2 + penalty)
     return Ridge(
         space=space,
+        free=free,
         weights=weights,
         offset=float(level - centre @ weights),
         centre=centre,
@@ -89,3 +98,10 @@ def fit(
         report=report_card("ridge", held_out),
         held_out=held_out,
     )
+
+
+def _features(
+    space: SearchSpace, free: Standardised, positions: NDArray[np.integer]
+) -> NDArray[np.float64]:
+    code = one_hot(space, positions)
+    return np.concatenate((code, free(positions)), axis=1) if len(free) else code

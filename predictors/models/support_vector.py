@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.svm import SVR
 
-from predictors.encoding import one_hot
+from predictors.encoding import Standardised, Statistics, one_hot, scaled
 from predictors.predictor import HeldOut, ReportCard, Vector, report_card, training_rows
 from supernet.space import SearchSpace
 
@@ -22,6 +22,7 @@ class SupportVector:
     """A fitted regression; see :func:`fit`."""
 
     space: SearchSpace
+    free: Standardised
     machine: SVR
     level: float
     scale: float
@@ -33,7 +34,7 @@ class SupportVector:
         """Expected values ``(n,)``."""
         if not len(positions):
             return np.zeros(0)
-        result: Vector = self.machine.predict(one_hot(self.space, positions))
+        result: Vector = self.machine.predict(_features(self.space, self.free, positions))
         return result * self.scale + self.level
 
     def predict(self, positions: NDArray[np.integer]) -> tuple[Vector, Vector]:
@@ -43,7 +44,12 @@ class SupportVector:
 
 
 def fit(
-    space: SearchSpace, positions: NDArray[np.integer], values: NDArray[np.floating], *, seed: int
+    space: SearchSpace,
+    positions: NDArray[np.integer],
+    values: NDArray[np.floating],
+    *,
+    seed: int,
+    statistics: Statistics | None = None,
 ) -> SupportVector:
     """Fit with the cost parameter of least cross-validated error.
 
@@ -52,12 +58,14 @@ def fit(
         positions: ``(n, len(space))``.
         values: Finite values ``(n,)``.
         seed: Deals the rows to the folds.
+        statistics: Free numbers per architecture as further features, standardised on the rows.
 
     Raises:
         ValueError: Fewer than 3 rows, mismatched shapes or values that are not finite.
     """
     rows, targets = training_rows(space, positions, values)
-    features = one_hot(space, rows)
+    free = scaled(space, statistics, rows)
+    features = _features(space, free, rows)
     level, scale = float(targets.mean()), float(targets.std()) or 1.0
     standard = (targets - level) / scale
     folds = np.random.default_rng(seed).permutation(np.arange(len(rows)) % FOLDS)
@@ -74,6 +82,7 @@ def fit(
     held_out = HeldOut(rows, targets, mean * scale + level, np.full(len(rows), spread))
     return SupportVector(
         space=space,
+        free=free,
         machine=_machine(cost).fit(features, standard),
         level=level,
         scale=scale,
@@ -85,3 +94,11 @@ def fit(
 
 def _machine(cost: float) -> SVR:
     return SVR(kernel="rbf", gamma="scale", C=cost, epsilon=0.01)
+
+
+def _features(
+    space: SearchSpace, free: Standardised, positions: NDArray[np.integer]
+) -> NDArray[np.float64]:
+    code = one_hot(space, positions)
+    # Half the spread of a column of ones and zeros is what a statistic weighs in the distance.
+    return np.concatenate((code, 0.5 * free(positions)), axis=1) if len(free) else code

@@ -124,3 +124,38 @@ def test_bad_training_data_is_one_clear_sentence(module):
         module.fit(SPACE, rows[:2], np.arange(2.0), seed=0)
     with pytest.raises(ValueError, match="5 architectures have values of shape"):
         module.fit(SPACE, rows, np.arange(4.0), seed=0)
+
+
+def test_statistics_are_features(module):
+    rows, unseen = (SPACE.sample(np.random.default_rng(s), c) for s, c in ((1, 80), (2, 200)))
+    hidden = np.random.default_rng(9)
+    weights = hidden.normal(0, 1, SPACE.cardinalities.sum())
+
+    def statistics(positions):
+        # Periodic in the choices: next to impossible to learn from 80 rows without it.
+        return np.sin(7 * one_hot(SPACE, positions) @ weights)[:, None] * 1e6 + 3e6
+
+    values, target = (statistics(r)[:, 0] * 1e-6 for r in (rows, unseen))
+    blind = module.fit(SPACE, rows, values, seed=0)
+    model = module.fit(SPACE, rows, values, seed=0, statistics=statistics)
+    assert np.corrcoef(model.mean(unseen), target)[0, 1] > 0.8
+    assert np.corrcoef(blind.mean(unseen), target)[0, 1] < 0.5
+    mean, std = model.predict(unseen[:4])
+    assert mean == pytest.approx(model.mean(unseen[:4]))
+    assert (std > 0).all()
+    assert model.mean(unseen[:0]).shape == (0,)
+
+
+def test_bad_statistics_are_one_clear_sentence(module):
+    rows = SPACE.sample(np.random.default_rng(7), 5)
+
+    def vector(positions):
+        return np.zeros(len(positions))
+
+    def infinite(positions):
+        return np.full((len(positions), 2), np.inf)
+
+    with pytest.raises(ValueError, match=r"have shape \(5,\); expected \(5, k\)"):
+        module.fit(SPACE, rows, np.arange(5.0), seed=0, statistics=vector)
+    with pytest.raises(ValueError, match="statistic 0 of architecture 0 is inf"):
+        module.fit(SPACE, rows, np.arange(5.0), seed=0, statistics=infinite)
