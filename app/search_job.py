@@ -16,7 +16,15 @@ from app.runs import Run, now, open_run
 from app.trained import Say, Trained, open_trained
 from app.verify import verify
 from predictors import fit
-from search import Evaluation, SearchProblem, SearchResult, Strategy, check_feasible, search
+from search import (
+    Evaluation,
+    Progress,
+    SearchProblem,
+    SearchResult,
+    Strategy,
+    check_feasible,
+    search,
+)
 from supernet import files
 
 FORMAT_VERSION = 1
@@ -182,9 +190,8 @@ def _search(
     def count(evaluation: Evaluation) -> None:
         reused[0] += evaluation.reused
 
-    def progress(done: int, total: int) -> None:
-        if done % 25 == 0 or done == total:
-            say(f"search {request.name}: {done}/{total} evaluations")
+    def progress(now_: Progress) -> None:
+        say(f"search {request.name}: {now_.done}/{now_.total} evaluations")
 
     result = search(
         problem,

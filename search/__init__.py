@@ -6,7 +6,8 @@ from search.feasibility import InfeasibleError, check_feasible
 from search.front import ParetoFront, knee, pareto_front, pick
 from search.history import Evaluation, History
 from search.problem import Constraint, Objective, SearchProblem
-from search.run import SearchResult, search
+from search.run import Progress, SearchResult, search
+from search.stops import Stops
 from search.strategy import FitPredictor, Strategy
 
 __all__ = [
@@ -17,8 +18,10 @@ __all__ = [
     "InfeasibleError",
     "Objective",
     "ParetoFront",
+    "Progress",
     "SearchProblem",
     "SearchResult",
+    "Stops",
     "Strategy",
     "check_feasible",
     "knee",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -11,11 +12,49 @@ from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
 from search.front import ParetoFront, pareto_front
 from search.history import Evaluation, History
-from search.pareto import hypervolume, reference_point
+from search.pareto import reference_point
 from search.problem import SearchProblem
+from search.stops import EXHAUSTED, Stops, frozen_reference, hypervolume_trace, usable
 from search.strategy import Model, Strategy
 
 EvaluateBatch = Callable[[NDArray[np.int16]], Mapping[str, NDArray[np.floating]]]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a search stands after a round.
+
+    Args:
+        history: Every evaluation so far.
+        total: Evaluations asked for.
+        front: The current front.
+        hypervolume: Of the front, against a reference frozen after the first round (or the one
+            the search was given); NaN while nothing is usable.
+    """
+
+    history: History
+    total: int
+    front: ParetoFront
+    hypervolume: float
+
+    @property
+    def done(self) -> int:
+        """Evaluations done."""
+        return len(self.history)
+
+    @property
+    def failed(self) -> int:
+        """Evaluations that failed."""
+        return int(self.history.failed.sum())
+
+    @property
+    def best(self) -> Mapping[str, float]:
+        """The best value of each objective on the front; empty while there is no front."""
+        objectives = self.front.problem.objectives
+        if not len(self.front):
+            return {}
+        columns = zip(objectives, self.front.values.T, strict=False)
+        return {o.name: float((column * o.sign).min() * o.sign) for o, column in columns}
 
 
 @dataclass(frozen=True)
@@ -28,6 +67,8 @@ class SearchResult:
         reference: Hypervolume reference ``(m,)`` in the objectives' own directions.
         trace: Hypervolume after 1, 2, ... evaluations, ``(n,)``.
         models: Predictors of the expensive quantities, fitted to the whole history.
+        stopped: What ended it: ``"evaluations"``, ``"time"``, ``"stagnation"``, or ``"exhausted"``
+            when the strategy had nothing left to propose.
     """
 
     history: History
@@ -35,20 +76,22 @@ class SearchResult:
     reference: NDArray[np.float64]
     trace: NDArray[np.float64]
     models: Mapping[str, Model]
+    stopped: str
 
 
 def search(
     problem: SearchProblem,
     strategy: Strategy,
     *,
-    evaluations: int,
+    evaluations: int | None = None,
     seed: int,
+    stops: Stops | None = None,
     history: History | None = None,
     known: Mapping[bytes, Mapping[str, float]] | None = None,
     evaluate_batch: EvaluateBatch | None = None,
     chunk: int = 1,
     on_evaluated: Callable[[Evaluation], None] | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[Progress], None] | None = None,
     reference: NDArray[np.floating] | None = None,
 ) -> SearchResult:
     """Spend a number of evaluations on a problem.
@@ -56,13 +99,15 @@ def search(
     A run is a function of problem, strategy and seed alone. ``known`` values are taken instead of
     evaluating, and count like any other; so a run that was killed and started again with what it
     had stored evaluates the same architectures as an undisturbed one, and so does a search that
-    finds values of earlier searches.
+    finds values of earlier searches. Only a time limit makes the length of a run (never its order)
+    depend on the machine.
 
     Args:
         problem: Objectives and limits. Call :func:`search.check_feasible` first.
         strategy: Proposes what to evaluate.
-        evaluations: Length of the history to reach.
+        evaluations: Length of the history to reach; or give ``stops``.
         seed: Seed of every random decision.
+        stops: What ends the search, when that is not the number of evaluations alone.
         history: Rows to continue from instead of replaying; an incomplete last round is proposed
             again and its rows are reused.
         known: Values of the expensive quantities by ``positions.tobytes()`` (canonical int16).
@@ -70,32 +115,42 @@ def search(
             out; by default the quantities' own functions. NaN marks a failure.
         chunk: Rows handed to ``evaluate_batch`` at once.
         on_evaluated: Called for every row, in order, as soon as its values exist: store them here.
-        progress: Called with evaluations done and to do.
+        progress: Called after every round.
         reference: Hypervolume reference in natural directions; by default the worst values seen
             and a margin of a tenth.
 
     Returns:
-        History, front, hypervolume trace and final predictors.
+        History, front, hypervolume trace, final predictors and why the search ended.
 
     Raises:
-        ValueError: ``evaluations`` or ``chunk`` below 1, or evaluation returned wrong shapes.
+        ValueError: ``evaluations`` or ``chunk`` below 1, both or neither of ``evaluations`` and
+            ``stops``, or evaluation returned wrong shapes.
     """
-    if evaluations < 1 or chunk < 1:
-        raise ValueError(f"evaluations ({evaluations}) and chunk ({chunk}) must be at least 1")
+    if chunk < 1:
+        raise ValueError(f"chunk = {chunk} is impossible; it must be at least 1")
+    if (evaluations is None) == (stops is None):
+        raise ValueError("a search needs either evaluations or stops")
+    ends = stops if evaluations is None else Stops(evaluations)
+    assert ends is not None
+    began = time.monotonic()
     cache = dict(known or {})
     done = _complete_rounds(problem, strategy, history, cache)
     evaluate = evaluate_batch or _own_functions(problem)
+    fixed = None
+    if reference is not None:
+        fixed = problem.minimised(np.asarray(reference, dtype=np.float64)[None])[0]
     # Matrices of a few hundred rows: several BLAS threads on a busy machine wait for each other
     # and take tens of times longer than one. Evaluations keep all threads.
     blas = ThreadpoolController().select(user_api="blas")
-    while len(done) < evaluations:
-        wanted = min(strategy.batch_size(len(done)), evaluations - len(done))
+    while (stopped := ends.met(problem, done, time.monotonic() - began, fixed)) is None:
+        wanted = min(strategy.batch_size(len(done)), ends.evaluations - len(done))
         # A full round is proposed even when the budget ends inside it: with a larger budget the
         # same search goes on as if it had been asked for more at once.
         rng = np.random.default_rng([seed, len(done)])
         with blas.limit(limits=1):
             rows = strategy.propose(problem, done, strategy.batch_size(len(done)), rng)[:wanted]
         if not len(rows):
+            stopped = EXHAUSTED
             break
         batch = int(done.batches[-1]) + 1 if len(done) else 0
         cheap = problem.cheap_values(rows)
@@ -107,10 +162,21 @@ def search(
                 if on_evaluated is not None:
                     named = dict(zip(problem.names, map(float, numbers), strict=True))
                     on_evaluated(Evaluation(row, named, batch, old))
-            if progress is not None:
-                progress(len(done), evaluations)
+        if progress is not None:
+            progress(_progress(problem, done, ends.evaluations, fixed))
     with blas.limit(limits=1):
-        return _result(problem, strategy, done, seed, reference)
+        return _result(problem, strategy, done, seed, fixed, stopped)
+
+
+def _progress(
+    problem: SearchProblem, history: History, total: int, fixed: NDArray[np.float64] | None
+) -> Progress:
+    front = pareto_front(problem, history)
+    bound = frozen_reference(problem, history) if fixed is None else fixed
+    volume = float("nan")
+    if bound is not None:
+        volume = front.hypervolume(problem.natural(bound[None])[0])
+    return Progress(history, total, front, volume)
 
 
 def _complete_rounds(
@@ -178,24 +244,18 @@ def _result(
     strategy: Strategy,
     history: History,
     seed: int,
-    reference: NDArray[np.floating] | None,
+    fixed: NDArray[np.float64] | None,
+    stopped: str,
 ) -> SearchResult:
     front = pareto_front(problem, history)
-    usable = ~history.failed & (problem.violations(history.values) <= 0).all(axis=1)
-    points = problem.minimised(history.values)
-    if reference is not None:
-        bound = problem.minimised(np.asarray(reference, dtype=np.float64)[None])[0]
-    elif usable.any():
-        bound = reference_point(points[usable])
+    kept = usable(problem, history)
+    if fixed is not None:
+        bound = fixed
+    elif kept.any():
+        bound = reference_point(problem.minimised(history.values[kept]))
     else:
         bound = np.full(len(problem.objectives), np.nan)
-    trace = np.zeros(len(history))
-    best = points[:0]
-    volume = 0.0
-    for i, point in enumerate(points):
-        if usable[i] and not (best <= point).all(axis=1).any():
-            best = np.concatenate((best[~(best >= point).all(axis=1)], point[None]))
-            volume = hypervolume(best, bound)
-        trace[i] = volume
+    reference = problem.natural(bound[None])[0]
+    trace = hypervolume_trace(problem, history, reference)
     models = strategy.models(problem, history, seed)
-    return SearchResult(history, front, problem.natural(bound[None])[0], trace, models)
+    return SearchResult(history, front, reference, trace, models, stopped)
