@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from search.feasibility import InfeasibleError, check_feasible
-from search.front import ParetoFront, knee, pareto_front, pick
+from search.front import ParetoFront, by_weights, knee, pareto_front, pick
 from search.history import Evaluation, History
+from search.noise import indistinguishable, probable_front
 from search.problem import Constraint, Objective, SearchProblem
 from search.run import Progress, SearchResult, search
 from search.stops import Stops
@@ -23,9 +24,12 @@ __all__ = [
     "SearchResult",
     "Stops",
     "Strategy",
+    "by_weights",
     "check_feasible",
+    "indistinguishable",
     "knee",
     "pareto_front",
     "pick",
+    "probable_front",
     "search",
 ]

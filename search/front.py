@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,9 @@ from search.feasibility import InfeasibleError
 from search.history import History
 from search.pareto import hypervolume, nondominated
 from search.problem import Constraint, SearchProblem
+from supernet.space import nearest
+
+AUGMENTATION = 0.05
 
 
 @dataclass(frozen=True)
@@ -65,8 +68,7 @@ def pick(front: ParetoFront, constraints: Sequence[Constraint], *, best: str | N
         ValueError: Empty front or unknown objective.
         InfeasibleError: No point meets the constraints; the nearest value is named.
     """
-    if not len(front):
-        raise ValueError("the front is empty: no evaluation succeeded within the limits")
+    _require_points(front)
     problem = front.problem
     names = [objective.name for objective in problem.objectives]
     limited = {constraint.objective for constraint in constraints}
@@ -77,13 +79,13 @@ def pick(front: ParetoFront, constraints: Sequence[Constraint], *, best: str | N
         column = front.values[:, problem.column(constraint.objective)]
         violation = constraint.violation(column)
         if (violation > 0).all():
-            nearest = float(column[np.argmin(violation)])
+            closest = float(column[np.argmin(violation)])
             side = "at most" if constraint.at_most is not None else "at least"
             raise InfeasibleError(
                 f"no point of the front has {constraint.objective} {side} {constraint.limit:g}; "
-                f"the nearest has {nearest:.6g}",
+                f"the nearest has {closest:.6g}",
                 constraint.objective,
-                nearest,
+                closest,
             )
         within &= violation <= 0
     if not within.any():
@@ -95,27 +97,124 @@ def pick(front: ParetoFront, constraints: Sequence[Constraint], *, best: str | N
             float(column[np.argmin(first.violation(column))]),
         )
     merit = front.values[:, problem.column(best)] * problem.quantities[problem.column(best)].sign
-    # Among equals the one that is cheapest in everything else.
-    ties = [*front.minimised.T[::-1], merit]
-    order = [i for i in np.lexsort(ties) if within[i]]
-    return int(order[0])
+    return best_index(front.minimised, merit, within)
 
 
 def knee(front: ParetoFront) -> int:
     """The index of the point farthest beyond the plane through the front's extremes.
 
-    Objectives are scaled to the front's own range. Fronts of fewer than three points return the
-    middle one, which is the only sensible compromise they offer.
-
     Raises:
         ValueError: The front is empty.
     """
+    _require_points(front)
+    return knee_index(front.minimised)
+
+
+def by_weights(front: ParetoFront, weights: Mapping[str, float]) -> int:
+    """The index of the point that suits preference weights best.
+
+    Args:
+        front: Evaluated points.
+        weights: How much each objective matters, at least 0; those left out matter nothing.
+
+    Raises:
+        ValueError: Empty front, unknown objective, a negative weight or none above 0.
+    """
+    _require_points(front)
+    names = [objective.name for objective in front.problem.objectives]
+    return weighted_index(front.minimised, weight_vector(names, weights))
+
+
+def weight_vector(names: Sequence[str], weights: Mapping[str, float]) -> NDArray[np.float64]:
+    """Weights ``(m,)`` in the order of ``names``.
+
+    Raises:
+        ValueError: An unknown name, a weight that is negative or not finite, or none above 0.
+    """
+    for name, weight in weights.items():
+        if name not in names:
+            raise ValueError(
+                f"no objective {name!r} on this front{nearest(name, names)}; it has "
+                f"{', '.join(names)}"
+            )
+        if not (np.isfinite(weight) and weight >= 0):
+            raise ValueError(f"the weight {weight:g} of {name!r} is impossible; use 0 or more")
+    vector = np.array([float(weights.get(name, 0.0)) for name in names])
+    if not vector.any():
+        raise ValueError("preference weights are all zero; one at least must be above 0")
+    return vector
+
+
+# The choices themselves, on values to be minimised: one implementation for fronts in memory and
+# for fronts read from files.
+
+
+def best_index(
+    points: NDArray[np.floating], merit: NDArray[np.floating], within: NDArray[np.bool_]
+) -> int:
+    """The row of least ``merit`` among those ``within``; of equals the cheapest otherwise.
+
+    Args:
+        points: ``(n, m)``, to be minimised; later columns break ties first.
+        merit: What is to be minimised, ``(n,)``.
+        within: Which rows may be chosen, ``(n,)``; at least one.
+
+    Raises:
+        ValueError: No row may be chosen.
+    """
+    if not within.any():
+        raise ValueError("no point may be chosen")
+    order = np.lexsort([*points.T, merit])
+    return int(order[within[order]][0])
+
+
+def knee_index(points: NDArray[np.floating]) -> int:
+    """The row of ``(n, m)`` farthest beyond the plane through the extremes; less is better.
+
+    Columns are scaled to their own range. Fewer than three points give the middle one, which is
+    the only sensible compromise they offer.
+
+    Raises:
+        ValueError: No points.
+    """
+    if not len(points):
+        raise ValueError("there is no point to choose from")
+    if len(points) < 3:
+        return len(points) // 2
+    # The chord between the extremes of a normalised front is the plane where coordinates sum to 1.
+    return int(np.argmin(_normalised(points).sum(1)))
+
+
+def weighted_index(points: NDArray[np.floating], weights: NDArray[np.floating]) -> int:
+    """The row of ``(n, m)`` nearest to the ideal point in the augmented Tchebycheff metric.
+
+    ``max_i w_i z_i + rho sum_i w_i z_i`` on columns scaled to their own range, weights scaled to a
+    sum of 1, ``rho`` 0.05 (Steuer and Choo 1983): every weighting finds a point that none
+    dominates, hollows of the front included, which a weighted sum misses.
+
+    Args:
+        points: To be minimised.
+        weights: How much each column matters, ``(m,)``, at least 0 and not all 0.
+
+    Raises:
+        ValueError: No points.
+    """
+    if not len(points):
+        raise ValueError("there is no point to choose from")
+    share = np.asarray(weights, dtype=np.float64) / np.sum(weights)
+    distance = _normalised(points) * share
+    score = distance.max(1) + AUGMENTATION * distance.sum(1)
+    # Objectives without weight decide between equals, so that no dominated point wins.
+    return int(np.lexsort([_normalised(points).sum(1), score])[0])
+
+
+def _normalised(points: NDArray[np.floating]) -> NDArray[np.float64]:
+    values = np.asarray(points, dtype=np.float64)
+    low, span = values.min(0), values.max(0) - values.min(0)
+    scaled: NDArray[np.float64] = (values - low) / np.where(span > 0, span, 1.0)
+    return scaled
+
+
+def _require_points(front: ParetoFront) -> None:
     if not len(front):
         raise ValueError("the front is empty: no evaluation succeeded within the limits")
-    values = front.minimised
-    if len(front) < 3:
-        return len(front) // 2
-    span = values.max(0) - values.min(0)
-    scaled = (values - values.min(0)) / np.where(span > 0, span, 1.0)
-    # The chord between the extremes of a normalised front is the plane where coordinates sum to 1.
-    return int(np.argmin(scaled.sum(1)))

@@ -6,7 +6,17 @@ import numpy as np
 import pytest
 from toys import tradeoff
 
-from search import Constraint, History, InfeasibleError, knee, pareto_front, pick
+from search import (
+    Constraint,
+    History,
+    InfeasibleError,
+    ParetoFront,
+    by_weights,
+    knee,
+    pareto_front,
+    pick,
+)
+from search.pareto import nondominated
 
 
 def history_of(problem, values):
@@ -65,3 +75,50 @@ def test_an_empty_front_is_an_error_not_an_index():
     for choose in (knee, lambda f: pick(f, [])):
         with pytest.raises(ValueError, match="front is empty"):
             choose(front)
+
+
+def convex_and_hollow() -> ParetoFront:
+    """A front whose middle lies in a hollow, where no weighted sum ever looks."""
+    problem = tradeoff()
+    values = np.array([(1.0, 10.0), (0.55, 5.5), (0.5, 5.0), (0.45, 4.6), (0.0, 1.0)])
+    rows = np.arange(5)
+    positions = problem.space.sample(np.random.default_rng(0), 5)
+    return ParetoFront(problem, positions, values, rows)
+
+
+def test_weights_move_along_the_front_and_reach_hollows():
+    front = convex_and_hollow()
+    share = [
+        by_weights(front, {"accuracy": w, "latency_ms": 1.0}) for w in (1e3, 3, 1, 1 / 3, 1e-3)
+    ]
+    values = front.values[share, 0]
+    assert (np.diff(values) <= 0).all()
+    assert share[0] == 0
+    assert share[-1] == 4
+    assert share[2] in (1, 2, 3), "equal weights choose a middle point, although it is hollow"
+    assert by_weights(front, {"accuracy": 1.0}) == 0, "an objective left out matters nothing"
+    assert by_weights(front, {"accuracy": 2, "latency_ms": 2}) == share[2], "only ratios count"
+
+
+def test_a_dominated_point_never_suits_weights_best():
+    problem = tradeoff()
+    rng = np.random.default_rng(0)
+    values = rng.random((40, 2))
+    front = ParetoFront(problem, np.zeros((40, 12), np.int16), values, np.arange(40))
+    plain = set(np.flatnonzero(nondominated(problem.minimised(values))))
+    for weight in (0.0, 0.1, 0.5, 1, 2, 10):
+        assert by_weights(front, {"accuracy": weight, "latency_ms": 1.0}) in plain
+
+
+@pytest.mark.parametrize(
+    ("weights", "expected"),
+    [
+        ({"acuracy": 1.0}, "no objective 'acuracy'.*did you mean 'accuracy'.*accuracy, latency_ms"),
+        ({"accuracy": -1.0}, "weight -1 of 'accuracy' is impossible"),
+        ({"accuracy": 0.0}, "all zero"),
+        ({}, "all zero"),
+    ],
+)
+def test_weights_that_cannot_work(weights, expected):
+    with pytest.raises(ValueError, match=expected):
+        by_weights(convex_and_hollow(), weights)

@@ -1,0 +1,152 @@
+"""Limits as people write them: ``size<=50%``, ``accuracy>=0.9``, ``macs<=300M``."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from search.problem import Constraint, Objective, SearchProblem
+
+_AMOUNT = re.compile(r"([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*(%|[A-Za-z]*)")
+_LIMIT = re.compile(r"\s*([^\s<>=]+)\s*(<=|>=|<|>|==?)?\s*(.*?)\s*")
+# Factors to the unit a quantity is stored in; powers of 1000, as counts and sizes are written.
+_COUNTS = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "B": 1e9, "T": 1e12}
+_UNITS = {
+    "ms": {"": 1.0, "ms": 1.0, "us": 1e-3, "s": 1e3},
+    "bytes": {"": 1.0, "B": 1.0, "KB": 1e3, "kB": 1e3, "MB": 1e6, "GB": 1e9},
+    "fraction": {"": 1.0},
+}
+
+
+@dataclass(frozen=True)
+class Amount:
+    """A number, absolute or relative to the largest architecture (then a share of 1)."""
+
+    value: float
+    relative: bool = False
+    suffix: str = ""
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A limit on a quantity as it was written.
+
+    Args:
+        quantity: The name as written.
+        at_most: Whether it bounds from above.
+        amount: How much.
+        text: What was written, for messages.
+    """
+
+    quantity: str
+    at_most: bool
+    amount: Amount
+    text: str
+
+
+def parse_bound(bound: str | float, what: str = "bound") -> Amount:
+    """Read ``"60%"`` (of the largest), ``"0.8"``, ``0.8``, ``"300M"`` or ``"2MB"``.
+
+    Args:
+        bound: As written.
+        what: What it bounds, for messages.
+
+    Raises:
+        ValueError: Not a number, not finite, or below 0.
+    """
+    text = str(bound).strip()
+    match = _AMOUNT.fullmatch(text)
+    if match is None:
+        raise ValueError(
+            f"{what} {text!r} cannot be read; write a number, such as 0.8 or 300M, or a share of "
+            "the largest architecture, such as 60%"
+        )
+    number, suffix = float(match[1]), match[2]
+    if not math.isfinite(number) or number < 0:
+        raise ValueError(f"{what} {text!r} is impossible; it must be a number of at least 0")
+    if suffix == "%":
+        return Amount(number / 100, relative=True)
+    return Amount(number, suffix=suffix)
+
+
+def parse_limit(text: str) -> Limit:
+    """Read a limit such as ``"size<=50%"``.
+
+    Raises:
+        ValueError: No name, no ``<=`` or ``>=``, or an amount that cannot be read.
+    """
+    match = _LIMIT.fullmatch(text)
+    if match is None or match[2] not in ("<=", ">="):
+        raise ValueError(
+            f"limit {text!r} cannot be read; write a quantity, <= or >=, and an amount, such as "
+            "'size<=50%' or 'accuracy>=0.9'"
+        )
+    amount = parse_bound(match[3], f"limit {text!r}: the amount")
+    return Limit(match[1], match[2] == "<=", amount, text)
+
+
+def resolve_limit(limit: Limit, quantity: Objective, largest: Callable[[], float]) -> Constraint:
+    """A limit as a constraint on a quantity, in its unit.
+
+    Args:
+        limit: As parsed.
+        quantity: What it limits.
+        largest: The quantity of the largest architecture; asked only by relative limits.
+
+    Raises:
+        ValueError: A suffix that the quantity's unit does not have, a limit of 0 from above, or a
+            percentage of a quantity that has to be evaluated.
+    """
+    amount = limit.amount
+    if amount.relative:
+        if quantity.expensive:
+            raise ValueError(
+                f"limit {limit.text!r}: a percentage is a share of the largest architecture, "
+                f"which is for costs; write {quantity.name} as a number"
+                + (f", such as {amount.value:g}" if quantity.unit == "fraction" else "")
+            )
+        value = amount.value * largest()
+    else:
+        known = _UNITS.get(quantity.unit, _COUNTS)
+        if amount.suffix not in known:
+            legal = ", ".join(repr(name) for name in known if name) or "none"
+            raise ValueError(
+                f"limit {limit.text!r}: {quantity.name} has no suffix {amount.suffix!r}; it has "
+                f"{legal}, or % of the largest architecture"
+            )
+        value = amount.value * known[amount.suffix]
+    if limit.at_most and value <= 0 and quantity.direction == "minimize":
+        raise ValueError(f"limit {limit.text!r} cannot be met; {quantity.name} is above 0")
+    if quantity.unit == "fraction" and value > 1:
+        raise ValueError(
+            f"limit {limit.text!r} is impossible; {quantity.name} is a fraction between 0 and 1"
+        )
+    if limit.at_most:
+        return Constraint(quantity.name, at_most=value)
+    return Constraint(quantity.name, at_least=value)
+
+
+def check_compatible(constraints: Sequence[Constraint]) -> None:
+    """Refuse two limits on one quantity that exclude each other.
+
+    Raises:
+        ValueError: Both limits are named.
+    """
+    for low in constraints:
+        for high in constraints:
+            if low.objective != high.objective or low.at_least is None or high.at_most is None:
+                continue
+            if low.at_least > high.at_most:
+                raise ValueError(
+                    f"the limits {low.objective} >= {low.at_least:g} and {high.objective} <= "
+                    f"{high.at_most:g} exclude each other"
+                )
+
+
+def of_largest(problem: SearchProblem, quantity: Objective) -> float:
+    """A cheap quantity of the largest architecture (of the pool, where there is one)."""
+    space = problem.space
+    row = problem.project(space.encode([space.largest]))
+    return float(quantity.evaluate(row)[0])
