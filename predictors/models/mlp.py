@@ -1,0 +1,172 @@
+"""Once-for-All's accuracy predictor: a perceptron with three hidden layers, as an ensemble."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from predictors.encoding import Standardised, Statistics, one_hot, scaled
+from predictors.perceptron import (
+    Layers,
+    Training,
+    initial,
+    partitions,
+    train,
+    training_rows_of,
+)
+from predictors.predictor import HeldOut, ReportCard, Vector, report_card, training_rows
+from predictors.ranking import Loss, mse, to_units
+from supernet.space import SearchSpace
+
+SUMMARY = "OFA's perceptron with any ranking loss; for a thousand labels and more, or pretrained"
+HIDDEN_LAYERS = 3
+# (rows up to, width): the published 400 units need about a thousand labels.
+WIDTHS = ((100, 64), (300, 96), (1000, 160))
+FULL_WIDTH = 400
+FOLDS = 4
+FULL_TRAINING = Training(steps=600, learning_rate=1e-3, weight_decay=1e-4)
+
+
+@dataclass(frozen=True)
+class Perceptron:
+    """A fitted ensemble; see :func:`fit`."""
+
+    space: SearchSpace
+    free: Standardised
+    layers: Layers
+    slopes: Vector
+    offsets: Vector
+    noise: float
+    report: ReportCard
+    held_out: HeldOut
+
+    def mean(self, positions: NDArray[np.integer]) -> Vector:
+        """Expected values ``(n,)``."""
+        result: Vector = self._members(positions).mean(0)
+        return result
+
+    def predict(self, positions: NDArray[np.integer]) -> tuple[Vector, Vector]:
+        """Expected values and standard deviations (disagreement and noise), ``(n,)`` each."""
+        members = self._members(positions)
+        return members.mean(0), np.sqrt(members.var(0) + self.noise**2)
+
+    def _members(self, positions: NDArray[np.integer]) -> NDArray[np.float64]:
+        scores = self.layers(_features(self.space, self.free, positions))[..., 0]
+        return scores * self.slopes[:, None] + self.offsets[:, None]
+
+
+def fit(
+    space: SearchSpace,
+    positions: NDArray[np.integer],
+    values: NDArray[np.floating],
+    *,
+    seed: int,
+    statistics: Statistics | None = None,
+    loss: Loss = mse,
+    training: Training | None = None,
+    trunk: Layers | None = None,
+    repeats: int | None = None,
+) -> Perceptron:
+    """Fit 3 hidden ReLU layers to base value and residual (OFA, Cai et al. 2020, section 3.4).
+
+    The last layer has no bias: the mean of the training values takes its place. Hidden layers
+    have 400 units from a thousand values on and fewer below. Each member of the ensemble leaves
+    out one fold of the rows, so the members that predict are the same that make the held-out
+    predictions, and nothing is trained twice.
+
+    Args:
+        space: The search space.
+        positions: ``(n, len(space))``.
+        values: Finite values ``(n,)``.
+        seed: Of folds, initial weights and batches.
+        statistics: Free numbers per architecture as further features, standardised on the rows.
+        loss: Of :mod:`predictors.ranking`, or your own. Scores of a loss that only ranks are
+            brought to the values' unit by a fit of each member on its training rows.
+        training: Steps and rates; by default what suits the number of rows.
+        trunk: Hidden layers to start from, one member each to be handed round; see
+            :mod:`predictors.pretraining`.
+        repeats: How often the rows are dealt into 4 folds, and so a quarter of the members; by
+            default 2, and 1 from a thousand rows on.
+
+    Raises:
+        ValueError: Fewer than 3 rows, mismatched shapes, values that are not finite, or a trunk
+            made for other features.
+    """
+    rows, targets = training_rows(space, positions, values)
+    free = scaled(space, statistics, rows)
+    features = _features(space, free, rows)
+    level, scale = float(targets.mean()), float(targets.std()) or 1.0
+    standard = ((targets - level) / scale)[:, None]
+    large = len(rows) >= WIDTHS[-1][0]
+    number, times = min(FOLDS, len(rows)), repeats or (1 if large else 2)
+    seeds = [int(s) for s in np.random.SeedSequence(seed).generate_state(4)]
+    folds = partitions(len(rows), number, times, seeds[0])
+    members = training_rows_of(folds, number, seeds[1])
+    width = next((size for limit, size in WIDTHS if len(rows) < limit), FULL_WIDTH)
+    hidden = trunk.hidden if trunk is not None else (width,) * HIDDEN_LAYERS
+    start = initial(len(members), (features.shape[1], *hidden, 1), seeds[2])
+    if trunk is not None:
+        start = _with_trunk(start, trunk, number)
+    chosen = training or (FULL_TRAINING if large else Training())
+    layers = train(start, features, standard, members, chosen, seeds[3], loss)
+    scores = layers(features)[..., 0].astype(np.float64)
+    scales = [to_units(s[own], targets[own]) for s, own in zip(scores, members, strict=True)]
+    if loss is mse:
+        scales = [(scale, level)] * len(members)
+    slopes, offsets = np.array(scales).T
+    held_out, noise = _held_out(rows, targets, scores * slopes[:, None] + offsets[:, None], folds)
+    return Perceptron(
+        space=space,
+        free=free,
+        layers=layers,
+        slopes=slopes,
+        offsets=offsets,
+        noise=noise,
+        report=report_card("mlp", held_out),
+        held_out=held_out,
+    )
+
+
+def _held_out(
+    rows: NDArray[np.int16],
+    targets: Vector,
+    predicted: NDArray[np.float64],
+    folds: NDArray[np.intp],
+) -> tuple[HeldOut, float]:
+    """Mean of the members that had not seen each row, and the noise that explains their errors.
+
+    A member's errors over unseen rows are noise and its own deviation from the ensemble; what
+    the ensemble's variance does not explain is noise.
+    """
+    number = int(folds.max()) + 1
+    unseen = np.concatenate([deal[None] == np.arange(number)[:, None] for deal in folds])
+    counts = unseen.sum(0)
+    mean = (predicted * unseen).sum(0) / counts
+    variance = predicted.var(0)
+    surplus = ((mean - targets) ** 2).mean() - variance.mean()
+    floor = 0.05 * float(np.abs(mean - targets).mean())
+    noise = max(float(np.sqrt(max(surplus, 0.0))), floor, 1e-12)
+    return HeldOut(rows, targets, mean, np.sqrt(variance + noise**2)), noise
+
+
+def _with_trunk(start: Layers, trunk: Layers, folds: int) -> Layers:
+    """The hidden layers of the trunk handed round; the last layer stays new."""
+    if trunk.inputs != start.inputs:
+        raise ValueError(
+            f"the pretrained trunk takes {trunk.inputs} features and this fit has {start.inputs}; "
+            "pretrain on the same space, and leave statistics out of the fit"
+        )
+    count = len(trunk.weights[0])
+    # Members of one repeat share a trunk: folds then differ by their rows alone.
+    which = (np.arange(len(start.weights[0])) // folds) % count
+    weights = (*(w[which] for w in trunk.weights[:-1]), start.weights[-1])
+    return Layers(weights, tuple(b[which] for b in trunk.biases))
+
+
+def _features(
+    space: SearchSpace, free: Standardised, positions: NDArray[np.integer]
+) -> NDArray[np.float64]:
+    code = one_hot(space, positions)
+    return np.concatenate((code, free(positions)), axis=1) if len(free) else code
