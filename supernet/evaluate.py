@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +20,12 @@ from supernet.space import Architecture
 from supernet.supernet import Supernet
 
 CALIBRATION_SAMPLES = 1024
+KEPT_BYTES = 1 << 30
 Z95 = 1.959963984540054
+
+
+# Inputs as the network takes them, and targets.
+Batch = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,48 @@ class Evaluation:
     seconds: float
 
 
+class BatchCache:
+    """Batches as networks take them, made once per input size and kept where they are used.
+
+    Networks of one input size see the same calibration and validation batches, so choosing,
+    moving, resizing and laying them out is done for the first of them only. The values are the
+    same to the last bit with and without.
+
+    Args:
+        limit: Most bytes to keep; the batches that were used longest ago go first, and a set of
+            batches that alone is larger is made anew each time, one batch at a time.
+    """
+
+    def __init__(self, limit: int = KEPT_BYTES) -> None:
+        self.limit = limit
+        self.bytes = 0
+        self._kept: OrderedDict[tuple[object, ...], list[Batch]] = OrderedDict()
+
+    def batches(
+        self, key: tuple[object, ...], size: int, make: Callable[[], Iterable[Batch]]
+    ) -> Iterable[Batch]:
+        """The batches of a key; ``make`` gives them when they are not here.
+
+        Args:
+            key: Everything the batches depend on.
+            size: Bytes they take.
+            make: Gives the same batches every time.
+        """
+        found = self._kept.get(key)
+        if found is not None:
+            self._kept.move_to_end(key)
+            return found
+        if size > self.limit:
+            return make()
+        while self.bytes + size > self.limit:
+            _, dropped = self._kept.popitem(last=False)
+            self.bytes -= _bytes(dropped)
+        made = list(make())
+        self._kept[key] = made
+        self.bytes += _bytes(made)
+        return made
+
+
 def evaluate(
     supernet: Supernet,
     architecture: Architecture,
@@ -58,6 +106,7 @@ def evaluate(
     *,
     calibration_samples: int = CALIBRATION_SAMPLES,
     batch_size: int | None = None,
+    cache: BatchCache | None = None,
 ) -> Evaluation:
     """Evaluate a subnetwork with inherited weights.
 
@@ -71,27 +120,41 @@ def evaluate(
         split: ``"val"`` to choose, ``"test"`` once to verify, ``"train"`` to diagnose.
         calibration_samples: Training samples for normalisation statistics.
         batch_size: Samples at a time; by default as many as fit comfortably.
+        cache: Keeps batches from one architecture to the next; the values stay the same.
 
     Raises:
         ValueError: Unknown split, or an architecture of another space.
     """
     began = time.perf_counter()
-    model = supernet.extract(architecture)
-    used = calibrate_extracted(
-        model, supernet, architecture, data, calibration_samples, batch_size=batch_size
-    )
-    values = sample_scores(model, supernet, architecture, data, split, batch_size=batch_size)
-    value = float(values.mean())
-    if data.shape.task == IMAGES:
+    # The network is thrown away afterwards; one that is kept must not see this mode, since what a
+    # module remembers of such a forward pass could never be trained.
+    with torch.inference_mode():
+        model = supernet.extract(architecture)
+        used = calibrate_extracted(
+            model, supernet, architecture, data, calibration_samples,
+            batch_size=batch_size, cache=cache,
+        )  # fmt: skip
+        values = sample_scores(
+            model, supernet, architecture, data, split, batch_size=batch_size, cache=cache
+        )
+    return summary(values, data.shape.task, split, used, time.perf_counter() - began)
+
+
+def summary(
+    scores: NDArray[np.float64], task: str, split: str, calibration_samples: int, seconds: float
+) -> Evaluation:
+    """The evaluation that the scores ``(samples,)`` of :func:`sample_scores` amount to."""
+    value = float(scores.mean())
+    if task == IMAGES:
         objective, unit = "accuracy", "fraction"
-        low, high = wilson(value, len(values))
+        low, high = wilson(value, len(scores))
     else:
         objective, unit = "loss", "nats/token"
-        spread = float(values.std(ddof=1)) if len(values) > 1 else 0.0
-        half = Z95 * spread / math.sqrt(len(values))
+        spread = float(scores.std(ddof=1)) if len(scores) > 1 else 0.0
+        half = Z95 * spread / math.sqrt(len(scores))
         low, high = value - half, value + half
     return Evaluation(
-        objective, unit, value, low, high, split, len(values), used, time.perf_counter() - began
+        objective, unit, value, low, high, split, len(scores), calibration_samples, seconds
     )
 
 
@@ -103,8 +166,10 @@ def sample_scores(
     split: str,
     *,
     batch_size: int | None = None,
+    cache: BatchCache | None = None,
+    rows: NDArray[np.integer] | None = None,
 ) -> NDArray[np.float64]:
-    """What an extracted network makes of every sample of a split, in the order of the split.
+    """What an extracted network makes of the samples of a split, in the order of the split.
 
     Args:
         model: ``supernet.extract(architecture)``, calibrated.
@@ -113,6 +178,8 @@ def sample_scores(
         data: Where the split comes from.
         split: ``"train"``, ``"val"`` or ``"test"``.
         batch_size: Samples at a time; by default as many as fit comfortably.
+        cache: Keeps batches from one architecture to the next.
+        rows: Only these samples, in this order.
 
     Returns:
         Shape ``(samples,)``: 1 or 0 for a right or wrong class, or a window's mean loss in nats
@@ -121,10 +188,13 @@ def sample_scores(
     Raises:
         ValueError: Unknown split.
     """
-    scores = []
-    for inputs, targets in _batches(supernet, architecture, data.split(split), batch_size):
-        with torch.no_grad():
-            scores.append(_scores(model, inputs, targets, data.shape.task))
+    size = batch_size or comfortable_batch(supernet, architecture)
+    chosen = None if rows is None else np.asarray(rows, dtype=np.int64)
+    which = None if chosen is None else chosen.tobytes()
+    batches = _batches(supernet, architecture, data.split(split), chosen, size,
+                       (data.fingerprint, split, which), cache)  # fmt: skip
+    with torch.no_grad():
+        scores = [_scores(model, *batch, data.shape.task) for batch in batches]
     values: NDArray[np.float64] = torch.cat(scores).double().cpu().numpy()
     return values
 
@@ -137,6 +207,7 @@ def calibrate_extracted(
     samples: int = CALIBRATION_SAMPLES,
     *,
     batch_size: int | None = None,
+    cache: BatchCache | None = None,
 ) -> int:
     """Recalibrate an extracted network on a fixed part of the training split; eval mode after.
 
@@ -147,6 +218,7 @@ def calibrate_extracted(
         data: Whose training split is used, without augmentation.
         samples: How many training samples, at most.
         batch_size: Samples at a time; the last, smaller batch is left out.
+        cache: Keeps batches from one architecture to the next.
 
     Returns:
         How many samples were used; 0 when the network has no statistics to estimate.
@@ -156,11 +228,11 @@ def calibrate_extracted(
         return 0
     # The same rows whatever the run's seed, spread over the split.
     rows = np.random.default_rng(0).permutation(len(data.train))[:samples]
-    subset = Split(*(t[torch.from_numpy(rows)] for t in (data.train.inputs, data.train.targets)))
-    size = min(batch_size or comfortable_batch(supernet, architecture), len(subset))
-    whole = len(subset) // size * size
-    subset = Split(subset.inputs[:whole], subset.targets[:whole])
-    recalibrate(model, (x for x, _ in _batches(supernet, architecture, subset, size)))
+    size = min(batch_size or comfortable_batch(supernet, architecture), len(rows))
+    whole = len(rows) // size * size
+    batches = _batches(supernet, architecture, data.train, rows[:whole], size,
+                       (data.fingerprint, "calibration", samples), cache)  # fmt: skip
+    recalibrate(model, (inputs for inputs, _ in batches))
     return whole
 
 
@@ -183,13 +255,35 @@ def wilson(share: float, count: int) -> tuple[float, float]:
 
 
 def _batches(
-    supernet: Supernet, architecture: Architecture, split: Split, batch_size: int | None
-) -> Iterator[tuple[Tensor, Tensor]]:
+    supernet: Supernet,
+    architecture: Architecture,
+    split: Split,
+    rows: NDArray[np.integer] | None,
+    size: int,
+    key: tuple[object, ...],
+    cache: BatchCache | None,
+) -> Iterable[Batch]:
+    """The samples ``rows`` of a split (``None``: all), ``size`` at a time, ready for a network."""
     device = next(supernet.parameters()).device
-    size = batch_size or comfortable_batch(supernet, architecture)
-    for start in range(0, len(split), size):
-        inputs, targets = split.batch(slice(start, start + size), device)
-        yield channels_last(supernet.prepare(inputs, architecture)), targets
+    count = len(split) if rows is None else len(rows)
+
+    def make() -> Iterator[Batch]:
+        for start in range(0, count, size):
+            part = slice(start, start + size)
+            index = part if rows is None else torch.from_numpy(rows[part].copy())
+            inputs, targets = split.batch(index, device)
+            yield channels_last(supernet.prepare(inputs, architecture)), targets
+
+    if cache is None:
+        return make()
+    shape = supernet.input_shape(architecture)
+    numbers = count * (math.prod(shape) * supernet.inputs.dtype.itemsize)
+    numbers += count * split.targets[0].numel() * split.targets.dtype.itemsize
+    return cache.batches((*key, shape, size, device), numbers, make)
+
+
+def _bytes(batches: Iterable[Batch]) -> int:
+    return sum(tensor.nbytes for batch in batches for tensor in batch)
 
 
 def _scores(model: nn.Module, inputs: Tensor, targets: Tensor, task: str) -> Tensor:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from supernet.calibrate import recalibrate
-from supernet.evaluate import evaluate, wilson
+from supernet.data import DataSource, open_data
+from supernet.evaluate import BatchCache, calibrate_extracted, evaluate, sample_scores, wilson
+from supernet.families import ofa_mobilenetv3
+from supernet.supernet import Supernet
 from supernet.training import Recipe, train
 from tests.supernet.toys import toy_data, toy_supernet
 
@@ -118,3 +123,64 @@ def test_wilson_interval_known_values() -> None:
     # 50 of 100, and none of 10: standard textbook values.
     assert wilson(0.5, 100) == pytest.approx((0.4038, 0.5962), abs=1e-4)
     assert wilson(0.0, 10) == pytest.approx((0.0, 0.2775), abs=1e-4)
+
+
+def test_kept_batches_change_no_value() -> None:
+    supernet, data = ofa_digits()
+    rng = np.random.default_rng(3)
+    architectures = supernet.space.decode(supernet.space.sample(rng, 6))
+    assert len({supernet.input_shape(a) for a in architectures}) > 1, "several input sizes"
+    cache = BatchCache()
+    for architecture in (*architectures, *architectures):
+        kept = evaluate(supernet, architecture, data, cache=cache)
+        plain = evaluate(supernet, architecture, data)
+        assert replace(kept, seconds=0.0) == replace(plain, seconds=0.0)
+    assert 0 < cache.bytes < 10**6
+
+
+def test_cache_stays_within_its_limit() -> None:
+    supernet, data = toy_supernet(), toy_data()
+    largest = supernet.space.largest
+    # 60 calibration images and 20 to judge, 36 float32 pixels and an int64 class each.
+    whole = BatchCache()
+    expected = evaluate(supernet, largest, data, cache=whole).value
+    assert whole.bytes == 80 * (36 * 4 + 8)
+    none, one = BatchCache(0), BatchCache(60 * (36 * 4 + 8))
+    for cache in (none, one, one):
+        assert evaluate(supernet, largest, data, cache=cache).value == expected
+    assert none.bytes == 0
+    # The calibration batches made room for those that were used last.
+    assert one.bytes == 20 * (36 * 4 + 8)
+
+
+def test_chosen_samples_are_scored_in_the_order_asked() -> None:
+    supernet, data = toy_supernet(), toy_data()
+    smallest = supernet.space.smallest
+    model = supernet.extract(smallest)
+    calibrate_extracted(model, supernet, smallest, data)
+    whole = sample_scores(model, supernet, smallest, data, "val")
+    rows = np.array([7, 3, 19])
+    cache = BatchCache()
+    for _ in range(2):
+        some = sample_scores(model, supernet, smallest, data, "val", rows=rows, cache=cache)
+        assert np.array_equal(some, whole[rows])
+    other = sample_scores(model, supernet, smallest, data, "val", rows=rows[::-1], cache=cache)
+    assert np.array_equal(other, whole[rows[::-1]])
+
+
+def test_an_evaluated_network_can_still_be_trained() -> None:
+    supernet, data = toy_supernet(), toy_data()
+    largest = supernet.space.largest
+    evaluate(supernet, largest, data, cache=BatchCache())
+    supernet.train()
+    supernet(data.train.inputs, largest).sum().backward()
+    assert supernet.model.conv.weight.grad is not None
+
+
+def ofa_digits() -> tuple[Supernet, DataSource]:
+    """The smallest Once-for-All space on the digits, with weights that are not trained."""
+    data = open_data("digits")
+    config = ofa_mobilenetv3.configure("tiny", data.shape)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return ofa_mobilenetv3.build(config).eval(), data
