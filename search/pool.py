@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from math import prod
+
 import numpy as np
 from numpy.typing import NDArray
+
+from search.neighbourhood import unique_rows
+from supernet.space import SearchSpace
 
 _BLOCK = 256
 
@@ -19,3 +24,12 @@ def nearest_rows(pool: NDArray[np.int16], rows: NDArray[np.integer]) -> NDArray[
             different += part[:, column, None] != pool[None, :, column]
         found[start : start + _BLOCK] = different.argmin(1)
     return pool[found]
+
+
+def all_rows(space: SearchSpace, most: int) -> NDArray[np.int16] | None:
+    """Every distinct canonical row of a space, or ``None`` where combinations exceed ``most``."""
+    sizes = tuple(int(size) for size in space.cardinalities)
+    if prod(sizes) > most:
+        return None
+    grid = np.indices(sizes, dtype=np.int16).reshape(len(sizes), -1).T
+    return unique_rows(space.canonical(grid))

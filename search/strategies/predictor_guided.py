@@ -13,11 +13,14 @@ from search.initial import admissible_sample, fresh_rows, initial_rows
 from search.inner import Score, Visited, optimise, polish
 from search.neighbourhood import unique_rows
 from search.pareto import choose_by_hypervolume, nondominated, ranks, reference_point
+from search.pool import all_rows
 from search.problem import SearchProblem
 from search.strategy import FitPredictor, Model, Strategy
 
 SUMMARY = "iterates predictor and evolution as LINAS does; the default"
 _LEAST_ROWS = 5
+# Scoring so many takes less time than evolving towards the best of them.
+_MOST_ENUMERATED = 20_000
 
 
 @dataclass(frozen=True)
@@ -59,16 +62,7 @@ class PredictorGuided:
         if usable.sum() < _LEAST_ROWS:
             return fresh_rows(problem, history, count, rng)
         models = self.models(problem, history, int(rng.integers(2**31)))
-        score = _scorer(problem, models)
-        visited = optimise(
-            problem.space,
-            score,
-            self._seeds(problem, history, rng),
-            population=self.population,
-            generations=self.generations,
-            rng=rng,
-        )
-        visited = polish(problem.space, score, visited, self.descents)
+        visited = self._visit(problem, history, _scorer(problem, models), rng)
         rows = self._choose(problem, history, models, visited, count, rng)
         if len(rows) < count:
             rows = history.new(np.concatenate((rows, fresh_rows(problem, history, count, rng))))
@@ -85,6 +79,25 @@ class PredictorGuided:
                     problem.space, history.positions[known], values[known], seed=seed
                 )
         return fitted
+
+    def _visit(
+        self, problem: SearchProblem, history: History, score: Score, rng: np.random.Generator
+    ) -> Visited:
+        """Predictions of what is worth looking at: of everything, where that is little enough."""
+        rows = problem.pool
+        if rows is None:
+            rows = all_rows(problem.space, _MOST_ENUMERATED)
+        if rows is not None:
+            return Visited(rows, *score(rows))
+        visited = optimise(
+            problem.space,
+            score,
+            self._seeds(problem, history, rng),
+            population=self.population,
+            generations=self.generations,
+            rng=rng,
+        )
+        return polish(problem.space, score, visited, self.descents)
 
     def _seeds(
         self, problem: SearchProblem, history: History, rng: np.random.Generator

@@ -1,0 +1,114 @@
+"""Accuracy against latency of NAS-Bench-201 on real devices; both unknown until evaluated."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from _curves import over_seeds
+from _peers import optuna_search, pymoo_nsga2
+from _published import Nasbench201, Values, nasbench201
+
+from predictors import fit
+from search import Objective, SearchProblem, search
+from search.pareto import hypervolume, nondominated
+from search.strategies import predictor_guided, random_search
+
+BUDGETS = (50, 100, 150, 200)
+
+
+def problem(data: Nasbench201, device: str) -> SearchProblem:
+    """Accuracy in percent against the latency of one device, both evaluated."""
+    latency = data.latency_ms[:, data.devices.index(device)]
+    return SearchProblem(
+        data.space,
+        (
+            Objective(
+                "accuracy", "percent", "maximize", data.lookup(data.accuracy), "evaluated"
+            ),
+            Objective("latency_ms", "ms", "minimize", data.lookup(latency), "measured"),
+        ),
+    )
+
+
+def exact(data: Nasbench201, device: str) -> tuple[Values, float]:
+    """The reference, 10 % and the slowest latency, and the hypervolume of all 15,625 cells."""
+    latency = data.latency_ms[:, data.devices.index(device)]
+    points = np.stack((-data.accuracy, latency), 1)
+    reference = np.array([-10.0, latency.max()])
+    return reference, hypervolume(points, reference)
+
+
+def trace(points: Values, reference: Values) -> Values:
+    """Hypervolume after 1, 2, ... of the points ``(n, 2)``, to be minimised; ``(n,)``."""
+    found, front = [], points[:0]
+    for point in points:
+        front = np.concatenate((front, point[None]))
+        front = front[nondominated(front)]
+        found.append(hypervolume(front, reference))
+    return np.array(found)
+
+
+def ours(strategy: Any) -> Callable[[SearchProblem, int, int], Values]:
+    """A strategy of this project as a function of (problem, evaluations, seed)."""
+
+    def run(task: SearchProblem, evaluations: int, seed: int) -> Values:
+        found = search(task, strategy, evaluations=evaluations, seed=seed, chunk=10_000)
+        return task.minimised(found.history.values)
+
+    return run
+
+
+METHODS: dict[str, Callable[[SearchProblem, int, int], Values]] = {
+    "ours": ours(predictor_guided.build(fit)),
+    "NSGA-II (pymoo)": pymoo_nsga2,
+    "TPE (Optuna)": lambda task, n, seed: optuna_search(task, n, seed, "tpe"),
+    "random": ours(random_search.build()),
+}
+
+
+def main() -> int:
+    """Run every method on every device and print one JSON object."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--evaluations", type=int, default=200)
+    parser.add_argument("--methods", default="ours,NSGA-II (pymoo),TPE (Optuna),random")
+    parser.add_argument("--devices", default="")
+    arguments = parser.parse_args()
+    data = nasbench201()
+    if data is None:
+        print(json.dumps({"skipped": "no shared data; set SUPERNET_SHARED_DATA"}))
+        return 0
+    devices = [name for name in arguments.devices.split(",") if name] or list(data.devices)
+    output: dict[str, Any] = {"devices": len(devices), "seeds": arguments.seeds}
+    for name in arguments.methods.split(","):
+        start = time.process_time()
+        shares = []
+        for device in devices:
+            task, (reference, whole) = problem(data, device), exact(data, device)
+
+            def one(evaluations: int, seed: int, task: Any = task, bound: Any = reference) -> Values:
+                return trace(METHODS[name](task, evaluations, seed), bound)
+
+            shares.append(over_seeds(one, arguments.evaluations, arguments.seeds) / whole)
+        table = np.stack(shares)
+        seconds = (time.process_time() - start) / len(devices) / arguments.seeds
+        budgets = [b for b in BUDGETS if b <= arguments.evaluations]
+        output[name] = {
+            "mean": {b: round(float(table[..., b - 1].mean()), 5) for b in budgets},
+            "worst_device_and_seed": {b: round(float(table[..., b - 1].min()), 5) for b in budgets},
+            "worst_device": devices[int(table[..., budgets[-1] - 1].min(1).argmin())],
+            "cpu_seconds": round(seconds, 2),
+        }
+        print(json.dumps({name: output[name]}), file=sys.stderr, flush=True)
+    print(json.dumps(output))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
