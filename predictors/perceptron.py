@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,8 +89,9 @@ def initial(members: int, sizes: Sequence[int], seed: int) -> Layers:
     layer starts near 0, so that training starts at the base value.
     """
     rng = np.random.default_rng(seed)
-    weights, biases = [], []
-    for before, after in zip(sizes, sizes[1:], strict=False):
+    weights: list[Array] = []
+    biases: list[Array] = []
+    for before, after in pairwise(sizes):
         scale = np.sqrt(2.0 / max(before, 1)) * (1.0 if len(weights) < len(sizes) - 2 else 0.1)
         draw = rng.standard_normal((members, before, after), dtype=np.float32)
         weights.append(draw * np.float32(scale))
@@ -128,8 +130,12 @@ def train(
     own = torch.from_numpy(np.array(rows, dtype=np.int64))
     weights = [torch.tensor(w, requires_grad=True) for w in start.weights]
     biases = [torch.tensor(b, requires_grad=True) for b in start.biases]
+    groups: list[dict[str, Any]] = [
+        {"params": weights},
+        {"params": biases, "weight_decay": 0.0},
+    ]
     optimiser = torch.optim.AdamW(
-        [{"params": weights}, {"params": biases, "weight_decay": 0.0}],
+        groups,
         lr=training.learning_rate,
         weight_decay=training.weight_decay,
     )

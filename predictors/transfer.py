@@ -1,0 +1,160 @@
+"""What an earlier run on other data says about this one: its predictor as feature or prior."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from predictors.encoding import Features, Statistics
+from predictors.predictor import HeldOut, Predictor, ReportCard, Vector, report_card, training_rows
+from supernet.space import SearchSpace
+
+# How much smaller the earlier run must make held-out errors before it is used at all: of several
+# candidates judged on few values, one often looks a little better than it is.
+MARGIN = 0.03
+
+
+class Fit(Protocol):
+    """``predictors.fit``, or the ``fit`` of any module in ``predictors/models``."""
+
+    def __call__(
+        self,
+        space: SearchSpace,
+        positions: NDArray[np.integer],
+        values: NDArray[np.floating],
+        *,
+        seed: int,
+        statistics: Statistics | None = None,
+    ) -> Predictor:
+        """Fit to positions ``(n, len(space))`` and values ``(n,)``."""
+        ...
+
+
+@dataclass(frozen=True)
+class Corrected:
+    """A straight line through an earlier predictor's mean, and a predictor of what it misses.
+
+    Args:
+        prior: Predictor of the earlier run.
+        slope: Of the values over the prior's mean.
+        offset: Likewise.
+        rest: Predictor of the remainder.
+        report: Of the sum.
+        held_out: Of the sum.
+    """
+
+    prior: Predictor
+    slope: float
+    offset: float
+    rest: Predictor
+    report: ReportCard
+    held_out: HeldOut
+
+    def mean(self, positions: NDArray[np.integer]) -> Vector:
+        """Expected values ``(n,)``."""
+        return self._line(positions) + self.rest.mean(positions)
+
+    def predict(self, positions: NDArray[np.integer]) -> tuple[Vector, Vector]:
+        """Expected values and standard deviations, ``(n,)`` each."""
+        mean, std = self.rest.predict(positions)
+        return self._line(positions) + mean, std
+
+    def _line(self, positions: NDArray[np.integer]) -> Vector:
+        return self.slope * self.prior.mean(positions) + self.offset
+
+
+def transferred(
+    fit: Fit, earlier_positions: NDArray[np.integer], earlier_values: NDArray[np.floating]
+) -> Fit:
+    """Let an earlier run over the same choices, on other data or another device, help this one.
+
+    Three predictors are fitted: one that ignores the earlier run, one with the earlier predictor's
+    mean as a further statistic, and one of what is left after a straight line through that mean.
+    Held-out errors decide, and the first keeps the job unless another is clearly better, so that
+    an earlier run that has nothing to do with this one costs little.
+
+    Args:
+        fit: What fits the earlier and the new values, such as ``predictors.fit``.
+        earlier_positions: ``(m, len(space))``.
+        earlier_values: ``(m,)``, finite, in any unit; larger should mean larger here too.
+
+    Returns:
+        A fit with the signature of ``predictors.fit``, to be handed to a search strategy.
+
+    Raises:
+        ValueError: Fewer than 3 earlier rows, or not one value for each.
+    """
+    rows, numbers = np.array(earlier_positions), np.array(earlier_values, dtype=np.float64)
+    if rows.ndim != 2 or len(rows) < 3 or numbers.shape != (len(rows),):
+        raise ValueError(
+            f"an earlier run with positions of shape {rows.shape} and values of shape "
+            f"{numbers.shape} cannot be transferred; it needs at least 3 rows and a value for each"
+        )
+
+    # A search fits again after every round, and the earlier run stays what it was.
+    @lru_cache(maxsize=4)
+    def earlier(space: SearchSpace) -> Predictor:
+        return fit(space, rows, numbers, seed=0)
+
+    def fit_with_prior(
+        space: SearchSpace,
+        positions: NDArray[np.integer],
+        values: NDArray[np.floating],
+        *,
+        seed: int,
+        statistics: Statistics | None = None,
+    ) -> Predictor:
+        prior = earlier(space)
+        plain = fit(space, positions, values, seed=seed, statistics=statistics)
+        feature = fit(space, positions, values, seed=seed, statistics=_with_mean(statistics, prior))
+        corrected = _corrected(fit, prior, space, positions, values, seed, statistics)
+        best = min((feature, corrected), key=lambda model: model.report.rmse)
+        clear = best.report.rmse < (1 - MARGIN) * plain.report.rmse
+        return best if clear else plain
+
+    return fit_with_prior
+
+
+def _with_mean(statistics: Statistics | None, prior: Predictor) -> Statistics:
+    def columns(positions: NDArray[np.int16]) -> Features:
+        mean = prior.mean(positions)[:, None]
+        return mean if statistics is None else np.concatenate((statistics(positions), mean), 1)
+
+    return columns
+
+
+def _corrected(
+    fit: Fit,
+    prior: Predictor,
+    space: SearchSpace,
+    positions: NDArray[np.integer],
+    values: NDArray[np.floating],
+    seed: int,
+    statistics: Statistics | None,
+) -> Corrected:
+    """The line by least squares, never falling; held-out values leave it out of the row too."""
+    rows, targets = training_rows(space, positions, values)
+    x = prior.mean(rows)
+    centred = x - x.mean()
+    spread = float(centred @ centred)
+    slope = max(float(centred @ targets) / spread, 0.0) if spread > 1e-20 else 0.0
+    line = slope * centred + targets.mean()
+    rest = fit(space, rows, targets - line, seed=seed, statistics=statistics)
+    leverage = 1 / len(rows) + (centred**2 / spread if slope else 0.0)
+    # What the line would say about each row without it (the usual leave-one-out identity).
+    unseen = targets - (targets - line) / np.maximum(1 - leverage, 1e-3)
+    # The line's own share of a held-out error is not part of the remainder's.
+    mean = rest.held_out.mean + unseen
+    held_out = HeldOut(rows, targets, mean, rest.held_out.std)
+    return Corrected(
+        prior=prior,
+        slope=slope,
+        offset=float(targets.mean() - slope * x.mean()),
+        rest=rest,
+        report=report_card(rest.report.model, held_out),
+        held_out=held_out,
+    )
