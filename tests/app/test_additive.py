@@ -1,0 +1,77 @@
+"""Sums over units equal what tables and cost models say, and the problem of a run carries them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from app.additive import cost_terms, latency_terms
+from app.objectives import Sources, objective
+from hardware.compiled import CompiledTable
+from search.exact import solve
+from supernet.cost import CostModel
+from supernet.families import matlm, superkernel
+
+
+@pytest.fixture(scope="module", params=[superkernel, matlm], ids=["superkernel", "matlm"])
+def costs(request):
+    return request.param.build(request.param.PRESETS["tiny"]).cost_model()
+
+
+@pytest.fixture(scope="module")
+def table(costs):
+    unit_ms = np.random.default_rng(1).uniform(0.01, 1.0, len(costs.distinct))
+    return CompiledTable.build(costs, unit_ms, 0.25)
+
+
+def test_terms_of_a_latency_table_equal_its_predictions(costs, table):
+    rows = costs.space.sample(np.random.default_rng(0), 200)
+    np.testing.assert_allclose(latency_terms(table)(rows), table.predict(rows), rtol=1e-12)
+    assert np.ptp(table.predict(rows)) > 0.5
+
+
+def test_terms_of_a_cost_model_equal_its_counts(costs):
+    rows = costs.space.sample(np.random.default_rng(0), 200)
+    terms = cost_terms(costs)
+    assert set(terms) == {"macs", "parameters", "size_bytes"}
+    for name, found in terms.items():
+        expected = getattr(costs, name)(rows)
+        np.testing.assert_allclose(found(rows), expected, rtol=1e-12)
+        assert np.ptp(expected) > 0
+
+
+def test_the_largest_network_within_a_latency_is_found_exactly(costs, table):
+    latency, parameters = latency_terms(table), cost_terms(costs)["parameters"]
+    rows = costs.space.sample(np.random.default_rng(2), 2000)
+    limit = float(np.quantile(table.predict(rows), 0.2))
+    best = solve(costs.space, parameters, [(latency, limit)])
+    assert table.predict(best[None])[0] <= limit
+    within = rows[table.predict(rows) <= limit]
+    assert costs.parameters(best[None])[0] >= costs.parameters(within).max()
+
+
+@dataclass(frozen=True)
+class OpenedTable:
+    """What the objectives use of an opened latency table."""
+
+    compiled: CompiledTable
+
+    def latency_ms(self, positions):
+        return self.compiled.predict(positions)
+
+
+@dataclass(frozen=True)
+class OpenedRun:
+    """What the objectives use of a trained supernet."""
+
+    cost_model: CostModel
+
+
+def test_objectives_of_a_run_know_their_sums(costs, table):
+    sources = Sources(OpenedRun(costs), None, {"cpu": OpenedTable(table)})
+    rows = costs.space.sample(np.random.default_rng(3), 50)
+    for name in ("latency_ms", "size_bytes", "macs", "parameters"):
+        found = objective(name, sources)
+        np.testing.assert_allclose(found.additive(rows), found.evaluate(rows), rtol=1e-12)
