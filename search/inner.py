@@ -65,9 +65,17 @@ def offspring(
     draws = rng.integers(len(parents), size=(4, count))
     mother = np.where(better(draws[0], draws[1]), draws[0], draws[1])
     father = np.where(better(draws[2], draws[3]), draws[2], draws[3])
-    children = space.crossover(parents[mother], parents[father], rng)
-    single = rng.random(count) < 0.1
-    children[single] = parents[mother[single]]
+    return vary(space, parents[mother], parents[father], rng)
+
+
+def vary(space: SearchSpace, mothers: Rows, fathers: Rows, rng: np.random.Generator) -> Rows:
+    """One child of every pair, ``(n, len(space))`` each: uniform crossover, then reset mutation.
+
+    A tenth of the children is the mother, mutated.
+    """
+    children = space.crossover(mothers, fathers, rng)
+    single = rng.random(len(mothers)) < 0.1
+    children[single] = mothers[single]
     return space.mutate(children, rng)
 
 

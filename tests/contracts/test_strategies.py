@@ -14,6 +14,7 @@ from search import Constraint, History, Objective, SearchProblem
 from search import search as run
 from supernet.space import Choice, SearchSpace
 
+OPTIONAL = ("numba", "cmaes")
 NAMES = sorted(module.name for module in pkgutil.iter_modules(search.strategies.__path__))
 
 
@@ -48,7 +49,12 @@ def problem(limit: float | None = None, *, cheap: bool = True, third: bool = Fal
 
 @pytest.fixture(params=NAMES)
 def module(request):
-    return importlib.import_module(f"search.strategies.{request.param}")
+    try:
+        return importlib.import_module(f"search.strategies.{request.param}")
+    except ModuleNotFoundError as error:
+        if error.name not in OPTIONAL:
+            raise
+        pytest.skip(f"{request.param} needs {error.name}, which is not installed")
 
 
 def test_there_is_something_to_test():

@@ -1,0 +1,83 @@
+"""R-NSGA-III on real evaluations: survivors gather around the points that a user aspires to."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+from pymoo.algorithms.moo.rnsga3 import RNSGA3
+
+from search.evolution import (
+    Evaluated,
+    Evolution,
+    Points,
+    Selection,
+    by_chance,
+    directions,
+    replay,
+    tournament,
+)
+from search.problem import SearchProblem
+from search.strategy import FitPredictor, Strategy
+
+SUMMARY = "evolution towards preferred values of the objectives (Vesikar, Deb, Blank 2018)"
+
+Aspirations = tuple[tuple[float, ...], ...]
+
+
+def rebuild(
+    problem: SearchProblem,
+    seen: Evaluated,
+    population: int,
+    *,
+    aspirations: Aspirations,
+    width: float,
+) -> Selection:
+    """Parents drawn at random from the survivors, feasible ones first."""
+    points = aspired(problem, seen, aspirations)
+    m = len(problem.objectives)
+    each = len(directions(m, (population - m) // len(points)))
+    algorithm = RNSGA3(points, pop_per_ref_point=each, mu=width, output=None)
+    survivors = replay(algorithm, seen, population).pop
+    return tournament(survivors, seen, by_chance)
+
+
+def aspired(problem: SearchProblem, seen: Evaluated, aspirations: Aspirations) -> Points:
+    """The aspiration points on the scale of the evaluated rows, ``(k, m)``.
+
+    Without any: the middle of the front, and one point half way from there to each end.
+
+    Raises:
+        ValueError: A point has not one value for every objective.
+    """
+    m = len(problem.objectives)
+    if not aspirations:
+        return np.concatenate((np.full((1, m), 1 / m), 0.5 / m + 0.5 * (1 - np.eye(m)) / (m - 1)))
+    for point in aspirations:
+        if len(point) != m:
+            names = ", ".join(objective.name for objective in problem.objectives)
+            raise ValueError(
+                f"aspiration {point} has {len(point)} values; it needs one each for {names}"
+            )
+    return (problem.minimised(np.array(aspirations)) - seen.low) / seen.span
+
+
+def preferring(*aspirations: tuple[float, ...], width: float = 0.1) -> Strategy:
+    """A search around preferred values.
+
+    Args:
+        aspirations: Points with one value per objective, in the order, units and directions of the
+            problem: ``preferring((0.76, 20.0), (0.70, 8.0))``. They need not be attainable.
+        width: Size of the neighbourhood of each on the front, as a share of the whole front.
+
+    Raises:
+        ValueError: ``width`` is not within (0, 1].
+    """
+    if not 0 < width <= 1:
+        raise ValueError(f"width is {width}; it must be above 0 and at most 1")
+    return Evolution(partial(rebuild, aspirations=aspirations, width=width))
+
+
+def build(fit: FitPredictor | None = None) -> Strategy:
+    """Without a preference, around points spread over the front; ``fit`` is not used."""
+    return preferring(width=0.5)
