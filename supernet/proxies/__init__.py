@@ -1,0 +1,217 @@
+"""Zero-cost proxies: what one batch says about an untrained or extracted network."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from types import ModuleType
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from supernet.data import DataSource, Split
+from supernet.space import Architecture, nearest
+from supernet.supernet import Supernet
+
+SAMPLES = 64
+
+
+def names() -> tuple[str, ...]:
+    """The proxies in this folder, sorted."""
+    return tuple(sorted(m.name for m in pkgutil.iter_modules(__path__) if m.name[0] != "_"))
+
+
+def load(name: str) -> ModuleType:
+    """The proxy called ``name``: a module with ``score`` and, where it adds up, ``by_layer``.
+
+    Raises:
+        ValueError: No such proxy; the nearest name is in the message.
+    """
+    if name not in names():
+        raise ValueError(
+            f"unknown proxy {name!r}{nearest(name, names())}; proxies are {', '.join(names())}"
+        )
+    return importlib.import_module(f"{__name__}.{name}")
+
+
+@dataclass(frozen=True)
+class ProxyStatistics:
+    """Proxies of the subnetworks of a supernet as numbers per architecture.
+
+    Called with positions ``(n, len(space))`` it returns ``(n, number of proxies)``, so it can be
+    given to a predictor as ``statistics``. Every architecture is scored once.
+
+    Args:
+        supernet: Whose subnetworks; its weights at the time of the first call count.
+        batch: Inputs and targets, the same for every architecture.
+        proxies: Names, the columns.
+    """
+
+    supernet: Supernet
+    batch: Split
+    proxies: tuple[str, ...]
+    _known: dict[bytes, tuple[float, ...]] = field(default_factory=dict, repr=False, compare=False)
+
+    def __call__(self, positions: NDArray[np.integer]) -> NDArray[np.float64]:
+        """Scores ``(n, number of proxies)``."""
+        space = self.supernet.space
+        rows = space.canonical(np.asarray(positions).reshape(-1, len(space)))
+        for row, architecture in zip(rows, space.decode(rows), strict=True):
+            if row.tobytes() not in self._known:
+                self._known[row.tobytes()] = self._scores(architecture)
+        found = [self._known[row.tobytes()] for row in rows]
+        return np.array(found, dtype=np.float64).reshape(len(rows), len(self.proxies))
+
+    def _scores(self, architecture: Architecture) -> tuple[float, ...]:
+        model, inputs, targets = _ready(self.supernet, self.batch, architecture)
+        return tuple(float(load(name).score(model, inputs, targets)) for name in self.proxies)
+
+
+@dataclass(frozen=True)
+class LayerStatistics:
+    """Proxies of every unit of every subnetwork: a zero-padded matrix per architecture.
+
+    Called with positions ``(n, len(space))`` it returns ``(n, units, number of proxies)``, rows in
+    the order of ``supernet.units`` and zero where a unit is not there, for
+    :mod:`predictors.nodewise`.
+    """
+
+    supernet: Supernet
+    batch: Split
+    proxies: tuple[str, ...]
+    _known: dict[bytes, NDArray[np.float64]] = field(
+        default_factory=dict, repr=False, compare=False
+    )
+
+    def __call__(self, positions: NDArray[np.integer]) -> NDArray[np.float64]:
+        """Scores ``(n, units, number of proxies)``."""
+        space = self.supernet.space
+        rows = space.canonical(np.asarray(positions).reshape(-1, len(space)))
+        for row, architecture in zip(rows, space.decode(rows), strict=True):
+            if row.tobytes() not in self._known:
+                self._known[row.tobytes()] = self._matrix(architecture)
+        shape = (len(rows), len(self.supernet.units), len(self.proxies))
+        return np.array([self._known[row.tobytes()] for row in rows]).reshape(shape)
+
+    def _matrix(self, architecture: Architecture) -> NDArray[np.float64]:
+        units = self.supernet.units
+        model, inputs, targets = _ready(self.supernet, self.batch, architecture)
+        matrix = np.zeros((len(units), len(self.proxies)))
+        for column, name in enumerate(self.proxies):
+            for layer, value in load(name).by_layer(model, inputs, targets).items():
+                for place, unit in enumerate(units):
+                    if layer == unit or layer.startswith(unit + "."):
+                        matrix[place, column] += value
+        return matrix
+
+
+def proxy_statistics(
+    supernet: Supernet,
+    data: DataSource | Split,
+    proxies: Sequence[str],
+    *,
+    samples: int = SAMPLES,
+    seed: int = 0,
+) -> ProxyStatistics:
+    """Proxies as free statistics of a supernet's architectures.
+
+    Args:
+        supernet: With initial or trained weights; runs on the device its parameters are on.
+        data: Whose training split the batch is drawn from, or a batch of your own.
+        proxies: Names of modules in this folder.
+        samples: Size of the batch.
+        seed: Which training samples.
+
+    Raises:
+        ValueError: An unknown proxy, no proxy, or fewer than 2 samples.
+    """
+    return ProxyStatistics(supernet, _batch(data, samples, seed), _checked(proxies))
+
+
+def layer_statistics(
+    supernet: Supernet,
+    data: DataSource | Split,
+    proxies: Sequence[str],
+    *,
+    samples: int = SAMPLES,
+    seed: int = 0,
+) -> LayerStatistics:
+    """The same by unit of the supernet; only for proxies that have a value per layer.
+
+    Raises:
+        ValueError: An unknown proxy or one without layers, no proxy, or fewer than 2 samples.
+    """
+    for name in _checked(proxies):
+        if not hasattr(load(name), "by_layer"):
+            parts = [n for n in names() if hasattr(load(n), "by_layer")]
+            raise ValueError(f"proxy {name!r} has no value per layer; {', '.join(parts)} have one")
+    return LayerStatistics(supernet, _batch(data, samples, seed), _checked(proxies))
+
+
+def warm_start(
+    scores: NDArray[np.floating],
+    rows: NDArray[np.integer],
+    count: int,
+    cost: NDArray[np.floating] | None = None,
+) -> NDArray[np.int16]:
+    """The rows to evaluate first: the most promising ones by a proxy (Abdelfattah et al. 2021).
+
+    Args:
+        scores: A proxy of each row ``(n,)``, larger is better.
+        rows: Candidates ``(n, len(space))``.
+        count: How many to return, at most.
+        cost: A cheap objective ``(n,)``. With it, the rows are the best of equally full bands of
+            cost, so that the whole front is started, and not only its expensive end, which most
+            proxies prefer.
+
+    Returns:
+        ``(at most count, len(space))``: cheapest band first, or best score first without cost.
+
+    Raises:
+        ValueError: Lengths differ, or ``count`` is below 1.
+    """
+    lengths = {len(rows), len(scores)} | (set() if cost is None else {len(cost)})
+    if len(lengths) > 1 or count < 1:
+        raise ValueError(
+            f"a warm start needs count >= 1 and as many scores and costs as rows; got count = "
+            f"{count}, {len(rows)} rows, {len(scores)} scores"
+            + ("" if cost is None else f" and {len(cost)} costs")
+        )
+    candidates = np.asarray(rows, dtype=np.int16)
+    better = np.argsort(-np.asarray(scores, dtype=np.float64), kind="stable")
+    if cost is None:
+        return candidates[better[:count]]
+    order = np.argsort(np.asarray(cost, dtype=np.float64), kind="stable")
+    rank = np.empty(len(better), dtype=np.intp)
+    rank[better] = np.arange(len(better))
+    bands = np.array_split(order, min(count, len(order)))
+    return candidates[[band[np.argmin(rank[band])] for band in bands]]
+
+
+def _checked(proxies: Sequence[str]) -> tuple[str, ...]:
+    if not proxies:
+        raise ValueError(f"no proxy was named; proxies are {', '.join(names())}")
+    for name in proxies:
+        load(name)
+    return tuple(proxies)
+
+
+def _batch(data: DataSource | Split, samples: int, seed: int) -> Split:
+    split = data if isinstance(data, Split) else data.train
+    count = min(samples, len(split))
+    if count < 2:
+        raise ValueError(f"a proxy needs a batch of at least 2 samples; got {count}")
+    rows = torch.from_numpy(np.random.default_rng(seed).permutation(len(split))[:count])
+    return Split(split.inputs[rows], split.targets[rows])
+
+
+def _ready(
+    supernet: Supernet, batch: Split, architecture: Architecture
+) -> tuple[torch.nn.Module, Tensor, Tensor]:
+    device = next(supernet.parameters()).device
+    inputs, targets = batch.batch(slice(None), device)
+    return supernet.extract(architecture), supernet.prepare(inputs, architecture), targets

@@ -1,0 +1,106 @@
+"""What proxies share: a copy to work on, the loss, and a look at what runs inside a network."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.overrides import TorchFunctionMode
+
+from supernet.training.losses import cross_entropy
+
+WEIGHTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
+
+
+def working_copy(model: nn.Module) -> nn.Module:
+    """A copy without gradients, every weight trainable, normalising by the batch as in training.
+
+    Running statistics inherited from a supernet fit no subnetwork; those of the batch always do.
+    Dropout and the like are off, so that a score is a function of weights and batch.
+    """
+    twin = copy.deepcopy(model).eval()
+    for parameter in twin.parameters():
+        parameter.requires_grad_(True)
+        parameter.grad = None
+    for module in twin.modules():
+        if isinstance(module, _BatchNorm):
+            module.train()
+    return twin
+
+
+def logits(outputs: Any) -> Tensor:
+    """The tensor of a network's output: itself, or the ``logits`` of a Hugging Face model."""
+    found = outputs if isinstance(outputs, Tensor) else getattr(outputs, "logits", None)
+    if found is None and isinstance(outputs, (tuple, list)):
+        found = outputs[0]
+    if not isinstance(found, Tensor):
+        raise ValueError(
+            f"the network returns {type(outputs).__name__}; a proxy needs a tensor or an object "
+            "with .logits"
+        )
+    return found
+
+
+def weighted(model: nn.Module) -> list[tuple[str, nn.Module]]:
+    """Names and modules of all convolutions and linear layers, in order of registration."""
+    return [(n, m) for n, m in model.named_modules() if isinstance(m, WEIGHTED)]
+
+
+def with_gradients(
+    model: nn.Module, inputs: Tensor, targets: Tensor
+) -> list[tuple[str, Tensor, Tensor]]:
+    """Name, weight and gradient of the loss for every convolution and linear layer that ran.
+
+    Args:
+        model: Left alone; a copy is run.
+        inputs: A batch as the network takes it.
+        targets: Class indices ``(N,)``, or token ids ``(N, T)``.
+    """
+    twin = working_copy(model)
+    with torch.enable_grad():
+        cross_entropy(logits(twin(inputs)), targets).backward()
+    layers = [(name, module.weight) for name, module in weighted(twin)]
+    return [(n, w.detach(), w.grad) for n, w in layers if w.grad is not None]  # type: ignore
+
+
+class Watch(TorchFunctionMode):
+    """Shows every torch function to ``see``, which may answer in its place.
+
+    Functional calls inside a forward pass have no module to hook; this meets them all.
+    """
+
+    def __init__(self, see: Callable[[Any, tuple[Any, ...], dict[str, Any]], Any]) -> None:
+        super().__init__()
+        self.see = see
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        answer = self.see(func, args, kwargs or {})
+        return func(*args, **(kwargs or {})) if answer is None else answer
+
+
+@contextmanager
+def where(model: nn.Module) -> Iterator[list[str]]:
+    """Names of the modules that are running, outermost first, kept up to date in a list."""
+    stack: list[str] = []
+    handles = []
+    for name, module in model.named_modules():
+
+        def enter(_: nn.Module, _args: Any, name: str = name) -> None:
+            stack.append(name)
+
+        def leave(_: nn.Module, _args: Any, _outputs: Any) -> None:
+            stack.pop()
+
+        handles += [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
+    try:
+        yield stack
+    finally:
+        for handle in handles:
+            handle.remove()

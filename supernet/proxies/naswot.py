@@ -1,0 +1,73 @@
+"""How differently the activation units of a network switch for different inputs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from supernet.proxies._probe import Watch, where, working_copy
+
+SUMMARY = "log-determinant of the agreement between activation patterns of different samples"
+ACTIVATIONS = frozenset(
+    {
+        F.relu, F.relu_, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_, F.relu6, F.hardtanh,
+        F.hardswish, F.silu, F.gelu, F.leaky_relu, F.elu, F.celu, F.selu, F.prelu, F.mish,
+    }
+)  # fmt: skip
+# Identical samples make the agreement singular; a little on the diagonal keeps it finite.
+RIDGE = 1e-3
+
+
+def score(model: nn.Module, inputs: Tensor, targets: Tensor) -> float:
+    """``log det K``; ``K_ij`` counts the units on the same side of 0 for samples i and j.
+
+    NASWOT (Mellor et al. 2021, section 3). A unit is on where its input is positive: exact for
+    ReLU, and the same switch for GELU, SiLU and hard-swish. Units of a convolution are all its
+    positions.
+
+    Args:
+        model: An extracted network; left alone.
+        inputs: A batch as the network takes it.
+        targets: Unused.
+
+    Raises:
+        ValueError: No activation with a switch at 0 ran.
+    """
+    return _log_det(sum(_agreements(model, inputs).values(), start=torch.zeros(())))
+
+
+def by_layer(model: nn.Module, inputs: Tensor, targets: Tensor) -> dict[str, float]:
+    """``log det K`` of the activations inside each module alone, by module path."""
+    return {name: _log_det(kernel) for name, kernel in _agreements(model, inputs).items()}
+
+
+def _agreements(model: nn.Module, inputs: Tensor) -> dict[str, Tensor]:
+    twin = working_copy(model)
+    found: dict[str, Tensor] = {}
+    with where(twin) as running:
+
+        def see(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            if func in ACTIVATIONS and args[0].shape[0] == len(inputs):
+                on = (args[0] > 0).flatten(1).double()
+                off = 1 - on
+                kernel = on @ on.T + off @ off.T
+                name = running[-1] if running else ""
+                found[name] = found[name] + kernel if name in found else kernel
+
+        with torch.no_grad(), Watch(see):
+            twin(inputs)
+    if not found:
+        raise ValueError(
+            f"{type(model).__name__} runs no activation that switches at 0 (ReLU, GELU, SiLU, ...)"
+        )
+    return found
+
+
+def _log_det(kernel: Tensor) -> float:
+    # Relative to the diagonal, which is the number of units.
+    units = kernel.diagonal().mean()
+    eye = torch.eye(len(kernel), dtype=kernel.dtype, device=kernel.device)
+    return float(torch.linalg.slogdet(kernel + RIDGE * units * eye).logabsdet)

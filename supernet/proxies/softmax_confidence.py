@@ -1,0 +1,36 @@
+"""How decidedly each attention head looks at one token."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from supernet.proxies._attention import attentions
+
+SUMMARY = "largest attention probability of each query, per head; transformers only"
+
+
+def score(model: nn.Module, inputs: Tensor, targets: Tensor) -> float:
+    """Softmax confidence (Voita et al. 2019), summed over heads and layers.
+
+    Of the probabilities ``(batch, heads, queries, keys)`` of each head: the maximum over **keys**,
+    then the mean over batch and queries. 1 where every query looks at one token only; the first
+    query of a causal network always does.
+
+    Args:
+        model: An extracted transformer; left alone.
+        inputs: Token ids ``(N, T)``.
+        targets: Unused.
+
+    Raises:
+        ValueError: The network has no attention.
+    """
+    return sum(by_layer(model, inputs, targets).values())
+
+
+def by_layer(model: nn.Module, inputs: Tensor, targets: Tensor) -> dict[str, float]:
+    """The sum over the heads of each layer, by module path."""
+    found: dict[str, float] = {}
+    for layer in attentions(model, inputs):
+        confidence = float(layer.probabilities().amax(3).mean((0, 2)).sum())
+        found[layer.name] = found.get(layer.name, 0.0) + confidence
+    return found
