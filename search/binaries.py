@@ -18,6 +18,10 @@ _MOST_COMBINATIONS = 100_000
 _SOLVED, _IMPOSSIBLE = 0, 2
 
 
+class SolverError(RuntimeError):
+    """The solver gave up on a program without saying whether it has a solution."""
+
+
 @dataclass(frozen=True)
 class Binaries:
     """One binary for each value of each choice, one variable in [0, 1] for each combination.
@@ -138,22 +142,26 @@ class Binaries:
         """The architecture ``(len(space),)`` of least sum, or ``None`` where there is none.
 
         Raises:
-            RuntimeError: The solver gave up.
+            SolverError: The solver gave up.
         """
         from scipy.optimize import Bounds, LinearConstraint, milp
 
         binaries = int(self.space.cardinalities.sum())
-        found = milp(
-            factors,
-            integrality=np.arange(self.width) < binaries,
-            bounds=Bounds(0.0, 1.0),
-            constraints=LinearConstraint(matrix, low, high),
-            options={"mip_rel_gap": gap},
-        )
+        # HiGHS now and then gives up on bounds that only just hold; without presolve it does not.
+        for presolve in (True, False):
+            found = milp(
+                factors,
+                integrality=np.arange(self.width) < binaries,
+                bounds=Bounds(0.0, 1.0),
+                constraints=LinearConstraint(matrix, low, high),
+                options={"mip_rel_gap": gap, "presolve": presolve},
+            )
+            if found.status in (_SOLVED, _IMPOSSIBLE):
+                break
         if found.status == _IMPOSSIBLE:
             return None
         if found.status != _SOLVED or found.x is None:
-            raise RuntimeError(f"the integer program was not solved: {found.message}")
+            raise SolverError(f"the integer program was not solved: {found.message}")
         ends = self.starts + self.space.cardinalities
         parts = [found.x[a:b] for a, b in zip(self.starts, ends, strict=True)]
         return np.array([int(np.argmax(part)) for part in parts], dtype=np.int16)
