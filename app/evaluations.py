@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import base64
 import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from app.runs import Run, now
 from app.trained import Trained
+from app.workers import Finding, Task, work
 from supernet import files
-from supernet.evaluate import CALIBRATION_SAMPLES, evaluate
+from supernet.evaluate import CALIBRATION_SAMPLES, BatchCache
 from supernet.space import Architecture, SearchSpace, nearest
 
 # What a record must have to be used again; without one of these it is evaluated anew.
@@ -22,19 +27,29 @@ class EvaluationLog:
     """Evaluations of one checkpoint, in memory and in ``evaluations.jsonl``.
 
     A value belongs to an architecture, a checkpoint, a split and the number of calibration
-    samples; anything else would silently mix numbers that cannot be compared.
+    samples; anything else would silently mix numbers that cannot be compared. Records of
+    candidates that were stopped before the whole split are kept apart: they are estimates.
     """
 
     def __init__(self, trained: Trained, calibration_samples: int = CALIBRATION_SAMPLES) -> None:
         self.trained = trained
         self.calibration_samples = calibration_samples
+        self.cache = BatchCache()
         self._records: dict[tuple[str, str], dict[str, Any]] = {}
+        self._stopped: dict[tuple[str, str], dict[str, Any]] = {}
         for record in files.read_records(trained.run.evaluations):
             if _belongs(record, trained.checkpoint.digest, calibration_samples):
-                self._records[record["digest"], record["split"]] = record
+                self._remember(record)
+
+    def _remember(self, record: dict[str, Any]) -> None:
+        kind = self._stopped if record.get("stopped") else self._records
+        kind[record["digest"], record["split"]] = record
 
     def evaluate(self, architecture: Architecture, split: str) -> Mapping[str, Any]:
-        """The record of an architecture on a split, evaluated now if it is not in the log.
+        """The record of an architecture on a whole split, made now if it is not in the log.
+
+        A network that cannot be run, or whose value is not finite, has a record too: without a
+        value, and with the reason as ``failure``.
 
         Raises:
             ValueError: Unknown split, or an architecture of another space.
@@ -44,31 +59,60 @@ class EvaluationLog:
         if found is not None:
             return found
         trained = self.trained
-        result = evaluate(trained.supernet, architecture, trained.data, split,
-                          calibration_samples=self.calibration_samples)  # fmt: skip
-        numbers = {"value": result.value, "low": result.low, "high": result.high}
-        record = {
+        trained.supernet.space.check(architecture)
+        task = Task(architecture.to_dict(), split)
+        finding = work(trained, self.cache, self.calibration_samples, task)
+        return self.store(architecture, split, finding)
+
+    def store(self, architecture: Architecture, split: str, finding: Finding) -> Mapping[str, Any]:
+        """Append what was found about an architecture; returns its record.
+
+        Raises:
+            OSError: The log could not be written; it is as it was.
+        """
+        numbers = {"value": finding.value, "low": finding.low, "high": finding.high}
+        record: dict[str, Any] = {
             "architecture": architecture.to_dict(),
             "digest": architecture.digest,
-            "objective": result.objective,
+            "objective": finding.objective,
             **{key: n if math.isfinite(n) else None for key, n in numbers.items()},
-            "unit": result.unit,
+            "unit": finding.unit,
             "split": split,
             "source": "evaluated",
-            "checkpoint": trained.checkpoint.digest,
-            "calibration": {"samples": self.calibration_samples,
-                            "used": result.calibration_samples},
-            "samples": result.samples,
-            "seconds": round(result.seconds, 4),
+            "checkpoint": self.trained.checkpoint.digest,
+            "calibration": {"samples": self.calibration_samples, "used": finding.used},
+            "samples": finding.samples,
+            "seconds": round(finding.seconds, 4),
             "at": now(),
-        }  # fmt: skip
-        files.append_record(trained.run.evaluations, record)
-        self._records[architecture.digest, split] = record
+        }
+        if finding.failure is not None:
+            record["failure"] = finding.failure
+        if finding.scores is not None:
+            record["fidelity"] = finding.samples / finding.total
+            record["scores"] = _packed(finding.scores, finding.objective)
+        if finding.stopped:
+            record["stopped"] = True
+        files.append_record(self.trained.run.evaluations, record)
+        self._remember(record)
         return record
 
-    def find(self, architecture: Architecture, split: str) -> Mapping[str, Any] | None:
-        """The record of an architecture on a split, if there is one."""
-        return self._records.get((architecture.digest, split))
+    def find(
+        self, architecture: Architecture, split: str, *, stopped: bool = False
+    ) -> Mapping[str, Any] | None:
+        """The record of an architecture on a split, if there is one.
+
+        Args:
+            architecture: Which one.
+            split: Which split.
+            stopped: Whether the estimate of a stopped candidate will do where there is no more.
+        """
+        key = (architecture.digest, split)
+        found = self._records.get(key)
+        return self._stopped.get(key) if found is None and stopped else found
+
+    def records(self, split: str) -> tuple[Mapping[str, Any], ...]:
+        """Every record on a split, in the order they were made."""
+        return tuple(r for (_, where), r in self._records.items() if where == split)
 
     def known(self, split: str) -> dict[bytes, dict[str, float]]:
         """Values on a split by canonical positions, as :func:`search.search` wants them."""
@@ -86,6 +130,27 @@ def number(record: Mapping[str, Any]) -> float:
     """The value of a record; NaN for an evaluation that failed."""
     value = record["value"]
     return math.nan if value is None else float(value)
+
+
+def scores(record: Mapping[str, Any]) -> NDArray[np.float64] | None:
+    """The scores a record keeps of a raced candidate, in the order of the race; else ``None``."""
+    kept = record.get("scores")
+    if not isinstance(kept, dict):
+        return None
+    data = base64.b64decode(kept["data"])
+    if kept["kind"] == "bits":
+        bits = np.unpackbits(np.frombuffer(data, np.uint8), count=record["samples"])
+        return bits.astype(np.float64)
+    return np.frombuffer(data, "<f4").astype(np.float64)
+
+
+def _packed(values: NDArray[np.float32], objective: str) -> dict[str, str]:
+    """Scores as text: a bit for each right or wrong answer, four bytes for each loss."""
+    if objective == "accuracy":
+        data, kind = np.packbits(values > 0.5).tobytes(), "bits"
+    else:
+        data, kind = values.astype("<f4").tobytes(), "float32"
+    return {"kind": kind, "data": base64.b64encode(data).decode()}
 
 
 def find_architecture(run: Run, space: SearchSpace, name: str) -> Architecture:
