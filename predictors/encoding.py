@@ -50,6 +50,43 @@ def ordinal(space: SearchSpace, positions: NDArray[np.integer]) -> Features:
     return scaled
 
 
+def thermometer(space: SearchSpace, positions: NDArray[np.integer]) -> NDArray[np.bool_]:
+    """For every value but the first of a choice: does the choice stand there or later?
+
+    Neighbouring values share most columns, so that what is learned of one carries over; an inert
+    choice is as far from its first value as that is from nothing, which its parent's column says.
+
+    Args:
+        space: Defines the columns, ordered as :func:`thermometer_owners` says.
+        positions: Option positions, shape ``(n, len(space))``; inert entries may hold anything.
+
+    Returns:
+        Shape ``(n, number of legal values less number of choices)``.
+    """
+    rows = space.canonical(np.asarray(positions))
+    owners = thermometer_owners(space)
+    code = np.empty((len(rows), len(owners)), dtype=bool)
+    done = 0
+    for level in range(1, int(space.cardinalities.max(initial=1))):
+        columns = np.flatnonzero(space.cardinalities > level)
+        part = rows if len(columns) == rows.shape[1] else rows[:, columns]
+        np.greater_equal(part, level, out=code[:, done : done + len(columns)])
+        done += len(columns)
+    return code
+
+
+def thermometer_owners(space: SearchSpace) -> NDArray[np.intp]:
+    """The choice of every column of :func:`thermometer`: all second values, all third, ..."""
+    levels = range(1, int(space.cardinalities.max(initial=1)))
+    found = [np.flatnonzero(space.cardinalities > level) for level in levels]
+    return np.concatenate((*found, np.zeros(0, dtype=np.intp)))
+
+
+def one_hot_owners(space: SearchSpace) -> NDArray[np.intp]:
+    """The choice of every column of :func:`one_hot`."""
+    return np.repeat(np.arange(len(space)), space.cardinalities)
+
+
 @dataclass(frozen=True)
 class Standardised:
     """Statistics on the scale of the training rows, zero mean and unit spread; see :func:`scaled`.

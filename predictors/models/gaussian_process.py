@@ -1,4 +1,4 @@
-"""Gaussian process on masked one-hot features: smooth interactions between choices, with spread."""
+"""Gaussian process with a relevance for every choice: effects, interactions and their spread."""
 
 from __future__ import annotations
 
@@ -7,17 +7,37 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from predictors.encoding import Standardised, Statistics, one_hot, scaled
+from predictors.encoding import (
+    Standardised,
+    Statistics,
+    one_hot,
+    one_hot_owners,
+    scaled,
+    thermometer,
+    thermometer_owners,
+)
+from predictors.kernels import (
+    CONSTANT,
+    Covariance,
+    Layout,
+    covariance,
+    inverse_of,
+    layout,
+    start,
+    tune,
+)
 from predictors.predictor import HeldOut, ReportCard, Vector, report_card, training_rows
 from supernet.space import SearchSpace
 
 SUMMARY = "interactions between choices and calibrated spread; the default for accuracy"
-# Distances are per choice: length 1 lets about one choice in two differ before correlation fades.
-LENGTHS = (0.7, 1.0, 1.5, 2.5, 5.0)
-NOISES = 10.0 ** np.arange(-5, 1.01, 1.0)
-# Hyperparameters settle long before predictions do; the cubic cost is paid once on all rows.
-TUNING_ROWS = 150
+# Relevances settle long before predictions do; the cubic cost of all rows is paid once.
+COMPARING_ROWS, COMPARING_STEPS = 80, 8
+TUNING_ROWS, TUNING_STEPS = 150, 20
+# With many more rows than tuning saw, leaving one out is honest about the relevances as well.
+FOLDED_ROWS, FOLDS = 200, 5
 MOST_ROWS = 2000
+# Rows per block: the covariances of one stay in the processor's cache.
+_BLOCK = 1024
 
 
 @dataclass(frozen=True)
@@ -25,36 +45,68 @@ class GaussianProcess:
     """A fitted process; see :func:`fit`."""
 
     space: SearchSpace
+    ordered: bool
     free: Standardised
+    centre: Vector
     features: NDArray[np.float64]
-    length: float
+    covariance: Covariance
     weights: Vector
     inverse: NDArray[np.float64]
     level: float
     scale: float
-    noise: float
+    amplitude: float
+    quick: _Quick
     report: ReportCard
     held_out: HeldOut
 
     def mean(self, positions: NDArray[np.integer]) -> Vector:
         """Expected values ``(n,)``."""
-        result: Vector = self._covariance(positions) @ self.weights * self.scale + self.level
+        rows = np.asarray(positions)
+        blocks = [rows[i : i + _BLOCK] for i in range(0, len(rows), _BLOCK)]
+        parts = [self.quick(_code(self.space, self.ordered, b), self.free(b)) for b in blocks]
+        standard = np.concatenate((*parts, np.zeros(0)))
+        result: Vector = standard * self.scale + self.level
         return result
 
     def predict(self, positions: NDArray[np.integer]) -> tuple[Vector, Vector]:
         """Expected values and standard deviations of a measurement, ``(n,)`` each."""
-        covariance = self._covariance(positions)
-        explained = ((covariance @ self.inverse) * covariance).sum(1)
-        spread = np.sqrt(np.maximum(2.0 + self.noise - explained, 1e-12))
-        amplitude = self.scale * self._amplitude()
-        return covariance @ self.weights * self.scale + self.level, amplitude * spread
+        features = _features(self.space, self.ordered, self.free, positions) - self.centre
+        known = self.covariance(features, self.features)
+        explained = ((known @ self.inverse) * known).sum(1)
+        spread = self.covariance.variance(features) + self.covariance.noise - explained
+        deviation = self.scale * self.amplitude * np.sqrt(np.maximum(spread, 1e-12))
+        return self.mean(positions), deviation
 
-    def _covariance(self, positions: NDArray[np.integer]) -> NDArray[np.float64]:
-        return _kernel(_features(self.space, self.free, positions), self.features, self.length)
 
-    def _amplitude(self) -> float:
-        targets = (self.held_out.values - self.level) / self.scale
-        return float(np.sqrt(np.maximum(targets @ self.weights / len(targets), 1e-12)))
+@dataclass(frozen=True)
+class _Quick:
+    """The mean of a process as two matrix products and one exponential.
+
+    Squared distances of zeros and ones are linear in the zeros and ones, so that the exponent of
+    every covariance comes out of one product in single precision.
+    """
+
+    exponents: NDArray[np.floating]
+    weights: NDArray[np.floating]
+    slopes: Vector
+    offset: float
+    free: Vector
+
+    def __call__(
+        self, code: NDArray[np.bool_ | np.float64], statistics: NDArray[np.float64]
+    ) -> Vector:
+        columns, count = code.shape[1], statistics.shape[1]
+        kind = self.exponents.dtype
+        extended = np.empty((len(code), columns + count + 2), dtype=kind)
+        extended[:, :columns] = code
+        extended[:, columns:-2] = statistics
+        extended[:, -2] = -0.5 * (statistics**2) @ self.free
+        extended[:, -1] = 1.0
+        exponents = extended @ self.exponents
+        np.exp(exponents, out=exponents)
+        linear = extended[:, : columns + count] @ self.slopes.astype(kind)
+        result: Vector = (exponents @ self.weights).astype(np.float64)
+        return result + linear + self.offset
 
 
 def fit(
@@ -65,10 +117,11 @@ def fit(
     seed: int,
     statistics: Statistics | None = None,
 ) -> GaussianProcess:
-    """Fit length scale and noise by marginal likelihood over a grid; amplitude in closed form.
+    """Fit the relevances of choices and statistics by evidence; the rest is closed form.
 
-    Leave-one-out predictions follow from the inverse covariance (Rasmussen and Williams 2006,
-    section 5.4.2), so the report costs no further fits.
+    Choices are coded by order (thermometer) or as mere names (one-hot), whichever makes the
+    values more probable. Leave-one-out predictions follow from the inverse covariance (Rasmussen
+    and Williams 2006, section 5.4.2), so the report costs no further fits.
 
     Args:
         space: The search space.
@@ -88,68 +141,149 @@ def fit(
     level, scale = float(targets.mean()), float(targets.std()) or 1.0
     standard = (targets - level) / scale
     free = scaled(space, statistics, rows)
-    features = _features(space, free, rows)
-    tuning = np.arange(len(rows))
-    if len(rows) > TUNING_ROWS:
-        tuning = np.sort(rng.choice(len(rows), TUNING_ROWS, replace=False))
-    length, noise = _tune(features[tuning], standard[tuning])
-    covariance = _kernel(features, features, length)
-    covariance[np.diag_indices_from(covariance)] += noise
-    inverse: NDArray[np.float64] = np.asarray(np.linalg.inv(covariance), dtype=np.float64)
-    weights = inverse @ standard
-    diagonal = np.maximum(np.diag(inverse), 1e-12)
-    amplitude = np.sqrt(np.maximum(standard @ weights / len(standard), 1e-12))
+    ordered, plan, parameters = _choose(space, rows, free, standard, rng)
+    features = _features(space, ordered, free, rows)
+    centre = features.mean(axis=0)
+    features -= centre
+    task = _Task(plan, parameters, features, standard)
+    tuned = task.tuned(_subset(np.arange(len(rows)), TUNING_ROWS, rng))
+    inverse, weights = task.solved(tuned)
+    error, variance = task.held_out(tuned, rng)
+    # Residual scale such that held-out errors have unit variance on average.
+    amplitude = max(float(np.sqrt((error**2 / variance).mean())), 1e-6)
     held_out = HeldOut(
-        rows, targets, targets - weights / diagonal * scale, scale * amplitude / np.sqrt(diagonal)
+        rows, targets, targets - error * scale, scale * amplitude * np.sqrt(variance)
     )
+    kernel = covariance(plan, tuned)
+    tolerance = 0.01 * float(np.sqrt((error**2).mean()))
     return GaussianProcess(
         space=space,
+        ordered=ordered,
         free=free,
+        centre=centre,
         features=features,
-        length=length,
+        covariance=kernel,
         weights=weights,
         inverse=inverse,
         level=level,
         scale=scale,
-        noise=noise,
+        amplitude=amplitude,
+        quick=_quick(kernel, features, centre, weights, len(free), tolerance),
         report=report_card("gaussian_process", held_out),
         held_out=held_out,
     )
 
 
+@dataclass(frozen=True)
+class _Task:
+    """What is fitted: centred features, standardised values and where tuning starts."""
+
+    plan: Layout
+    start: Vector
+    features: NDArray[np.float64]
+    standard: Vector
+
+    def tuned(self, rows: NDArray[np.intp]) -> Vector:
+        """Parameters of the highest evidence on some of the rows."""
+        features, standard = self.features[rows], self.standard[rows]
+        return tune(self.plan, self.start, features, standard, TUNING_STEPS)[1]
+
+    def solved(self, parameters: Vector) -> tuple[NDArray[np.float64], Vector]:
+        """Inverse covariance ``(n, n)`` of all rows, and its product with the values."""
+        kernel = covariance(self.plan, parameters)
+        matrix = kernel(self.features, self.features)
+        matrix[np.diag_indices_from(matrix)] += kernel.noise
+        inverse, _ = inverse_of(matrix)
+        return inverse, inverse @ self.standard
+
+    def held_out(self, tuned: Vector, rng: np.random.Generator) -> tuple[Vector, Vector]:
+        """Errors and claimed variances ``(n,)`` of every row predicted from all others.
+
+        A few rows can be fitted by their relevances alone. Those of a fold are therefore
+        predicted with relevances that were tuned without the fold.
+        """
+        count = len(self.standard)
+        if count >= FOLDED_ROWS:
+            return self._left_out(tuned)
+        error, variance = np.zeros(count), np.ones(count)
+        folds = rng.permutation(np.arange(count) % FOLDS)
+        for fold in np.unique(folds):
+            rest = _subset(np.flatnonzero(folds != fold), TUNING_ROWS, rng)
+            errors, variances = self._left_out(self.tuned(rest))
+            test = folds == fold
+            error[test], variance[test] = errors[test], variances[test]
+        return error, variance
+
+    def _left_out(self, parameters: Vector) -> tuple[Vector, Vector]:
+        inverse, weights = self.solved(parameters)
+        variance = 1 / np.maximum(np.diag(inverse), 1e-12)
+        return weights * variance, variance
+
+
+def _choose(
+    space: SearchSpace,
+    rows: NDArray[np.int16],
+    free: Standardised,
+    standard: Vector,
+    rng: np.random.Generator,
+) -> tuple[bool, Layout, Vector]:
+    """The code under which a part of the values is more probable, and its first parameters."""
+    few = _subset(np.arange(len(rows)), COMPARING_ROWS, rng)
+    best: tuple[float, bool, Layout, Vector] | None = None
+    for ordered in (True, False):
+        features = _features(space, ordered, free, rows)
+        features -= features.mean(axis=0)
+        owners = thermometer_owners(space) if ordered else one_hot_owners(space)
+        plan = layout(space, owners, features, len(free))
+        loss, parameters = tune(plan, start(plan), features[few], standard[few], COMPARING_STEPS)
+        if best is None or loss < best[0]:
+            best = (loss, ordered, plan, parameters)
+    assert best is not None
+    return best[1:]
+
+
+def _subset(rows: NDArray[np.intp], most: int, rng: np.random.Generator) -> NDArray[np.intp]:
+    return rows if len(rows) <= most else np.sort(rng.choice(rows, most, replace=False))
+
+
+def _code(
+    space: SearchSpace, ordered: bool, positions: NDArray[np.integer]
+) -> NDArray[np.bool_ | np.float64]:
+    return thermometer(space, positions) if ordered else one_hot(space, positions)
+
+
 def _features(
-    space: SearchSpace, free: Standardised, positions: NDArray[np.integer]
+    space: SearchSpace, ordered: bool, free: Standardised, positions: NDArray[np.integer]
 ) -> NDArray[np.float64]:
-    # Dividing by the number of choices makes one set of length scales fit every space.
-    code = one_hot(space, positions) / np.sqrt(len(space))
-    return np.concatenate((code, 0.5 * free(positions)), axis=1) if len(free) else code
+    return np.concatenate((_code(space, ordered, positions), free(positions)), axis=1)
 
 
-def _kernel(
-    first: NDArray[np.float64], second: NDArray[np.float64], length: float
-) -> NDArray[np.float64]:
-    """Squared exponential plus a constant, so that the mean's own uncertainty is included."""
-    # In place: these few lines are most of what a search spends on predictions.
-    result: NDArray[np.float64] = first @ second.T
-    result -= 0.5 * (second**2).sum(1)
-    result -= 0.5 * (first**2).sum(1)[:, None]
-    result *= 1.0 / length**2
-    np.exp(result, out=result)
-    result += 1.0
-    return result
-
-
-def _tune(features: NDArray[np.float64], targets: Vector) -> tuple[float, float]:
-    """Length and noise of the highest marginal likelihood, amplitude integrated at its best."""
-    best = (np.inf, LENGTHS[0], float(NOISES[0]))
-    n = len(targets)
-    for length in LENGTHS:
-        # One eigendecomposition serves every noise level.
-        roots, vectors = np.linalg.eigh(_kernel(features, features, length))
-        projected = (vectors.T @ targets) ** 2
-        spectrum = np.maximum(roots, 0)[:, None] + NOISES[None]
-        quadratic = np.maximum((projected[:, None] / spectrum).mean(0), 1e-300)
-        loss = n * np.log(quadratic) + np.log(spectrum).sum(0)
-        at = int(np.argmin(loss))
-        best = min(best, (float(loss[at]), length, float(NOISES[at])))
-    return best[1], best[2]
+def _quick(
+    kernel: Covariance,
+    features: NDArray[np.float64],
+    centre: Vector,
+    weights: Vector,
+    free: int,
+    tolerance: float,
+) -> _Quick:
+    columns = len(centre) - free
+    raw = features + centre
+    products = raw * kernel.weights
+    # Half the squared norm of zeros and ones is their sum: it moves into the product.
+    products[:, :columns] -= 0.5 * kernel.weights[:columns]
+    own = -0.5 * (raw**2) @ kernel.weights
+    exponents = np.vstack((products.T, np.ones(len(raw)), own))
+    slopes = kernel.linear * kernel.weights * (features.T @ weights)
+    offset = float(CONSTANT * weights.sum() - centre @ slopes)
+    precise = _Quick(exponents, kernel.radial * weights, slopes, offset, kernel.weights[columns:])
+    single = _Quick(
+        exponents.astype(np.float32),
+        (kernel.radial * weights).astype(np.float32),
+        slopes,
+        offset,
+        kernel.weights[columns:],
+    )
+    code, statistics = raw[:, :columns], raw[:, columns:]
+    gap = np.abs(single(code, statistics) - precise(code, statistics)).max()
+    # Single precision is twice as fast; values without noise can need the other one.
+    return single if gap <= tolerance else precise

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from worlds import accuracy, latency, space
 
-from predictors import fit, held_out_prediction, interval
+from predictors import fit, held_out_prediction, interval, kernels
+from predictors.encoding import one_hot, thermometer, thermometer_owners
 from predictors.models import gaussian_process, random_forest, ridge
 from predictors.scores import kendall_tau, rmse
+from supernet.space import Choice, SearchSpace
 
 WORLD = space()
 
@@ -36,16 +38,63 @@ def test_ridge_leave_one_out_equals_leaving_one_out():
         assert min(errors) < 1e-9
 
 
-def test_gaussian_process_leave_one_out_equals_leaving_one_out(monkeypatch):
-    rows = sample(40)
+def test_gaussian_process_leave_one_out_equals_leaving_one_out():
+    rows = sample(220)
     values = accuracy(WORLD, rows)
     whole = gaussian_process.fit(WORLD, rows, values, seed=0)
-    monkeypatch.setattr(gaussian_process, "_tune", lambda f, t: (whole.length, whole.noise))
-    for i in (0, 13, 39):
-        keep = np.arange(40) != i
-        part = gaussian_process.fit(WORLD, rows[keep], values[keep], seed=0)
-        # Centring uses the mean with and without the row, hence not to the last digit.
-        assert part.mean(rows[i : i + 1])[0] == pytest.approx(whole.held_out.mean[i], abs=2e-3)
+    kernel, noise = whole.covariance, whole.covariance.noise
+    matrix = kernel(whole.features, whole.features) + noise * np.eye(220)
+    standard = (values - whole.level) / whole.scale
+    for i in (0, 130, 219):
+        keep = np.arange(220) != i
+        weights = np.linalg.solve(matrix[np.ix_(keep, keep)], standard[keep])
+        left_out = whole.scale * (matrix[i, keep] @ weights) + whole.level
+        assert whole.held_out.mean[i] == pytest.approx(left_out, abs=1e-7)
+
+
+def test_relevances_of_few_rows_are_judged_on_rows_that_tuning_had_not_seen():
+    rows = sample(40)
+    values = np.random.default_rng(3).normal(size=40)
+    model = gaussian_process.fit(WORLD, rows, values, seed=0)
+    # Pure noise: whatever tuning finds in it does not help on other rows.
+    assert model.report.tau < 0.25
+    assert model.report.rmse > 0.9 * values.std()
+
+
+def test_the_gradient_of_the_evidence_is_that_of_finite_differences():
+    rng = np.random.default_rng(0)
+    rows = sample(25)
+    code = np.concatenate((thermometer(WORLD, rows), rng.normal(size=(25, 2))), axis=1)
+    code -= code.mean(0)
+    plan = kernels.layout(WORLD, thermometer_owners(WORLD), code, 2)
+    at = kernels.start(plan) + rng.normal(0, 0.3, len(kernels.start(plan)))
+    targets = rng.normal(size=25)
+    _, gradient = kernels._loss(at, plan, code, targets)
+    for i in [*rng.permutation(len(at))[:12].tolist(), len(at) - 3, len(at) - 2, len(at) - 1]:
+        step = np.zeros(len(at))
+        step[i] = 1e-5
+        high, low = (kernels._loss(at + s * step, plan, code, targets)[0] for s in (1, -1))
+        assert gradient[i] == pytest.approx((high - low) / 2e-5, rel=1e-4, abs=1e-6)
+
+
+def test_names_and_orders_are_told_apart():
+    rng = np.random.default_rng(0)
+    ordinary = SearchSpace(tuple(Choice(f"c{i}", tuple(range(5)), "op") for i in range(6)))
+    rows = ordinary.sample(rng, 120)
+    rising = (rows**0.5).sum(1)
+    shuffled = np.stack([rng.permutation(5) ** 0.5 for _ in range(6)])
+    mixed = np.take_along_axis(shuffled, rows.T.astype(int), 1).sum(0)
+    assert gaussian_process.fit(ordinary, rows, rising, seed=0).ordered
+    assert not gaussian_process.fit(ordinary, rows, mixed, seed=0).ordered
+
+
+def test_the_mean_is_that_of_the_exact_process():
+    rows, unseen = sample(150), sample(3000, seed=1)
+    model = gaussian_process.fit(WORLD, rows, accuracy(WORLD, rows, 0.003), seed=0)
+    code = thermometer if model.ordered else one_hot
+    features = code(WORLD, unseen) - model.centre
+    exact = model.covariance(features, model.features) @ model.weights
+    assert model.mean(unseen) == pytest.approx(model.level + model.scale * exact, rel=1e-4)
 
 
 def test_ridge_recovers_additive_latency_exactly():

@@ -1,0 +1,193 @@
+"""Covariance of architectures with a relevance for every feature, tuned by its evidence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from supernet.space import SearchSpace
+
+Matrix = NDArray[np.float64]
+Vector = NDArray[np.float64]
+
+# Standard deviations of the logarithms: kinds of choice may differ a lot, choices of a kind by
+# about a factor of two, values of one choice by less. They are what keeps a hundred relevances
+# from fitting noise.
+KIND_SD, CHOICE_SD, VALUE_SD = 1.5, 0.7, 0.4
+START = np.log([1.0, 0.5, 0.1])
+START_SD = np.array([1.5, 1.5, 2.0])
+# The level of all values is uncertain by as much as they spread.
+CONSTANT = 1.0
+LEAST_NOISE = 1e-5
+# Bound of every logarithm: far beyond what the priors let pass, within what doubles can invert.
+_REACH = 8.0
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How few parameters make the relevances of many features.
+
+    Args:
+        groups: Ones where a parameter contributes to a feature, ``(features, parameters)``.
+        base: Logarithm of every feature's relevance before tuning, ``(features,)``.
+        spread: Prior standard deviation of every parameter, ``(parameters,)``.
+    """
+
+    groups: Matrix
+    base: Vector
+    spread: Vector
+
+
+@dataclass(frozen=True)
+class Covariance:
+    """``linear * <a, b> + radial * exp(-|a - b|^2 / 2) + constant``, features weighted.
+
+    The linear part extrapolates what the choices add one by one, the radial part holds how they
+    interact (Rasmussen and Williams 2006, sections 2.7 and 5.1, automatic relevance).
+
+    Args:
+        weights: Relevance of every feature, ``(features,)``.
+        linear: Variance of the linear part.
+        radial: Variance of the radial part.
+        noise: Variance of one measurement, in units of the values' variance.
+    """
+
+    weights: Vector
+    linear: float
+    radial: float
+    noise: float
+
+    def __call__(self, first: Matrix, second: Matrix) -> Matrix:
+        """Covariances ``(n, m)`` of features ``(n, features)`` and ``(m, features)``."""
+        product, radial = _parts(self.weights, first, second)
+        result: Matrix = self.linear * product + self.radial * radial + CONSTANT
+        return result
+
+    def variance(self, features: Matrix) -> Vector:
+        """Prior variances of the function, ``(n,)``."""
+        own = (features**2) @ self.weights
+        result: Vector = self.linear * own + self.radial + CONSTANT
+        return result
+
+
+def layout(space: SearchSpace, owners: NDArray[np.intp], features: Matrix, free: int) -> Layout:
+    """Parameters of the relevances: one per kind, per choice, per column and per statistic.
+
+    Args:
+        space: Names the kinds.
+        owners: For every column that codes a choice, the choice.
+        features: Centred training features ``(n, columns + free)``.
+        free: Number of statistics, in the last columns.
+    """
+    names = [choice.kind for choice in space.choices]
+    order = {kind: i for i, kind in enumerate(dict.fromkeys(names))}
+    kinds = np.array([order[name] for name in names])
+    columns = len(owners)
+    blocks = (np.eye(len(order))[kinds[owners]], np.eye(len(space))[owners], np.eye(columns))
+    spread = np.repeat((KIND_SD, CHOICE_SD, VALUE_SD), [block.shape[1] for block in blocks])
+    groups = np.zeros((columns + free, len(spread) + free))
+    groups[:columns, : len(spread)] = np.concatenate(blocks, axis=1)
+    groups[columns:, len(spread) :] = np.eye(free)
+    # Two training architectures are then at a squared distance of 1 on average, and one more
+    # for every four statistics.
+    variance = float(features[:, :columns].var(axis=0).sum())
+    base = np.full(columns + free, -np.log(max(2 * variance, 1e-12)))
+    base[columns:] = -np.log(8.0)
+    return Layout(groups, base, np.concatenate((spread, np.full(free, KIND_SD))))
+
+
+def start(plan: Layout) -> Vector:
+    """Parameters before tuning: relevances, then logarithms of the three variances."""
+    return np.concatenate((np.zeros(len(plan.spread)), START))
+
+
+def covariance(plan: Layout, parameters: Vector) -> Covariance:
+    """The covariance that parameters (relevances, then three variances) stand for."""
+    count = len(plan.spread)
+    weights = np.exp(plan.base + plan.groups @ parameters[:count])
+    linear, radial, noise = np.exp(parameters[count:])
+    return Covariance(weights, float(linear), float(radial), float(noise) + LEAST_NOISE)
+
+
+def tune(
+    plan: Layout, parameters: Vector, features: Matrix, targets: Vector, steps: int
+) -> tuple[float, Vector]:
+    """Maximise evidence times prior by L-BFGS from ``parameters``.
+
+    Args:
+        plan: The parameters' meaning.
+        parameters: Where to start.
+        features: Centred features ``(n, features)``.
+        targets: Standardised values ``(n,)``.
+        steps: Most iterations.
+
+    Returns:
+        The negative logarithm of evidence and prior, and the best parameters.
+    """
+    from scipy.optimize import minimize
+
+    found = minimize(
+        _loss,
+        parameters,
+        args=(plan, features, targets),
+        jac=True,
+        method="L-BFGS-B",
+        bounds=[(-_REACH, _REACH)] * len(parameters),
+        options={"maxiter": steps},
+    )
+    return float(found.fun), np.asarray(found.x, dtype=np.float64)
+
+
+def inverse_of(matrix: Matrix) -> tuple[Matrix, float]:
+    """Inverse and logarithm of the determinant of a positive definite matrix ``(n, n)``."""
+    from scipy.linalg import lapack
+
+    factor, failed = lapack.dpotrf(matrix, lower=1, clean=1)
+    if failed:
+        raise np.linalg.LinAlgError("the covariance is not positive definite")
+    lower, failed = lapack.dpotri(factor, lower=1)
+    inverse = np.tril(lower)
+    inverse += np.tril(lower, -1).T
+    return inverse, float(2 * np.log(np.diag(factor)).sum())
+
+
+def _parts(weights: Vector, first: Matrix, second: Matrix) -> tuple[Matrix, Matrix]:
+    """Weighted products and radial correlations, ``(n, m)`` each."""
+    product = (first * weights) @ second.T
+    own = (first**2) @ weights, (second**2) @ weights
+    distance = own[0][:, None] + own[1] - 2 * product
+    return product, np.exp(-0.5 * np.maximum(distance, 0))
+
+
+def _loss(
+    parameters: Vector, plan: Layout, features: Matrix, targets: Vector
+) -> tuple[float, Vector]:
+    """Negative log evidence (same book, equation 5.8) and prior, and the gradient (5.9)."""
+    count = len(plan.spread)
+    now = covariance(plan, parameters)
+    product, radial = _parts(now.weights, features, features)
+    matrix = now.linear * product + now.radial * radial + CONSTANT
+    matrix[np.diag_indices_from(matrix)] += now.noise
+    try:
+        inverse, determinant = inverse_of(matrix)
+    except np.linalg.LinAlgError:
+        # The line search steps back from here.
+        return 1e12, np.zeros_like(parameters)
+    solved = inverse @ targets
+    prior = np.concatenate((parameters[:count], parameters[count:] - START))
+    spread = np.concatenate((plan.spread, START_SD))
+    loss = 0.5 * (targets @ solved + determinant + ((prior / spread) ** 2).sum())
+    outer = 0.5 * (inverse - np.outer(solved, solved))
+    falling = outer * radial
+    gradient = np.empty_like(parameters)
+    gradient[count] = now.linear * (outer * product).sum()
+    gradient[count + 1] = now.radial * falling.sum()
+    gradient[count + 2] = (now.noise - LEAST_NOISE) * np.trace(outer)
+    # The sum over pairs of D (a - b)^2 per feature, without an array of pairs and features.
+    falling *= -0.5 * now.radial
+    mixed = now.linear * outer - 2 * falling
+    slope = (features * (mixed @ features)).sum(0) + 2 * (features**2).T @ falling.sum(1)
+    gradient[:count] = plan.groups.T @ (slope * now.weights)
+    return float(loss), gradient + prior / spread**2
