@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from app import words
 from app.layers import Genome
 from app.picture import AMBER, BLUE, GREY, PINK, RED
-from app.points import Estimate, Front, Hypervolume, Objective, Point
+from app.points import Estimate, Front, Objective, Point
 
 OVERLAYS = ("#009E73", "#6A3D9A", "#8C6D00", "#5F6B76")
 HEIGHT = 440
@@ -41,8 +41,17 @@ def front_figure(front: Front, x: Objective, y: Objective, marks: Marks | None =
     marks = marks or Marks()
     figure = go.Figure()
     members = front.on_front()
+    close = [p for p in front.points if p.indistinguishable and not p.on_front]
+    _add_points(
+        figure,
+        close,
+        x,
+        y,
+        "behind within noise only",
+        {"color": BLUE, "size": 7, "opacity": 0.45, "symbol": "circle-open"},
+    )
     if marks.dominated:
-        behind = [p for p in front.points if not p.on_front]
+        behind = [p for p in front.points if not p.on_front and not p.indistinguishable]
         _add_points(
             figure,
             behind,
@@ -323,59 +332,6 @@ def genome_figure(genome: Genome, front: Front, chosen: str | None = None) -> go
             y1=len(genome.names) - 0.5,
             line={"color": RED, "width": 2},
         )
-    return figure
-
-
-def hypervolume_figure(rows: Sequence[Hypervolume]) -> go.Figure:
-    """Hypervolume of the front against the number of real evaluations."""
-    figure = go.Figure(
-        go.Scatter(
-            x=[row.evaluations for row in rows],
-            y=[row.value for row in rows],
-            mode="lines+markers" if len(rows) <= 25 else "lines",
-            line={"color": BLUE, "width": 2, "shape": "hv"},
-            marker={"size": 6},
-            hovertemplate="%{x} evaluations: %{y:.4g}<extra></extra>",
-        )
-    )
-    set_style(figure, "evaluated architectures", "hypervolume", height=320)
-    return figure
-
-
-def parity_figure(front: Front, objective: Objective) -> go.Figure | None:
-    """Predicted against real values of one objective; ``None`` when fewer than two have both."""
-    both = [
-        (e.predicted * objective.scale, e.value * objective.scale, p.digest)
-        for p in front.points
-        for e in (p.estimate(objective.name),)
-        if e.predicted is not None and e.value is not None
-    ]
-    if len(both) < 2:
-        return None
-    low = min(min(a, b) for a, b, _ in both)
-    high = max(max(a, b) for a, b, _ in both)
-    edge = (high - low or 1.0) * 0.05
-    figure = go.Figure()
-    figure.add_scatter(
-        x=[low - edge, high + edge],
-        y=[low - edge, high + edge],
-        mode="lines",
-        line={"color": GREY, "width": 1, "dash": "dot"},
-        hoverinfo="skip",
-    )
-    figure.add_scatter(
-        x=[b[0] for b in both],
-        y=[b[1] for b in both],
-        mode="markers",
-        marker={"color": BLUE, "size": 7, "opacity": 0.75},
-        text=[b[2] for b in both],
-        hovertemplate="<b>%{text}</b><br>predicted %{x:.4g}, real %{y:.4g}<extra></extra>",
-    )
-    unit = f" ({objective.shown_unit})" if objective.shown_unit else ""
-    set_style(
-        figure, f"predicted {objective.title}{unit}", f"real {objective.title}{unit}", height=320
-    )
-    figure.update_layout(showlegend=False)
     return figure
 
 

@@ -6,53 +6,18 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_type_hints
+from typing import Annotated
 
 import typer
 
-from app import errors
+from app import cli_search, errors
+from app.cli_base import Arch, Config, Json, RunDir, Seed, app, fields_of
 from app.output import say, show
 
-app = typer.Typer(
-    name="supernet",
-    help="Train one elastic supernet, profile your device, get the subnetworks that fit it.",
-    epilog="Start with: supernet quickstart",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-)
 # Typer's own and click's exceptions, depending on its version, share this base.
 _USAGE: type[Exception] = next(
     c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException"
 )
-
-
-def _kinds(command: str) -> dict[str, str]:
-    """Flag names of a command, and what kind of value each takes (``app.settings.KINDS``)."""
-    names = {bool: "boolean", int: "integer", float: "float"}
-    callback = next(c.callback for c in app.registered_commands if _name(c) == command)
-    kinds = {}
-    for name, hint in get_type_hints(callback).items():
-        options = (hint, *get_args(hint))
-        kind = next((names[option] for option in options if option in names), "text")
-        kinds[name.replace("_", "-")] = kind
-    return {name: k for name, k in kinds.items() if name not in ("config", "json", "return")}
-
-
-def _config(ctx: typer.Context, path: Path | None) -> Path | None:
-    """Values of the file become defaults, so that flags on the command line win."""
-    if path is not None:
-        from app.settings import read_settings
-
-        command = str(ctx.info_name)
-        names = [_name(c) for c in app.registered_commands]
-        ctx.default_map = read_settings(path, command, names, _kinds(command))
-    return path
-
-
-def _name(command: Any) -> str:
-    return str(command.name or command.callback.__name__)
 
 
 def _version(asked: bool) -> None:
@@ -61,21 +26,6 @@ def _version(asked: bool) -> None:
 
         print(__version__)
         raise typer.Exit()
-
-
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-Config = Annotated[
-    Path | None,
-    typer.Option(
-        "--config", is_eager=True, callback=_config, metavar="FILE.toml",
-        help="Read options from a TOML file; flags win.",
-    ),
-]  # fmt: skip
-RunDir = Annotated[Path, typer.Option("--run", help="Run directory.")]
-Seed = Annotated[int, typer.Option(help="Seed of every random decision.")]
-Arch = Annotated[
-    str, typer.Option("--arch", help="Digest, smallest, largest, or an architecture JSON file.")
-]
 
 
 @app.callback()
@@ -158,7 +108,7 @@ def train(
     """Train a supernet; the same command continues a training that was stopped."""
     from app import jobs, texts
 
-    asked = {key: value for key, value in locals().items() if key in _fields(jobs.TrainRequest)}
+    asked = {key: value for key, value in locals().items() if key in fields_of(jobs.TrainRequest)}
     result = jobs.train_job(jobs.TrainRequest(**asked), say)
     show(result, texts.train_text(result), json)
 
@@ -178,7 +128,7 @@ def import_(
     """Make a run of a supernet that others trained and released."""
     from app import jobs, texts
 
-    asked = {key: value for key, value in locals().items() if key in _fields(jobs.ImportRequest)}
+    asked = {key: value for key, value in locals().items() if key in fields_of(jobs.ImportRequest)}
     result = jobs.import_job(jobs.ImportRequest(**asked), say)
     show(result, texts.import_text(result), json)
 
@@ -200,49 +150,12 @@ def profile(
     """Build and validate the latency table of a device."""
     from app import jobs, texts
 
-    asked = {key: value for key, value in locals().items() if key in _fields(jobs.ProfileRequest)}
+    asked = {key: value for key, value in locals().items() if key in fields_of(jobs.ProfileRequest)}
     result = jobs.profile_job(jobs.ProfileRequest(**asked), say)
     show(result, texts.profile_text(result), json)
 
 
-@app.command(epilog="Example: supernet search --run runs/a --device cpu --latency-ms 0.2")
-def search(
-    run: RunDir,
-    device: Annotated[str, typer.Option(help="A profiled device.")] = "cpu",
-    latency_ms: Annotated[float | None, typer.Option(help="Upper limit.")] = None,
-    objectives: Annotated[
-        str, typer.Option(help="Of accuracy, loss, latency, size, macs, parameters.")
-    ] = "",
-    evaluations: Annotated[int, typer.Option(help="Architectures to evaluate.")] = 200,
-    strategy: Annotated[str, typer.Option(help="Search strategy.")] = "predictor_guided",
-    name: Annotated[str, typer.Option(help="Name of the search.")] = "default",
-    seed: Seed = 0,
-    replace: Annotated[bool, typer.Option("--replace", help="Replace another search.")] = False,
-    config: Config = None,
-    json: Json = False,
-) -> None:
-    """Search for the best trade-offs and verify every one by real evaluation and measurement."""
-    from app import jobs, texts
-
-    asked = {key: value for key, value in locals().items() if key in _fields(jobs.SearchRequest)}
-    asked["objectives"] = tuple(part.strip() for part in objectives.split(",") if objectives)
-    result = jobs.search_job(jobs.SearchRequest(**asked), say)
-    show(result, texts.search_text(result), json)
-
-
-@app.command(epilog="Example: supernet pick --run runs/a --latency-ms 0.2")
-def pick(
-    run: RunDir,
-    latency_ms: Annotated[float, typer.Option(help="Budget in milliseconds.")],
-    search: Annotated[str, typer.Option(help="Whose front.")] = "default",
-    config: Config = None,
-    json: Json = False,
-) -> None:
-    """Name the best verified subnetwork within a latency budget."""
-    from app import jobs, texts
-
-    result = jobs.pick_job(run, latency_ms, search)
-    show(result, texts.pick_text(result), json)
+cli_search.register()
 
 
 @app.command(epilog="Example: supernet evaluate --run runs/a --arch largest --split test")
@@ -282,7 +195,7 @@ def audit(
     """Train some subnetworks alone and say how well inherited weights rank them."""
     from app import jobs, texts
 
-    asked = {key: value for key, value in locals().items() if key in _fields(jobs.AuditRequest)}
+    asked = {key: value for key, value in locals().items() if key in fields_of(jobs.AuditRequest)}
     result = jobs.audit_job(jobs.AuditRequest(**asked), say)
     show(result, texts.audit_text(result), json)
 
@@ -329,10 +242,6 @@ def doctor(json: Json = False) -> None:
     show(health, texts.doctor_text(health), json)
     if health.problems:
         raise typer.Exit(errors.FAILED)
-
-
-def _fields(request: type) -> frozenset[str]:
-    return frozenset(request.__dataclass_fields__)  # type: ignore[attr-defined]
 
 
 def run(arguments: Sequence[str]) -> int:

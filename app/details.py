@@ -8,7 +8,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from app import charts, layers, markup, points, view, words
+from app import charts, layers, markup, points, progress_charts, view, words
 from app.points import Front, Point
 from app.view import RunView
 
@@ -88,7 +88,9 @@ def _breakdown(front: Front, chosen: Point | None, compared: Point | None) -> No
         )
         return
     total = sum(cost for _, cost in chosen.breakdown)
-    real = chosen.estimate(points.LATENCY)
+    real = chosen.estimate(
+        front.cost.name if points.is_latency(front.cost.name) else points.LATENCY
+    )
     st.caption(
         f"The units add up to {words.milliseconds(total)} in the table; the whole network is "
         f"predicted at {words.milliseconds(real.predicted)} after calibration and measured at "
@@ -107,7 +109,9 @@ def _search_progress(run: RunView, front: Front, key: str) -> None:
             st.warning(markup.sentence(error))
             rows = ()
         if rows:
-            st.plotly_chart(charts.hypervolume_figure(rows), key=f"progress {key}", config=PLOT)
+            st.plotly_chart(
+                progress_charts.hypervolume_figure(rows), key=f"progress {key}", config=PLOT
+            )
         else:
             st.info("No progress was recorded for this search.")
         volume = front.hypervolume
@@ -116,6 +120,7 @@ def _search_progress(run: RunView, front: Front, key: str) -> None:
                 f"Hypervolume of the front: {volume['predicted']:.4g} as predicted, "
                 f"{volume['verified']:.4g} verified."
             )
+        st.caption(_ended(front))
     with right:
         st.markdown("**How well the predictor did**")
         for name, report in front.reports.items():
@@ -124,11 +129,34 @@ def _search_progress(run: RunView, front: Front, key: str) -> None:
                 markup.facts(markup.report_facts(report, front.named(name)), grid=True),
                 unsafe_allow_html=True,
             )
+            curve = report.get("curve")
+            if isinstance(curve, list) and len(curve) > 1:
+                st.plotly_chart(
+                    progress_charts.curve_figure(curve), key=f"curve {name} {key}", config=PLOT
+                )
         if not front.reports:
             st.info("This search used no predictor, or stored no report of it.")
-        figure = charts.parity_figure(front, front.quality)
+        figure = progress_charts.parity_figure(front, front.quality)
         if figure is not None:
             st.plotly_chart(figure, key=f"parity {key}", config=PLOT)
+
+
+def _ended(front: Front) -> str:
+    """Why a search ended, what failed, and how far noise blurs its front."""
+    reasons = {"time": "its time limit", "stagnation": "a front that stood still",
+               "exhausted": "a space that was used up"}  # fmt: skip
+    parts = []
+    if front.stopped in reasons:
+        parts.append(f"The search ended by {reasons[front.stopped]}.")
+    if front.failed:
+        parts.append(f"{front.failed} evaluations failed and are left out.")
+    close = sum(p.indistinguishable for p in front.points)
+    if close:
+        parts.append(
+            f"{close} further points are behind the front by less than the noise of their "
+            "evaluations."
+        )
+    return " ".join(parts)
 
 
 def _export(run: RunView, front: Front, point: Point) -> None:

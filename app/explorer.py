@@ -225,7 +225,7 @@ def _budget_slider(front: Front, key: str) -> float | None:
     decimals = max(0, -math.floor(math.log10(step)))
     budget = st.slider(
         f"{front.cost.title.capitalize()} budget ({front.cost.shown_unit})"
-        + (f", measured on {front.device}" if front.cost.name == points.LATENCY else ""),
+        + (f", measured on {front.device}" if points.is_latency(front.cost.name) else ""),
         round(low, 9), round(high, 9), round(value, 9), step,
         format=f"%.{decimals}f", key=f"budget {key}",
     )  # fmt: skip
@@ -250,7 +250,14 @@ def _chosen_card(run: RunView, front: Front, budget: float | None) -> Point | No
     with st.container(border=True):
         st.markdown(f"Best verified within the budget: **`{point.digest}`**")
         st.markdown(markup.facts(_figures(front, point), grid=True), unsafe_allow_html=True)
-    if cost.name == points.LATENCY:
+    if answer.ties:
+        others = len(answer.ties)
+        st.caption(
+            f"{others} other verified subnetwork{'s' if others > 1 else ''} within the budget "
+            f"cannot be told apart from it in {quality.title}; the cheapest is "
+            f"{answer.ties[0].digest} with {words.shown(cost, answer.ties[0].best(cost.name))}."
+        )
+    if points.is_latency(cost.name):
         pick = view.pick_command(run.path, front.search, budget)
         st.caption("The same from the command line")
         export = view.export_command(run.path, point.digest, Path(f"exported-{point.digest}"))

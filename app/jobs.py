@@ -10,6 +10,7 @@ from app.import_job import ImportOutcome, ImportRequest, import_job
 from app.pick_job import PickOutcome, pick_job
 from app.profile_job import ProfileOutcome, ProfileRequest, profile_job
 from app.quickstart_job import QuickstartOutcome, QuickstartRequest, quickstart_job
+from app.report_job import ReportOutcome, report_job
 from app.search_job import SearchOutcome, SearchRequest, search_job
 from app.train_job import TrainOutcome, TrainRequest, train_job
 
@@ -25,6 +26,7 @@ __all__ = [
     "ProfileRequest",
     "QuickstartOutcome",
     "QuickstartRequest",
+    "ReportOutcome",
     "SearchOutcome",
     "SearchRequest",
     "TrainOutcome",
@@ -36,6 +38,7 @@ __all__ = [
     "pick_job",
     "profile_job",
     "quickstart_job",
+    "report_job",
     "search_job",
     "train_job",
 ]

@@ -147,6 +147,8 @@ def report_facts(report: Mapping[str, object], objective: Objective) -> list[tup
         "half_width": ("Typical ±", unit),
         "coverage": ("Interval coverage", share),
         "level": ("Coverage wanted", share),
+        "regret": ("Regret of the top picks", unit),
+        "needed": ("For Kendall τ 0.9", lambda value: f"{value} more" if value else "reached"),
     }
     entries = []
     for key, (label, write) in known.items():

@@ -18,7 +18,12 @@ _PARTS = {
     STRATEGIES: ("build",),
     BACKENDS: (),
 }
-_EXTRAS = {"transformers": "hf", "playwright": "browser"}
+_EXTRAS = {
+    "transformers": "hf",
+    "playwright": "browser",
+    "numba": "evolution",
+    "cmaes": "evolution",
+}
 
 
 def names(folder: str) -> tuple[str, ...]:
@@ -79,3 +84,10 @@ def family(name: str) -> ModuleType:
 def strategy(name: str) -> ModuleType:
     """The search strategy module ``name``; it has ``build``."""
     return load(STRATEGIES, name)
+
+
+def strategy_lines() -> list[str]:
+    """Every strategy with its summary, one line each."""
+    found = {name: load(STRATEGIES, name) for name in names(STRATEGIES)}
+    width = max(map(len, found))
+    return [f"{name.ljust(width)}  {module.SUMMARY}" for name, module in found.items()]

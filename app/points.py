@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from search.front import best_index, knee_index, weight_vector, weighted_index
+from search.noise import Z95 as Z_ONE_SIDED
+from search.problem import Constraint
 from supernet.space import Value
 
-FORMAT_VERSION = 1
 LATENCY = "latency_ms"
+ALIASES = {"latency": LATENCY, "size": "size_bytes"}
+ROBUST = ("worst_latency", "mean_latency")
+# Half the width of a 95 % interval in standard deviations.
+_Z95 = 1.96
 # What points carry besides the objectives that were searched for: name -> unit.
 COUNTS = {"parameters": "", "macs": "", "size_bytes": "bytes"}
 EXTRAS = {LATENCY: "ms", **COUNTS}
@@ -28,7 +37,9 @@ class Objective:
     def title(self) -> str:
         """The name in words, without the unit suffix."""
         plain = {"macs": "multiply-adds", "loss": "validation loss", "size_bytes": "size"}
-        return plain.get(self.name, self.name.removesuffix("_ms").replace("_", " "))
+        name, _, device = self.name.partition("@")
+        words = plain.get(name, name.removesuffix("_ms").replace("_", " "))
+        return f"{words} on {device}" if device else words
 
     @property
     def scale(self) -> float:
@@ -83,6 +94,7 @@ class Point:
     verified: bool
     estimates: Mapping[str, Estimate]
     breakdown: tuple[tuple[str, float], ...]
+    indistinguishable: bool = False
 
     def estimate(self, name: str) -> Estimate:
         """The estimate of an objective or count; all ``None`` when the file has none."""
@@ -95,10 +107,11 @@ class Point:
 
 @dataclass(frozen=True)
 class Hypervolume:
-    """Hypervolume of the front found after so many evaluations."""
+    """Hypervolume of the front found after so many evaluations, and of random search's."""
 
     evaluations: int
-    value: float
+    value: float | None
+    baseline: float | None = None
 
 
 @dataclass(frozen=True)
@@ -117,25 +130,32 @@ class Front:
     hypervolume: Mapping[str, float]
     reports: Mapping[str, Mapping[str, Any]]
     latency_method: str
+    unmeasured: tuple[str, ...] = ()
+    failed: int = 0
+    stopped: str = ""
 
     @property
     def quality(self) -> Objective:
         """What a budget is spent on: the first objective that is not a cost."""
-        costs = (LATENCY, *COUNTS)
-        return next((o for o in self.objectives if o.name not in costs), self.objectives[0])
+        return next((o for o in self.objectives if not is_cost(o.name)), self.objectives[0])
 
     @property
     def cost(self) -> Objective:
-        """What a budget limits: the latency, searched for or not, or else the next objective."""
+        """What a budget limits: the latency (of the first device), searched for or not, or else
+        the next objective."""
         others = [o for o in self.axes if o.name != self.quality.name]
-        found = next((o for o in others if o.name == LATENCY), None)
-        return found or (others or [self.quality])[0]
+        own = latency_of(self.device)
+        latencies = [o for o in others if is_latency(o.name)]
+        found = next((o for o in latencies if o.name in (LATENCY, own)), None)
+        return found or (latencies or others or [self.quality])[0]
 
     @property
     def axes(self) -> tuple[Objective, ...]:
         """Everything a point can be placed by: the objectives, then what else is known."""
         named = {o.name for o in self.objectives}
-        extras = [Objective(n, u, False) for n, u in EXTRAS.items() if n not in named]
+        keys = dict.fromkeys(k for p in self.points for k in p.estimates if is_latency(k))
+        units = {**dict.fromkeys(keys, "ms"), **EXTRAS}
+        extras = [Objective(n, u, False) for n, u in units.items() if n not in named]
         known = [o for o in extras if any(p.best(o.name) is not None for p in self.points)]
         return (*self.objectives, *known)
 
@@ -158,19 +178,44 @@ class Front:
 
 @dataclass(frozen=True)
 class Pick:
-    """The answer to a budget: a point within it, or the nearest feasible one outside."""
+    """The answer to a budget: a point within it, or the nearest feasible one outside.
+
+    ``ties`` are the other points within it whose quality differs from the chosen one's by less
+    than noise, by rising cost: nothing says that the chosen one is better than they are.
+    """
 
     point: Point | None
     nearest: Point | None
+    ties: tuple[Point, ...] = ()
+
+
+def is_latency(name: str) -> bool:
+    """Whether a quantity is the latency on some device."""
+    return name == LATENCY or name.startswith(f"{LATENCY}@")
+
+
+def is_cost(name: str) -> bool:
+    """Whether a quantity is a cost rather than what costs are spent on."""
+    return is_latency(name) or name in ROBUST or name in COUNTS
+
+
+def latency_of(device: str) -> str:
+    """The key of a device's latency in a search of several devices."""
+    return f"{LATENCY}@{device}"
 
 
 def measured(front: Front) -> tuple[Point, ...]:
-    """Verified points whose quality and cost are both known for real, by rising cost."""
+    """Verified points whose quality and cost are both known for real, by rising cost.
+
+    A latency on a device that is not the machine of the search cannot be measured there, and the
+    prediction of its table has to do.
+    """
     name, found = front.cost.name, []
+    remote = name.partition("@")[2] in front.unmeasured
     for point in front.points:
         quality, cost = point.estimate(front.quality.name), point.estimate(name)
         # A latency that was only looked up is no measurement, whatever else was verified.
-        real = cost.value is not None and cost.source != "table"
+        real = cost.value is not None and (cost.source != "table" or remote)
         if point.verified and quality.value is not None and real:
             found.append(point)
     return tuple(sorted(found, key=lambda p: (_or_infinity(p.estimate(name).value), p.digest)))
@@ -182,144 +227,85 @@ def pick(front: Front, budget: float) -> Pick:
     Equal quality goes to the cheaper point. When nothing fits, ``nearest`` is the cheapest
     verified point; both are ``None`` when nothing was verified.
     """
+    return pick_within(front, [Constraint(front.cost.name, at_most=budget)])
+
+
+def pick_within(front: Front, constraints: Sequence[Constraint]) -> Pick:
+    """The best verified point within limits on any quantities that points carry.
+
+    Best in the quality; where the quality itself is limited, in the cost. Equal ones go to the
+    cheaper point; ``nearest`` is the point that violates the limits least.
+
+    Args:
+        front: What a search found.
+        constraints: In stored units.
+    """
     points = measured(front)
-    sign = 1.0 if front.quality.maximize else -1.0
-    fits = [p for p in points if (p.estimate(front.cost.name).value or 0.0) <= budget]
-    if not fits:
-        return Pick(None, points[0] if points else None)
-    # max keeps the first of equals, and the points come by rising cost.
-    return Pick(max(fits, key=lambda p: sign * (p.estimate(front.quality.name).value or 0.0)), None)
+    if not points:
+        return Pick(None, None)
+    limited = {constraint.objective for constraint in constraints}
+    wanted = (front.quality, front.cost, *front.objectives)
+    best = next((o for o in wanted if o.name not in limited), front.quality)
+    violations = [
+        c.violation(np.array([_or_nan(p.estimate(c.objective).value) for p in points]))
+        for c in constraints
+    ]
+    excess = np.max(violations, axis=0) if violations else np.zeros(len(points))
+    within = excess <= 0
+    if not within.any():
+        return Pick(None, points[int(np.argmin(excess))])
+    merit = minimised(points, [best])[:, 0]
+    chosen = points[best_index(minimised(points, [front.quality, front.cost]), merit, within)]
+    others = [p for p, fits in zip(points, within, strict=True) if fits and p is not chosen]
+    ties = tuple(p for p in others if not told_apart(chosen, p, best.name))
+    return Pick(chosen, None, ties)
+
+
+def told_apart(first: Point, second: Point, name: str) -> bool:
+    """Whether two points differ in an objective by more than the noise of their evaluations."""
+    one, other = first.estimate(name), second.estimate(name)
+    if one.value is None or other.value is None:
+        return True
+    spread = math.hypot(_deviation(one), _deviation(other))
+    return abs(one.value - other.value) > Z_ONE_SIDED * spread if spread > 0 else True
 
 
 def knee(front: Front) -> Point | None:
-    """The verified front point farthest from the line between the two ends of the front.
+    """The verified front point farthest beyond the plane through the ends of the front.
 
-    Both axes are scaled to their range first. ``None`` with fewer than three such points.
+    ``None`` when nothing was verified.
     """
     points = [p for p in measured(front) if p.on_front]
-    if len(points) < 3:
-        return None
-    sign = 1.0 if front.quality.maximize else -1.0
-    xs = _unit([p.estimate(front.cost.name).value or 0.0 for p in points])
-    ys = _unit([sign * (p.estimate(front.quality.name).value or 0.0) for p in points])
-    slope = ys[-1] - ys[0]
-    gains = [y - ys[0] - slope * x for x, y in zip(xs, ys, strict=True)]
-    return points[max(range(len(points)), key=gains.__getitem__)]
+    return points[knee_index(minimised(points, front.objectives))] if points else None
 
 
-def _unit(values: Sequence[float]) -> list[float]:
-    low, high = min(values), max(values)
-    return [(v - low) / (high - low) if high > low else 0.0 for v in values]
+def by_weights(front: Front, weights: Mapping[str, float]) -> Point | None:
+    """The verified front point that suits preference weights best; ``None`` without any.
+
+    Raises:
+        ValueError: An unknown objective, a negative weight or none above 0.
+    """
+    vector = weight_vector([o.name for o in front.objectives], weights)
+    points = [p for p in measured(front) if p.on_front]
+    return points[weighted_index(minimised(points, front.objectives), vector)] if points else None
+
+
+def minimised(points: Sequence[Point], objectives: Sequence[Objective]) -> NDArray[np.float64]:
+    """Values ``(n, m)`` with signs turned so that less is better."""
+    return np.array(
+        [[(p.best(o.name) or 0.0) * (-1 if o.maximize else 1) for o in objectives] for p in points]
+    )
+
+
+def _deviation(estimate: Estimate) -> float:
+    if estimate.low is None or estimate.high is None:
+        return 0.0
+    return (estimate.high - estimate.low) / (2 * _Z95)
+
+
+def _or_nan(value: float | None) -> float:
+    return math.nan if value is None else value
 
 
 def _or_infinity(value: float | None) -> float:
     return math.inf if value is None else value
-
-
-# -- reading front.json ----------------------------------------------------------------------------
-
-
-def front_from_json(payload: Mapping[str, Any], where: str, search: str) -> Front:
-    """Read the content of a ``front.json``.
-
-    Args:
-        payload: The decoded file.
-        where: Its path, for messages.
-        search: Name of the search, from its folder.
-
-    Raises:
-        ValueError: Unknown version, or something that every front has is missing.
-    """
-    if not isinstance(payload, Mapping):
-        raise ValueError(f"{where} is not a front; it was damaged or edited")
-    if payload.get("version") != FORMAT_VERSION:
-        raise ValueError(
-            f"{where} has version {payload.get('version')!r}; "
-            f"this release reads version {FORMAT_VERSION}"
-        )
-    try:
-        objectives = tuple(
-            Objective(str(o["name"]), str(o.get("unit", "")), o["direction"] == "maximize")
-            for o in payload["objectives"]
-        )
-        points = tuple(_point(row) for row in payload["points"])
-        limits = {
-            str(c["objective"]): float(c["at_most"])
-            for c in payload.get("constraints") or ()
-            if c.get("at_most") is not None
-        }
-    except KeyError as error:
-        raise ValueError(f"{where} is incomplete: an entry lacks {error}") from None
-    except (TypeError, AttributeError, ValueError) as error:
-        raise ValueError(f"{where} is not a front: {error}") from None
-    if not objectives:
-        raise ValueError(f"{where} names no objectives, so its points cannot be compared")
-    return Front(
-        search=search,
-        device=str(payload.get("device") or ""),
-        strategy=str(payload.get("strategy", "")),
-        seed=payload.get("seed"),
-        evaluations=payload.get("evaluations"),
-        space_digest=str(payload.get("space", "")),
-        objectives=objectives,
-        limits=limits,
-        points=points,
-        hypervolume={
-            name: value
-            for name, value in (payload.get("hypervolume") or {}).items()
-            if isinstance(value, (int, float))
-        },
-        reports=dict(_reports(payload.get("report"), objectives)),
-        latency_method=str(payload.get("latency_method") or ""),
-    )
-
-
-def _point(row: Mapping[str, Any]) -> Point:
-    estimates = {str(name): _estimate(entry) for name, entry in row["objectives"].items()}
-    for name in COUNTS:
-        count = _number(row.get(name))
-        if name not in estimates and count is not None:
-            estimates[name] = Estimate(None, count, "analytic", None, None, None)
-    return Point(
-        digest=str(row["digest"]),
-        choices=dict(row["architecture"]),
-        on_front=bool(row.get("on_front")),
-        verified=bool(row.get("verified")),
-        estimates=estimates,
-        breakdown=tuple(
-            (str(part["unit"]), float(part[LATENCY])) for part in row.get("breakdown") or ()
-        ),
-    )
-
-
-def _estimate(entry: Mapping[str, Any]) -> Estimate:
-    figures = {
-        key: _number(entry.get(key)) for key in ("predicted", "value", "low", "high", "test")
-    }
-    return Estimate(
-        figures["predicted"],
-        figures["value"],
-        str(entry.get("source", "")),
-        figures["low"],
-        figures["high"],
-        figures["test"],
-    )
-
-
-def _number(value: object) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        return None
-    return float(value)
-
-
-def _reports(
-    report: object, objectives: Sequence[Objective]
-) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Predictor report cards by objective: the file holds one card, or one per objective."""
-    if not isinstance(report, Mapping) or not report:
-        return
-    nested = {str(k): v for k, v in report.items() if isinstance(v, Mapping)}
-    if nested:
-        yield from nested.items()
-    else:
-        yield objectives[0].name, report

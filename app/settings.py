@@ -19,6 +19,7 @@ KINDS: dict[str, tuple[tuple[type, ...], str]] = {
     "float": ((int, float), "a number"),
     "boolean": ((bool,), "true or false"),
     "text": ((str,), "a string"),
+    "list": ((list, str), "a string or a list of strings"),
 }
 
 
@@ -63,6 +64,11 @@ def _checked(path: Path, name: str, value: Any, options: Mapping[str, str]) -> A
     types, word = KINDS[options[flag]]
     if options[flag] == "text" and isinstance(value, list):
         return ",".join(str(part) for part in value)
+    if options[flag] == "list" and isinstance(value, str):
+        return [value]
+    if flag == "latency-ms" and isinstance(value, (int, float)) and not isinstance(value, bool):
+        # A budget may be a share such as "60%", so that its flag takes text; a number is one, too.
+        return value if options[flag] == "float" else str(value)
     wrong = isinstance(value, bool) and bool not in types
     if wrong or not isinstance(value, types):
         raise ValueError(f"{path}: {name} = {value!r} is impossible; it must be {word}")

@@ -14,8 +14,10 @@ from app.export_job import ExportOutcome
 from app.import_job import ImportOutcome
 from app.output import count, milliseconds, quality, table
 from app.pick_job import PickOutcome
+from app.points import ROBUST, is_latency
 from app.profile_job import ProfileOutcome
 from app.quickstart_job import QuickstartOutcome
+from app.report_job import ReportOutcome
 from app.search_job import SearchOutcome
 from app.train_job import TrainOutcome
 
@@ -61,12 +63,28 @@ def profile_text(result: ProfileOutcome) -> str:
 def search_text(result: SearchOutcome) -> str:
     """A verified front."""
     tau = "" if result.predictor_tau is None else f", predictor tau {result.predictor_tau:.2f}"
-    return (
-        f"Search {result.search!r}: {result.evaluations} evaluations ({result.reused} reused), "
-        f"{len(result.front)} points on the front{tau}.\n{front_table(result)}\n"
-        f"Next: supernet pick --run {result.run}"
-        f"{'' if result.search == 'default' else f' --search {result.search}'} --latency-ms X"
-    )
+    failed = f", {result.failed} failed" if result.failed else ""
+    lines = [
+        f"Search {result.search!r}: {result.evaluations} evaluations ({result.reused} reused"
+        f"{failed}), {len(result.front)} points on the front{tau}.",
+        front_table(result),
+    ]
+    if result.indistinguishable:
+        lines.append(
+            f"{result.indistinguishable} further points are behind the front by less than the "
+            "noise of their evaluations."
+        )
+    if result.baseline_hypervolume is not None:
+        lines.append(
+            f"Hypervolume {_volume(result.searched_hypervolume)}, of random search after as many "
+            f"evaluations {_volume(result.baseline_hypervolume)}."
+        )
+    if result.unmeasured_devices:
+        names = ", ".join(result.unmeasured_devices)
+        lines.append(f"Latencies on {names} are those of the tables: this is another machine.")
+    which = "" if result.search == "default" else f" --search {result.search}"
+    lines.append(f"Next: supernet pick --run {result.run}{which} --latency-ms X")
+    return "\n".join(lines)
 
 
 def front_table(result: SearchOutcome, marked: str = "") -> str:
@@ -74,18 +92,22 @@ def front_table(result: SearchOutcome, marked: str = "") -> str:
     names = list(result.front[0]["objectives"]) if result.front else []
     header = ["", "digest"]
     for name in names:
-        latency = name == "latency_ms"
-        header += ["measured ms", "predicted ms"] if latency else [name]
+        where = name.partition("@")[2]
+        suffix = f" {where}" if where else ""
+        header += [f"measured ms{suffix}", f"predicted ms{suffix}"] if is_latency(name) else [name]
         header += ["test"] if name in ("accuracy", "loss") else []
     rows = []
     for point in result.front:
         row = ["*" if point["digest"] == marked else "", point["digest"]]
         for name in names:
             entry = point["objectives"][name]
-            if name == "latency_ms":
-                row += [milliseconds(entry["value"]), milliseconds(entry["predicted"])]
+            if is_latency(name):
+                found = entry["value"] if entry["source"] == "measured" else None
+                row += [milliseconds(found), milliseconds(entry["predicted"])]
             elif name in ("accuracy", "loss"):
                 row += [quality(name, entry["value"]), quality(name, entry["test"])]
+            elif name in ROBUST:
+                row.append(f"{entry['value']:.1%}")
             else:
                 row.append(count(entry["value"]))
         rows.append([*row, count(point["parameters"]), count(point["macs"])])
@@ -94,15 +116,55 @@ def front_table(result: SearchOutcome, marked: str = "") -> str:
 
 def pick_text(result: PickOutcome) -> str:
     """The chosen subnetwork."""
+    ways = {
+        "knee": "At the knee of the front",
+        "weights": "By preference "
+        + ", ".join(f"{name} {w:g}" for name, w in (result.weights or {}).items()),
+        "budget": "Within "
+        + " and ".join(
+            [*([] if result.budget_ms is None else [f"{result.budget_ms:g} ms on {result.device}"]),
+             *result.limits]
+        ),
+    }  # fmt: skip
+    lines = [f"{ways[result.by]}: {result.digest}"]
+    if result.latency_ms is not None and result.latency_source == "measured":
+        lines.append(
+            f"  measured {result.latency_ms:.4g} ms (predicted "
+            f"{milliseconds(result.latency_predicted_ms)} ms)"
+        )
+    elif result.latency_ms is not None:
+        lines.append(f"  {result.latency_ms:.4g} ms on {result.device} by its table, not measured")
+    test = "" if result.test is None else f", {quality(result.objective, result.test)} on test"
+    lines += [
+        f"  {result.objective} {quality(result.objective, result.value)} on val{test}",
+        f"  {count(result.parameters)} parameters, {count(result.macs)} MACs",
+    ]
+    if result.ties:
+        others = len(result.ties)
+        lines.append(
+            f"  {others} other point{'s' if others > 1 else ''} within it "
+            f"{'are' if others > 1 else 'is'} not distinguishable in {result.objective}; the "
+            f"cheapest is {result.ties[0]}"
+        )
+    lines.append(f"Next: supernet export --run {result.run} --arch {result.digest} --out DIR")
+    return "\n".join(lines)
+
+
+def report_text(result: ReportOutcome) -> str:
+    """What a report holds."""
+    rows = [
+        (s.search, s.strategy, s.evaluations, s.points, _volume(s.searched), _volume(s.baseline))
+        for s in result.searches
+    ]
+    header = ("search", "strategy", "evaluations", "front", "hypervolume", "random search")
     return (
-        f"Within {result.budget_ms:g} ms on {result.device}: {result.digest}\n"
-        f"  measured {result.latency_ms:.4g} ms (predicted "
-        f"{milliseconds(result.latency_predicted_ms)} ms)\n"
-        f"  {result.objective} {quality(result.objective, result.value)} on val, "
-        f"{quality(result.objective, result.test)} on test\n"
-        f"  {count(result.parameters)} parameters, {count(result.macs)} MACs\n"
-        f"Next: supernet export --run {result.run} --arch {result.digest} --out DIR"
+        f"{table(header, rows)}\nWrote {len(result.written)} files to {result.folder}.\n"
+        f"Next: look at {result.folder / 'report.md'}"
     )
+
+
+def _volume(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"
 
 
 def evaluate_text(result: EvaluateOutcome) -> str:

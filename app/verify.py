@@ -18,17 +18,35 @@ class Verified:
 
     Args:
         test: Its record on the test split.
-        latency: Median and 95 % interval in milliseconds; ``None`` without a device.
+        latencies: By device: median and 95 % interval in milliseconds.
     """
 
     test: Mapping[str, Any]
-    latency: Mapping[str, float] | None
+    latencies: Mapping[str, Mapping[str, float]]
+
+
+def measurable(tables: Mapping[str, DeviceTable], say: Say) -> dict[str, DeviceTable]:
+    """The tables of devices that are this machine; the others are named once.
+
+    Args:
+        tables: By device.
+        say: Told which devices cannot be measured here, and why.
+    """
+    here = {}
+    for name, table in tables.items():
+        try:
+            table.table.check_device(table.device)
+        except ValueError as error:
+            say(f"warning: latencies on {name} stay those of its table, unmeasured: {error}")
+        else:
+            here[name] = table
+    return here
 
 
 def verify(
     architectures: Sequence[Architecture],
     log: EvaluationLog,
-    table: DeviceTable | None,
+    tables: Mapping[str, DeviceTable],
     say: Say,
 ) -> dict[str, Verified]:
     """Evaluate on the test split, once for each, and measure the real networks, interleaved.
@@ -36,27 +54,29 @@ def verify(
     Args:
         architectures: The front.
         log: Where evaluations are kept.
-        table: Whose device measures; ``None`` measures nothing.
+        tables: Whose devices measure; none measures nothing.
         say: Told about progress.
 
     Returns:
         Findings by digest.
 
     Raises:
-        ValueError: This machine is not the one the table was made on.
+        ValueError: This machine is not the one a table was made on.
     """
     tests = {}
     for number, architecture in enumerate(architectures, start=1):
         tests[architecture.digest] = log.evaluate(architecture, "test")
         if number % 10 == 0 or number == len(architectures):
             say(f"verify: {number}/{len(architectures)} evaluated on the test split")
-    latencies: list[Mapping[str, float] | None] = [None] * len(architectures)
-    if table is not None:
-        say(f"verify: measuring {len(architectures)} networks on {table.device.name}")
-        supernet = log.trained.supernet
+    measured: dict[str, list[Mapping[str, float]]] = {}
+    supernet = log.trained.supernet
+    for name, table in tables.items():
+        say(f"verify: measuring {len(architectures)} networks on {name}")
         found = table.measure([supernet.graph(a) for a in architectures])
-        latencies = [{"value": m.latency_ms, "low": m.low_ms, "high": m.high_ms} for m in found]
+        measured[name] = [
+            {"value": m.latency_ms, "low": m.low_ms, "high": m.high_ms} for m in found
+        ]
     return {
-        a.digest: Verified(tests[a.digest], latency)
-        for a, latency in zip(architectures, latencies, strict=True)
+        a.digest: Verified(tests[a.digest], {name: rows[i] for name, rows in measured.items()})
+        for i, a in enumerate(architectures)
     }

@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from app.points import Front, Hypervolume, front_from_json
+from app.front_reading import front_from_json
+from app.points import Front, Hypervolume
 from supernet.files import read_json, read_records
 from supernet.space import SearchSpace
 
 FORMAT_VERSION = 1
+BASELINE = "random_search"
 
 
 @dataclass(frozen=True)
@@ -336,7 +338,8 @@ def hypervolumes(run: Path, search: str) -> tuple[Hypervolume, ...]:
     """The progress of a search, in the order written; a torn last line is left out.
 
     Raises:
-        ValueError: The file has other columns than ``evaluations,hypervolume``.
+        ValueError: The file has other columns than ``evaluations,hypervolume`` and those of a
+            baseline.
     """
     path = run / "searches" / search / "hypervolume.csv"
     if not path.is_file():
@@ -345,12 +348,18 @@ def hypervolumes(run: Path, search: str) -> tuple[Hypervolume, ...]:
     rows = []
     for line, row in enumerate(csv.DictReader(whole.splitlines()), start=2):
         try:
-            rows.append(Hypervolume(int(row["evaluations"]), float(row["hypervolume"])))
+            value, beside = row["hypervolume"], row.get(BASELINE)
+            rows.append(Hypervolume(int(row["evaluations"]), _volume(value), _volume(beside)))
         except (KeyError, TypeError, ValueError):
             raise ValueError(
                 f"{path}, line {line} is not `evaluations,hypervolume`: the file was damaged"
             ) from None
     return tuple(rows)
+
+
+def _volume(text: str | None) -> float | None:
+    """A cell of a trace; one of two traces may be shorter, and its last cells are empty."""
+    return None if text is None or text == "" else float(text)
 
 
 def _evaluations(run: Path, problems: list[str]) -> tuple[Mapping[str, Any], ...]:

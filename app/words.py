@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from app.points import Objective
+from app.points import Objective, is_latency
 
 MISSING = "\N{EN DASH}"
 
@@ -72,7 +72,7 @@ def shown(objective: Objective, value: float | None) -> str:
         return size(value)
     if objective.name in ("macs", "parameters"):
         return count(value)
-    if objective.name == "latency_ms":
+    if is_latency(objective.name):
         return milliseconds(value)
     return f"{significant(value, 4)} {objective.unit}".strip()
 

@@ -11,7 +11,9 @@ import pytest
 
 STEPS = ["--steps", "30", "--batch-size", "64", "--checkpoint-every", "10"]
 PROFILE = ["--passes", "2", "--networks", "4"]
-SEARCH = ["--evaluations", "20"]
+# Two more than the first sample, so that a predictor has proposed some of them.
+EVALUATIONS = 32
+SEARCH = ["--evaluations", str(EVALUATIONS)]
 
 
 @dataclass(frozen=True)

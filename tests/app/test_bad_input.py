@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from hardware.table import LatencyTable
-from tests.app.conftest import STEPS, Command, contents
+from tests.app.conftest import SEARCH, STEPS, Command, contents
 
 Refused = Callable[..., str]
 
@@ -219,7 +219,7 @@ def test_table_of_another_space_precision_or_machine(
     folder = a_run / "devices" / "cpu"
     dataclasses.replace(LatencyTable.load(folder), **change).save(folder)  # type: ignore[arg-type]
     before = contents(a_run)
-    sentence = refused("search", "--run", a_run, "--name", "new", "--evaluations", 20)
+    sentence = refused("search", "--run", a_run, "--name", "new", *SEARCH)
     _match(expected, sentence)
     assert contents(a_run) == before
 
@@ -230,11 +230,11 @@ def test_truncated_table_gives_way_to_the_previous_one(
     folder = a_run / "devices" / "cpu"
     LatencyTable.load(folder).save(folder)  # keeps the one before
     _truncate(folder / "table.parquet")
-    outcome = command("search", "--run", a_run, "--name", "new", "--evaluations", 20)
+    outcome = command("search", "--run", a_run, "--name", "new", *SEARCH)
     assert outcome.code == 0
     assert "the previous table is used instead" in outcome.err
     _truncate(folder / "previous" / "table.parquet")
-    sentence = refused("search", "--run", a_run, "--name", "newer", "--evaluations", 20)
+    sentence = refused("search", "--run", a_run, "--name", "newer", *SEARCH)
     _match("table.parquet is damaged or cut short; profile the device again", sentence)
 
 
@@ -319,7 +319,7 @@ def test_export_does_not_replace_other_files(
 
 def test_a_search_of_the_same_name_is_kept(refused: Refused, finished_run: Path) -> None:
     before = contents(finished_run)
-    sentence = refused("search", "--run", finished_run, "--evaluations", 20, "--latency-ms", 9)
+    sentence = refused("search", "--run", finished_run, *SEARCH, "--latency-ms", 9)
     _match("latency_ms: None -> 9.0.*--name, or --replace", sentence)
     assert contents(finished_run) == before
 
@@ -387,7 +387,7 @@ def test_full_disk_while_searching_keeps_evaluations(
     command: Command, refused: Refused, a_run: Path, monkeypatch: pytest.MonkeyPatch,
     full_disk: Callable[[int], None],
 ) -> None:  # fmt: skip
-    flags = ["search", "--run", a_run, "--name", "new", "--seed", 3, "--evaluations", 10]
+    flags = ["search", "--run", a_run, "--name", "new", "--seed", 3, *SEARCH]
     old = (a_run / "evaluations.jsonl").read_bytes()
     front = (a_run / "searches/default/front.json").read_bytes()
     full_disk(8)
@@ -455,7 +455,7 @@ def test_files_of_a_search_that_are_something_else(
     refused: Refused, a_run: Path, file: str, content: str, expected: str
 ) -> None:
     (a_run / file).write_text(content, errors="surrogateescape")
-    _match(expected, refused("search", "--run", a_run, "--evaluations", 20))
+    _match(expected, refused("search", "--run", a_run, *SEARCH))
 
 
 @pytest.mark.parametrize("key", ["data", "stages"])

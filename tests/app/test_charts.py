@@ -7,14 +7,15 @@ from typing import Any
 
 import pytest
 
-from app import charts, layers, picture, points
+from app import charts, layers, picture, progress_charts
+from app.front_reading import front_from_json
 from app.points import Front, Hypervolume
 from tests.app.explorer_fixture import front_json, small_space
 
 
 @pytest.fixture
 def front() -> Front:
-    return points.front_from_json(front_json(small_space()), "front.json", "default")
+    return front_from_json(front_json(small_space()), "front.json", "default")
 
 
 def draw(front: Front, **marks: Any) -> dict[str | None, Any]:
@@ -69,7 +70,7 @@ def test_axes_carry_units(front: Front) -> None:
 
 
 def test_other_fronts_are_drawn_beside_it(front: Front) -> None:
-    other = points.front_from_json(front_json(small_space(), seed=4), "front.json", "other")
+    other = front_from_json(front_json(small_space(), seed=4), "front.json", "other")
     trace = draw(front, overlays=[("other run", other)])["other run"]
     assert len(trace.x) == len(other.on_front())
 
@@ -90,12 +91,12 @@ def test_the_genome_frames_the_chosen_column(front: Front) -> None:
 
 
 def test_progress_and_parity(front: Front) -> None:
-    progress = charts.hypervolume_figure([Hypervolume(10, 0.1), Hypervolume(20, 0.3)])
+    progress = progress_charts.hypervolume_figure([Hypervolume(10, 0.1), Hypervolume(20, 0.3)])
     assert list(progress.data[0].y) == [0.1, 0.3]
-    parity = charts.parity_figure(front, front.quality)
+    parity = progress_charts.parity_figure(front, front.quality)
     assert parity is not None
     assert len(parity.data[1].x) == len(front.points)
-    assert charts.parity_figure(front, front.named("macs")) is None
+    assert progress_charts.parity_figure(front, front.named("macs")) is None
 
 
 def test_the_picture_is_svg_with_every_front_point(front: Front) -> None:
@@ -115,10 +116,10 @@ def test_the_picture_is_svg_with_every_front_point(front: Front) -> None:
 def test_a_front_of_one_point_can_be_drawn() -> None:
     payload = front_json(small_space())
     payload["points"] = payload["points"][:1]
-    front = points.front_from_json(payload, "front.json", "default")
+    front = front_from_json(payload, "front.json", "default")
     assert "<svg" in picture.front_svg(front)
     payload["points"][0]["on_front"] = False
-    behind = points.front_from_json(payload, "front.json", "default")
+    behind = front_from_json(payload, "front.json", "default")
     with pytest.raises(ValueError, match="nothing to draw"):
         picture.front_svg(behind)
 

@@ -11,10 +11,10 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from tests.app.conftest import Command, contents
+from tests.app.conftest import EVALUATIONS, SEARCH, Command, contents
 
 COMMANDS = ("quickstart", "families", "describe", "train", "profile", "search", "pick",
-            "import", "evaluate", "audit", "export", "explore", "doctor")  # fmt: skip
+            "report", "import", "evaluate", "audit", "export", "explore", "doctor")  # fmt: skip
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -79,7 +79,7 @@ def test_pick_within_the_budget_is_the_best_measured_one(
 
 def test_front_keeps_predictions_beside_real_values(finished_run: Path) -> None:
     front = json.loads((finished_run / "searches/default/front.json").read_text())
-    assert front["evaluations"] == 20 == len(front["points"])
+    assert front["evaluations"] == EVALUATIONS == len(front["points"])
     on_front = [p for p in front["points"] if p["on_front"]]
     assert on_front
     assert all(p["verified"] for p in on_front)
@@ -100,7 +100,10 @@ def test_front_keeps_predictions_beside_real_values(finished_run: Path) -> None:
     assert lines[0] == "evaluations,hypervolume"
     values = [float(line.split(",")[1]) for line in lines[1:]]
     assert values == sorted(values), "a hypervolume never shrinks"
-    assert len((finished_run / "searches/default/front.csv").read_text().splitlines()) == 21
+    assert (
+        len((finished_run / "searches/default/front.csv").read_text().splitlines())
+        == EVALUATIONS + 1
+    )
 
 
 def test_run_json_keeps_the_effective_configuration(finished_run: Path) -> None:
@@ -193,7 +196,7 @@ def test_progress_goes_to_stderr_and_json_to_stdout(command: Command, tmp_path: 
 def test_a_second_search_reuses_evaluations(command: Command, a_run: Path) -> None:
     before = len((a_run / "evaluations.jsonl").read_text().splitlines())
     outcome = command(
-        "search", "--run", a_run, "--name", "again", "--evaluations", 20,
+        "search", "--run", a_run, "--name", "again", *SEARCH,
         "--objectives", "accuracy,latency,size", "--json",
     )  # fmt: skip
     result = json.loads(outcome.out)
@@ -201,14 +204,14 @@ def test_a_second_search_reuses_evaluations(command: Command, a_run: Path) -> No
     assert result["reused"] > 0
     after = [json.loads(x) for x in (a_run / "evaluations.jsonl").read_text().splitlines()]
     fresh = [r for r in after[before:] if r["split"] == "val"]
-    assert len(fresh) == 20 - result["reused"]
+    assert len(fresh) == EVALUATIONS - result["reused"]
     keys = [(r["digest"], r["split"]) for r in after]
     assert len(keys) == len(set(keys)), "nothing is evaluated twice"
 
 
 def test_a_finished_search_is_not_redone(command: Command, a_run: Path) -> None:
     before = contents(a_run)
-    outcome = command("search", "--run", a_run, "--evaluations", 20)
+    outcome = command("search", "--run", a_run, *SEARCH)
     assert outcome.code == 0
     assert "already complete" in outcome.err
     assert contents(a_run) == before

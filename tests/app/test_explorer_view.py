@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from app import layers, markup, points, view, words
+from app.front_reading import front_from_json
 from app.points import Front, Objective
 from supernet.space import SearchSpace
 from tests.app.explorer_fixture import front_json, small_space, write_run
@@ -20,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def front_of(payload: dict[str, Any]) -> Front:
-    return points.front_from_json(payload, "front.json", "default")
+    return front_from_json(payload, "front.json", "default")
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from tests.app.conftest import Command, contents
 
 def test_quickstart_does_everything_once(command: Command, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    flags = ["quickstart", "--out", run, "--steps", 10, "--evaluations", 10, "--passes", 2,
+    flags = ["quickstart", "--out", run, "--steps", 10, "--evaluations", 30, "--passes", 2,
              "--networks", 4]  # fmt: skip
     first = command(*flags, "--json")
     assert first.code == 0, first.err

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.app.conftest import PROFILE, SEARCH, STEPS, Command
+from tests.app.conftest import EVALUATIONS, PROFILE, SEARCH, STEPS, Command
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals are POSIX")
 ROOT = Path(__file__).parents[2]
@@ -94,7 +94,7 @@ def test_searching_evaluates_the_same_set(command: Command, a_run: Path) -> None
     shutil.rmtree(a_run / "searches")
     log.unlink()
     kill_when(lambda: len(lines(log)) >= 5, "search", "--run", a_run, *SEARCH)
-    assert len(lines(log)) < 20, "killed in the middle"
+    assert len(lines(log)) < EVALUATIONS, "killed in the middle"
     with log.open("a") as torn:
         torn.write('{"architecture": {"resolu')
     outcome = command("search", "--run", a_run, *SEARCH, "--json")

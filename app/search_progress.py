@@ -1,0 +1,69 @@
+"""What a running search says: a line per round with the current front, and the report card."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from search import Progress, SearchProblem, Strategy
+
+Say = Callable[[str], None]
+
+
+@dataclass
+class Narrator:
+    """Told about every round of a search; says how it stands.
+
+    Args:
+        name: Of the search.
+        problem: What is searched for.
+        strategy: Whose predictors are judged once, before the first round that trusts them.
+        seed: Of the search.
+        say: Told the lines.
+    """
+
+    name: str
+    problem: SearchProblem
+    strategy: Strategy
+    seed: int
+    say: Say
+    _judged: bool = field(default=False, init=False)
+
+    def __call__(self, progress: Progress) -> None:
+        """Say how the search stands after a round."""
+        self.say(f"search {self.name}: {progress_line(progress)}")
+        if self._judged:
+            return
+        models = self.strategy.models(self.problem, progress.history, self.seed)
+        for quantity, model in models.items():
+            self._judged = True
+            self.say(f"search {self.name}: predictor of {quantity}: {card_line(model.report)}")  # type: ignore[attr-defined]
+
+
+def progress_line(progress: Progress) -> str:
+    """One line: evaluations, failures, the front and the best value of each objective."""
+    parts = [f"{progress.done}/{progress.total} evaluations"]
+    if progress.failed:
+        parts.append(f"{progress.failed} failed")
+    count = len(progress.front)
+    parts.append(f"{count} point{'s' if count != 1 else ''} on the front")
+    if math.isfinite(progress.hypervolume):
+        parts.append(f"hypervolume {progress.hypervolume:.4g}")
+    parts += [f"best {name} {value:.4g}" for name, value in progress.best.items()]
+    return ", ".join(parts)
+
+
+def card_line(card: Any) -> str:
+    """A report card in one line."""
+    record: Mapping[str, Any] = card.to_json()
+    parts = [f"{record['model']} on {record['samples']} evaluations"]
+    for key, words in (("tau", "Kendall tau {:.2f}"), ("coverage", "intervals hold {:.0%}"),
+                       ("regret", "regret {:.3g}")):  # fmt: skip
+        if record.get(key) is not None:
+            parts.append(words.format(record[key]))
+    needed = record.get("needed")
+    if needed:
+        parts.append(f"about {needed} more evaluations for tau 0.9")
+    return ", ".join(parts)
