@@ -169,21 +169,3 @@ def _forward(weights: Sequence[Tensor], biases: Sequence[Tensor], x: Tensor) -> 
     for weight, bias in zip(weights, biases, strict=False):
         x = (x @ weight + bias).relu()
     return x @ weights[-1]
-
-
-def partitions(count: int, folds: int, repeats: int, seed: int) -> NDArray[np.intp]:
-    """Which fold each of ``count`` rows is in, for every repeat, ``(repeats, count)``."""
-    rng = np.random.default_rng(seed)
-    deals = [rng.permutation(np.arange(count) % folds) for _ in range(repeats)]
-    return np.stack(deals).astype(np.intp)
-
-
-def training_rows_of(folds: NDArray[np.integer], number: int, seed: int) -> NDArray[np.intp]:
-    """Rows outside each fold of each repeat, ``(repeats * number, t)``, all of one length.
-
-    Folds differ in size by one at most; a member with one row too many leaves out a random one.
-    """
-    rng = np.random.default_rng(seed)
-    kept = [np.flatnonzero(deal != fold) for deal in folds for fold in range(number)]
-    least = min(len(rows) for rows in kept)
-    return np.stack([np.sort(rng.permutation(rows)[:least]) for rows in kept]).astype(np.intp)

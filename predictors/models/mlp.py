@@ -7,15 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from predictors.crossfit import partitions, training_rows_of, unseen_predictions
 from predictors.encoding import Standardised, Statistics, one_hot, scaled
-from predictors.perceptron import (
-    Layers,
-    Training,
-    initial,
-    partitions,
-    train,
-    training_rows_of,
-)
+from predictors.perceptron import Layers, Training, initial, train
 from predictors.predictor import HeldOut, ReportCard, Vector, report_card, training_rows
 from predictors.ranking import Loss, mse, to_units
 from supernet.space import SearchSpace
@@ -116,7 +110,8 @@ def fit(
     if loss is mse:
         scales = [(scale, level)] * len(members)
     slopes, offsets = np.array(scales).T
-    held_out, noise = _held_out(rows, targets, scores * slopes[:, None] + offsets[:, None], folds)
+    predicted = scores * slopes[:, None] + offsets[:, None]
+    held_out, noise = unseen_predictions(rows, targets, predicted, folds)
     return Perceptron(
         space=space,
         free=free,
@@ -127,28 +122,6 @@ def fit(
         report=report_card("mlp", held_out),
         held_out=held_out,
     )
-
-
-def _held_out(
-    rows: NDArray[np.int16],
-    targets: Vector,
-    predicted: NDArray[np.float64],
-    folds: NDArray[np.intp],
-) -> tuple[HeldOut, float]:
-    """Mean of the members that had not seen each row, and the noise that explains their errors.
-
-    A member's errors over unseen rows are noise and its own deviation from the ensemble; what
-    the ensemble's variance does not explain is noise.
-    """
-    number = int(folds.max()) + 1
-    unseen = np.concatenate([deal[None] == np.arange(number)[:, None] for deal in folds])
-    counts = unseen.sum(0)
-    mean = (predicted * unseen).sum(0) / counts
-    variance = predicted.var(0)
-    surplus = ((mean - targets) ** 2).mean() - variance.mean()
-    floor = 0.05 * float(np.abs(mean - targets).mean())
-    noise = max(float(np.sqrt(max(surplus, 0.0))), floor, 1e-12)
-    return HeldOut(rows, targets, mean, np.sqrt(variance + noise**2)), noise
 
 
 def _with_trunk(start: Layers, trunk: Layers, folds: int) -> Layers:

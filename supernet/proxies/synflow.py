@@ -15,6 +15,7 @@ from supernet.proxies._probe import Watch, logits, weighted
 SUMMARY = "log of the summed products of absolute weights along all paths (synaptic flow)"
 _PASS = (F.batch_norm, F.layer_norm, F.group_norm, F.instance_norm, F.rms_norm)
 _CLIPPED = (F.relu6, F.hardtanh)
+_BOUNDED = (F.tanh, torch.tanh, Tensor.tanh)
 
 
 def score(model: nn.Module, inputs: Tensor, targets: Tensor) -> float:
@@ -62,7 +63,7 @@ def _flows(model: nn.Module, inputs: Tensor) -> dict[str, float]:
 
 def _linear(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """What a function does to positive numbers where signs, scales and limits do not exist."""
-    if func in _PASS:
+    if func in _PASS or func in _BOUNDED:
         return args[0]
     if func in _CLIPPED:
         return F.relu(args[0])

@@ -10,9 +10,10 @@ import pytest
 import torch
 from worlds import accuracy, space
 
+from predictors.crossfit import partitions, training_rows_of
 from predictors.encoding import one_hot
 from predictors.models import mlp
-from predictors.perceptron import Training, initial, partitions, train, training_rows_of
+from predictors.perceptron import Training, initial, train
 from predictors.ranking import differentiable_kendall, logistic, pairwise_hinge
 from predictors.scores import kendall_tau, rmse
 

@@ -110,10 +110,11 @@ def test_scores_are_finite_repeatable_and_leave_the_network_as_it_was(name):
 
 
 @pytest.mark.parametrize("proxy", ["snip", "synflow", "softmax_confidence"])
-def test_larger_networks_score_higher_where_scores_count_what_is_there(proxy):
-    net = family("matlm")
+@pytest.mark.parametrize("name", TRANSFORMERS)
+def test_larger_networks_score_higher_where_scores_count_what_is_there(proxy, name):
+    net = family(name)
     ends = [net.space.smallest, net.space.largest]
-    small, large = (score(proxy, net.extract(a), "matlm", a) for a in ends)
+    small, large = (score(proxy, net.extract(a), name, a) for a in ends)
     assert large > small
 
 
