@@ -7,11 +7,11 @@ dominates, so it could never have been on the front.
 
 The value that counts is the one on the whole split, a finite population of which the first samples
 in a random order are a draw without replacement. For right or wrong answers the bounds are exact
-hypergeometric ones (Clopper and Pearson's construction), taken apart for the samples that the rival
-has right and those it has wrong: given how many of each were drawn, each part is a draw without
-replacement itself, and where the two networks agree mostly the bounds are much narrower. For losses
-they are normal ones on paired differences at ``z`` standard errors with the finite population
-correction, which is approximate.
+hypergeometric ones (Clopper and Pearson's construction), for all samples together, and for those
+that the rival has right and those it has wrong: given how many of each were drawn, each part is a
+draw without replacement itself, and where two networks mostly agree these bounds are narrower. For
+losses they are normal ones on paired differences at ``z`` standard errors with the finite
+population correction, which is approximate.
 """
 
 from __future__ import annotations
@@ -134,11 +134,21 @@ def accuracy_bound(seen: Scores, total: int, rival: Scores | float, error: float
         rival: Of :func:`race`.
         error: Probability that the true value lies above ``high``, and likewise below ``low``.
     """
-    count = len(seen)
-    groups = [np.ones(total, dtype=bool)]
-    if not isinstance(rival, float):
-        _check_length(rival, total)
-        groups = [group for group in (rival > 0.5, rival <= 0.5) if group.any()]
+    everything = [np.ones(total, dtype=bool)]
+    if isinstance(rival, float):
+        return _bound_by_groups(seen, everything, error)
+    _check_length(rival, total)
+    groups = [group for group in (rival > 0.5, rival <= 0.5) if group.any()]
+    apart = _bound_by_groups(seen, groups, error / 2)
+    whole = _bound_by_groups(seen, everything, error / 2)
+    # Both hold; which is narrower depends on how much the two networks agree.
+    low, high = max(apart.low, whole.low), min(apart.high, whole.high)
+    return Bound(float(np.clip(apart.estimate, low, high)), low, high, len(seen))
+
+
+def _bound_by_groups(seen: Scores, groups: Sequence[NDArray[np.bool_]], error: float) -> Bound:
+    """Bounds that add up those of each group of samples; the groups make up the split."""
+    count, total = len(seen), len(groups[0])
     estimate = low = high = 0.0
     for group in groups:
         members, drawn = int(group.sum()), int(group[:count].sum())
