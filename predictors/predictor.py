@@ -9,11 +9,14 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from predictors.scores import kendall_tau, rmse, spearman
+from predictors.scores import kendall_tau, rmse, spearman, top_k_regret
 from supernet.space import SearchSpace
 
 Vector = NDArray[np.float64]
 LEVEL = 0.9
+AIM = 0.9
+# Share of the rows that count as the predicted best.
+_TOP = 20
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,11 @@ class ReportCard:
         coverage: Share of values inside intervals whose width came from other values.
         half_width: Median half-width of the intervals on the training rows.
         widening: Factor applied to the standard deviation to make the interval (conformal).
+        regret: Highest value of all less the highest among the twentieth predicted highest.
+        curve: Held-out Kendall tau at growing numbers of samples; empty unless it was asked for.
+        needed: About how many more evaluations lead to ``aim``: 0 when it is reached, ``None``
+            when the curve was not asked for or does not support an estimate.
+        aim: The Kendall tau that ``needed`` is about.
     """
 
     model: str
@@ -58,6 +66,10 @@ class ReportCard:
     coverage: float
     half_width: float
     widening: float
+    regret: float = float("nan")
+    curve: tuple[tuple[int, float], ...] = ()
+    needed: int | None = None
+    aim: float = AIM
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-able record; undefined figures become ``None``."""
@@ -137,7 +149,29 @@ def report_card(model: str, held_out: HeldOut, level: float = LEVEL) -> ReportCa
         coverage=float(covered.mean()),
         half_width=float(np.median(held_out.std) * widening),
         widening=widening,
+        regret=top_k_regret(held_out.mean, held_out.values, max(1, len(ratios) // _TOP)),
     )
+
+
+def card_text(name: str, unit: str, report: ReportCard) -> str:
+    """One line that says how far a predictor can be trusted, for display before a search does.
+
+    Args:
+        name: Of the predicted quantity.
+        unit: Of the quantity; empty for none.
+        report: Its report card.
+    """
+    tau = f"tau {report.tau:.2f}" if np.isfinite(report.tau) else "tau undefined"
+    width = f"{report.half_width:.3g} {unit}".rstrip()
+    parts = [
+        f"{name} predictor ({report.model}, {report.samples} evaluations): {tau} on held-out ones",
+        f"{report.level:.0%} within ±{width} (held for {report.coverage:.0%})",
+    ]
+    if report.needed:
+        parts.append(f"about {report.needed} more evaluations for tau {report.aim:g}")
+    elif report.curve and report.needed is None:
+        parts.append(f"its learning curve does not say when tau {report.aim:g} is reached")
+    return "; ".join(parts)
 
 
 def interval(predictor: Predictor, positions: NDArray[np.integer]) -> tuple[Vector, Vector]:

@@ -24,7 +24,9 @@ class Ridge:
     weights: Vector
     offset: float
     centre: Vector
-    precision: NDArray[np.float64]
+    basis: NDArray[np.float64]
+    shrink: Vector
+    penalty: float
     noise: float
     report: ReportCard
     held_out: HeldOut
@@ -37,8 +39,11 @@ class Ridge:
     def predict(self, positions: NDArray[np.integer]) -> tuple[Vector, Vector]:
         """Expected values and standard deviations, ``(n,)`` each."""
         features = _features(self.space, self.free, positions)
-        projected = (features - self.centre) @ self.precision
-        spread = 1 + 1 / len(self.held_out.values) + (projected**2).sum(1)
+        centred = features - self.centre
+        projected = (centred @ self.basis) ** 2
+        # Directions in which the training rows do not differ are known from the penalty alone.
+        unseen = np.maximum((centred**2).sum(1) - projected.sum(1), 0) / self.penalty
+        spread = 1 + 1 / len(self.held_out.values) + projected @ self.shrink + unseen
         return features @ self.weights + self.offset, self.noise * np.sqrt(spread)
 
 
@@ -86,14 +91,15 @@ def fit(
     ratio = error * np.sqrt(1 - leverage)
     noise = max(float(np.sqrt((ratio**2).mean())), 1e-12)
     held_out = HeldOut(rows, targets, targets - error, noise / np.sqrt(1 - leverage))
-    precision = right.T / np.sqrt(singular**2 + penalty)
     return Ridge(
         space=space,
         free=free,
         weights=weights,
         offset=float(level - centre @ weights),
         centre=centre,
-        precision=precision,
+        basis=right.T,
+        shrink=1 / (singular**2 + penalty),
+        penalty=penalty,
         noise=noise,
         report=report_card("ridge", held_out),
         held_out=held_out,
