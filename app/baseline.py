@@ -11,8 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.evaluations import EvaluationLog
+from app.evaluator import WHOLE_ROUND, Evaluator
 from app.front_file import write_front
 from app.trained import Say
+from app.workers import Pool
 from search import SearchProblem, search
 from search.strategies import random_search
 
@@ -25,6 +27,7 @@ def add_baseline(
     folder: Path,
     record: Mapping[str, Any],
     say: Say,
+    pool: Pool | None = None,
 ) -> dict[str, Any]:
     """Evaluate as many random architectures as a search did, and store their trace beside its own.
 
@@ -37,6 +40,7 @@ def add_baseline(
         folder: Of the search.
         record: Its ``front.json``.
         say: Told about progress.
+        pool: Who evaluates; by default this process. Closed at the end.
 
     Returns:
         The record with an entry ``baseline``, as written.
@@ -46,15 +50,18 @@ def add_baseline(
     """
     say(f"baseline: {record['evaluations']} random architectures for search {record['search']}")
     bounds = record["hypervolume"]["reference"]
-    result = search(
-        problem,
-        random_search.build(),
-        evaluations=record["evaluations"],
-        seed=record["seed"],
-        known=log.known("val"),
-        reference=np.array([bounds[objective.name] for objective in problem.objectives]),
-        progress=lambda now: say(f"baseline: {now.done}/{now.total} evaluations"),
-    )
+    with Evaluator(problem, log, pool=pool) as evaluator:
+        result = search(
+            problem,
+            random_search.build(),
+            evaluations=record["evaluations"],
+            seed=record["seed"],
+            known=evaluator.known(),
+            evaluate_batch=evaluator.evaluate_batch,
+            chunk=WHOLE_ROUND,
+            reference=np.array([bounds[objective.name] for objective in problem.objectives]),
+            progress=lambda now: say(f"baseline: {now.done}/{now.total} evaluations"),
+        )
     failed = int(result.history.failed.sum())
     whole = {
         **record,

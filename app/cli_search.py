@@ -66,6 +66,16 @@ def search(
     baseline: Annotated[
         bool, typer.Option("--baseline", help="Random search beside, with as many evaluations.")
     ] = False,
+    early_stop: Annotated[
+        bool, typer.Option("--early-stop", help="Stop candidates that are surely dominated.")
+    ] = False,
+    workers: Annotated[int, typer.Option(help="Architectures evaluated at once.")] = 1,
+    ray: Annotated[
+        str | None, typer.Option(help="Evaluate on Ray: auto, local or HOST:PORT.")
+    ] = None,
+    storage: Annotated[
+        str | None, typer.Option(help="URL of the Optuna study [a file of the search].")
+    ] = None,
     strategy: Annotated[
         str, typer.Option(help=f"{STRATEGIES}, or your own module.")
     ] = "predictor_guided",

@@ -179,7 +179,9 @@ def _entries(
             if quantity.expensive:
                 guess = predictions.get(quantity.name)
                 guessed = None if guess is None else tuple(_finite(part[i]) for part in guess)
-                entries[quantity.name] = _evaluated(sources.log, architecture, guessed, found)
+                entries[quantity.name] = _evaluated(
+                    sources.log, architecture, value, guessed, found
+                )
             elif quantity.name in ROBUST:
                 entries[quantity.name] = _robust(quantity.name, value, measured, sources)
             elif quantity.name not in measured:
@@ -218,19 +220,22 @@ def _latency_ratios(
 def _evaluated(
     log: EvaluationLog,
     architecture: Architecture,
+    value: float,
     guess: tuple[float | None, ...] | None,
     found: Verified | None,
 ) -> dict[str, Any]:
-    record = log.evaluate(architecture, "val")
+    record = log.find(architecture, "val", stopped=True) or log.evaluate(architecture, "val")
+    stopped = bool(record.get("stopped"))
     predicted, low, high = guess or (None, None, None)
     return {
         "predicted": predicted,
         "predicted_low": low,
         "predicted_high": high,
-        "value": record["value"],
-        "source": "evaluated",
-        "low": record["low"],
-        "high": record["high"],
+        # Of a candidate that was stopped early the search knows an estimate within its bound.
+        "value": value if stopped else record["value"],
+        "source": "stopped early" if stopped else "evaluated",
+        "low": None if stopped else record["low"],
+        "high": None if stopped else record["high"],
         "test": None if found is None else found.test["value"],
         "test_low": None if found is None else found.test["low"],
         "test_high": None if found is None else found.test["high"],

@@ -15,6 +15,7 @@ from app.evaluations import EvaluationLog, number
 from app.latency import DeviceTable
 from app.points import ALIASES, LATENCY
 from app.trained import Trained
+from predictors import Statistics
 from search import Constraint, Objective, SearchProblem
 from search.bounds import Amount, Limit, check_compatible, of_largest, parse_bound, resolve_limit
 from search.robust import mean_of, worst_of
@@ -44,6 +45,27 @@ class Sources:
         """Predicted latency of the largest architecture on a device, in milliseconds."""
         space = self.trained.supernet.space
         return float(self.tables[device].latency_ms(space.encode([space.largest]))[0])
+
+
+def free_statistics(sources: Sources) -> Statistics:
+    """What every architecture costs, for nothing: features that tell a predictor its size.
+
+    Logarithms of multiply-adds, parameters and the latency on each profiled device; sizes span
+    orders of magnitude, and qualities follow their ratios.
+
+    Args:
+        sources: Cost model and latency tables.
+
+    Returns:
+        Rows ``(n, len(space))`` in, ``(n, k)`` out.
+    """
+    costs = sources.trained.cost_model
+    columns = [costs.macs, costs.parameters, *(t.latency_ms for t in sources.tables.values())]
+
+    def statistics(rows: NDArray[np.int16]) -> NDArray[np.float64]:
+        return np.log(np.stack([np.asarray(f(rows), np.float64) for f in columns], axis=1))
+
+    return statistics
 
 
 def latency_name(device: str, devices: Sequence[str]) -> str:

@@ -21,7 +21,6 @@ from app.search_job import prepare
 from app.search_request import request_from_plan, stored_plan
 from app.trained import Say, open_trained
 from app.view import hypervolumes
-from predictors import fit
 from supernet import files
 
 _CARD = (
@@ -120,9 +119,8 @@ def _with_baseline(run: Run, name: str, record: Mapping[str, Any], say: Say) -> 
         )
     request = request_from_plan(run.path, name, plan["config"])
     trained = open_trained(run, say)
-    strategy = plugins.strategy(request.strategy).build(fit)
     with run.writing():
-        setting = prepare(request, run, trained, strategy, say)
+        setting = prepare(request, run, trained, plugins.strategy(request.strategy), say)
         changed = [key for key in ("space", "checkpoint", "table")
                    if setting.plan[key] != plan.get(key)]  # fmt: skip
         if changed:

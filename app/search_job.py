@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from app import plugins
 from app.baseline import add_baseline
 from app.evaluations import EvaluationLog
+from app.evaluator import WHOLE_ROUND, Evaluator, open_pool
 from app.front_file import Findings, front_record, write_front
 from app.latency import open_table
-from app.objectives import Sources, build_problem, canonical, resolve
+from app.objectives import Sources, build_problem, canonical, free_statistics, resolve
+from app.racing import Racing
 from app.runs import Run, now, open_run
 from app.search_checks import check_space, require_feasible
 from app.search_progress import Narrator
-from app.search_request import SearchRequest, is_complete, plan_of
+from app.search_request import SearchRequest, identity_of, is_complete, plan_of
+from app.study import Study, open_study
 from app.trained import Say, Trained, open_trained
 from app.verify import measurable, verify
 from predictors import fit
@@ -34,8 +39,8 @@ class SearchOutcome:
 
     ``stopped`` is ``"evaluations"``, ``"time"``, ``"stagnation"`` or ``"exhausted"``; ``failed``
     counts evaluations that failed; ``hypervolume`` is that of the verified front and
-    ``searched_hypervolume`` that of the values searched by; ``indistinguishable`` counts points off the front that are
-    dominated only within noise.
+    ``searched_hypervolume`` that of the values searched by; ``indistinguishable`` counts points
+    off the front that are dominated only within noise.
     """
 
     run: Path
@@ -92,10 +97,10 @@ def search_job(request: SearchRequest, say: Say) -> SearchOutcome:
     run = open_run(request.run)
     # Read before minutes are spent on opening the network.
     request.devices  # noqa: B018
-    strategy: Strategy = plugins.strategy(request.strategy).build(fit)
+    module = plugins.strategy(request.strategy)
     trained = open_trained(run, say)
     with run.writing():
-        setting = prepare(request, run, trained, strategy, say)
+        setting = prepare(request, run, trained, module, say)
         folder = run.search(request.name)
         reused = 0
         if is_complete(folder, setting.plan, replace=request.replace):
@@ -104,12 +109,13 @@ def search_job(request: SearchRequest, say: Say) -> SearchOutcome:
         else:
             record, reused = _searched(setting, folder, say)
         if request.baseline and not record.get("baseline"):
-            record = add_baseline(setting.problem, setting.sources.log, folder, record, say)
+            pool = open_pool(setting.sources.log, workers=request.workers, ray=request.ray)
+            record = add_baseline(setting.problem, setting.sources.log, folder, record, say, pool)
     return _outcome(run, record, reused)
 
 
 def prepare(
-    request: SearchRequest, run: Run, trained: Trained, strategy: Strategy, say: Say
+    request: SearchRequest, run: Run, trained: Trained, module: ModuleType, say: Say
 ) -> Setting:
     """Open what a search needs and refuse what cannot work, before anything is spent.
 
@@ -122,6 +128,7 @@ def prepare(
     sources = Sources(trained, log, _tables(request, run, trained, names, say))
     problem = build_problem(names, request.all_limits, sources)
     require_feasible(problem)
+    strategy: Strategy = module.build(partial(fit, statistics=free_statistics(sources)))
     if problem.expensive:
         request.check_first_sample(strategy)
     tables = sources.tables
@@ -151,34 +158,53 @@ def _tables(
 
 
 def _searched(setting: Setting, folder: Path, say: Say) -> tuple[dict[str, Any], int]:
-    request, run = setting.request, setting.run
-    plan = setting.plan
+    request, run, plan = setting.request, setting.run, setting.plan
+    log = setting.sources.log
+    study = open_study(
+        folder, request.name, setting.problem, log, identity=identity_of(plan),
+        storage=request.storage,
+    )  # fmt: skip
     files.write_json(folder / "search.json", {**plan, "status": "running", "updated": now()})
     run.set_stage("search", "running", name=request.name)
-    result, reused = _search(setting, say)
+    result, reused = _search(setting, study, say)
     record = _verified(setting, result, say)
     write_front(folder, record, result.trace)
+    study.verified(record)
     files.write_json(folder / "search.json", {**plan, "status": "complete", "updated": now()})
     run.set_stage("search", "complete", name=request.name)
     return record, reused
 
 
-def _search(setting: Setting, say: Say) -> tuple[SearchResult, int]:
-    request = setting.request
+def _search(setting: Setting, study: Study, say: Say) -> tuple[SearchResult, int]:
+    request, problem, log = setting.request, setting.problem, setting.sources.log
+    narrator = Narrator(request.name, problem, setting.strategy, request.seed, say)
     reused = [0]
 
-    def count(evaluation: Evaluation) -> None:
+    def evaluated(evaluation: Evaluation) -> None:
         reused[0] += evaluation.reused
+        study.add(evaluation)
+        narrator.evaluated(request.evaluations)
 
-    result = search(
-        setting.problem,
-        setting.strategy,
-        stops=request.stops,
-        seed=request.seed,
-        known=setting.sources.log.known("val"),
-        on_evaluated=count,
-        progress=Narrator(request.name, setting.problem, setting.strategy, request.seed, say),
-    )
+    pool = open_pool(log, workers=request.workers, ray=request.ray)
+    racing = Racing() if request.early_stop else None
+    with Evaluator(problem, log, pool=pool, racing=racing) as evaluator:
+        result = search(
+            problem,
+            setting.strategy,
+            stops=request.stops,
+            seed=request.seed,
+            known=evaluator.known(),
+            evaluate_batch=evaluator.evaluate_batch,
+            chunk=1 if pool.width == 1 else WHOLE_ROUND,
+            on_evaluated=evaluated,
+            progress=narrator,
+        )
+        result = evaluator.settled(result)
+    if racing is not None:
+        say(
+            f"search {request.name}: {len(evaluator.stopped)} hopeless candidates were stopped "
+            f"early; {evaluator.saved:.0%} of the validation samples were not looked at"
+        )
     if result.stopped == STAGNATION:
         say(
             f"search {request.name}: stopped after {len(result.history)} evaluations; the "
@@ -189,7 +215,7 @@ def _search(setting: Setting, say: Say) -> tuple[SearchResult, int]:
             f"search {request.name}: stopped after {len(result.history)} evaluations and "
             f"{request.max_minutes:g} minutes; a larger --max-minutes goes on from here"
         )
-    return result, reused[0]
+    return result, reused[0] + evaluator.reused
 
 
 def _verified(setting: Setting, result: SearchResult, say: Say) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 from search import Progress, SearchProblem, Strategy
 
 Say = Callable[[str], None]
+# Seconds without a word before a slow round says how far it is.
+PATIENCE = 20.0
 
 
 @dataclass
@@ -30,9 +33,19 @@ class Narrator:
     seed: int
     say: Say
     _judged: bool = field(default=False, init=False)
+    _count: int = field(default=0, init=False)
+    _spoke: float = field(default_factory=time.monotonic, init=False)
+
+    def evaluated(self, total: int) -> None:
+        """Count an evaluation; say so now and then when a round takes long."""
+        self._count += 1
+        if time.monotonic() - self._spoke > PATIENCE:
+            self._spoke = time.monotonic()
+            self.say(f"search {self.name}: {self._count}/{total} evaluations")
 
     def __call__(self, progress: Progress) -> None:
         """Say how the search stands after a round."""
+        self._spoke = time.monotonic()
         self.say(f"search {self.name}: {progress_line(progress)}")
         if self._judged:
             return

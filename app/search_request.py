@@ -18,7 +18,8 @@ BASELINE = "random_search"
 # How long a search goes on; another answer continues the same search.
 _LENGTH = ("evaluations", "max_minutes", "stagnation")
 # What searches stored before these settings existed were made with.
-_BEFORE: Mapping[str, Any] = {"limits": [], "max_minutes": None, "stagnation": None}
+_BEFORE: Mapping[str, Any] = {"limits": [], "max_minutes": None, "stagnation": None,
+                              "early_stop": False}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +39,11 @@ class SearchRequest:
             continued counts the time of the present process only.
         stagnation: End when the hypervolume grew by less than 0.1 % in so many evaluations.
         baseline: Evaluate as many random architectures, too, and store their trace beside.
+        early_stop: Stop candidates that are surely dominated before they have seen the whole
+            validation split.
+        workers: Architectures evaluated at once, in processes of their own or on Ray.
+        ray: Address of a Ray cluster that evaluates; ``None`` for this machine.
+        storage: Where the Optuna study is kept; by default a journal file beside the front.
         strategy: Module name in ``search/strategies`` or a dotted path.
         name: Of the search.
         seed: Of every random decision.
@@ -53,6 +59,10 @@ class SearchRequest:
     max_minutes: float | None = None
     stagnation: int | None = None
     baseline: bool = False
+    early_stop: bool = False
+    workers: int = 1
+    ray: str | None = None
+    storage: str | None = None
     strategy: str = "predictor_guided"
     name: str = "default"
     seed: int = 0
@@ -75,6 +85,8 @@ class SearchRequest:
                 f"stagnation = {self.stagnation} is impossible; it is a number of evaluations, "
                 "at least 1"
             )
+        if self.workers < 1:
+            raise ValueError(f"workers = {self.workers} is impossible; use at least 1")
         names = [part.strip() for part in self.device.split(",")]
         if self.device and (not all(names) or len(set(names)) < len(names)):
             raise ValueError(f"devices {self.device!r} must be different names separated by commas")
@@ -147,6 +159,7 @@ def plan_of(
             "evaluations": request.evaluations,
             "max_minutes": request.max_minutes,
             "stagnation": request.stagnation,
+            "early_stop": request.early_stop,
         },
         "space": space,
         "checkpoint": checkpoint,
@@ -166,11 +179,16 @@ def request_from_plan(run: Path, name: str, config: Mapping[str, Any]) -> Search
             run=run, name=name, device=config["device"], latency_ms=config["latency_ms"],
             limits=tuple(config["limits"]), objectives=tuple(config["objectives"]),
             evaluations=config["evaluations"], max_minutes=config["max_minutes"],
-            stagnation=config["stagnation"],
+            stagnation=config["stagnation"], early_stop=config["early_stop"],
             strategy=config["strategy"], seed=config["seed"],
         )  # fmt: skip
     except (KeyError, TypeError) as error:
         raise ValueError(f"search {name!r} has settings that cannot be read ({error!r})") from None
+
+
+def identity_of(plan: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that make a search this one, however long it goes on."""
+    return {key: value for key, value in plan["config"].items() if key not in _LENGTH}
 
 
 def stored_plan(folder: Path) -> Mapping[str, Any] | None:

@@ -72,7 +72,7 @@ class Study:
         architecture = self._problem.space.decode(evaluation.positions[None])[0]
         if architecture.digest in self._digests:
             return
-        record = self._log.find(architecture, "val") or {}
+        record = self._log.find(architecture, "val", stopped=True) or {}
         facts = {key: record[key] for key in _FACTS if record.get(key) is not None}
         costs = self._log.trained.cost_model
         row = evaluation.positions[None]

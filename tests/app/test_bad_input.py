@@ -86,7 +86,7 @@ def test_train_flags(refused: Refused, tmp_path: Path, flags: list[str], expecte
         (["search", "--objectives", "accuracy"], "at least two objectives"),
         (["search", "--objectives", "accuracy,size,size"], "'size_bytes' is listed twice"),
         (["search", "--objectives", "loss,latency"], "'loss' does not fit.*'accuracy'"),
-        (["search", "--strategy", "nsga3"], "unknown strategy 'nsga3'.*did you mean 'nsga2'"),
+        (["search", "--strategy", "nsga22"], "unknown strategy 'nsga22'.*did you mean 'nsga2'"),
         (["search", "--evaluations", "0"], "evaluations = 0 is too few"),
         (["search", "--latency-ms", "-1", "--name", "b"], "budget of -1 ms cannot work"),
         (["search", "--name", "a/b"], "search name 'a/b'"),
