@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float32]
 
+_ROWS = 1024
+
 
 @dataclass(frozen=True)
 class Layers:
@@ -43,13 +45,16 @@ class Layers:
 
     def __call__(self, features: NDArray[np.floating]) -> Array:
         """Outputs ``(m, n, outputs)`` of features ``(n, inputs)``; needs numpy only."""
-        x = np.asarray(features, dtype=np.float32)[None]
-        for weight, bias in zip(self.weights, self.biases, strict=False):
-            x = x @ weight
-            x += bias
-            np.maximum(x, 0, out=x)
-        result: Array = x @ self.weights[-1]
-        return result
+        found = np.empty((len(self.weights[0]), len(features), self.weights[-1].shape[2]), "f4")
+        # In parts that stay in the cache: hidden units of all members and rows would fill memory.
+        for start in range(0, len(features), _ROWS):
+            x = np.asarray(features[start : start + _ROWS], dtype=np.float32)[None]
+            for weight, bias in zip(self.weights, self.biases, strict=False):
+                x = x @ weight
+                x += bias
+                np.maximum(x, 0, out=x)
+            np.matmul(x, self.weights[-1], out=found[:, start : start + _ROWS])
+        return found
 
 
 @dataclass(frozen=True)

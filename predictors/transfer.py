@@ -4,34 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from predictors.encoding import Features, Statistics
 from predictors.predictor import HeldOut, Predictor, ReportCard, Vector, report_card, training_rows
+from predictors.select import Fit
 from supernet.space import SearchSpace
 
 # How much smaller the earlier run must make held-out errors before it is used at all: of several
 # candidates judged on few values, one often looks a little better than it is.
 MARGIN = 0.03
-
-
-class Fit(Protocol):
-    """``predictors.fit``, or the ``fit`` of any module in ``predictors/models``."""
-
-    def __call__(
-        self,
-        space: SearchSpace,
-        positions: NDArray[np.integer],
-        values: NDArray[np.floating],
-        *,
-        seed: int,
-        statistics: Statistics | None = None,
-    ) -> Predictor:
-        """Fit to positions ``(n, len(space))`` and values ``(n,)``."""
-        ...
 
 
 @dataclass(frozen=True)
