@@ -14,6 +14,8 @@ import torch
 from torch import nn
 
 import supernet.families
+from predictors.models import ridge
+from predictors.nodewise import fit_trees
 from supernet.data import Split
 from supernet.proxies import (
     layer_statistics,
@@ -349,3 +351,17 @@ def test_unknown_proxies_are_named_with_the_nearest():
         proxy_statistics(net, data, ("snip",), samples=1)
     with pytest.raises(ValueError, match="'zen' has no value per layer"):
         layer_statistics(net, data, ("zen",))
+
+
+def test_proxies_are_features_of_predictors_and_layers_of_nodewise_ones():
+    net, data = family("resnet"), batch("resnet")
+    rows = np.unique(net.space.sample(np.random.default_rng(0), 14), axis=0)
+    # What these values depend on is in the proxies exactly, so few rows are enough.
+    statistics = proxy_statistics(net, data, ("synflow", "grad_norm"))
+    values = 3 + 0.1 * statistics(rows)[:, 0]
+    model = ridge.fit(net.space, rows[:9], values[:9], seed=0, statistics=statistics)
+    assert np.abs(model.mean(rows[9:]) - values[9:]).max() < 0.3 * np.ptp(values)
+    layers = layer_statistics(net, data, ("synflow",))
+    found = fit_trees(net.space, rows, values, seed=0, layers=layers)
+    assert found.mean(rows).shape == values.shape
+    assert np.corrcoef(found.mean(rows), values)[0, 1] > 0.8
