@@ -224,6 +224,20 @@ def children(
     return history.new(np.concatenate((rows, fresh_rows(problem, history, count, rng))))[:count]
 
 
+def weighted(points: Points, weights: Points) -> Points:
+    """One number for several objectives: augmented Tchebycheff (Steuer and Choo 1983).
+
+    Args:
+        points: Objectives to be minimised, scaled, ``(..., m)``.
+        weights: Nonnegative with sum 1, of a shape that multiplies ``points``.
+
+    Returns:
+        ``(...)``; less is better. A twentieth of the weighted sum breaks ties of the worst one.
+    """
+    product = points * weights
+    return np.asarray(product.max(axis=-1) + 0.05 * product.sum(axis=-1), dtype=np.float64)
+
+
 def tournament(survivors: Population, seen: Evaluated, better: Better) -> Selection:
     """Binary tournaments in which feasible rows beat infeasible ones.
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from search.evolution import Evaluated, evaluated
+from search.evolution import Evaluated, evaluated, weighted
 from search.history import History
 from search.initial import fresh_rows, initial_rows
 from search.problem import SearchProblem
@@ -16,8 +16,6 @@ from search.strategy import FitPredictor, Model, Strategy
 
 SUMMARY = "mutates winners of small tournaments among the youngest (Real et al. 2019)"
 _ATTEMPTS = 12
-# Weight of the sum beside the worst objective: ties on the worst one are broken by the others.
-_SUM = 0.05
 
 
 @dataclass(frozen=True)
@@ -25,9 +23,9 @@ class AgingEvolution:
     """Regularised evolution (Real et al. 2019, algorithm 1) for several objectives.
 
     Published: population 100 and sample 25 over 20,000 evaluations. A search of a few hundred
-    would end before the first of a hundred had died, so the population is smaller here. Every tournament
-    has its own random weighting of the objectives (augmented Tchebycheff), which turns one
-    best network into a front. Failed evaluations never enter the population.
+    would end before the first of a hundred had died, so the population is smaller here. Every
+    tournament has its own random weighting of the objectives (augmented Tchebycheff), which turns
+    one best network into a front. Failed evaluations never enter the population.
 
     Args:
         population: How many of the last successful evaluations are alive.
@@ -67,8 +65,7 @@ class AgingEvolution:
         alive = np.arange(max(0, len(seen) - self.population), len(seen))
         entrants = alive[rng.integers(len(alive), size=(count, self.sample))]
         weights = rng.dirichlet(np.ones(seen.points.shape[1]), size=(count, 1))
-        weighted = seen.points[entrants] * weights
-        value = weighted.max(axis=2) + _SUM * weighted.sum(axis=2)
+        value = weighted(seen.points[entrants], weights)
         excess = seen.excess[entrants]
         value = np.where(excess > excess.min(axis=1, keepdims=True), np.inf, value)
         return entrants[np.arange(count), value.argmin(axis=1)]
