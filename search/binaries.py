@@ -24,10 +24,9 @@ class SolverError(RuntimeError):
 
 @dataclass(frozen=True)
 class Binaries:
-    """One binary for each value of each choice, one variable in [0, 1] for each combination.
+    """One binary for each value of each choice, and one for each combination of a group.
 
-    Combination variables need not be declared binary: their sums over all but one choice equal
-    that choice's binaries, which leaves them nothing but 0 and 1.
+    Sums of a group's combinations over all but one choice equal that choice's binaries.
 
     Args:
         space: The space.
@@ -146,12 +145,11 @@ class Binaries:
         """
         from scipy.optimize import Bounds, LinearConstraint, milp
 
-        binaries = int(self.space.cardinalities.sum())
         # HiGHS now and then gives up on bounds that only just hold; without presolve it does not.
         for presolve in (True, False):
             found = milp(
                 factors,
-                integrality=np.arange(self.width) < binaries,
+                integrality=np.ones(self.width),
                 bounds=Bounds(0.0, 1.0),
                 constraints=LinearConstraint(matrix, low, high),
                 options={"mip_rel_gap": gap, "presolve": presolve},

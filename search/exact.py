@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -18,9 +19,10 @@ from supernet.space import SearchSpace
 Row = NDArray[np.int16]
 Limit = tuple[AdditiveTerms, float]
 
-# HiGHS works to absolute tolerances near 1e-6: quantities are scaled so that those mean little.
-_OBJECTIVE_SPAN = 1e3
-_SLACK = 1e-6
+# HiGHS works to absolute tolerances near 1e-6: quantities are scaled so that those mean little,
+# and limits are widened by more than them, or solutions that only just fit confuse it.
+_SCALE = 1e3
+_SLACK = 1e-7
 # Sums of the same numbers in another order differ by less than this share of their range.
 _ROUNDING = 1e-9
 
@@ -37,9 +39,9 @@ def solve(
 ) -> Row | None:
     """The best architecture within limits, proven.
 
-    A binary variable for each value of each choice, a continuous one for each combination of a
-    group; HiGHS by way of :func:`scipy.optimize.milp`. Of the forbidden rows only those that would
-    be chosen are cut off, one after the other.
+    A binary variable for each value of each choice and for each combination of a group; HiGHS by
+    way of :func:`scipy.optimize.milp`. Of the forbidden rows only those that would be chosen are
+    cut off, one after the other.
 
     Args:
         space: Where to choose; inert choices are at position 0, as in canonical rows.
@@ -72,8 +74,8 @@ def exact_front(
     """The exact Pareto set of two additive quantities, cheapest first.
 
     Epsilon-constraint sweep (Haimes et al. 1971): the best within a limit, then the cheapest of
-    those as good, then a limit just below it. Values of ``minimise`` closer than two millionths of
-    its range count as equal.
+    those as good, then a limit just below it. Values of ``minimise`` closer than a few
+    ten-millionths of its range count as equal.
 
     Args:
         space: Where to choose.
@@ -135,27 +137,36 @@ class Program:
         bounds: Sequence[float],
         forbidden: Iterable[NDArray[np.integer]] = (),
         names: Sequence[str] = (),
+        tries: int | None = None,
+        cut: Sequence[NDArray[np.integer]] = (),
     ) -> Row | None:
-        """The best row with each limited quantity at most its bound.
+        """The best row with each limited quantity at most its bound; see :func:`solve`.
+
+        Args:
+            bounds: One for each limited quantity.
+            forbidden: Canonical rows that must not be chosen.
+            names: What to call the limited quantities in messages.
+            tries: Programs solved before the best allowed row counts as not found.
+            cut: Those of the forbidden rows that are likely to be the best ones: cut off at once.
 
         Raises:
-            InfeasibleError: Nothing meets the bounds.
+            InfeasibleError: Nothing meets the bounds, and ``tries`` is ``None``.
         """
         taken = {np.asarray(row, dtype=np.int16).tobytes() for row in forbidden}
-        row = self._find(bounds, taken)
-        if row is None:
+        if self.pool is None:
+            row = self._of_space(bounds, taken, tries, cut)
+        else:
+            row = self._of_pool(bounds, taken)
+        if row is None and tries is None:
             self._explain(bounds, names)
         return row
 
     def least(self, which: int) -> float:
         """The smallest value that a limited quantity can have, whatever the other limits."""
         terms = self.limited[which]
-        row = Program(self.space, terms.scaled(-1), (), self.pool)._find([], set())
+        row = Program(self.space, terms.scaled(-1), (), self.pool).best([])
         assert row is not None
         return float(terms(row[None])[0])
-
-    def _find(self, bounds: Sequence[float], taken: set[bytes]) -> Row | None:
-        return self._of_space(bounds, taken) if self.pool is None else self._of_pool(bounds, taken)
 
     def _of_pool(self, bounds: Sequence[float], taken: set[bytes]) -> Row | None:
         rows = np.asarray(self.pool, dtype=np.int16)
@@ -166,19 +177,29 @@ class Program:
                 return np.asarray(rows[i], dtype=np.int16)
         return None
 
-    def _of_space(self, bounds: Sequence[float], taken: set[bytes]) -> Row | None:
+    def _of_space(
+        self,
+        bounds: Sequence[float],
+        taken: set[bytes],
+        tries: int | None,
+        cut: Sequence[NDArray[np.integer]],
+    ) -> Row | None:
         from scipy.sparse import vstack
 
         matrix, low, high = self._constraints
         room = [
-            (bound - _constant(terms)) / span(terms) + _SLACK
+            _SCALE * ((bound - _constant(terms)) / span(terms) + _SLACK)
             for terms, bound in zip(self.limited, bounds, strict=True)
         ]
         low, high = np.append(low, [-np.inf] * len(room)), np.append(high, room)
-        while True:
+        if len(cut):
+            matrix = vstack([matrix, [self._variables.cut(row) for row in cut]], format="csr")
+            low = np.append(low, np.full(len(cut), -np.inf))
+            high = np.append(high, np.full(len(cut), len(self.space) - 1.0))
+        for _ in count() if tries is None else range(tries):
             row = self._variables.minimise(self._objective, matrix, low, high, self.gap)
             if row is None:
-                return None
+                break
             # Within the solver's tolerance is not yet within the limit.
             over = any(
                 terms(row[None])[0] > bound + _ROUNDING * span(terms)
@@ -188,6 +209,7 @@ class Program:
                 return row
             matrix = vstack([matrix, self._variables.cut(row)[None]], format="csr")
             low, high = np.append(low, -np.inf), np.append(high, len(row) - 1.0)
+        return None
 
     @cached_property
     def _variables(self) -> Binaries:
@@ -196,7 +218,7 @@ class Program:
 
     @cached_property
     def _objective(self) -> NDArray[np.float64]:
-        factor = -_OBJECTIVE_SPAN / span(self.maximise)
+        factor = -_SCALE / span(self.maximise)
         result: NDArray[np.float64] = self._variables.weights(self.maximise) * factor
         return result
 
@@ -207,7 +229,9 @@ class Program:
 
         matrix, low, high = self._variables.structure()
         if self.limited:
-            rows = [self._variables.weights(terms) / span(terms) for terms in self.limited]
+            rows = [
+                self._variables.weights(terms) * (_SCALE / span(terms)) for terms in self.limited
+            ]
             matrix = vstack([matrix, np.stack(rows)], format="csr")
         return matrix, low, high
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,12 +11,15 @@ from numpy.typing import NDArray
 from search.history import History
 from search.initial import fresh_rows
 from search.inner import Score
+from search.neighbourhood import neighbourhood, unique_rows
 from search.pareto import crowding, ranks
 from search.problem import SearchProblem
 from search.strategy import FitPredictor, Model
+from supernet.space import SearchSpace
 
 Rows = NDArray[np.int16]
 LEAST_ROWS = 5
+_MOST_EXPANDED = 100
 
 
 def fitted(
@@ -90,6 +94,26 @@ def filled(
     if len(found) < count:
         found = history.new(np.concatenate((found, fresh_rows(problem, history, count, rng))))
     return found[:count]
+
+
+def front_neighbours(problem: SearchProblem, history: History, rng: np.random.Generator) -> Rows:
+    """New admissible rows one change away from the evaluated front, in random order."""
+    order = best_first(
+        problem.minimised(history.values), problem.violations(history.values), _MOST_EXPANDED
+    )
+    usable = order[~history.failed[order]]
+    points = problem.minimised(history.values[usable])
+    front = usable[ranks(points) == 0]
+    near = history.new(problem.project(neighbourhood(problem.space, history.positions[front])))
+    return rng.permutation(near[problem.admits(near)])
+
+
+def listed(space: SearchSpace, most: int) -> Rows | None:
+    """All canonical rows of a space of at most ``most`` combinations; ``None`` of a larger one."""
+    if prod(space.cardinalities.tolist()) > most:
+        return None
+    grids = np.meshgrid(*(np.arange(n) for n in space.cardinalities), indexing="ij")
+    return unique_rows(space.canonical(np.stack([grid.reshape(-1) for grid in grids], axis=1)))
 
 
 def cost_column(problem: SearchProblem) -> int | None:
