@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from predictors.encoding import Statistics, one_hot
-from predictors.predictor import Predictor, ReportCard, held_out_prediction, interval
+from predictors.learning_curve import card_with_curve
+from predictors.predictor import (
+    Predictor,
+    ReportCard,
+    card_text,
+    held_out_prediction,
+    interval,
+)
 from predictors.select import fit
 
 __all__ = [
     "Predictor",
     "ReportCard",
     "Statistics",
+    "card_text",
+    "card_with_curve",
     "fit",
     "held_out_prediction",
     "interval",

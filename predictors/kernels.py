@@ -144,12 +144,13 @@ def inverse_of(matrix: Matrix) -> tuple[Matrix, float]:
     """Inverse and logarithm of the determinant of a positive definite matrix ``(n, n)``."""
     from scipy.linalg import lapack
 
-    factor, failed = lapack.dpotrf(matrix, lower=1, clean=1)
+    # A symmetric matrix is its own transpose, which spares the library a copy.
+    factor, failed = lapack.dpotrf(matrix.T, lower=1, clean=1)
     if failed:
         raise np.linalg.LinAlgError("the covariance is not positive definite")
     lower, failed = lapack.dpotri(factor, lower=1)
-    inverse = np.tril(lower)
-    inverse += np.tril(lower, -1).T
+    inverse: Matrix = lower + lower.T
+    inverse[np.diag_indices_from(inverse)] *= 0.5
     return inverse, float(2 * np.log(np.diag(factor)).sum())
 
 

@@ -32,9 +32,9 @@ from supernet.space import SearchSpace
 SUMMARY = "interactions between choices and calibrated spread; the default for accuracy"
 # Relevances settle long before predictions do; the cubic cost of all rows is paid once.
 COMPARING_ROWS, COMPARING_STEPS = 80, 8
-TUNING_ROWS, TUNING_STEPS = 150, 20
+TUNING_ROWS, TUNING_STEPS = 150, 12
 # With many more rows than tuning saw, leaving one out is honest about the relevances as well.
-FOLDED_ROWS, FOLDS = 200, 5
+FOLDED_ROWS, FOLDS, FOLD_STEPS = 200, 4, 10
 MOST_ROWS = 2000
 # Rows per block: the covariances of one stay in the processor's cache.
 _BLOCK = 1024
@@ -146,7 +146,7 @@ def fit(
     centre = features.mean(axis=0)
     features -= centre
     task = _Task(plan, parameters, features, standard)
-    tuned = task.tuned(_subset(np.arange(len(rows)), TUNING_ROWS, rng))
+    tuned = task.tuned(_subset(np.arange(len(rows)), TUNING_ROWS, rng), TUNING_STEPS)
     inverse, weights = task.solved(tuned)
     error, variance = task.held_out(tuned, rng)
     # Residual scale such that held-out errors have unit variance on average.
@@ -183,10 +183,10 @@ class _Task:
     features: NDArray[np.float64]
     standard: Vector
 
-    def tuned(self, rows: NDArray[np.intp]) -> Vector:
+    def tuned(self, rows: NDArray[np.intp], steps: int) -> Vector:
         """Parameters of the highest evidence on some of the rows."""
         features, standard = self.features[rows], self.standard[rows]
-        return tune(self.plan, self.start, features, standard, TUNING_STEPS)[1]
+        return tune(self.plan, self.start, features, standard, steps)[1]
 
     def solved(self, parameters: Vector) -> tuple[NDArray[np.float64], Vector]:
         """Inverse covariance ``(n, n)`` of all rows, and its product with the values."""
@@ -209,7 +209,7 @@ class _Task:
         folds = rng.permutation(np.arange(count) % FOLDS)
         for fold in np.unique(folds):
             rest = _subset(np.flatnonzero(folds != fold), TUNING_ROWS, rng)
-            errors, variances = self._left_out(self.tuned(rest))
+            errors, variances = self._left_out(self.tuned(rest, FOLD_STEPS))
             test = folds == fold
             error[test], variance[test] = errors[test], variances[test]
         return error, variance

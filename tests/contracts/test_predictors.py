@@ -46,6 +46,7 @@ def fitted(module, count=80, seed=0):
 
 def test_there_is_something_to_test():
     assert {"ridge", "gaussian_process", "support_vector", "random_forest"} <= set(NAMES)
+    assert {"gradient_boosting", "ensemble", "mlp"} <= set(NAMES)
 
 
 def test_it_says_what_it_is(module):
@@ -90,6 +91,9 @@ def test_held_out_predictions_are_of_the_training_rows_and_not_copies(module):
 def test_the_report_is_json(module):
     record = json.loads(json.dumps(fitted(module).report.to_json(), allow_nan=False))
     assert record["samples"] == 80
+    assert 0 <= record["regret"] < 0.3
+    assert record["curve"] == []
+    assert record["needed"] is None
 
 
 def test_same_seed_same_model(module):
