@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 import io
 import json
 import math
@@ -99,6 +98,24 @@ class Study:
         self._front = front[nondominated(front)]
         return _architecture_file(self._store, architecture)
 
+    def restore(self, front: Mapping[str, Any]) -> None:
+        """Add what a finished search evaluated, from its ``front.json``, unless it is there.
+
+        For searches that were made before there was a study, or with another storage.
+        """
+        names = self._problem.names
+        for point in front["points"]:
+            if point["digest"] in self._digests:
+                continue
+            architecture = self._problem.space.architecture(point["architecture"])
+            row = self._problem.space.encode([architecture])
+            # What the search went by: tables for latencies, though they were measured later.
+            values = dict(zip(names, map(float, self._problem.cheap_values(row)[0]), strict=True))
+            for quantity in self._problem.expensive:
+                found = point["objectives"].get(quantity.name, {}).get("value")
+                values[quantity.name] = math.nan if found is None else float(found)
+            self.add(Evaluation(row[0], values, 0))
+
     def verified(self, front: Mapping[str, Any]) -> None:
         """Mirror a verified front as a study of its own, ``"NAME verified"``.
 
@@ -109,10 +126,8 @@ class Study:
         digest = _content(front["points"])
         name = f"{self.study.study_name} {VERIFIED}"
         with _quiet(), self._explained():
-            self.study.set_user_attr("hypervolume", front["hypervolume"])
-            self.study.set_user_attr(
-                "front", [p["digest"] for p in front["points"] if p["on_front"]]
-            )
+            self._note("hypervolume", front["hypervolume"])
+            self._note("front", [p["digest"] for p in front["points"] if p["on_front"]])
             known = _existing(self._storage, name)
             if known is not None and known.user_attrs.get("front") == digest:
                 return
@@ -121,6 +136,10 @@ class Study:
                 if point["on_front"]:
                     target.add_trial(self._verified_trial(point))
             target.set_user_attr("front", digest)
+
+    def _note(self, key: str, value: Any) -> None:
+        if self.study.user_attrs.get(key) != value:
+            self.study.set_user_attr(key, value)
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -195,8 +214,8 @@ def open_study(
     run = log.trained.run
     title = name if storage is None else f"{_run_name(run)}/{name}"
     with _quiet():
-        opened = _journal(folder / JOURNAL) if storage is None else _database(storage)
         try:
+            opened = _journal(folder / JOURNAL) if storage is None else _database(storage)
             study = known = _existing(opened, title)
             digest = _content(settings)
             if study is None or study.user_attrs.get("identity") != digest:
@@ -241,13 +260,13 @@ def _trial(
     ours |= {q.name: numbers[q.name] for q in problem.limited if math.isfinite(numbers[q.name])}
     system = dict(system)
     if not failed and problem.constraints:
-        limits = problem.violations(values[None])[0].tolist()
-        named = {f"{c.objective} {'<=' if c.at_most is not None else '>='} {c.limit:g}": v
-                 for c, v in zip(problem.constraints, limits, strict=True)}  # fmt: skip
-        if "constraints" in inspect.signature(create_trial).parameters:
-            options["constraints"] = named
-        else:  # before Optuna 5 they had no names
-            system[_CONSTRAINTS_KEY] = limits
+        # A list, as samplers write it and dashboards read it; a trial's own user attributes say
+        # what its numbers are.
+        system[_CONSTRAINTS_KEY] = problem.violations(values[None])[0].tolist()
+        ours["constraints"] = [
+            f"{c.objective} {'<=' if c.at_most is not None else '>='} {c.limit:g}"
+            for c in problem.constraints
+        ]
     trial = create_trial(
         params=params,
         distributions={key: every[key] for key in params},
@@ -261,8 +280,6 @@ def _trial(
 
 
 def _feasible(trial: Any) -> bool:
-    if hasattr(trial, "constraints"):
-        return all(value <= 0 for value in trial.constraints.values())
     return all(value <= 0 for value in trial.system_attrs.get(_CONSTRAINTS_KEY, ()))
 
 
@@ -315,10 +332,7 @@ def _cut_torn_line(path: Path) -> None:
 def _database(url: str) -> Any:
     import optuna
 
-    try:
-        return optuna.storages.get_storage(url)
-    except _storage_errors() as error:
-        raise _unusable(url, error) from error
+    return optuna.storages.get_storage(url)
 
 
 def _storage_errors() -> tuple[type[Exception], ...]:
