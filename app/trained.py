@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from app import plugins
+from app.memory import keep_freed_memory
 from app.runs import Run
 from supernet import checkpoint as checkpoints
 from supernet.checkpoint import Checkpoint
@@ -114,6 +115,7 @@ def open_trained(run: Run, say: Say) -> Trained:
     checkpoints.load_weights(supernet, found.checkpoint)
     supernet.to(best_device()).eval()
     limit_threads(supernet)
+    keep_freed_memory()
     return Trained(run, supernet, found.checkpoint)
 
 
