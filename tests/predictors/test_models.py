@@ -142,7 +142,18 @@ def test_the_choice_falls_on_the_method_that_ranks_better():
     rows = sample(300)
     chosen = fit(WORLD, rows, accuracy(WORLD, rows), seed=0)
     assert chosen.report.model == "gaussian_process"
+    exact = fit(WORLD, rows, latency(WORLD, rows), seed=0)
+    assert exact.report.model == "ridge", "as well ranked, with a smaller error"
     assert fit(WORLD, rows, latency(WORLD, rows), seed=0, methods=[ridge.fit]).report.tau > 0.99
+
+
+def test_a_lead_within_chance_does_not_unseat_the_preferred_method():
+    rows = sample(40)
+    noisy = latency(WORLD, rows) + np.random.default_rng(1).normal(0, 0.2, 40)
+    one, other = ([gaussian_process.fit, ridge.fit], [ridge.fit, gaussian_process.fit])
+    models = [fit(WORLD, rows, noisy, seed=0, methods=methods) for methods in (one, other)]
+    assert [model.report.model for model in models] == ["gaussian_process", "ridge"]
+    assert abs(models[0].report.tau - models[1].report.tau) < 0.3 / np.sqrt(40)
 
 
 def test_choosing_is_fast_enough_for_every_round_of_a_search():
