@@ -83,6 +83,7 @@ def compared(
         fits[f"{name} as features"] = functools.partial(mlp.fit, statistics=source)
         fits[f"pretrained on {name}"] = start
         fits[f"pretrained on {name}, ranking loss"] = replace(start, loss=logistic)
+        fits[f"pretrained on {name}, and as features"] = functools.partial(start, statistics=source)
     for labels in LABELS:
         output[str(labels)] = scores(space, rows, values, fits, labels, seeds)
     return output

@@ -51,9 +51,11 @@ class Pretrained:
     ) -> Predictor:
         """Fine-tune on positions ``(n, len(space))`` and values ``(n,)``.
 
+        Statistics may come beside the choices as features as well, the same or others; the hidden
+        layers then start to use them during fine-tuning.
+
         Raises:
-            ValueError: Another space than that of the pretraining, statistics beside those already
-                learnt, or unusable values.
+            ValueError: Another space than that of the pretraining, or unusable values.
         """
         if space != self.space:
             raise ValueError(

@@ -67,8 +67,7 @@ def fit(
 
     The last layer has no bias: the mean of the training values takes its place. Hidden layers
     have 400 units from a thousand values on and fewer below. Each member of the ensemble leaves
-    out one fold of the rows, so the members that predict are the same that make the held-out
-    predictions, and nothing is trained twice.
+    out one fold of the rows, so that the members that predict also make the held-out predictions.
 
     Args:
         space: The search space.
@@ -79,63 +78,53 @@ def fit(
         loss: Of :mod:`predictors.ranking`, or your own. Scores of a loss that only ranks are
             brought to the values' unit by a fit of each member on its training rows.
         training: Steps and rates; by default what suits the number of rows.
-        trunk: Hidden layers to start from, one member each to be handed round; see
+        trunk: Hidden layers to start from, handed round among the members; see
             :mod:`predictors.pretraining`.
         repeats: How often the rows are dealt into 4 folds, and so a quarter of the members; by
             default 2, and 1 from a thousand rows on.
 
     Raises:
-        ValueError: Fewer than 3 rows, mismatched shapes, values that are not finite, or a trunk
-            made for other features.
+        ValueError: Fewer than 3 rows, mismatched shapes, or values that are not finite.
     """
     rows, targets = training_rows(space, positions, values)
     free = scaled(space, statistics, rows)
     features = _features(space, free, rows)
     level, scale = float(targets.mean()), float(targets.std()) or 1.0
-    standard = ((targets - level) / scale)[:, None]
     large = len(rows) >= WIDTHS[-1][0]
     number, times = min(FOLDS, len(rows)), repeats or (1 if large else 2)
     seeds = [int(s) for s in np.random.SeedSequence(seed).generate_state(4)]
     folds = partitions(len(rows), number, times, seeds[0])
     members = training_rows_of(folds, number, seeds[1])
-    width = next((size for limit, size in WIDTHS if len(rows) < limit), FULL_WIDTH)
-    hidden = trunk.hidden if trunk is not None else (width,) * HIDDEN_LAYERS
-    start = initial(len(members), (features.shape[1], *hidden, 1), seeds[2])
-    if trunk is not None:
-        start = _with_trunk(start, trunk, number)
+    start = _start(features, len(members), number, trunk, seeds[2])
     chosen = training or (FULL_TRAINING if large else Training())
+    standard = ((targets - level) / scale)[:, None]
     layers = train(start, features, standard, members, chosen, seeds[3], loss)
     scores = layers(features)[..., 0].astype(np.float64)
-    scales = [to_units(s[own], targets[own]) for s, own in zip(scores, members, strict=True)]
-    if loss is mse:
-        scales = [(scale, level)] * len(members)
-    slopes, offsets = np.array(scales).T
+    units = [to_units(s[own], targets[own]) for s, own in zip(scores, members, strict=True)]
+    slopes, offsets = np.array([(scale, level)] * len(members) if loss is mse else units).T
     predicted = scores * slopes[:, None] + offsets[:, None]
     held_out, noise = unseen_predictions(rows, targets, predicted, folds)
-    return Perceptron(
-        space=space,
-        free=free,
-        layers=layers,
-        slopes=slopes,
-        offsets=offsets,
-        noise=noise,
-        report=report_card("mlp", held_out),
-        held_out=held_out,
-    )
+    report = report_card("mlp", held_out)
+    return Perceptron(space, free, layers, slopes, offsets, noise, report, held_out)
 
 
-def _with_trunk(start: Layers, trunk: Layers, folds: int) -> Layers:
-    """The hidden layers of the trunk handed round; the last layer stays new."""
-    if trunk.inputs != start.inputs:
-        raise ValueError(
-            f"the pretrained trunk takes {trunk.inputs} features and this fit has {start.inputs}; "
-            "pretrain on the same space, and leave statistics out of the fit"
-        )
-    count = len(trunk.weights[0])
+def _start(
+    features: NDArray[np.float64], members: int, folds: int, trunk: Layers | None, seed: int
+) -> Layers:
+    """New layers of a width that suits the rows, or those of the trunk with a new last layer."""
+    count, inputs = features.shape
+    width = next((size for limit, size in WIDTHS if count < limit), FULL_WIDTH)
+    hidden = trunk.hidden if trunk is not None else (width,) * HIDDEN_LAYERS
+    start = initial(members, (inputs, *hidden, 1), seed)
+    if trunk is None:
+        return start
     # Members of one repeat share a trunk: folds then differ by their rows alone.
-    which = (np.arange(len(start.weights[0])) // folds) % count
-    weights = (*(w[which] for w in trunk.weights[:-1]), start.weights[-1])
-    return Layers(weights, tuple(b[which] for b in trunk.biases))
+    which = (np.arange(members) // folds) % len(trunk.weights[0])
+    first = start.weights[0].copy()
+    # Statistics come after the choices; the trunk has not met them, so they keep new weights.
+    first[:, : trunk.inputs] = trunk.weights[0][which]
+    middle = (w[which] for w in trunk.weights[1:-1])
+    return Layers((first, *middle, start.weights[-1]), tuple(b[which] for b in trunk.biases))
 
 
 def _features(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from worlds import accuracy, latency, space
@@ -52,13 +54,23 @@ def test_it_is_a_function_of_its_seed(start):
         assert (first == second).all()
 
 
+def test_statistics_may_be_features_beside_the_trunk(start):
+    rows, unseen = (WORLD.sample(np.random.default_rng(s), n) for s, n in ((0, 40), (1, 200)))
+    model = start(WORLD, rows, accuracy(WORLD, rows), seed=0, statistics=statistics)
+    width = int(WORLD.cardinalities.sum())
+    assert model.layers.inputs == width + 2
+    assert kendall_tau(model.mean(unseen), accuracy(WORLD, unseen)) > 0.8
+    # Without a step of training, the trunk is where the members start.
+    still = replace(start, training=Training(steps=1, learning_rate=1e-9))
+    first = still(WORLD, rows, accuracy(WORLD, rows), seed=0, statistics=statistics).layers
+    np.testing.assert_allclose(first.weights[0][0, :width], start.trunk.weights[0][0], atol=1e-6)
+
+
 def test_what_does_not_fit_is_refused(start):
     rows = WORLD.sample(np.random.default_rng(0), 10)
     other = SearchSpace((Choice("a", (1, 2), "width"),))
     with pytest.raises(ValueError, match="was pretrained on space"):
         start(other, rows[:, :1] % 2, np.arange(10.0), seed=0)
-    with pytest.raises(ValueError, match="leave statistics out of the fit"):
-        start(WORLD, rows, np.arange(10.0), seed=0, statistics=statistics)
     with pytest.raises(ValueError, match="at least 20 architectures; got samples = 3"):
         pretrained(WORLD, statistics, seed=0, samples=3)
     with pytest.raises(ValueError, match="finite"):
