@@ -13,6 +13,7 @@ from search.history import History
 from search.initial import fresh_rows, initial_rows
 from search.problem import SearchProblem
 from search.strategy import FitPredictor, Model, Strategy
+from supernet.space import SearchSpace
 
 SUMMARY = "mutates winners of small tournaments among the youngest (Real et al. 2019)"
 _ATTEMPTS = 12
@@ -51,7 +52,7 @@ class AgingEvolution:
         rows = np.zeros((0, len(problem.space)), dtype=np.int16)
         for _ in range(_ATTEMPTS if len(seen) else 0):
             parents = seen.positions[self.winners(seen, 2 * count, rng)]
-            made = problem.project(_step(problem, parents, rng))
+            made = problem.project(step(problem.space, parents, rng))
             rows = history.new(np.concatenate((rows, made[problem.admits(made)])))
             if len(rows) >= count:
                 return rows[:count]
@@ -75,19 +76,19 @@ class AgingEvolution:
         return {}
 
 
-def _step(
-    problem: SearchProblem, parents: NDArray[np.int16], rng: np.random.Generator
+def step(
+    space: SearchSpace, parents: NDArray[np.int16], rng: np.random.Generator
 ) -> NDArray[np.int16]:
-    """Every parent with one active choice changed to another value."""
-    sizes = problem.space.cardinalities
-    free = problem.space.active(parents) & (sizes > 1)
+    """Every parent ``(n, len(space))`` with one active choice changed to another value."""
+    sizes = space.cardinalities
+    free = space.active(parents) & (sizes > 1)
     column = np.where(free, rng.random(parents.shape), -1.0).argmax(axis=1)
     at = np.arange(len(parents))
     others = np.maximum(sizes[column] - 1, 1)
     shift = 1 + (rng.random(len(parents)) * others).astype(np.int16)
     changed = parents.copy()
     changed[at, column] = (parents[at, column] + shift) % sizes[column]
-    return changed
+    return space.canonical(changed)
 
 
 def build(fit: FitPredictor | None = None) -> Strategy:

@@ -15,7 +15,14 @@ from search import search as run
 from supernet.space import Choice, SearchSpace
 
 OPTIONAL = ("numba", "cmaes")
-NAMES = sorted(module.name for module in pkgutil.iter_modules(search.strategies.__path__))
+# Seconds for every row that is proposed; tests/search/test_optuna_strategies.py has a short form.
+SLOW = ("optuna_gp",)
+NAMES = sorted(
+    module.name
+    for module in pkgutil.iter_modules(search.strategies.__path__)
+    if not module.name.startswith("_")
+)
+MARKED = [pytest.param(n, marks=pytest.mark.slow if n in SLOW else ()) for n in NAMES]
 
 
 def problem(limit: float | None = None, *, cheap: bool = True, third: bool = False):
@@ -47,7 +54,7 @@ def problem(limit: float | None = None, *, cheap: bool = True, third: bool = Fal
     return SearchProblem(space, tuple(objectives), limits)
 
 
-@pytest.fixture(params=NAMES)
+@pytest.fixture(params=MARKED)
 def module(request):
     try:
         return importlib.import_module(f"search.strategies.{request.param}")
