@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from app.evaluations import EvaluationLog
 from app.objectives import ROBUST, Sources, latency_name
 from app.verify import Verified
-from predictors import Predictor, held_out_prediction
+from predictors import Predictor, ReportCard, held_out_prediction
 from search import SearchProblem, SearchResult, indistinguishable
 from search.pareto import hypervolume
 from supernet import files
@@ -35,12 +35,14 @@ class Findings:
         result: What the search found.
         verified: Findings about the front, by digest.
         sources: The evaluations and latency tables behind the result.
+        cards: How well each predictor did, by quantity.
     """
 
     problem: SearchProblem
     result: SearchResult
     verified: Mapping[str, Verified]
     sources: Sources
+    cards: Mapping[str, ReportCard]
 
 
 def front_record(findings: Findings, header: Mapping[str, Any]) -> dict[str, Any]:
@@ -78,7 +80,7 @@ def front_record(findings: Findings, header: Mapping[str, Any]) -> dict[str, Any
             "verified": _volume(points, problem, result.reference, "value"),
             "reference": {name: _finite(value) for name, value in reference.items()},
         },
-        "report": {name: report_of(model) for name, model in result.models.items()},
+        "report": {name: card.to_json() for name, card in findings.cards.items()},
     }
 
 
@@ -263,12 +265,6 @@ def _held_out(model: Any, positions: NDArray[np.int16]) -> tuple[NDArray[np.floa
     return held_out_prediction(predictor, positions)
 
 
-def report_of(model: Any) -> dict[str, Any]:
-    """The report card of a predictor as a JSON-able record."""
-    predictor: Predictor = model
-    return predictor.report.to_json()
-
-
 def _volume(
     points: Sequence[Mapping[str, Any]],
     problem: SearchProblem,
@@ -300,7 +296,7 @@ def front_csv(record: Mapping[str, Any]) -> str:
     rows = []
     for point in record["points"]:
         values = [point["objectives"].get(name, {}).get(key) for name in names for key in keys]
-        rows.append([point[name] for name in header] + values)
+        rows.append([point.get(name) for name in header] + values)
     return table_csv((*header, *columns), rows)
 
 

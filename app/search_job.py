@@ -17,6 +17,7 @@ from app.front_file import Findings, front_record, write_front
 from app.latency import open_table
 from app.objectives import Sources, build_problem, canonical, free_statistics, resolve
 from app.racing import Racing
+from app.report_cards import report_cards
 from app.runs import Run, now, open_run
 from app.search_checks import check_space, require_feasible
 from app.search_progress import Narrator
@@ -24,7 +25,7 @@ from app.search_request import SearchRequest, identity_of, is_complete, plan_of
 from app.study import Study, open_study
 from app.trained import Say, Trained, open_trained
 from app.verify import measurable, verify
-from predictors import fit
+from predictors import Statistics, fit
 from search import Evaluation, SearchProblem, SearchResult, Strategy, search
 from search.stops import STAGNATION, TIME
 from supernet import files
@@ -70,6 +71,7 @@ class Setting:
         sources: Network, evaluations and latency tables.
         problem: What is searched for.
         strategy: How.
+        statistics: What its predictors are given besides the choices.
         plan: What decides the result.
     """
 
@@ -78,6 +80,7 @@ class Setting:
     sources: Sources
     problem: SearchProblem
     strategy: Strategy
+    statistics: Statistics
     plan: Mapping[str, Any]
 
 
@@ -106,6 +109,9 @@ def search_job(request: SearchRequest, say: Say) -> SearchOutcome:
         if is_complete(folder, setting.plan, replace=request.replace):
             say(f"search {request.name}: already complete")
             record = files.read_json(folder / "front.json")
+            study = _study(setting, folder)
+            study.restore(record)
+            study.verified(record)
         else:
             record, reused = _searched(setting, folder, say)
         if request.baseline and not record.get("baseline"):
@@ -128,7 +134,8 @@ def prepare(
     sources = Sources(trained, log, _tables(request, run, trained, names, say))
     problem = build_problem(names, request.all_limits, sources)
     require_feasible(problem)
-    strategy: Strategy = module.build(partial(fit, statistics=free_statistics(sources)))
+    statistics = free_statistics(sources)
+    strategy: Strategy = module.build(partial(fit, statistics=statistics))
     if problem.expensive:
         request.check_first_sample(strategy)
     tables = sources.tables
@@ -138,7 +145,7 @@ def prepare(
     digests = {name: table.digest for name, table in tables.items()}
     space = trained.supernet.space.digest
     plan = plan_of(request, names, space, trained.checkpoint.digest, digests)
-    return Setting(run, request, sources, problem, strategy, plan)
+    return Setting(run, request, sources, problem, strategy, statistics, plan)
 
 
 def _tables(
@@ -159,11 +166,7 @@ def _tables(
 
 def _searched(setting: Setting, folder: Path, say: Say) -> tuple[dict[str, Any], int]:
     request, run, plan = setting.request, setting.run, setting.plan
-    log = setting.sources.log
-    study = open_study(
-        folder, request.name, setting.problem, log, identity=identity_of(plan),
-        storage=request.storage,
-    )  # fmt: skip
+    study = _study(setting, folder)
     files.write_json(folder / "search.json", {**plan, "status": "running", "updated": now()})
     run.set_stage("search", "running", name=request.name)
     result, reused = _search(setting, study, say)
@@ -175,9 +178,19 @@ def _searched(setting: Setting, folder: Path, say: Say) -> tuple[dict[str, Any],
     return record, reused
 
 
+def _study(setting: Setting, folder: Path) -> Study:
+    request = setting.request
+    return open_study(
+        folder, request.name, setting.problem, setting.sources.log,
+        identity=identity_of(setting.plan), storage=request.storage,
+    )  # fmt: skip
+
+
 def _search(setting: Setting, study: Study, say: Say) -> tuple[SearchResult, int]:
     request, problem, log = setting.request, setting.problem, setting.sources.log
-    narrator = Narrator(request.name, problem, setting.strategy, request.seed, say)
+    narrator = Narrator(
+        request.name, problem, setting.strategy, request.seed, setting.statistics, say
+    )
     reused = [0]
 
     def evaluated(evaluation: Evaluation) -> None:
@@ -240,7 +253,10 @@ def _verified(setting: Setting, result: SearchResult, say: Say) -> dict[str, Any
         "seed": request.seed,
         "strategy": request.strategy,
     }
-    record = front_record(Findings(problem, result, verified, sources), header)
+    cards = report_cards(
+        problem, result.history, result.models, seed=request.seed, statistics=setting.statistics
+    )
+    record = front_record(Findings(problem, result, verified, sources, cards), header)
     for device, ratio in record["latency_ratios"].items():
         if abs(ratio - 1) > DRIFT:
             word = "slower" if ratio > 1 else "faster"

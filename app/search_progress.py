@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
+from app.report_cards import report_cards
+from predictors import Statistics, card_text
 from search import Progress, SearchProblem, Strategy
 
 Say = Callable[[str], None]
@@ -24,6 +25,7 @@ class Narrator:
         problem: What is searched for.
         strategy: Whose predictors are judged once, before the first round that trusts them.
         seed: Of the search.
+        statistics: What its predictors are given besides the choices.
         say: Told the lines.
     """
 
@@ -31,6 +33,7 @@ class Narrator:
     problem: SearchProblem
     strategy: Strategy
     seed: int
+    statistics: Statistics | None
     say: Say
     _judged: bool = field(default=False, init=False)
     _count: int = field(default=0, init=False)
@@ -50,9 +53,13 @@ class Narrator:
         if self._judged:
             return
         models = self.strategy.models(self.problem, progress.history, self.seed)
-        for quantity, model in models.items():
+        cards = report_cards(
+            self.problem, progress.history, models, seed=self.seed, statistics=self.statistics
+        )
+        for quantity, card in cards.items():
             self._judged = True
-            self.say(f"search {self.name}: predictor of {quantity}: {card_line(model.report)}")  # type: ignore[attr-defined]
+            unit = self.problem.quantities[self.problem.column(quantity)].unit
+            self.say(f"search {self.name}: {card_text(quantity, unit, card)}")
 
 
 def progress_line(progress: Progress) -> str:
@@ -65,18 +72,4 @@ def progress_line(progress: Progress) -> str:
     if math.isfinite(progress.hypervolume):
         parts.append(f"hypervolume {progress.hypervolume:.4g}")
     parts += [f"best {name} {value:.4g}" for name, value in progress.best.items()]
-    return ", ".join(parts)
-
-
-def card_line(card: Any) -> str:
-    """A report card in one line."""
-    record: Mapping[str, Any] = card.to_json()
-    parts = [f"{record['model']} on {record['samples']} evaluations"]
-    for key, words in (("tau", "Kendall tau {:.2f}"), ("coverage", "intervals hold {:.0%}"),
-                       ("regret", "regret {:.3g}")):  # fmt: skip
-        if record.get(key) is not None:
-            parts.append(words.format(record[key]))
-    needed = record.get("needed")
-    if needed:
-        parts.append(f"about {needed} more evaluations for tau 0.9")
     return ", ".join(parts)

@@ -23,7 +23,7 @@ class Stops:
     Args:
         evaluations: Length of the history to reach.
         seconds: Wall-clock time, looked at between rounds: the round that is under way is
-            finished. A search that is resumed counts the time of the present process only.
+            finished, and the first is always made. A search that is resumed counts the time of the present process only.
         stagnation: End when the hypervolume grew by less than 0.1 % during so many evaluations,
             looked at between rounds.
 
@@ -67,7 +67,8 @@ class Stops:
         """
         if len(history) >= self.evaluations:
             return EVALUATIONS
-        if self.seconds is not None and seconds >= self.seconds:
+        # A search that made nothing at all could not be continued to any end, however often asked.
+        if self.seconds is not None and len(history) and seconds >= self.seconds:
             return TIME
         if self.stagnation is not None:
             bound = frozen_reference(problem, history) if reference is None else reference

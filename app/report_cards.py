@@ -1,0 +1,42 @@
+"""Report cards of predictors with the learning curve that says how many evaluations are missing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from predictors import ReportCard, Statistics, card_with_curve
+from search import History, SearchProblem
+
+
+def report_cards(
+    problem: SearchProblem,
+    history: History,
+    models: Mapping[str, Any],
+    *,
+    seed: int,
+    statistics: Statistics | None,
+) -> dict[str, ReportCard]:
+    """The cards of predictors fitted to a history, learning curves included.
+
+    Args:
+        problem: Whose expensive quantities are predicted.
+        history: What the models were fitted to.
+        models: By quantity; those that come without a report card are left out.
+        seed: Deals the rows of the learning curve.
+        statistics: What the predictors were given besides the choices.
+    """
+    cards = {}
+    for name, model in models.items():
+        report = getattr(model, "report", None)
+        if not isinstance(report, ReportCard):
+            continue
+        values = history.values[:, problem.column(name)]
+        known = np.isfinite(values)
+        cards[name] = card_with_curve(
+            report, problem.space, history.positions[known], values[known], seed=seed,
+            statistics=statistics,
+        )  # fmt: skip
+    return cards
