@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import pkgutil
 import sys
 from importlib import import_module
+from importlib.abc import SourceLoader
+from importlib.util import find_spec
 from types import ModuleType
 
 from supernet.space import nearest
@@ -87,7 +90,20 @@ def strategy(name: str) -> ModuleType:
 
 
 def strategy_lines() -> list[str]:
-    """Every strategy with its summary, one line each."""
-    found = {name: load(STRATEGIES, name) for name in names(STRATEGIES)}
+    """Every strategy with its summary, one line each.
+
+    Read from the sources: some need optional packages, and others load large libraries.
+    """
+    found = {name: _summary(f"{STRATEGIES}.{name}") for name in names(STRATEGIES)}
     width = max(map(len, found))
-    return [f"{name.ljust(width)}  {module.SUMMARY}" for name, module in found.items()]
+    return [f"{name.ljust(width)}  {summary}" for name, summary in found.items()]
+
+
+def _summary(path: str) -> str:
+    spec = find_spec(path)
+    loader = None if spec is None else spec.loader
+    source = loader.get_source(path) if isinstance(loader, SourceLoader) else None
+    for node in ast.parse(source or "").body:
+        if isinstance(node, ast.Assign) and "SUMMARY" in map(ast.unparse, node.targets):
+            return str(ast.literal_eval(node.value))
+    return ""

@@ -1,0 +1,37 @@
+"""Strategies by name: the list of them, and those that need an optional package."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from app import plugins
+
+
+@pytest.mark.parametrize(("name", "package"), [("agemoea2", "numba"), ("optuna_cmaes", "cmaes")])
+def test_a_missing_optional_package_is_named_with_what_installs_it(monkeypatch, name, package):
+    monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.delitem(sys.modules, f"search.strategies.{name}", raising=False)
+    with pytest.raises(ModuleNotFoundError) as caught:
+        plugins.strategy(name)
+    assert str(caught.value) == (
+        f"strategy '{name}' needs {package}, which is not installed; "
+        f"run: pip install 'supernet[evolution]'"
+    )
+
+
+def test_strategies_are_listed_without_loading_what_they_need():
+    code = (
+        "import sys; from app.plugins import strategy_lines\n"
+        "print('\\n'.join(strategy_lines()))\n"
+        "assert not {'numba', 'cmaes', 'optuna', 'torch'} & set(sys.modules)\n"
+    )
+    lines = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    assert len(lines) == len(plugins.names(plugins.STRATEGIES))
+    for name in ("nsga3", "optuna_tpe", "agemoea2", "aging_evolution"):
+        line = next(line for line in lines if line.split()[0] == name)
+        assert len(line.split()) > 3
