@@ -15,6 +15,8 @@ import json
 import math
 import sys
 import time
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,7 +30,7 @@ from supernet.data import DataSource, open_data
 from supernet.evaluate import evaluate
 from supernet.families import resnet
 from supernet.joint import architecture_positions, joint_space, split
-from supernet.space import Architecture
+from supernet.space import Architecture, Value
 from supernet.standalone import standalone
 from supernet.supernet import Supernet
 from supernet.training import Recipe, cross_entropy
@@ -60,49 +62,61 @@ def main() -> None:
     base = Recipe(epochs=asked.epochs, batch_size=64, warmup_steps=10, seed=asked.seed)
     print(f"{supernet.space.size:,} architectures x recipes = {joint.size:,} candidates")
 
-    def trained(row: NDArray[np.int16], epochs: int, where: str = "val") -> list[float]:
+    def trained(row: NDArray[np.int16], epochs: int, each: bool = False) -> list[float]:
         architecture, changes = split(joint, joint.decode(row[None])[0])
-        return curve(supernet, architecture, base.but(changes), data, epochs, where)
+        return curve(supernet, architecture, base.but(changes), data, epochs, "val", each)
 
     pilots = joint.sample(np.random.default_rng(asked.seed), asked.pilots)
-    enough = sufficient_epoch(np.array([trained(row, asked.epochs) for row in pilots]))
+    enough = sufficient_epoch(np.array([trained(row, asked.epochs, True) for row in pilots]))
     print(f"{enough} of {asked.epochs} epochs rank {asked.pilots} pilots as all of them do")
     costs = supernet.cost_model()
-    problem = SearchProblem(
-        joint,
-        (
-            Objective(
-                "accuracy", "fraction", "maximize",
-                lambda rows: np.array([trained(row, enough)[-1] for row in rows]), "evaluated",
-            ),
-            Objective(
-                "macs", "operations", "minimize",
-                lambda rows: costs.macs(architecture_positions(joint, rows)), "analytic",
-            ),
-        ),
-    )  # fmt: skip
+
+    def accuracy(rows: NDArray[np.int16]) -> NDArray[np.float64]:
+        return np.array([trained(row, enough)[-1] for row in rows])
+
+    def macs(rows: NDArray[np.int16]) -> NDArray[np.float64]:
+        return costs.macs(architecture_positions(joint, rows))
+
+    objectives = (
+        Objective("accuracy", "fraction", "maximize", accuracy, "evaluated"),
+        Objective("macs", "operations", "minimize", macs, "analytic"),
+    )
     result = search(
-        problem,
+        SearchProblem(joint, objectives),
         predictor_guided.build(predictors.fit),
         evaluations=asked.evaluations,
         seed=asked.seed,
     )
     front = result.front
     print(f"{len(front)} points after {asked.evaluations} evaluations of {enough} epochs")
-    for row, values in zip(front.positions, front.values, strict=True):
-        architecture, changes = split(joint, joint.decode(row[None])[0])
-        record = {
-            "macs": int(values[1]),
-            "val_short": round(float(values[0]), 4),
-            "test": round(trained(row, asked.epochs, "test")[-1], 4),
-            "test_default_recipe": round(
-                curve(supernet, architecture, base.but(DEFAULT), data, asked.epochs, "test")[-1], 4
-            ),
-            "recipe": changes,
-            "architecture": architecture.to_dict(),
-        }
-        print(json.dumps(record))
+    for member, values in zip(joint.decode(front.positions), front.values, strict=True):
+        print(json.dumps(finished(supernet, *split(joint, member), base, data, values)))
     print(f"{time.perf_counter() - began:.0f} s", file=sys.stderr)
+
+
+def finished(
+    supernet: Supernet,
+    architecture: Architecture,
+    changes: Mapping[str, Value],
+    base: Recipe,
+    data: DataSource,
+    values: NDArray[np.float64],
+) -> dict[str, Any]:
+    """A point of the front after all epochs, on test, beside the same network's default recipe."""
+
+    def test(recipe: Mapping[str, Value]) -> float:
+        epochs = base.epochs or 1
+        found = curve(supernet, architecture, base.but(recipe), data, epochs, "test")
+        return round(found[-1], 4)
+
+    return {
+        "macs": int(values[1]),
+        "val_short": round(float(values[0]), 4),
+        "test": test(changes),
+        "test_default_recipe": test(DEFAULT),
+        "recipe": changes,
+        "architecture": architecture.to_dict(),
+    }
 
 
 def curve(
@@ -112,6 +126,7 @@ def curve(
     data: DataSource,
     epochs: int,
     where: str,
+    each: bool = False,
 ) -> list[float]:
     """Train one network alone and stop early, within the schedule of the whole training.
 
@@ -122,9 +137,10 @@ def curve(
         data: What it is trained on.
         epochs: After how many to stop.
         where: Split to measure on: ``"val"`` while choosing, ``"test"`` at the end.
+        each: Measure after every epoch, not only after the last.
 
     Returns:
-        Accuracy after each epoch on ``"val"``; after the last one only on ``"test"``.
+        Accuracy after each epoch, or after the last one alone.
     """
     net = standalone(supernet, architecture).train()
     only, cpu = net.space.smallest, torch.device("cpu")
@@ -141,7 +157,7 @@ def curve(
         cross_entropy(net(inputs, only), targets, recipe.label_smoothing).backward()
         optimizer.step()
         average.update(step)
-        if step + 1 == ends[-1] or (step + 1 in ends and where == "val"):
+        if step + 1 in (ends if each else ends[-1:]):
             twin = standalone(net, only)
             twin.load_state_dict(average.weights, strict=False)
             # Averaged weights need normalisation statistics of their own.
