@@ -37,14 +37,14 @@ from supernet.training import Recipe, cross_entropy
 from supernet.training.batches import shuffled_rows, training_batch
 from supernet.training.optimizer import Average, build_optimizer, learning_rate
 
-RECIPE = {
+RECIPE: dict[str, tuple[Value, ...]] = {
     "learning_rate": (0.01, 0.03, 0.1, 0.3),
     "weight_decay": (1e-5, 1e-4, 1e-3, 1e-2),
     "label_smoothing": (0.0, 0.1, 0.2),
     "ema_decay": (0.0, 0.9, 0.97),
     "augment": ("none", "shift", "affine"),
 }
-DEFAULT = {"learning_rate": 0.1, "weight_decay": 1e-4, "label_smoothing": 0.0, "ema_decay": 0.0,
+DEFAULT: dict[str, Value] = {"learning_rate": 0.1, "weight_decay": 1e-4, "label_smoothing": 0.0, "ema_decay": 0.0,
            "augment": "none"}  # fmt: skip
 
 
