@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from app.runs import Run, now
 from app.trained import Trained
-from app.workers import Finding, Task, work
+from app.workers import Caches, Finding, Task, work
 from supernet import files
-from supernet.evaluate import CALIBRATION_SAMPLES, BatchCache
+from supernet.evaluate import CALIBRATION_SAMPLES
 from supernet.space import Architecture, SearchSpace, nearest
 
 # What a record must have to be used again; without one of these it is evaluated anew.
@@ -34,7 +34,7 @@ class EvaluationLog:
     def __init__(self, trained: Trained, calibration_samples: int = CALIBRATION_SAMPLES) -> None:
         self.trained = trained
         self.calibration_samples = calibration_samples
-        self.cache = BatchCache()
+        self.caches = Caches()
         self._records: dict[tuple[str, str], dict[str, Any]] = {}
         self._stopped: dict[tuple[str, str], dict[str, Any]] = {}
         for record in files.read_records(trained.run.evaluations):
@@ -61,7 +61,7 @@ class EvaluationLog:
         trained = self.trained
         trained.supernet.space.check(architecture)
         task = Task(architecture.to_dict(), split)
-        finding = work(trained, self.cache, self.calibration_samples, task)
+        finding = work(trained, self.caches, self.calibration_samples, task)
         return self.store(architecture, split, finding)
 
     def store(self, architecture: Architecture, split: str, finding: Finding) -> Mapping[str, Any]:

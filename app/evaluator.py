@@ -82,7 +82,7 @@ class Evaluator(AbstractContextManager["Evaluator"]):
     ) -> None:
         self.problem, self.log, self.racing = problem, log, racing
         trained = log.trained
-        self.pool = pool or InlinePool(trained, log.cache, log.calibration_samples)
+        self.pool = pool or InlinePool(trained, log.caches, log.calibration_samples)
         self.total = len(trained.data.split(SPLIT))
         self.maximize = trained.data.shape.task == IMAGES
         self.reused = 0
@@ -327,7 +327,7 @@ def open_pool(log: EvaluationLog, *, workers: int = 1, ray: str | None = None) -
     if ray is not None:
         return RayPool(setup, ray)
     if workers == 1:
-        return InlinePool(trained, log.cache, log.calibration_samples)
+        return InlinePool(trained, log.caches, log.calibration_samples)
     return ProcessPool(setup)
 
 

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from multiprocessing import get_context, parent_process
 from pathlib import Path
@@ -21,11 +21,25 @@ from app.racing import Bound, Racing, Scores, race
 from app.runs import open_run
 from app.trained import Trained, open_trained
 from supernet.data import IMAGES
-from supernet.evaluate import BatchCache, calibrate_extracted, sample_scores, summary
+from supernet.evaluate import (
+    BatchCache,
+    StatisticsCache,
+    calibrate_extracted,
+    sample_scores,
+    summary,
+)
 from supernet.space import Architecture, Value
 
 # What a network that cannot be run raises; anything else is a bug and ends the search.
 FAILURES = (RuntimeError, ValueError, ArithmeticError, MemoryError)
+
+
+@dataclass(frozen=True)
+class Caches:
+    """What is kept from one evaluation to the next, of one set of weights."""
+
+    batches: BatchCache = field(default_factory=BatchCache)
+    statistics: StatisticsCache = field(default_factory=StatisticsCache)
 
 
 @dataclass(frozen=True)
@@ -116,12 +130,12 @@ class Pool(Protocol):
         ...
 
 
-def work(trained: Trained, cache: BatchCache, samples: int, task: Task) -> Finding:
+def work(trained: Trained, caches: Caches, samples: int, task: Task) -> Finding:
     """Evaluate an architecture; one that cannot be run becomes a finding that says why.
 
     Args:
         trained: Network, weights and data.
-        cache: Keeps batches from one task to the next.
+        caches: Kept from one task to the next.
         samples: Calibration samples.
         task: What to evaluate.
 
@@ -135,7 +149,7 @@ def work(trained: Trained, cache: BatchCache, samples: int, task: Task) -> Findi
     objective, unit = ("accuracy", "fraction") if image else ("loss", "nats/token")
     try:
         architecture = trained.supernet.space.architecture(task.choices)
-        finding = _evaluated(trained, architecture, cache, samples, task, began)
+        finding = _evaluated(trained, architecture, caches, samples, task, began)
         if np.isfinite(finding.value):
             return finding
         reason = "the value is not a finite number"
@@ -149,7 +163,7 @@ def work(trained: Trained, cache: BatchCache, samples: int, task: Task) -> Findi
 def _evaluated(
     trained: Trained,
     architecture: Architecture,
-    cache: BatchCache,
+    caches: Caches,
     samples: int,
     task: Task,
     began: float,
@@ -161,11 +175,14 @@ def _evaluated(
     # As in supernet.evaluate.evaluate, whose values these are to the last bit.
     with torch.inference_mode():
         model = supernet.extract(architecture)
-        used = calibrate_extracted(model, supernet, architecture, data, samples, cache=cache)
+        used = calibrate_extracted(
+            model, supernet, architecture, data, samples,
+            cache=caches.batches, statistics=caches.statistics,
+        )  # fmt: skip
 
         def score(rows: NDArray[np.intp] | None) -> Scores:
             return sample_scores(
-                model, supernet, architecture, data, task.split, rows=rows, cache=cache
+                model, supernet, architecture, data, task.split, rows=rows, cache=caches.batches
             )
 
         scores, bound = _scored(score, total, task, maximize=data.shape.task == IMAGES)
@@ -207,8 +224,8 @@ class InlinePool:
 
     width = 1
 
-    def __init__(self, trained: Trained, cache: BatchCache, samples: int) -> None:
-        self._do = lambda task: work(trained, cache, samples, task)
+    def __init__(self, trained: Trained, caches: Caches, samples: int) -> None:
+        self._do = lambda task: work(trained, caches, samples, task)
 
     def submit(self, task: Task) -> Future[Finding]:
         """Evaluate now."""
@@ -328,12 +345,12 @@ class _Actor:
 
 def work_apart(setup: Setup, task: Task) -> Finding:
     """:func:`work` in a process of its own, which opens the run for its first task."""
-    trained, cache = _opened(setup)
-    return work(trained, cache, setup.calibration_samples, task)
+    trained, caches = _opened(setup)
+    return work(trained, caches, setup.calibration_samples, task)
 
 
 @lru_cache(maxsize=1)
-def _opened(setup: Setup) -> tuple[Trained, BatchCache]:
+def _opened(setup: Setup) -> tuple[Trained, Caches]:
     """The run of a setup, in a worker.
 
     Raises:
@@ -354,7 +371,7 @@ def _opened(setup: Setup) -> tuple[Trained, BatchCache]:
     if "OMP_NUM_THREADS" not in os.environ:
         share = max(1, (os.cpu_count() or 1) // setup.workers)
         torch.set_num_threads(min(share, torch.get_num_threads()))
-    return trained, BatchCache()
+    return trained, Caches()
 
 
 def _follow_parent() -> None:

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from supernet.calibrate import recalibrate
 from supernet.data import IMAGES, DataSource, Split, channels_last
@@ -96,6 +97,46 @@ class BatchCache:
         self._kept[key] = made
         self.bytes += _bytes(made)
         return made
+
+
+class StatisticsCache:
+    """Normalisation statistics of networks that were calibrated before, for judging them again.
+
+    A network that was chosen on one split and is verified on another needs no second calibration.
+    Belongs to one supernet with one set of weights: make a new one when these change.
+
+    Args:
+        limit: Most bytes to keep; networks that were used longest ago go first.
+    """
+
+    def __init__(self, limit: int = KEPT_BYTES // 8) -> None:
+        self.limit = limit
+        self.bytes = 0
+        self._kept: OrderedDict[tuple[object, ...], dict[str, Tensor]] = OrderedDict()
+
+    def restore(self, key: tuple[object, ...], model: nn.Module) -> bool:
+        """Give an extracted network what is kept under a key; ``False`` when that is nothing."""
+        found = self._kept.get(key)
+        if found is None:
+            return False
+        self._kept.move_to_end(key)
+        for name, buffer in _statistics(model).items():
+            buffer.copy_(found[name])
+        return True
+
+    def keep(self, key: tuple[object, ...], model: nn.Module) -> None:
+        """Remember the statistics of a calibrated network."""
+        kept = {name: buffer.detach().clone() for name, buffer in _statistics(model).items()}
+        self._kept[key] = kept
+        self.bytes += sum(tensor.nbytes for tensor in kept.values())
+        while self.bytes > self.limit:
+            _, dropped = self._kept.popitem(last=False)
+            self.bytes -= sum(tensor.nbytes for tensor in dropped.values())
+
+
+def _statistics(model: nn.Module) -> dict[str, Tensor]:
+    layers = {n: m for n, m in model.named_modules() if isinstance(m, _BatchNorm)}
+    return {f"{n}.{name}": b for n, m in layers.items() for name, b in m.named_buffers()}
 
 
 def evaluate(
@@ -208,6 +249,7 @@ def calibrate_extracted(
     *,
     batch_size: int | None = None,
     cache: BatchCache | None = None,
+    statistics: StatisticsCache | None = None,
 ) -> int:
     """Recalibrate an extracted network on a fixed part of the training split; eval mode after.
 
@@ -219,20 +261,26 @@ def calibrate_extracted(
         samples: How many training samples, at most.
         batch_size: Samples at a time; the last, smaller batch is left out.
         cache: Keeps batches from one architecture to the next.
+        statistics: Keeps what calibration found, for the next time of the same architecture.
 
     Returns:
         How many samples were used; 0 when the network has no statistics to estimate.
     """
     model.eval()
-    if not any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules()):
+    if not any(isinstance(m, _BatchNorm) for m in model.modules()):
         return 0
     # The same rows whatever the run's seed, spread over the split.
     rows = np.random.default_rng(0).permutation(len(data.train))[:samples]
     size = min(batch_size or comfortable_batch(supernet, architecture), len(rows))
     whole = len(rows) // size * size
-    batches = _batches(supernet, architecture, data.train, rows[:whole], size,
-                       (data.fingerprint, "calibration", samples), cache)  # fmt: skip
+    key = (data.fingerprint, "calibration", samples)
+    ours = (*key, size, architecture.digest)
+    if statistics is not None and statistics.restore(ours, model):
+        return whole
+    batches = _batches(supernet, architecture, data.train, rows[:whole], size, key, cache)
     recalibrate(model, (inputs for inputs, _ in batches))
+    if statistics is not None:
+        statistics.keep(ours, model)
     return whole
 
 

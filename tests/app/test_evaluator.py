@@ -90,7 +90,7 @@ class Backwards:
             held, self._held = self._held, []
             for future, task in reversed(held):
                 self.order.append(task.choices)
-                future.set_result(work(log.trained, log.cache, log.calibration_samples, task))
+                future.set_result(work(log.trained, log.caches, log.calibration_samples, task))
 
     def restart(self) -> None:
         self.restarts += 1
@@ -419,14 +419,14 @@ def test_the_ray_pool_starts_uses_and_ends_its_actors(
     monkeypatch.setattr("app.workers._import_ray", lambda: fake)
     monkeypatch.setattr(
         "app.workers.work_apart",
-        lambda setup, task: work(log.trained, log.cache, setup.calibration_samples, task),
+        lambda setup, task: work(log.trained, log.caches, setup.calibration_samples, task),
     )
     problem = problem_of(log.trained)
     rows = problem.space.sample(np.random.default_rng(1), 5)
     with Evaluator(problem, log, pool=open_pool(log, workers=2, ray="auto")) as evaluator:
         found = evaluator.evaluate_batch(rows)["accuracy"]
     assert (fake.started, fake.killed, fake.down) == (2, 2, True)
-    assert isinstance(InlinePool(log.trained, log.cache, 64), InlinePool)
+    assert isinstance(InlinePool(log.trained, log.caches, 64), InlinePool)
     inline = [number(log.evaluate(a, "val")) for a in problem.space.decode(rows)]
     assert found.tolist() == inline
 

@@ -11,8 +11,15 @@ import torch
 from torch import nn
 
 from supernet.calibrate import recalibrate
-from supernet.data import DataSource, open_data
-from supernet.evaluate import BatchCache, calibrate_extracted, evaluate, sample_scores, wilson
+from supernet.data import DataSource, Split, open_data
+from supernet.evaluate import (
+    BatchCache,
+    StatisticsCache,
+    calibrate_extracted,
+    evaluate,
+    sample_scores,
+    wilson,
+)
 from supernet.families import ofa_mobilenetv3
 from supernet.supernet import Supernet
 from supernet.training import Recipe, train
@@ -151,6 +158,30 @@ def test_cache_stays_within_its_limit() -> None:
     assert none.bytes == 0
     # The calibration batches made room for those that were used last.
     assert one.bytes == 20 * (36 * 4 + 8)
+
+
+def test_kept_statistics_are_those_of_a_calibration() -> None:
+    supernet, data = toy_supernet(), toy_data()
+    kept = StatisticsCache()
+    for architecture in (supernet.space.largest, supernet.space.smallest):
+        plain, first, again = (supernet.extract(architecture) for _ in range(3))
+        calibrate_extracted(plain, supernet, architecture, data)
+        assert calibrate_extracted(first, supernet, architecture, data, statistics=kept) == 60
+        # Other training images would give other statistics, were they looked at.
+        moved = replace(data, train=Split(data.train.inputs + 5, data.train.targets))
+        assert calibrate_extracted(again, supernet, architecture, moved, statistics=kept) == 60
+        for name, tensor in plain.state_dict().items():
+            assert torch.equal(first.state_dict()[name], tensor), name
+            assert torch.equal(again.state_dict()[name], tensor), name
+        assert not any(module.training for module in again.modules())
+    # Eight channels and two: mean and variance in float32, and a counter.
+    assert kept.bytes == (8 + 2) * 2 * 4 + 2 * 8
+    tight = StatisticsCache(8 * 2 * 4 + 8)
+    for architecture in (supernet.space.smallest, supernet.space.largest):
+        calibrate_extracted(
+            supernet.extract(architecture), supernet, architecture, data, statistics=tight
+        )
+    assert tight.bytes == 8 * 2 * 4 + 8, "the first made room for the second"
 
 
 def test_chosen_samples_are_scored_in_the_order_asked() -> None:
