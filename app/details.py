@@ -120,7 +120,8 @@ def _search_progress(run: RunView, front: Front, key: str) -> None:
                 f"Hypervolume of the front: {volume['predicted']:.4g} as predicted, "
                 f"{volume['verified']:.4g} verified."
             )
-        st.caption(_ended(front))
+        if _ended(front):
+            st.caption(_ended(front))
     with right:
         st.markdown("**How well the predictor did**")
         for name, report in front.reports.items():

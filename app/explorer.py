@@ -225,11 +225,19 @@ def _budget_slider(front: Front, key: str) -> float | None:
     decimals = max(0, -math.floor(math.log10(step)))
     budget = st.slider(
         f"{front.cost.title.capitalize()} budget ({front.cost.shown_unit})"
-        + (f", measured on {front.device}" if points.is_latency(front.cost.name) else ""),
+        + _where(front),
         round(low, 9), round(high, 9), round(value, 9), step,
         format=f"%.{decimals}f", key=f"budget {key}",
     )  # fmt: skip
     return float(budget) / scale
+
+
+def _where(front: Front) -> str:
+    """On which device a latency budget is spent, and whether latencies were measured there."""
+    if not points.is_latency(front.cost.name):
+        return ""
+    device = front.cost.name.partition("@")[2] or front.device
+    return f", {'by the table of' if device in front.unmeasured else 'measured on'} {device}"
 
 
 def _chosen_card(run: RunView, front: Front, budget: float | None) -> Point | None:

@@ -23,7 +23,8 @@ class Stops:
     Args:
         evaluations: Length of the history to reach.
         seconds: Wall-clock time, looked at between rounds: the round that is under way is
-            finished, and the first is always made. A search that is resumed counts the time of the present process only.
+            finished, and the first is always made. A search that is resumed counts the time of the
+            present process only.
         stagnation: End when the hypervolume grew by less than 0.1 % during so many evaluations,
             looked at between rounds.
 

@@ -1,0 +1,97 @@
+"""What the explorer shows of a search: noise, random search beside, learning curve, devices."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app import markup, points, progress_charts, words
+from app.front_reading import front_from_json
+from app.points import Hypervolume, Objective
+from tests.app.explorer_fixture import front_json, small_space, write_run
+from tests.app.test_explorer import figure, open_page, text
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    write_run(tmp_path / "digits-run")
+    return tmp_path / "digits-run"
+
+
+def rewrite(run: Path, payload: dict[str, Any]) -> None:
+    (run / "searches/default/front.json").write_text(json.dumps(payload))
+
+
+def test_points_behind_within_noise_have_a_mark_of_their_own(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    payload = front_json(small_space())
+    behind = [p for p in payload["points"] if not p["on_front"]][:3]
+    for point in behind:
+        point["indistinguishable"] = True
+    payload["failed"], payload["stopped"] = 2, "stagnation"
+    rewrite(run, payload)
+    page = open_page(monkeypatch, run)
+    trace = figure(page, "front")["behind within noise only"]
+    assert {row[0] for row in trace["customdata"]} == {p["digest"] for p in behind}  # type: ignore[attr-defined]
+    shown = text(page)
+    assert "3 further points are behind the front by less than the noise" in shown
+    assert "2 evaluations failed and are left out" in shown
+    assert "ended by a front that stood still" in shown
+
+
+def test_random_search_is_drawn_beside(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = run / "searches/default/hypervolume.csv"
+    path.write_text("evaluations,hypervolume,random_search\n1,0.1,0.05\n2,0.2,0.1\n3,,0.12\n")
+    page = open_page(monkeypatch, run)
+    traces = figure(page, "progress")
+    assert traces["random search"]["x"] == [1, 2, 3]
+    assert traces["this search"]["x"] == [1, 2]
+    alone = progress_charts.hypervolume_figure([Hypervolume(1, 0.5)])
+    assert len(alone.data) == 1
+    assert alone.layout.showlegend is False
+
+
+def test_the_card_shows_learning_curve_and_what_is_missing(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    payload = front_json(small_space())
+    payload["report"] = {
+        "accuracy": {**payload["report"], "curve": [[12, 0.5], [24, 0.7], [48, 0.8]],
+                     "needed": 90, "aim": 0.9, "regret": 0.001}
+    }  # fmt: skip
+    rewrite(run, payload)
+    page = open_page(monkeypatch, run)
+    curve = next(iter(figure(page, "curve").values()))
+    assert curve["x"] == [12, 24, 48]
+    assert "90 more" in text(page)
+    entries = markup.report_facts(
+        {"needed": 0, "aim": 0.9}, Objective("accuracy", "fraction", True)
+    )
+    assert [entry[1] for entry in entries] == ["reached"]
+
+
+def test_a_search_over_devices(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    payload = front_json(small_space())
+    payload["objectives"][1] = {"name": "worst_latency", "unit": "fraction",
+                                "direction": "minimize"}  # fmt: skip
+    payload["devices"], payload["unmeasured_devices"] = ["cpu", "phone"], ["phone"]
+    for point in payload["points"]:
+        entry = point["objectives"].pop("latency_ms")
+        point["objectives"]["latency_ms@cpu"] = entry
+        point["objectives"]["latency_ms@phone"] = {**entry, "source": "table"}
+        point["objectives"]["worst_latency"] = {**entry, "source": "table"}
+    rewrite(run, payload)
+    front = front_from_json(payload, "front.json", "default")
+    assert front.cost.name == "latency_ms@cpu"
+    assert front.cost.title == "latency on cpu"
+    assert front.quality.name == "accuracy"
+    assert words.shown(front.cost, 0.0213) == "0.0213 ms"
+    names = [axis.name for axis in front.axes]
+    assert names[:4] == ["accuracy", "worst_latency", "latency_ms@cpu", "latency_ms@phone"]
+    page = open_page(monkeypatch, run)
+    assert "measured on cpu" in page.slider[0].label
+    assert points.pick(front, 1e9).point is not None
