@@ -1,25 +1,20 @@
-"""Evolutionary search on predictions: pymoo's NSGA-II with operators that fit discrete choices."""
+"""Evolutionary search on predictions: NSGA-II on arrays, with operators for discrete choices."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pymoo.algorithms.moo.nsga2 import NSGA2
-from pymoo.core.duplicate import NoDuplicateElimination
-from pymoo.core.infill import InfillCriterion
-from pymoo.core.population import Population
-from pymoo.core.problem import Problem
 
 from search.neighbourhood import neighbourhood, unique_rows
-from search.pareto import nondominated
+from search.pareto import crowding, nondominated, ranks
 from supernet.space import SearchSpace
 
 Rows = NDArray[np.int16]
 _MOST_EXPANDED = 100
+_ATTEMPTS = 8
 Score = Callable[[Rows], tuple[NDArray[np.float64], NDArray[np.float64]]]
 
 
@@ -90,6 +85,8 @@ def optimise(
 ) -> Visited:
     """Run NSGA-II (Deb et al. 2002) on cheap or predicted values.
 
+    Objects for individuals cost ten times what scoring them does, so that generations are arrays.
+
     Args:
         space: Where to search.
         score: Rows ``(n, len(space))`` in; objectives to minimise ``(n, m)`` and violations
@@ -102,23 +99,82 @@ def optimise(
     Returns:
         Every distinct row that was scored.
     """
-    problem = _Predicted(space, score, seeds[:1])
-    mating = _Mating(space, problem.seen)
-    algorithm = NSGA2(
-        pop_size=population,
-        sampling=seeds[: max(population, 1)],
-        mating=mating,
-        eliminate_duplicates=NoDuplicateElimination(),
-    )
-    algorithm.setup(
-        problem,
-        termination=("n_gen", generations + 1),
-        seed=int(rng.integers(2**31)),
-        verbose=False,
-    )
-    while algorithm.has_next():
-        algorithm.next()
-    return problem.visited()
+    keys = _Keys(space)
+    rows = np.asarray(seeds[: max(population, 1)], dtype=np.int16)
+    keys.add(rows)
+    scored = [(rows, *score(rows))]
+    parents, objectives, violations = scored[0]
+    place = _places(objectives, violations)
+    for _ in range(generations):
+        children = _children(space, parents, place, population, keys, rng)
+        if not len(children):
+            break
+        scored.append((children, *score(children)))
+        parents = np.concatenate((parents, scored[-1][0]))
+        objectives = np.concatenate((objectives, scored[-1][1]))
+        violations = np.concatenate((violations, scored[-1][2]))
+        place = _places(objectives, violations, population)
+        kept = np.argsort(place, kind="stable")[:population]
+        parents, objectives, violations = parents[kept], objectives[kept], violations[kept]
+        place = np.arange(len(kept))
+    return Visited(*(np.concatenate(column) for column in zip(*scored, strict=True)))
+
+
+class _Keys:
+    """Which rows were seen, by 64-bit hashes: a collision only skips a row."""
+
+    def __init__(self, space: SearchSpace) -> None:
+        rng = np.random.default_rng(len(space))
+        self._factors = rng.integers(1, 2**62, len(space)) * 2 + 1
+        self._seen: set[int] = set()
+
+    def add(self, rows: Rows) -> NDArray[np.bool_]:
+        """Remember rows ``(n, d)``; which of them are new, ``(n,)``."""
+        fresh = np.zeros(len(rows), dtype=bool)
+        # Positions are shifted so that zeros count; integer overflow wraps, as hashes may.
+        for i, key in enumerate(((rows.astype(np.int64) + 1) @ self._factors).tolist()):
+            if key not in self._seen:
+                self._seen.add(key)
+                fresh[i] = True
+        return fresh
+
+
+def _children(
+    space: SearchSpace,
+    parents: Rows,
+    place: NDArray[np.intp],
+    count: int,
+    keys: _Keys,
+    rng: np.random.Generator,
+) -> Rows:
+    """Up to ``count`` children that were never seen."""
+    found: list[Rows] = []
+    missing = count
+    for _ in range(_ATTEMPTS):
+        rows = offspring(space, parents, lambda a, b: place[a] < place[b], missing, rng)
+        rows = rows[keys.add(rows)]
+        found.append(rows)
+        missing -= len(rows)
+        if missing <= count // 10:
+            break
+    return np.concatenate(found)
+
+
+def _places(
+    objectives: NDArray[np.float64], violations: NDArray[np.float64], enough: int | None = None
+) -> NDArray[np.intp]:
+    """Position of each point in order of survival: feasibility, then front, then crowding."""
+    excess = np.maximum(violations, 0).sum(axis=1) if violations.shape[1] else np.zeros(1)
+    excess = np.minimum(np.broadcast_to(excess, len(objectives)), 1e6)
+    feasible = np.flatnonzero(excess <= 0)
+    front = np.full(len(objectives), len(objectives), dtype=np.int64)
+    crowd = np.zeros(len(objectives))
+    front[feasible] = ranks(objectives[feasible], enough)
+    crowd[feasible] = crowding(objectives[feasible], front[feasible])
+    order = np.lexsort((-crowd, front, excess))
+    place = np.empty(len(order), dtype=np.intp)
+    place[order] = np.arange(len(order))
+    return place
 
 
 def polish(space: SearchSpace, score: Score, visited: Visited, steps: int) -> Visited:
@@ -156,75 +212,3 @@ def polish(space: SearchSpace, score: Score, visited: Visited, steps: int) -> Vi
             np.concatenate((visited.violations, violations)),
         )
     return visited
-
-
-class _Predicted(Problem):
-    """pymoo's view of the score: whole populations, limits as inequality constraints."""
-
-    def __init__(self, space: SearchSpace, score: Score, sample: Rows) -> None:
-        objectives, violations = score(sample)
-        super().__init__(
-            n_var=len(space),
-            n_obj=objectives.shape[1],
-            n_ieq_constr=violations.shape[1],
-            xl=np.zeros(len(space)),
-            xu=space.cardinalities - 1,
-            vtype=int,
-        )
-        self.score = score
-        self.seen: set[bytes] = set()
-        self.records: list[tuple[Rows, NDArray[np.float64], NDArray[np.float64]]] = []
-
-    def _evaluate(self, x: NDArray[Any], out: dict[str, Any], *args: Any, **kwargs: Any) -> None:
-        rows = np.ascontiguousarray(x, dtype=np.int16)
-        objectives, violations = self.score(rows)
-        self.seen.update(row.tobytes() for row in rows)
-        self.records.append((rows, objectives, violations))
-        out["F"] = objectives
-        if violations.shape[1]:
-            out["G"] = np.minimum(violations, 1e6)
-
-    def visited(self) -> Visited:
-        columns = zip(*self.records, strict=True)
-        return Visited(*(np.concatenate(column) for column in columns))
-
-
-class _Mating(InfillCriterion):
-    """All children of a generation at once, as arrays, none seen before."""
-
-    def __init__(self, space: SearchSpace, seen: set[bytes]) -> None:
-        super().__init__()
-        self.space = space
-        self.seen = seen
-
-    def do(
-        self,
-        problem: Problem,
-        pop: Population,
-        n_offsprings: int,
-        random_state: np.random.Generator | None = None,
-        n_max_iterations: int | None = None,
-        **kwargs: Any,
-    ) -> Population:
-        assert random_state is not None
-        parents = np.stack([individual.X for individual in pop]).astype(np.int16)
-        rank = np.array([individual.get("rank") for individual in pop], dtype=float)
-        crowd = np.array([individual.get("crowding") for individual in pop], dtype=float)
-        excess = np.array([individual.CV[0] for individual in pop])
-        # Survivors that break a limit carry no rank: feasibility first, then rank, then crowding.
-        key = np.lexsort((-np.nan_to_num(crowd, nan=0.0), np.nan_to_num(rank, nan=1e9), excess))
-        place = np.empty(len(pop), dtype=np.intp)
-        place[key] = np.arange(len(pop))
-        children: list[NDArray[np.int16]] = []
-        fresh: set[bytes] = set()
-        for _ in range(8):
-            for row in offspring(
-                self.space, parents, lambda a, b: place[a] < place[b], n_offsprings, random_state
-            ):
-                key_ = row.tobytes()
-                if key_ not in self.seen and key_ not in fresh and len(children) < n_offsprings:
-                    fresh.add(key_)
-                    children.append(row)
-            if len(children) >= n_offsprings:
-                break
-        return Population.new("X", np.stack(children)) if children else Population.empty()

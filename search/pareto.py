@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from typing import Any
 
 import numpy as np
@@ -58,35 +59,73 @@ def ranks(points: NDArray[np.floating], enough: int | None = None) -> NDArray[np
     """
     values = np.asarray(points, dtype=np.float64)
     result = np.full(len(values), -1, dtype=np.int64)
-    number = 0
     left = np.flatnonzero(~np.isnan(values).any(axis=1))
-    goal = len(values) if enough is None else enough
-    if values.shape[1] > 2 and len(left):
+    goal = len(left) if enough is None else min(enough, len(left))
+    number = 0
+    if len(left) and values.shape[1] == 2:
+        found = _ranks_2d(values[left], goal)
+        result[left], number = found, int(found.max())
+    elif len(left):
         for front in _sorting().do(values[left], n_stop_if_ranked=goal):
             result[left[front]] = number
             number += 1
-        left = left[result[left] < 0]
-    while len(left) and (result >= 0).sum() < goal:
-        front = nondominated(values[left])
-        result[left[front]] = number
-        left, number = left[~front], number + 1
-    result[left] = number
+        result[left[result[left] < 0]] = number
     result[result < 0] = number + 1
     return result
 
 
-def crowding(points: NDArray[np.floating]) -> Points:
-    """Crowding distance of each point ``(n, m)`` (Deb et al. 2002); the extremes are infinite."""
+def _ranks_2d(points: Points, goal: int) -> NDArray[np.int64]:
+    """Fronts peeled off one sorted list, so that each costs one running minimum."""
+    order = np.lexsort((points[:, 1], points[:, 0]))
+    x, y = points[order, 0], points[order, 1]
+    # Equal points share a front: they do not dominate each other.
+    first = np.concatenate(([True], (x[1:] != x[:-1]) | (y[1:] != y[:-1])))
+    copies = np.diff(np.concatenate((np.flatnonzero(first), [len(x)])))
+    height, ranked, number = y[first], 0, 0
+    found = np.full(len(height), -1, dtype=np.int64)
+    left = np.arange(len(height))
+    while len(left) and ranked < goal:
+        open_ = height[left]
+        best = np.ones(len(left), dtype=bool)
+        best[1:] = open_[1:] < np.minimum.accumulate(open_)[:-1]
+        found[left[best]] = number
+        ranked += int(copies[left[best]].sum())
+        left, number = left[~best], number + 1
+    found[left] = number
+    result = np.empty(len(points), dtype=np.int64)
+    result[order] = np.repeat(found, copies)
+    return result
+
+
+def crowding(
+    points: NDArray[np.floating], fronts: NDArray[np.integer] | None = None
+) -> NDArray[np.float64]:
+    """Crowding distance of each point ``(n, m)`` within its front; the ends are infinite.
+
+    Deb et al. 2002, section III-B: the sum over objectives of the gap between both neighbours, as
+    a share of the front's range.
+
+    Args:
+        points: Values without NaN.
+        fronts: Front numbers ``(n,)`` as from :func:`ranks`; by default all are one front.
+    """
     values = np.asarray(points, dtype=np.float64)
+    number = np.zeros(len(values), dtype=np.int64) if fronts is None else np.asarray(fronts)
     distance = np.zeros(len(values))
-    if len(values) < 3:
-        return np.full(len(values), np.inf)
+    if not len(values):
+        return distance
     for column in values.T:
-        order = np.argsort(column, kind="stable")
-        span = column[order[-1]] - column[order[0]]
-        distance[order[[0, -1]]] = np.inf
-        if span > 0:
-            distance[order[1:-1]] += (column[order[2:]] - column[order[:-2]]) / span
+        order = np.lexsort((column, number))
+        sorted_, group = column[order], number[order]
+        first = np.concatenate(([True], group[1:] != group[:-1]))
+        starts = np.flatnonzero(first)
+        ends = np.concatenate((starts[1:], [len(group)])) - 1
+        span = np.repeat(sorted_[ends] - sorted_[starts], ends - starts + 1)
+        inside = np.ones(len(group), dtype=bool)
+        inside[starts] = inside[ends] = False
+        at = np.flatnonzero(inside & (span > 0))
+        distance[order[at]] += (sorted_[at + 1] - sorted_[at - 1]) / span[at]
+        distance[order[starts]] = distance[order[ends]] = np.inf
     return distance
 
 
@@ -132,7 +171,6 @@ def choose_by_hypervolume(
     candidates: NDArray[np.floating],
     reference: NDArray[np.floating],
     count: int,
-    rng: np.random.Generator,
 ) -> list[int]:
     """Greedily the candidates that add most hypervolume, each counted as if it came true.
 
@@ -141,7 +179,6 @@ def choose_by_hypervolume(
         candidates: Points to choose from, ``(n, m)``.
         reference: Bound of the volume, ``(m,)``.
         count: How many to choose at most; the choice ends early when nothing adds volume.
-        rng: Draws the sample points beyond two objectives, where gains are estimated.
 
     Returns:
         Indices of the chosen candidates, best first.
@@ -150,28 +187,40 @@ def choose_by_hypervolume(
     options: Points = np.asarray(candidates, dtype=np.float64)
     if len(reference) == 2:
         return _choose_2d(there, options, reference, count)
-    box = np.concatenate((there, options))
-    low = np.minimum(box.min(0), reference)
-    sample = low + rng.random((4096, len(reference))) * (reference - low)
-    open_ = ~_covered(there, sample)
-    sample = sample[open_]
-    covers = np.stack([(row <= sample).all(axis=1) for row in options]) if len(options) else None
+    return _choose_lazily(there, options, reference, count)
+
+
+def _choose_lazily(
+    front: Points, candidates: Points, reference: NDArray[np.floating], count: int
+) -> list[int]:
+    """Greedy choice that computes few volumes: a gain can only shrink as the front grows.
+
+    So a candidate whose gain was just computed and still leads is the best (lazy greedy: Minoux,
+    "Accelerated greedy algorithms for maximizing submodular set functions", 1978).
+    """
+    front = front[(front < reference).all(axis=1)]
+    volume = hypervolume(front, reference)
+
+    def gain(i: int) -> float:
+        return hypervolume(np.concatenate((front, candidates[i : i + 1])), reference) - volume
+
+    inside = np.flatnonzero((candidates < reference).all(axis=1))
+    queue = [(-gain(int(i)), int(i)) for i in inside]
+    heapq.heapify(queue)
     chosen: list[int] = []
-    while covers is not None and len(chosen) < count:
-        gains = covers.sum(1)
-        best = int(np.argmax(gains))
-        if gains[best] == 0:
+    while queue and len(chosen) < count:
+        _, i = heapq.heappop(queue)
+        now = gain(i)
+        if queue and -queue[0][0] > now:
+            heapq.heappush(queue, (-now, i))
+        elif now <= 1e-12 * volume:
             break
-        chosen.append(best)
-        covers = covers[:, ~covers[best]]
+        else:
+            chosen.append(i)
+            front = np.concatenate((front, candidates[i : i + 1]))
+            front = front[nondominated(front)]
+            volume = hypervolume(front, reference)
     return chosen
-
-
-def _covered(front: Points, sample: Points) -> NDArray[np.bool_]:
-    covered = np.zeros(len(sample), dtype=bool)
-    for row in front:
-        covered |= (row <= sample).all(axis=1)
-    return covered
 
 
 def _choose_2d(

@@ -373,12 +373,13 @@ class SearchSpace:
             ``(n, len(space))``, canonical.
         """
         rate = 1 / len(self) if rate is None else rate
-        change = rng.random(positions.shape) < rate
+        rows, columns = np.nonzero(rng.random(positions.shape, dtype=np.float32) < rate)
         # Adding 1..n-1 modulo n never returns the old value; one-valued choices stay put.
-        others = np.maximum(self.cardinalities - 1, 1)
-        shift = 1 + (rng.random(positions.shape) * others).astype(np.int16)
-        moved = (positions + shift) % self.cardinalities
-        return self.canonical(np.where(change, moved, positions))
+        others = np.maximum(self.cardinalities[columns] - 1, 1)
+        shift = 1 + (rng.random(len(columns)) * others).astype(np.int16)
+        moved = np.array(positions, dtype=np.int16)
+        moved[rows, columns] = (moved[rows, columns] + shift) % self.cardinalities[columns]
+        return self.canonical(moved)
 
     def crossover(
         self,
@@ -387,7 +388,9 @@ class SearchSpace:
         rng: np.random.Generator,
     ) -> Positions:
         """Uniform crossover: every entry from either parent; ``(n, len(space))`` each."""
-        return self.canonical(np.where(rng.random(first.shape) < 0.5, first, second))
+        coins = np.frombuffer(rng.bytes(-(-first.size // 8)), dtype=np.uint8)
+        heads = np.unpackbits(coins, count=first.size).view(bool).reshape(first.shape)
+        return self.canonical(np.where(heads, first, second))
 
     def neighbours(self, row: NDArray[np.integer]) -> Positions:
         """All distinct networks one change away from ``row`` ``(len(space),)``."""

@@ -19,6 +19,8 @@ from search.strategy import FitPredictor, Model, Strategy
 
 SUMMARY = "iterates predictor and evolution as LINAS does; the default"
 _LEAST_ROWS = 5
+# With three objectives a predicted front alone has hundreds of points.
+_LEAST_CANDIDATES = 600
 # Scoring so many takes less time than evolving towards the best of them.
 _MOST_ENUMERATED = 20_000
 
@@ -63,7 +65,7 @@ class PredictorGuided:
             return fresh_rows(problem, history, count, rng)
         models = self.models(problem, history, int(rng.integers(2**31)))
         visited = self._visit(problem, history, _scorer(problem, models), rng)
-        rows = self._choose(problem, history, models, visited, count, rng)
+        rows = self._choose(problem, history, models, visited, count)
         if len(rows) < count:
             rows = history.new(np.concatenate((rows, fresh_rows(problem, history, count, rng))))
         return rows[:count]
@@ -119,19 +121,19 @@ class PredictorGuided:
         models: Mapping[str, Model],
         visited: Visited,
         count: int,
-        rng: np.random.Generator,
     ) -> NDArray[np.int16]:
         """The candidates that would add most hypervolume if predictions came true."""
         ok = ~history.failed & (problem.violations(history.values) <= 0).all(axis=1)
         evaluated = problem.minimised(history.values[ok])
         pool = np.flatnonzero(visited.feasible)
         # So many of the best that enough are left when the evaluated ones are taken out.
-        most = 12 * count + len(history)
+        candidates = max(12 * count, _LEAST_CANDIDATES)
+        most = candidates + len(history)
         order = ranks(visited.objectives[pool], enough=most)
         pool = pool[np.argsort(order, kind="stable")[:most]]
         keys = history.keys
         pool = np.array([i for i in pool if visited.positions[i].tobytes() not in keys], np.intp)
-        pool = pool[: 12 * count]
+        pool = pool[:candidates]
         if not len(pool):
             return visited.positions[:0]
         rows = visited.positions[pool]
@@ -142,7 +144,7 @@ class PredictorGuided:
                 hopeful[:, column] -= self.optimism * std
         bound = reference_point(np.concatenate((evaluated, hopeful)))
         front = evaluated[nondominated(evaluated)]
-        chosen = choose_by_hypervolume(front, hopeful, bound, count, rng)
+        chosen = choose_by_hypervolume(front, hopeful, bound, count)
         rest = [i for i in range(len(rows)) if i not in set(chosen)]
         return rows[chosen + rest]
 

@@ -91,8 +91,8 @@ def test_greedy_choice_takes_the_best_first_and_stops_when_nothing_is_gained(obj
     best, dominated = np.full(objectives, 0.1), np.full(objectives, 0.9)
     corner = np.array([0.05] + [0.45] * (objectives - 1))
     candidates = np.stack((dominated, corner, best))
-    assert choose_by_hypervolume(front, candidates, bound, 3, rng) == [2, 1]
-    assert choose_by_hypervolume(front, candidates[:1], bound, 3, rng) == []
+    assert choose_by_hypervolume(front, candidates, bound, 3) == [2, 1]
+    assert choose_by_hypervolume(front, candidates[:1], bound, 3) == []
 
 
 def test_crowding_prefers_extremes_and_gaps():
