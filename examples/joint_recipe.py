@@ -44,8 +44,13 @@ RECIPE: dict[str, tuple[Value, ...]] = {
     "ema_decay": (0.0, 0.9, 0.97),
     "augment": ("none", "shift", "affine"),
 }
-DEFAULT: dict[str, Value] = {"learning_rate": 0.1, "weight_decay": 1e-4, "label_smoothing": 0.0, "ema_decay": 0.0,
-           "augment": "none"}  # fmt: skip
+DEFAULT: dict[str, Value] = {
+    "learning_rate": 0.1,
+    "weight_decay": 1e-4,
+    "label_smoothing": 0.0,
+    "ema_decay": 0.0,
+    "augment": "none",
+}
 
 
 def main() -> None:
