@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -137,22 +138,23 @@ def train(
     known = torch.isfinite(targets)
     aims = torch.nan_to_num(targets)
 
-    def fit(model: nn.Module, wanted: Tensor, where: Tensor) -> None:
+    def fit(model: nn.Module, wanted: Tensor, where: Tensor, steps: int) -> None:
         optimiser = torch.optim.AdamW(model.parameters(), lr=rate)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, epochs)
-        for _ in range(epochs):
+        weights = where / where.sum()
+        for step in range(steps):
+            optimiser.param_groups[0]["lr"] = rate * (1 + math.cos(math.pi * step / steps)) / 2
             optimiser.zero_grad()
-            loss = ((model(features) - wanted)[where] ** 2).mean()
+            loss = ((model(features) - wanted) ** 2 * weights).sum()
             loss.backward()
             optimiser.step()
-            schedule.step()
 
     teacher = network(dropout, nn.Sigmoid()).train()
-    fit(teacher, aims, known)
+    fit(teacher, aims, known, epochs)
     with torch.no_grad():
         spread = torch.stack([teacher(features) for _ in range(passes)]).std(0)
     student = network(0.0, nn.Softplus())
-    fit(student, spread, torch.ones_like(known))
+    # A smooth function of a few outputs: half the steps are plenty.
+    fit(student, spread, torch.ones_like(known), max(epochs // 2, 1))
     for model in (teacher, student):
         model.eval().requires_grad_(False)
     return TeacherStudent(teacher, student)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 SUMMARY = "gradient descent on a surrogate's input (BOSHNAS, Tuli et al. 2022)"
 Rows = NDArray[np.int16]
 Values = NDArray[np.float64]
-_FREE_ROWS = 256
+_FREE_ROWS = 128
 _POOL = 512
 # Weight of the plain sum beside the worst objective: ties in the worst are broken by the rest.
 _REST = 0.05
@@ -60,13 +60,13 @@ class Boshnas:
     initial: int = 30
     batch: int = 25
     starts: int = 10
-    steps: int = 60
-    step: float = 0.1
+    steps: int = 40
+    step: float = 0.15
     caution: float = 0.5
     uncertain: float = 0.1
     diverse: float = 0.1
-    epochs: int = 300
-    rate: float = 1e-2
+    epochs: int = 120
+    rate: float = 2e-2
     dropout: float = 0.1
 
     def batch_size(self, evaluated: int) -> int:
@@ -160,7 +160,7 @@ class Boshnas:
             predicted, spread = pair.teacher(features), pair.student(features)
             view.acquisition(predicted, spread, wanted, self.caution).sum().backward()
             optimiser.step()
-            if (step + 1) % (self.steps // 3) == 0:
+            if (step + 1) % max(self.steps // 2, 1) == 0:
                 ends.append(relaxation.rounded(logits))
         rows = problem.project(np.concatenate(ends))
         wanted = wanted.repeat(len(ends), 1)

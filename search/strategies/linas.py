@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from search.directed import optimise_directed
 from search.history import History
 from search.initial import admissible_sample, fresh_rows
 from search.inner import Visited, optimise
@@ -30,11 +31,14 @@ class Linas:
         fit: Fits a predictor to one expensive quantity, anew from everything evaluated.
         population: Size of the validated and of the evolved population.
         inner_evaluations: Predictions that one evolution may spend.
+        directions: Reference directions of U-NSGA-III, which stands for NSGA-II beyond two
+            objectives; at most.
     """
 
     fit: FitPredictor
     population: int = 50
     inner_evaluations: int = 20_000
+    directions: int = 20
 
     @property
     def generations(self) -> int:
@@ -62,12 +66,26 @@ class Linas:
     def evolve(
         self, problem: SearchProblem, models: Mapping[str, Model], rng: np.random.Generator
     ) -> Visited:
-        """Evolution on predictions alone, from a random population."""
+        """Evolution on predictions alone from a random population; a pool is ranked as it is."""
+        score = scorer(problem, models)
+        if problem.pool is not None:
+            return Visited(problem.pool, *score(problem.pool))
         start = unique_rows(admissible_sample(problem, rng, 4 * self.population))
+        start = start[: self.population]
+        if len(problem.objectives) > 2:
+            return optimise_directed(
+                problem.space,
+                score,
+                start,
+                population=self.population,
+                generations=self.generations - 1,
+                most_directions=self.directions,
+                rng=rng,
+            )
         return optimise(
             problem.space,
-            scorer(problem, models),
-            start[: self.population],
+            score,
+            start,
             population=self.population,
             generations=self.generations - 1,
             rng=rng,
@@ -78,8 +96,6 @@ class Linas:
     ) -> NDArray[np.int16]:
         """The final population, had evaluated architectures not taken part."""
         rows = visited.positions
-        if problem.pool is not None:
-            rows = problem.project(rows)
         known = history.keys
         left = np.array([i for i, row in enumerate(rows) if row.tobytes() not in known], np.intp)
         # Predicted limits rank; only the ones known for certain exclude.
