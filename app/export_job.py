@@ -13,6 +13,7 @@ import torch
 from app.card import CardFacts, model_card
 from app.evaluations import EvaluationLog, find_architecture
 from app.latency import measure_one
+from app.points import is_latency
 from app.runs import Run, open_run
 from app.trained import Say, Trained, open_trained
 from supernet import files
@@ -151,8 +152,11 @@ def _latency(
         if front.get("checkpoint") != trained.checkpoint.digest:
             continue
         for point in front["points"]:
-            entry = point["objectives"].get("latency_ms", {})
-            if point["digest"] == architecture.digest and entry.get("source") == "measured":
-                return {**entry, "device": front["device"], "method": front["latency_method"]}
+            if point["digest"] != architecture.digest:
+                continue
+            for key, entry in point["objectives"].items():
+                if is_latency(key) and entry.get("source") == "measured":
+                    device = key.partition("@")[2] or front["device"]
+                    return {**entry, "device": device, "method": front["latency_method"]}
     say(f"export {architecture.digest}: measuring latency on this processor")
     return measure_one(trained.supernet.graph(architecture))

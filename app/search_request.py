@@ -14,7 +14,8 @@ from search.bounds import Limit, parse_bound, parse_limit
 from supernet import files
 
 FORMAT_VERSION = 1
-BASELINE = "random_search"
+# Methods that learn nothing from a first sample: their first round is as good as any other.
+_WITHOUT_START = ("random_search", "optuna_random", "integer_program")
 # How long a search goes on; another answer continues the same search.
 _LENGTH = ("evaluations", "max_minutes", "stagnation")
 # What searches stored before these settings existed were made with.
@@ -121,7 +122,7 @@ class SearchRequest:
             ValueError: ``evaluations`` is below the first sample of the strategy.
         """
         first = strategy.batch_size(0)
-        if self.strategy != BASELINE and self.evaluations < first:
+        if self.strategy not in _WITHOUT_START and self.evaluations < first:
             raise ValueError(
                 f"evaluations = {self.evaluations} is fewer than the {first} of the first sample "
                 f"of {self.strategy}; use {first} or more"

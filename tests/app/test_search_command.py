@@ -263,3 +263,15 @@ def test_the_study_and_early_stops_go_with_a_search(command: Command, a_run: Pat
     assert (a_run / "searches/default/optuna.log").is_file()
     config = json.loads((a_run / "searches/default/search.json").read_text())["config"]
     assert config["early_stop"] is True
+
+
+def test_a_finished_search_gets_a_study_when_it_has_none(command: Command, a_run: Path) -> None:
+    import optuna
+
+    url = f"sqlite:///{a_run.parent / 'studies.db'}"
+    outcome = command("search", "--run", a_run, *SEARCH, "--storage", url)
+    assert outcome.code == 0, outcome.err
+    assert "already complete" in outcome.err
+    names = optuna.get_all_study_names(url)
+    study = next(name for name in names if name.endswith("/default"))
+    assert len(optuna.load_study(study_name=study, storage=url).trials) == EVALUATIONS
