@@ -16,8 +16,8 @@ Vector = NDArray[np.float64]
 # about a factor of two, values of one choice by less. They are what keeps a hundred relevances
 # from fitting noise.
 KIND_SD, CHOICE_SD, VALUE_SD = 1.5, 0.7, 0.4
-START = np.log([1.0, 0.5, 0.1])
-START_SD = np.array([1.5, 1.5, 2.0])
+START = np.log([1.0, 0.03])
+START_SD = np.array([1.5, 2.0])
 # The level of all values is uncertain by as much as they spread.
 CONSTANT = 1.0
 LEAST_NOISE = 1e-5
@@ -42,34 +42,33 @@ class Layout:
 
 @dataclass(frozen=True)
 class Covariance:
-    """``linear * <a, b> + radial * exp(-|a - b|^2 / 2) + constant``, features weighted.
+    """``amplitude * exp(-sum(weights * (a - b)^2) / 2) + constant``.
 
-    The linear part extrapolates what the choices add one by one, the radial part holds how they
-    interact (Rasmussen and Williams 2006, sections 2.7 and 5.1, automatic relevance).
+    Relevances are those of Rasmussen and Williams 2006, section 5.1. A linear part beside it ranks
+    random architectures no better, and near the Pareto front, where effects saturate, it ranks
+    them worse: it extrapolates what small networks gain to large ones.
 
     Args:
         weights: Relevance of every feature, ``(features,)``.
-        linear: Variance of the linear part.
-        radial: Variance of the radial part.
-        noise: Variance of one measurement, in units of the values' variance.
+        amplitude: Variance of the radial part, in units of the values' variance.
+        noise: Variance of one measurement, in the same units.
     """
 
     weights: Vector
-    linear: float
-    radial: float
+    amplitude: float
     noise: float
 
     def __call__(self, first: Matrix, second: Matrix) -> Matrix:
         """Covariances ``(n, m)`` of features ``(n, features)`` and ``(m, features)``."""
-        product, radial = _parts(self.weights, first, second)
-        result: Matrix = self.linear * product + self.radial * radial + CONSTANT
+        result = _correlation(self.weights, first, second)
+        result *= self.amplitude
+        result += CONSTANT
         return result
 
-    def variance(self, features: Matrix) -> Vector:
-        """Prior variances of the function, ``(n,)``."""
-        own = (features**2) @ self.weights
-        result: Vector = self.linear * own + self.radial + CONSTANT
-        return result
+    @property
+    def variance(self) -> float:
+        """Prior variance of the function anywhere."""
+        return self.amplitude + CONSTANT
 
 
 def layout(space: SearchSpace, owners: NDArray[np.intp], features: Matrix, free: int) -> Layout:
@@ -99,16 +98,15 @@ def layout(space: SearchSpace, owners: NDArray[np.intp], features: Matrix, free:
 
 
 def start(plan: Layout) -> Vector:
-    """Parameters before tuning: relevances, then logarithms of the three variances."""
+    """Parameters before tuning: relevances, then logarithms of amplitude and noise."""
     return np.concatenate((np.zeros(len(plan.spread)), START))
 
 
 def covariance(plan: Layout, parameters: Vector) -> Covariance:
-    """The covariance that parameters (relevances, then three variances) stand for."""
-    count = len(plan.spread)
-    weights = np.exp(plan.base + plan.groups @ parameters[:count])
-    linear, radial, noise = np.exp(parameters[count:])
-    return Covariance(weights, float(linear), float(radial), float(noise) + LEAST_NOISE)
+    """The covariance that parameters (relevances, amplitude, noise) stand for."""
+    weights = np.exp(plan.base + plan.groups @ parameters[:-2])
+    amplitude, noise = np.exp(parameters[-2:])
+    return Covariance(weights, float(amplitude), float(noise) + LEAST_NOISE)
 
 
 def tune(
@@ -154,22 +152,24 @@ def inverse_of(matrix: Matrix) -> tuple[Matrix, float]:
     return inverse, float(2 * np.log(np.diag(factor)).sum())
 
 
-def _parts(weights: Vector, first: Matrix, second: Matrix) -> tuple[Matrix, Matrix]:
-    """Weighted products and radial correlations, ``(n, m)`` each."""
-    product = (first * weights) @ second.T
-    own = (first**2) @ weights, (second**2) @ weights
-    distance = own[0][:, None] + own[1] - 2 * product
-    return product, np.exp(-0.5 * np.maximum(distance, 0))
+def _correlation(weights: Vector, first: Matrix, second: Matrix) -> Matrix:
+    """Radial correlations ``(n, m)``."""
+    result: Matrix = (first * weights) @ second.T
+    result -= 0.5 * ((first**2) @ weights)[:, None]
+    result -= 0.5 * ((second**2) @ weights)
+    np.minimum(result, 0, out=result)
+    np.exp(result, out=result)
+    return result
 
 
 def _loss(
     parameters: Vector, plan: Layout, features: Matrix, targets: Vector
 ) -> tuple[float, Vector]:
     """Negative log evidence (same book, equation 5.8) and prior, and the gradient (5.9)."""
-    count = len(plan.spread)
     now = covariance(plan, parameters)
-    product, radial = _parts(now.weights, features, features)
-    matrix = now.linear * product + now.radial * radial + CONSTANT
+    radial = _correlation(now.weights, features, features)
+    radial *= now.amplitude
+    matrix = radial + CONSTANT
     matrix[np.diag_indices_from(matrix)] += now.noise
     try:
         inverse, determinant = inverse_of(matrix)
@@ -177,18 +177,13 @@ def _loss(
         # The line search steps back from here.
         return 1e12, np.zeros_like(parameters)
     solved = inverse @ targets
-    prior = np.concatenate((parameters[:count], parameters[count:] - START))
     spread = np.concatenate((plan.spread, START_SD))
-    loss = 0.5 * (targets @ solved + determinant + ((prior / spread) ** 2).sum())
+    off = (parameters - start(plan)) / spread
+    loss = 0.5 * (targets @ solved + determinant + (off**2).sum())
     outer = 0.5 * (inverse - np.outer(solved, solved))
-    falling = outer * radial
-    gradient = np.empty_like(parameters)
-    gradient[count] = now.linear * (outer * product).sum()
-    gradient[count + 1] = now.radial * falling.sum()
-    gradient[count + 2] = (now.noise - LEAST_NOISE) * np.trace(outer)
-    # The sum over pairs of D (a - b)^2 per feature, without an array of pairs and features.
-    falling *= -0.5 * now.radial
-    mixed = now.linear * outer - 2 * falling
-    slope = (features * (mixed @ features)).sum(0) + 2 * (features**2).T @ falling.sum(1)
-    gradient[:count] = plan.groups.T @ (slope * now.weights)
-    return float(loss), gradient + prior / spread**2
+    noise = (now.noise - LEAST_NOISE) * np.trace(outer)
+    radial *= outer
+    # The sum over pairs of (a - b)^2 per feature, without an array of pairs and features.
+    pairs = (features * (radial @ features)).sum(0) - (features**2).T @ radial.sum(1)
+    slope = np.concatenate((plan.groups.T @ (pairs * now.weights), [radial.sum(), noise]))
+    return float(loss), slope + off / spread

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,7 +73,7 @@ class GaussianProcess:
         features = _features(self.space, self.ordered, self.free, positions) - self.centre
         known = self.covariance(features, self.features)
         explained = ((known @ self.inverse) * known).sum(1)
-        spread = self.covariance.variance(features) + self.covariance.noise - explained
+        spread = self.covariance.variance + self.covariance.noise - explained
         deviation = self.scale * self.amplitude * np.sqrt(np.maximum(spread, 1e-12))
         return self.mean(positions), deviation
 
@@ -88,7 +88,6 @@ class _Quick:
 
     exponents: NDArray[np.floating]
     weights: NDArray[np.floating]
-    slopes: Vector
     offset: float
     free: Vector
 
@@ -104,9 +103,8 @@ class _Quick:
         extended[:, -1] = 1.0
         exponents = extended @ self.exponents
         np.exp(exponents, out=exponents)
-        linear = extended[:, : columns + count] @ self.slopes.astype(kind)
         result: Vector = (exponents @ self.weights).astype(np.float64)
-        return result + linear + self.offset
+        return result + self.offset
 
 
 def fit(
@@ -273,15 +271,13 @@ def _quick(
     products[:, :columns] -= 0.5 * kernel.weights[:columns]
     own = -0.5 * (raw**2) @ kernel.weights
     exponents = np.vstack((products.T, np.ones(len(raw)), own))
-    slopes = kernel.linear * kernel.weights * (features.T @ weights)
-    offset = float(CONSTANT * weights.sum() - centre @ slopes)
-    precise = _Quick(exponents, kernel.radial * weights, slopes, offset, kernel.weights[columns:])
-    single = _Quick(
-        exponents.astype(np.float32),
-        (kernel.radial * weights).astype(np.float32),
-        slopes,
-        offset,
-        kernel.weights[columns:],
+    amplitudes = kernel.amplitude * weights
+    offset = float(CONSTANT * weights.sum())
+    precise = _Quick(exponents, amplitudes, offset, kernel.weights[columns:])
+    single = replace(
+        precise,
+        exponents=exponents.astype(np.float32),
+        weights=amplitudes.astype(np.float32),
     )
     code, statistics = raw[:, :columns], raw[:, columns:]
     gap = np.abs(single(code, statistics) - precise(code, statistics)).max()
