@@ -73,6 +73,9 @@ Rebuild = Callable[[SearchProblem, Evaluated, int], Selection]
 class Evolution:
     """A strategy from the rule by which an algorithm chooses parents.
 
+    The published populations of about a hundred assume tens of thousands of evaluations. With a
+    few hundred, twenty survivors leave time for enough generations.
+
     Args:
         rebuild: Given problem, evaluated rows and population size, the state that the algorithm
             has reached, as a selection of parents.

@@ -65,6 +65,9 @@ def aspired(problem: SearchProblem, seen: Evaluated, aspirations: Aspirations) -
 def preferring(*aspirations: tuple[float, ...], width: float = 0.1) -> Strategy:
     """A search around preferred values.
 
+    A module of your own with ``def build(fit=None): return preferring((0.76, 20.0))`` is a
+    strategy by its dotted path.
+
     Args:
         aspirations: Points with one value per objective, in the order, units and directions of the
             problem: ``preferring((0.76, 20.0), (0.70, 8.0))``. They need not be attainable.
