@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from app.evaluations import EvaluationLog, number, scores
 from app.racing import Bound, Racing, best_rival, dominated, race, saved
-from app.workers import Finding, InlinePool, Pool, ProcessPool, RayPool, Setup, Task
+from app.ray_pool import RayPool
+from app.workers import Finding, InlinePool, Pool, ProcessPool, Setup, Task
 from search import History, SearchProblem, SearchResult, pareto_front
 from search.stops import hypervolume_trace
 from supernet.data import IMAGES

@@ -260,8 +260,7 @@ def _trial(
     ours |= {q.name: numbers[q.name] for q in problem.limited if math.isfinite(numbers[q.name])}
     system = dict(system)
     if not failed and problem.constraints:
-        # A list, as samplers write it and dashboards read it; a trial's own user attributes say
-        # what its numbers are.
+        # A list, as samplers write it and dashboards read it.
         system[_CONSTRAINTS_KEY] = problem.violations(values[None])[0].tolist()
         ours["constraints"] = [
             f"{c.objective} {'<=' if c.at_most is not None else '>='} {c.limit:g}"
@@ -321,12 +320,9 @@ def _journal(path: Path) -> Any:
 
 
 def _cut_torn_line(path: Path) -> None:
-    if not path.exists():
-        return
-    content = path.read_bytes()
-    whole = content.rfind(b"\n") + 1
-    if whole < len(content):
-        os.truncate(path, whole)
+    content = path.read_bytes() if path.exists() else b"\n"
+    if not content.endswith(b"\n"):
+        os.truncate(path, content.rfind(b"\n") + 1)
 
 
 def _database(url: str) -> Any:

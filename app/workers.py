@@ -1,4 +1,4 @@
-"""Where architectures are evaluated: in this process, in several, or on the machines of Ray."""
+"""Where architectures are evaluated: in this process, or in several."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from multiprocessing import get_context, parent_process
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -273,76 +273,6 @@ class ProcessPool:
         self._executor.shutdown(wait=True, cancel_futures=True)
 
 
-class RayPool:
-    """Actors of a Ray cluster, each with the run opened once.
-
-    Args:
-        setup: What each opens; the run must lie where every machine sees it.
-        address: Of the cluster: ``"auto"``, ``"local"`` for one on this machine alone, or
-            ``HOST:PORT``.
-
-    Raises:
-        ModuleNotFoundError: Ray is not installed.
-        ValueError: There is no cluster at the address.
-    """
-
-    def __init__(self, setup: Setup, address: str) -> None:
-        ray = self._ray = _import_ray()
-        self.width = setup.workers
-        self._setup = setup
-        self._ours = not ray.is_initialized()
-        if self._ours:
-            try:
-                ray.init(address=address, log_to_driver=False, logging_level="ERROR")
-            except (ConnectionError, ValueError, RuntimeError) as error:
-                raise ValueError(
-                    f"there is no Ray cluster at {address!r} ({str(error).splitlines()[0]}); "
-                    "start one with `ray start --head`, or use local"
-                ) from error
-        self._actors: list[Any] = []
-        self._busy: list[int] = []
-        self.restart()
-
-    def submit(self, task: Task) -> Future[Finding]:
-        """Begin a task with the actor that has the least to do."""
-        chosen = int(np.argmin(self._busy))
-        self._busy[chosen] += 1
-        future: Future[Finding] = self._actors[chosen].run.remote(task).future()
-        busy = self._busy
-
-        def release(_: Future[Finding]) -> None:
-            busy[chosen] -= 1
-
-        future.add_done_callback(release)
-        return future
-
-    def restart(self) -> None:
-        """New actors for the old."""
-        for actor in self._actors:
-            self._ray.kill(actor)
-        actor = self._ray.remote(num_cpus=1)(_Actor)
-        self._actors = [actor.remote(self._setup) for _ in range(self.width)]
-        self._busy = [0] * self.width
-
-    def close(self) -> None:
-        """End the actors, and the connection if it was made here."""
-        for actor in self._actors:
-            self._ray.kill(actor)
-        if self._ours:
-            self._ray.shutdown()
-
-
-class _Actor:
-    """One worker of a Ray cluster."""
-
-    def __init__(self, setup: Setup) -> None:
-        self._setup = setup
-
-    def run(self, task: Task) -> Finding:
-        """Evaluate a task."""
-        return work_apart(self._setup, task)
-
-
 def work_apart(setup: Setup, task: Task) -> Finding:
     """:func:`work` in a process of its own, which opens the run for its first task."""
     trained, caches = _opened(setup)
@@ -389,15 +319,3 @@ def _follow_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
-
-
-def _import_ray() -> Any:
-    try:
-        import ray
-    except ModuleNotFoundError:
-        raise ModuleNotFoundError(
-            "evaluating on Ray needs ray, which is not installed; "
-            "run: pip install 'supernet[ray]', or use --workers for processes on this machine",
-            name="ray",
-        ) from None
-    return ray

@@ -21,7 +21,7 @@ from app.evaluator import WHOLE_ROUND, Evaluator, open_pool
 from app.racing import Racing
 from app.runs import open_run
 from app.trained import Trained, open_trained
-from app.workers import Finding, InlinePool, ProcessPool, Task, work
+from app.workers import Finding, ProcessPool, Task, work
 from search import History, Objective, SearchProblem, SearchResult, pareto_front, search
 from search.strategies import random_search
 from supernet.data import open_data
@@ -356,9 +356,10 @@ def test_ray_gives_the_values_of_one_process(
     assert found.tolist() == direct
 
 
-@pytest.mark.slow
-def test_an_address_without_a_cluster_is_refused(run: Path) -> None:
-    pytest.importorskip("ray", reason="Ray is not installed")
+def test_an_address_without_a_cluster_is_refused(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.ray_pool._import_ray", FakeRay)
     with pytest.raises(ValueError, match=r"there is no Ray cluster at '127\.0\.0\.1:1'"):
         open_pool(opened(run), workers=2, ray="127.0.0.1:1")
 
@@ -416,9 +417,9 @@ def test_the_ray_pool_starts_uses_and_ends_its_actors(
 ) -> None:
     fake = FakeRay()
     log = opened(run)
-    monkeypatch.setattr("app.workers._import_ray", lambda: fake)
+    monkeypatch.setattr("app.ray_pool._import_ray", lambda: fake)
     monkeypatch.setattr(
-        "app.workers.work_apart",
+        "app.ray_pool.work_apart",
         lambda setup, task: work(log.trained, log.caches, setup.calibration_samples, task),
     )
     problem = problem_of(log.trained)
@@ -426,7 +427,6 @@ def test_the_ray_pool_starts_uses_and_ends_its_actors(
     with Evaluator(problem, log, pool=open_pool(log, workers=2, ray="auto")) as evaluator:
         found = evaluator.evaluate_batch(rows)["accuracy"]
     assert (fake.started, fake.killed, fake.down) == (2, 2, True)
-    assert isinstance(InlinePool(log.trained, log.caches, 64), InlinePool)
     inline = [number(log.evaluate(a, "val")) for a in problem.space.decode(rows)]
     assert found.tolist() == inline
 
