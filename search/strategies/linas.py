@@ -15,9 +15,10 @@ from search.inner import Visited, optimise
 from search.neighbourhood import unique_rows
 from search.problem import SearchProblem
 from search.strategy import FitPredictor, Model, Strategy
-from search.surrogates import LEAST_ROWS, best_first, filled, fitted, scorer
+from search.surrogates import LEAST_ROWS, best_first, filled, fitted, listed, scorer
 
 SUMMARY = "LINAS with its published settings (Cummings et al. 2022)"
+_MOST_LISTED = 100_000
 
 
 @dataclass(frozen=True)
@@ -66,10 +67,17 @@ class Linas:
     def evolve(
         self, problem: SearchProblem, models: Mapping[str, Model], rng: np.random.Generator
     ) -> Visited:
-        """Evolution on predictions alone from a random population; a pool is ranked as it is."""
+        """Evolution on predictions alone, from a random population.
+
+        A pool, or a space of fewer architectures than an evolution would look at, is looked at
+        as a whole.
+        """
         score = scorer(problem, models)
-        if problem.pool is not None:
-            return Visited(problem.pool, *score(problem.pool))
+        pool = problem.pool
+        if pool is None and problem.space.size <= self.inner_evaluations:
+            pool = listed(problem.space, _MOST_LISTED)
+        if pool is not None:
+            return Visited(pool, *score(pool))
         start = unique_rows(admissible_sample(problem, rng, 4 * self.population))
         start = start[: self.population]
         if len(problem.objectives) > 2:
