@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from predictors import ReportCard, Statistics, card_with_curve
+from predictors import ReportCard, card_with_curve
+from predictors.select import Fit
 from search import History, SearchProblem
 
 
@@ -17,7 +18,7 @@ def report_cards(
     models: Mapping[str, Any],
     *,
     seed: int,
-    statistics: Statistics | None,
+    fit: Fit,
 ) -> dict[str, ReportCard]:
     """The cards of predictors fitted to a history, learning curves included.
 
@@ -26,7 +27,7 @@ def report_cards(
         history: What the models were fitted to.
         models: By quantity; those that come without a report card are left out.
         seed: Deals the rows of the learning curve.
-        statistics: What the predictors were given besides the choices.
+        fit: How the predictors were fitted.
     """
     cards = {}
     for name, model in models.items():
@@ -37,6 +38,6 @@ def report_cards(
         known = np.isfinite(values)
         cards[name] = card_with_curve(
             report, problem.space, history.positions[known], values[known], seed=seed,
-            statistics=statistics,
+            fit=fit,
         )  # fmt: skip
     return cards

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,6 +15,7 @@ from app.evaluator import WHOLE_ROUND, Evaluator, open_pool
 from app.front_file import Findings, front_record, write_front
 from app.latency import open_table
 from app.objectives import Sources, build_problem, canonical, free_statistics, resolve
+from app.predicting import InformedFit
 from app.racing import Racing
 from app.report_cards import report_cards
 from app.runs import Run, now, open_run
@@ -25,7 +25,6 @@ from app.search_request import SearchRequest, identity_of, is_complete, plan_of
 from app.study import Study, open_study
 from app.trained import Say, Trained, open_trained
 from app.verify import measurable, verify
-from predictors import Statistics, fit
 from search import Evaluation, SearchProblem, SearchResult, Strategy, search
 from search.stops import STAGNATION, TIME
 from supernet import files
@@ -71,7 +70,7 @@ class Setting:
         sources: Network, evaluations and latency tables.
         problem: What is searched for.
         strategy: How.
-        statistics: What its predictors are given besides the choices.
+        fit: How its predictors are fitted.
         plan: What decides the result.
     """
 
@@ -80,7 +79,7 @@ class Setting:
     sources: Sources
     problem: SearchProblem
     strategy: Strategy
-    statistics: Statistics
+    fit: InformedFit
     plan: Mapping[str, Any]
 
 
@@ -134,8 +133,8 @@ def prepare(
     sources = Sources(trained, log, _tables(request, run, trained, names, say))
     problem = build_problem(names, request.all_limits, sources)
     require_feasible(problem)
-    statistics = free_statistics(sources)
-    strategy: Strategy = module.build(partial(fit, statistics=statistics))
+    fit = InformedFit(free_statistics(sources))
+    strategy: Strategy = module.build(fit)
     if problem.expensive:
         request.check_first_sample(strategy)
     tables = sources.tables
@@ -145,7 +144,7 @@ def prepare(
     digests = {name: table.digest for name, table in tables.items()}
     space = trained.supernet.space.digest
     plan = plan_of(request, names, space, trained.checkpoint.digest, digests)
-    return Setting(run, request, sources, problem, strategy, statistics, plan)
+    return Setting(run, request, sources, problem, strategy, fit, plan)
 
 
 def _tables(
@@ -188,9 +187,7 @@ def _study(setting: Setting, folder: Path) -> Study:
 
 def _search(setting: Setting, study: Study, say: Say) -> tuple[SearchResult, int]:
     request, problem, log = setting.request, setting.problem, setting.sources.log
-    narrator = Narrator(
-        request.name, problem, setting.strategy, request.seed, setting.statistics, say
-    )
+    narrator = Narrator(request.name, problem, setting.strategy, request.seed, setting.fit, say)
     reused = [0]
 
     def evaluated(evaluation: Evaluation) -> None:
@@ -253,9 +250,7 @@ def _verified(setting: Setting, result: SearchResult, say: Say) -> dict[str, Any
         "seed": request.seed,
         "strategy": request.strategy,
     }
-    cards = report_cards(
-        problem, result.history, result.models, seed=request.seed, statistics=setting.statistics
-    )
+    cards = report_cards(problem, result.history, result.models, seed=request.seed, fit=setting.fit)
     record = front_record(Findings(problem, result, verified, sources, cards), header)
     for device, ratio in record["latency_ratios"].items():
         if abs(ratio - 1) > DRIFT:

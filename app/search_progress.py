@@ -8,7 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from app.report_cards import report_cards
-from predictors import Statistics, card_text
+from predictors import card_text
+from predictors.select import Fit
 from search import Progress, SearchProblem, Strategy
 
 Say = Callable[[str], None]
@@ -25,7 +26,7 @@ class Narrator:
         problem: What is searched for.
         strategy: Whose predictors are judged once, before the first round that trusts them.
         seed: Of the search.
-        statistics: What its predictors are given besides the choices.
+        fit: How its predictors are fitted.
         say: Told the lines.
     """
 
@@ -33,7 +34,7 @@ class Narrator:
     problem: SearchProblem
     strategy: Strategy
     seed: int
-    statistics: Statistics | None
+    fit: Fit
     say: Say
     _judged: bool = field(default=False, init=False)
     _count: int = field(default=0, init=False)
@@ -53,9 +54,7 @@ class Narrator:
         if self._judged:
             return
         models = self.strategy.models(self.problem, progress.history, self.seed)
-        cards = report_cards(
-            self.problem, progress.history, models, seed=self.seed, statistics=self.statistics
-        )
+        cards = report_cards(self.problem, progress.history, models, seed=self.seed, fit=self.fit)
         for quantity, card in cards.items():
             self._judged = True
             unit = self.problem.quantities[self.problem.column(quantity)].unit
