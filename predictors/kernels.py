@@ -12,10 +12,10 @@ from supernet.space import SearchSpace
 Matrix = NDArray[np.float64]
 Vector = NDArray[np.float64]
 
-# Standard deviations of the logarithms: kinds of choice may differ a lot, choices of a kind by
-# about a factor of two, values of one choice by less. They are what keeps a hundred relevances
-# from fitting noise.
-KIND_SD, CHOICE_SD, VALUE_SD = 1.5, 0.7, 0.4
+# Standard deviations of the logarithms of relevances: between kinds of choice, choices of a kind,
+# values of a choice, and statistics. They keep a hundred relevances from fitting noise. Looser
+# ones rank random rows as well, but lead a search to worse fronts.
+KIND_SD, CHOICE_SD, VALUE_SD, STATISTIC_SD = 0.5, 0.3, 0.2, 1.5
 START = np.log([1.0, 0.03])
 START_SD = np.array([1.5, 2.0])
 # The level of all values is uncertain by as much as they spread.
@@ -94,7 +94,7 @@ def layout(space: SearchSpace, owners: NDArray[np.intp], features: Matrix, free:
     variance = float(features[:, :columns].var(axis=0).sum())
     base = np.full(columns + free, -np.log(max(2 * variance, 1e-12)))
     base[columns:] = -np.log(8.0)
-    return Layout(groups, base, np.concatenate((spread, np.full(free, KIND_SD))))
+    return Layout(groups, base, np.concatenate((spread, np.full(free, STATISTIC_SD))))
 
 
 def start(plan: Layout) -> Vector:

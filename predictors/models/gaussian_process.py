@@ -143,8 +143,9 @@ def fit(
     features = _features(space, ordered, free, rows)
     centre = features.mean(axis=0)
     features -= centre
-    task = _Task(plan, parameters, features, standard)
-    tuned = task.tuned(_subset(np.arange(len(rows)), TUNING_ROWS, rng), TUNING_STEPS)
+    task = _Task(plan, features, standard)
+    few = _subset(np.arange(len(rows)), TUNING_ROWS, rng)
+    tuned = task.tuned(parameters, few, TUNING_STEPS)
     inverse, weights = task.solved(tuned)
     error, variance = task.held_out(tuned, rng)
     # Residual scale such that held-out errors have unit variance on average.
@@ -174,17 +175,15 @@ def fit(
 
 @dataclass(frozen=True)
 class _Task:
-    """What is fitted: centred features, standardised values and where tuning starts."""
+    """What is fitted: centred features and standardised values."""
 
     plan: Layout
-    start: Vector
     features: NDArray[np.float64]
     standard: Vector
 
-    def tuned(self, rows: NDArray[np.intp], steps: int) -> Vector:
+    def tuned(self, begin: Vector, rows: NDArray[np.intp], steps: int) -> Vector:
         """Parameters of the highest evidence on some of the rows."""
-        features, standard = self.features[rows], self.standard[rows]
-        return tune(self.plan, self.start, features, standard, steps)[1]
+        return tune(self.plan, begin, self.features[rows], self.standard[rows], steps)[1]
 
     def solved(self, parameters: Vector) -> tuple[NDArray[np.float64], Vector]:
         """Inverse covariance ``(n, n)`` of all rows, and its product with the values."""
@@ -205,9 +204,10 @@ class _Task:
             return self._left_out(tuned)
         error, variance = np.zeros(count), np.ones(count)
         folds = rng.permutation(np.arange(count) % FOLDS)
+        begin = start(self.plan)
         for fold in np.unique(folds):
             rest = _subset(np.flatnonzero(folds != fold), TUNING_ROWS, rng)
-            errors, variances = self._left_out(self.tuned(rest, FOLD_STEPS))
+            errors, variances = self._left_out(self.tuned(begin, rest, FOLD_STEPS))
             test = folds == fold
             error[test], variance[test] = errors[test], variances[test]
         return error, variance
