@@ -84,6 +84,8 @@ class Evaluator(AbstractContextManager["Evaluator"]):
         self.problem, self.log, self.racing = problem, log, racing
         trained = log.trained
         self.pool = pool or InlinePool(trained, log.caches, log.calibration_samples)
+        # One more for each worker, so that none waits while this process writes to disk.
+        self._depth = 1 if self.pool.width == 1 else 2 * self.pool.width
         self.total = len(trained.data.split(SPLIT))
         self.maximize = trained.data.shape.task == IMAGES
         self.reused = 0
@@ -186,7 +188,7 @@ class Evaluator(AbstractContextManager["Evaluator"]):
         again: list[int] = []
         started, restarted = 0, False
         while not done.all():
-            while len(flying) < self.pool.width and (again or started < len(rows)):
+            while len(flying) < self._depth and (again or started < len(rows)):
                 index = again[0] if again else started
                 if (
                     self.racing is not None
