@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
 from search.binaries import needed_positions
 from supernet.space import SearchSpace
@@ -139,7 +140,7 @@ def train(
     aims = torch.nan_to_num(targets)
 
     def fit(model: nn.Module, wanted: Tensor, where: Tensor, steps: int) -> None:
-        optimiser = torch.optim.AdamW(model.parameters(), lr=rate)
+        optimiser = torch.optim.AdamW(model.parameters(), lr=rate, fused=True)
         weights = where / where.sum()
         for step in range(steps):
             optimiser.param_groups[0]["lr"] = rate * (1 + math.cos(math.pi * step / steps)) / 2
@@ -162,9 +163,14 @@ def train(
 
 @contextmanager
 def private_generator(seed: int) -> Iterator[None]:
-    """torch's generator seeded inside, and as it was before outside."""
+    """torch's generator seeded inside, and as it was before outside; one thread inside.
+
+    Networks this small gain nothing from threads, which on a busy machine wait for each other, and
+    sums do not depend on their number then.
+    """
     import torch
 
-    with torch.random.fork_rng(devices=[]):
+    threads = ThreadpoolController().select(user_api="openmp")
+    with torch.random.fork_rng(devices=[]), threads.limit(limits=1):
         torch.manual_seed(seed)
         yield

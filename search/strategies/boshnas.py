@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 SUMMARY = "gradient descent on a surrogate's input (BOSHNAS, Tuli et al. 2022)"
 Rows = NDArray[np.int16]
 Values = NDArray[np.float64]
-_FREE_ROWS = 128
+_FREE_ROWS = 256
 _POOL = 512
 # Weight of the plain sum beside the worst objective: ties in the worst are broken by the rest.
 _REST = 0.05
@@ -60,13 +60,13 @@ class Boshnas:
     initial: int = 30
     batch: int = 25
     starts: int = 10
-    steps: int = 40
-    step: float = 0.15
+    steps: int = 60
+    step: float = 0.1
     caution: float = 0.5
     uncertain: float = 0.1
     diverse: float = 0.1
-    epochs: int = 120
-    rate: float = 2e-2
+    epochs: int = 200
+    rate: float = 1e-2
     dropout: float = 0.1
 
     def batch_size(self, evaluated: int) -> int:
@@ -151,7 +151,7 @@ class Boshnas:
         weights = np.repeat(shares, self.starts, axis=0)
         begin = self._starts(problem, history, view, shares, rng)
         logits = relaxation.logits(begin, 2.0).requires_grad_(True)
-        optimiser = torch.optim.Adam([logits], lr=self.step)
+        optimiser = torch.optim.Adam([logits], lr=self.step, fused=True)
         wanted = torch.from_numpy(weights.astype(np.float32))
         ends = []
         for step in range(self.steps):
