@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,7 +55,7 @@ def check_feasible(
         return row
     for constraint in constraints:
         # One at a time tells a limit that nothing meets from limits that exclude each other.
-        alone = SearchProblem(problem.space, problem.objectives, (constraint,), problem.limited)
+        alone = replace(problem, constraints=(constraint,))
         nearest, _ = least_violation(alone)
         value = problem.cheap_values(nearest[None])[0, problem.column(constraint.objective)]
         _require(problem, constraint, float(value))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from toys import tradeoff
@@ -49,6 +51,14 @@ def test_limits_that_exclude_each_other_are_told_apart_from_impossible_ones():
     )
     with pytest.raises(InfeasibleError, match="meets all constraints at once"):
         check_feasible(problem)
+
+
+def test_the_nearest_value_of_a_pool_is_one_of_its_rows():
+    base = tradeoff(constraints=(Constraint("latency_ms", at_most=20.0),))
+    pool = np.full((3, 12), 2, dtype=np.int16)
+    pool[1, :6] = 1
+    with pytest.raises(InfeasibleError, match="the nearest feasible value is latency_ms 140 ms"):
+        check_feasible(replace(base, pool=pool))
 
 
 def test_without_cheap_constraints_there_is_nothing_to_check():
