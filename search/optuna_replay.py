@@ -119,10 +119,14 @@ class OptunaSearch:
         return {}
 
     def distributions(self, problem: SearchProblem) -> dict[str, BaseDistribution]:
-        """Every choice as a parameter of its positions."""
+        """Every choice of two values or more as a parameter of its positions.
+
+        Samplers leave parameters of one value aside, and then miss them in what they were told.
+        """
+        open_ = [choice for choice in problem.space.choices if len(choice.values) > 1]
         if self.ordinal:
-            return {c.name: _Numbers(0, len(c.values) - 1) for c in problem.space.choices}
-        return {c.name: _Categories(tuple(range(len(c.values)))) for c in problem.space.choices}
+            return {c.name: _Numbers(0, len(c.values) - 1) for c in open_}
+        return {c.name: _Categories(tuple(range(len(c.values)))) for c in open_}
 
     def _study(self, problem: SearchProblem, history: History, seed: int) -> Study:
         seen = evaluated(problem, history)
@@ -131,6 +135,7 @@ class OptunaSearch:
         attributes = None if self.attributes is None else self.attributes(seen)
         distributions = self.distributions(problem)
         names = list(distributions)
+        columns = [problem.space.index(name) for name in names]
         told = [
             create_trial(
                 params=dict(zip(names, row, strict=True)),
@@ -140,7 +145,12 @@ class OptunaSearch:
                 system_attrs=None if attributes is None else attributes[i],
             )
             for i, (row, numbers, limits) in enumerate(
-                zip(seen.positions.tolist(), values.tolist(), seen.violations.tolist(), strict=True)
+                zip(
+                    seen.positions[:, columns].tolist(),
+                    values.tolist(),
+                    seen.violations.tolist(),
+                    strict=True,
+                )
             )
         ]
         failed = [
@@ -149,7 +159,7 @@ class OptunaSearch:
                 distributions=distributions,
                 state=TrialState.FAIL,
             )
-            for row in history.positions[history.failed].tolist()
+            for row in history.positions[history.failed][:, columns].tolist()
         ]
         made = self.sampler(Round(problem, seen, values, tuple(told), seed))
         study = optuna.create_study(
@@ -174,13 +184,13 @@ def asked(
     What is beyond a cheap limit is mixed with evaluated rows that are not; what is known already
     is mutated; what is still missing is random.
     """
-    names = list(distributions)
+    names = problem.space.names
     rows = np.zeros((0, len(names)), dtype=np.int16)
     spare = rows
     for _ in range(_REPEATS):
         trials = [study.ask(dict(distributions)) for _ in range(count - len(rows))]
         params = [trial.params for trial in trials]
-        made = np.array([[each[name] for name in names] for each in params], dtype=np.int16)
+        made = np.array([[each.get(name, 0) for name in names] for each in params], dtype=np.int16)
         made = inside(problem, history, problem.project(made), rng)
         spare = np.concatenate((spare, made))
         rows = history.new(np.concatenate((rows, made)))

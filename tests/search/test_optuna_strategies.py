@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import optuna
@@ -25,6 +26,7 @@ from search.strategies import (
     optuna_tpe,
     random_search,
 )
+from supernet.space import Choice, SearchSpace
 
 MODULES = [optuna_tpe, optuna_nsga2, optuna_cmaes, optuna_random, optuna_gp]
 FAST = MODULES[:-1]
@@ -92,6 +94,18 @@ def test_nothing_but_failures_is_no_reason_to_stop(module):
     assert history.failed.all()
     rows = module.build().propose(problem, history, 6, np.random.default_rng(0))
     assert len(history.new(rows)) == 6
+
+
+@pytest.mark.parametrize("module", named(FAST))
+def test_choices_of_one_value_are_no_parameters(module):
+    values = (1, 3, 1, 4, 1, 5, 3)
+    space = SearchSpace(
+        tuple(Choice(f"c{i}", tuple(range(n)), "width") for i, n in enumerate(values))
+    )
+    problem = replace(tradeoff(choices=len(values)), space=space)
+    result = search(problem, module.build(), evaluations=70, seed=0)
+    assert len(result.history.keys) == 70
+    assert (result.history.positions[:, [0, 2, 4]] == 0).all()
 
 
 @pytest.mark.parametrize("module", named(FAST))
