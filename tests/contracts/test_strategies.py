@@ -15,8 +15,8 @@ from search import search as run
 from supernet.space import Choice, SearchSpace
 
 OPTIONAL = ("numba", "cmaes")
-# Seconds for every row that is proposed; tests/search/test_optuna_strategies.py has a short form.
-SLOW = ("optuna_gp",)
+# Seconds for every row that is proposed, and ten to compile; the tests of their own are shorter.
+SLOW = ("optuna_gp", "agemoea2")
 NAMES = sorted(
     module.name
     for module in pkgutil.iter_modules(search.strategies.__path__)

@@ -42,7 +42,15 @@ from search.strategies import (
 )
 
 MODULES = [nsga3, unsga3, smsemoa, ctaea, moead, rnsga3, aging_evolution]
+# The first use of AGE-MOEA-II in a process compiles for ten seconds.
+SLOW = pytest.mark.slow
+NAMES = [module.__name__.split(".")[-1] for module in MODULES]
 POPULATION = 16
+
+
+def agemoea2():
+    pytest.importorskip("numba")
+    return importlib.import_module("search.strategies.agemoea2")
 
 
 def values_of(problem, rows):
@@ -80,6 +88,7 @@ class Children(InfillCriterion):
         lambda **k: NSGA3(directions(2, POPULATION), pop_size=POPULATION, **k),
         lambda **k: UNSGA3(directions(2, POPULATION), pop_size=POPULATION, **k),
         lambda **k: SMSEMOA(pop_size=POPULATION, **k),
+        pytest.param(lambda **k: agemoea2().algorithm(POPULATION, **k), marks=SLOW),
     ],
 )
 @pytest.mark.parametrize("limits", [(), (Constraint("latency_ms", at_most=60.0),)])
@@ -155,8 +164,9 @@ def test_mutation_changes_each_choice_at_the_stated_rate():
     assert (children == 0).sum() == pytest.approx((children == 2).sum(), rel=0.1)
 
 
-@pytest.mark.parametrize("module", MODULES, ids=lambda m: m.__name__.split(".")[-1])
-def test_it_beats_random_search(module):
+@pytest.mark.parametrize("name", [*NAMES, pytest.param("agemoea2", marks=SLOW)])
+def test_it_beats_random_search(name):
+    module = agemoea2() if name == "agemoea2" else MODULES[NAMES.index(name)]
     problem = tradeoff(choices=16, cheap=False)
     bound = problem.minimised(np.array([[0.0, 300.0]]))[0]
 
@@ -193,6 +203,15 @@ def test_a_small_space_is_exhausted_and_the_search_ends(module):
     problem = tradeoff(choices=4)
     result = search(problem, module.build(), evaluations=200, seed=0)
     assert len(result.history) == 81
+
+
+def test_a_front_of_copies_has_no_shape_and_is_no_reason_to_stop():
+    survival = agemoea2().Survival()
+    front = np.tile([0.25, 0.5], (6, 1))
+    scores, exponent, scale = survival.survival_score(front, front[0])
+    assert (scores == 0).all()
+    assert exponent == 1.0
+    assert (scale == 1.0).all()
 
 
 def test_limits_decide_before_objectives():
@@ -301,10 +320,9 @@ def test_proposals_do_not_depend_on_the_process():
         "    rows = search(tradeoff(), module.build(), evaluations=70, seed=0).history.positions\n"
         "    print(name, int((rows * np.arange(1, rows.size + 1).reshape(rows.shape)).sum()))\n"
     )
-    names = [module.__name__.split(".")[-1] for module in MODULES]
     outputs = [
         subprocess.run(
-            [sys.executable, "-c", code, *names], capture_output=True, text=True, check=True
+            [sys.executable, "-c", code, *NAMES], capture_output=True, text=True, check=True
         ).stdout
         for _ in range(2)
     ]
