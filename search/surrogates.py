@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,15 +10,14 @@ from numpy.typing import NDArray
 from search.history import History
 from search.initial import fresh_rows
 from search.inner import Score
-from search.neighbourhood import neighbourhood, unique_rows
-from search.pareto import crowding, ranks
+from search.neighbourhood import neighbourhood
+from search.pareto import crowding, nondominated, ranks
 from search.problem import SearchProblem
 from search.strategy import FitPredictor, Model
-from supernet.space import SearchSpace
 
 Rows = NDArray[np.int16]
 LEAST_ROWS = 5
-_MOST_EXPANDED = 100
+_MOST_EXPANDED, _FEW_EXPANDED = 100, 10
 
 
 def fitted(
@@ -97,23 +95,17 @@ def filled(
 
 
 def front_neighbours(problem: SearchProblem, history: History, rng: np.random.Generator) -> Rows:
-    """New admissible rows one change away from the evaluated front, in random order."""
-    order = best_first(
-        problem.minimised(history.values), problem.violations(history.values), _MOST_EXPANDED
-    )
-    usable = order[~history.failed[order]]
-    points = problem.minimised(history.values[usable])
-    front = usable[ranks(points) == 0]
+    """New admissible rows one change away from the evaluated front, in random order.
+
+    Where nothing lies within the limits yet, the rows that exceed them least stand for the front.
+    """
+    points, violations = problem.minimised(history.values), problem.violations(history.values)
+    order = best_first(points, violations, _MOST_EXPANDED)
+    order = order[~history.failed[order]]
+    inside = order[(violations[order] <= 0).all(axis=1)]
+    front = inside[nondominated(points[inside])] if len(inside) else order[:_FEW_EXPANDED]
     near = history.new(problem.project(neighbourhood(problem.space, history.positions[front])))
     return rng.permutation(near[problem.admits(near)])
-
-
-def listed(space: SearchSpace, most: int) -> Rows | None:
-    """All canonical rows of a space of at most ``most`` combinations; ``None`` of a larger one."""
-    if prod(space.cardinalities.tolist()) > most:
-        return None
-    grids = np.meshgrid(*(np.arange(n) for n in space.cardinalities), indexing="ij")
-    return unique_rows(space.canonical(np.stack([grid.reshape(-1) for grid in grids], axis=1)))
 
 
 def cost_column(problem: SearchProblem) -> int | None:

@@ -15,9 +15,10 @@ from search.exact import Program
 from search.history import History
 from search.initial import admissible_sample, initial_rows
 from search.pareto import nondominated
+from search.pool import all_rows
 from search.problem import SearchProblem
 from search.strategy import FitPredictor, Model, Strategy
-from search.surrogates import LEAST_ROWS, cost_column, filled, fitted, front_neighbours, listed
+from search.surrogates import LEAST_ROWS, cost_column, filled, fitted, front_neighbours
 
 SUMMARY = "integer programs on additive surrogates, one for each cost budget"
 Rows = NDArray[np.int16]
@@ -87,7 +88,7 @@ class IntegerProgram:
         span = np.ptp(problem.minimised(history.values[~history.failed]), axis=0)
         found: list[NDArray[np.int16]] = []
         # Of a few thousand rows the best is found sooner by looking at them all.
-        pool = listed(problem.space, _FEW) if problem.pool is None else problem.pool
+        pool = all_rows(problem.space, _FEW) if problem.pool is None else problem.pool
         known = list(history.positions)
         best = history.positions[_front(problem, history)][:_MOST_CUT]
         for i in rng.permutation(count):

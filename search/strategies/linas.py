@@ -13,9 +13,10 @@ from search.history import History
 from search.initial import admissible_sample, fresh_rows
 from search.inner import Visited, optimise
 from search.neighbourhood import unique_rows
+from search.pool import all_rows
 from search.problem import SearchProblem
 from search.strategy import FitPredictor, Model, Strategy
-from search.surrogates import LEAST_ROWS, best_first, filled, fitted, listed, scorer
+from search.surrogates import LEAST_ROWS, best_first, filled, fitted, scorer
 
 SUMMARY = "LINAS with its published settings (Cummings et al. 2022)"
 _MOST_LISTED = 100_000
@@ -75,7 +76,7 @@ class Linas:
         score = scorer(problem, models)
         pool = problem.pool
         if pool is None and problem.space.size <= self.inner_evaluations:
-            pool = listed(problem.space, _MOST_LISTED)
+            pool = all_rows(problem.space, _MOST_LISTED)
         if pool is not None:
             return Visited(pool, *score(pool))
         start = unique_rows(admissible_sample(problem, rng, 4 * self.population))

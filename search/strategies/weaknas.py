@@ -76,9 +76,9 @@ class WeakNas:
     def candidates(
         self, problem: SearchProblem, history: History, rng: np.random.Generator
     ) -> Rows:
-        """The pool: every unlabelled row of a given one, else random rows and descendants."""
+        """What is ranked: unlabelled rows of a given pool, else random rows and descendants."""
         if problem.pool is not None:
-            return history.new(problem.pool)
+            return history.new(problem.pool[problem.admits(problem.pool)])
         half = self.pool // 2
         random = admissible_sample(problem, rng, half)
         usable = ~history.failed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -12,7 +13,7 @@ from predictors import fit
 from search import Constraint, History, InfeasibleError, Objective, SearchProblem, search
 from search.additive import AdditiveTerms
 from search.additive_fit import design, fit_additive
-from search.pareto import hypervolume
+from search.pareto import hypervolume, nondominated
 from search.relaxed import Relaxation, private_generator
 from search.strategies import (
     boshnas,
@@ -25,6 +26,7 @@ from search.strategies import (
     random_search,
     weaknas,
 )
+from search.surrogates import front_neighbours
 from supernet.space import Choice, SearchSpace
 
 
@@ -146,6 +148,36 @@ def test_weaknas_samples_only_from_the_predicted_top():
     dominated = [(objectives <= point).all(axis=1).sum() for point in found]
     assert max(dominated) < 0.1 * len(objectives)
     assert np.isfinite(middle)
+
+
+def test_weaknas_ranks_only_what_a_limit_admits_of_a_pool():
+    problem = tradeoff(constraints=(Constraint("latency_ms", at_most=70.0),))
+    pool = np.unique(problem.space.sample(np.random.default_rng(0), 200), axis=0)
+    confined = replace(problem, pool=pool)
+    admitted = int(problem.admits(pool).sum())
+    assert 30 < admitted < 150
+    strategy = weaknas.WeakNas(fit, initial=20, batch=10)
+    result = search(confined, strategy, evaluations=200, seed=0)
+    assert len(result.history) == admitted
+    assert confined.admits(result.history.positions).all()
+
+
+def test_neighbours_are_those_of_the_front_within_the_limits():
+    problem = tradeoff(cheap=False, constraints=(Constraint("accuracy", at_least=20.0),))
+    history = evaluated(problem, 80)
+    inside = (problem.violations(history.values) <= 0).all(axis=1)
+    assert 5 < inside.sum() < 75
+    points = problem.minimised(history.values)
+    front = np.flatnonzero(inside)[nondominated(points[inside])]
+    near = front_neighbours(problem, history, np.random.default_rng(0))
+    apart = (near[:, None] != history.positions[front][None]).sum(2).min(1)
+    assert (apart == 1).all()
+    # Where nothing meets the limits, what exceeds them least.
+    hopeless = replace(problem, constraints=(Constraint("accuracy", at_least=1e3),))
+    near = front_neighbours(hopeless, history, np.random.default_rng(0))
+    best = np.argsort(-history.values[:, 0])[:10]
+    apart = (near[:, None] != history.positions[best][None]).sum(2).min(1)
+    assert (apart == 1).all()
 
 
 @pytest.mark.parametrize("quantile", [0.5, 0.1])
