@@ -155,7 +155,7 @@ def report_facts(report: Mapping[str, object], objective: Objective) -> list[tup
         if report.get(key) is not None:
             entries.append((label, write(report[key]), ""))
     for key, value in report.items():
-        if key not in (*known, "aim") and isinstance(value, (int, float, str)):
+        if key not in (*known, "aim", "best") and isinstance(value, (int, float, str)):
             shown = words.significant(value) if isinstance(value, float) else str(value)
             entries.append((key.replace("_", " ").capitalize(), shown, ""))
     return entries

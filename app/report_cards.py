@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from predictors import ReportCard, card_with_curve
+from predictors import ReportCard, card_of_cost, card_with_curve
 from predictors.select import Fit
 from search import History, SearchProblem
 
@@ -34,7 +34,11 @@ def report_cards(
         report = getattr(model, "report", None)
         if not isinstance(report, ReportCard):
             continue
-        values = history.values[:, problem.column(name)]
+        column = problem.column(name)
+        # A predictor does not know which end of what it predicts is wanted.
+        if problem.quantities[column].direction == "minimize":
+            report = card_of_cost(report, model.held_out)
+        values = history.values[:, column]
         known = np.isfinite(values)
         cards[name] = card_with_curve(
             report, problem.space, history.positions[known], values[known], seed=seed,

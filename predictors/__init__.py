@@ -7,6 +7,7 @@ from predictors.learning_curve import card_with_curve
 from predictors.predictor import (
     Predictor,
     ReportCard,
+    card_of_cost,
     card_text,
     held_out_prediction,
     interval,
@@ -17,6 +18,7 @@ __all__ = [
     "Predictor",
     "ReportCard",
     "Statistics",
+    "card_of_cost",
     "card_text",
     "card_with_curve",
     "fit",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from math import ceil
 from typing import Any, Protocol
 
@@ -15,6 +15,7 @@ from supernet.space import SearchSpace
 Vector = NDArray[np.float64]
 LEVEL = 0.9
 AIM = 0.9
+HIGHEST, LOWEST = "highest", "lowest"
 # Share of the rows that count as the predicted best.
 _TOP = 20
 
@@ -50,11 +51,12 @@ class ReportCard:
         coverage: Share of values inside intervals whose width came from other values.
         half_width: Median half-width of the intervals on the training rows.
         widening: Factor applied to the standard deviation to make the interval (conformal).
-        regret: Highest value of all less the highest among the twentieth predicted highest.
+        regret: How far the best of the twentieth predicted best falls short of the best of all.
         curve: Held-out Kendall tau at growing numbers of samples; empty unless it was asked for.
         needed: About how many more evaluations lead to ``aim``: 0 when it is reached, ``None``
             when the curve was not asked for or does not support an estimate.
         aim: The Kendall tau that ``needed`` is about.
+        best: Which values ``regret`` takes for the best: the ``"highest"`` or the ``"lowest"``.
     """
 
     model: str
@@ -70,6 +72,7 @@ class ReportCard:
     curve: tuple[tuple[int, float], ...] = ()
     needed: int | None = None
     aim: float = AIM
+    best: str = HIGHEST
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-able record; undefined figures become ``None``."""
@@ -153,8 +156,18 @@ def report_card(model: str, held_out: HeldOut, level: float = LEVEL) -> ReportCa
         coverage=float(covered.mean()),
         half_width=float(np.median(held_out.std) * widening),
         widening=widening,
-        regret=top_k_regret(held_out.mean, held_out.values, max(1, len(ratios) // _TOP)),
+        regret=_regret(held_out, HIGHEST),
     )
+
+
+def card_of_cost(report: ReportCard, held_out: HeldOut) -> ReportCard:
+    """The card of a quantity of which less is better: its regret is that of the lowest values.
+
+    Args:
+        report: As made by :func:`report_card`.
+        held_out: What it was made of.
+    """
+    return replace(report, regret=_regret(held_out, LOWEST), best=LOWEST)
 
 
 def card_text(name: str, unit: str, report: ReportCard) -> str:
@@ -201,6 +214,12 @@ def held_out_prediction(
             mean[i], std[i] = predictor.held_out.mean[j], predictor.held_out.std[j]
     half = std * predictor.report.widening
     return mean, mean - half, mean + half
+
+
+def _regret(held_out: HeldOut, best: str) -> float:
+    sign = 1.0 if best == HIGHEST else -1.0
+    most = max(1, len(held_out.values) // _TOP)
+    return top_k_regret(sign * held_out.mean, sign * held_out.values, most)
 
 
 def _quantile(scores: Vector, level: float) -> float:

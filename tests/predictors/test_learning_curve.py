@@ -10,7 +10,7 @@ from worlds import accuracy, space
 
 from predictors.learning_curve import card_with_curve, learning_curve, needed
 from predictors.models import ridge
-from predictors.predictor import card_text
+from predictors.predictor import HeldOut, card_of_cost, card_text, report_card
 from predictors.scores import kendall_tau
 
 WORLD = space()
@@ -74,6 +74,20 @@ def test_the_estimate_is_about_right_on_data():
 
     assert len(reached) >= 3, reached
     assert np.median(reached) == pytest.approx(0.82, abs=0.05)
+
+
+def test_the_regret_of_a_cost_is_that_of_the_lowest_values():
+    rows = sample(60)
+    values = np.arange(60.0)
+    # The order is right but for the lowest value, which is taken for a middling one.
+    mean = values.copy()
+    mean[0] = 30.5
+    held_out = HeldOut(rows, values, mean, np.ones(60))
+    card = report_card("ridge", held_out)
+    assert (card.best, card.regret) == ("highest", 0.0)
+    cost = card_of_cost(card, held_out)
+    assert (cost.best, cost.regret) == ("lowest", 1.0)
+    assert cost.tau == card.tau
 
 
 def test_the_card_is_one_line_and_json():
