@@ -128,7 +128,7 @@ def raced(
     return values, samples, len(scores) - len(whole)
 
 
-@pytest.mark.parametrize(("kind", "cases"), [("accuracy", 80), ("loss", 250)])
+@pytest.mark.parametrize(("kind", "cases"), [("accuracy", 40), ("loss", 200)])
 def test_fronts_of_simulated_networks_are_the_same(kind: str, cases: int) -> None:
     maximize = kind == "accuracy"
     sign = -1.0 if maximize else 1.0
@@ -143,7 +143,7 @@ def test_fronts_of_simulated_networks_are_the_same(kind: str, cases: int) -> Non
         assert np.array_equal(values[kept], scores.mean(1)[kept]), "fronts hold whole values"
         stopped += count
         shares.append(saved(samples, scores.shape[1]))
-    assert stopped > 900, "thousands were evaluated, and many stopped"
+    assert stopped > 500, "thousands were evaluated, and many stopped"
     assert np.mean(shares) > 0.05
 
 
