@@ -223,7 +223,9 @@ class _Scaled:
         low, span = low - 0.15 * span, np.where(span > 0, 1.3 * span, 1.0)
         scaled = (values - low) / span
         objectives = scaled[:, : len(problem.objectives)]
-        front = objectives[nondominated(objectives)]
+        inside = (problem.violations(history.values[~history.failed]) <= 0).all(axis=1)
+        front = objectives[inside] if inside.any() else objectives
+        front = front[nondominated(front)]
         range_ = np.ptp(front, axis=0)
         return cls(problem, low, span, front.min(0), np.where(range_ > 0, range_, 1.0))
 

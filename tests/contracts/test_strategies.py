@@ -115,6 +115,29 @@ def test_it_searches_every_kind_of_problem_reproducibly(module, kind):
     assert first.trace[-1] > 0
 
 
+@pytest.mark.parametrize("constant", [False, True])
+def test_small_pools_ties_and_choices_of_one_value_are_no_obstacle(module, constant):
+    sizes = (1, 3, 3, 1, 3, 3, 3)
+    space = SearchSpace(
+        tuple(Choice(f"b{i}.expand", tuple(range(n)), "expand") for i, n in enumerate(sizes))
+    )
+    pool = np.unique(space.sample(np.random.default_rng(0), 150), axis=0)
+    objectives = (
+        Objective(
+            "accuracy", "fraction", "maximize",
+            (lambda x: np.full(len(x), 0.5)) if constant else (lambda x: np.sqrt(x).sum(1) / 9),
+            "evaluated",
+        ),
+        Objective("latency_ms", "ms", "minimize", lambda x: 1.0 + x.sum(1), "table"),
+    )  # fmt: skip
+    task = SearchProblem(space, objectives, (Constraint("latency_ms", at_most=6.5),), pool=pool)
+    admitted = {row.tobytes() for row in pool[task.admits(pool)]}
+    assert 50 < len(admitted) < len(pool) - 15
+    result = run(task, module.build(fit), evaluations=len(pool), seed=0)
+    assert result.history.keys == admitted
+    assert len(result.history) == len(admitted)
+
+
 def test_it_survives_failures_of_everything(module):
     task = problem()
     failing = lambda rows: {"accuracy": np.full(len(rows), np.nan)}  # noqa: E731

@@ -373,6 +373,17 @@ def test_relaxed_corners_are_masked_one_hot_codes():
     assert torch.allclose(even[4], torch.full((3,), 1 / 9))
 
 
+def test_the_scale_of_gradient_search_is_that_of_the_front_within_the_limits():
+    problem = tradeoff(cheap=False, constraints=(Constraint("latency_ms", at_most=70.0),))
+    history = evaluated(problem, 60)
+    inside = history.values[:, 1] <= 70
+    assert 3 < inside.sum() < 57
+    view = boshnas._Scaled.of(problem, history)
+    scaled = view.scaled(history.values)
+    assert view.front_low[0] == pytest.approx(scaled[inside, 0].min())
+    assert view.front_low[0] > scaled[:, 0].min()
+
+
 def test_gradient_search_leaves_the_global_generator_of_torch_alone():
     import torch
 
