@@ -115,6 +115,21 @@ class Standardised:
         return result
 
 
+def one_hot_with(
+    space: SearchSpace, free: Standardised, positions: NDArray[np.integer]
+) -> Features:
+    """:func:`one_hot` and the statistics after it, ``(n, number of legal values + k)``."""
+    code = one_hot(space, positions)
+    return np.concatenate((code, free(positions)), axis=1) if len(free) else code
+
+
+def ordinal_with(
+    space: SearchSpace, free: Standardised, positions: NDArray[np.integer]
+) -> Features:
+    """:func:`ordinal` and the statistics after it, ``(n, len(space) + k)``."""
+    return np.concatenate((ordinal(space, positions), free(positions)), axis=1)
+
+
 def scaled(
     space: SearchSpace, statistics: Statistics | None, rows: NDArray[np.int16]
 ) -> Standardised:

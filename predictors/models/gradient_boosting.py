@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.ensemble import HistGradientBoostingRegressor
 
-from predictors.encoding import Standardised, Statistics, ordinal, scaled
+from predictors.encoding import Standardised, Statistics, ordinal_with, scaled
 from predictors.predictor import HeldOut, ReportCard, Vector, report_card, training_rows
 from supernet.space import SearchSpace
 
@@ -43,7 +43,7 @@ class GradientBoosting:
     def _votes(self, positions: NDArray[np.integer]) -> NDArray[np.float64]:
         if not len(positions):
             return np.zeros((len(self.machines), 0))
-        features = _features(self.space, self.free, positions)
+        features = ordinal_with(self.space, self.free, positions)
         return np.stack([machine.predict(features) for machine in self.machines])
 
 
@@ -72,7 +72,7 @@ def fit(
     """
     rows, targets = training_rows(space, positions, values)
     free = scaled(space, statistics, rows)
-    features = _features(space, free, rows)
+    features = ordinal_with(space, free, rows)
     folds = np.random.default_rng(seed).permutation(np.arange(len(rows)) % FOLDS)
     leaf = SMALL_LEAF if len(rows) < SMALL_ROWS else LEAF
     machines = []
@@ -99,9 +99,3 @@ def fit(
         report=report_card("gradient_boosting", held_out),
         held_out=held_out,
     )
-
-
-def _features(
-    space: SearchSpace, free: Standardised, positions: NDArray[np.integer]
-) -> NDArray[np.float64]:
-    return np.concatenate((ordinal(space, positions), free(positions)), axis=1)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from predictors.crossfit import partitions, training_rows_of, unseen_predictions
-from predictors.encoding import Standardised, Statistics, one_hot, scaled
+from predictors.encoding import Standardised, Statistics, one_hot_with, scaled
 from predictors.perceptron import Layers, Training, initial, train
 from predictors.predictor import HeldOut, ReportCard, Vector, report_card, training_rows
 from predictors.ranking import Loss, mse, to_units
@@ -47,7 +47,7 @@ class Perceptron:
         return members.mean(0), np.sqrt(members.var(0) + self.noise**2)
 
     def _members(self, positions: NDArray[np.integer]) -> NDArray[np.float64]:
-        scores = self.layers(_features(self.space, self.free, positions))[..., 0]
+        scores = self.layers(one_hot_with(self.space, self.free, positions))[..., 0]
         return scores * self.slopes[:, None] + self.offsets[:, None]
 
 
@@ -88,7 +88,7 @@ def fit(
     """
     rows, targets = training_rows(space, positions, values)
     free = scaled(space, statistics, rows)
-    features = _features(space, free, rows)
+    features = one_hot_with(space, free, rows)
     level, scale = float(targets.mean()), float(targets.std()) or 1.0
     large = len(rows) >= WIDTHS[-1][0]
     number, times = min(FOLDS, len(rows)), repeats or (1 if large else 2)
@@ -125,10 +125,3 @@ def _start(
     first[:, : trunk.inputs] = trunk.weights[0][which]
     middle = (w[which] for w in trunk.weights[1:-1])
     return Layers((first, *middle, start.weights[-1]), tuple(b[which] for b in trunk.biases))
-
-
-def _features(
-    space: SearchSpace, free: Standardised, positions: NDArray[np.integer]
-) -> NDArray[np.float64]:
-    code = one_hot(space, positions)
-    return np.concatenate((code, free(positions)), axis=1) if len(free) else code

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.ensemble import RandomForestRegressor
 
-from predictors.encoding import Standardised, Statistics, ordinal, scaled
+from predictors.encoding import Standardised, Statistics, ordinal_with, scaled
 from predictors.predictor import HeldOut, ReportCard, Vector, report_card, training_rows
 from supernet.space import SearchSpace
 
@@ -31,14 +31,14 @@ class RandomForest:
         """Expected values ``(n,)``."""
         if not len(positions):
             return np.zeros(0)
-        result: Vector = self.forest.predict(_features(self.space, self.free, positions))
+        result: Vector = self.forest.predict(ordinal_with(self.space, self.free, positions))
         return result
 
     def predict(self, positions: NDArray[np.integer]) -> tuple[Vector, Vector]:
         """Expected values and standard deviations (disagreement and noise), ``(n,)`` each."""
         if not len(positions):
             return np.zeros(0), np.zeros(0)
-        features = _features(self.space, self.free, positions)
+        features = ordinal_with(self.space, self.free, positions)
         votes = np.stack([tree.predict(features) for tree in self.forest.estimators_])
         return votes.mean(0), np.sqrt(votes.var(0) + self.noise**2)
 
@@ -68,7 +68,7 @@ def fit(
         TREES, max_features=0.5, oob_score=True, random_state=seed % 2**32, n_jobs=1
     )
     free = scaled(space, statistics, rows)
-    features = _features(space, free, rows)
+    features = ordinal_with(space, free, rows)
     forest.fit(features, targets)
     mean = np.asarray(forest.oob_prediction_)
     noise = max(float(np.sqrt(((mean - targets) ** 2).mean())), 1e-12)
@@ -82,9 +82,3 @@ def fit(
         report=report_card("random_forest", held_out),
         held_out=held_out,
     )
-
-
-def _features(
-    space: SearchSpace, free: Standardised, positions: NDArray[np.integer]
-) -> NDArray[np.float64]:
-    return np.concatenate((ordinal(space, positions), free(positions)), axis=1)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from predictors.encoding import Standardised, Statistics, one_hot, scaled
+from predictors.encoding import Standardised, Statistics, one_hot_with, scaled
 from predictors.predictor import HeldOut, ReportCard, Vector, report_card, training_rows
 from supernet.space import SearchSpace
 
@@ -33,12 +33,12 @@ class Ridge:
 
     def mean(self, positions: NDArray[np.integer]) -> Vector:
         """Expected values ``(n,)``."""
-        result: Vector = _features(self.space, self.free, positions) @ self.weights + self.offset
+        result: Vector = one_hot_with(self.space, self.free, positions) @ self.weights + self.offset
         return result
 
     def predict(self, positions: NDArray[np.integer]) -> tuple[Vector, Vector]:
         """Expected values and standard deviations, ``(n,)`` each."""
-        features = _features(self.space, self.free, positions)
+        features = one_hot_with(self.space, self.free, positions)
         centred = features - self.centre
         projected = (centred @ self.basis) ** 2
         # Directions in which the training rows do not differ are known from the penalty alone.
@@ -69,7 +69,7 @@ def fit(
     """
     rows, targets = training_rows(space, positions, values)
     free = scaled(space, statistics, rows)
-    features = _features(space, free, rows)
+    features = one_hot_with(space, free, rows)
     centre, level = features.mean(0), targets.mean()
     left, singular, right = np.linalg.svd(features - centre, full_matrices=False)
     keep = singular > 1e-9 * max(singular[0], 1e-300)
@@ -104,10 +104,3 @@ def fit(
         report=report_card("ridge", held_out),
         held_out=held_out,
     )
-
-
-def _features(
-    space: SearchSpace, free: Standardised, positions: NDArray[np.integer]
-) -> NDArray[np.float64]:
-    code = one_hot(space, positions)
-    return np.concatenate((code, free(positions)), axis=1) if len(free) else code
