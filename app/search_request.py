@@ -15,7 +15,7 @@ from supernet import files
 
 FORMAT_VERSION = 1
 # Methods that learn nothing from a first sample: their first round is as good as any other.
-_WITHOUT_START = ("random_search", "optuna_random", "integer_program")
+_WITHOUT_START = ("random_search", "optuna_random", "mix_and_match")
 # How long a search goes on; another answer continues the same search.
 _LENGTH = ("evaluations", "max_minutes", "stagnation")
 # What searches stored before these settings existed were made with.

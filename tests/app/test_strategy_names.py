@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from app import plugins
+from app.search_request import SearchRequest
+from predictors import fit
 
 
 @pytest.mark.parametrize(("name", "package"), [("agemoea2", "numba"), ("optuna_cmaes", "cmaes")])
@@ -35,3 +38,20 @@ def test_strategies_are_listed_without_loading_what_they_need():
     for name in ("nsga3", "optuna_tpe", "agemoea2", "aging_evolution"):
         line = next(line for line in lines if line.split()[0] == name)
         assert len(line.split()) > 3
+
+
+@pytest.mark.parametrize("name", ["predictor_guided", "integer_program", "optuna_tpe"])
+def test_fewer_evaluations_than_the_first_sample_are_refused(name):
+    strategy = plugins.strategy(name).build(fit)
+    first = strategy.batch_size(0)
+    enough = SearchRequest(run=Path(), strategy=name, evaluations=first)
+    enough.check_first_sample(strategy)
+    few = SearchRequest(run=Path(), strategy=name, evaluations=first - 1)
+    with pytest.raises(ValueError, match=f"fewer than the {first} of the first sample of {name}"):
+        few.check_first_sample(strategy)
+
+
+@pytest.mark.parametrize("name", ["random_search", "mix_and_match"])
+def test_strategies_that_need_no_first_sample_take_few(name):
+    request = SearchRequest(run=Path(), strategy=name, evaluations=5)
+    request.check_first_sample(plugins.strategy(name).build(fit))
