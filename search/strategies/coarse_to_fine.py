@@ -146,12 +146,17 @@ def _best_of_bins(
     column: int | None,
     where: NDArray[np.intp],
 ) -> dict[int, int]:
-    """For each bin that is not empty the row that is best in everything but the cost."""
+    """For each bin that is not empty the row that is best in everything but the cost.
+
+    Bins without a row within the limits are left out, as long as there are others: small steps
+    from there seldom lead within.
+    """
     others = [i for i in range(len(problem.objectives)) if i != column]
     points = problem.minimised(values)[:, others]
     violations = problem.violations(values)
+    within = (violations <= 0).all(axis=1)
     best = {}
-    for number in np.unique(where):
+    for number in np.unique(where[within] if within.any() else where):
         members = np.flatnonzero(where == number)
         first = best_first(points[members], violations[members], 1)
         best[int(number)] = int(members[first[0]])

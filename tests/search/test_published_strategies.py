@@ -261,6 +261,19 @@ def layered_space(layers=6, levels=4):
     )  # fmt: skip
 
 
+def test_bins_that_hold_nothing_within_the_limits_are_not_refined():
+    problem = tradeoff(choices=16, constraints=(Constraint("accuracy", at_least=45.0),))
+    history = evaluated(problem, 60)
+    inside = (problem.violations(history.values) <= 0).all(axis=1)
+    assert 5 < inside.sum() < 50
+    rows = coarse_to_fine.CoarseToFine().fine(problem, history, 40, np.random.default_rng(0))
+    latency = problem.objectives[1].evaluate(rows)
+    edges = coarse_to_fine.bin_edges(history.values[:, 1], 12)
+    usable = set(np.digitize(history.values[inside, 1], edges))
+    assert len(usable) < len(set(np.digitize(history.values[:, 1], edges)))
+    assert set(np.digitize(latency, edges)) <= usable
+
+
 def test_mixes_use_two_adjacent_levels_small_ones_first():
     space = layered_space()
     columns = mix_and_match.layer_columns(space)
