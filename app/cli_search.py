@@ -15,7 +15,10 @@ Limits = Annotated[
     list[str] | None,
     typer.Option("--limit", help="Limit, repeatable: size<=50%, accuracy>=0.9, macs<=300M."),
 ]
-
+Budgets = Annotated[
+    list[str] | None,
+    typer.Option("--limit", help="Limit, repeatable: size<=40KB, accuracy>=0.9, macs<=300M."),
+]
 
 # Read from the folder without importing it, so that help stays fast.
 STRATEGIES = ", ".join(
@@ -104,7 +107,7 @@ def search(
 def pick(
     run: RunDir,
     latency_ms: Annotated[float | None, typer.Option(help="Budget in milliseconds.")] = None,
-    limits: Limits = None,
+    limits: Budgets = None,
     knee: Annotated[
         bool, typer.Option("--knee", help="Where the front bends: the best compromise.")
     ] = False,

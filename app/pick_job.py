@@ -165,8 +165,10 @@ def _named(front: Front, name: str) -> str:
     """The axis of a front that a user's name means."""
     plain, at, device = name.partition("@")
     full = ALIASES.get(plain, plain)
-    if full == points.LATENCY:
-        full = front.cost.name if not at else points.latency_of(device)
+    if at and full == points.LATENCY:
+        full = points.latency_of(device)
+    elif full == points.LATENCY and points.is_latency(front.cost.name):
+        full = front.cost.name
     known = [axis.name for axis in front.axes]
     if full not in known:
         raise ValueError(
@@ -186,6 +188,8 @@ def _weights(front: Front, weights: str | Mapping[str, float]) -> dict[str, floa
                     f"weights {weights!r} cannot be read; write objective=weight, such as "
                     "accuracy=2,latency=1"
                 )
+            if name.strip() in pairs:
+                raise ValueError(f"weights {weights!r} name {name.strip()!r} twice")
             pairs[name.strip()] = parse_bound(number, f"the weight of {name.strip()}").value
         weights = pairs
     return {_named(front, name): float(weight) for name, weight in weights.items()}

@@ -136,8 +136,11 @@ class Front:
 
     @property
     def quality(self) -> Objective:
-        """What a budget is spent on: the first objective that is not a cost."""
-        return next((o for o in self.objectives if not is_cost(o.name)), self.objectives[0])
+        """What a budget is spent on: the first objective that is not a cost, or among costs only
+        the first that is no latency."""
+        gained = [o for o in self.objectives if not is_cost(o.name)]
+        costs = [o for o in self.objectives if not is_latency(o.name)]
+        return (gained or costs or list(self.objectives))[0]
 
     @property
     def cost(self) -> Objective:

@@ -14,7 +14,7 @@ from app.export_job import ExportOutcome
 from app.import_job import ImportOutcome
 from app.output import count, milliseconds, quality, table
 from app.pick_job import PickOutcome
-from app.points import ROBUST, is_latency
+from app.points import ROBUST, is_cost, is_latency
 from app.profile_job import ProfileOutcome
 from app.quickstart_job import QuickstartOutcome
 from app.report_job import ReportOutcome
@@ -135,8 +135,11 @@ def pick_text(result: PickOutcome) -> str:
     elif result.latency_ms is not None:
         lines.append(f"  {result.latency_ms:.4g} ms on {result.device} by its table, not measured")
     test = "" if result.test is None else f", {quality(result.objective, result.test)} on test"
+    if not is_cost(result.objective):
+        lines.append(f"  {result.objective} {quality(result.objective, result.value)} on val{test}")
+    elif result.objective == "size_bytes":
+        lines.append(f"  {count(result.size_bytes)} bytes")
     lines += [
-        f"  {result.objective} {quality(result.objective, result.value)} on val{test}",
         f"  {count(result.parameters)} parameters, {count(result.macs)} MACs",
     ]
     if result.ties:

@@ -95,6 +95,37 @@ def test_points_that_noise_does_not_tell_apart_are_named() -> None:
     assert costs == sorted(costs)
 
 
+def test_among_costs_only_the_latency_is_still_the_latency(command: Command, run: Path) -> None:
+    path = run / "searches/default/front.json"
+    payload = json.loads(path.read_text())
+    payload["objectives"] = [
+        {"name": "latency_ms", "unit": "ms", "direction": "minimize"},
+        {"name": "size_bytes", "unit": "bytes", "direction": "minimize"},
+    ]
+    for point in payload["points"]:
+        point["objectives"]["size_bytes"] = {"value": point["size_bytes"], "source": "analytic"}
+    path.write_text(json.dumps(payload))
+    verified = [p for p in payload["points"] if p["verified"]]
+    within = command("pick", "--run", run, "--latency-ms", 1e6)
+    smallest = min(verified, key=lambda p: p["size_bytes"])
+    assert within.out.startswith(f"Within 1e+06 ms on cpu: {smallest['digest']}"), within.err
+    assert "bytes" in within.out
+    assert "on val" not in within.out
+    found = command("pick", "--run", run, "--weights", "latency=3,size=1", "--json")
+    assert json.loads(found.out)["weights"] == {"latency_ms": 3.0, "size_bytes": 1.0}
+
+
+def test_a_latency_that_a_front_lacks_is_no_other_cost(refused: Refused, run: Path) -> None:
+    path = run / "searches/default/front.json"
+    payload = json.loads(path.read_text())
+    payload["objectives"][1] = {"name": "size_bytes", "unit": "bytes", "direction": "minimize"}
+    for point in payload["points"]:
+        del point["objectives"]["latency_ms"]
+    path.write_text(json.dumps(payload))
+    for flags in (["--weights", "accuracy=1,latency=1"], ["--limit", "latency<=1e9"]):
+        assert "has no 'latency'" in refused("pick", "--run", run, *flags)
+
+
 @pytest.mark.parametrize(
     ("flags", "expected"),
     [
@@ -104,6 +135,7 @@ def test_points_that_noise_does_not_tell_apart_are_named() -> None:
         (["--weights", "accuracy"], "weights 'accuracy' cannot be read"),
         (["--weights", "accurcy=1"], "has no 'accurcy'.*did you mean 'accuracy'"),
         (["--weights", "accuracy=x"], "the weight of accuracy 'x' cannot be read"),
+        (["--weights", "accuracy=1,accuracy=2"], "name 'accuracy' twice"),
         (["--weights", "accuracy=0"], "all zero"),
         (["--limit", "siz<=3"], "has no 'siz'"),
         (["--limit", "size<=3"], "no verified subnetwork .* meets the limits; the nearest is"),
