@@ -16,8 +16,10 @@ Vector = NDArray[np.float64]
 # values of a choice, and statistics. They keep a hundred relevances from fitting noise. Looser
 # ones rank random rows as well, but lead a search to worse fronts.
 KIND_SD, CHOICE_SD, VALUE_SD, STATISTIC_SD = 0.5, 0.3, 0.2, 1.5
-START = np.log([1.0, 0.03])
-START_SD = np.array([1.5, 2.0])
+# Variances before tuning and how far they may move: of the radial part and the noise; and of the
+# linear part, the radial one and the noise.
+RADIAL, RADIAL_SD = np.log([1.0, 0.03]), np.array([1.5, 2.0])
+LINEAR, LINEAR_SD = np.log([1.0, 0.5, 0.1]), np.array([1.5, 1.5, 2.0])
 # The level of all values is uncertain by as much as they spread.
 CONSTANT = 1.0
 LEAST_NOISE = 1e-5
@@ -33,45 +35,60 @@ class Layout:
         groups: Ones where a parameter contributes to a feature, ``(features, parameters)``.
         base: Logarithm of every feature's relevance before tuning, ``(features,)``.
         spread: Prior standard deviation of every parameter, ``(parameters,)``.
+        linear: Whether effects also add up; see :class:`Covariance`.
     """
 
     groups: Matrix
     base: Vector
     spread: Vector
+    linear: bool = False
 
 
 @dataclass(frozen=True)
 class Covariance:
-    """``amplitude * exp(-sum(weights * (a - b)^2) / 2) + constant``.
+    """``amplitude * exp(-sum(weights * (a - b)^2) / 2) + linear * <a, b>_weights + constant``.
 
-    Relevances are those of Rasmussen and Williams 2006, section 5.1. A linear part beside it ranks
-    random architectures no better, and near the Pareto front, where effects saturate, it ranks
-    them worse: it extrapolates what small networks gain to large ones.
+    Relevances are those of Rasmussen and Williams 2006, section 5.1. Where choices are ordered
+    there is no linear part: near the Pareto front effects saturate, and it would extrapolate what
+    small networks gain to large ones. Between mere names, such as operations, nothing is
+    extrapolated, and what each adds on its own is worth knowing.
 
     Args:
         weights: Relevance of every feature, ``(features,)``.
         amplitude: Variance of the radial part, in units of the values' variance.
         noise: Variance of one measurement, in the same units.
+        linear: Variance of the linear part, in the same units.
     """
 
     weights: Vector
     amplitude: float
     noise: float
+    linear: float = 0.0
 
     def __call__(self, first: Matrix, second: Matrix) -> Matrix:
         """Covariances ``(n, m)`` of features ``(n, features)`` and ``(m, features)``."""
-        result = _correlation(self.weights, first, second)
+        product: Matrix = (first * self.weights) @ second.T
+        result = _correlation(self.weights, first, second, product)
         result *= self.amplitude
         result += CONSTANT
+        if self.linear:
+            result += self.linear * product
         return result
 
-    @property
-    def variance(self) -> float:
-        """Prior variance of the function anywhere."""
-        return self.amplitude + CONSTANT
+    def variance(self, features: Matrix) -> Vector:
+        """Prior variances of the function at features ``(n, features)``; shape ``(n,)``."""
+        own: Vector = self.linear * ((features**2) @ self.weights)
+        return own + self.amplitude + CONSTANT
 
 
-def layout(space: SearchSpace, owners: NDArray[np.intp], features: Matrix, free: int) -> Layout:
+def layout(
+    space: SearchSpace,
+    owners: NDArray[np.intp],
+    features: Matrix,
+    free: int,
+    *,
+    linear: bool = False,
+) -> Layout:
     """Parameters of the relevances: one per kind, per choice, per column and per statistic.
 
     Args:
@@ -79,6 +96,7 @@ def layout(space: SearchSpace, owners: NDArray[np.intp], features: Matrix, free:
         owners: For every column that codes a choice, the choice.
         features: Centred training features ``(n, columns + free)``.
         free: Number of statistics, in the last columns.
+        linear: Whether effects also add up.
     """
     names = [choice.kind for choice in space.choices]
     order = {kind: i for i, kind in enumerate(dict.fromkeys(names))}
@@ -94,19 +112,20 @@ def layout(space: SearchSpace, owners: NDArray[np.intp], features: Matrix, free:
     variance = float(features[:, :columns].var(axis=0).sum())
     base = np.full(columns + free, -np.log(max(2 * variance, 1e-12)))
     base[columns:] = -np.log(8.0)
-    return Layout(groups, base, np.concatenate((spread, np.full(free, STATISTIC_SD))))
+    return Layout(groups, base, np.concatenate((spread, np.full(free, STATISTIC_SD))), linear)
 
 
 def start(plan: Layout) -> Vector:
-    """Parameters before tuning: relevances, then logarithms of amplitude and noise."""
-    return np.concatenate((np.zeros(len(plan.spread)), START))
+    """Parameters before tuning: relevances, then logarithms of the variances."""
+    return np.concatenate((np.zeros(len(plan.spread)), LINEAR if plan.linear else RADIAL))
 
 
 def covariance(plan: Layout, parameters: Vector) -> Covariance:
-    """The covariance that parameters (relevances, amplitude, noise) stand for."""
-    weights = np.exp(plan.base + plan.groups @ parameters[:-2])
-    amplitude, noise = np.exp(parameters[-2:])
-    return Covariance(weights, float(amplitude), float(noise) + LEAST_NOISE)
+    """The covariance that parameters (relevances, then two or three variances) stand for."""
+    count = len(plan.spread)
+    weights = np.exp(plan.base + plan.groups @ parameters[:count])
+    *linear, amplitude, noise = np.exp(parameters[count:]).tolist()
+    return Covariance(weights, amplitude, noise + LEAST_NOISE, *linear)
 
 
 def tune(
@@ -152,10 +171,9 @@ def inverse_of(matrix: Matrix) -> tuple[Matrix, float]:
     return inverse, float(2 * np.log(np.diag(factor)).sum())
 
 
-def _correlation(weights: Vector, first: Matrix, second: Matrix) -> Matrix:
-    """Radial correlations ``(n, m)``."""
-    result: Matrix = (first * weights) @ second.T
-    result -= 0.5 * ((first**2) @ weights)[:, None]
+def _correlation(weights: Vector, first: Matrix, second: Matrix, product: Matrix) -> Matrix:
+    """Radial correlations ``(n, m)``; ``product`` holds the weighted products."""
+    result: Matrix = product - 0.5 * ((first**2) @ weights)[:, None]
     result -= 0.5 * ((second**2) @ weights)
     np.minimum(result, 0, out=result)
     np.exp(result, out=result)
@@ -167,9 +185,12 @@ def _loss(
 ) -> tuple[float, Vector]:
     """Negative log evidence (same book, equation 5.8) and prior, and the gradient (5.9)."""
     now = covariance(plan, parameters)
-    radial = _correlation(now.weights, features, features)
+    product: Matrix = (features * now.weights) @ features.T
+    radial = _correlation(now.weights, features, features, product)
     radial *= now.amplitude
     matrix = radial + CONSTANT
+    if plan.linear:
+        matrix += now.linear * product
     matrix[np.diag_indices_from(matrix)] += now.noise
     try:
         inverse, determinant = inverse_of(matrix)
@@ -177,13 +198,17 @@ def _loss(
         # The line search steps back from here.
         return 1e12, np.zeros_like(parameters)
     solved = inverse @ targets
-    spread = np.concatenate((plan.spread, START_SD))
+    spread = np.concatenate((plan.spread, LINEAR_SD if plan.linear else RADIAL_SD))
     off = (parameters - start(plan)) / spread
     loss = 0.5 * (targets @ solved + determinant + (off**2).sum())
     outer = 0.5 * (inverse - np.outer(solved, solved))
-    noise = (now.noise - LEAST_NOISE) * np.trace(outer)
+    variances = [(now.noise - LEAST_NOISE) * np.trace(outer)]
     radial *= outer
+    variances.insert(0, radial.sum())
     # The sum over pairs of (a - b)^2 per feature, without an array of pairs and features.
     pairs = (features * (radial @ features)).sum(0) - (features**2).T @ radial.sum(1)
-    slope = np.concatenate((plan.groups.T @ (pairs * now.weights), [radial.sum(), noise]))
+    if plan.linear:
+        variances.insert(0, now.linear * (outer * product).sum())
+        pairs += now.linear * (features * (outer @ features)).sum(0)
+    slope = np.concatenate((plan.groups.T @ (pairs * now.weights), variances))
     return float(loss), slope + off / spread

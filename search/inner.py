@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from search.neighbourhood import neighbourhood, unique_rows
+from search.neighbourhood import one_change, row_keys
 from search.pareto import crowding, nondominated, ranks
 from supernet.space import SearchSpace
 
@@ -99,7 +99,7 @@ def optimise(
     Returns:
         Every distinct row that was scored.
     """
-    keys = _Keys(space)
+    keys = _Keys()
     rows = np.asarray(seeds[: max(population, 1)], dtype=np.int16)
     keys.add(rows)
     scored = [(rows, *score(rows))]
@@ -121,18 +121,15 @@ def optimise(
 
 
 class _Keys:
-    """Which rows were seen, by 64-bit hashes: a collision only skips a row."""
+    """Which rows were seen."""
 
-    def __init__(self, space: SearchSpace) -> None:
-        rng = np.random.default_rng(len(space))
-        self._factors = rng.integers(1, 2**62, len(space)) * 2 + 1
+    def __init__(self) -> None:
         self._seen: set[int] = set()
 
     def add(self, rows: Rows) -> NDArray[np.bool_]:
         """Remember rows ``(n, d)``; which of them are new, ``(n,)``."""
         fresh = np.zeros(len(rows), dtype=bool)
-        # Positions are shifted so that zeros count; integer overflow wraps, as hashes may.
-        for i, key in enumerate(((rows.astype(np.int64) + 1) @ self._factors).tolist()):
+        for i, key in enumerate(row_keys(rows).tolist()):
             if key not in self._seen:
                 self._seen.add(key)
                 fresh[i] = True
@@ -193,6 +190,8 @@ def polish(space: SearchSpace, score: Score, visited: Visited, steps: int) -> Vi
         The same rows and the new ones.
     """
     expanded: set[bytes] = set()
+    keys = _Keys()
+    keys.add(visited.positions)
     for _ in range(steps):
         rows = np.flatnonzero(visited.feasible)
         rows = rows[nondominated(visited.objectives[rows])]
@@ -200,9 +199,8 @@ def polish(space: SearchSpace, score: Score, visited: Visited, steps: int) -> Vi
         expanded.update(row.tobytes() for row in front)
         if not front:
             break
-        seen = len(visited.positions)
-        near = neighbourhood(space, np.stack(front[:_MOST_EXPANDED]))
-        near = unique_rows(np.concatenate((visited.positions, near)))[seen:]
+        near = one_change(space, np.stack(front[:_MOST_EXPANDED]))
+        near = near[keys.add(near)]
         if not len(near):
             break
         objectives, violations = score(near)

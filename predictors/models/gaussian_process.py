@@ -73,7 +73,7 @@ class GaussianProcess:
         features = _features(self.space, self.ordered, self.free, positions) - self.centre
         known = self.covariance(features, self.features)
         explained = ((known @ self.inverse) * known).sum(1)
-        spread = self.covariance.variance + self.covariance.noise - explained
+        spread = self.covariance.variance(features) + self.covariance.noise - explained
         deviation = self.scale * self.amplitude * np.sqrt(np.maximum(spread, 1e-12))
         return self.mean(positions), deviation
 
@@ -90,6 +90,7 @@ class _Quick:
     weights: NDArray[np.floating]
     offset: float
     free: Vector
+    slopes: NDArray[np.floating] | None
 
     def __call__(
         self, code: NDArray[np.bool_ | np.float64], statistics: NDArray[np.float64]
@@ -104,6 +105,8 @@ class _Quick:
         exponents = extended @ self.exponents
         np.exp(exponents, out=exponents)
         result: Vector = (exponents @ self.weights).astype(np.float64)
+        if self.slopes is not None:
+            result += extended[:, : columns + count] @ self.slopes
         return result + self.offset
 
 
@@ -232,7 +235,7 @@ def _choose(
         features = _features(space, ordered, free, rows)
         features -= features.mean(axis=0)
         owners = thermometer_owners(space) if ordered else one_hot_owners(space)
-        plan = layout(space, owners, features, len(free))
+        plan = layout(space, owners, features, len(free), linear=not ordered)
         loss, parameters = tune(plan, start(plan), features[few], standard[few], COMPARING_STEPS)
         if best is None or loss < best[0]:
             best = (loss, ordered, plan, parameters)
@@ -272,12 +275,16 @@ def _quick(
     own = -0.5 * (raw**2) @ kernel.weights
     exponents = np.vstack((products.T, np.ones(len(raw)), own))
     amplitudes = kernel.amplitude * weights
-    offset = float(CONSTANT * weights.sum())
-    precise = _Quick(exponents, amplitudes, offset, kernel.weights[columns:])
+    offset, slopes = float(CONSTANT * weights.sum()), None
+    if kernel.linear:
+        slopes = kernel.linear * kernel.weights * (features.T @ weights)
+        offset -= float(centre @ slopes)
+    precise = _Quick(exponents, amplitudes, offset, kernel.weights[columns:], slopes)
     single = replace(
         precise,
         exponents=exponents.astype(np.float32),
         weights=amplitudes.astype(np.float32),
+        slopes=None if slopes is None else slopes.astype(np.float32),
     )
     code, statistics = raw[:, :columns], raw[:, columns:]
     gap = np.abs(single(code, statistics) - precise(code, statistics)).max()

@@ -28,8 +28,8 @@ class Nsga2:
         batch: Children per round.
     """
 
-    population: int = 50
-    batch: int = 50
+    population: int = 20
+    batch: int = 20
 
     def batch_size(self, evaluated: int) -> int:
         """``population`` at first, then ``batch``."""
