@@ -45,11 +45,18 @@ class Run:
         """The search space; ValueError when the file is missing or damaged."""
         path = self.path / "space.json"
         try:
-            return SearchSpace.from_json(files.read_json(path))
+            payload = files.read_json(path)
         except FileNotFoundError:
             raise ValueError(f"{path} is missing; run the train command again") from None
-        except (KeyError, TypeError) as error:
+        try:
+            return SearchSpace.from_json(payload)
+        except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{path} is not a search space ({error!r})") from None
+        except ValueError as error:
+            raise ValueError(
+                f"{path} is not the search space of this run ({error}); restore the file, or "
+                "train a new run"
+            ) from None
 
     @property
     def checkpoints(self) -> Path:

@@ -230,6 +230,12 @@ def test_a_space_that_changed_since_the_stored_evaluations(refused: Refused, a_r
     (a_run / "space.json").write_text(json.dumps(other.to_json()))
     with pytest.raises(ValueError, match=rf"space\.json holds space {other.digest}"):
         raise ValueError(refused("search", "--run", a_run, "--name", "x", *SEARCH))
+    edited = space.to_json()
+    edited["choices"][-1]["values"] = edited["choices"][-1]["values"][:-1]
+    for payload in (edited, [1]):
+        (a_run / "space.json").write_text(json.dumps(payload))
+        with pytest.raises(ValueError, match=r"space\.json is not (a|the) search space"):
+            raise ValueError(refused("search", "--run", a_run, "--name", "x", *SEARCH))
     assert not (a_run / "searches" / "x").exists()
 
 
