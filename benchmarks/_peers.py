@@ -31,9 +31,7 @@ def optuna_search(problem: SearchProblem, evaluations: int, seed: int, sampler: 
             "nsga2": lambda: optuna.samplers.NSGAIISampler(seed=seed),
             "random": lambda: optuna.samplers.RandomSampler(seed=seed),
         }[sampler]()
-        study = optuna.create_study(
-            directions=["minimize"] * len(problem.objectives), sampler=made
-        )
+        study = optuna.create_study(directions=["minimize"] * len(problem.objectives), sampler=made)
         found = []
         for _ in range(evaluations):
             trial = study.ask()

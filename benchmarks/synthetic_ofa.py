@@ -9,6 +9,7 @@ import os
 import statistics
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -88,12 +89,37 @@ def shares(
     return found, seconds
 
 
+def peer_shares(module: ModuleType, peer: Any, seed: int, most: int) -> Any:
+    """The same of another optimiser, a function of (problem, evaluations, seed)."""
+    problem = problem_of(module, latency_known=False)
+    start = time.process_time()
+    values = problem.natural(peer(problem, most, seed))
+    seconds = time.process_time() - start
+    found = [module.hv(*values[:budget].T) / BEST_KNOWN for budget in BUDGETS if budget <= most]
+    return found, seconds
+
+
+def peers() -> dict[str, Any]:
+    """pymoo's and Optuna's optimisers; they evaluate both objectives."""
+    from _peers import optuna_search, pymoo_nsga2
+
+    return {
+        "pymoo_nsga2": pymoo_nsga2,
+        "optuna_nsga2": lambda task, n, seed: optuna_search(task, n, seed, "nsga2"),
+        "optuna_tpe": lambda task, n, seed: optuna_search(task, n, seed, "tpe"),
+    }
+
+
 def main() -> int:
     """Run the chosen rows and print one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--evaluations", type=int, default=1000)
-    parser.add_argument("--rows", default="known,unknown,nsga2,random")
+    parser.add_argument(
+        "--rows",
+        default="known,unknown,nsga2,random,pymoo_nsga2,optuna_nsga2,optuna_tpe",
+        help="these, or the name of a strategy (both objectives evaluated)",
+    )
     arguments = parser.parse_args()
     module = load_objective()
     if module is None:
@@ -107,12 +133,16 @@ def main() -> int:
         "random": (floor, False),
     }
     output: dict[str, Any] = {"best_known_hypervolume": BEST_KNOWN, "budgets": BUDGETS}
+    others = peers()
     for name in arguments.rows.split(","):
-        strategy, known = rows[name]
-        runs = [
-            shares(module, strategy, seed, known, arguments.evaluations)
-            for seed in range(arguments.seeds)
-        ]
+        runs = []
+        for seed in range(arguments.seeds):
+            if name in others:
+                runs.append(peer_shares(module, others[name], seed, arguments.evaluations))
+                continue
+            if name not in rows:
+                rows[name] = (import_module(f"search.strategies.{name}").build(fit), False)
+            runs.append(shares(module, rows[name][0], seed, rows[name][1], arguments.evaluations))
         columns = list(zip(*(found for found, _ in runs), strict=True))
         output[name] = {
             "mean": [round(statistics.mean(c), 4) for c in columns],
@@ -120,6 +150,7 @@ def main() -> int:
             "max": [round(max(c), 4) for c in columns],
             "seconds": [round(s, 2) for _, s in runs],
         }
+        print(json.dumps({name: output[name]}), file=sys.stderr, flush=True)
     print(json.dumps(output))
     return 0
 

@@ -235,12 +235,17 @@ def _choose(
         features = _features(space, ordered, free, rows)
         features -= features.mean(axis=0)
         owners = thermometer_owners(space) if ordered else one_hot_owners(space)
-        plan = layout(space, owners, features, len(free), linear=not ordered)
+        plan = layout(space, owners, features, len(free))
         loss, parameters = tune(plan, start(plan), features[few], standard[few], COMPARING_STEPS)
         if best is None or loss < best[0]:
             best = (loss, ordered, plan, parameters)
     assert best is not None
-    return best[1:]
+    _, ordered, plan, parameters = best
+    if not ordered:
+        # The code is judged without the linear part, which would explain rising effects as well.
+        plan = replace(plan, linear=True)
+        parameters = np.concatenate((parameters[: len(plan.spread)], start(plan)[-3:]))
+    return ordered, plan, parameters
 
 
 def _subset(rows: NDArray[np.intp], most: int, rng: np.random.Generator) -> NDArray[np.intp]:

@@ -32,8 +32,8 @@ class PredictorGuided:
     Args:
         fit: Fits a predictor to one expensive quantity.
         initial: Size of the first sample, spread over the cheap objective.
-        batch: Evaluations per round once a hundred are known; early rounds are smaller, down to
-            two fifths, because early predictors improve the most.
+        batch: Most evaluations per round. Early rounds are smaller, a twelfth of what is known
+            and at least a quarter of ``batch``, because early predictors improve the most.
         population: Survivors of the inner evolution.
         generations: Generations of the inner evolution.
         descents: Rounds of local search on the predicted front after it.
@@ -49,10 +49,11 @@ class PredictorGuided:
     optimism: float = 0.5
 
     def batch_size(self, evaluated: int) -> int:
-        """``initial`` at first, then a quarter of what is known, up to ``batch``."""
+        """``initial`` at first, then a twelfth of what is known, within a quarter of ``batch``
+        and ``batch``."""
         if evaluated == 0:
             return self.initial
-        return min(self.batch, max(evaluated // 4, 2 * self.batch // 5, 1))
+        return min(self.batch, max(evaluated // 12, self.batch // 4, 1))
 
     def propose(
         self, problem: SearchProblem, history: History, count: int, rng: np.random.Generator

@@ -62,12 +62,13 @@ def test_relevances_of_few_rows_are_judged_on_rows_that_tuning_had_not_seen():
     assert model.report.rmse > 0.9 * values.std()
 
 
-def test_the_gradient_of_the_evidence_is_that_of_finite_differences():
+@pytest.mark.parametrize("linear", [False, True])
+def test_the_gradient_of_the_evidence_is_that_of_finite_differences(linear):
     rng = np.random.default_rng(0)
     rows = sample(25)
     code = np.concatenate((thermometer(WORLD, rows), rng.normal(size=(25, 2))), axis=1)
     code -= code.mean(0)
-    plan = kernels.layout(WORLD, thermometer_owners(WORLD), code, 2)
+    plan = kernels.layout(WORLD, thermometer_owners(WORLD), code, 2, linear=linear)
     at = kernels.start(plan) + rng.normal(0, 0.3, len(kernels.start(plan)))
     targets = rng.normal(size=25)
     _, gradient = kernels._loss(at, plan, code, targets)

@@ -187,5 +187,5 @@ def test_wrong_shapes_and_budgets_are_refused():
 
 
 def test_optimism_and_rounds_are_settings_of_a_value():
-    assert replace(SMALL, batch=20).batch_size(99) == 20
-    assert [SMALL.batch_size(n) for n in (0, 4, 24, 99)] == [15, 4, 6, 10]
+    assert [replace(SMALL, batch=20).batch_size(n) for n in (99, 999)] == [8, 20]
+    assert [SMALL.batch_size(n) for n in (0, 4, 24, 60, 999)] == [15, 2, 2, 5, 10]
