@@ -20,9 +20,10 @@ Row = NDArray[np.int16]
 Limit = tuple[AdditiveTerms, float]
 
 # HiGHS works to absolute tolerances near 1e-6: quantities are scaled so that those mean little,
-# and limits are widened by more than them, or solutions that only just fit confuse it.
-_SCALE = 1e3
-_SLACK = 1e-7
+# and limits are widened by more than them, or solutions that only just fit confuse it. Scaled any
+# larger, its own rounding breaks the tolerances, which it reports past Python on standard output.
+_SCALE = 10.0
+_SLACK = 2e-7
 # Sums of the same numbers in another order differ by less than this share of their range.
 _ROUNDING = 1e-9
 

@@ -372,6 +372,12 @@ def test_integer_programs_use_sums_that_objectives_come_with():
     assert share(problem, integer_program.IntegerProgram(initial=20), 70) > 0.97
 
 
+def test_the_solver_prints_nothing(capfd):
+    problem = tradeoff(choices=10, cheap=False, fail_every=6, third=True)
+    search(problem, integer_program.build(), evaluations=140, seed=0)
+    assert capfd.readouterr() == ("", "")
+
+
 def test_relaxed_corners_are_masked_one_hot_codes():
     import torch
 
