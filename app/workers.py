@@ -181,9 +181,12 @@ def _evaluated(
         )  # fmt: skip
 
         def score(rows: NDArray[np.intp] | None) -> Scores:
-            return sample_scores(
+            found = sample_scores(
                 model, supernet, architecture, data, task.split, rows=rows, cache=caches.batches
             )
+            if not np.isfinite(found).all():
+                raise ArithmeticError("outputs of the network are not finite numbers")
+            return found
 
         scores, bound = _scored(score, total, task, maximize=data.shape.task == IMAGES)
     seconds = time.perf_counter() - began

@@ -224,7 +224,7 @@ def sample_scores(
 
     Returns:
         Shape ``(samples,)``: 1 or 0 for a right or wrong class, or a window's mean loss in nats
-        per token.
+        per token; NaN where the network's outputs are no numbers.
 
     Raises:
         ValueError: Unknown split.
@@ -335,9 +335,11 @@ def _bytes(batches: Iterable[Batch]) -> int:
 
 
 def _scores(model: nn.Module, inputs: Tensor, targets: Tensor, task: str) -> Tensor:
-    """Per sample: 1 or 0 for right or wrong; mean loss in nats per token of a window."""
+    """Per sample: 1 or 0 for right or wrong; mean loss in nats per token of a window; or NaN."""
     logits = model(inputs).float()
     if task == IMAGES:
-        return (logits.argmax(-1) == targets).float()
+        # The largest of numbers that are none is the first class, which may even be right.
+        undefined = logits.isnan().any(-1)
+        return (logits.argmax(-1) == targets).float().masked_fill(undefined, math.nan)
     losses = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
     return losses.view(targets.shape).mean(-1)

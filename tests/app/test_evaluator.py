@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import signal
@@ -251,6 +252,21 @@ def test_failures_are_kept_with_their_reason(run: Path, monkeypatch: pytest.Monk
     assert record is not None
     assert record["value"] is None
     assert record["failure"] == "RuntimeError: size mismatch in layer 3"
+
+
+@pytest.mark.parametrize("racing", [None, RULE])
+def test_outputs_that_are_no_numbers_are_failures(run: Path, racing: Racing | None) -> None:
+    log = opened(run)
+    problem = problem_of(log.trained)
+    with torch.no_grad():
+        next(p for n, p in log.trained.supernet.named_parameters() if p.ndim > 1).fill_(math.nan)
+    rows = problem.space.sample(np.random.default_rng(0), 2)
+    with Evaluator(problem, log, racing=racing) as evaluator:
+        found = evaluator.evaluate_batch(rows)["accuracy"]
+    assert np.isnan(found).all(), "the first class would be right for a tenth of the digits"
+    record = log.find(problem.space.decode(rows)[0], "val")
+    assert record is not None
+    assert "not finite" in record["failure"]
 
 
 def test_two_processes_give_the_values_of_one(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
