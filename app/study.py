@@ -32,8 +32,8 @@ _ARTIFACT_KEY, _CONSTRAINTS_KEY = "artifacts:", "constraints"
 # Facts of a log record that a trial carries; the values are there already.
 _FACTS = ("source", "split", "samples", "fidelity", "stopped", "low", "high", "failure", "seconds",
           "checkpoint", "at")  # fmt: skip
-# A lock that old was left by a process that was killed: writing takes milliseconds.
-_STALE_SECONDS = 10.0
+# A lock that stays so long was left by a process that was killed: writing takes milliseconds.
+_STALE_SECONDS = 2.0
 
 
 class Study:
@@ -209,13 +209,15 @@ def open_study(
     Raises:
         ValueError: The storage cannot be reached or used; nothing was evaluated yet.
     """
+    from optuna.storages import get_storage
+
     settings = {key: value for key, value in identity.items() if key != "evaluations"}
     settings |= {"space": problem.space.digest, "checkpoint": log.trained.checkpoint.digest}
     run = log.trained.run
     title = name if storage is None else f"{_run_name(run)}/{name}"
     with _quiet():
         try:
-            opened = _journal(folder / JOURNAL) if storage is None else _database(storage)
+            opened = _journal(folder / JOURNAL) if storage is None else get_storage(storage)
             study = known = _existing(opened, title)
             digest = _content(settings)
             if study is None or study.user_attrs.get("identity") != digest:
@@ -311,8 +313,11 @@ def _journal(path: Path) -> Any:
 
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = path.with_name(path.name + ".lock")
-    if os.path.lexists(lock) and time.time() - lock.lstat().st_mtime > _STALE_SECONDS:
-        lock.unlink(missing_ok=True)
+    # The lock's own age is no help: a killed command is often started again at once.
+    patience = time.monotonic() + _STALE_SECONDS
+    while os.path.lexists(lock) and time.monotonic() < patience:
+        time.sleep(0.05)
+    lock.unlink(missing_ok=True)
     _cut_torn_line(path)
     # Links need a privilege on Windows.
     own = JournalFileOpenLock(str(path)) if os.name == "nt" else None
@@ -323,12 +328,6 @@ def _cut_torn_line(path: Path) -> None:
     content = path.read_bytes() if path.exists() else b"\n"
     if not content.endswith(b"\n"):
         os.truncate(path, content.rfind(b"\n") + 1)
-
-
-def _database(url: str) -> Any:
-    import optuna
-
-    return optuna.storages.get_storage(url)
 
 
 def _storage_errors() -> tuple[type[Exception], ...]:

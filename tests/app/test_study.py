@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 import warnings
 from pathlib import Path
@@ -279,8 +278,6 @@ def test_a_killed_process_leaves_a_study_that_can_be_continued(
         file.write('{"op_code": 4, "wor')
     lock = path.with_name("optuna.log.lock")
     lock.symlink_to(path)
-    old = time.time() - 60
-    os.utime(lock, (old, old), follow_symlinks=False)
     began = time.monotonic()
     study = opened(log, problem)
     for evaluation in found:
