@@ -16,9 +16,9 @@ from search.pareto import choose_by_hypervolume, nondominated, ranks, reference_
 from search.pool import all_rows
 from search.problem import SearchProblem
 from search.strategy import FitPredictor, Model, Strategy
+from search.surrogates import LEAST_ROWS, fitted, scorer
 
 SUMMARY = "iterates predictor and evolution as LINAS does; the default"
-_LEAST_ROWS = 5
 # With three objectives a predicted front alone has hundreds of points.
 _LEAST_CANDIDATES = 600
 # Scoring so many takes less time than evolving towards the best of them.
@@ -32,8 +32,9 @@ class PredictorGuided:
     Args:
         fit: Fits a predictor to one expensive quantity.
         initial: Size of the first sample, spread over the cheap objective.
-        batch: Most evaluations per round. Early rounds are smaller, a twelfth of what is known
-            and at least a quarter of ``batch``, because early predictors improve the most.
+        batch: Most evaluations per round. Early rounds are smaller, a twelfth of what is known,
+            because early predictors improve the most.
+        least_batch: Fewest evaluations per round.
         population: Survivors of the inner evolution.
         generations: Generations of the inner evolution.
         descents: Rounds of local search on the predicted front after it.
@@ -43,17 +44,17 @@ class PredictorGuided:
     fit: FitPredictor
     initial: int = 30
     batch: int = 25
+    least_batch: int = 6
     population: int = 100
     generations: int = 10
     descents: int = 2
     optimism: float = 0.5
 
     def batch_size(self, evaluated: int) -> int:
-        """``initial`` at first, then a twelfth of what is known, within a quarter of ``batch``
-        and ``batch``."""
+        """``initial`` at first, then a twelfth of what is known within the limits of a round."""
         if evaluated == 0:
             return self.initial
-        return min(self.batch, max(evaluated // 12, self.batch // 4, 1))
+        return max(1, min(self.batch, max(evaluated // 12, self.least_batch)))
 
     def propose(
         self, problem: SearchProblem, history: History, count: int, rng: np.random.Generator
@@ -62,10 +63,10 @@ class PredictorGuided:
         if not len(history):
             return initial_rows(problem, count, rng)
         usable = ~history.failed
-        if usable.sum() < _LEAST_ROWS:
+        if usable.sum() < LEAST_ROWS:
             return fresh_rows(problem, history, count, rng)
         models = self.models(problem, history, int(rng.integers(2**31)))
-        visited = self._visit(problem, history, _scorer(problem, models), rng)
+        visited = self._visit(problem, history, scorer(problem, models), rng)
         rows = self._choose(problem, history, models, visited, count)
         if len(rows) < count:
             rows = history.new(np.concatenate((rows, fresh_rows(problem, history, count, rng))))
@@ -73,15 +74,7 @@ class PredictorGuided:
 
     def models(self, problem: SearchProblem, history: History, seed: int) -> Mapping[str, Model]:
         """A predictor for every expensive quantity with enough successful evaluations."""
-        fitted = {}
-        for quantity in problem.expensive:
-            values = history.values[:, problem.column(quantity.name)]
-            known = np.isfinite(values)
-            if known.sum() >= _LEAST_ROWS:
-                fitted[quantity.name] = self.fit(
-                    problem.space, history.positions[known], values[known], seed=seed
-                )
-        return fitted
+        return fitted(self.fit, problem, history, seed)
 
     def _visit(
         self, problem: SearchProblem, history: History, score: Score, rng: np.random.Generator
@@ -148,18 +141,6 @@ class PredictorGuided:
         chosen = choose_by_hypervolume(front, hopeful, bound, count)
         rest = [i for i in range(len(rows)) if i not in set(chosen)]
         return rows[chosen + rest]
-
-
-def _scorer(problem: SearchProblem, models: Mapping[str, Model]) -> Score:
-    """Predicted objectives and violations of whole populations."""
-
-    def score(rows: NDArray[np.int16]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        values = problem.cheap_values(rows)
-        for name, model in models.items():
-            values[:, problem.column(name)] = model.mean(rows)
-        return problem.minimised(values), problem.violations(values)
-
-    return score
 
 
 def build(fit: FitPredictor | None = None) -> Strategy:

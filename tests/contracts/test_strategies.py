@@ -15,8 +15,9 @@ from search import search as run
 from supernet.space import Choice, SearchSpace
 
 OPTIONAL = ("numba", "cmaes")
-# Seconds for every row that is proposed, and ten to compile; the tests of their own are shorter.
-SLOW = ("optuna_gp", "agemoea2")
+# Seconds for every row that is proposed, or for every round, and ten to compile; the tests of their
+# own are shorter.
+SLOW = ("optuna_gp", "agemoea2", "boshnas")
 NAMES = sorted(
     module.name
     for module in pkgutil.iter_modules(search.strategies.__path__)

@@ -85,7 +85,6 @@ def test_gains_are_differences_of_hypervolume():
 
 @pytest.mark.parametrize("objectives", [2, 3])
 def test_greedy_choice_takes_the_best_first_and_stops_when_nothing_is_gained(objectives):
-    rng = np.random.default_rng(3)
     bound = np.ones(objectives)
     front = np.full((1, objectives), 0.5)
     best, dominated = np.full(objectives, 0.1), np.full(objectives, 0.9)

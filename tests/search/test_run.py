@@ -14,7 +14,9 @@ from predictors import fit
 from search import Constraint, Evaluation, History, search
 from search.strategies import nsga2, predictor_guided, random_search
 
-SMALL = predictor_guided.PredictorGuided(fit, initial=15, batch=10, population=40, generations=5)
+SMALL = predictor_guided.PredictorGuided(
+    fit, initial=15, batch=10, least_batch=10, population=40, generations=5
+)
 
 
 def front_share(problem, result):
@@ -187,5 +189,5 @@ def test_wrong_shapes_and_budgets_are_refused():
 
 
 def test_optimism_and_rounds_are_settings_of_a_value():
-    assert [replace(SMALL, batch=20).batch_size(n) for n in (99, 999)] == [8, 20]
-    assert [SMALL.batch_size(n) for n in (0, 4, 24, 60, 999)] == [15, 2, 2, 5, 10]
+    assert [replace(SMALL, batch=20).batch_size(n) for n in (99, 180, 999)] == [10, 15, 20]
+    assert [SMALL.batch_size(n) for n in (0, 4, 999)] == [15, 10, 10]
