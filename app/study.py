@@ -227,7 +227,7 @@ def open_study(
                 study.set_user_attr("identity", digest)
             return Study(study, opened, problem, log, folder)
         except _storage_errors() as error:
-            raise _unusable(storage or str(folder / JOURNAL), error) from error
+            raise _unusable(str(folder / JOURNAL) if storage is None else storage, error) from error
 
 
 def distributions(space: SearchSpace) -> dict[str, Any]:
@@ -343,16 +343,17 @@ def _storage_errors() -> tuple[type[Exception], ...]:
 
 def _unusable(url: str, error: Exception) -> ValueError:
     hidden = re.sub(r"//([^:/@]*):[^@/]*@", r"//\1:***@", url)
+    missing = isinstance(error.__cause__ or error, ModuleNotFoundError)
+    advice = "install that" if missing else "give one that can be reached (sqlite:///studies.db)"
     return ValueError(
-        f"the Optuna storage {hidden} cannot be used ({_reason(error)}); give a URL that can be "
-        "reached, such as sqlite:///studies.db, or none for a journal file in the run"
+        f"the Optuna storage {hidden} cannot be used ({_reason(error)}); {advice}, or give none "
+        "for a journal file in the run"
     )
 
 
 def _reason(error: Exception) -> str:
     """The first line of what the cause says; statements and links are below it."""
-    text = str(error.__cause__ or error).strip()
-    return text.splitlines()[0] if text else type(error).__name__
+    return (str(error.__cause__ or error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _run_name(run: Run) -> str:

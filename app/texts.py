@@ -83,7 +83,8 @@ def search_text(result: SearchOutcome) -> str:
         names = ", ".join(result.unmeasured_devices)
         lines.append(f"Latencies on {names} are those of the tables: this is another machine.")
     which = "" if result.search == "default" else f" --search {result.search}"
-    lines.append(f"Next: supernet pick --run {result.run}{which} --latency-ms X")
+    how = "--latency-ms X" if "latency_ms" in result.objectives else "--knee"
+    lines.append(f"Next: supernet pick --run {result.run}{which} {how}")
     return "\n".join(lines)
 
 

@@ -121,7 +121,9 @@ def read_records(path: Path) -> list[Any]:
         try:
             records.append(json.loads(line))
         except json.JSONDecodeError as error:
-            raise ValueError(f"{path}, line {number} is not valid JSON ({error})") from error
+            raise ValueError(
+                f"{path}, line {number} is not valid JSON ({error}); remove that line"
+            ) from error
     return records
 
 

@@ -215,6 +215,16 @@ def test_impossible_limits_name_the_nearest_architecture(
     assert contents(finished_run) == before
 
 
+def test_an_evaluated_limit_that_nothing_meets_names_what_came_nearest(
+    refused: Refused, finished_run: Path
+) -> None:
+    flags = ("search", "--run", finished_run, "--name", "never", *SEARCH)
+    with pytest.raises(
+        ValueError, match=r"none of 32 .* the nearest has accuracy 0\.\d+ \(\w{12}\)"
+    ):
+        raise ValueError(refused(*flags, "--limit", "accuracy>=0.99999"))
+
+
 def test_a_space_that_changed_since_the_stored_evaluations(refused: Refused, a_run: Path) -> None:
     log = a_run / "evaluations.jsonl"
     old = log.read_text()
