@@ -88,6 +88,13 @@ def search(
             "--strategies", callback=_strategies, is_eager=True, help="Say what each strategy is."
         ),
     ] = False,
+    proxies: Annotated[
+        str, typer.Option(help="Zero-cost proxies that choose the first round: naswot,synflow.")
+    ] = "",
+    prior: Annotated[
+        Path | None,
+        typer.Option(help="Earlier run of the same space whose evaluations help predictors."),
+    ] = None,
     name: Annotated[str, typer.Option(help="Name of the search.")] = "default",
     seed: Seed = 0,
     replace: Annotated[bool, typer.Option("--replace", help="Replace another search.")] = False,
@@ -99,6 +106,7 @@ def search(
 
     asked = {key: value for key, value in locals().items() if key in fields_of(jobs.SearchRequest)}
     asked["objectives"] = tuple(part.strip() for part in objectives.split(",") if objectives)
+    asked["proxies"] = tuple(part.strip() for part in proxies.split(",") if proxies)
     asked["limits"] = tuple(limits or ())
     result = jobs.search_job(jobs.SearchRequest(**asked), say)
     show(result, texts.search_text(result), json)

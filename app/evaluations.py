@@ -38,7 +38,7 @@ class EvaluationLog:
         self._records: dict[tuple[str, str], dict[str, Any]] = {}
         self._stopped: dict[tuple[str, str], dict[str, Any]] = {}
         for record in files.read_records(trained.run.evaluations):
-            if _belongs(record, trained.checkpoint.digest, calibration_samples):
+            if belongs(record, trained.checkpoint.digest, calibration_samples):
                 self._remember(record)
 
     def _remember(self, record: dict[str, Any]) -> None:
@@ -194,7 +194,8 @@ def _known_digests(run: Run) -> dict[str, Any]:
     return known
 
 
-def _belongs(record: object, checkpoint: str, calibration_samples: int) -> bool:
+def belongs(record: Any, checkpoint: str, calibration_samples: int) -> bool:
+    """Whether a stored record is complete, and of this checkpoint and calibration."""
     if not isinstance(record, dict) or record.get("checkpoint") != checkpoint:
         return False
     if any(key not in record for key in _NEEDED):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +117,8 @@ def _with_baseline(run: Run, name: str, record: Mapping[str, Any], say: Say) -> 
             f"search {name!r} has no search.json, so that its baseline cannot be evaluated; "
             "report with --no-baseline"
         )
-    request = request_from_plan(run.path, name, plan["config"])
+    # Random search needs neither, and the earlier run may be gone.
+    request = replace(request_from_plan(run.path, name, plan["config"]), proxies=(), prior=None)
     trained = open_trained(run, say)
     with run.writing():
         setting = prepare(request, run, trained, plugins.strategy(request.strategy), say)

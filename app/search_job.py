@@ -8,6 +8,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
+
 from app import plugins
 from app.baseline import add_baseline
 from app.evaluations import EvaluationLog
@@ -16,18 +18,22 @@ from app.front_file import Findings, front_record, write_front
 from app.latency import open_table
 from app.objectives import Sources, build_problem, canonical, free_statistics, resolve
 from app.predicting import InformedFit
+from app.prior import Prior, open_prior
 from app.racing import Racing
 from app.report_cards import report_cards
 from app.runs import Run, now, open_run
 from app.search_checks import check_space, require_feasible
 from app.search_progress import Narrator
-from app.search_request import SearchRequest, identity_of, is_complete, plan_of
+from app.search_request import SearchRequest, identity_of, is_complete, plan_of, stored_plan
 from app.study import Study, open_study
 from app.trained import Say, Trained, open_trained
 from app.verify import measurable, verify
+from app.warm_start import CANDIDATES, WarmStart, proxy_scores
+from predictors.select import Fit
+from predictors.transfer import transferred
 from search import Evaluation, SearchProblem, SearchResult, Strategy, search
 from search.stops import STAGNATION, TIME
-from supernet import files
+from supernet import files, proxies
 
 DRIFT = 0.10
 __all__ = ["SearchOutcome", "SearchRequest", "Setting", "prepare", "search_job"]
@@ -79,7 +85,7 @@ class Setting:
     sources: Sources
     problem: SearchProblem
     strategy: Strategy
-    fit: InformedFit
+    fit: Fit
     plan: Mapping[str, Any]
 
 
@@ -100,6 +106,8 @@ def search_job(request: SearchRequest, say: Say) -> SearchOutcome:
     # Read before minutes are spent on opening the network.
     request.devices  # noqa: B018
     module = plugins.strategy(request.strategy)
+    for name in request.proxies:
+        proxies.load(name)
     trained = open_trained(run, say)
     with run.writing():
         setting = prepare(request, run, trained, module, say)
@@ -133,8 +141,12 @@ def prepare(
     sources = Sources(trained, log, _tables(request, run, trained, names, say))
     problem = build_problem(names, request.all_limits, sources)
     require_feasible(problem)
-    fit = InformedFit(free_statistics(sources))
-    strategy: Strategy = module.build(fit)
+    prior = _prior(request, run, trained)
+    fit: Fit = InformedFit(free_statistics(sources))
+    if prior is not None:
+        say(f"search {request.name}: {len(prior.values)} evaluations of {prior.run} may help")
+        fit = transferred(fit, prior.positions, prior.values)
+    strategy = _strategy(request, trained, module, fit, say)
     if problem.expensive:
         request.check_first_sample(strategy)
     tables = sources.tables
@@ -143,8 +155,38 @@ def prepare(
         table.table.check_device(table.device)
     digests = {name: table.digest for name, table in tables.items()}
     space = trained.supernet.space.digest
-    plan = plan_of(request, names, space, trained.checkpoint.digest, digests)
+    stored = None if prior is None else prior.to_json()
+    plan = plan_of(request, names, space, trained.checkpoint.digest, digests, stored)
     return Setting(run, request, sources, problem, strategy, fit, plan)
+
+
+def _prior(request: SearchRequest, run: Run, trained: Trained) -> Prior | None:
+    if request.prior is None:
+        return None
+    stored = None if request.replace else stored_plan(run.search(request.name))
+    before = None if stored is None else stored["config"]["prior"]
+    return open_prior(request.prior, trained, before if isinstance(before, Mapping) else None)
+
+
+def _strategy(
+    request: SearchRequest, trained: Trained, module: ModuleType, fit: Fit, say: Say
+) -> Strategy:
+    strategy: Strategy = module.build(fit)
+    # Whether a strategy of the user's own makes use of a fit shows in no attribute.
+    if request.prior is not None and "." not in request.strategy and not hasattr(strategy, "fit"):
+        raise ValueError(
+            f"strategy {request.strategy!r} fits no predictor that a prior could help; leave out "
+            "--prior, or use another strategy"
+        )
+    if not request.proxies:
+        return strategy
+    scores = proxy_scores(trained, request.proxies)
+    first = strategy.batch_size(0)
+    say(
+        f"search {request.name}: the first {first} architectures are chosen from "
+        f"{CANDIDATES * first} by {' and '.join(request.proxies)}"
+    )
+    return WarmStart(strategy, scores)
 
 
 def _tables(
@@ -228,15 +270,27 @@ def _search(setting: Setting, study: Study, say: Say) -> tuple[SearchResult, int
     return result, reused[0] + evaluator.reused
 
 
+def _nearest(problem: SearchProblem, result: SearchResult) -> str:
+    """What came nearest to the limits, as half a sentence."""
+    history = result.history
+    usable = np.flatnonzero(~history.failed)
+    if not len(usable):
+        return f"all {len(history)} evaluations failed; the log of the run has the reasons"
+    excess = problem.violations(history.values[usable]).max(axis=1)
+    row = usable[int(np.argmin(excess))]
+    limited = dict.fromkeys(constraint.objective for constraint in problem.constraints)
+    values = (f"{name} {history.values[row, problem.column(name)]:.6g}" for name in limited)
+    digest = problem.space.decode(history.positions[row][None])[0].digest
+    return (
+        f"none of {len(history)} evaluations is within the limits; the nearest has "
+        f"{', '.join(values)} ({digest}); loosen the limit or raise --evaluations"
+    )
+
+
 def _verified(setting: Setting, result: SearchResult, say: Say) -> dict[str, Any]:
     request, sources, problem = setting.request, setting.sources, setting.problem
     if not len(result.front):
-        failed = int(result.history.failed.sum())
-        raise ValueError(
-            f"no evaluation of search {request.name!r} succeeded within the limits"
-            + (f" ({failed} of {len(result.history)} failed)" if failed else "")
-            + "; raise --evaluations or the budget"
-        )
+        raise ValueError(f"search {request.name!r} found nothing: {_nearest(problem, result)}")
     here = measurable(sources.tables, say)
     architectures = problem.space.decode(result.front.positions)
     verified = verify(architectures, sources.log, here, say)

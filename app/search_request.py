@@ -20,7 +20,7 @@ _WITHOUT_START = ("random_search", "optuna_random", "mix_and_match")
 _LENGTH = ("evaluations", "max_minutes", "stagnation")
 # What searches stored before these settings existed were made with.
 _BEFORE: Mapping[str, Any] = {"limits": [], "max_minutes": None, "stagnation": None,
-                              "early_stop": False}  # fmt: skip
+                              "early_stop": False, "proxies": [], "prior": None}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +46,8 @@ class SearchRequest:
         ray: Address of a Ray cluster that evaluates; ``None`` for this machine.
         storage: Where the Optuna study is kept; by default a journal file beside the front.
         strategy: Module name in ``search/strategies`` or a dotted path.
+        proxies: Zero-cost proxies that choose the first round; none for the strategy's own.
+        prior: An earlier run of the same space whose evaluations help the predictors, if any.
         name: Of the search.
         seed: Of every random decision.
         replace: Search anew where another search has this name.
@@ -65,6 +67,8 @@ class SearchRequest:
     ray: str | None = None
     storage: str | None = None
     strategy: str = "predictor_guided"
+    proxies: tuple[str, ...] = ()
+    prior: Path | None = None
     name: str = "default"
     seed: int = 0
     replace: bool = False
@@ -88,6 +92,13 @@ class SearchRequest:
             )
         if self.workers < 1:
             raise ValueError(f"workers = {self.workers} is impossible; use at least 1")
+        if len(set(self.proxies)) < len(self.proxies):
+            raise ValueError(f"proxies {','.join(self.proxies)!r} must be different names")
+        if self.proxies and self.strategy in _WITHOUT_START:
+            raise ValueError(
+                f"strategy {self.strategy!r} has no first sample that proxies could choose; leave "
+                "out --proxies, or use another strategy"
+            )
         names = [part.strip() for part in self.device.split(",")]
         if self.device and (not all(names) or len(set(names)) < len(names)):
             raise ValueError(f"devices {self.device!r} must be different names separated by commas")
@@ -125,13 +136,13 @@ class SearchRequest:
         if self.strategy not in _WITHOUT_START and self.evaluations < first:
             raise ValueError(
                 f"evaluations = {self.evaluations} is fewer than the {first} of the first sample "
-                f"of {self.strategy}; use {first} or more"
+                f"of {self.strategy}; use {first} or more, or another strategy"
             )
 
 
 def plan_of(
     request: SearchRequest, names: tuple[str, ...], space: str, checkpoint: str,
-    tables: Mapping[str, str],
+    tables: Mapping[str, str], prior: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """What decides the result of a search; stored as ``search.json``.
 
@@ -141,6 +152,7 @@ def plan_of(
         space: Digest of the space.
         checkpoint: Digest of the weights.
         tables: Digests of the latency tables by device.
+        prior: The evaluations of an earlier run that are used, if any.
     """
     budget = request.latency_ms
     if isinstance(budget, str):
@@ -161,6 +173,8 @@ def plan_of(
             "max_minutes": request.max_minutes,
             "stagnation": request.stagnation,
             "early_stop": request.early_stop,
+            "proxies": list(request.proxies),
+            "prior": None if prior is None else dict(prior),
         },
         "space": space,
         "checkpoint": checkpoint,
@@ -176,12 +190,14 @@ def request_from_plan(run: Path, name: str, config: Mapping[str, Any]) -> Search
     """
     config = {**_BEFORE, **config}
     try:
+        prior = config["prior"]
         return SearchRequest(
             run=run, name=name, device=config["device"], latency_ms=config["latency_ms"],
             limits=tuple(config["limits"]), objectives=tuple(config["objectives"]),
             evaluations=config["evaluations"], max_minutes=config["max_minutes"],
             stagnation=config["stagnation"], early_stop=config["early_stop"],
-            strategy=config["strategy"], seed=config["seed"],
+            strategy=config["strategy"], seed=config["seed"], proxies=tuple(config["proxies"]),
+            prior=None if prior is None else Path(prior["run"]),
         )  # fmt: skip
     except (KeyError, TypeError) as error:
         raise ValueError(f"search {name!r} has settings that cannot be read ({error!r})") from None

@@ -88,7 +88,7 @@ def initial_rows(problem: SearchProblem, count: int, rng: np.random.Generator) -
     corners = unique_rows(problem.project(space.encode([space.smallest, space.largest])))
     corners = corners[problem.admits(corners)]
     pool = unique_rows(np.concatenate((corners, admissible_sample(problem, rng, 40 * count))))
-    cost = _cost(problem, pool)
+    cost = cheap_cost(problem, pool)
     chosen = list(range(len(corners)))[:count]
     taken = np.zeros(len(pool), dtype=bool)
     taken[chosen] = True
@@ -110,7 +110,8 @@ def initial_rows(problem: SearchProblem, count: int, rng: np.random.Generator) -
     return rows
 
 
-def _cost(problem: SearchProblem, rows: Rows) -> NDArray[np.float64]:
+def cheap_cost(problem: SearchProblem, rows: Rows) -> NDArray[np.float64]:
+    """The first cheap objective of rows ``(n,)``, or without any their average position."""
     for objective in problem.objectives:
         if not objective.expensive:
             return np.asarray(objective.evaluate(rows), dtype=np.float64)
