@@ -48,10 +48,10 @@ class Layout:
 class Covariance:
     """``amplitude * exp(-sum(weights * (a - b)^2) / 2) + linear * <a, b>_weights + constant``.
 
-    Relevances are those of Rasmussen and Williams 2006, section 5.1. Where choices are ordered
-    there is no linear part: near the Pareto front effects saturate, and it would extrapolate what
-    small networks gain to large ones. Between mere names, such as operations, nothing is
-    extrapolated, and what each adds on its own is worth knowing.
+    Relevances are those of Rasmussen and Williams 2006, section 5.1. Where values are numbers there
+    is no linear part: near the Pareto front effects saturate, and it would extrapolate what small
+    networks gain to large ones. Between names, such as operations, nothing is extrapolated, and
+    what each adds on its own is worth knowing.
 
     Args:
         weights: Relevance of every feature, ``(features,)``.

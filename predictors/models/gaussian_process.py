@@ -232,20 +232,22 @@ def _choose(
     few = _subset(np.arange(len(rows)), COMPARING_ROWS, rng)
     best: tuple[float, bool, Layout, Vector] | None = None
     for ordered in (True, False):
+        if ordered and _only_names(space):
+            continue
         features = _features(space, ordered, free, rows)
         features -= features.mean(axis=0)
         owners = thermometer_owners(space) if ordered else one_hot_owners(space)
-        plan = layout(space, owners, features, len(free))
+        plan = layout(space, owners, features, len(free), linear=_only_names(space))
         loss, parameters = tune(plan, start(plan), features[few], standard[few], COMPARING_STEPS)
         if best is None or loss < best[0]:
             best = (loss, ordered, plan, parameters)
     assert best is not None
-    _, ordered, plan, parameters = best
-    if not ordered:
-        # The code is judged without the linear part, which would explain rising effects as well.
-        plan = replace(plan, linear=True)
-        parameters = np.concatenate((parameters[: len(plan.spread)], start(plan)[-3:]))
-    return ordered, plan, parameters
+    return best[1:]
+
+
+def _only_names(space: SearchSpace) -> bool:
+    """Whether all values are words, such as operations, which have no order to look for."""
+    return all(isinstance(value, str) for choice in space.choices for value in choice.values)
 
 
 def _subset(rows: NDArray[np.intp], most: int, rng: np.random.Generator) -> NDArray[np.intp]:
