@@ -128,11 +128,13 @@ class _Keys:
 
     def add(self, rows: Rows) -> NDArray[np.bool_]:
         """Remember rows ``(n, d)``; which of them are new, ``(n,)``."""
+        keys = row_keys(rows)
+        listed = keys.tolist()
+        _, first = np.unique(keys, return_index=True)
         fresh = np.zeros(len(rows), dtype=bool)
-        for i, key in enumerate(row_keys(rows).tolist()):
-            if key not in self._seen:
-                self._seen.add(key)
-                fresh[i] = True
+        fresh[first] = True
+        fresh &= ~np.fromiter(map(self._seen.__contains__, listed), dtype=bool, count=len(rows))
+        self._seen.update(listed)
         return fresh
 
 

@@ -114,12 +114,12 @@ def crowding(
     distance = np.zeros(len(values))
     if not len(values):
         return distance
+    group = np.sort(number)
+    starts = np.flatnonzero(np.concatenate(([True], group[1:] != group[:-1])))
+    ends = np.concatenate((starts[1:], [len(group)])) - 1
     for column in values.T:
         order = np.lexsort((column, number))
-        sorted_, group = column[order], number[order]
-        first = np.concatenate(([True], group[1:] != group[:-1]))
-        starts = np.flatnonzero(first)
-        ends = np.concatenate((starts[1:], [len(group)])) - 1
+        sorted_ = column[order]
         span = np.repeat(sorted_[ends] - sorted_[starts], ends - starts + 1)
         inside = np.ones(len(group), dtype=bool)
         inside[starts] = inside[ends] = False
