@@ -216,9 +216,9 @@ def test_impossible_limits_name_the_nearest_architecture(
 
 
 def test_an_evaluated_limit_that_nothing_meets_names_what_came_nearest(
-    refused: Refused, finished_run: Path
+    refused: Refused, a_run: Path
 ) -> None:
-    flags = ("search", "--run", finished_run, "--name", "never", *SEARCH)
+    flags = ("search", "--run", a_run, "--name", "never", *SEARCH)
     with pytest.raises(
         ValueError, match=r"none of 32 .* the nearest has accuracy 0\.\d+ \(\w{12}\)"
     ):
