@@ -9,7 +9,6 @@ import math
 import os
 import re
 import time
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -22,6 +21,7 @@ from app.evaluations import EvaluationLog
 from app.runs import Run
 from search import Evaluation, SearchProblem
 from search.pareto import nondominated
+from search.quiet import quiet_optuna
 from supernet.space import Architecture, SearchSpace
 
 JOURNAL = "optuna.log"
@@ -80,7 +80,7 @@ class Study:
         values = np.array([[evaluation.values[name] for name in self._problem.names]])
         system = self._artifact(architecture, values, bool(record.get("stopped")))
         trial = _trial(architecture, self._distributions, self._problem, values[0], facts, system)
-        with _quiet(), self._explained():
+        with quiet_optuna(), self._explained():
             self.study.add_trial(trial)
         self._digests.add(architecture.digest)
 
@@ -125,7 +125,7 @@ class Study:
         """
         digest = _content(front["points"])
         name = f"{self.study.study_name} {VERIFIED}"
-        with _quiet(), self._explained():
+        with quiet_optuna(), self._explained():
             self._note("hypervolume", front["hypervolume"])
             self._note("front", [p["digest"] for p in front["points"] if p["on_front"]])
             known = _existing(self._storage, name)
@@ -215,7 +215,7 @@ def open_study(
     settings |= {"space": problem.space.digest, "checkpoint": log.trained.checkpoint.digest}
     run = log.trained.run
     title = name if storage is None else f"{_run_name(run)}/{name}"
-    with _quiet():
+    with quiet_optuna():
         try:
             opened = _journal(folder / JOURNAL) if storage is None else get_storage(storage)
             study = known = _existing(opened, title)
@@ -383,18 +383,3 @@ def _keep(store: Any, identifier: str, name: str, data: bytes, mimetype: str) ->
 
 def _content(payload: Mapping[str, Any] | Sequence[Any]) -> str:
     return hashlib.sha256(json.dumps(payload, sort_keys=True).encode()).hexdigest()[:16]
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep Optuna from announcing studies, and from warning that it finds itself experimental."""
-    import optuna
-
-    before = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        optuna.logging.set_verbosity(before)

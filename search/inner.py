@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search.neighbourhood import one_change, row_keys
-from search.pareto import crowding, nondominated, ranks
+from search.pareto import best_first, nondominated
 from supernet.space import SearchSpace
 
 Rows = NDArray[np.int16]
@@ -104,7 +104,7 @@ def optimise(
     keys.add(rows)
     scored = [(rows, *score(rows))]
     parents, objectives, violations = scored[0]
-    place = _places(objectives, violations)
+    place = np.argsort(best_first(objectives, violations))
     for _ in range(generations):
         children = _children(space, parents, place, population, keys, rng)
         if not len(children):
@@ -113,8 +113,7 @@ def optimise(
         parents = np.concatenate((parents, scored[-1][0]))
         objectives = np.concatenate((objectives, scored[-1][1]))
         violations = np.concatenate((violations, scored[-1][2]))
-        place = _places(objectives, violations, population)
-        kept = np.argsort(place, kind="stable")[:population]
+        kept = best_first(objectives, violations, population)
         parents, objectives, violations = parents[kept], objectives[kept], violations[kept]
         place = np.arange(len(kept))
     return Visited(*(np.concatenate(column) for column in zip(*scored, strict=True)))
@@ -146,7 +145,7 @@ def _children(
     keys: _Keys,
     rng: np.random.Generator,
 ) -> Rows:
-    """Up to ``count`` children that were never seen."""
+    """Up to ``count`` children that were never seen; the lower ``place`` wins a tournament."""
     found: list[Rows] = []
     missing = count
     for _ in range(_ATTEMPTS):
@@ -157,23 +156,6 @@ def _children(
         if missing <= count // 10:
             break
     return np.concatenate(found)
-
-
-def _places(
-    objectives: NDArray[np.float64], violations: NDArray[np.float64], enough: int | None = None
-) -> NDArray[np.intp]:
-    """Position of each point in order of survival: feasibility, then front, then crowding."""
-    excess = np.maximum(violations, 0).sum(axis=1) if violations.shape[1] else np.zeros(1)
-    excess = np.minimum(np.broadcast_to(excess, len(objectives)), 1e6)
-    feasible = np.flatnonzero(excess <= 0)
-    front = np.full(len(objectives), len(objectives), dtype=np.int64)
-    crowd = np.zeros(len(objectives))
-    front[feasible] = ranks(objectives[feasible], enough)
-    crowd[feasible] = crowding(objectives[feasible], front[feasible])
-    order = np.lexsort((-crowd, front, excess))
-    place = np.empty(len(order), dtype=np.intp)
-    place[order] = np.arange(len(order))
-    return place
 
 
 def polish(space: SearchSpace, score: Score, visited: Visited, steps: int) -> Visited:

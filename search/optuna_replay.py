@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +17,7 @@ from search.evolution import Evaluated, evaluated
 from search.history import History
 from search.initial import fresh_rows, initial_rows
 from search.problem import SearchProblem
+from search.quiet import quiet_optuna
 from search.strategy import Model
 
 Rows = NDArray[np.int16]
@@ -110,7 +109,7 @@ class OptunaSearch:
         """Up to ``count`` distinct rows ``(k, len(space))`` that are not in the history."""
         if not len(history) and self.initial:
             return initial_rows(problem, count, rng)
-        with silence():
+        with quiet_optuna():
             study = self._study(problem, history, int(rng.integers(2**31 - 1)))
             return asked(study, problem, history, self.distributions(problem), count, rng)
 
@@ -218,19 +217,6 @@ def inside(problem: SearchProblem, history: History, rows: Rows, rng: np.random.
         kept.append(outside[fits])
         outside = outside[~fits]
     return np.concatenate(kept)
-
-
-@contextmanager
-def silence() -> Iterator[None]:
-    """No messages and no warnings about experimental parts; settings are put back."""
-    before = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        optuna.logging.set_verbosity(before)
 
 
 def _limits(problem: SearchProblem) -> list[str]:

@@ -129,6 +129,34 @@ def crowding(
     return distance
 
 
+def best_first(
+    objectives: NDArray[np.floating],
+    violations: NDArray[np.floating],
+    enough: int | None = None,
+) -> NDArray[np.intp]:
+    """Indices in order of survival: least excess over the limits, then front, then crowding.
+
+    Deb et al. 2002, section VI: any feasible point is better than any other.
+
+    Args:
+        objectives: To be minimised, ``(n, m)``; rows with NaN come last.
+        violations: Relative excess over the limits, ``(n, c)``; at most 0 is feasible.
+        enough: How many to order; by default all.
+
+    Returns:
+        At most ``enough`` indices.
+    """
+    excess = np.maximum(violations, 0).sum(axis=1)
+    excess[~np.isfinite(objectives).all(axis=1)] = np.inf
+    feasible = np.flatnonzero(excess <= 0)
+    front = np.full(len(objectives), len(objectives), dtype=np.int64)
+    spread = np.zeros(len(objectives))
+    front[feasible] = ranks(objectives[feasible], enough)
+    spread[feasible] = crowding(objectives[feasible], front[feasible])
+    order: NDArray[np.intp] = np.lexsort((-spread, front, excess))
+    return order[:enough]
+
+
 def reference_point(points: NDArray[np.floating], margin: float = 0.1) -> Points:
     """A hypervolume reference ``(m,)``: the worst values plus ``margin`` of the range.
 

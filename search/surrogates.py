@@ -11,7 +11,7 @@ from search.history import History
 from search.initial import fresh_rows
 from search.inner import Score
 from search.neighbourhood import neighbourhood
-from search.pareto import crowding, nondominated, ranks
+from search.pareto import best_first, nondominated
 from search.problem import SearchProblem
 from search.strategy import FitPredictor, Model
 
@@ -53,31 +53,6 @@ def scorer(problem: SearchProblem, models: Mapping[str, Model]) -> Score:
         return problem.minimised(values), problem.violations(values)
 
     return score
-
-
-def best_first(
-    objectives: NDArray[np.floating], violations: NDArray[np.floating], enough: int
-) -> NDArray[np.intp]:
-    """Indices of the best ``enough`` rows: least excess, then front number, then crowding.
-
-    Args:
-        objectives: To be minimised, ``(n, m)``; rows with NaN come last.
-        violations: Relative excess over the limits, ``(n, c)``.
-        enough: How many to order.
-    """
-    excess = np.maximum(violations, 0).sum(1)
-    failed = ~np.isfinite(objectives).all(axis=1)
-    excess = np.where(failed, np.inf, excess)
-    number = np.full(len(objectives), 2**31, dtype=np.int64)
-    spread = np.zeros(len(objectives))
-    feasible = np.flatnonzero(excess <= 0)
-    number[feasible] = ranks(objectives[feasible], enough=enough)
-    for front in range(int(number[feasible].max(initial=-1)) + 1):
-        members = feasible[number[feasible] == front]
-        spread[members] = crowding(objectives[members])
-        if (number[feasible] <= front).sum() >= enough:
-            break
-    return np.lexsort((-spread, number, excess))[:enough]
 
 
 def filled(

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from search.history import History
 from search.neighbourhood import unique_rows
+from search.pareto import best_first
 from search.problem import SearchProblem
 from search.strategy import FitPredictor, Model, Strategy
-from search.surrogates import best_first, cost_column, filled, front_neighbours, relative_size
+from search.surrogates import cost_column, filled, front_neighbours, relative_size
 from supernet.space import SearchSpace
 
 SUMMARY = "coarse grid over kinds of choices, then local changes per cost bin (Yu et al. 2020)"

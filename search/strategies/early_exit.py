@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from search.feasibility import InfeasibleError, least_violation
 from search.history import History
 from search.initial import admissible_sample, fresh_rows
+from search.pareto import best_first
 from search.problem import Constraint, Objective, SearchProblem
 from search.strategy import FitPredictor, Model, Strategy
-from search.surrogates import best_first, cost_column, filled, relative_size
+from search.surrogates import cost_column, filled, relative_size
 
 SUMMARY = "evolution from a population kept below a cost threshold (Termritthikun et al. 2021)"
 Rows = NDArray[np.int16]

@@ -13,10 +13,11 @@ from search.history import History
 from search.initial import admissible_sample, fresh_rows
 from search.inner import Visited, optimise
 from search.neighbourhood import unique_rows
+from search.pareto import best_first
 from search.pool import all_rows
 from search.problem import SearchProblem
 from search.strategy import FitPredictor, Model, Strategy
-from search.surrogates import LEAST_ROWS, best_first, filled, fitted, scorer
+from search.surrogates import LEAST_ROWS, filled, fitted, scorer
 
 SUMMARY = "LINAS with its published settings (Cummings et al. 2022)"
 _MOST_LISTED = 100_000

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from search.history import History
 from search.initial import fresh_rows
 from search.inner import offspring
-from search.pareto import crowding, ranks
+from search.pareto import best_first
 from search.problem import SearchProblem
 from search.strategy import FitPredictor, Model, Strategy
 
@@ -41,12 +41,14 @@ class Nsga2:
         """Up to ``count`` distinct rows ``(k, len(space))`` that are not in the history."""
         if (~history.failed).sum() < 2:
             return fresh_rows(problem, history, count, rng)
-        parents, place = self._parents(problem, history)
+        usable = np.flatnonzero(~history.failed)
+        values = history.values[usable]
+        order = best_first(problem.minimised(values), problem.violations(values), self.population)
+        parents = history.positions[usable[order]]
         rows = np.zeros((0, len(problem.space)), dtype=np.int16)
         for _ in range(_ATTEMPTS):
-            children = offspring(
-                problem.space, parents, lambda a, b: place[a] < place[b], 2 * count, rng
-            )
+            # Parents are in order, so that the smaller index wins a tournament.
+            children = offspring(problem.space, parents, np.less, 2 * count, rng)
             children = problem.project(children)
             children = children[problem.admits(children)]
             rows = history.new(np.concatenate((rows, children)))
@@ -57,23 +59,6 @@ class Nsga2:
     def models(self, problem: SearchProblem, history: History, seed: int) -> Mapping[str, Model]:
         """None: nothing is predicted."""
         return {}
-
-    def _parents(
-        self, problem: SearchProblem, history: History
-    ) -> tuple[NDArray[np.int16], NDArray[np.intp]]:
-        points = problem.minimised(history.values)
-        excess = np.maximum(problem.violations(history.values), 0).sum(1)
-        usable = np.flatnonzero(~history.failed)
-        front = np.full(len(points), 2**31, dtype=np.int64)
-        feasible = usable[excess[usable] <= 0]
-        front[feasible] = ranks(points[feasible], enough=self.population)
-        spread = np.zeros(len(points))
-        for number in np.unique(front[feasible]):
-            members = feasible[front[feasible] == number]
-            spread[members] = crowding(points[members])
-        order = np.lexsort((-spread[usable], front[usable], excess[usable]))
-        chosen = usable[order[: self.population]]
-        return history.positions[chosen], np.arange(len(chosen))
 
 
 def build(fit: FitPredictor | None = None) -> Strategy:

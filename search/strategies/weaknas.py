@@ -12,10 +12,10 @@ from search.history import History
 from search.initial import admissible_sample, fresh_rows
 from search.inner import offspring
 from search.neighbourhood import unique_rows
-from search.pareto import ranks
+from search.pareto import best_first, ranks
 from search.problem import SearchProblem
 from search.strategy import FitPredictor, Model, Strategy
-from search.surrogates import LEAST_ROWS, best_first, filled, fitted, scorer
+from search.surrogates import LEAST_ROWS, filled, fitted, scorer
 
 SUMMARY = "weak predictors in turn, sampling from a shrinking predicted top (Wu et al. 2021)"
 Rows = NDArray[np.int16]

@@ -16,8 +16,9 @@ from toys import nested_space, tradeoff, true_front
 
 from search import Constraint, History, search
 from search.evolution import evaluated
-from search.optuna_replay import OptunaSearch, Round, inside, silence
+from search.optuna_replay import OptunaSearch, Round, inside
 from search.pareto import hypervolume
+from search.quiet import quiet_optuna
 from search.strategies import (
     optuna_cmaes,
     optuna_gp,
@@ -53,7 +54,7 @@ def test_the_study_holds_what_the_history_holds(ordinal):
     problem = tradeoff(fail_every=5, constraints=(Constraint("latency_ms", at_most=70.0),))
     history = random_history(problem, [20, 13])
     strategy = OptunaSearch(lambda r: RandomSampler(seed=r.seed), ordinal=ordinal)
-    with silence():
+    with quiet_optuna():
         trials = strategy._study(problem, history, 0).trials
     seen = evaluated(problem, history)
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
@@ -149,7 +150,7 @@ def test_generations_of_nsga2_continue_as_in_an_uninterrupted_study():
     problem = tradeoff(cheap=False)
     strategy = optuna_nsga2.having(10)
     sampler = NSGAIISampler(population_size=10, seed=0)
-    with silence():
+    with quiet_optuna():
         live = optuna.create_study(sampler=sampler, directions=["minimize"] * 2)
     history = History.empty(problem.names, len(problem.space))
     for number in range(60):
@@ -159,7 +160,7 @@ def test_generations_of_nsga2_continue_as_in_an_uninterrupted_study():
         live.tell(trial, problem.minimised(values)[0].tolist())
         history = history.append(row, values, number)
 
-    with silence():
+    with quiet_optuna():
         study = strategy._study(problem, history, 0)
     key = next(iter(strategy.attributes(evaluated(problem, history))[0]))
     for ours, theirs in zip(study.trials, live.trials, strict=True):
@@ -183,7 +184,7 @@ def test_a_failure_does_not_repeat_a_generation():
     numbers = [attributes[key] for attributes in strategy.attributes(seen)]
     assert numbers == sorted(numbers)
     assert numbers.count(max(numbers)) == 10
-    with silence():
+    with quiet_optuna():
         study = strategy._study(problem, history, 0)
     trial = study.ask(strategy.distributions(problem))
     now = study.sampler.get_trial_generation(study, study.trials[trial.number])
