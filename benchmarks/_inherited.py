@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from supernet.calibrate import recalibrate
 from supernet.data import DataSource, Split, channels_last
+from supernet.quality.batch_statistics import recalibrate
 from supernet.supernet import Supernet
 
 BATCH = 256
@@ -47,7 +47,7 @@ def inherited(
         split: Which split is run.
         images: How many of its first images.
         calibration_images: Training images behind the statistics, those that
-            ``supernet.evaluate`` takes for the same number.
+            ``supernet.quality.evaluate`` takes for the same number.
 
     Yields:
         ``(row of positions, accuracy, mean cross-entropy in nats)``, in lexicographic order.

@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from synthetic_ofa import ofa_space
 
-from search.additive import AdditiveTerms
+from search.arrays.additive import AdditiveTerms
 from supernet.space import Choice, SearchSpace
 
 Rows = NDArray[np.int16]

@@ -26,9 +26,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from _cifar10 import cifar10
 
 from supernet.data import DataSource
-from supernet.evaluate import evaluate
 from supernet.families import ofa_mobilenetv3
 from supernet.files import write_json
+from supernet.quality.evaluate import evaluate
 from supernet.space import Architecture, SearchSpace
 from supernet.supernet import Supernet
 from supernet.training import Progress, Recipe, preset, train

@@ -24,8 +24,8 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from supernet.data import DataSource, open_data
-from supernet.evaluate import evaluate
 from supernet.families import ofa_mobilenetv3
+from supernet.quality.evaluate import evaluate
 from supernet.training import Progress, preset, train
 
 BARS = {"largest": 0.98, "smallest": 0.94}

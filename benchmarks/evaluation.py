@@ -22,16 +22,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from app.evaluations import EvaluationLog
-from app.evaluator import WHOLE_ROUND, Evaluator, open_pool
-from app.memory import keep_freed_memory
-from app.racing import Racing
-from app.runs import open_run
-from app.train_job import TrainRequest, train_job
-from app.trained import open_trained
+from app.evaluation.early_stop import Racing
+from app.evaluation.log import EvaluationLog
+from app.evaluation.scheduler import WHOLE_ROUND, Evaluator, open_pool
+from app.jobs.train import TrainRequest, train_job
+from app.runs.allocator import keep_freed_memory
+from app.runs.directory import open_run
+from app.runs.trained import open_trained
 from search import Objective, SearchProblem, SearchResult, search
 from search.strategies import nsga2
-from supernet.evaluate import BatchCache, evaluate
+from supernet.quality.evaluate import BatchCache, evaluate
 
 
 def main() -> None:
@@ -148,7 +148,7 @@ def early_stop(run: Path, evaluations: int) -> dict[str, Any]:
 
 
 def _front(points: np.ndarray) -> list[int]:
-    from search.pareto import nondominated
+    from search.arrays.pareto import nondominated
 
     return [int(i) for i in np.flatnonzero(nondominated(points))]
 

@@ -17,7 +17,7 @@ from sklearn.model_selection import KFold, cross_val_predict
 
 from predictors import fit, one_hot
 from search import Objective, SearchProblem, Strategy, search
-from search.pareto import choose_by_hypervolume, hypervolume, nondominated
+from search.arrays.pareto import choose_by_hypervolume, hypervolume, nondominated
 from search.strategies import predictor_guided, random_search
 
 BUDGETS = (50, 100, 150, 200)

@@ -18,9 +18,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from synthetic_ofa import ofa_space
 
-from hardware.compiled import CompiledTable
+from hardware.compiled_table import CompiledTable
 from predictors import fit
-from search.inner import optimise
+from search.engines.array_nsga2 import optimise
 from supernet.space import SearchSpace
 
 BAR = 200_000

@@ -22,8 +22,8 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from supernet.data import DataSource, open_data
-from supernet.evaluate import evaluate
 from supernet.families import matlm
+from supernet.quality.evaluate import evaluate
 from supernet.space import Architecture
 from supernet.supernet import Supernet
 from supernet.training import Progress, preset, train

@@ -17,7 +17,7 @@ from _published import Nasbench201, Values, cell_statistics, nasbench201
 
 from predictors import fit
 from search import Objective, SearchProblem, search
-from search.pareto import hypervolume, nondominated
+from search.arrays.pareto import hypervolume, nondominated
 from search.strategies import random_search
 from search.strategies.predictor_guided import PredictorGuided
 

@@ -19,8 +19,8 @@ from sklearn.svm import SVR
 from predictors import fit, one_hot
 from predictors.scores import kendall_tau, rmse
 from search import Objective, SearchProblem, search
-from search.inner import optimise
-from search.pareto import hypervolume
+from search.arrays.pareto import hypervolume
+from search.engines.array_nsga2 import optimise
 from search.strategies import nsga2, predictor_guided, random_search
 
 REFERENCE = np.array([-70.0, 520.0])  # 70 % top-1 and 520 million MACs, to be minimised

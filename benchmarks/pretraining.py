@@ -32,8 +32,8 @@ from _published import cell_statistics, nasbench201, ofa_table
 
 import predictors
 from predictors.models import mlp
-from predictors.pretraining import pretrained
-from predictors.ranking import logistic
+from predictors.networks.ranking_losses import logistic
+from predictors.research.pretraining import pretrained
 from predictors.scores import kendall_tau
 from predictors.select import Fit
 from predictors.transfer import transferred

@@ -27,8 +27,8 @@ from torch import nn
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from supernet.data import DataSource, open_data
-from supernet.evaluate import evaluate
 from supernet.families import ofa_mobilenetv3
+from supernet.quality.evaluate import evaluate
 from supernet.space import Architecture
 from supernet.supernet import Supernet
 from supernet.training import STRATEGIES, Recipe, compose, preset, train
@@ -108,7 +108,7 @@ def teacher_of(data: DataSource, family: str, passes: int, seed: int) -> nn.Modu
     supernet = build(data, family, seed + 1000)
     with tempfile.TemporaryDirectory() as folder:
         train(supernet, data, recipe_of("sandwich", data, family, passes, seed), Path(folder))
-    from supernet.evaluate import calibrate_extracted
+    from supernet.quality.evaluate import calibrate_extracted
 
     network = supernet.extract(supernet.space.largest)
     calibrate_extracted(network, supernet, supernet.space.largest, data)

@@ -8,8 +8,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from app.exploring import explore_job, prepare
-from app.view import load_run
+from app.commands.serve_explorer import explore_job, prepare
+from app.explorer.run_view import load_run
 
 
 def main() -> None:

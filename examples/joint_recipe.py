@@ -23,19 +23,19 @@ import torch
 from numpy.typing import NDArray
 
 import predictors
-from predictors.epochs import sufficient_epoch
+from predictors.research.epochs import sufficient_epoch
 from search import Objective, SearchProblem, search
 from search.strategies import predictor_guided
 from supernet.data import DataSource, open_data
-from supernet.evaluate import evaluate
 from supernet.families import resnet
-from supernet.joint import architecture_positions, joint_space, split
+from supernet.joint_space import architecture_positions, joint_space, split
+from supernet.quality.evaluate import evaluate
 from supernet.space import Architecture, Value
-from supernet.standalone import standalone
 from supernet.supernet import Supernet
 from supernet.training import Recipe, cross_entropy
 from supernet.training.batches import shuffled_rows, training_batch
 from supernet.training.optimizer import Average, build_optimizer, learning_rate
+from supernet.training.standalone import standalone
 
 RECIPE: dict[str, tuple[Value, ...]] = {
     "learning_rate": (0.01, 0.03, 0.1, 0.3),

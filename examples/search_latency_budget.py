@@ -9,7 +9,11 @@ import argparse
 import sys
 from pathlib import Path
 
-from app import jobs
+from app.jobs.export import export_job
+from app.jobs.pick import pick_job
+from app.jobs.profile import ProfileRequest, profile_job
+from app.jobs.search import SearchRequest, search_job
+from app.jobs.train import TrainRequest, train_job
 
 
 def main() -> None:
@@ -25,22 +29,20 @@ def main() -> None:
     def say(line: str) -> None:
         print(line, file=sys.stderr)
 
-    jobs.train_job(jobs.TrainRequest(out=asked.out, data="digits", steps=asked.steps), say)
-    table = jobs.profile_job(jobs.ProfileRequest(run=asked.out, passes=asked.passes), say)
+    train_job(TrainRequest(out=asked.out, data="digits", steps=asked.steps), say)
+    table = profile_job(ProfileRequest(run=asked.out, passes=asked.passes), say)
     print(table.verdict)
-    search = jobs.search_job(
-        jobs.SearchRequest(
-            run=asked.out, latency_ms=asked.latency_ms, evaluations=asked.evaluations
-        ),
+    search = search_job(
+        SearchRequest(run=asked.out, latency_ms=asked.latency_ms, evaluations=asked.evaluations),
         say,
     )
     print(f"{len(search.front)} verified points after {search.evaluations} evaluations")
-    best = jobs.pick_job(asked.out, asked.latency_ms)
+    best = pick_job(asked.out, asked.latency_ms)
     print(
         f"within {asked.latency_ms:g} ms: {best.digest}, measured {best.latency_ms:.4g} ms, "
         f"{best.objective} {best.value:.4f} on val and {best.test:.4f} on test"
     )
-    print("exported to", jobs.export_job(asked.out, best.digest, None, say).folder)
+    print("exported to", export_job(asked.out, best.digest, None, say).folder)
 
 
 if __name__ == "__main__":

@@ -16,14 +16,14 @@ from pathlib import Path
 
 import numpy as np
 
-from app.latency import open_table
-from app.runs import open_run
-from app.trained import open_trained
-from hardware.compiled import CompiledTable
-from supernet.cost import CostModel
+from app.runs.directory import open_run
+from app.runs.latency_table import open_table
+from app.runs.trained import open_trained
+from hardware.compiled_table import CompiledTable
+from supernet.costs.cost_model import CostModel
 from supernet.families import superkernel
 from supernet.training import preset
-from supernet.training.superkernel import (
+from supernet.training.single_path import (
     Pressure,
     SuperkernelSearch,
     UnitTable,

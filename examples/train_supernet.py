@@ -8,11 +8,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from supernet import checkpoint
 from supernet.data import open_data
-from supernet.evaluate import evaluate
 from supernet.families import ofa_mobilenetv3 as family
-from supernet.training import preset, train
+from supernet.quality.evaluate import evaluate
+from supernet.training import checkpoint, preset, train
 
 
 def main() -> None:

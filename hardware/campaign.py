@@ -23,7 +23,7 @@ from hardware.timing import (
     visit,
 )
 from supernet.files import append_record, read_records
-from supernet.graph import Graph
+from supernet.graph.language import Graph
 
 # Networks whose sessions are alive at the same time: several visits share one loading, which
 # costs ten times as much as a visit, without holding every network's weights in memory.

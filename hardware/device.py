@@ -12,7 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol, cast
 
-from supernet.onnx_model import OPSET
+from supernet.graph.onnx_model import OPSET
 
 CPU = "CPUExecutionProvider"
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from hardware.calibrate import calibrate, unit_features
 from hardware.campaign import (
     Campaign,
     Subject,
@@ -19,13 +18,14 @@ from hardware.campaign import (
     network_effort,
     run_campaign,
 )
-from hardware.compiled import CompiledTable
+from hardware.compiled_table import CompiledTable
 from hardware.device import Device
-from hardware.report import validation_report
+from hardware.network_calibration import calibrate, unit_features
 from hardware.table import LatencyTable
 from hardware.timing import Effort, Measurement, Progress, now, summarise_all
-from supernet.cost import CostModel
-from supernet.graph import Graph
+from hardware.validation import validation_report
+from supernet.costs.cost_model import CostModel
+from supernet.graph.language import Graph
 from supernet.space import Architecture
 
 ANCHORS = 3

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from hardware.calibrate import Calibration, unit_features
-from hardware.compiled import CompiledTable
+from hardware.compiled_table import CompiledTable
 from hardware.device import Device, differences
+from hardware.network_calibration import Calibration, unit_features
 from hardware.timing import Quiet
-from supernet.cost import CostModel
+from supernet.costs.cost_model import CostModel
 from supernet.files import new_folder, read_json, write_bytes, write_json
 
 VERSION = 1

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from hardware.device import Device, Timer
-from hardware.reference import reference_graph
-from supernet.graph import Graph
-from supernet.onnx_model import random_inputs, to_onnx
+from hardware.reference_model import reference_graph
+from supernet.graph.language import Graph
+from supernet.graph.onnx_model import random_inputs, to_onnx
 
 # Two-sided 95 % quantiles of Student's t for 1, 2, ... degrees of freedom.
 _T95 = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23, 2.20, 2.18, 2.16, 2.14, 2.13)

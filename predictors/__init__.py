@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from predictors.encoding import Statistics, one_hot
+from predictors.features.encoding import Statistics, one_hot
 from predictors.learning_curve import card_with_curve
 from predictors.predictor import (
     Predictor,

@@ -9,7 +9,7 @@ from math import ceil, floor, log10
 import numpy as np
 from numpy.typing import NDArray
 
-from predictors.encoding import Statistics
+from predictors.features.encoding import Statistics
 from predictors.predictor import AIM, ReportCard, training_rows
 from predictors.scores import kendall_tau
 from predictors.select import Fit

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
-from predictors.encoding import Statistics
+from predictors.features.encoding import Statistics
 from predictors.models import gaussian_process, ridge
 from predictors.predictor import Predictor
 from supernet.space import SearchSpace

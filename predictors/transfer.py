@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from predictors.encoding import Features, Statistics
+from predictors.features.encoding import Features, Statistics
 from predictors.predictor import HeldOut, Predictor, ReportCard, Vector, report_card, training_rows
 from predictors.select import Fit
 from supernet.space import SearchSpace

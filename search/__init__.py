@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from search.feasibility import InfeasibleError, check_feasible
 from search.front import ParetoFront, by_weights, knee, pareto_front, pick
 from search.history import Evaluation, History
 from search.noise import indistinguishable, probable_front
 from search.problem import Constraint, Objective, SearchProblem
 from search.run import Progress, SearchResult, search
+from search.sampling.feasibility import InfeasibleError, check_feasible
 from search.stops import Stops
 from search.strategy import FitPredictor, Strategy
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from search.feasibility import InfeasibleError
+from search.arrays.pareto import hypervolume, nondominated
 from search.history import History
-from search.pareto import hypervolume, nondominated
 from search.problem import Constraint, SearchProblem
+from search.sampling.feasibility import InfeasibleError
 from supernet.space import nearest
 
 AUGMENTATION = 0.05

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from search.additive import AdditiveTerms
-from search.pool import nearest_rows
+from search.arrays.additive import AdditiveTerms
+from search.arrays.row_pool import nearest_rows
 from supernet.space import SearchSpace
 
 Values = NDArray[np.float64]

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
+from search.arrays.pareto import reference_point
 from search.front import ParetoFront, pareto_front
 from search.history import Evaluation, History
-from search.pareto import reference_point
 from search.problem import SearchProblem
 from search.stops import EXHAUSTED, Stops, frozen_reference, hypervolume_trace, usable
 from search.strategy import Model, Strategy

@@ -8,8 +8,8 @@ from math import isfinite
 import numpy as np
 from numpy.typing import NDArray
 
+from search.arrays.pareto import hypervolume, reference_point
 from search.history import History
-from search.pareto import hypervolume, reference_point
 from search.problem import SearchProblem
 
 GROWTH = 1e-3

@@ -11,11 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from supernet.cost import CostModel
-from supernet.edits import Edit
-from supernet.graph import Graph
-from supernet.plan import make_plan
-from supernet.slicing import Shell, build_shell
+from supernet.costs.cost_model import CostModel
+from supernet.elastic.edits import Edit
+from supernet.elastic.plan import make_plan
+from supernet.elastic.slicing import Shell, build_shell
+from supernet.graph.language import Graph
 from supernet.space import Architecture, SearchSpace
 
 SHELLS_KEPT = 16
@@ -168,13 +168,13 @@ class Supernet(nn.Module):
 
     def graph(self, architecture: Architecture) -> Graph:
         """The whole subnetwork as a graph without weight values, with a dynamic batch."""
-        from supernet.units import network_graph
+        from supernet.costs.enumeration import network_graph
 
         return network_graph(self, architecture)
 
     def cost_model(self) -> CostModel:
         """Every variant of every unit, ready to be profiled and added up."""
-        from supernet.units import cost_model
+        from supernet.costs.enumeration import cost_model
 
         return cost_model(self)
 

@@ -30,7 +30,7 @@ def commands() -> list[list[str]]:
 def test_command_exists_with_its_flags(
     words: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from app.cli import run
+    from app.commands.main import run
 
     name = words[0]
     assert run([name, "--help"]) == 0

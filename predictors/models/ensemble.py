@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from predictors.encoding import Statistics
+from predictors.features.encoding import Statistics
 from predictors.models import gaussian_process, ridge, support_vector
 from predictors.predictor import HeldOut, Predictor, ReportCard, Vector, report_card, training_rows
 from supernet.space import SearchSpace

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from predictors.encoding import (
+from predictors.features.encoding import (
     Standardised,
     Statistics,
     one_hot,
@@ -16,7 +16,7 @@ from predictors.encoding import (
     thermometer,
     thermometer_owners,
 )
-from predictors.kernels import (
+from predictors.models._kernels import (
     CONSTANT,
     Covariance,
     Layout,

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from predictors.crossfit import partitions, training_rows_of, unseen_predictions
-from predictors.encoding import Standardised, Statistics, one_hot_with, scaled
-from predictors.perceptron import Layers, Training, initial, train
+from predictors.cross_fitting import partitions, training_rows_of, unseen_predictions
+from predictors.features.encoding import Standardised, Statistics, one_hot_with, scaled
+from predictors.networks.perceptron import Layers, Training, initial, train
+from predictors.networks.ranking_losses import Loss, mse, to_units
 from predictors.predictor import HeldOut, ReportCard, Vector, report_card, training_rows
-from predictors.ranking import Loss, mse, to_units
 from supernet.space import SearchSpace
 
 SUMMARY = "OFA's perceptron with any ranking loss; for a thousand labels and more, or pretrained"
@@ -75,11 +75,11 @@ def fit(
         values: Finite values ``(n,)``.
         seed: Of folds, initial weights and batches.
         statistics: Free numbers per architecture as further features, standardised on the rows.
-        loss: Of :mod:`predictors.ranking`, or your own. Scores of a loss that only ranks are
-            brought to the values' unit by a fit of each member on its training rows.
+        loss: Of :mod:`predictors.networks.ranking_losses`, or your own. Scores of a loss that only
+            ranks are brought to the values' unit by a fit of each member on its training rows.
         training: Steps and rates; by default what suits the number of rows.
         trunk: Hidden layers to start from, handed round among the members; see
-            :mod:`predictors.pretraining`.
+            :mod:`predictors.research.pretraining`.
         repeats: How often the rows are dealt into 4 folds, and so a quarter of the members; by
             default 2, and 1 from a thousand rows on.
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.ensemble import RandomForestRegressor
 
-from predictors.encoding import Standardised, Statistics, ordinal_with, scaled
+from predictors.features.encoding import Standardised, Statistics, ordinal_with, scaled
 from predictors.predictor import HeldOut, ReportCard, Vector, report_card, training_rows
 from supernet.space import SearchSpace
 

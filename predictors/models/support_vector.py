@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.svm import SVR
 
-from predictors.encoding import Standardised, Statistics, one_hot, scaled
+from predictors.features.encoding import Standardised, Statistics, one_hot, scaled
 from predictors.predictor import HeldOut, ReportCard, Vector, report_card, training_rows
 from supernet.space import SearchSpace
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pymoo.algorithms.moo.age2 import AGEMOEA2, AGEMOEA2Survival
 
-from search.evolution import (
+from search.engines.pymoo_replay import (
     Evaluated,
     Evolution,
     Indices,

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from search.evolution import Evaluated, evaluated, weighted
+from search.engines.pymoo_replay import Evaluated, evaluated, weighted
 from search.history import History
-from search.initial import fresh_rows, initial_rows
 from search.problem import SearchProblem
+from search.sampling.first_sample import fresh_rows, initial_rows
 from search.strategy import FitPredictor, Model, Strategy
 from supernet.space import SearchSpace
 

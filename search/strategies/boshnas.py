@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from search.arrays.neighbourhood import unique_rows
+from search.arrays.pareto import nondominated
+from search.engines.gradient_descent import Relaxation, TeacherStudent, private_generator, train
+from search.engines.surrogates import LEAST_ROWS, filled, fitted, front_neighbours
 from search.history import History
-from search.initial import admissible_sample, initial_rows
-from search.neighbourhood import unique_rows
-from search.pareto import nondominated
 from search.problem import SearchProblem
-from search.relaxed import Relaxation, TeacherStudent, private_generator, train
+from search.sampling.first_sample import admissible_sample, initial_rows
 from search.strategy import FitPredictor, Model, Strategy
-from search.surrogates import LEAST_ROWS, filled, fitted, front_neighbours
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -10,12 +10,12 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
+from search.arrays.neighbourhood import unique_rows
+from search.arrays.pareto import best_first
+from search.engines.surrogates import cost_column, filled, front_neighbours, relative_size
 from search.history import History
-from search.neighbourhood import unique_rows
-from search.pareto import best_first
 from search.problem import SearchProblem
 from search.strategy import FitPredictor, Model, Strategy
-from search.surrogates import cost_column, filled, front_neighbours, relative_size
 from supernet.space import SearchSpace
 
 SUMMARY = "coarse grid over kinds of choices, then local changes per cost bin (Yu et al. 2020)"

@@ -7,7 +7,8 @@ from pymoo.algorithms.moo.ctaea import CTAEA
 from pymoo.core.population import Population
 from pymoo.core.termination import NoTermination
 
-from search.evolution import (
+from search.arrays.pareto import nondominated
+from search.engines.pymoo_replay import (
     Evaluated,
     Evolution,
     Indices,
@@ -20,7 +21,6 @@ from search.evolution import (
     tournament,
     view,
 )
-from search.pareto import nondominated
 from search.problem import SearchProblem
 from search.strategy import FitPredictor, Strategy
 

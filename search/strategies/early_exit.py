@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from search.feasibility import InfeasibleError, least_violation
+from search.arrays.pareto import best_first
+from search.engines.surrogates import cost_column, filled, relative_size
 from search.history import History
-from search.initial import admissible_sample, fresh_rows
-from search.pareto import best_first
 from search.problem import Constraint, Objective, SearchProblem
+from search.sampling.feasibility import InfeasibleError, least_violation
+from search.sampling.first_sample import admissible_sample, fresh_rows
 from search.strategy import FitPredictor, Model, Strategy
-from search.surrogates import cost_column, filled, relative_size
 
 SUMMARY = "evolution from a population kept below a cost threshold (Termritthikun et al. 2021)"
 Rows = NDArray[np.int16]

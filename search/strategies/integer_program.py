@@ -8,17 +8,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from search.additive import AdditiveTerms, total
-from search.additive_fit import AdditiveFit, design, fit_additive
-from search.binaries import SolverError
-from search.exact import Program
+from search.arrays.additive import AdditiveTerms, total
+from search.arrays.pareto import nondominated
+from search.arrays.row_pool import all_rows
+from search.engines.surrogates import LEAST_ROWS, cost_column, filled, fitted, front_neighbours
 from search.history import History
-from search.initial import admissible_sample, initial_rows
-from search.pareto import nondominated
-from search.pool import all_rows
+from search.integer.additive_fit import AdditiveFit, design, fit_additive
+from search.integer.binaries import SolverError
+from search.integer.exact import Program
 from search.problem import SearchProblem
+from search.sampling.first_sample import admissible_sample, initial_rows
 from search.strategy import FitPredictor, Model, Strategy
-from search.surrogates import LEAST_ROWS, cost_column, filled, fitted, front_neighbours
 
 SUMMARY = "integer programs on additive surrogates, one for each cost budget"
 Rows = NDArray[np.int16]

@@ -8,16 +8,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from search.directed import optimise_directed
+from search.arrays.neighbourhood import unique_rows
+from search.arrays.pareto import best_first
+from search.arrays.row_pool import all_rows
+from search.engines.array_nsga2 import Visited, optimise
+from search.engines.array_unsga3 import optimise_directed
+from search.engines.surrogates import LEAST_ROWS, filled, fitted, scorer
 from search.history import History
-from search.initial import admissible_sample, fresh_rows
-from search.inner import Visited, optimise
-from search.neighbourhood import unique_rows
-from search.pareto import best_first
-from search.pool import all_rows
 from search.problem import SearchProblem
+from search.sampling.first_sample import admissible_sample, fresh_rows
 from search.strategy import FitPredictor, Model, Strategy
-from search.surrogates import LEAST_ROWS, filled, fitted, scorer
 
 SUMMARY = "LINAS with its published settings (Cummings et al. 2022)"
 _MOST_LISTED = 100_000

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from search.arrays.neighbourhood import unique_rows
+from search.engines.surrogates import filled, front_neighbours
 from search.history import History
-from search.neighbourhood import unique_rows
 from search.problem import SearchProblem
 from search.strategy import FitPredictor, Model, Strategy
-from search.surrogates import filled, front_neighbours
 from supernet.space import SearchSpace
 
 SUMMARY = "two adjacent sizes per network, the smaller in the first layers (Devvrit et al. 2023)"

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pymoo.algorithms.moo.moead import ParallelMOEAD
 from pymoo.core.termination import NoTermination
 
-from search.evolution import (
+from search.engines.pymoo_replay import (
     Evaluated,
     Evolution,
     Indices,

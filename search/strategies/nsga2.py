@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from search.arrays.pareto import best_first
+from search.engines.array_nsga2 import offspring
 from search.history import History
-from search.initial import fresh_rows
-from search.inner import offspring
-from search.pareto import best_first
 from search.problem import SearchProblem
+from search.sampling.first_sample import fresh_rows
 from search.strategy import FitPredictor, Model, Strategy
 
 SUMMARY = "evolution on real evaluations without a predictor (Deb et al. 2002)"

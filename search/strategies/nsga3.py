@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pymoo.algorithms.moo.nsga3 import NSGA3
 
-from search.evolution import (
+from search.engines.pymoo_replay import (
     Evaluated,
     Evolution,
     Selection,

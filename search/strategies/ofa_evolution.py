@@ -8,12 +8,19 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from search.arrays.pareto import nondominated
+from search.engines.surrogates import (
+    LEAST_ROWS,
+    cost_column,
+    filled,
+    fitted,
+    predicted,
+    relative_size,
+)
 from search.history import History
-from search.initial import admissible_sample, fresh_rows
-from search.pareto import nondominated
 from search.problem import SearchProblem
+from search.sampling.first_sample import admissible_sample, fresh_rows
 from search.strategy import FitPredictor, Model, Strategy
-from search.surrogates import LEAST_ROWS, cost_column, filled, fitted, predicted, relative_size
 
 SUMMARY = "random sample, predictor, then evolution within each cost budget (Cai et al. 2020)"
 Rows = NDArray[np.int16]

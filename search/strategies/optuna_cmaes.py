@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from optuna.samplers import BaseSampler, CmaEsSampler, RandomSampler
 
-from search.evolution import Evaluated, weighted
-from search.optuna_replay import OptunaSearch, Round
+from search.engines.optuna_replay import OptunaSearch, Round
+from search.engines.pymoo_replay import Evaluated, weighted
 from search.strategy import FitPredictor, Strategy
 
 SUMMARY = "Optuna's CMA-ES, warm-started for a new weighting every round; needs cmaes"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from optuna.samplers import GPSampler
 
-from search.optuna_replay import OptunaSearch, Round
+from search.engines.optuna_replay import OptunaSearch, Round
 from search.strategy import FitPredictor, Strategy
 
 SUMMARY = "Optuna's Gaussian process; slow, for few choices and evaluations that take minutes"

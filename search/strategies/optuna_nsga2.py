@@ -6,8 +6,8 @@ from functools import partial
 
 from optuna.samplers import NSGAIISampler
 
-from search.evolution import Evaluated
-from search.optuna_replay import OptunaSearch, Round
+from search.engines.optuna_replay import OptunaSearch, Round
+from search.engines.pymoo_replay import Evaluated
 from search.strategy import FitPredictor, Strategy
 
 SUMMARY = "Optuna's NSGA-II"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from optuna.samplers import TPESampler
 
-from search.optuna_replay import OptunaSearch, Round
+from search.engines.optuna_replay import OptunaSearch, Round
 from search.strategy import FitPredictor, Strategy
 
 SUMMARY = "Optuna's Parzen estimator, all choices jointly (Ozaki et al. 2022)"

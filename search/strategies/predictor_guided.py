@@ -8,15 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from search.arrays.neighbourhood import unique_rows
+from search.arrays.pareto import choose_by_hypervolume, nondominated, ranks, reference_point
+from search.arrays.row_pool import all_rows
+from search.engines.array_nsga2 import Score, Visited, optimise, polish
+from search.engines.surrogates import LEAST_ROWS, fitted, scorer
 from search.history import History
-from search.initial import admissible_sample, fresh_rows, initial_rows
-from search.inner import Score, Visited, optimise, polish
-from search.neighbourhood import unique_rows
-from search.pareto import choose_by_hypervolume, nondominated, ranks, reference_point
-from search.pool import all_rows
 from search.problem import SearchProblem
+from search.sampling.first_sample import admissible_sample, fresh_rows, initial_rows
 from search.strategy import FitPredictor, Model, Strategy
-from search.surrogates import LEAST_ROWS, fitted, scorer
 
 SUMMARY = "iterates predictor and evolution as LINAS does; the default"
 # With three objectives a predicted front alone has hundreds of points.

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search.history import History
-from search.initial import fresh_rows
 from search.problem import SearchProblem
+from search.sampling.first_sample import fresh_rows
 from search.strategy import FitPredictor, Model, Strategy
 
 SUMMARY = "distinct random architectures; the baseline"

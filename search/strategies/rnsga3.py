@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 from pymoo.algorithms.moo.rnsga3 import RNSGA3
 
-from search.evolution import (
+from search.engines.pymoo_replay import (
     Evaluated,
     Evolution,
     Points,

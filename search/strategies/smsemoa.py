@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from pymoo.algorithms.moo.sms import SMSEMOA
 
-from search.evolution import Evaluated, Evolution, Selection, dominance, replay, tournament
+from search.engines.pymoo_replay import (
+    Evaluated,
+    Evolution,
+    Selection,
+    dominance,
+    replay,
+    tournament,
+)
 from search.problem import SearchProblem
 from search.strategy import FitPredictor, Strategy
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pymoo.algorithms.moo.unsga3 import UNSGA3
 
-from search.evolution import (
+from search.engines.pymoo_replay import (
     Evaluated,
     Evolution,
     Indices,

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from search.arrays.neighbourhood import unique_rows
+from search.arrays.pareto import best_first, ranks
+from search.engines.array_nsga2 import offspring
+from search.engines.surrogates import LEAST_ROWS, filled, fitted, scorer
 from search.history import History
-from search.initial import admissible_sample, fresh_rows
-from search.inner import offspring
-from search.neighbourhood import unique_rows
-from search.pareto import best_first, ranks
 from search.problem import SearchProblem
+from search.sampling.first_sample import admissible_sample, fresh_rows
 from search.strategy import FitPredictor, Model, Strategy
-from search.surrogates import LEAST_ROWS, filled, fitted, scorer
 
 SUMMARY = "weak predictors in turn, sampling from a shrinking predicted top (Wu et al. 2021)"
 Rows = NDArray[np.int16]

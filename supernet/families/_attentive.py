@@ -11,8 +11,8 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from supernet.alternatives import Alternatives
-from supernet.edits import Cut, Edit, Pick, Rule, Set
+from supernet.elastic.alternatives import Alternatives
+from supernet.elastic.edits import Cut, Edit, Pick, Rule, Set
 from supernet.families._mobile import (
     InvertedResidual,
     conv_block,

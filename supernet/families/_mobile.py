@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from supernet.edits import Cut, Derive, Edit, Rule, Set, follow
+from supernet.elastic.edits import Cut, Derive, Edit, Rule, Set, follow
 from supernet.space import Choice, Value
 
 ACTIVATIONS = {"relu": nn.ReLU, "relu6": nn.ReLU6, "hswish": nn.Hardswish, "swish": nn.SiLU}

@@ -8,14 +8,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from supernet.edits import Drop, Edit, Resize, follow
+from supernet.elastic.edits import Drop, Edit, Resize, follow
+from supernet.elastic.fake_quantisation import weight_bits
 from supernet.families._mobile import (
     InvertedResidual,
     hidden_rows,
     kernel_rows,
     make_divisible,
 )
-from supernet.quantize import weight_bits
 from supernet.space import Architecture, Choice, SearchSpace, Value
 from supernet.supernet import InputSpec, Supernet
 

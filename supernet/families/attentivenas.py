@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from supernet.config import known_fields
 from supernet.data import DataShape
-from supernet.edits import Cut, Drop, Edit, Resize, Rule, Set
+from supernet.elastic.edits import Cut, Drop, Edit, Resize, Rule, Set
 from supernet.families._attentive import (
     ACTIVATION,
     Block,

@@ -12,7 +12,7 @@ from torch import nn
 
 from supernet.config import known_fields
 from supernet.data import DataShape
-from supernet.edits import Cut, Drop, Edit, Rule, Set, follow
+from supernet.elastic.edits import Cut, Drop, Edit, Rule, Set, follow
 from supernet.space import Architecture, Choice, SearchSpace, nearest
 from supernet.supernet import InputSpec, Supernet
 

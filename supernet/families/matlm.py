@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from supernet.config import known_fields
 from supernet.data import DataShape
-from supernet.edits import Cut, Drop, Edit, Set, follow
+from supernet.elastic.edits import Cut, Drop, Edit, Set, follow
 from supernet.space import Architecture, Choice, SearchSpace, Value, nearest
 from supernet.supernet import InputSpec, Supernet
 

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from supernet.alternatives import Alternatives
 from supernet.config import known_fields
 from supernet.data import DataShape
-from supernet.edits import Edit, Pick, follow
+from supernet.elastic.alternatives import Alternatives
+from supernet.elastic.edits import Edit, Pick, follow
 from supernet.families._images import fitted_to_size
 from supernet.families._mobile import InvertedResidual, Normalize, conv_block
 from supernet.space import Choice, SearchSpace

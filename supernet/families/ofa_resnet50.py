@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from supernet.config import read_config
 from supernet.data import DataShape
-from supernet.edits import Cut, Drop, Edit, Resize, Rule, Set, follow, follow_all
+from supernet.elastic.edits import Cut, Drop, Edit, Resize, Rule, Set, follow, follow_all
 from supernet.families._images import (
     check_filled,
     check_resolutions,

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from supernet.config import known_fields
 from supernet.data import DataShape
-from supernet.edits import Cut, Drop, Edit, Rule, Set, follow
+from supernet.elastic.edits import Cut, Drop, Edit, Rule, Set, follow
 from supernet.families._images import (
     check_filled,
     check_resolutions,

@@ -76,8 +76,8 @@ class LayerStatistics:
     """Proxies of every unit of every subnetwork: a zero-padded matrix per architecture.
 
     Called with positions ``(n, len(space))`` it returns ``(n, units, number of proxies)``, rows in
-    the order of ``supernet.units`` and zero where a unit is not there, for
-    :mod:`predictors.nodewise`.
+    the order of ``supernet.costs.enumeration`` and zero where a unit is not there, for
+    :mod:`predictors.research.nodewise`.
     """
 
     supernet: Supernet

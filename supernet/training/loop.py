@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from supernet import checkpoint as checkpoints
-from supernet.checkpoint import Checkpoint
 from supernet.data import DataSource
 from supernet.space import Architecture
 from supernet.supernet import Supernet
+from supernet.training import checkpoint as checkpoints
+from supernet.training.checkpoint import Checkpoint
 
 from . import distributed
 from .batches import shuffled_rows, training_batch

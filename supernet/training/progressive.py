@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from supernet.reorganise import KINDS as REORGANISED
-from supernet.reorganise import reorganise
+from supernet.elastic.reorganise import KINDS as REORGANISED
+from supernet.elastic.reorganise import reorganise
 from supernet.space import Architecture, SearchSpace, Value
 from supernet.supernet import Supernet
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from supernet import checkpoint as checkpoints
-from supernet.checkpoint import Checkpoint
 from supernet.data import DataSource
 from supernet.supernet import Supernet
+from supernet.training import checkpoint as checkpoints
+from supernet.training.checkpoint import Checkpoint
 
 from .optimizer import Average, build_optimizer
 from .recipe import Recipe

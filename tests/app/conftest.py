@@ -40,7 +40,7 @@ Command = Callable[..., Outcome]
 @pytest.fixture
 def command(capsys: pytest.CaptureFixture[str]) -> Command:
     """``command("pick", "--run", path)`` runs the command line in this process."""
-    from app.cli import run
+    from app.commands.main import run
 
     def call(*arguments: object) -> Outcome:
         capsys.readouterr()
@@ -67,7 +67,7 @@ def refused(command: Command) -> Callable[..., str]:
 @pytest.fixture(scope="session")
 def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Trained for a few steps, profiled and searched; never write to it, copy it."""
-    from app.cli import run
+    from app.commands.main import run
 
     path = tmp_path_factory.mktemp("runs") / "finished"
     for arguments in (

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from app.additive import cost_terms, latency_terms
-from app.objectives import Sources, objective
-from hardware.compiled import CompiledTable
-from search.exact import solve
-from supernet.cost import CostModel
+from app.searching.additive_costs import cost_terms, latency_terms
+from app.searching.objectives import Sources, objective
+from hardware.compiled_table import CompiledTable
+from search.integer.exact import solve
+from supernet.costs.cost_model import CostModel
 from supernet.families import matlm, superkernel
 
 

@@ -15,22 +15,22 @@ import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app.audit_file import verdict
-from app.audit_report import comparison
-from supernet import audit
+from app.auditing.summary import comparison
+from app.records.audit import verdict
+from supernet.quality import audit
 from tests.app.conftest import Command, contents
 from tests.app.explorer_fixture import write_run
 from tests.app.test_resume import kill_when, lines
 
 FLAGS = ["--networks", "4", "--probes", "1", "--recipe-part",
          "steps=6,batch_size=16,checkpoint_every=2"]  # fmt: skip
-SCRIPT = Path(__file__).resolve().parents[2] / "app" / "explorer.py"
+SCRIPT = Path(__file__).resolve().parents[2] / "app" / "explorer" / "page.py"
 
 
 @pytest.fixture(scope="module")
 def audited(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the finished run with an audit of four networks; never write to it."""
-    from app.cli import run
+    from app.commands.main import run
 
     path = Path(shutil.copytree(finished_run, tmp_path_factory.mktemp("audits") / "run"))
     with pytest.MonkeyPatch.context() as patch:

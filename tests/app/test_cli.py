@@ -27,7 +27,7 @@ def test_help_has_an_example(command: Command, name: str) -> None:
 
 def test_root_help_lists_every_command_without_heavy_imports() -> None:
     code = (
-        "import sys; from app.cli import run; assert run(['--help']) == 0; "
+        "import sys; from app.commands.main import run; assert run(['--help']) == 0; "
         "heavy = {'torch', 'streamlit', 'onnxruntime', 'pymoo', 'sklearn', 'pandas'}; "
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
     )
@@ -249,7 +249,7 @@ def test_ctrl_c_ends_with_130(command: Command, monkeypatch: pytest.MonkeyPatch)
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("app.describe.list_families", interrupted)
+    monkeypatch.setattr("app.commands.describe.list_families", interrupted)
     outcome = command("families")
     assert outcome.code == 130
     assert "interrupted; the same command continues" in outcome.err
@@ -259,7 +259,7 @@ def test_ctrl_c_ends_with_130(command: Command, monkeypatch: pytest.MonkeyPatch)
 def test_a_bug_ends_with_1_and_shows_where(
     command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.describe.list_families", lambda: {}["missing"])
+    monkeypatch.setattr("app.commands.describe.list_families", lambda: {}["missing"])
     outcome = command("families")
     assert outcome.code == 1
     assert "KeyError" in outcome.err
@@ -268,7 +268,7 @@ def test_a_bug_ends_with_1_and_shows_where(
 def test_a_value_error_from_inside_a_library_is_a_bug(
     command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.describe.list_families", lambda: json.loads("{"))
+    monkeypatch.setattr("app.commands.describe.list_families", lambda: json.loads("{"))
     outcome = command("families")
     assert outcome.code == 1
     assert "Traceback" in outcome.err

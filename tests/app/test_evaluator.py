@@ -17,16 +17,16 @@ import numpy as np
 import pytest
 import torch
 
-from app.evaluations import EvaluationLog, number, scores
-from app.evaluator import WHOLE_ROUND, Evaluator, open_pool
-from app.racing import Racing
-from app.runs import open_run
-from app.trained import Trained, open_trained
-from app.workers import Finding, ProcessPool, Task, work
+from app.evaluation.early_stop import Racing
+from app.evaluation.log import EvaluationLog, number, scores
+from app.evaluation.scheduler import WHOLE_ROUND, Evaluator, open_pool
+from app.evaluation.workers import Finding, ProcessPool, Task, work
+from app.runs.directory import open_run
+from app.runs.trained import Trained, open_trained
 from search import History, Objective, SearchProblem, SearchResult, pareto_front, search
 from search.strategies import random_search
 from supernet.data import open_data
-from supernet.evaluate import evaluate
+from supernet.quality.evaluate import evaluate
 from tests.app.training import train_run
 
 RULE = Racing(lag=4, error=1e-3)
@@ -375,7 +375,7 @@ def test_ray_gives_the_values_of_one_process(
 def test_an_address_without_a_cluster_is_refused(
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.ray_pool._import_ray", FakeRay)
+    monkeypatch.setattr("app.evaluation.ray_pool._import_ray", FakeRay)
     with pytest.raises(ValueError, match=r"there is no Ray cluster at '127\.0\.0\.1:1'"):
         open_pool(opened(run), workers=2, ray="127.0.0.1:1")
 
@@ -433,9 +433,9 @@ def test_the_ray_pool_starts_uses_and_ends_its_actors(
 ) -> None:
     fake = FakeRay()
     log = opened(run)
-    monkeypatch.setattr("app.ray_pool._import_ray", lambda: fake)
+    monkeypatch.setattr("app.evaluation.ray_pool._import_ray", lambda: fake)
     monkeypatch.setattr(
-        "app.ray_pool.work_apart",
+        "app.evaluation.ray_pool.work_apart",
         lambda setup, task: work(log.trained, log.caches, setup.calibration_samples, task),
     )
     problem = problem_of(log.trained)

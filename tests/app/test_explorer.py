@@ -11,11 +11,12 @@ from types import ModuleType, SimpleNamespace
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app import points, view
-from app.points import Front
+from app.explorer import run_view
+from app.records import front as points
+from app.records.front import Front
 from tests.app.explorer_fixture import front_json, small_space, write_run
 
-SCRIPT = Path(__file__).resolve().parents[2] / "app" / "explorer.py"
+SCRIPT = Path(__file__).resolve().parents[2] / "app" / "explorer" / "page.py"
 
 
 @pytest.fixture
@@ -42,7 +43,7 @@ def chosen(page: AppTest) -> str:
 
 
 def front_of(run: Path) -> Front:
-    return view.load_run(run).fronts["default"]
+    return run_view.load_run(run).fronts["default"]
 
 
 def figure(page: AppTest, key: str) -> dict[str, dict[str, object]]:
@@ -224,11 +225,11 @@ def test_sparse_files_still_open(run: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_clicked_point_is_compared(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from app import explorer
+    from app.explorer import page
 
     state = {"front k": {"selection": {"points": [{"customdata": ["abc"]}]}}}
-    monkeypatch.setattr(explorer.st, "session_state", state)
-    explorer.clicked("k")
+    monkeypatch.setattr(page.st, "session_state", state)
+    page.clicked("k")
     assert state["compare k"] == "abc"
 
 
@@ -244,9 +245,9 @@ def test_the_export_button_runs_the_job(
             raise ValueError("folder holds other files")
         return SimpleNamespace(folder=out, max_abs_difference=1.5e-7)
 
-    module = ModuleType("app.export_job")
+    module = ModuleType("app.jobs.export")
     module.export_job = export_job  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "app.export_job", module)
+    monkeypatch.setitem(sys.modules, "app.jobs.export", module)
     page = open_page(monkeypatch, run)
     next(b for b in page.button if b.label == "Export now").click().run()
     assert not page.exception
@@ -259,7 +260,7 @@ def test_the_export_button_runs_the_job(
 
 
 def test_exporting_without_torch_says_so(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "app.export_job", raising=False)
+    monkeypatch.delitem(sys.modules, "app.jobs.export", raising=False)
     monkeypatch.setitem(sys.modules, "torch", None)
     page = open_page(monkeypatch, run)
     next(b for b in page.button if b.label == "Export now").click().run()

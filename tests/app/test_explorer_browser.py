@@ -15,7 +15,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from app import points, view
+from app.explorer import run_view
+from app.records import front as points
 from tests.app.explorer_fixture import write_run
 
 pytestmark = pytest.mark.browser
@@ -40,7 +41,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str
     elsewhere = run.parent
     log = (elsewhere / "server.log").open("wb")
     process = subprocess.Popen(
-        view.explore_command([run], port=port, headless=True),
+        run_view.explore_command([run], port=port, headless=True),
         stdout=log, stderr=subprocess.STDOUT, cwd=elsewhere,
         env={**os.environ, "STREAMLIT_BROWSER_GATHER_USAGE_STATS": "false"},
     )  # fmt: skip
@@ -97,7 +98,7 @@ def test_moving_the_slider_changes_the_named_subnetwork(
     errors: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.goto(address)
-    front = view.load_run(run).fronts["default"]
+    front = run_view.load_run(run).fronts["default"]
     members = points.measured(front)
     default = points.knee(front)
     assert default is not None

@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
-from app import markup, points, progress_charts, words
-from app.front_reading import front_from_json
-from app.points import Hypervolume, Objective
+from app.explorer import markup, progress_chart
+from app.records import front as points
+from app.records.front import Hypervolume, Objective
+from app.records.front_reading import front_from_json
+from app.reporting import numbers
 from tests.app.explorer_fixture import front_json, small_space, write_run
 from tests.app.test_explorer import figure, open_page, text
 
@@ -50,7 +52,7 @@ def test_random_search_is_drawn_beside(run: Path, monkeypatch: pytest.MonkeyPatc
     traces = figure(page, "progress")
     assert traces["random search"]["x"] == [1, 2, 3]
     assert traces["this search"]["x"] == [1, 2]
-    alone = progress_charts.hypervolume_figure([Hypervolume(1, 0.5)])
+    alone = progress_chart.hypervolume_figure([Hypervolume(1, 0.5)])
     assert len(alone.data) == 1
     assert alone.layout.showlegend is False
 
@@ -89,7 +91,7 @@ def test_a_search_over_devices(run: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert front.cost.name == "latency_ms@cpu"
     assert front.cost.title == "latency on cpu"
     assert front.quality.name == "accuracy"
-    assert words.shown(front.cost, 0.0213) == "0.0213 ms"
+    assert numbers.shown(front.cost, 0.0213) == "0.0213 ms"
     names = [axis.name for axis in front.axes]
     assert names[:4] == ["accuracy", "worst_latency", "latency_ms@cpu", "latency_ms@phone"]
     page = open_page(monkeypatch, run)

@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 
-from app import layers, markup, points, view, words
-from app.front_reading import front_from_json
-from app.points import Front, Objective
+from app.explorer import layers, markup, run_view
+from app.records import front as points
+from app.records.front import Front, Objective
+from app.records.front_reading import front_from_json
+from app.reporting import numbers
 from supernet.space import SearchSpace
 from tests.app.explorer_fixture import front_json, small_space, write_run
 
@@ -140,9 +142,9 @@ def test_a_damaged_front_is_refused_in_a_sentence(
 def test_load_run_reads_everything_and_writes_nothing(tmp_path: Path) -> None:
     write_run(tmp_path / "run")
     before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")}
-    run = view.load_run(tmp_path / "run")
+    run = run_view.load_run(tmp_path / "run")
     assert run.problems == ()
-    assert run.devices["cpu"].report == view.TableReport(
+    assert run.devices["cpu"].report == run_view.TableReport(
         True, "Trustworthy: on 24 unseen networks its mean error is 3.1%.",
         0.031, 0.85, 0.98, 0.94, 0.012, 24,
     )  # fmt: skip
@@ -154,7 +156,7 @@ def test_a_run_opens_without_torch(tmp_path: Path) -> None:
     write_run(tmp_path / "run")
     code = (
         "import sys; from pathlib import Path; from app import explorer, view, picture, charts;"
-        "run = view.load_run(Path(sys.argv[1])); picture.front_svg(run.fronts['default']);"
+        "run = run_view.load_run(Path(sys.argv[1])); picture.front_svg(run.fronts['default']);"
         "heavy = {'torch', 'onnxruntime', 'pymoo', 'sklearn'} & set(sys.modules); assert not heavy"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "run")], check=True, cwd=ROOT)
@@ -162,10 +164,10 @@ def test_a_run_opens_without_torch(tmp_path: Path) -> None:
 
 def test_the_test_split_comes_before_validation(tmp_path: Path) -> None:
     write_run(tmp_path)
-    run = view.load_run(tmp_path)
-    quality = view.quality_of(run, small_space().smallest.digest)
-    assert quality == view.Quality("accuracy", "fraction", "test", 0.9472)
-    assert view.quality_of(run, "unknown") is None
+    run = run_view.load_run(tmp_path)
+    quality = run_view.quality_of(run, small_space().smallest.digest)
+    assert quality == run_view.Quality("accuracy", "fraction", "test", 0.9472)
+    assert run_view.quality_of(run, "unknown") is None
 
 
 @pytest.mark.parametrize(
@@ -177,7 +179,7 @@ def test_a_torn_file_becomes_one_problem(tmp_path: Path, file: str) -> None:
     write_run(tmp_path)
     text = (tmp_path / file).read_text()
     (tmp_path / file).write_text(text[: len(text) // 2])
-    run = view.load_run(tmp_path)
+    run = run_view.load_run(tmp_path)
     assert len(run.problems) == 1
     assert Path(file).name in run.problems[0]
 
@@ -187,10 +189,10 @@ def test_torn_last_lines_are_left_out(tmp_path: Path) -> None:
     for file in ("evaluations.jsonl", "searches/default/hypervolume.csv"):
         path = tmp_path / file
         path.write_text(path.read_text()[:-4])
-    run = view.load_run(tmp_path)
+    run = run_view.load_run(tmp_path)
     assert run.problems == ()
     assert len(run.evaluations) == 2
-    assert [row.evaluations for row in view.hypervolumes(tmp_path, "default")] == [
+    assert [row.evaluations for row in run_view.hypervolumes(tmp_path, "default")] == [
         10, 20, 30, 40, 50,
     ]  # fmt: skip
 
@@ -201,37 +203,37 @@ def test_a_damaged_progress_file_names_the_line(tmp_path: Path) -> None:
         "evaluations,hypervolume\n10,0.1\n20,oops\n"
     )
     with pytest.raises(ValueError, match="line 3"):
-        view.hypervolumes(tmp_path, "default")
+        run_view.hypervolumes(tmp_path, "default")
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="is not a run directory"):
-        view.load_run(tmp_path)
+        run_view.load_run(tmp_path)
     (tmp_path / "run.json").write_text('{"version": 7}')
     with pytest.raises(ValueError, match="version 7"):
-        view.load_run(tmp_path)
+        run_view.load_run(tmp_path)
 
 
 def test_runs_are_found_one_level_down_and_once(tmp_path: Path) -> None:
     write_run(tmp_path / "b")
     write_run(tmp_path / "a")
-    found = view.find_runs([tmp_path / "b", tmp_path, tmp_path / "nothing"])
+    found = run_view.find_runs([tmp_path / "b", tmp_path, tmp_path / "nothing"])
     assert found == [tmp_path / "b", tmp_path / "a"]
 
 
 def test_the_next_command_follows_the_stages(tmp_path: Path) -> None:
     write_run(tmp_path, profiled=False, searched=False)
-    step = view.next_command(view.load_run(tmp_path))
+    step = run_view.next_command(run_view.load_run(tmp_path))
     assert step is not None
     assert step[1] == f"supernet profile --run {tmp_path} --device cpu"
     write_run(tmp_path, searched=False)
-    step = view.next_command(view.load_run(tmp_path))
+    step = run_view.next_command(run_view.load_run(tmp_path))
     assert step is not None
     assert step[1].startswith("supernet search ")
     info = json.loads((tmp_path / "run.json").read_text())
     info["stages"] = {"train": {"status": "running"}}
     (tmp_path / "run.json").write_text(json.dumps(info))
-    step = view.next_command(view.load_run(tmp_path))
+    step = run_view.next_command(run_view.load_run(tmp_path))
     assert step is not None
     assert step[1] == (
         f"supernet train --family ofa_mobilenetv3 --data digits --out {tmp_path} --resume"
@@ -239,12 +241,12 @@ def test_the_next_command_follows_the_stages(tmp_path: Path) -> None:
 
 
 def test_commands_quote_what_a_shell_would_split() -> None:
-    assert view.pick_command(Path("my run"), "default", 0.25) == (
+    assert run_view.pick_command(Path("my run"), "default", 0.25) == (
         'supernet pick --run "my run" --latency-ms 0.25'
     )
-    assert "--search fast" in view.pick_command(Path("r"), "fast", 0.25)
-    assert view.quoted('a"$b`') == '"a\\"\\$b\\`"'
-    command = view.explore_command([Path("one"), Path("two")], port=8600, headless=True)
+    assert "--search fast" in run_view.pick_command(Path("r"), "fast", 0.25)
+    assert run_view.quoted('a"$b`') == '"a\\"\\$b\\`"'
+    command = run_view.explore_command([Path("one"), Path("two")], port=8600, headless=True)
     assert command[-3:] == ["--", "one", "two"]
     assert "--server.port=8600" in command
     assert "--server.showEmailPrompt=false" in command, "it would wait at the first start"
@@ -303,17 +305,17 @@ def test_text_from_files_cannot_become_markup() -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        (words.milliseconds(0.021349), "0.0213 ms"),
-        (words.milliseconds(9.996), "10.0 ms"),
-        (words.milliseconds(1234.5), "1,230 ms"),
-        (words.milliseconds(None), words.MISSING),
-        (words.percent(0.97249, 2), "97.25 %"),
-        (words.size(999), "999 B"),
-        (words.size(999_600), "1.00 MB"),
-        (words.size(45_123), "45.1 KB"),
-        (words.count(719_800), "720 K"),
-        (words.space_size(148_176), "148,176"),
-        (words.space_size(99_960_000), "1.0 \N{MULTIPLICATION SIGN} 10⁸"),
+        (numbers.milliseconds(0.021349), "0.0213 ms"),
+        (numbers.milliseconds(9.996), "10.0 ms"),
+        (numbers.milliseconds(1234.5), "1,230 ms"),
+        (numbers.milliseconds(None), numbers.MISSING),
+        (numbers.percent(0.97249, 2), "97.25 %"),
+        (numbers.size(999), "999 B"),
+        (numbers.size(999_600), "1.00 MB"),
+        (numbers.size(45_123), "45.1 KB"),
+        (numbers.count(719_800), "720 K"),
+        (numbers.space_size(148_176), "148,176"),
+        (numbers.space_size(99_960_000), "1.0 \N{MULTIPLICATION SIGN} 10⁸"),
     ],
 )
 def test_numbers_read_well(text: str, expected: str) -> None:
@@ -323,5 +325,5 @@ def test_numbers_read_well(text: str, expected: str) -> None:
 def test_differences_carry_sign_and_unit() -> None:
     accuracy = Objective("accuracy", "fraction", True)
     latency = Objective("latency_ms", "ms", False)
-    assert words.difference(accuracy, 0.98, 0.97) == "+1.00 points"
-    assert words.difference(latency, 0.1, 0.131) == "\N{MINUS SIGN}0.0310 ms"
+    assert numbers.difference(accuracy, 0.98, 0.97) == "+1.00 points"
+    assert numbers.difference(latency, 0.1, 0.131) == "\N{MINUS SIGN}0.0310 ms"

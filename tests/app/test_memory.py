@@ -42,7 +42,7 @@ def test_blocks_are_not_mapped_again(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_users_own_thresholds_stay(monkeypatch: pytest.MonkeyPatch) -> None:
-    from app.memory import keep_freed_memory
+    from app.runs.allocator import keep_freed_memory
 
     monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "131072")
     assert keep_freed_memory() is False

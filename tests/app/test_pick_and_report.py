@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from app import points, view
-from app.front_reading import front_from_json
-from app.progress_picture import progress_svg
+from app.explorer import run_view
+from app.records import front as points
+from app.records.front_reading import front_from_json
+from app.reporting.progress_figure import progress_svg
 from search import Constraint
 from tests.app.conftest import EVALUATIONS, Command, contents
 from tests.app.explorer_fixture import front_json, small_space, write_run
@@ -194,7 +195,7 @@ def test_a_report_evaluates_the_missing_baseline(command: Command, a_run: Path) 
     assert float(rows[-1]["random_search"]) == pytest.approx(summary["baseline"])
     front = json.loads((a_run / "searches/default/front.json").read_text())
     assert front["baseline"]["hypervolume"] == summary["baseline"]
-    trace = view.hypervolumes(a_run, "default")
+    trace = run_view.hypervolumes(a_run, "default")
     assert trace[-1].baseline == pytest.approx(summary["baseline"])
     assert "random search" in (a_run / "report/default/hypervolume.svg").read_text()
     log = (a_run / "evaluations.jsonl").read_bytes()

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from app.predicting import InformedFit
-from app.report_cards import report_cards
+from app.searching.informed_fit import InformedFit
+from app.searching.report_cards import report_cards
 from predictors import fit
 from search import History, Objective, SearchProblem
 from supernet.space import Choice, SearchSpace

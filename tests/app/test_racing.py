@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import hypergeom
 
-from app.racing import (
+from app.evaluation.early_stop import (
     Racing,
     accuracy_bound,
     best_rival,
@@ -16,7 +16,7 @@ from app.racing import (
     race,
     saved,
 )
-from search.pareto import nondominated
+from search.arrays.pareto import nondominated
 
 
 @pytest.mark.parametrize(("right", "drawn", "members"), [(0, 5, 40), (3, 20, 60), (19, 20, 500)])

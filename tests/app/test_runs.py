@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from app.runs import check_free, create_run, differences, open_run
+from app.runs.directory import check_free, create_run, differences, open_run
 from supernet.space import Choice, SearchSpace
 
 SPACE = SearchSpace((Choice("depth", (1, 2), "depth"),))

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from app.points import is_latency
+from app.records.front import is_latency
 from hardware.table import LatencyTable
 from supernet.space import SearchSpace
 from tests.app.conftest import EVALUATIONS, SEARCH, Command, contents

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from app import plugins
-from app.search_request import SearchRequest
+from app.runs import plugins
+from app.searching.request import SearchRequest
 from predictors import fit
 
 
@@ -27,7 +27,7 @@ def test_a_missing_optional_package_is_named_with_what_installs_it(monkeypatch, 
 
 def test_strategies_are_listed_without_loading_what_they_need():
     code = (
-        "import sys; from app.plugins import strategy_lines\n"
+        "import sys; from app.runs.plugins import strategy_lines\n"
         "print('\\n'.join(strategy_lines()))\n"
         "assert not {'numba', 'cmaes', 'optuna', 'torch'} & set(sys.modules)\n"
     )

@@ -16,15 +16,15 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from app.evaluations import EvaluationLog
-from app.runs import Run
-from app.study import Study, open_study
-from app.trained import Trained
-from app.workers import Finding
+from app.evaluation.log import EvaluationLog
+from app.evaluation.workers import Finding
+from app.runs.directory import Run
+from app.runs.trained import Trained
+from app.searching.optuna_mirror import Study, open_study
 from search import Constraint, Evaluation, History, Objective, SearchProblem, pareto_front
-from supernet.checkpoint import Checkpoint
 from supernet.data import open_data
 from supernet.families import ofa_mobilenetv3
+from supernet.training.checkpoint import Checkpoint
 
 IDENTITY = {"strategy": "random_search", "seed": 0, "evaluations": 30}
 

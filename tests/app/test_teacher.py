@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import torch
 
-from app.runs import open_run
-from app.teacher import open_teacher
-from app.trained import open_trained
+from app.runs.directory import open_run
+from app.runs.teacher import open_teacher
+from app.runs.trained import open_trained
 from supernet.data import open_data
 from tests.app.conftest import Command
 from tests.supernet.toys import toy_data
@@ -24,7 +24,7 @@ SHORT = ["--steps", "4", "--batch-size", "32"]
 @pytest.fixture(scope="module")
 def taught(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A run, and one that learnt from it."""
-    from app.cli import run
+    from app.commands.main import run
 
     folder = tmp_path_factory.mktemp("runs")
     teacher, student = folder / "teacher", folder / "student"

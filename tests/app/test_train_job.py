@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from app.train_job import check_batch
+from app.jobs.train import check_batch
 from supernet.data import open_data
 from supernet.training import preset
 

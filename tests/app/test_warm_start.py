@@ -11,18 +11,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app.prior import open_prior
-from app.runs import Run, open_run
-from app.search_job import SearchRequest, prepare
-from app.search_request import request_from_plan
-from app.trained import Trained, open_trained
-from app.warm_start import WarmStart, first_rows
+from app.jobs.search import SearchRequest, prepare
+from app.runs.directory import Run, open_run
+from app.runs.trained import Trained, open_trained
+from app.searching.earlier_run import open_prior
+from app.searching.proxy_start import WarmStart, first_rows
+from app.searching.request import request_from_plan
 from search import History, Objective, SearchProblem, Strategy
-from search.initial import initial_rows
+from search.sampling.first_sample import initial_rows
 from search.strategies import nsga2
-from supernet.checkpoint import require
-from supernet.evaluate import CALIBRATION_SAMPLES
+from supernet.quality.evaluate import CALIBRATION_SAMPLES
 from supernet.space import Architecture, Choice, SearchSpace
+from supernet.training.checkpoint import require
 from tests.app.conftest import EVALUATIONS, SEARCH, Command, Outcome, contents
 
 Refused = Callable[..., str]

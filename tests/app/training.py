@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from app.train_job import TrainRequest, train_job
+from app.jobs.train import TrainRequest, train_job
 
 
 def train_run(path: Path, steps: int) -> Path:

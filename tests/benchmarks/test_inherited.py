@@ -16,8 +16,8 @@ from _cifar10 import cifar10
 from _inherited import inherited
 
 from supernet.data import open_data
-from supernet.evaluate import evaluate
 from supernet.families import nas_bench_macro as family
+from supernet.quality.evaluate import evaluate
 
 SHEETS = Path(__file__).resolve().parents[3] / "shared/data/train/cifar10"
 

@@ -18,8 +18,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 import supernet.families
-from supernet.edits import Cut, Derive
-from supernet.plan import Values, source_path
+from supernet.elastic.edits import Cut, Derive
+from supernet.elastic.plan import Values, source_path
 from supernet.space import Architecture
 from supernet.supernet import Supernet
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import predictors.models
-from predictors.encoding import one_hot
+from predictors.features.encoding import one_hot
 from supernet.space import Choice, SearchSpace
 
 NAMES = sorted(module.name for module in pkgutil.iter_modules(predictors.models.__path__))

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from hardware.device import Device
-from supernet.cost import CostModel, CostUnit, UnitVariants
-from supernet.graph import BATCH, Constant, Graph, Node, TensorSpec
+from supernet.costs.cost_model import CostModel, CostUnit, UnitVariants
+from supernet.graph.language import BATCH, Constant, Graph, Node, TensorSpec
 from supernet.space import Architecture, Choice, SearchSpace
 
 WIDTHS = (16, 32, 64, 128)

@@ -11,7 +11,7 @@ import pytest
 from hardware.device import Device, differences
 from hardware.profile import Budget, profile
 from hardware.table import LatencyTable
-from supernet.cost import CostModel, CostUnit, UnitVariants
+from supernet.costs.cost_model import CostModel, CostUnit, UnitVariants
 from supernet.space import Choice, SearchSpace
 
 pytest.importorskip("onnx")

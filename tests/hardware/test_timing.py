@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hardware.calibrate import Calibration, calibrate, kendall_tau
-from hardware.report import validation_report
+from hardware.network_calibration import Calibration, calibrate, kendall_tau
 from hardware.timing import (
     Effort,
     Quiet,
@@ -17,6 +16,7 @@ from hardware.timing import (
     visit,
     weighted_quantile,
 )
+from hardware.validation import validation_report
 
 
 def samples(true_ns: float, busy: np.ndarray, rng: np.random.Generator, exponent: float = 0.8):

@@ -7,7 +7,7 @@ import time
 import numpy as np
 from worlds import space
 
-from predictors.encoding import one_hot, ordinal
+from predictors.features.encoding import one_hot, ordinal
 
 
 def test_inert_choices_are_all_zero_whatever_they_hold():

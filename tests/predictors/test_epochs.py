@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from predictors.epochs import sufficient_epoch
+from predictors.research.epochs import sufficient_epoch
 
 
 def test_the_order_must_hold_from_there_on():

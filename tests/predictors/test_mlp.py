@@ -10,11 +10,11 @@ import pytest
 import torch
 from worlds import accuracy, space
 
-from predictors.crossfit import partitions, training_rows_of
-from predictors.encoding import one_hot
+from predictors.cross_fitting import partitions, training_rows_of
+from predictors.features.encoding import one_hot
 from predictors.models import mlp
-from predictors.perceptron import Training, initial, train
-from predictors.ranking import differentiable_kendall, logistic, pairwise_hinge
+from predictors.networks.perceptron import Training, initial, train
+from predictors.networks.ranking_losses import differentiable_kendall, logistic, pairwise_hinge
 from predictors.scores import kendall_tau, rmse
 
 WORLD = space()

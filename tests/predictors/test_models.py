@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from worlds import accuracy, latency, space
 
-from predictors import fit, held_out_prediction, interval, kernels
-from predictors.encoding import one_hot, thermometer, thermometer_owners
+from predictors import fit, held_out_prediction, interval
+from predictors.features.encoding import one_hot, thermometer, thermometer_owners
+from predictors.models import _kernels as kernels
 from predictors.models import gaussian_process, random_forest, ridge
 from predictors.scores import kendall_tau, rmse
 from supernet.space import Choice, SearchSpace

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from worlds import space
 
-from predictors.mixer import initial
-from predictors.nodewise import fit_mixer, fit_trees
-from predictors.perceptron import Training
-from predictors.ranking import mse
+from predictors.networks.perceptron import Training
+from predictors.networks.ranking_losses import mse
+from predictors.research.mixer import initial
+from predictors.research.nodewise import fit_mixer, fit_trees
 from predictors.scores import kendall_tau
 
 WORLD = space()

@@ -9,8 +9,8 @@ import pytest
 from worlds import accuracy, latency, space
 
 from predictors.models import mlp
-from predictors.perceptron import Training
-from predictors.pretraining import pretrained
+from predictors.networks.perceptron import Training
+from predictors.research.pretraining import pretrained
 from predictors.scores import kendall_tau
 from supernet.space import Choice, SearchSpace
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from predictors.ranking import (
+from predictors.networks.ranking_losses import (
     differentiable_kendall,
     logistic,
     mse,

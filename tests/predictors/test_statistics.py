@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from worlds import accuracy, latency, space
 
+from predictors.features.statistics import kind_sums, logarithms, stack, stage_sums, unit_costs
 from predictors.models import gaussian_process
 from predictors.scores import rmse
-from predictors.statistics import kind_sums, logarithms, stack, stage_sums, unit_costs
 
 WORLD = space()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from predictors.encoding import one_hot
+from predictors.features.encoding import one_hot
 from supernet.space import Choice, SearchSpace
 
 

@@ -7,7 +7,7 @@ import pytest
 from toys import tradeoff
 
 from search import Constraint, Objective
-from search.bounds import (
+from search.limits import (
     Amount,
     check_compatible,
     of_largest,

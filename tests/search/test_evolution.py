@@ -19,7 +19,9 @@ from pymoo.core.termination import NoTermination
 from toys import line_space, nested_space, tradeoff, true_front
 
 from search import Constraint, History, search
-from search.evolution import (
+from search.arrays.pareto import hypervolume
+from search.engines.array_nsga2 import offspring
+from search.engines.pymoo_replay import (
     directions,
     evaluated,
     generations,
@@ -28,8 +30,6 @@ from search.evolution import (
     view,
     weighted,
 )
-from search.inner import offspring
-from search.pareto import hypervolume
 from search.strategies import (
     aging_evolution,
     ctaea,

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from toys import nested_space, tradeoff, true_front
 
-from search.additive import AdditiveTerms, total
-from search.exact import Program, exact_front, solve
-from search.feasibility import InfeasibleError
-from search.pareto import nondominated
+from search.arrays.additive import AdditiveTerms, total
+from search.arrays.pareto import nondominated
+from search.integer.exact import Program, exact_front, solve
+from search.sampling.feasibility import InfeasibleError
 from supernet.space import Choice, SearchSpace
 
 

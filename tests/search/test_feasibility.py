@@ -9,8 +9,8 @@ import pytest
 from toys import tradeoff
 
 from search import Constraint, InfeasibleError, Objective, SearchProblem, check_feasible
-from search.feasibility import least_violation
-from search.initial import admissible_sample, initial_rows
+from search.sampling.feasibility import least_violation
+from search.sampling.first_sample import admissible_sample, initial_rows
 
 
 def test_a_budget_below_the_fastest_names_the_fastest():

@@ -16,7 +16,7 @@ from search import (
     pareto_front,
     pick,
 )
-from search.pareto import nondominated
+from search.arrays.pareto import nondominated
 
 
 def history_of(problem, values):

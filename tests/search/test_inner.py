@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from toys import line_space, nested_space, tradeoff, true_front
 
-from search.inner import Visited, offspring, optimise, polish
-from search.neighbourhood import neighbourhood, unique_rows
-from search.pareto import hypervolume, nondominated
+from search.arrays.neighbourhood import neighbourhood, unique_rows
+from search.arrays.pareto import hypervolume, nondominated
+from search.engines.array_nsga2 import Visited, offspring, optimise, polish
 
 
 def first_wins(a, b):

@@ -15,10 +15,10 @@ from optuna.trial import TrialState
 from toys import nested_space, tradeoff, true_front
 
 from search import Constraint, History, search
-from search.evolution import evaluated
-from search.optuna_replay import OptunaSearch, Round, inside
-from search.pareto import hypervolume
-from search.quiet import quiet_optuna
+from search.arrays.pareto import hypervolume
+from search.engines.optuna_logging import quiet_optuna
+from search.engines.optuna_replay import OptunaSearch, Round, inside
+from search.engines.pymoo_replay import evaluated
 from search.strategies import (
     optuna_cmaes,
     optuna_gp,

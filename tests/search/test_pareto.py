@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from search.pareto import (
+from search.arrays.pareto import (
     choose_by_hypervolume,
     crowding,
     gains_2d,

@@ -9,8 +9,8 @@ import pytest
 from toys import line_space, tradeoff
 
 from search import Constraint, Objective, SearchProblem
-from search.additive import AdditiveTerms, total
-from search.initial import admissible_sample, spread_sample
+from search.arrays.additive import AdditiveTerms, total
+from search.sampling.first_sample import admissible_sample, spread_sample
 
 
 def flat(name="accuracy", direction="maximize", source="evaluated"):

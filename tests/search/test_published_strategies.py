@@ -11,10 +11,11 @@ from toys import line_space, nested_space, tradeoff, true_front
 
 from predictors import fit
 from search import Constraint, History, InfeasibleError, Objective, SearchProblem, search
-from search.additive import AdditiveTerms
-from search.additive_fit import design, fit_additive
-from search.pareto import hypervolume, nondominated
-from search.relaxed import Relaxation, private_generator
+from search.arrays.additive import AdditiveTerms
+from search.arrays.pareto import hypervolume, nondominated
+from search.engines.gradient_descent import Relaxation, private_generator
+from search.engines.surrogates import front_neighbours
+from search.integer.additive_fit import design, fit_additive
 from search.strategies import (
     boshnas,
     coarse_to_fine,
@@ -26,7 +27,6 @@ from search.strategies import (
     random_search,
     weaknas,
 )
-from search.surrogates import front_neighbours
 from supernet.space import Choice, SearchSpace
 
 

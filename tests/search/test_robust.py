@@ -9,8 +9,8 @@ import pytest
 from toys import tradeoff
 
 from search import Objective, SearchProblem, search
-from search.additive import AdditiveTerms
-from search.robust import mean_of, worst_of
+from search.arrays.additive import AdditiveTerms
+from search.devices import mean_of, worst_of
 from search.strategies.nsga2 import Nsga2
 
 FAST = Objective("latency_ms@a", "ms", "minimize", lambda x: 1.0 + x[:, :6].sum(1), "table")

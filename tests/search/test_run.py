@@ -26,7 +26,7 @@ def front_share(problem, result):
 
 
 def _volume(front, bound):
-    from search.pareto import hypervolume
+    from search.arrays.pareto import hypervolume
 
     return hypervolume(front * np.array([-1, 1]), bound)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from supernet.alternatives import Alternatives
-from supernet.edits import Cut, Pick, Set, follow
+from supernet.elastic.alternatives import Alternatives
+from supernet.elastic.edits import Cut, Pick, Set, follow
 from supernet.space import Choice, SearchSpace
 from supernet.supernet import InputSpec, Supernet
 

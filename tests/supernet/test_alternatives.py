@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from supernet.alternatives import Alternatives
-from supernet.edits import Cut, Pick, Resize, Set, follow, follow_all
+from supernet.elastic.alternatives import Alternatives
+from supernet.elastic.edits import Cut, Pick, Resize, Set, follow, follow_all
 from supernet.space import Choice, SearchSpace
 from supernet.supernet import InputSpec, Supernet
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from supernet import audit
-from supernet.alternatives import Alternatives
-from supernet.edits import Pick, follow
-from supernet.evaluate import evaluate
+from supernet.elastic.alternatives import Alternatives
+from supernet.elastic.edits import Pick, follow
+from supernet.quality import audit
+from supernet.quality.evaluate import evaluate
 from supernet.space import Architecture, Choice, SearchSpace
 from supernet.supernet import InputSpec, Supernet
 from tests.supernet.toys import toy_data, toy_supernet

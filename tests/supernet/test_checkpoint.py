@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from supernet import checkpoint as checkpoints
 from supernet import files
+from supernet.training import checkpoint as checkpoints
 from tests.supernet.toys import toy_supernet
 
 

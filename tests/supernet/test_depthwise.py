@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from supernet import depthwise
+from supernet.elastic import depthwise
 from supernet.families import ofa_mobilenetv3
 
 

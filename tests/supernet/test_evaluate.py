@@ -10,9 +10,10 @@ import pytest
 import torch
 from torch import nn
 
-from supernet.calibrate import recalibrate
 from supernet.data import DataSource, Split, open_data
-from supernet.evaluate import (
+from supernet.families import ofa_mobilenetv3
+from supernet.quality.batch_statistics import recalibrate
+from supernet.quality.evaluate import (
     BatchCache,
     StatisticsCache,
     calibrate_extracted,
@@ -20,7 +21,6 @@ from supernet.evaluate import (
     sample_scores,
     wilson,
 )
-from supernet.families import ofa_mobilenetv3
 from supernet.supernet import Supernet
 from supernet.training import Recipe, train
 from tests.supernet.toys import toy_data, toy_supernet

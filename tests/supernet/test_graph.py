@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from supernet.graph import Constant, Graph, Node, TensorSpec, fix_batch
-from supernet.onnx_model import random_inputs, random_weights, to_onnx
+from supernet.graph.language import Constant, Graph, Node, TensorSpec, fix_batch
+from supernet.graph.onnx_model import random_inputs, random_weights, to_onnx
 
 pytest.importorskip("onnx")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from supernet.joint import (
+from supernet.joint_space import (
     architecture_positions,
     architecture_space,
     join,

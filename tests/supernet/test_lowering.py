@@ -13,9 +13,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from supernet.graph import Graph
-from supernet.lowering import lower
-from supernet.onnx_model import to_onnx
+from supernet.graph.language import Graph
+from supernet.graph.lowering import lower
+from supernet.graph.onnx_model import to_onnx
 
 ort = pytest.importorskip("onnxruntime")
 

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from supernet.data import DataShape
-from supernet.edits import Cut, Drop
+from supernet.elastic.edits import Cut, Drop
+from supernet.elastic.plan import Values
 from supernet.families import ofa_proxyless, ofa_resnet50
-from supernet.plan import Values
 
 DIGITS = DataShape(
     "image-classification", (1, 8, 8), 10, tuple("0123456789"), mean=(0.3,), std=(0.4,)

@@ -15,7 +15,7 @@ from torch import nn
 
 import supernet.families
 from predictors.models import ridge
-from predictors.nodewise import fit_trees
+from predictors.research.nodewise import fit_trees
 from supernet.data import Split
 from supernet.proxies import (
     layer_statistics,

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from supernet.edits import Cut, Rule, Set, follow
-from supernet.reorganise import channel_groups, permute, reorganise
+from supernet.elastic.edits import Cut, Rule, Set, follow
+from supernet.elastic.reorganise import channel_groups, permute, reorganise
 from supernet.space import Architecture, Choice, SearchSpace
 from supernet.supernet import InputSpec, Supernet
 from tests.contracts.test_families import batch, every_family, randomised

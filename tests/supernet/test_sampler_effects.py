@@ -11,7 +11,7 @@ import torch
 
 from supernet.data import DataSource
 from supernet.data.source import image_source
-from supernet.evaluate import evaluate
+from supernet.quality.evaluate import evaluate
 from supernet.training import Recipe, train
 from tests.supernet.choice_toys import choice_supernet
 

@@ -16,9 +16,9 @@ import torch
 from torch import nn
 
 from supernet.data import DataSource, open_data
-from supernet.edits import Cut, Edit, Set, follow
-from supernet.evaluate import calibrate_extracted, evaluate
-from supernet.reorganise import reorganise
+from supernet.elastic.edits import Cut, Edit, Set, follow
+from supernet.elastic.reorganise import reorganise
+from supernet.quality.evaluate import calibrate_extracted, evaluate
 from supernet.space import Architecture, Choice, SearchSpace
 from supernet.supernet import InputSpec, Supernet
 from supernet.training import Recipe, preset, train

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from supernet.cost import CostModel
+from supernet.costs.cost_model import CostModel
 from supernet.data import DataSource, open_data
 from supernet.families import superkernel as family
 from supernet.supernet import Supernet
 from supernet.training import preset
-from supernet.training.superkernel import (
+from supernet.training.single_path import (
     Pressure,
     SuperkernelResult,
     SuperkernelSearch,

@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 
 from supernet.data import open_data
-from supernet.evaluate import evaluate
 from supernet.families import matlm, ofa_mobilenetv3
+from supernet.quality.evaluate import evaluate
 from supernet.training import Progress, Recipe, train
 from tests.supernet.toys import toy_data, toy_supernet
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from supernet.edits import Derive
+from supernet.elastic.edits import Derive
+from supernet.elastic.fake_quantisation import fake_quantize
 from supernet.families import ofa_mobilenetv3 as family
-from supernet.quantize import fake_quantize
 from supernet.space import Architecture, Value
 from supernet.supernet import Supernet
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from supernet.data import DataSource
 from supernet.data.source import image_source
-from supernet.edits import Cut, Set, follow
+from supernet.elastic.edits import Cut, Set, follow
 from supernet.space import Choice, SearchSpace
 from supernet.supernet import InputSpec, Supernet
 

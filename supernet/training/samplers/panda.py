@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from supernet.edits import Pick
+from supernet.elastic.edits import Pick
 from supernet.space import Architecture
 from supernet.supernet import Supernet
 from supernet.training.mac_bins import distinct

@@ -1,0 +1,165 @@
+"""What an audit was asked to do, as a checked request and as the settings it is stored with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from app.jobs.train import check_batch
+from app.records.audit import FORMAT_VERSION
+from app.runs.trained import Trained
+from supernet import files
+from supernet.quality.evaluate import CALIBRATION_SAMPLES
+from supernet.space import nearest
+from supernet.training import Recipe
+from supernet.training.standalone import standalone_recipe
+
+SPLITS = ("val", "test")
+FEWEST = 4
+# Below this a difference says nothing: 0.1 % as in "How to Train Your Super-Net".
+BINS = {"accuracy": 0.001, "loss": 0.01}
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditRequest:
+    """What to audit.
+
+    Args:
+        run: The run directory.
+        networks: How many train alone, at least 4.
+        epochs: Of their training; by default as long as the supernet's.
+        seed: Of the choice of networks, their initial weights and batches.
+        split: ``"val"`` or ``"test"``.
+        recipe_part: Other settings of the stand-alone training, ``"name=value,name=value"``.
+        bin: Accuracies (or losses) closer than this tie in the sparse Kendall tau; by default
+            0.001 (0.01 nats).
+        probes: Random chains, and probes of each choice, that examine the inherited weights;
+            0 leaves these checks out.
+        name: Of the audit.
+        replace: Audit anew where another audit has this name.
+    """
+
+    run: Path
+    networks: int = 12
+    epochs: int | None = None
+    seed: int = 0
+    split: str = "val"
+    recipe_part: str = ""
+    bin: float | None = None
+    probes: int = 3
+    name: str = "default"
+    replace: bool = False
+
+    def __post_init__(self) -> None:
+        if self.networks < FEWEST:
+            raise ValueError(
+                f"networks = {self.networks} is too few for a rank correlation; "
+                f"use {FEWEST} or more"
+            )
+        if self.epochs is not None and self.epochs < 1:
+            raise ValueError(f"epochs = {self.epochs} is impossible; it must be at least 1")
+        for name in ("seed", "probes"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} = {getattr(self, name)} is impossible; it must be at "
+                                 "least 0")  # fmt: skip
+        if self.bin is not None and not 0 <= self.bin < float("inf"):
+            raise ValueError(f"bin = {self.bin} is impossible; it must be at least 0")
+        if self.split not in SPLITS:
+            raise ValueError(
+                f"unknown split {self.split!r}{nearest(self.split, SPLITS)}; "
+                f"an audit compares on {' or '.join(SPLITS)}"
+            )
+        if not self.name or not all(c.isalnum() or c in "._-" for c in self.name):
+            raise ValueError(f"audit name {self.name!r} must be letters, digits, '.', '_', '-'")
+        if self.name.startswith("."):
+            raise ValueError(f"audit name {self.name!r} must not start with a dot")
+
+
+def alone_recipe(request: AuditRequest, trained: Trained) -> Recipe:
+    """How the networks of an audit train alone.
+
+    Raises:
+        ValueError: A part of the recipe is unknown, impossible or means nothing for one network.
+    """
+    changes = _parts(request.recipe_part)
+    if "epochs" in changes or "seed" in changes:
+        name = "epochs" if "epochs" in changes else "seed"
+        raise ValueError(f"{name} is not a part of --recipe-part; use --{name}")
+    if request.epochs is not None:
+        changes["epochs"] = request.epochs
+    elif "steps" in changes:
+        changes["epochs"] = None
+    ours = Recipe.from_json(trained.run.record["recipe"])
+    recipe = standalone_recipe(ours, changes, trained.data.epoch)
+    check_batch(recipe, trained.data)
+    return recipe
+
+
+def _parts(text: str) -> dict[str, Any]:
+    """``"learning_rate=0.1,steps=300"`` as fields of a recipe."""
+    kinds = {field.name: str(field.type) for field in fields(Recipe)}
+    changes: dict[str, Any] = {}
+    for part in filter(None, (p.strip() for p in text.split(","))):
+        name, equals, value = (p.strip() for p in part.partition("="))
+        if not equals or not value:
+            raise ValueError(f"recipe part {part!r} is not NAME=VALUE (learning_rate=0.1)")
+        if name not in kinds:
+            raise ValueError(f"a recipe has no field {name!r}{nearest(name, list(kinds))}")
+        changes[name] = _value(name, value, kinds[name])
+    return changes
+
+
+def _value(name: str, text: str, kind: str) -> Any:
+    if kind.startswith("bool"):
+        raise ValueError(f"{name} cannot be changed for a stand-alone training")
+    read = int if kind.startswith("int") else float if kind.startswith("float") else str
+    try:
+        return read(text)
+    except ValueError:
+        wanted = "a whole number" if read is int else "a number"
+        raise ValueError(f"{name} = {text!r} is impossible; it must be {wanted}") from None
+
+
+def settings(request: AuditRequest, trained: Trained, recipe: Recipe) -> dict[str, Any]:
+    """What decides the result of an audit; stored as ``settings.json``."""
+    ours = Recipe.from_json(trained.run.record["recipe"])
+    changed = ours.differences(recipe)
+    return {
+        "version": FORMAT_VERSION,
+        "networks": request.networks,
+        "seed": request.seed,
+        "split": request.split,
+        "bin": BINS[trained.quality] if request.bin is None else request.bin,
+        "probes": request.probes,
+        "steps": recipe.total_steps(trained.data.epoch),
+        "recipe": {name: alone for name, (_, alone) in sorted(changed.items())},
+        "calibration_samples": CALIBRATION_SAMPLES,
+        "space": trained.supernet.space.digest,
+        "checkpoint": trained.checkpoint.digest,
+    }
+
+
+def is_other(folder: Path, plan: Mapping[str, Any]) -> bool:
+    """Whether a folder holds an audit with other settings than ``plan``, or with unknown ones."""
+    path = folder / "settings.json"
+    if path.exists():
+        return bool(files.read_json(path) != plan)
+    return any((folder / name).exists() for name in ("records.jsonl", "audit.json"))
+
+
+def check_free(folder: Path, plan: Mapping[str, Any], replaced: bool) -> None:
+    """ValueError saying what differs, when the folder holds an audit with other settings."""
+    if replaced or not is_other(folder, plan):
+        return
+    path = folder / "settings.json"
+    old = files.read_json(path) if path.exists() else None
+    if not isinstance(old, dict):
+        raise ValueError(f"{path} is missing or damaged; choose another --name, or --replace it")
+    names = [name for name in dict.fromkeys((*plan, *old)) if old.get(name) != plan.get(name)]
+    changes = ", ".join(f"{name}: {old.get(name)} -> {plan.get(name)}" for name in names)
+    raise ValueError(
+        f"audit {folder.name!r} has other settings ({changes}); choose another --name, "
+        "or --replace it"
+    )

@@ -1,0 +1,87 @@
+"""What can be trained: families, their presets, and how large and costly their spaces are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from app.runs import plugins
+from supernet.space import nearest
+
+_SAMPLES = 1000
+
+
+@dataclass(frozen=True)
+class FamilyInfo:
+    """One line about a family; ``missing`` says what it needs that is not installed."""
+
+    name: str
+    task: str
+    summary: str
+    presets: tuple[str, ...]
+    missing: str
+
+
+@dataclass(frozen=True)
+class Description:
+    """A preset's space; costs of the smallest, the median of random ones, and the largest."""
+
+    family: str
+    preset: str
+    task: str
+    choices: int
+    size: int
+    units: int
+    distinct_units: int
+    costs: Mapping[str, Mapping[str, int]]
+
+
+def list_families() -> tuple[FamilyInfo, ...]:
+    """Every family in the folder."""
+    found = []
+    for name in plugins.names(plugins.FAMILIES):
+        try:
+            module = plugins.family(name)
+        except ModuleNotFoundError as error:
+            found.append(FamilyInfo(name, "", "", (), str(error)))
+            continue
+        presets = tuple(module.PRESETS)
+        found.append(FamilyInfo(name, module.TASK, module.SUMMARY, presets, ""))
+    return tuple(found)
+
+
+def describe_family(name: str, preset: str | None = None) -> Description:
+    """Build a preset and count its costs.
+
+    Raises:
+        ValueError: Unknown family or preset.
+    """
+    module = plugins.family(name)
+    preset = preset or module.DEFAULT_PRESET
+    if preset not in module.PRESETS:
+        raise ValueError(
+            f"unknown preset {preset!r}{nearest(preset, list(module.PRESETS))}; presets of "
+            f"{name} are {', '.join(module.PRESETS)}"
+        )
+    supernet = module.build(module.PRESETS[preset])
+    model, space = supernet.cost_model(), supernet.space
+    ends = space.encode([space.smallest, space.largest])
+    sample = space.sample(np.random.default_rng(0), _SAMPLES)
+    costs = {}
+    for key, count in (("parameters", model.parameters), ("macs", model.macs),
+                       ("size_bytes", model.size_bytes)):  # fmt: skip
+        low, high = count(ends)
+        middle = np.median(count(sample))
+        costs[key] = {"smallest": int(low), "median": int(middle), "largest": int(high)}
+    return Description(
+        family=name,
+        preset=preset,
+        task=module.TASK,
+        choices=len(space),
+        size=space.size,
+        units=len(model.units),
+        distinct_units=len(model.distinct),
+        costs=costs,
+    )

@@ -1,0 +1,77 @@
+"""From exceptions to exit codes: one sentence for what a user can put right, a trace for a bug."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import traceback
+from types import TracebackType
+
+from app.jobs.failures import SaidElsewhereError
+
+OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+OUR_PACKAGES = ("app", "supernet", "search", "predictors", "hardware")
+# Conditions of the file system that a sentence explains and a user can change.
+_FILE_SYSTEM = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOENT,
+                errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG)  # fmt: skip
+
+
+def exit_code(error: BaseException) -> int:
+    """130 for Ctrl-C, 2 for what the user can put right, 1 for anything else."""
+    if isinstance(error, KeyboardInterrupt):
+        return INTERRUPTED
+    return BAD_INPUT if is_bad_input(error) else FAILED
+
+
+def is_bad_input(error: BaseException) -> bool:
+    """Whether the message alone tells the user what to do.
+
+    A ``ValueError`` counts when this project, or a module of the user's own, raised it: one from
+    inside numpy or torch is a bug that slipped through, and its trace must be seen.
+    """
+    if isinstance(error, OSError):
+        return error.errno in _FILE_SYSTEM
+    if isinstance(error, (ModuleNotFoundError, FloatingPointError)):
+        return _raised_by_us(error.__traceback__)
+    return isinstance(error, ValueError) and _raised_by_us(error.__traceback__)
+
+
+def sentence(error: BaseException) -> str:
+    """The message as one line."""
+    if isinstance(error, OSError) and error.strerror == os.strerror(errno.ENOSPC):
+        where = f" while writing {error.filename}" if error.filename else ""
+        text = f"no space left on the disk{where}; free some and run the same command again"
+    elif isinstance(error, OSError) and error.filename is not None:
+        text = f"{error.strerror}: {error.filename}"
+    elif isinstance(error, OSError) and error.strerror:
+        text = error.strerror
+    else:
+        text = str(error) or type(error).__name__
+    return " ".join(text.split())
+
+
+def report(error: BaseException) -> int:
+    """Say on standard error what went wrong; returns the exit code."""
+    code = exit_code(error)
+    if isinstance(error, SaidElsewhereError):
+        return code
+    if code == INTERRUPTED:
+        print("\ninterrupted; the same command continues where it stopped", file=sys.stderr)
+    elif code == BAD_INPUT:
+        print(f"error: {sentence(error)}", file=sys.stderr)
+    else:
+        traceback.print_exception(error, file=sys.stderr)
+    return code
+
+
+def _raised_by_us(trace: TracebackType | None) -> bool:
+    if trace is None:
+        return True
+    while trace.tb_next is not None:
+        trace = trace.tb_next
+    module = str(trace.tb_frame.f_globals.get("__name__", ""))
+    if module.split(".")[0] in OUR_PACKAGES:
+        return True
+    file = trace.tb_frame.f_code.co_filename
+    return not ("site-packages" in file or file.startswith((sys.base_prefix, sys.prefix, "<")))

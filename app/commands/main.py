@@ -1,0 +1,278 @@
+"""The command line: every command turns flags into a request, runs one job and shows the result."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from app.commands import errors, search_commands
+from app.commands.options import Arch, Config, Json, RunDir, Seed, app, fields_of
+from app.commands.terminal import say, show
+
+# Typer's own and click's exceptions, depending on its version, share this base.
+_USAGE: type[Exception] = next(
+    c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException"
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from supernet import __version__
+
+        print(__version__)
+        raise typer.Exit()
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Train one elastic supernet, profile your device, get the subnetworks that fit it."""
+
+
+@app.command(epilog="Example: supernet quickstart --out runs/quickstart")
+def quickstart(
+    out: Annotated[Path, typer.Option(help="Run directory.")] = Path("runs/quickstart"),
+    seed: Seed = 0,
+    steps: Annotated[int | None, typer.Option(help="Training steps.")] = None,
+    evaluations: Annotated[int, typer.Option(help="Architectures to evaluate.")] = 150,
+    passes: Annotated[int | None, typer.Option(help="Sessions of every profiled unit.")] = None,
+    networks: Annotated[int | None, typer.Option(help="Networks that judge the table.")] = None,
+    config: Config = None,
+    json: Json = False,
+) -> None:
+    """Do everything on the built-in digits: train, profile, search, verify, pick, export."""
+    from app.commands import results_as_text
+    from app.jobs.quickstart import QuickstartRequest, quickstart_job
+
+    request = QuickstartRequest(
+        out=out, seed=seed, steps=steps, evaluations=evaluations, passes=passes, networks=networks
+    )
+    result = quickstart_job(request, say)
+    show(result, results_as_text.quickstart_text(result), json)
+
+
+@app.command(epilog="Example: supernet families")
+def families(json: Json = False) -> None:
+    """List what can be trained."""
+    from app.commands import describe as describing
+    from app.commands import results_as_text
+
+    found = describing.list_families()
+    show(found, results_as_text.families_text(found), json)
+
+
+@app.command(epilog="Example: supernet describe ofa_mobilenetv3 --preset small-image")
+def describe(
+    family: Annotated[str, typer.Argument(help="Family, or dotted path of your own module.")],
+    preset: Annotated[str | None, typer.Option(help="Preset; default the family's own.")] = None,
+    config: Config = None,
+    json: Json = False,
+) -> None:
+    """Show the size of a search space and the costs of its smallest, median and largest network."""
+    from app.commands import describe as describing
+    from app.commands import results_as_text
+
+    found = describing.describe_family(family, preset)
+    show(found, results_as_text.describe_text(found), json)
+
+
+@app.command(epilog="Example: supernet train --family ofa_mobilenetv3 --data digits --out runs/a")
+def train(
+    out: Annotated[Path, typer.Option(help="Run directory.")],
+    family: Annotated[str | None, typer.Option(help="Family [ofa_mobilenetv3].")] = None,
+    preset: Annotated[str | None, typer.Option(help="Preset of the family.")] = None,
+    data: Annotated[str | None, typer.Option(help="digits, folder:PATH or text:PATH.")] = None,
+    recipe: Annotated[str | None, typer.Option(help="Training recipe; suits the data.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of every random decision.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Instead of the recipe's.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Instead of the recipe's.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Instead of the recipe's.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Instead of the recipe's.")] = None,
+    checkpoint_every: Annotated[int | None, typer.Option(help="Instead of the recipe's.")] = None,
+    image_size: Annotated[int | None, typer.Option(help="Pixels, for folders of images.")] = None,
+    context: Annotated[int | None, typer.Option(help="Tokens seen at once, for text.")] = None,
+    teacher: Annotated[
+        Path | None, typer.Option(help="A finished run; its largest network teaches.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
+    config: Config = None,
+    json: Json = False,
+) -> None:
+    """Train a supernet; the same command continues a training that was stopped."""
+    from app.commands import results_as_text
+    from app.jobs.train import TrainRequest, train_job
+
+    asked = {key: value for key, value in locals().items() if key in fields_of(TrainRequest)}
+    result = train_job(TrainRequest(**asked), say)
+    show(result, results_as_text.train_text(result), json)
+
+
+@app.command(
+    "import", epilog="Example: supernet import ofa ofa_mbv3_d234_e346_k357_w1.0 --out runs/ofa"
+)
+def import_(
+    format: Annotated[str, typer.Argument(help="Whose checkpoint: ofa.")],
+    file: Annotated[Path, typer.Argument(help="Checkpoint: .safetensors, or .pth of tensors.")],
+    out: Annotated[Path, typer.Option(help="Run directory.")],
+    data: Annotated[str | None, typer.Option(help="folder:PATH of the same classes.")] = None,
+    image_size: Annotated[int | None, typer.Option(help="Pixels [as published].")] = None,
+    config: Config = None,
+    json: Json = False,
+) -> None:
+    """Make a run of a supernet that others trained and released."""
+    from app.commands import results_as_text
+    from app.jobs.import_checkpoint import ImportRequest, import_job
+
+    asked = {key: value for key, value in locals().items() if key in fields_of(ImportRequest)}
+    result = import_job(ImportRequest(**asked), say)
+    show(result, results_as_text.import_text(result), json)
+
+
+@app.command(epilog="Example: supernet profile --run runs/a --device cpu --threads 1")
+def profile(
+    run: RunDir,
+    device: Annotated[str, typer.Option(help="Name of the device.")] = "cpu",
+    provider: Annotated[str | None, typer.Option(help="ONNX Runtime provider.")] = None,
+    threads: Annotated[int, typer.Option(help="Threads of one operator.")] = 1,
+    precision: Annotated[str, typer.Option(help="fp32.")] = "fp32",
+    seed: Seed = 0,
+    passes: Annotated[int | None, typer.Option(help="Sessions of every unit.")] = None,
+    networks: Annotated[int | None, typer.Option(help="Networks that judge the table.")] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Measure again.")] = False,
+    config: Config = None,
+    json: Json = False,
+) -> None:
+    """Build and validate the latency table of a device."""
+    from app.commands import results_as_text
+    from app.jobs.profile import ProfileRequest, profile_job
+
+    asked = {key: value for key, value in locals().items() if key in fields_of(ProfileRequest)}
+    result = profile_job(ProfileRequest(**asked), say)
+    show(result, results_as_text.profile_text(result), json)
+
+
+search_commands.register()
+
+
+@app.command(epilog="Example: supernet evaluate --run runs/a --arch largest --split test")
+def evaluate(
+    run: RunDir,
+    arch: Arch,
+    split: Annotated[str, typer.Option(help="train, val or test.")] = "val",
+    data: Annotated[str | None, typer.Option(help="Other data with the same classes.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Samples at a time.")] = None,
+    config: Config = None,
+    json: Json = False,
+) -> None:
+    """Evaluate one subnetwork with inherited weights."""
+    from app.commands import results_as_text
+    from app.jobs.evaluate import evaluate_job
+
+    result = evaluate_job(run, arch, say, split=split, data=data, batch_size=batch_size)
+    show(result, results_as_text.evaluate_text(result), json)
+
+
+@app.command(epilog="Example: supernet audit --run runs/a --networks 12")
+def audit(
+    run: RunDir,
+    networks: Annotated[int, typer.Option(help="How many train alone, at least 4.")] = 12,
+    epochs: Annotated[int | None, typer.Option(help="Of each; as the supernet's.")] = None,
+    seed: Seed = 0,
+    split: Annotated[str, typer.Option(help="val or test.")] = "val",
+    recipe_part: Annotated[
+        str, typer.Option(help="Settings of the stand-alone training: learning_rate=0.1,...")
+    ] = "",
+    bin: Annotated[float | None, typer.Option(help="Differences below it tie [0.001].")] = None,
+    probes: Annotated[int, typer.Option(help="Checks of the inherited weights; 0: none.")] = 3,
+    name: Annotated[str, typer.Option(help="Name of the audit.")] = "default",
+    replace: Annotated[bool, typer.Option("--replace", help="Replace another audit.")] = False,
+    config: Config = None,
+    json: Json = False,
+) -> None:
+    """Train some subnetworks alone and say how well inherited weights rank them."""
+    from app.auditing.request import AuditRequest
+    from app.commands import results_as_text
+    from app.jobs.audit import audit_job
+
+    asked = {key: value for key, value in locals().items() if key in fields_of(AuditRequest)}
+    result = audit_job(AuditRequest(**asked), say)
+    show(result, results_as_text.audit_text(result), json)
+
+
+@app.command(epilog="Example: supernet export --run runs/a --arch 3f2a90c1d2e4 --out my-model")
+def export(
+    run: RunDir,
+    arch: Arch,
+    out: Annotated[Path | None, typer.Option(help="Folder [RUN/exports/DIGEST].")] = None,
+    config: Config = None,
+    json: Json = False,
+) -> None:
+    """Write one subnetwork as ONNX, safetensors, JSON, model card and parity proof."""
+    from app.commands import results_as_text
+    from app.jobs.export import export_job
+
+    result = export_job(run, arch, out, say)
+    show(result, results_as_text.export_text(result), json)
+
+
+@app.command(epilog="Example: supernet explore runs/quickstart")
+def explore(
+    runs: Annotated[list[Path] | None, typer.Argument(help="Runs, or folders of runs.")] = None,
+    port: Annotated[int | None, typer.Option(help="TCP port.")] = None,
+    headless: Annotated[bool, typer.Option("--headless", help="Open no browser.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the command, start nothing.")] = False,
+) -> None:
+    """Open runs in the browser."""
+    from app.commands.serve_explorer import explore_job, prepare
+
+    command = prepare(runs or [], port, headless)
+    if json:
+        show({"command": command}, "", True)
+    elif explore_job(command):
+        raise typer.Exit(errors.FAILED)
+
+
+@app.command(epilog="Example: supernet doctor")
+def doctor(json: Json = False) -> None:
+    """Say what this machine can do, and what is missing."""
+    from app.commands import results_as_text
+    from app.commands.doctor import examine
+
+    health = examine(Path())
+    show(health, results_as_text.doctor_text(health), json)
+    if health.problems:
+        raise typer.Exit(errors.FAILED)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command; returns the exit code: 0, 2 (bad input), 130 (Ctrl-C) or 1."""
+    try:
+        result = app(list(arguments), prog_name="supernet", standalone_mode=False)
+        if result == errors.INTERRUPTED:
+            # Typer turns Ctrl-C into this exit code and says nothing.
+            return errors.report(KeyboardInterrupt())
+        return result if isinstance(result, int) else errors.OK
+    except typer.Abort:
+        return errors.report(KeyboardInterrupt())
+    except _USAGE as error:
+        say(f"error: {' '.join(str(error.format_message()).split())}")  # type: ignore[attr-defined]
+        return errors.BAD_INPUT
+    except BrokenPipeError:
+        # The reader of our output went away, as `head` does; nothing is left to say to it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return errors.FAILED
+    except (Exception, KeyboardInterrupt) as error:
+        return errors.report(error)
+
+
+def main() -> None:
+    """Entry point of the ``supernet`` command."""
+    sys.exit(run(sys.argv[1:]))

@@ -1,0 +1,157 @@
+"""Commands about searches: search, pick and report."""
+
+from __future__ import annotations
+
+import pkgutil
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from app.commands.options import Config, Json, RunDir, Seed, app, fields_of
+from app.commands.terminal import say, show
+
+Limits = Annotated[
+    list[str] | None,
+    typer.Option("--limit", help="Limit, repeatable: size<=50%, accuracy>=0.9, macs<=300M."),
+]
+Budgets = Annotated[
+    list[str] | None,
+    typer.Option("--limit", help="Limit, repeatable: size<=40KB, accuracy>=0.9, macs<=300M."),
+]
+
+# Read from the folder without importing it, so that help stays fast.
+STRATEGIES = ", ".join(
+    module.name
+    for module in pkgutil.iter_modules([str(Path(__file__).parents[2] / "search" / "strategies")])
+    if not module.name.startswith("_")
+)
+
+
+def register() -> None:
+    """Add the commands to the application, in the order they are used."""
+    app.command(epilog="Example: supernet search --run runs/a --device cpu --latency-ms 0.2")(
+        search
+    )
+    app.command(epilog="Example: supernet pick --run runs/a --latency-ms 0.2")(pick)
+    app.command(epilog="Example: supernet report --run runs/a")(report)
+
+
+def _strategies(asked: bool) -> None:
+    if asked:
+        from app.runs.plugins import strategy_lines
+
+        print("\n".join(strategy_lines()))
+        raise typer.Exit()
+
+
+def search(
+    run: RunDir,
+    device: Annotated[str, typer.Option(help="Profiled devices, separated by commas [cpu].")] = "",
+    latency_ms: Annotated[
+        str | None, typer.Option(help="Upper limit in milliseconds, or 60% of the largest.")
+    ] = None,
+    limits: Limits = None,
+    objectives: Annotated[
+        str,
+        typer.Option(
+            help="Of accuracy, loss, latency, latency@DEVICE, size, macs, parameters, "
+            "worst_latency, mean_latency."
+        ),
+    ] = "",
+    evaluations: Annotated[int, typer.Option(help="Architectures to evaluate.")] = 200,
+    max_minutes: Annotated[
+        float | None, typer.Option(help="End after the round that passes this time.")
+    ] = None,
+    stagnation: Annotated[
+        int | None, typer.Option(help="End when so many evaluations brought less than 0.1 %.")
+    ] = None,
+    baseline: Annotated[
+        bool, typer.Option("--baseline", help="Random search beside, with as many evaluations.")
+    ] = False,
+    early_stop: Annotated[
+        bool, typer.Option("--early-stop", help="Stop candidates that are surely dominated.")
+    ] = False,
+    workers: Annotated[int, typer.Option(help="Architectures evaluated at once.")] = 1,
+    ray: Annotated[
+        str | None, typer.Option(help="Evaluate on Ray: auto, local or HOST:PORT.")
+    ] = None,
+    storage: Annotated[
+        str | None, typer.Option(help="URL of the Optuna study [a file of the search].")
+    ] = None,
+    strategy: Annotated[
+        str, typer.Option(help=f"{STRATEGIES}, or your own module.")
+    ] = "predictor_guided",
+    strategies: Annotated[
+        bool,
+        typer.Option(
+            "--strategies", callback=_strategies, is_eager=True, help="Say what each strategy is."
+        ),
+    ] = False,
+    proxies: Annotated[
+        str, typer.Option(help="Zero-cost proxies that choose the first round: naswot,synflow.")
+    ] = "",
+    prior: Annotated[
+        Path | None,
+        typer.Option(help="Earlier run of the same space whose evaluations help predictors."),
+    ] = None,
+    name: Annotated[str, typer.Option(help="Name of the search.")] = "default",
+    seed: Seed = 0,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace another search.")] = False,
+    config: Config = None,
+    json: Json = False,
+) -> None:
+    """Search for the best trade-offs and verify every one by real evaluation and measurement."""
+    from app.commands import results_as_text
+    from app.jobs.search import SearchRequest, search_job
+
+    asked = {key: value for key, value in locals().items() if key in fields_of(SearchRequest)}
+    asked["objectives"] = tuple(part.strip() for part in objectives.split(",") if objectives)
+    asked["proxies"] = tuple(part.strip() for part in proxies.split(",") if proxies)
+    asked["limits"] = tuple(limits or ())
+    result = search_job(SearchRequest(**asked), say)
+    show(result, results_as_text.search_text(result), json)
+
+
+def pick(
+    run: RunDir,
+    latency_ms: Annotated[float | None, typer.Option(help="Budget in milliseconds.")] = None,
+    limits: Budgets = None,
+    knee: Annotated[
+        bool, typer.Option("--knee", help="Where the front bends: the best compromise.")
+    ] = False,
+    weights: Annotated[str, typer.Option(help="By preference: accuracy=2,latency=1.")] = "",
+    device: Annotated[
+        str | None, typer.Option(help="Whose latency, when the search had several devices.")
+    ] = None,
+    search: Annotated[str, typer.Option(help="Whose front.")] = "default",
+    config: Config = None,
+    json: Json = False,
+) -> None:
+    """Name the best verified subnetwork within a budget, at the knee, or by preference."""
+    from app.commands import results_as_text
+    from app.jobs.pick import pick_job
+
+    result = pick_job(
+        run, latency_ms, search, limits=tuple(limits or ()), knee=knee, weights=weights or None,
+        device=device,
+    )  # fmt: skip
+    show(result, results_as_text.pick_text(result), json)
+
+
+def report(
+    run: RunDir,
+    out: Annotated[Path | None, typer.Option(help="Folder [RUN/report].")] = None,
+    search: Annotated[str | None, typer.Option(help="One search only.")] = None,
+    baseline: Annotated[
+        bool, typer.Option(help="Evaluate random search beside where it is missing.")
+    ] = True,
+    config: Config = None,
+    json: Json = False,
+) -> None:
+    """Write tables and figures of every search of a run, random search beside."""
+    from app.commands import results_as_text
+    from app.jobs.report import report_job
+
+    result = report_job(run, say, out=out, search=search, baseline=baseline)
+    show(result, results_as_text.report_text(result), json)

@@ -1,0 +1,1 @@
+"""Evaluating architectures: the log, the workers, and the early stop of hopeless ones."""

@@ -1,0 +1,171 @@
+"""Small pieces of HTML for the explorer; every text from a file is escaped here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from html import escape
+from typing import Any
+
+from app.explorer.layers import Gene, Layer, columns
+from app.explorer.run_view import TableReport
+from app.records.front import Objective
+from app.reporting import numbers
+
+# Text follows the theme (light or dark); only coloured cells set both of their colours.
+STYLE = """<style>
+[data-testid="stMainBlockContainer"] {padding-top: 2.6rem; max-width: 1500px}
+.facts {display: flex; flex-wrap: wrap; gap: 0.5rem 1.9rem; margin: 0 0 0.6rem 0}
+.facts div {min-width: 5rem}
+.facts.grid {display: grid; grid-template-columns: repeat(auto-fill, minmax(7.4rem, 1fr));
+  gap: 0.5rem 1rem}
+.facts .label {font-size: 0.8rem; opacity: 0.65; display: block}
+.facts .value {font-size: 1.15rem; font-weight: 600; white-space: nowrap}
+.facts.grid .value {font-size: 1.05rem}
+.facts .note {font-size: 0.8rem; opacity: 0.65; margin-left: 0.3rem; font-weight: 400}
+.facts.grid .note {display: block; margin: 0}
+.genes {border-collapse: separate !important; border-spacing: 3px !important;
+  font-size: 0.88rem; margin-bottom: 0.8rem}
+.genes, .genes tr, .genes th, .genes td {border: 0 !important}
+.genes th {font-weight: 500; opacity: 0.65; text-align: left; padding: 0.1rem 0.7rem; border: 0}
+.genes td {padding: 0.22rem 0.7rem; border: 0; border-radius: 4px; min-width: 4.6rem}
+.genes td.part {font-weight: 600; padding-top: 0.55rem}
+.genes td.part span {font-weight: 400; margin-left: 0.9rem}
+.genes td.layer {padding-left: 1.5rem; opacity: 0.85}
+.genes td.off {opacity: 0.45; font-style: italic}
+.genes .was {font-size: 0.78rem; opacity: 0.9; margin-left: 0.45rem}
+.genes .changed {outline: 2px solid #D55E00; outline-offset: -2px; border-radius: 4px;
+  padding: 0.1rem 0.45rem}
+.genes td.changed {padding: 0.22rem 0.7rem}
+</style>"""
+
+# Light to dark blue, with the text colour that reads on each.
+_SHADES = (
+    ("#e3eef9", "#1b2733"),
+    ("#b9d6ee", "#1b2733"),
+    ("#7fb5dc", "#10202e"),
+    ("#3f83bd", "#ffffff"),
+    ("#0f4f8f", "#ffffff"),
+)
+
+
+def facts(entries: Sequence[tuple[str, str, str]], *, grid: bool = False) -> str:
+    """Figures in a strip, or in aligned columns: ``(label, value, note)`` each."""
+    cells = []
+    for label, value, note in entries:
+        extra = f'<span class="note">{escape(note)}</span>' if note else ""
+        cells.append(
+            f'<div><span class="label">{escape(label)}</span>'
+            f'<span class="value">{escape(value)}{extra}</span></div>'
+        )
+    return f'<div class="facts{" grid" if grid else ""}">{"".join(cells)}</div>'
+
+
+def layer_table(rows: Sequence[Layer]) -> str:
+    """An architecture as a table: layers down, properties across, darker is larger.
+
+    Layers that are not in the network say so; a changed gene is outlined and names what the
+    compared architecture has.
+    """
+    names = columns(rows)
+    lines = ["<tr><th></th>" + "".join(f"<th>{escape(name)}</th>" for name in names) + "</tr>"]
+    for row in rows:
+        if row.level < 2:
+            genes = "".join(_inline(last, gene) for last, gene in row.genes.items())
+            span = len(names) + 1
+            title = escape(row.name)
+            lines.append(f'<tr><td class="part" colspan="{span}">{title}{genes}</td></tr>')
+            continue
+        cells = [f'<td class="layer">{escape(row.name.rpartition(".")[2])}</td>']
+        for name in names:
+            cells.append(_cell(row.genes[name]) if name in row.genes else "<td></td>")
+        lines.append(f"<tr>{''.join(cells)}</tr>")
+    return f'<table class="genes">{"".join(lines)}</table>'
+
+
+def _cell(gene: Gene) -> str:
+    was = _was(gene)
+    changed = " changed" if gene.changed else ""
+    legal = f' title="{escape(_legal(gene))}"' if gene.legal else ""
+    if gene.value is None:
+        return f'<td class="off{changed}"{legal}>skipped{was}</td>'
+    style = ""
+    if gene.share is not None:
+        back, front = _SHADES[round(gene.share * (len(_SHADES) - 1))]
+        style = f' style="background:{back};color:{front}"'
+    return f'<td class="on{changed}"{style}{legal}>{escape(str(gene.value))}{was}</td>'
+
+
+def _inline(last: str, gene: Gene) -> str:
+    value = "skipped" if gene.value is None else str(gene.value)
+    changed = ' class="changed"' if gene.changed else ""
+    of = f" of {_legal(gene)}" if len(gene.legal) > 1 else ""
+    return (
+        f'<span{changed} title="{escape(gene.name)}">{escape(last)} <b>{escape(value)}</b>'
+        f'<span class="was" style="opacity:0.6">{escape(of)}</span>{_was(gene)}</span>'
+    )
+
+
+def _legal(gene: Gene) -> str:
+    return ", ".join(str(value) for value in gene.legal)
+
+
+def _was(gene: Gene) -> str:
+    if not gene.changed:
+        return ""
+    other = "skipped" if gene.other is None else str(gene.other)
+    return f'<span class="was">(compared: {escape(other)})</span>'
+
+
+def table_facts(report: TableReport) -> str:
+    """The figures of a latency table's validation in one sentence fragment."""
+    shares = [("MAPE", report.mape), ("within 5 %", report.within_5)]
+    shares += [("within 10 %", report.within_10), ("repeat noise floor", report.noise_floor)]
+    parts = [f"{label} {numbers.percent(value)}" for label, value in shares if value is not None]
+    if report.tau is not None:
+        parts.append(f"Kendall τ {report.tau:.2f}")
+    if report.networks is not None:
+        parts.append(f"{report.networks} held-out networks")
+    return " · ".join(parts)
+
+
+def report_facts(report: Mapping[str, object], objective: Objective) -> list[tuple[str, str, str]]:
+    """A predictor's report card as labelled figures; entries it does not know come last."""
+
+    def unit(value: float) -> str:
+        # Errors of a fraction are shown in points, as differences are.
+        return numbers.difference(objective, value, 0.0).lstrip("+")
+
+    def share(value: float) -> str:
+        return numbers.percent(value, 0)
+
+    known: dict[str, tuple[str, Callable[[Any], str]]] = {
+        "model": ("Model", str),
+        "samples": ("Fitted on", lambda value: f"{value} networks"),
+        "tau": ("Kendall τ", lambda value: f"{value:.2f}"),
+        "spearman": ("Spearman correlation", lambda value: f"{value:.2f}"),
+        "rmse": ("Error (RMSE)", unit),
+        "half_width": ("Typical ±", unit),
+        "coverage": ("Interval coverage", share),
+        "level": ("Coverage wanted", share),
+        "regret": ("Regret of the top picks", unit),
+        "needed": ("For Kendall τ 0.9", lambda value: f"{value} more" if value else "reached"),
+    }
+    entries = []
+    for key, (label, write) in known.items():
+        if report.get(key) is not None:
+            entries.append((label, write(report[key]), ""))
+    for key, value in report.items():
+        if key not in (*known, "aim", "best") and isinstance(value, (int, float, str)):
+            shown = numbers.significant(value) if isinstance(value, float) else str(value)
+            entries.append((key.replace("_", " ").capitalize(), shown, ""))
+    return entries
+
+
+def sentence(error: Exception) -> str:
+    """What an error says, safe to show as Markdown."""
+    return plain(str(error))
+
+
+def plain(text: str) -> str:
+    """Text from files as Markdown that shows it as it is."""
+    return "".join(f"\\{c}" if c in "\\`*_{}[]<>#$~|" else c for c in text)

@@ -1,0 +1,322 @@
+"""The Streamlit page on run directories: ``streamlit run app/explorer/page.py -- RUN [RUN...]``."""
+
+from __future__ import annotations
+
+import math
+import sys
+from pathlib import Path
+
+import streamlit as st
+
+# Streamlit puts this folder on the path; from a checkout `app` needs the one that holds it.
+if str(Path(__file__).resolve().parents[2]) not in sys.path:
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from app.explorer import audit_panel, front_chart, markup, run_view, tabs
+from app.explorer.run_view import RunView
+from app.records import front as points
+from app.records.front import Front, Objective, Point
+from app.reporting import numbers
+
+NONE = "nothing"
+
+
+def main(arguments: list[str]) -> None:
+    """Draw the page for the run directories named on the command line."""
+    st.set_page_config(page_title="Supernet explorer", page_icon="🔎", layout="wide")
+    st.markdown(markup.STYLE, unsafe_allow_html=True)
+    runs = run_view.find_runs([Path(name) for name in arguments or ["."]])
+    missing = [name for name in arguments if not run_view.find_runs([Path(name)])]
+    for name in missing:
+        st.error(f"{name} is not a run directory: it has no run.json, and no folder in it has one.")
+    if not runs:
+        st.title("Supernet explorer")
+        st.info("There is no run to show. Make one, then open it:")
+        st.code("supernet quickstart --out RUN\nsupernet explore RUN", language="bash")
+        return
+    with st.sidebar:
+        st.markdown("### Supernet explorer")
+        path = st.selectbox("Run", runs, format_func=lambda p: _short(p, runs), key="run")
+    run = _open(path or runs[0])
+    if run is None:
+        return
+    front = _select_search(run)
+    _header(run, front)
+    if front is None:
+        _nothing_to_show(run)
+    elif not front.points:
+        st.info("This search has not evaluated anything yet; run its command again to go on.")
+    else:
+        _front_page(run, front, _select_overlays(runs, run, front))
+    audit_panel.panel(run.path)
+
+
+def _open(path: Path) -> RunView | None:
+    try:
+        return run_view.load_run(path)
+    except (OSError, ValueError) as error:
+        st.error(markup.sentence(error))
+        return None
+
+
+def _short(path: Path, runs: list[Path]) -> str:
+    name = path.resolve().name
+    same = [p for p in runs if p.resolve().name == name]
+    return name if len(same) == 1 else str(path)
+
+
+def _select_search(run: RunView) -> Front | None:
+    """Device and search selectors; the search made for the chosen device."""
+    # Devices that have a search come first, so that the page opens with something to see.
+    names = list(dict.fromkeys((*(f.device for f in run.fronts.values()), *run.devices)))
+    if not names:
+        return None
+    with st.sidebar:
+        device = st.selectbox(
+            "Device", names, format_func=lambda d: d or "none", key=f"device {run.path}"
+        )
+        mine = [name for name, front in run.fronts.items() if front.device == device]
+        if not mine:
+            return None
+        name = st.selectbox("Search", mine, key=f"search {run.path} {device}")
+    return run.fronts[str(name)]
+
+
+def _select_overlays(runs: list[Path], run: RunView, front: Front) -> list[tuple[str, Front]]:
+    """Fronts of other searches with the same two figures, as chosen in the sidebar."""
+    wanted = (front.quality.name, front.cost.name)
+    found: dict[str, Front] = {}
+    for path in runs:
+        try:
+            other = run if path == run.path else run_view.load_run(path)
+        except (OSError, ValueError):
+            continue  # The run is listed and says what is wrong with it when it is opened.
+        for name, candidate in other.fronts.items():
+            here = path == run.path and name == front.search
+            if not here and (candidate.quality.name, candidate.cost.name) == wanted:
+                found[f"{_short(path, runs)} / {name} ({candidate.device})"] = candidate
+    if not found:
+        return []
+    with st.sidebar:
+        chosen = st.multiselect("Draw beside it", list(found), key=f"overlay {run.path}")
+    return [(name, found[name]) for name in chosen]
+
+
+# -- header ----------------------------------------------------------------------------------------
+
+
+def _header(run: RunView, front: Front | None) -> None:
+    st.markdown(f"## {markup.plain(run.path.resolve().name)}")
+    family = f"{run.family} ({run.preset})" if run.preset else run.family
+    entries = [("Family", family, ""), ("Data", run.data, "")]
+    if run.space is not None:
+        size = numbers.space_size(run.space.size)
+        entries.append(("Search space", size, f"networks, {len(run.space)} choices"))
+        for label, member in (("Largest", run.space.largest), ("Smallest", run.space.smallest)):
+            quality = run_view.quality_of(run, member.digest)
+            if quality is not None:
+                shown = Objective(quality.objective, quality.unit, quality.unit == "fraction")
+                split = {"val": "validation"}.get(quality.split, quality.split)
+                title = f"{label}, {split} {quality.objective}"
+                entries.append((title, numbers.shown(shown, quality.value), ""))
+    if front is not None and front.evaluations is not None:
+        note = f"evaluations, {front.strategy}".rstrip(", ")
+        entries.append(("Search", f"{front.evaluations:,}", note))
+    st.markdown(markup.facts(entries), unsafe_allow_html=True)
+    _table_verdict(run, front)
+    if run.problems:
+        count = len(run.problems)
+        with st.expander(
+            f"{count} file{'s' if count > 1 else ''} could not be used", expanded=True
+        ):
+            for problem in run.problems:
+                st.warning(markup.plain(problem))
+
+
+def _table_verdict(run: RunView, front: Front | None) -> None:
+    names = [front.device] if front is not None else list(run.devices)
+    for name in names:
+        device = run.devices.get(name)
+        if device is None:
+            continue
+        title = f"Latency table of **{markup.plain(name)}**"
+        if device.description:
+            title += f" ({markup.plain(device.description)})"
+        report = device.report
+        if report is None:
+            st.warning(f"{title} has not been validated: treat table latencies as a guess.")
+            continue
+        verdict = markup.plain(report.sentence) or "It carries no verdict."
+        figures = markup.table_facts(report)
+        if report.trusted:
+            st.caption(f"{title}: trustworthy · {figures}", help=verdict)
+        else:
+            st.warning(
+                f"{title}. {verdict} Rely only on measured latencies of verified points.  \n"
+                f"{figures}"
+            )
+
+
+def _nothing_to_show(run: RunView) -> None:
+    step = run_view.next_command(run)
+    if step is None:
+        st.info("No search was made for this device; choose another one on the left.")
+        return
+    st.info(f"{step[0]} Run next:")
+    st.code(step[1], language="bash")
+
+
+# -- front, budget and chosen subnetwork -----------------------------------------------------------
+
+
+def _front_page(run: RunView, front: Front, overlays: list[tuple[str, Front]]) -> None:
+    key = f"{run.path} {front.search}"
+    left, right = st.columns([1.75, 1], gap="large")
+    with right:
+        budget = _budget_slider(front, key)
+        chosen = _chosen_card(run, front, budget)
+    compared = _compared(front, chosen, key)
+    with left:
+        axes = {numbers.axis_label(axis): axis for axis in front.axes}
+        names = list(axes)
+        first, second, third = st.columns([1, 1, 1.1], vertical_alignment="bottom")
+        x = axes[str(first.selectbox(
+            "Horizontal", names, names.index(numbers.axis_label(front.cost)), key=f"x {key}"
+        ))]  # fmt: skip
+        y = axes[str(second.selectbox(
+            "Vertical", names, names.index(numbers.axis_label(front.quality)), key=f"y {key}"
+        ))]  # fmt: skip
+        dominated = third.checkbox("Show other evaluated points", key=f"dominated {key}")
+        marks = front_chart.Marks(
+            chosen.digest if chosen else None, compared.digest if compared else None,
+            budget, dominated, overlays,
+        )  # fmt: skip
+        st.plotly_chart(
+            front_chart.front_figure(front, x, y, marks),
+            key=f"front {key}",
+            on_select=lambda: clicked(key),
+            selection_mode="points",
+            config=tabs.PLOT,
+        )
+        st.caption(
+            "Bars are 95 % intervals. Click a point to compare it with the chosen one.",
+            help=f"Latency: {markup.plain(front.latency_method)}" if front.latency_method else None,
+        )
+    tabs.tabs(run, front, chosen, compared, key)
+
+
+def _budget_slider(front: Front, key: str) -> float | None:
+    """The budget in the stored unit of the front's cost; ``None`` when nothing was measured."""
+    costs = [p.estimate(front.cost.name).value or 0.0 for p in points.measured(front)]
+    if not costs:
+        st.warning(
+            "No point of this search was verified by measurement yet. "
+            "Running the search command again finishes the verification."
+        )
+        return None
+    scale = front.cost.scale
+    low, high = 0.85 * min(costs) * scale, max(costs) * scale
+    step = 10.0 ** math.floor(math.log10((high - low or 1.0) / 100))
+    low, high = math.floor(low / step) * step, (math.floor(high / step) + 1) * step
+    start = points.knee(front)
+    wanted = front.limits.get(front.cost.name)
+    value = start.best(front.cost.name) if start else max(costs)
+    value = (value if wanted is None else wanted) or max(costs)
+    # Rounding up keeps the point that the default was taken from within the budget.
+    value = min(max(math.ceil(value * scale / step) * step, low), high)
+    decimals = max(0, -math.floor(math.log10(step)))
+    budget = st.slider(
+        f"{front.cost.title.capitalize()} budget ({front.cost.shown_unit})"
+        + _where(front),
+        round(low, 9), round(high, 9), round(value, 9), step,
+        format=f"%.{decimals}f", key=f"budget {key}",
+    )  # fmt: skip
+    return float(budget) / scale
+
+
+def _where(front: Front) -> str:
+    """On which device a latency budget is spent, and whether latencies were measured there."""
+    if not points.is_latency(front.cost.name):
+        return ""
+    device = front.cost.name.partition("@")[2] or front.device
+    return f", {'by the table of' if device in front.unmeasured else 'measured on'} {device}"
+
+
+def _chosen_card(run: RunView, front: Front, budget: float | None) -> Point | None:
+    if budget is None:
+        return None
+    cost, quality = front.cost, front.quality
+    answer = points.pick(front, budget)
+    if answer.point is None:
+        nearest = answer.nearest
+        if nearest is not None:
+            st.error(
+                f"No verified subnetwork meets {numbers.shown(cost, budget)}: the nearest feasible "
+                f"is {nearest.digest} with {numbers.shown(cost, nearest.best(cost.name))} and "
+                f"{numbers.shown(quality, nearest.best(quality.name))} {quality.title}."
+            )
+        return None
+    point = answer.point
+    with st.container(border=True):
+        st.markdown(f"Best verified within the budget: **`{point.digest}`**")
+        st.markdown(markup.facts(_figures(front, point), grid=True), unsafe_allow_html=True)
+    if answer.ties:
+        others = len(answer.ties)
+        st.caption(
+            f"{others} other verified subnetwork{'s' if others > 1 else ''} within the budget "
+            f"cannot be told apart from it in {quality.title}; the cheapest is "
+            f"{answer.ties[0].digest} with {numbers.shown(cost, answer.ties[0].best(cost.name))}."
+        )
+    if points.is_latency(cost.name):
+        pick = run_view.pick_command(run.path, front.search, budget)
+        st.caption("The same from the command line")
+        export = run_view.export_command(run.path, point.digest, Path(f"exported-{point.digest}"))
+        st.code(f"{pick}\n{export}", language="bash", wrap_lines=True)
+    return point
+
+
+def _figures(front: Front, point: Point) -> list[tuple[str, str, str]]:
+    entries = []
+    for axis in front.axes:
+        estimate = point.estimate(axis.name)
+        if estimate.best is None:
+            continue
+        interval = estimate.interval_around(estimate.value)
+        note = ""
+        if interval is not None and estimate.value is not None:
+            wide = max(interval) * axis.scale
+            note = f"± {numbers.significant(wide, 2)}" if wide else ""
+        entries.append((axis.title.capitalize(), numbers.shown(axis, estimate.best), note))
+        if estimate.test is not None:
+            entries.append((f"Test {axis.title}", numbers.shown(axis, estimate.test), ""))
+    return entries
+
+
+def clicked(key: str) -> None:
+    """Compare with the point that was clicked in the front chart."""
+    event = st.session_state.get(f"front {key}") or {}
+    found = event.get("selection", {}).get("points", [])
+    data = found[0].get("customdata") if found else None
+    if data:
+        st.session_state[f"compare {key}"] = data[0] if isinstance(data, list) else data["0"]
+
+
+def _compared(front: Front, chosen: Point | None, key: str) -> Point | None:
+    ordered = sorted(front.points, key=lambda p: p.best(front.cost.name) or 0.0)
+    labels = {
+        p.digest: f"{p.digest} · {numbers.shown(front.quality, p.best(front.quality.name))} · "
+        f"{numbers.shown(front.cost, p.best(front.cost.name))}"
+        for p in ordered
+    }
+    with st.sidebar:
+        name = st.selectbox(
+            "Compare the chosen one with", [NONE, *labels],
+            format_func=lambda d: labels.get(d, d), key=f"compare {key}",
+        )  # fmt: skip
+    if name == NONE or (chosen is not None and name == chosen.digest):
+        return None
+    return front.point(str(name))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

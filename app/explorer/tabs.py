@@ -1,0 +1,206 @@
+"""The lower half of the explorer: layers, latency breakdown, genomes, search progress, export."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from pathlib import Path
+
+import streamlit as st
+
+from app.explorer import front_chart, layers, markup, progress_chart, run_view
+from app.explorer.run_view import RunView
+from app.records import front as points
+from app.records.front import Front, Point
+from app.reporting import numbers
+
+PLOT = {"displaylogo": False, "displayModeBar": False}
+
+
+def tabs(
+    run: RunView, front: Front, chosen: Point | None, compared: Point | None, key: str
+) -> None:
+    names = ["Layers", "Latency breakdown", "Along the front", "Search and predictor", "Export"]
+    first, second, third, fourth, fifth = st.tabs(names)
+    space = run.space
+    if space is not None and front.space_digest not in ("", space.digest):
+        st.warning("This search was made in another space than space.json holds.")
+        space = None
+    with first:
+        if chosen is not None:
+            _layer_view(run, front, chosen, compared)
+        else:
+            st.info("Raise the budget to choose a subnetwork.")
+    with second:
+        _breakdown(front, chosen, compared)
+    with third:
+        st.caption(
+            "Every front architecture is a column, cheapest on the left; darker is a larger value, "
+            "empty is a skipped layer. The chosen one is framed."
+        )
+        members = [p for p in front.on_front() if p.best(front.cost.name) is not None]
+        figure = front_chart.genome_figure(
+            layers.genome(space, members), front, chosen.digest if chosen else None
+        )
+        st.plotly_chart(figure, key=f"genome {key}", config=PLOT)
+    with fourth:
+        _search_progress(run, front, key)
+    with fifth:
+        if chosen is not None:
+            _export(run, front, chosen)
+        else:
+            st.info("Raise the budget to choose a subnetwork.")
+
+
+def _layer_view(run: RunView, front: Front, chosen: Point, compared: Point | None) -> None:
+    space = run.space if run.space and run.space.digest == front.space_digest else None
+    rows = layers.layers(space, chosen.choices, compared.choices if compared else None)
+    left, right = st.columns([1.4, 1], gap="large")
+    left.markdown(markup.layer_table(rows), unsafe_allow_html=True)
+    with right:
+        if compared is None:
+            st.caption("Darker is larger among the legal values of the choice.")
+            st.caption("Choose a second architecture on the left, or click one in the chart, to "
+                       "see the difference.")  # fmt: skip
+            return
+        changed = layers.differences(rows)
+        st.markdown(f"**`{chosen.digest}`** against **`{compared.digest}`**: "
+                    f"{len(changed)} choice{'s' if len(changed) != 1 else ''} differ")  # fmt: skip
+        st.table(
+            [
+                {
+                    "": axis.title,
+                    "chosen": numbers.shown(axis, chosen.best(axis.name)),
+                    "compared": numbers.shown(axis, compared.best(axis.name)),
+                    "difference": numbers.difference(
+                        axis, chosen.best(axis.name), compared.best(axis.name)
+                    ),
+                }
+                for axis in front.axes
+            ]
+        )
+
+
+def _breakdown(front: Front, chosen: Point | None, compared: Point | None) -> None:
+    if chosen is None or not chosen.breakdown:
+        st.info(
+            "Raise the budget to choose a subnetwork."
+            if chosen is None
+            else "This search stored no latency of single units."
+        )
+        return
+    total = sum(cost for _, cost in chosen.breakdown)
+    real = chosen.estimate(
+        front.cost.name if points.is_latency(front.cost.name) else points.LATENCY
+    )
+    st.caption(
+        f"The units add up to {numbers.milliseconds(total)} in the table; the whole network is "
+        f"predicted at {numbers.milliseconds(real.predicted)} after calibration and measured at "
+        f"{numbers.milliseconds(real.value)} on {front.device}."
+    )
+    st.plotly_chart(front_chart.breakdown_figure(chosen, compared), key="breakdown", config=PLOT)
+
+
+def _search_progress(run: RunView, front: Front, key: str) -> None:
+    left, right = st.columns(2, gap="large")
+    with left:
+        st.markdown("**Progress of the search**")
+        try:
+            rows = run_view.hypervolumes(run.path, front.search)
+        except (OSError, ValueError) as error:
+            st.warning(markup.sentence(error))
+            rows = ()
+        if rows:
+            st.plotly_chart(
+                progress_chart.hypervolume_figure(rows), key=f"progress {key}", config=PLOT
+            )
+        else:
+            st.info("No progress was recorded for this search.")
+        volume = front.hypervolume
+        if "predicted" in volume and "verified" in volume:
+            st.caption(
+                f"Hypervolume of the front: {volume['predicted']:.4g} as predicted, "
+                f"{volume['verified']:.4g} verified."
+            )
+        if _ended(front):
+            st.caption(_ended(front))
+    with right:
+        st.markdown("**How well the predictor did**")
+        for name, report in front.reports.items():
+            st.caption(f"Predictor of {name}, on architectures it had not seen")
+            st.markdown(
+                markup.facts(markup.report_facts(report, front.named(name)), grid=True),
+                unsafe_allow_html=True,
+            )
+            curve = report.get("curve")
+            if isinstance(curve, list) and len(curve) > 1:
+                st.plotly_chart(
+                    progress_chart.curve_figure(curve), key=f"curve {name} {key}", config=PLOT
+                )
+        if not front.reports:
+            st.info("This search used no predictor, or stored no report of it.")
+        figure = progress_chart.parity_figure(front, front.quality)
+        if figure is not None:
+            st.plotly_chart(figure, key=f"parity {key}", config=PLOT)
+
+
+def _ended(front: Front) -> str:
+    """Why a search ended, what failed, and how far noise blurs its front."""
+    reasons = {"time": "its time limit", "stagnation": "a front that stood still",
+               "exhausted": "a space that was used up"}  # fmt: skip
+    parts = []
+    if front.stopped in reasons:
+        parts.append(f"The search ended by {reasons[front.stopped]}.")
+    if front.failed:
+        parts.append(f"{front.failed} evaluations failed and are left out.")
+    close = sum(p.indistinguishable for p in front.points)
+    if close:
+        parts.append(
+            f"{close} further points are behind the front by less than the noise of their "
+            "evaluations."
+        )
+    return " ".join(parts)
+
+
+def _export(run: RunView, front: Front, point: Point) -> None:
+    record = {
+        "version": 1, "space": front.space_digest, "digest": point.digest,
+        "choices": dict(point.choices),
+    }  # fmt: skip
+    st.markdown(f"Chosen: **`{point.digest}`**")
+    st.download_button(
+        "Download the architecture (JSON)", json.dumps(record, indent=2) + "\n",
+        file_name=f"{point.digest}.json", mime="application/json",
+    )  # fmt: skip
+    folder = st.text_input(
+        "Folder for the export (ONNX, safetensors, card, parity proof)",
+        str(run.path / "exports" / point.digest), key=f"out {run.path} {point.digest}",
+    )  # fmt: skip
+    st.code(
+        run_view.export_command(run.path, point.digest, Path(folder)),
+        language="bash",
+        wrap_lines=True,
+    )
+    if st.button("Export now", type="primary"):
+        with st.spinner("Extracting, recalibrating and checking the subnetwork"):
+            done, message = export(run.path, point.digest, Path(folder))
+        (st.success if done else st.error)(markup.plain(message))
+
+
+def export(run: Path, digest: str, out: Path) -> tuple[bool, str]:
+    """Run the export job in this process; whether it worked, and a sentence about it."""
+    try:
+        job = importlib.import_module("app.jobs.export")
+    except ImportError as error:
+        return False, (
+            f"Exporting needs {error.name or 'torch'}, which is not installed here; "
+            "run the command above on the machine that trained the run"
+        )
+    try:
+        done = job.export_job(run, digest, out, lambda _line: None)
+    except (OSError, ValueError, RuntimeError) as error:
+        return False, str(error)
+    return True, (
+        f"Written to {done.folder}; the largest difference between torch and ONNX Runtime "
+        f"over real inputs is {done.max_abs_difference:.2g}"
+    )

@@ -1,0 +1,1 @@
+"""Jobs: what each command does, as a function that scripts can call, too."""

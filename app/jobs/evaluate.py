@@ -1,0 +1,85 @@
+"""Evaluating as a job: the real quality of one architecture on one split."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from app.evaluation.log import EvaluationLog, find_architecture
+from app.runs.directory import open_run
+from app.runs.trained import Say, open_other_data, open_trained
+from supernet.data import SPLITS
+from supernet.quality.evaluate import evaluate
+from supernet.space import nearest
+
+
+@dataclass(frozen=True)
+class EvaluateOutcome:
+    """A quality with its 95 % interval."""
+
+    run: Path
+    digest: str
+    data: str
+    split: str
+    objective: str
+    unit: str
+    value: float | None
+    low: float | None
+    high: float | None
+    samples: int
+    calibration_samples: int
+    parameters: int
+    macs: int
+
+
+def evaluate_job(
+    run: Path,
+    architecture: str,
+    say: Say,
+    *,
+    split: str = "val",
+    data: str | None = None,
+    batch_size: int | None = None,
+) -> EvaluateOutcome:
+    """Extract one architecture, recalibrate it and run it on a split.
+
+    Args:
+        run: The run directory.
+        architecture: Digest, ``smallest``, ``largest`` or a JSON file.
+        say: Told about progress.
+        split: ``"train"``, ``"val"`` or ``"test"``.
+        data: Other data than the run's; its classes must be the same. Not stored in the run.
+        batch_size: Samples at a time, for other data; by default as many as fit comfortably.
+
+    Raises:
+        ValueError: Unknown architecture or split, or data that does not fit the network.
+    """
+    if split not in SPLITS:
+        raise ValueError(
+            f"unknown split {split!r}{nearest(split, SPLITS)}; splits are {', '.join(SPLITS)}"
+        )
+    if batch_size is not None and batch_size < 1:
+        raise ValueError(f"batch size {batch_size} cannot work; it must be at least 1")
+    opened = open_run(run)
+    trained = open_trained(opened, say)
+    chosen = find_architecture(opened, trained.supernet.space, architecture)
+    supernet = trained.supernet
+    counts = (supernet.parameter_count(chosen), supernet.macs(chosen))
+    if data is None and batch_size is None:
+        log = EvaluationLog(trained)
+        record = log.find(chosen, split)
+        if record is None:
+            # A run that is only read needs no lock, and may lie on a read-only disk.
+            with opened.writing():
+                record = log.evaluate(chosen, split)
+        return EvaluateOutcome(
+            opened.path, chosen.digest, trained.data.spec, split, record["objective"],
+            record["unit"], record["value"], record["low"], record["high"], record["samples"],
+            record["calibration"]["used"], *counts,
+        )  # fmt: skip
+    source = trained.data if data is None else open_other_data(data, trained)
+    result = evaluate(supernet, chosen, source, split, batch_size=batch_size)
+    return EvaluateOutcome(
+        opened.path, chosen.digest, source.spec, split, result.objective, result.unit,
+        result.value, result.low, result.high, result.samples, result.calibration_samples, *counts,
+    )  # fmt: skip

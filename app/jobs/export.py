@@ -1,0 +1,162 @@
+"""Exporting as a job: one architecture as a folder that proves itself against ONNX Runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from app.evaluation.log import EvaluationLog, find_architecture
+from app.records.front import is_latency
+from app.reporting.model_card import CardFacts, model_card
+from app.runs.directory import Run, open_run
+from app.runs.latency_table import measure_one
+from app.runs.trained import Say, Trained, open_trained
+from supernet import files
+from supernet.quality.export import ARCHITECTURE, ONNX, WEIGHTS, Exported, export, run_torch, write
+from supernet.space import Architecture
+
+CARD, PARITY, LABELS = "card.md", "parity.json", "labels.json"
+PARITY_SAMPLES = 256
+PARITY_LIMIT = 1e-4
+_OURS = {ONNX, WEIGHTS, ARCHITECTURE, CARD, PARITY, LABELS}
+
+
+@dataclass(frozen=True)
+class ExportOutcome:
+    """An exported subnetwork."""
+
+    folder: Path
+    digest: str
+    parameters: int
+    macs: int
+    objective: str
+    value: float | None
+    split: str
+    latency_ms: float | None
+    max_abs_difference: float
+
+
+def export_job(run: Path, architecture: str, out: Path | None, say: Say) -> ExportOutcome:
+    """Write one architecture of a run as ONNX, safetensors, JSON, model card and parity proof.
+
+    Args:
+        run: The run directory.
+        architecture: Digest, ``smallest``, ``largest`` or a JSON file.
+        out: The folder to write; by default ``RUN/exports/DIGEST``.
+        say: Told about progress.
+
+    Raises:
+        ValueError: Unknown architecture, or ``out`` holds something else.
+        RuntimeError: ONNX Runtime and torch disagree; nothing is written.
+    """
+    opened = open_run(run)
+    trained = open_trained(opened, say)
+    chosen = find_architecture(opened, trained.supernet.space, architecture)
+    folder = Path(out) if out is not None else opened.path / "exports" / chosen.digest
+    _check_folder(folder)
+    say(f"export {chosen.digest}: extracting and recalibrating")
+    exported = export(trained.supernet, chosen, trained.data)
+    parity = _parity(trained, chosen, exported)
+    log = EvaluationLog(trained)
+    if log.find(chosen, "val") is None:
+        with opened.writing():
+            log.evaluate(chosen, "val")
+    found = {split: log.find(chosen, split) for split in ("val", "test")}
+    qualities = {split: record for split, record in found.items() if record is not None}
+    latency = _latency(opened, trained, chosen, say)
+    facts = CardFacts(opened.record, trained.shape, trained.checkpoint.digest, qualities, latency,
+                      parity)  # fmt: skip
+    with files.new_folder(folder) as temporary:
+        write(temporary, exported, chosen)
+        files.write_json(temporary / PARITY, parity)
+        files.write_json(temporary / LABELS, list(trained.shape.labels))
+        files.write_text(temporary / CARD, model_card(chosen, exported, facts))
+    quality = qualities.get("test", qualities["val"])
+    return ExportOutcome(
+        folder=folder,
+        digest=chosen.digest,
+        parameters=exported.parameters,
+        macs=exported.macs,
+        objective=quality["objective"],
+        value=quality["value"],
+        split=quality["split"],
+        latency_ms=None if latency is None else latency["value"],
+        max_abs_difference=parity["max_abs_difference"],
+    )
+
+
+def _check_folder(folder: Path) -> None:
+    """An export may replace an export, and nothing else."""
+    if folder.is_file():
+        raise ValueError(f"{folder} is a file; an export needs a folder")
+    names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    if names - _OURS:
+        raise ValueError(
+            f"{folder} holds other files ({', '.join(sorted(names - _OURS)[:3])}); "
+            "choose a new or empty folder"
+        )
+
+
+def _parity(trained: Trained, architecture: Architecture, exported: Exported) -> dict[str, Any]:
+    """Run both on real inputs, at once and one by one, so that the dynamic batch is proven too."""
+    import onnxruntime
+
+    split = trained.data.val
+    inputs, _ = split.batch(slice(0, PARITY_SAMPLES), torch.device("cpu"))
+    prepared = trained.supernet.prepare(inputs, architecture).contiguous()
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(
+        exported.onnx, options, providers=["CPUExecutionProvider"]
+    )
+    expected = run_torch(exported, prepared)
+    feeds = prepared.numpy().astype(exported.input_dtype)
+    batched = session.run(None, {exported.input_name: feeds})[0]
+    single = session.run(None, {exported.input_name: feeds[:1]})[0]
+    difference = float(np.abs(batched - expected).max())
+    one = float(np.abs(single - expected[:1]).max())
+    # Logits grow with the task; the limit is relative to them where they are large.
+    limit = PARITY_LIMIT * max(1.0, float(np.abs(expected).max()))
+    worst = max(difference, one)
+    if not worst <= limit:
+        raise RuntimeError(
+            f"ONNX Runtime and torch disagree by {worst:.3g} on {architecture.digest}, "
+            f"more than {limit:.1g}; nothing was exported"
+        )
+    same = expected.argmax(-1) == batched.argmax(-1)
+    return {
+        "version": 1,
+        "architecture": architecture.digest,
+        "max_abs_difference": worst,
+        "limit": limit,
+        "same_decision": float(same.mean()),
+        "samples": len(feeds),
+        "split": "val",
+        "output_spread": float(expected.std(0).mean()),
+        "onnxruntime": onnxruntime.__version__,
+        "torch": torch.__version__,
+    }
+
+
+def _latency(
+    run: Run, trained: Trained, architecture: Architecture, say: Say
+) -> Mapping[str, Any] | None:
+    """The latency a search verified, else one measured now on this machine's processor."""
+    for name in run.searches:
+        front = run.front(name)
+        if front.get("checkpoint") != trained.checkpoint.digest:
+            continue
+        for point in front["points"]:
+            if point["digest"] != architecture.digest:
+                continue
+            for key, entry in point["objectives"].items():
+                if is_latency(key) and entry.get("source") == "measured":
+                    device = key.partition("@")[2] or front["device"]
+                    return {**entry, "device": device, "method": front["latency_method"]}
+    say(f"export {architecture.digest}: measuring latency on this processor")
+    return measure_one(trained.supernet.graph(architecture))

@@ -1,0 +1,169 @@
+"""Importing as a job: from a checkpoint that others trained to a run directory of ours."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from app.runs.directory import Run, create_run
+from app.runs.trained import NO_DATA, Say, absolute
+from supernet import files
+from supernet.data import IMAGES, DataShape, DataSource, open_data
+from supernet.importing.ofa import Recognised, load, recognise
+from supernet.importing.tensors import read_tensors
+from supernet.space import nearest
+from supernet.supernet import Supernet
+from supernet.training import checkpoint as checkpoints
+from supernet.training import preset as recipe_preset
+
+FORMATS = ("ofa",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportRequest:
+    """What to import.
+
+    Args:
+        format: Whose checkpoint it is: ``"ofa"``.
+        file: The checkpoint.
+        out: The run directory.
+        data: ``"folder:PATH"`` of the task the network was trained for. Without it the run can
+            only be evaluated on data given to ``evaluate``.
+        image_size: Square size in pixels for folders of images; the largest resolution of the
+            space. ``None`` keeps the published one.
+    """
+
+    format: str
+    file: Path
+    out: Path
+    data: str | None = None
+    image_size: int | None = None
+
+
+@dataclass(frozen=True)
+class ImportOutcome:
+    """An imported supernet."""
+
+    run: Path
+    family: str
+    preset: str
+    file: Path
+    data: str
+    classes: int
+    resolutions: tuple[int, ...]
+    checkpoint: str
+    space_size: int
+    assumed: str
+
+
+def import_job(request: ImportRequest, say: Say) -> ImportOutcome:
+    """Read a checkpoint, find out what it is, and write a run that is ready to be searched.
+
+    Args:
+        request: What to import.
+        say: Told what cannot be known from the file.
+
+    Raises:
+        ValueError: Unknown format, a file that is no such checkpoint or not a whole one, data
+            with other classes, or ``out`` holds another run.
+    """
+    if request.format not in FORMATS:
+        raise ValueError(
+            f"unknown format {request.format!r}{nearest(request.format, FORMATS)}; formats are "
+            f"{', '.join(FORMATS)}"
+        )
+    recognised = recognise(read_tensors(request.file), str(request.file))
+    data = _open_data(request, recognised)
+    config = _fitted(recognised, data, request.image_size)
+    supernet = load(recognised, config)
+    say(recognised.assumed)
+    identity = {
+        "family": recognised.family_name,
+        "preset": recognised.preset,
+        "family_config": asdict(config),
+        "data": _data_record(config, data),
+        # How networks of this space would be trained here; the weights came as they are.
+        "recipe": recipe_preset("image").to_json(),
+        "seed": 0,
+        "space": supernet.space.digest,
+    }
+    run = create_run(request.out, identity, supernet.space)
+    return ImportOutcome(
+        run=run.path,
+        family=recognised.family_name,
+        preset=recognised.preset,
+        file=request.file,
+        data=run.record["data"]["spec"],
+        classes=config.classes,
+        resolutions=config.resolutions,
+        checkpoint=_write(run, request, supernet),
+        space_size=supernet.space.size,
+        assumed=recognised.assumed,
+    )
+
+
+def _open_data(request: ImportRequest, recognised: Recognised) -> DataSource | None:
+    if request.data is None:
+        return None
+    spec = absolute(request.data)
+    native = max(recognised.config.resolutions)
+    size = request.image_size or (native if spec.startswith("folder:") else None)
+    data = open_data(spec, image_size=size)
+    classes, channels = recognised.config.classes, recognised.config.channels
+    if data.shape.task != IMAGES:
+        raise ValueError(f"{request.file} classifies images, and {spec} is for {data.shape.task}")
+    if data.shape.classes != classes:
+        raise ValueError(
+            f"{request.file} tells {classes} classes apart, and {spec} has {data.shape.classes}; "
+            "give the data it was trained for"
+        )
+    if data.shape.input[0] != channels:
+        raise ValueError(
+            f"{request.file} takes images of {channels} channels, and those of {spec} have "
+            f"{data.shape.input[0]}"
+        )
+    return data
+
+
+def _fitted(recognised: Recognised, data: DataSource | None, image_size: int | None) -> Any:
+    """The configuration at the size of the images; pixels are normalised as in training."""
+    config = recognised.config
+    size = image_size if data is None else data.shape.input[-1]
+    if size is None or size == max(config.resolutions):
+        return config
+    scaled = {max(1, round(r * size / max(config.resolutions))) for r in config.resolutions}
+    return replace(config, resolutions=tuple(sorted(scaled)))
+
+
+def _data_record(config: Any, data: DataSource | None) -> dict[str, Any]:
+    if data is not None:
+        size = data.shape.input[-1]
+        options = {"image_size": size} if data.spec.startswith("folder:") else {}
+        return {"spec": data.spec, "fingerprint": data.fingerprint,
+                "shape": data.shape.to_json(), **options}  # fmt: skip
+    labels = tuple(map(str, range(config.classes)))
+    side = max(config.resolutions)
+    shape = DataShape(
+        IMAGES, (config.channels, side, side), config.classes, labels, config.mean, config.std
+    )
+    return {"spec": NO_DATA, "fingerprint": NO_DATA, "shape": shape.to_json()}
+
+
+def _write(run: Run, request: ImportRequest, supernet: Supernet) -> str:
+    """The checkpoint's digest; nothing is written again by the same command."""
+    digest = files.file_digest(request.file)
+    with run.writing():
+        known = run.stage("train")
+        if known and known.get("source", {}).get("sha256") != digest:
+            raise ValueError(
+                f"{run.path} holds other weights than {request.file}; choose another --out"
+            )
+        if known.get("status") == "complete":
+            return str(known["checkpoint"])
+        source = {"format": request.format, "file": request.file.name, "sha256": digest}
+        state = supernet.state_dict()
+        written = checkpoints.write(run.checkpoints, 0, state, {}, {"source": source})
+        run.set_stage("train", "complete", checkpoint=written.digest, steps=0, seconds=0.0,
+                      source=source)  # fmt: skip
+        return written.digest

@@ -1,0 +1,252 @@
+"""Picking as a job: the best verified subnetwork within a budget, at the knee or by preference."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from app.records import front as points
+from app.records.front import ALIASES, ROBUST, Front, Pick, Point
+from app.records.front_reading import front_from_json
+from app.runs.directory import Run, open_run
+from search import Constraint, Objective
+from search.limits import check_compatible, parse_bound, parse_limit, resolve_limit
+from supernet import files
+from supernet.space import nearest
+
+
+@dataclass(frozen=True)
+class PickOutcome:
+    """The chosen subnetwork; latencies in milliseconds.
+
+    ``by`` is ``"budget"``, ``"knee"`` or ``"weights"``. ``ties`` are the other subnetworks within
+    the budget that are not distinguishable from the chosen one in quality, cheapest first.
+    """
+
+    run: Path
+    search: str
+    device: str
+    by: str
+    budget_ms: float | None
+    limits: tuple[str, ...]
+    weights: Mapping[str, float] | None
+    digest: str
+    latency_ms: float | None
+    latency_predicted_ms: float | None
+    latency_source: str
+    objective: str
+    value: float
+    predicted: float | None
+    test: float | None
+    ties: tuple[str, ...]
+    parameters: int
+    macs: int
+    size_bytes: int
+    architecture: Mapping[str, Any]
+
+
+def pick_job(
+    run: Path,
+    latency_ms: float | None = None,
+    search: str = "default",
+    *,
+    limits: Sequence[str] = (),
+    knee: bool = False,
+    weights: str | Mapping[str, float] | None = None,
+    device: str | None = None,
+) -> PickOutcome:
+    """The verified point of best validation quality within a budget, or another good compromise.
+
+    Args:
+        run: The run directory.
+        latency_ms: Budget in milliseconds.
+        search: Whose front.
+        limits: Budgets of other quantities, such as ``"size<=40KB"``.
+        knee: The point farthest beyond the plane through the ends of the front.
+        weights: By preference, such as ``"accuracy=2,latency=1"``.
+        device: Whose latency, of a search of several devices; by default its first.
+
+    Raises:
+        ValueError: Not exactly one way of choosing, unknown search, quantity or device, a budget
+            that is no latency, or one that nothing meets (the nearest point is named).
+    """
+    ways = [latency_ms is not None or bool(limits), knee, weights is not None]
+    if sum(ways) != 1:
+        raise ValueError(
+            "pick needs exactly one of a budget (--latency-ms, --limit), --knee and --weights"
+        )
+    if latency_ms is not None and not (math.isfinite(latency_ms) and latency_ms > 0):
+        raise ValueError(f"a latency budget of {latency_ms:g} ms cannot work; it must be above 0")
+    opened = open_run(run)
+    front, payload = read_front(opened, search)
+    front = _on_device(front, payload, device)
+    chosen: dict[str, float] | None = None
+    ties: tuple[Point, ...] = ()
+    if knee:
+        point, by = points.knee(front), "knee"
+    elif weights is not None:
+        chosen = _weights(front, weights)
+        point, by = points.by_weights(front, chosen), "weights"
+    else:
+        found = _within(front, latency_ms, limits)
+        point, by, ties = found.point, "budget", found.ties
+    if point is None:
+        raise ValueError(f"search {search!r} has no verified subnetwork; run it again")
+    return _outcome(opened, front, payload, point, by, latency_ms, limits, chosen, ties)
+
+
+def _on_device(front: Front, payload: Mapping[str, Any], device: str | None) -> Front:
+    known = [str(name) for name in payload.get("devices") or [front.device]]
+    if device is None or device == front.device:
+        return front
+    if device not in known:
+        raise ValueError(
+            f"search {front.search!r} has no device {device!r}{nearest(device, known)}; it has "
+            f"{', '.join(known)}"
+        )
+    return replace(front, device=device)
+
+
+def _within(front: Front, latency_ms: float | None, limits: Sequence[str]) -> Pick:
+    constraints = [_constraint(front, text) for text in limits]
+    if latency_ms is not None:
+        if not points.is_latency(front.cost.name):
+            raise ValueError(
+                f"search {front.search!r} has no latency to pick by; profile a device and search "
+                "again"
+            )
+        constraints.insert(0, Constraint(front.cost.name, at_most=latency_ms))
+    check_compatible(constraints)
+    found = points.pick_within(front, constraints)
+    if found.point is None and found.nearest is not None:
+        missed = found.nearest
+        if len(constraints) == 1 and latency_ms is not None:
+            least = missed.estimate(front.cost.name).value
+            raise ValueError(
+                f"no verified subnetwork of search {front.search!r} takes at most {latency_ms:g} "
+                f"ms on {front.device}; the nearest takes {least:.4g} ms ({missed.digest})"
+            )
+        shown = ", ".join(
+            f"{c.objective} {missed.estimate(c.objective).value:.4g}"
+            for c in {c.objective: c for c in constraints}.values()
+        )
+        raise ValueError(
+            f"no verified subnetwork of search {front.search!r} meets the limits; the nearest is "
+            f"{missed.digest} with {shown}"
+        )
+    return found
+
+
+def _constraint(front: Front, text: str) -> Constraint:
+    limit = parse_limit(text)
+    axis = next(o for o in front.axes if o.name == _named(front, limit.quantity))
+    way = "maximize" if axis.maximize else "minimize"
+    unit = axis.unit
+    source = "analytic" if points.is_cost(axis.name) else "evaluated"
+    quantity = Objective(axis.name, unit, way, lambda rows: np.full(len(rows), np.nan), source)
+
+    def largest() -> float:
+        raise ValueError(
+            f"limit {text!r}: a picked point has no largest architecture to compare with; write "
+            "a number"
+        )
+
+    if axis.name in ROBUST and limit.amount.relative:
+        return Constraint(axis.name, at_most=limit.amount.value)
+    return resolve_limit(limit, quantity, largest)
+
+
+def _named(front: Front, name: str) -> str:
+    """The axis of a front that a user's name means."""
+    plain, at, device = name.partition("@")
+    full = ALIASES.get(plain, plain)
+    if at and full == points.LATENCY:
+        full = points.latency_of(device)
+    elif full == points.LATENCY and points.is_latency(front.cost.name):
+        full = front.cost.name
+    known = [axis.name for axis in front.axes]
+    if full not in known:
+        raise ValueError(
+            f"search {front.search!r} has no {name!r}{nearest(full, known)}; it has "
+            f"{', '.join(known)}"
+        )
+    return full
+
+
+def _weights(front: Front, weights: str | Mapping[str, float]) -> dict[str, float]:
+    if isinstance(weights, str):
+        pairs = {}
+        for part in weights.split(","):
+            name, equals, number = part.partition("=")
+            if not equals or not name.strip():
+                raise ValueError(
+                    f"weights {weights!r} cannot be read; write objective=weight, such as "
+                    "accuracy=2,latency=1"
+                )
+            if name.strip() in pairs:
+                raise ValueError(f"weights {weights!r} name {name.strip()!r} twice")
+            pairs[name.strip()] = parse_bound(number, f"the weight of {name.strip()}").value
+        weights = pairs
+    return {_named(front, name): float(weight) for name, weight in weights.items()}
+
+
+def _outcome(
+    run: Run,
+    front: Front,
+    payload: Mapping[str, Any],
+    point: Point,
+    by: str,
+    budget_ms: float | None,
+    limits: Sequence[str],
+    weights: Mapping[str, float] | None,
+    ties: Sequence[Point],
+) -> PickOutcome:
+    stored = next(p for p in payload["points"] if p["digest"] == point.digest)
+    quality = point.estimate(front.quality.name)
+    latency = point.estimate(front.cost.name) if points.is_latency(front.cost.name) else None
+    assert quality.value is not None
+    return PickOutcome(
+        run=run.path,
+        search=front.search,
+        device=front.device,
+        by=by,
+        budget_ms=budget_ms,
+        limits=tuple(limits),
+        weights=weights,
+        digest=point.digest,
+        latency_ms=None if latency is None else latency.value,
+        latency_predicted_ms=None if latency is None else latency.predicted,
+        latency_source="" if latency is None else latency.source,
+        objective=front.quality.name,
+        value=quality.value,
+        predicted=quality.predicted,
+        test=quality.test,
+        ties=tuple(p.digest for p in ties),
+        parameters=stored["parameters"],
+        macs=stored["macs"],
+        size_bytes=stored["size_bytes"],
+        architecture=stored["architecture"],
+    )
+
+
+def read_front(run: Run, search: str) -> tuple[Front, Mapping[str, Any]]:
+    """A front as a value and as JSON.
+
+    Raises:
+        ValueError: There is no such finished search, or its file is damaged.
+    """
+    path = run.search(search) / "front.json"
+    if not path.is_file():
+        known = run.searches
+        have = f"finished searches are {', '.join(known)}" if known else "none has finished yet"
+        raise ValueError(
+            f"there is no front of a search {search!r} in {run.path}{nearest(search, known)}; "
+            f"{have}; run: supernet search --run {run.path}"
+        )
+    payload = files.read_json(path)
+    return front_from_json(payload, str(path), search), payload

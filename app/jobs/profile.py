@@ -1,0 +1,214 @@
+"""Profiling as a job: a validated latency table of a run's space on a device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import onnxruntime
+
+from app.runs.directory import Run, open_run
+from app.runs.trained import Say, build
+from hardware.device import CPU, Device
+from hardware.profile import Budget, default_budget, profile
+from hardware.table import LatencyTable
+from supernet.costs.cost_model import CostModel
+from supernet.space import nearest
+
+PRECISIONS = ("fp32",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProfileRequest:
+    """What to profile.
+
+    Args:
+        run: The run directory.
+        device: Name of the device; any but ``cpu`` needs a provider.
+        provider: ONNX Runtime execution provider.
+        threads: Of one operator.
+        precision: Of units and networks.
+        seed: Of measured networks, order and weights.
+        passes: Fresh sessions of every unit and network; ``None`` suits the number of units.
+        networks: Whole networks to validate on, and at most as many to calibrate on.
+        replace: Measure again what is already there.
+    """
+
+    run: Path
+    device: str = "cpu"
+    provider: str | None = None
+    threads: int = 1
+    precision: str = "fp32"
+    seed: int = 0
+    passes: int | None = None
+    networks: int | None = None
+    replace: bool = False
+
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise ValueError(f"seed = {self.seed} is impossible; it must be at least 0")
+        if self.passes is not None and self.passes < 2:
+            raise ValueError(f"passes = {self.passes}: two are needed to tell noise from signal")
+        if self.networks is not None and self.networks < 4:
+            raise ValueError(
+                f"networks = {self.networks}: calibration and validation need 4 networks each, "
+                "or more"
+            )
+
+
+@dataclass(frozen=True)
+class ProfileOutcome:
+    """A latency table and how far it can be trusted; errors are fractions."""
+
+    run: Path
+    device: str
+    units: int
+    mape: float
+    within_5: float
+    within_10: float
+    kendall_tau: float
+    floor_mape: float
+    networks: int
+    trustworthy: bool
+    verdict: str
+    seconds: float
+    reused: bool
+
+
+def profile_job(request: ProfileRequest, say: Say) -> ProfileOutcome:
+    """Build the latency table of a device, or continue where a killed command stopped.
+
+    Args:
+        request: What to profile.
+        say: Told about progress.
+
+    Raises:
+        ValueError: Unknown device or precision, or the device's folder holds another table.
+        OSError: The disk is full; an older table is intact.
+    """
+    run = open_run(request.run)
+    device = _device(request, run)
+    if request.precision not in PRECISIONS:
+        raise ValueError(
+            f"unknown precision {request.precision!r}{nearest(request.precision, PRECISIONS)}; "
+            f"this release profiles {', '.join(PRECISIONS)}"
+        )
+    supernet = build(run.record)
+    cost_model = supernet.cost_model()
+    budget = _budget(request, cost_model)
+    folder = run.device(device.name)
+    with run.writing():
+        if not request.replace:
+            old = _existing(folder, device, cost_model, request, say)
+            if old is not None:
+                return _outcome(run, old, reused=True)
+        config = {"device": device.to_json(), "precision": request.precision,
+                  "seed": request.seed, "passes": request.passes,
+                  "networks": request.networks}  # fmt: skip
+        fresh = request.replace and (folder / "report.json").exists()
+        run.set_stage("profile", "running", config=config)
+        say(f"profile {device.name}: {len(cost_model.distinct)} units")
+        table = profile(
+            cost_model,
+            supernet.graph,
+            device,
+            folder=folder,
+            precision=request.precision,
+            seed=request.seed,
+            budget=budget,
+            progress=_reporter(device.name, say),
+            resume=not fresh,
+        )
+        run.set_stage("profile", "complete", trustworthy=table.report["trustworthy"])
+    return _outcome(run, table, reused=False)
+
+
+def _device(request: ProfileRequest, run: Run) -> Device:
+    known = tuple(dict.fromkeys(("cpu", *run.devices)))
+    if request.provider is None and request.device not in known:
+        raise ValueError(
+            f"unknown device {request.device!r}{nearest(request.device, known)}; known are "
+            f"{', '.join(known)}; a new device needs --provider"
+        )
+    provider = request.provider
+    if provider is None and request.device != "cpu":
+        provider = LatencyTable.load(run.device(request.device)).device.provider
+    found = Device(name=request.device, provider=provider or CPU, threads=request.threads)
+    available = onnxruntime.get_available_providers()
+    if found.provider not in available:
+        raise ValueError(
+            f"ONNX Runtime here has no {found.provider}{nearest(found.provider, available)}; "
+            f"it has {', '.join(available)}"
+        )
+    return found
+
+
+def _existing(
+    folder: Path, device: Device, cost_model: CostModel, request: ProfileRequest, say: Say
+) -> LatencyTable | None:
+    """The table that is already there, if it is the one asked for."""
+    if not (folder / "report.json").exists():
+        return None
+    try:
+        table = LatencyTable.load(folder)
+    except ValueError as error:
+        say(f"warning: {error}")
+        return None
+    if table.note:
+        # The damaged table is measured again; what can be used meanwhile is not what was asked.
+        say(f"warning: {table.note} until this one is complete")
+        return None
+    if table.device != device or table.precision != request.precision:
+        old, new = table.device.to_json(), device.to_json()
+        changes = [f"{k}: {old[k]} -> {new[k]}" for k in old if old[k] != new[k]]
+        raise ValueError(
+            f"{folder} holds another table ({', '.join(changes)}); choose another --device name, "
+            "or --replace it"
+        )
+    table.compile(cost_model)
+    table.check_device(device)
+    say(f"profile {device.name}: the table is already there; --replace measures again")
+    return table
+
+
+def _budget(request: ProfileRequest, cost_model: CostModel) -> Budget:
+    budget = default_budget(len(cost_model.distinct))
+    if request.passes is not None:
+        budget = replace(budget, passes=request.passes)
+    if request.networks is not None:
+        calibration = min(budget.calibration, request.networks)
+        budget = replace(budget, validation=request.networks, calibration=calibration)
+    return budget
+
+
+def _reporter(name: str, say: Say) -> Any:
+    """Says something at every twentieth part of the way."""
+    last = [-1]
+
+    def progress(done: int, total: int) -> None:
+        part = 20 * done // max(1, total)
+        if part != last[0]:
+            last[0] = part
+            say(f"profile {name}: {done}/{total} measurements")
+
+    return progress
+
+
+def _outcome(run: Run, table: LatencyTable, *, reused: bool) -> ProfileOutcome:
+    report = table.report
+    return ProfileOutcome(
+        run=run.path,
+        device=table.device.name,
+        units=len(table.rows),
+        mape=report["mape"],
+        within_5=report["within_5"],
+        within_10=report["within_10"],
+        kendall_tau=report["kendall_tau"],
+        floor_mape=report["floor_mape"],
+        networks=report["networks"],
+        trustworthy=report["trustworthy"],
+        verdict=report["verdict"],
+        seconds=round(report.get("seconds", 0.0), 1),
+        reused=reused,
+    )

@@ -1,0 +1,113 @@
+"""The whole path as a job: train, profile, search, verify, pick and export on the built-in data."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from app.jobs.evaluate import EvaluateOutcome, evaluate_job
+from app.jobs.export import ExportOutcome, export_job
+from app.jobs.pick import PickOutcome, pick_job
+from app.jobs.profile import ProfileOutcome, ProfileRequest, profile_job
+from app.jobs.search import SearchOutcome, SearchRequest, search_job
+from app.jobs.train import TrainOutcome, TrainRequest, train_job
+from app.runs.trained import Say
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuickstartRequest:
+    """The built-in path.
+
+    Args:
+        out: The run directory.
+        seed: Of everything.
+        steps: Of training, instead of the recipe's.
+        evaluations: Of the search.
+        passes: Of profiling, instead of what suits the space.
+        networks: Of validating the table, likewise.
+    """
+
+    out: Path
+    seed: int = 0
+    steps: int | None = None
+    evaluations: int = 150
+    passes: int | None = None
+    networks: int | None = None
+
+    def __post_init__(self) -> None:
+        # What a later stage would refuse is refused before minutes of training.
+        ProfileRequest(run=self.out, seed=self.seed, passes=self.passes, networks=self.networks)
+        SearchRequest(run=self.out, seed=self.seed, evaluations=self.evaluations)
+
+
+@dataclass(frozen=True)
+class QuickstartOutcome:
+    """What came out of each stage; ``ends`` are the smallest and the largest network."""
+
+    run: Path
+    train: TrainOutcome
+    profile: ProfileOutcome
+    search: SearchOutcome
+    ends: Mapping[str, EvaluateOutcome]
+    budget_ms: float
+    pick: PickOutcome
+    export: ExportOutcome
+    next_command: str
+
+
+def quickstart_job(request: QuickstartRequest, say: Say) -> QuickstartOutcome:
+    """Everything from nothing to an exported subnetwork; stages that are done are not redone.
+
+    Args:
+        request: Where, and how long.
+        say: Told about progress.
+
+    Raises:
+        ValueError: ``out`` holds another run, or a setting is impossible.
+        OSError: The disk is full; what is finished stays.
+    """
+    say("1/5 training a supernet on the built-in digits")
+    train = train_job(
+        TrainRequest(out=request.out, family="ofa_mobilenetv3", preset="tiny", data="digits",
+                     seed=request.seed, steps=request.steps),
+        say,
+    )  # fmt: skip
+    say("2/5 profiling this processor")
+    profile = profile_job(
+        ProfileRequest(run=request.out, seed=request.seed, passes=request.passes,
+                       networks=request.networks),
+        say,
+    )  # fmt: skip
+    say("3/5 searching, then verifying the front by real measurements")
+    search = search_job(
+        SearchRequest(run=request.out, evaluations=request.evaluations, seed=request.seed), say
+    )
+    say("4/5 picking a subnetwork")
+    latencies = [point["objectives"]["latency_ms"]["value"] for point in search.front]
+    budget = _rounded_up(statistics.median_high(latencies))
+    pick = pick_job(request.out, budget)
+    ends = {
+        name: evaluate_job(request.out, name, say, split="test") for name in ("smallest", "largest")
+    }
+    say("5/5 exporting it")
+    export = export_job(request.out, pick.digest, None, say)
+    return QuickstartOutcome(
+        run=request.out,
+        train=train,
+        profile=profile,
+        search=search,
+        ends=ends,
+        budget_ms=budget,
+        pick=pick,
+        export=export,
+        next_command=f"supernet explore {request.out}",
+    )
+
+
+def _rounded_up(latency_ms: float) -> float:
+    """Three significant digits, never below the value: a budget a person would write."""
+    step = 10.0 ** (math.floor(math.log10(latency_ms)) - 2)
+    return float(f"{math.ceil(latency_ms / step) * step:.3g}")

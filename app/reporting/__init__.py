@@ -1,0 +1,1 @@
+"""Numbers, tables and figures for people, in files and on the terminal."""

@@ -1,0 +1,94 @@
+"""Numbers as people read them: percent, milliseconds with three digits, KB and MB, millions."""
+
+from __future__ import annotations
+
+import math
+
+from app.records.front import Objective, is_latency
+
+MISSING = "\N{EN DASH}"
+
+
+def significant(value: float, digits: int = 3) -> str:
+    """``value`` rounded to so many significant digits, never in exponent notation."""
+    if value == 0 or not math.isfinite(value):
+        return "0" if value == 0 else MISSING
+    # Rounding first: 9.996 has one digit before the point but becomes 10.0.
+    rounded = float(f"{value:.{digits - 1}e}")
+    decimals = digits - 1 - math.floor(math.log10(abs(rounded)))
+    return f"{rounded:,.{max(decimals, 0)}f}"
+
+
+def percent(fraction: float | None, decimals: int = 1) -> str:
+    """A fraction as percent: 0.9725 is ``97.2 %`` or ``97.3 %``, as binary rounding has it."""
+    return MISSING if fraction is None else f"{100 * fraction:.{decimals}f} %"
+
+
+def milliseconds(value: float | None) -> str:
+    """A latency with three significant digits: ``0.0213 ms``."""
+    return MISSING if value is None else f"{significant(value)} ms"
+
+
+def size(size_bytes: float | None) -> str:
+    """Bytes as KB or MB of 1000: ``45.1 KB``."""
+    if size_bytes is None:
+        return MISSING
+    for factor, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "KB")):
+        # From 999.5 on, three digits would show "1,000" of the smaller unit.
+        if size_bytes >= 0.9995 * factor:
+            return f"{significant(size_bytes / factor)} {unit}"
+    return f"{size_bytes:.0f} B"
+
+
+def count(value: float | None) -> str:
+    """A large count: ``912``, ``45.1 K``, ``1.23 M``, ``4.56 G``."""
+    if value is None:
+        return MISSING
+    for factor, unit in ((1e9, "G"), (1e6, "M"), (1e3, "K")):
+        if value >= 0.9995 * factor:
+            return f"{significant(value / factor)} {unit}"
+    return f"{value:.0f}"
+
+
+def space_size(value: int) -> str:
+    """Number of architectures: exact with separators up to a million, then a power of ten."""
+    if value < 10**6:
+        return f"{value:,}"
+    exponent = len(str(value)) - 1
+    mantissa = f"{value / 10**exponent:.1f}"
+    if mantissa == "10.0":
+        mantissa, exponent = "1.0", exponent + 1
+    superscript = str(exponent).translate(str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return f"{mantissa} \N{MULTIPLICATION SIGN} 10{superscript}"
+
+
+def shown(objective: Objective, value: float | None) -> str:
+    """A stored value with its unit, the way the objective is usually written."""
+    if value is None:
+        return MISSING
+    if objective.unit == "fraction":
+        return percent(value, 2)
+    if objective.name == "size_bytes":
+        return size(value)
+    if objective.name in ("macs", "parameters"):
+        return count(value)
+    if is_latency(objective.name):
+        return milliseconds(value)
+    return f"{significant(value, 4)} {objective.unit}".strip()
+
+
+def difference(objective: Objective, value: float | None, other: float | None) -> str:
+    """``value - other`` with a sign: ``+0.42 points``, ``−0.0310 ms``."""
+    if value is None or other is None:
+        return MISSING
+    sign = "+" if value >= other else "\N{MINUS SIGN}"
+    gap = abs(value - other)
+    if objective.unit == "fraction":
+        return f"{sign}{100 * gap:.2f} points"
+    return f"{sign}{shown(objective, gap)}"
+
+
+def axis_label(objective: Objective) -> str:
+    """Name and unit of an axis or a selector: ``latency (ms)``."""
+    unit = objective.shown_unit
+    return f"{objective.title} ({unit})" if unit else objective.title

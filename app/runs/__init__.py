@@ -1,0 +1,1 @@
+"""Run directories: opening them, and the trained supernets and latency tables in them."""

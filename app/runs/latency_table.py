@@ -1,0 +1,129 @@
+"""Where jobs meet devices: opening a run's latency table and measuring networks for real."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.runs.directory import Run
+from hardware.campaign import measure_networks
+from hardware.compiled_table import CompiledTable
+from hardware.device import Device
+from hardware.table import LatencyTable
+from hardware.timing import Measurement
+from supernet.costs.cost_model import CostModel
+from supernet.graph.language import Graph
+from supernet.space import Architecture, nearest
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class DeviceTable:
+    """A latency table that fits the space, and the device it was made on.
+
+    Args:
+        table: As stored.
+        compiled: For the run's space.
+        digest: 16 hexadecimal digits of the table's content.
+    """
+
+    table: LatencyTable
+    compiled: CompiledTable
+    digest: str
+
+    @property
+    def device(self) -> Device:
+        """The device the table belongs to."""
+        return self.table.device
+
+    def latency_ms(self, positions: NDArray[np.int16]) -> NDArray[np.float64]:
+        """Predicted latency ``(n,)`` of encoded architectures ``(n, len(space))``."""
+        return self.compiled.predict(positions)
+
+    def breakdown(self, architecture: Architecture) -> list[dict[str, Any]]:
+        """What each unit adds to the prediction."""
+        return self.compiled.breakdown(architecture)
+
+    def measure(
+        self, graphs: Sequence[Graph], progress: Callable[[int, int], None] | None = None
+    ) -> list[Measurement]:
+        """Latency of whole networks on the device, on the table's scale.
+
+        Raises:
+            ValueError: This machine is not the one the table was made on.
+        """
+        self.table.check_device(self.device)
+        quiet = self.table.quiet
+        return measure_networks(graphs, self.device, quiet=quiet, progress=progress)
+
+    @property
+    def method(self) -> str:
+        """How latencies are measured, as a sentence for a model card."""
+        return method(self.device, self.table.fingerprint)
+
+
+def open_table(run: Run, name: str, cost_model: CostModel, say: Say) -> DeviceTable:
+    """The latency table of a device of a run.
+
+    Args:
+        run: The run.
+        name: Of the device.
+        cost_model: Of the run's supernet.
+        say: Told when a damaged table was passed over, or when the table is not trustworthy.
+
+    Raises:
+        ValueError: Unknown device, or a table of another space or precision.
+    """
+    folder = run.device(name)
+    if not folder.is_dir():
+        known = run.devices
+        have = f"profiled devices are {', '.join(known)}" if known else "none is profiled yet"
+        raise ValueError(
+            f"device {name!r} is not profiled in {run.path}{nearest(name, known)}; {have}; "
+            f"run: supernet profile --run {run.path} --device {name}"
+        )
+    table = LatencyTable.load(folder)
+    if table.note:
+        say(f"warning: {table.note}")
+    compiled = table.compile(cost_model)
+    if table.report.get("trustworthy") is False:
+        say(f"warning: the latency table of {name}: {table.report.get('verdict')}")
+    return DeviceTable(table, compiled, _digest(table))
+
+
+def method(device: Device, fingerprint: Mapping[str, Any]) -> str:
+    """How latencies are measured, as a sentence for a model card."""
+    threads = f"{device.threads} thread{'s' * (device.threads != 1)}"
+    clock = "processor time" if device.clock == "thread-cpu" else "wall-clock time"
+    return (
+        f"median {clock} of repeated runs of the whole network at batch 1 in several fresh ONNX "
+        f"Runtime {fingerprint.get('onnxruntime', '')} sessions ({device.provider}, {threads}) on "
+        f"{fingerprint.get('cpu', 'this processor')}."
+    )
+
+
+def measure_one(graph: Graph) -> dict[str, Any]:
+    """Latency of one network on this machine's processor with one thread."""
+    device = Device()
+    found = measure_networks([graph], device)[0]
+    return {
+        "value": found.latency_ms,
+        "low": found.low_ms,
+        "high": found.high_ms,
+        "source": "measured",
+        "device": device.name,
+        "method": method(device, device.fingerprint()),
+    }
+
+
+def _digest(table: LatencyTable) -> str:
+    content = {"rows": {k: dict(v) for k, v in table.rows.items()},
+               "calibration": table.calibration.to_json()}  # fmt: skip
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,0 +1,78 @@
+"""A teacher from another run: its largest network, ready to teach on the data of this one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from app.runs.directory import open_run
+from app.runs.trained import Say, Trained, open_trained
+from supernet.data import IMAGES, DataShape, DataSource
+from supernet.quality.evaluate import calibrate_extracted
+from supernet.supernet import Supernet
+
+
+class AtOwnSize(nn.Module):
+    """A network that brings batches to the size it was trained at; integer pixels to 0...1."""
+
+    def __init__(self, supernet: Supernet, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        self.prepare = supernet.prepare
+        self.largest = supernet.space.largest
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Logits of a batch as the data gives it."""
+        output = self.network(self.prepare(inputs, self.largest))
+        return output if isinstance(output, Tensor) else output.logits
+
+
+def open_teacher(path: Path, data: DataSource, say: Say) -> tuple[nn.Module, dict[str, str]]:
+    """The largest network of a run, and the record of where it came from.
+
+    Its normalisation statistics are estimated anew on the training split it will teach on.
+
+    Args:
+        path: A run whose training is complete.
+        data: What it will teach on: the same task and classes.
+        say: Told about damaged checkpoints that were passed over.
+
+    Returns:
+        The network in eval mode on the best device, and ``{"run", "checkpoint"}``.
+
+    Raises:
+        ValueError: No such run, not trained yet, or trained for something else.
+    """
+    run = open_run(path)
+    shape = DataShape.from_json(run.record["data"]["shape"])
+    _check_fits(path, shape, data)
+    trained: Trained = open_trained(run, say)
+    supernet, largest = trained.supernet, trained.supernet.space.largest
+    network = supernet.extract(largest)
+    with torch.no_grad():
+        calibrate_extracted(network, supernet, largest, data)
+    record = {"run": str(path.expanduser().resolve()), "checkpoint": trained.checkpoint.digest}
+    return AtOwnSize(supernet, network), record
+
+
+def _check_fits(path: Path, theirs: DataShape, data: DataSource) -> None:
+    ours = data.shape
+    if theirs.task != ours.task:
+        raise ValueError(
+            f"the teacher {path} is for {theirs.task}, and {data.spec} is for {ours.task}; "
+            "use a run of the same task"
+        )
+    if theirs.labels != ours.labels:
+        raise ValueError(
+            f"the teacher {path} knows other classes ({len(theirs.labels)}) than {data.spec} has "
+            f"({len(ours.labels)}); use a run that was trained on the same ones"
+        )
+    # Images are resized for the teacher; channels and lengths of text cannot be.
+    same = theirs.input[:1] == ours.input[:1] if ours.task == IMAGES else theirs.input == ours.input
+    if not same:
+        raise ValueError(
+            f"the teacher {path} takes inputs of shape {theirs.input}, and {data.spec} has "
+            f"{ours.input}; use a run that was trained on inputs of that kind"
+        )

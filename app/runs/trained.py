@@ -1,0 +1,170 @@
+"""A trained supernet opened from its run: network, weights and data that belong together."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from app.runs import plugins
+from app.runs.allocator import keep_freed_memory
+from app.runs.directory import Run
+from supernet.costs.cost_model import CostModel
+from supernet.data import IMAGES, DataShape, DataSource, open_data
+from supernet.supernet import Supernet
+from supernet.training import checkpoint as checkpoints
+from supernet.training.checkpoint import Checkpoint
+
+Say = Callable[[str], None]
+SMALL_MACS = 20_000_000
+# What stands for the data of a run whose weights were imported without any.
+NO_DATA = "none"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What evaluating, searching and exporting start from.
+
+    Args:
+        run: Where it came from.
+        supernet: In eval mode, with the weights of ``checkpoint``.
+        checkpoint: The newest good one.
+    """
+
+    run: Run
+    supernet: Supernet
+    checkpoint: Checkpoint
+
+    @cached_property
+    def shape(self) -> DataShape:
+        """What the network was built for."""
+        return DataShape.from_json(self.run.record["data"]["shape"])
+
+    @cached_property
+    def data(self) -> DataSource:
+        """The data of the run; ValueError when its content changed since training."""
+        return open_run_data(self.run.record)
+
+    @cached_property
+    def cost_model(self) -> CostModel:
+        """Every variant of every unit of the supernet."""
+        return self.supernet.cost_model()
+
+    @property
+    def quality(self) -> str:
+        """The objective this task is judged by: ``"accuracy"`` or ``"loss"``."""
+        return "accuracy" if self.shape.task == IMAGES else "loss"
+
+
+def best_device() -> torch.device:
+    """A GPU when torch has one, else the processor."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def limit_threads(supernet: Supernet) -> None:
+    """Give small networks one thread: more cost more than they bring.
+
+    Sums then do not depend on the number of cores either. A user's ``OMP_NUM_THREADS`` is kept.
+    """
+    if "OMP_NUM_THREADS" not in os.environ and supernet.macs(supernet.space.largest) < SMALL_MACS:
+        torch.set_num_threads(1)
+
+
+def build(record: Mapping[str, Any]) -> Supernet:
+    """The supernet a ``run.json`` describes, with initial weights, on the processor.
+
+    Raises:
+        ValueError: Unknown family or configuration, or a space other than the recorded one.
+    """
+    family = plugins.family(record["family"])
+    supernet: Supernet = family.build(family.from_json(record["family_config"]))
+    if supernet.space.digest != record["space"]:
+        raise ValueError(
+            f"family {record['family']!r} now builds space {supernet.space.digest}, the run has "
+            f"{record['space']}; use the version of the family the run was made with"
+        )
+    return supernet
+
+
+def open_trained(run: Run, say: Say) -> Trained:
+    """Build the network of a run and load the newest good checkpoint.
+
+    Args:
+        run: A run whose training is complete.
+        say: Told about damaged checkpoints that were passed over.
+
+    Raises:
+        ValueError: Not trained yet, or no usable checkpoint.
+    """
+    record = run.record
+    if run.stage("train").get("status") != "complete":
+        raise ValueError(
+            f"the training of {run.path} is not complete; "
+            f"run: supernet train --out {run.path} --resume"
+        )
+    found = checkpoints.require(run.checkpoints)
+    for note in found.notes:
+        say(f"warning: {note}")
+    assert found.checkpoint is not None
+    supernet = build(record)
+    checkpoints.load_weights(supernet, found.checkpoint)
+    supernet.to(best_device()).eval()
+    limit_threads(supernet)
+    keep_freed_memory()
+    return Trained(run, supernet, found.checkpoint)
+
+
+def open_run_data(record: Mapping[str, Any]) -> DataSource:
+    """The data a ``run.json`` names.
+
+    Raises:
+        ValueError: It is gone, unusable, or its content changed, or the run has none.
+    """
+    asked = record["data"]
+    if asked["spec"] == NO_DATA:
+        raise ValueError(
+            "these weights were imported without data, which calibration and evaluation need; "
+            "import them again with --data, or evaluate with --data"
+        )
+    data = open_data(asked["spec"], **data_options(asked))
+    if data.fingerprint != asked["fingerprint"]:
+        raise ValueError(
+            f"the content of {asked['spec']} changed since the run was trained on it; "
+            "restore it, or train a new run"
+        )
+    return data
+
+
+def open_other_data(spec: str, trained: Trained) -> DataSource:
+    """Other data for the same network.
+
+    Raises:
+        ValueError: Its task, classes or input shape differ from those of the training.
+    """
+    size = {"image_size": trained.shape.input[-1]} if spec.startswith("folder:") else {}
+    context = {"context": trained.shape.input[0]} if spec.startswith("text:") else {}
+    data = open_data(absolute(spec), **size, **context)
+    shape = trained.shape
+    if trained.run.record["data"]["spec"] == NO_DATA and data.shape.classes == shape.classes:
+        # Nobody has said what its classes are called; their number and order must do.
+        shape = replace(shape, labels=data.shape.labels)
+    data.check_same_classes(shape)
+    return data
+
+
+def data_options(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of ``open_data`` among the entries of a data record."""
+    return {key: asked[key] for key in ("context", "image_size") if asked.get(key) is not None}
+
+
+def absolute(spec: str) -> str:
+    """A data specification whose path does not depend on the working directory."""
+    kind, colon, path = spec.partition(":")
+    if kind in ("folder", "text") and path:
+        return f"{kind}{colon}{Path(path).expanduser().resolve()}"
+    return spec

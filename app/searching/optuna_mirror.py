@@ -1,0 +1,385 @@
+"""Every evaluation of a search as a trial of an Optuna study, for optuna-dashboard and analyses."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import math
+import os
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from app.evaluation.log import EvaluationLog
+from app.runs.directory import Run
+from search import Evaluation, SearchProblem
+from search.arrays.pareto import nondominated
+from search.engines.optuna_logging import quiet_optuna
+from supernet.space import Architecture, SearchSpace
+
+JOURNAL = "optuna.log"
+ARTIFACTS = "artifacts"
+VERIFIED = "verified"
+# How Optuna names what belongs to a trial in its storages.
+_ARTIFACT_KEY, _CONSTRAINTS_KEY = "artifacts:", "constraints"
+# Facts of a log record that a trial carries; the values are there already.
+_FACTS = ("source", "split", "samples", "fidelity", "stopped", "low", "high", "failure", "seconds",
+          "checkpoint", "at")  # fmt: skip
+# A lock that stays so long was left by a process that was killed: writing takes milliseconds.
+_STALE_SECONDS = 2.0
+
+
+class Study:
+    """The mirror of one search; made by :func:`open_study`.
+
+    ``add`` is an ``on_evaluated`` of :func:`search.search`, ``verified`` takes the content of
+    ``front.json``. Both may be called again with what is there already: nothing is doubled, so a
+    search that is continued or replayed continues its study.
+    """
+
+    def __init__(
+        self,
+        study: Any,
+        storage: Any,
+        problem: SearchProblem,
+        log: EvaluationLog,
+        folder: Path,
+    ) -> None:
+        self.study = study
+        self._storage, self._problem, self._log = storage, problem, log
+        self._store = _artifact_store(folder / ARTIFACTS)
+        self._distributions = distributions(problem.space)
+        trials = study.get_trials(deepcopy=False)
+        self._digests = {trial.user_attrs.get("digest") for trial in trials}
+        done = [t.values for t in trials if t.state.name == "COMPLETE" and _feasible(t)]
+        self._front = np.array(done, dtype=np.float64).reshape(-1, len(problem.objectives))
+        self._front = problem.minimised(self._front)
+
+    def add(self, evaluation: Evaluation) -> None:
+        """Add the trial of an evaluated architecture, unless the study has it.
+
+        Complete with values and constraints (at most 0: feasible); failed without values; pruned
+        when its evaluation was stopped early, with its estimate among the user attributes.
+        """
+        architecture = self._problem.space.decode(evaluation.positions[None])[0]
+        if architecture.digest in self._digests:
+            return
+        record = self._log.find(architecture, "val", stopped=True) or {}
+        facts = {key: record[key] for key in _FACTS if record.get(key) is not None}
+        costs = self._log.trained.cost_model
+        row = evaluation.positions[None]
+        facts |= {"parameters": int(costs.parameters(row)[0]), "macs": int(costs.macs(row)[0]),
+                  "batch": evaluation.batch}  # fmt: skip
+        values = np.array([[evaluation.values[name] for name in self._problem.names]])
+        system = self._artifact(architecture, values, bool(record.get("stopped")))
+        trial = _trial(architecture, self._distributions, self._problem, values[0], facts, system)
+        with quiet_optuna(), self._explained():
+            self.study.add_trial(trial)
+        self._digests.add(architecture.digest)
+
+    def _artifact(
+        self, architecture: Architecture, values: np.ndarray, stopped: bool
+    ) -> dict[str, str]:
+        """Store ``architecture.json`` of a point that is on the front as it is now."""
+        point = self._problem.minimised(values)
+        feasible = bool((self._problem.violations(values) <= 0).all())
+        if stopped or not feasible or not np.isfinite(values).all():
+            return {}
+        if ((self._front <= point).all(axis=1) & (self._front < point).any(axis=1)).any():
+            return {}
+        front = np.concatenate((self._front, point))
+        self._front = front[nondominated(front)]
+        return _architecture_file(self._store, architecture)
+
+    def restore(self, front: Mapping[str, Any]) -> None:
+        """Add what a finished search evaluated, from its ``front.json``, unless it is there.
+
+        For searches that were made before there was a study, or with another storage.
+        """
+        names = self._problem.names
+        for point in front["points"]:
+            if point["digest"] in self._digests:
+                continue
+            architecture = self._problem.space.architecture(point["architecture"])
+            row = self._problem.space.encode([architecture])
+            # What the search went by: tables for latencies, though they were measured later.
+            values = dict(zip(names, map(float, self._problem.cheap_values(row)[0]), strict=True))
+            for quantity in self._problem.expensive:
+                found = point["objectives"].get(quantity.name, {}).get("value")
+                values[quantity.name] = math.nan if found is None else float(found)
+            self.add(Evaluation(row[0], values, 0))
+
+    def verified(self, front: Mapping[str, Any]) -> None:
+        """Mirror a verified front as a study of its own, ``"NAME verified"``.
+
+        Optuna lets nobody change a trial that is complete, and the values on the test split, the
+        measured latencies and the exported models come after the search. The study is replaced
+        when the front has changed since.
+        """
+        digest = _content(front["points"])
+        name = f"{self.study.study_name} {VERIFIED}"
+        with quiet_optuna(), self._explained():
+            self._note("hypervolume", front["hypervolume"])
+            self._note("front", [p["digest"] for p in front["points"] if p["on_front"]])
+            known = _existing(self._storage, name)
+            if known is not None and known.user_attrs.get("front") == digest:
+                return
+            target = _create(self._storage, name, self._problem, known is not None)
+            for point in front["points"]:
+                if point["on_front"]:
+                    target.add_trial(self._verified_trial(point))
+            target.set_user_attr("front", digest)
+
+    def _note(self, key: str, value: Any) -> None:
+        if self.study.user_attrs.get(key) != value:
+            self.study.set_user_attr(key, value)
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """What a storage raises when it goes away, as one sentence."""
+        import optuna
+        from sqlalchemy.exc import SQLAlchemyError
+
+        try:
+            yield
+        except (optuna.exceptions.OptunaError, SQLAlchemyError) as error:
+            raise ValueError(
+                f"the Optuna storage of study {self.study.study_name!r} failed "
+                f"({_reason(error)}); all evaluations are kept: run the same command again"
+            ) from error
+
+    def _verified_trial(self, point: Mapping[str, Any]) -> Any:
+        problem, entries = self._problem, point["objectives"]
+        architecture = problem.space.architecture(point["architecture"])
+        row = problem.space.encode([architecture])
+        values = problem.cheap_values(row)[0]
+        for column, name in enumerate(problem.names):
+            found = entries.get(name, {}).get("value")
+            values[column] = values[column] if found is None else found
+        facts = {
+            f"{name}_{key}": number
+            for name, entry in entries.items()
+            for key, number in entry.items()
+            if key != "value" and number is not None
+        }
+        facts |= {key: point[key] for key in ("parameters", "macs", "size_bytes")}
+        system = _architecture_file(self._store, architecture)
+        exports = self._log.trained.run.path / "exports" / architecture.digest
+        for model in sorted(exports.glob("*.onnx")):
+            system |= _keep(self._store, f"{architecture.digest}-{model.name}", model.name,
+                            model.read_bytes(), "application/octet-stream")  # fmt: skip
+        return _trial(architecture, self._distributions, problem, values, facts, system)
+
+
+def open_study(
+    folder: Path,
+    name: str,
+    problem: SearchProblem,
+    log: EvaluationLog,
+    *,
+    identity: Mapping[str, Any],
+    storage: str | None = None,
+) -> Study:
+    """The study of a search, made if it is not there; call it before anything is evaluated.
+
+    In ``search_job``, inside ``run.writing()``::
+
+        study = open_study(folder, request.name, problem, log, identity=plan["config"], storage=url)
+        search(..., on_evaluated=study.add)
+        study.verified(front_record)
+
+    Args:
+        folder: Of the search; holds ``optuna.log`` and the artifacts.
+        name: Of the search. Several runs may share a ``storage``, so there the name of the run
+            comes before it.
+        problem: Objectives with directions and constraints.
+        log: Where the records of the evaluations are.
+        identity: What makes it this search; a study with another one is replaced. How many
+            ``evaluations`` are asked for does not count.
+        storage: An SQLAlchemy URL such as ``sqlite:///studies.db``; by default the journal file
+            in ``folder``.
+
+    Raises:
+        ValueError: The storage cannot be reached or used; nothing was evaluated yet.
+    """
+    from optuna.storages import get_storage
+
+    settings = {key: value for key, value in identity.items() if key != "evaluations"}
+    settings |= {"space": problem.space.digest, "checkpoint": log.trained.checkpoint.digest}
+    run = log.trained.run
+    title = name if storage is None else f"{_run_name(run)}/{name}"
+    with quiet_optuna():
+        try:
+            opened = _journal(folder / JOURNAL) if storage is None else get_storage(storage)
+            study = known = _existing(opened, title)
+            digest = _content(settings)
+            if study is None or study.user_attrs.get("identity") != digest:
+                study = _create(opened, title, problem, known is not None)
+                study.set_user_attr("settings", settings)
+                study.set_user_attr("run", str(run.path.resolve()))
+                study.set_user_attr("identity", digest)
+            return Study(study, opened, problem, log, folder)
+        except _storage_errors() as error:
+            raise _unusable(str(folder / JOURNAL) if storage is None else storage, error) from error
+
+
+def distributions(space: SearchSpace) -> dict[str, Any]:
+    """Every choice of a space as a categorical distribution over its own values."""
+    from optuna.distributions import CategoricalDistribution
+
+    return {choice.name: CategoricalDistribution(choice.values) for choice in space.choices}
+
+
+def _trial(
+    architecture: Architecture,
+    every: Mapping[str, Any],
+    problem: SearchProblem,
+    values: np.ndarray,
+    facts: Mapping[str, Any],
+    system: Mapping[str, Any],
+) -> Any:
+    """A finished trial; choices that are inert in the architecture are no parameters of it."""
+    from optuna.trial import TrialState, create_trial
+
+    params = architecture.to_dict()
+    numbers = dict(zip(problem.names, map(float, values), strict=True))
+    ours = {"digest": architecture.digest, **facts}
+    failed = not np.isfinite(values).all()
+    options: dict[str, Any] = {"state": TrialState.FAIL if failed else TrialState.COMPLETE}
+    objectives = [numbers[objective.name] for objective in problem.objectives]
+    if facts.get("stopped") and not failed:
+        options["state"] = TrialState.PRUNED
+        ours["estimate"] = dict(zip((o.name for o in problem.objectives), objectives, strict=True))
+    elif not failed:
+        options["values"] = objectives
+    ours |= {q.name: numbers[q.name] for q in problem.limited if math.isfinite(numbers[q.name])}
+    system = dict(system)
+    if not failed and problem.constraints:
+        # A list, as samplers write it and dashboards read it.
+        system[_CONSTRAINTS_KEY] = problem.violations(values[None])[0].tolist()
+        ours["constraints"] = [
+            f"{c.objective} {'<=' if c.at_most is not None else '>='} {c.limit:g}"
+            for c in problem.constraints
+        ]
+    trial = create_trial(
+        params=params,
+        distributions={key: every[key] for key in params},
+        user_attrs=ours,
+        system_attrs=system,
+        **options,
+    )
+    if facts.get("seconds") and trial.datetime_complete is not None:
+        trial.datetime_start = trial.datetime_complete - timedelta(seconds=facts["seconds"])
+    return trial
+
+
+def _feasible(trial: Any) -> bool:
+    return all(value <= 0 for value in trial.system_attrs.get(_CONSTRAINTS_KEY, ()))
+
+
+def _create(storage: Any, name: str, problem: SearchProblem, replace: bool) -> Any:
+    import optuna
+
+    if replace:
+        optuna.delete_study(study_name=name, storage=storage)
+    directions = [objective.direction for objective in problem.objectives]
+    study = optuna.create_study(study_name=name, storage=storage, directions=directions)
+    study.set_metric_names([f"{o.name} [{o.unit}]" for o in problem.objectives])
+    return study
+
+
+def _existing(storage: Any, name: str) -> Any | None:
+    import optuna
+
+    if name not in optuna.get_all_study_names(storage):
+        return None
+    return optuna.load_study(study_name=name, storage=storage)
+
+
+def _journal(path: Path) -> Any:
+    """The journal file, free of what a killed process left: half a line, or its lock.
+
+    The caller keeps other commands from writing to the run.
+    """
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = path.with_name(path.name + ".lock")
+    # The lock's own age is no help: a killed command is often started again at once.
+    patience = time.monotonic() + _STALE_SECONDS
+    while os.path.lexists(lock) and time.monotonic() < patience:
+        time.sleep(0.05)
+    lock.unlink(missing_ok=True)
+    _cut_torn_line(path)
+    # Links need a privilege on Windows.
+    own = JournalFileOpenLock(str(path)) if os.name == "nt" else None
+    return JournalStorage(JournalFileBackend(str(path), lock_obj=own))
+
+
+def _cut_torn_line(path: Path) -> None:
+    content = path.read_bytes() if path.exists() else b"\n"
+    if not content.endswith(b"\n"):
+        os.truncate(path, content.rfind(b"\n") + 1)
+
+
+def _storage_errors() -> tuple[type[Exception], ...]:
+    """What storages raise when they cannot be reached, opened, read or understood."""
+    import optuna
+    from sqlalchemy.exc import SQLAlchemyError
+
+    return (
+        optuna.exceptions.OptunaError, SQLAlchemyError, ImportError, RuntimeError, ValueError,
+        KeyError, OSError,
+    )  # fmt: skip
+
+
+def _unusable(url: str, error: Exception) -> ValueError:
+    hidden = re.sub(r"//([^:/@]*):[^@/]*@", r"//\1:***@", url)
+    missing = isinstance(error.__cause__ or error, ModuleNotFoundError)
+    advice = "install that" if missing else "give one that can be reached (sqlite:///studies.db)"
+    return ValueError(
+        f"the Optuna storage {hidden} cannot be used ({_reason(error)}); {advice}, or give none "
+        "for a journal file in the run"
+    )
+
+
+def _reason(error: Exception) -> str:
+    """The first line of what the cause says; statements and links are below it."""
+    return (str(error.__cause__ or error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _run_name(run: Run) -> str:
+    """The run's folder and a hint of where it is, so that two runs do not share a study."""
+    path = run.path.resolve()
+    return f"{path.name}-{hashlib.sha256(str(path).encode()).hexdigest()[:6]}"
+
+
+def _artifact_store(folder: Path) -> Any:
+    from optuna.artifacts import FileSystemArtifactStore
+
+    folder.mkdir(parents=True, exist_ok=True)
+    return FileSystemArtifactStore(folder)
+
+
+def _architecture_file(store: Any, architecture: Architecture) -> dict[str, str]:
+    text = json.dumps(architecture.to_json(), indent=2) + "\n"
+    return _keep(store, architecture.digest, "architecture.json", text.encode(), "application/json")
+
+
+def _keep(store: Any, identifier: str, name: str, data: bytes, mimetype: str) -> dict[str, str]:
+    """Write an artifact under a name that its content decides; returns its system attribute."""
+    store.write(identifier, io.BytesIO(data))
+    meta = {"artifact_id": identifier, "filename": name, "mimetype": mimetype, "encoding": None}
+    return {_ARTIFACT_KEY + identifier: json.dumps(meta)}
+
+
+def _content(payload: Mapping[str, Any] | Sequence[Any]) -> str:
+    return hashlib.sha256(json.dumps(payload, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,0 +1,74 @@
+"""What a running search says: a line per round with the current front, and the report card."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from app.searching.report_cards import report_cards
+from predictors import card_text
+from predictors.select import Fit
+from search import Progress, SearchProblem, Strategy
+
+Say = Callable[[str], None]
+# Seconds without a word before a slow round says how far it is.
+PATIENCE = 20.0
+
+
+@dataclass
+class Narrator:
+    """Told about every round of a search; says how it stands.
+
+    Args:
+        name: Of the search.
+        problem: What is searched for.
+        strategy: Whose predictors are judged once, before the first round that trusts them.
+        seed: Of the search.
+        fit: How its predictors are fitted.
+        say: Told the lines.
+    """
+
+    name: str
+    problem: SearchProblem
+    strategy: Strategy
+    seed: int
+    fit: Fit
+    say: Say
+    _judged: bool = field(default=False, init=False)
+    _count: int = field(default=0, init=False)
+    _spoke: float = field(default_factory=time.monotonic, init=False)
+
+    def evaluated(self, total: int) -> None:
+        """Count an evaluation; say so now and then when a round takes long."""
+        self._count += 1
+        if time.monotonic() - self._spoke > PATIENCE:
+            self._spoke = time.monotonic()
+            self.say(f"search {self.name}: {self._count}/{total} evaluations")
+
+    def __call__(self, progress: Progress) -> None:
+        """Say how the search stands after a round."""
+        self._spoke = time.monotonic()
+        self.say(f"search {self.name}: {progress_line(progress)}")
+        if self._judged:
+            return
+        models = self.strategy.models(self.problem, progress.history, self.seed)
+        cards = report_cards(self.problem, progress.history, models, seed=self.seed, fit=self.fit)
+        for quantity, card in cards.items():
+            self._judged = True
+            unit = self.problem.quantities[self.problem.column(quantity)].unit
+            self.say(f"search {self.name}: {card_text(quantity, unit, card)}")
+
+
+def progress_line(progress: Progress) -> str:
+    """One line: evaluations, failures, the front and the best value of each objective."""
+    parts = [f"{progress.done}/{progress.total} evaluations"]
+    if progress.failed:
+        parts.append(f"{progress.failed} failed")
+    count = len(progress.front)
+    parts.append(f"{count} point{'s' if count != 1 else ''} on the front")
+    if math.isfinite(progress.hypervolume):
+        parts.append(f"hypervolume {progress.hypervolume:.4g}")
+    parts += [f"best {name} {value:.4g}" for name, value in progress.best.items()]
+    return ", ".join(parts)

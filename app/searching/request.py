@@ -1,0 +1,249 @@
+"""What a search is asked for, and whether the one on disk is the same."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from app.searching.objectives import latency_limit, named_devices
+from search import Stops, Strategy
+from search.limits import Limit, parse_bound, parse_limit
+from supernet import files
+
+FORMAT_VERSION = 1
+# Methods that learn nothing from a first sample: their first round is as good as any other.
+_WITHOUT_START = ("random_search", "optuna_random", "mix_and_match")
+# How long a search goes on; another answer continues the same search.
+_LENGTH = ("evaluations", "max_minutes", "stagnation")
+# What searches stored before these settings existed were made with.
+_BEFORE: Mapping[str, Any] = {"limits": [], "max_minutes": None, "stagnation": None,
+                              "early_stop": False, "proxies": [], "prior": None}  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchRequest:
+    """What to search for.
+
+    Args:
+        run: The run directory.
+        device: Profiled devices, separated by commas; empty for those that objectives and limits
+            name, and without any for ``cpu``.
+        latency_ms: Upper limit of the predicted latency in milliseconds, or as a share of the
+            largest network's such as ``"60%"``, if any.
+        limits: Further limits, such as ``"size<=50%"`` or ``"accuracy>=0.9"``.
+        objectives: Names; empty for the task's quality and the latency.
+        evaluations: Architectures to evaluate; those of earlier searches cost nothing again.
+        max_minutes: End after the round in which so much time has passed; a search that is
+            continued counts the time of the present process only.
+        stagnation: End when the hypervolume grew by less than 0.1 % in so many evaluations.
+        baseline: Evaluate as many random architectures, too, and store their trace beside.
+        early_stop: Stop candidates that are surely dominated before they have seen the whole
+            validation split.
+        workers: Architectures evaluated at once, in processes of their own or on Ray.
+        ray: Address of a Ray cluster that evaluates; ``None`` for this machine.
+        storage: Where the Optuna study is kept; by default a journal file beside the front.
+        strategy: Module name in ``search/strategies`` or a dotted path.
+        proxies: Zero-cost proxies that choose the first round; none for the strategy's own.
+        prior: An earlier run of the same space whose evaluations help the predictors, if any.
+        name: Of the search.
+        seed: Of every random decision.
+        replace: Search anew where another search has this name.
+    """
+
+    run: Path
+    device: str = ""
+    latency_ms: float | str | None = None
+    limits: tuple[str, ...] = ()
+    objectives: tuple[str, ...] = ()
+    evaluations: int = 200
+    max_minutes: float | None = None
+    stagnation: int | None = None
+    baseline: bool = False
+    early_stop: bool = False
+    workers: int = 1
+    ray: str | None = None
+    storage: str | None = None
+    strategy: str = "predictor_guided"
+    proxies: tuple[str, ...] = ()
+    prior: Path | None = None
+    name: str = "default"
+    seed: int = 0
+    replace: bool = False
+
+    def __post_init__(self) -> None:
+        if self.evaluations < 5:
+            raise ValueError(f"evaluations = {self.evaluations} is too few; use 5 or more")
+        if self.seed < 0:
+            raise ValueError(f"seed = {self.seed} is impossible; it must be at least 0")
+        if not self.name or not all(c.isalnum() or c in "._-" for c in self.name):
+            raise ValueError(f"search name {self.name!r} must be letters, digits, '.', '_', '-'")
+        if self.name.startswith("."):
+            raise ValueError(f"search name {self.name!r} must not start with a dot")
+        minutes = self.max_minutes
+        if minutes is not None and not (math.isfinite(minutes) and minutes > 0):
+            raise ValueError(f"max-minutes = {minutes:g} cannot work; it must be above 0")
+        if self.stagnation is not None and self.stagnation < 1:
+            raise ValueError(
+                f"stagnation = {self.stagnation} is impossible; it is a number of evaluations, "
+                "at least 1"
+            )
+        if self.workers < 1:
+            raise ValueError(f"workers = {self.workers} is impossible; use at least 1")
+        if len(set(self.proxies)) < len(self.proxies):
+            raise ValueError(f"proxies {','.join(self.proxies)!r} must be different names")
+        if self.proxies and self.strategy in _WITHOUT_START:
+            raise ValueError(
+                f"strategy {self.strategy!r} has no first sample that proxies could choose; leave "
+                "out --proxies, or use another strategy"
+            )
+        names = [part.strip() for part in self.device.split(",")]
+        if self.device and (not all(names) or len(set(names)) < len(names)):
+            raise ValueError(f"devices {self.device!r} must be different names separated by commas")
+
+    @property
+    def all_limits(self) -> tuple[Limit, ...]:
+        """Every limit, the latency budget first.
+
+        Raises:
+            ValueError: One of them cannot be read.
+        """
+        budget = () if self.latency_ms is None else (latency_limit(self.latency_ms),)
+        return (*budget, *(parse_limit(text) for text in self.limits))
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """Devices asked for, then those that objectives or limits name besides."""
+        asked = [part.strip() for part in self.device.split(",") if part.strip()]
+        named = named_devices([*self.objectives, *(limit.quantity for limit in self.all_limits)])
+        return tuple(dict.fromkeys((*asked, *named))) or ("cpu",)
+
+    @property
+    def stops(self) -> Stops:
+        """What ends the search."""
+        seconds = None if self.max_minutes is None else 60 * self.max_minutes
+        return Stops(self.evaluations, seconds, self.stagnation)
+
+    def check_first_sample(self, strategy: Strategy) -> None:
+        """Refuse a budget that ends before the strategy has anything to go by.
+
+        Raises:
+            ValueError: ``evaluations`` is below the first sample of the strategy.
+        """
+        first = strategy.batch_size(0)
+        if self.strategy not in _WITHOUT_START and self.evaluations < first:
+            raise ValueError(
+                f"evaluations = {self.evaluations} is fewer than the {first} of the first sample "
+                f"of {self.strategy}; use {first} or more, or another strategy"
+            )
+
+
+def plan_of(
+    request: SearchRequest, names: tuple[str, ...], space: str, checkpoint: str,
+    tables: Mapping[str, str], prior: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """What decides the result of a search; stored as ``search.json``.
+
+    Args:
+        request: What to search for.
+        names: Canonical objectives.
+        space: Digest of the space.
+        checkpoint: Digest of the weights.
+        tables: Digests of the latency tables by device.
+        prior: The evaluations of an earlier run that are used, if any.
+    """
+    budget = request.latency_ms
+    if isinstance(budget, str):
+        # The same number written in two ways is one search.
+        amount = parse_bound(budget)
+        budget = budget.strip() if amount.relative or amount.suffix else amount.value
+    only = next(iter(tables.values()), None)
+    return {
+        "version": FORMAT_VERSION,
+        "config": {
+            "device": ",".join(request.devices),
+            "latency_ms": budget,
+            "limits": list(request.limits),
+            "objectives": list(names),
+            "strategy": request.strategy,
+            "seed": request.seed,
+            "evaluations": request.evaluations,
+            "max_minutes": request.max_minutes,
+            "stagnation": request.stagnation,
+            "early_stop": request.early_stop,
+            "proxies": list(request.proxies),
+            "prior": None if prior is None else dict(prior),
+        },
+        "space": space,
+        "checkpoint": checkpoint,
+        "table": only if len(tables) < 2 else dict(tables),
+    }
+
+
+def request_from_plan(run: Path, name: str, config: Mapping[str, Any]) -> SearchRequest:
+    """The request that led to a stored search.
+
+    Raises:
+        ValueError: The stored settings are incomplete or impossible.
+    """
+    config = {**_BEFORE, **config}
+    try:
+        prior = config["prior"]
+        return SearchRequest(
+            run=run, name=name, device=config["device"], latency_ms=config["latency_ms"],
+            limits=tuple(config["limits"]), objectives=tuple(config["objectives"]),
+            evaluations=config["evaluations"], max_minutes=config["max_minutes"],
+            stagnation=config["stagnation"], early_stop=config["early_stop"],
+            strategy=config["strategy"], seed=config["seed"], proxies=tuple(config["proxies"]),
+            prior=None if prior is None else Path(prior["run"]),
+        )  # fmt: skip
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"search {name!r} has settings that cannot be read ({error!r})") from None
+
+
+def identity_of(plan: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that make a search this one, however long it goes on."""
+    return {key: value for key, value in plan["config"].items() if key not in _LENGTH}
+
+
+def stored_plan(folder: Path) -> Mapping[str, Any] | None:
+    """The plan of the search in a folder, if there is one.
+
+    Raises:
+        ValueError: Damaged.
+    """
+    path = folder / "search.json"
+    if not path.exists():
+        return None
+    old = files.read_json(path)
+    if not isinstance(old, dict) or not isinstance(old.get("config"), dict):
+        raise ValueError(f"{path} was damaged or edited; choose another --name, or --replace it")
+    return {**old, "config": {**_BEFORE, **old["config"]}}
+
+
+def is_complete(folder: Path, plan: Mapping[str, Any], *, replace: bool) -> bool:
+    """Whether the front of exactly this search is there.
+
+    Raises:
+        ValueError: The folder holds a search with other settings, or a longer one.
+    """
+    old = None if replace else stored_plan(folder)
+    if old is None:
+        return False
+    before, now = old["config"], plan["config"]
+    changed = [k for k, v in now.items() if before.get(k) != v]
+    shorter = now["evaluations"] < before.get("evaluations", 0)
+    if shorter or any(key not in _LENGTH for key in changed):
+        shown = [
+            f"{key}: {before.get(key)} -> {now[key]}"
+            for key in changed
+            if key not in _LENGTH or (key == "evaluations" and shorter)
+        ]
+        raise ValueError(
+            f"search {folder.name!r} has other settings ({', '.join(shown)}); choose another "
+            "--name, or --replace it"
+        )
+    same = {key: old.get(key) for key in plan} == dict(plan)
+    return same and old.get("status") == "complete" and (folder / "front.json").exists()

@@ -1,0 +1,150 @@
+"""From isolated unit latencies to what the units cost inside a network: five numbers at most."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from supernet.costs.cost_model import CostModel
+from supernet.graph.language import Graph
+
+# Term, and the sign its coefficient must have to mean what it says; 0 leaves the sign open.
+TERMS = (
+    ("scale", 1),  # every unit alike: the machine's state differs inside a network
+    ("per_unit_ms", 0),  # a unit measured alone pays for its own call into the runtime
+    ("per_million_weights_ms", 1),  # measured alone, a unit's weights stay in the cache
+    ("per_million_values_ms", -1),  # measured alone, a unit converts its input and output layout
+)
+FIXED = "fixed_ms"
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """Coefficients of the terms, each additive over units, and a fixed part per network.
+
+    Attributes:
+        coefficients: one per entry of ``TERMS``; 0 where the term is not used.
+        fixed_ms: milliseconds added to every network, 0 or more.
+        error: leave-one-out mean relative error on the calibration networks.
+        networks: number of calibration networks.
+    """
+
+    coefficients: tuple[float, ...]
+    fixed_ms: float
+    error: float
+    networks: int
+
+    def unit_ms(self, features: np.ndarray) -> np.ndarray:
+        """What units contribute to a network: ``(units, len(TERMS))`` to ``(units,)``, >= 0."""
+        return np.asarray(np.maximum(0.0, features @ np.array(self.coefficients)))
+
+    def to_json(self) -> dict[str, Any]:
+        """All coefficients by name."""
+        names = [name for name, _ in TERMS]
+        return {
+            "version": 1,
+            "terms": dict(zip(names, self.coefficients, strict=True)),
+            FIXED: self.fixed_ms,
+            "leave_one_out_error": self.error,
+            "networks": self.networks,
+        }
+
+    @classmethod
+    def from_json(cls, payload: Mapping[str, Any]) -> Calibration:
+        """The calibration :meth:`to_json` wrote."""
+        terms = payload["terms"]
+        return cls(tuple(terms[name] for name, _ in TERMS), payload[FIXED],
+                   payload["leave_one_out_error"], payload["networks"])  # fmt: skip
+
+
+def unit_features(cost_model: CostModel, isolated_ms: np.ndarray) -> np.ndarray:
+    """Columns of ``TERMS`` for every distinct unit, ``(units, len(TERMS))``."""
+    return np.array(
+        [
+            (ms, 1.0, unit.parameters / 1e6, _border_values(unit.graph) / 1e6)
+            for unit, ms in zip(cost_model.distinct, isolated_ms, strict=True)
+        ]
+    )
+
+
+def calibrate(features: np.ndarray, membership: np.ndarray, measured_ms: np.ndarray) -> Calibration:
+    """Fit the coefficients on measured networks by least relative squares.
+
+    Of the sets of terms, the one with the least leave-one-out error is kept, provided that it
+    ranks no worse than the scale alone does. Coefficients of the wrong sign are dropped.
+
+    Args:
+        features: :func:`unit_features`, ``(units, len(TERMS))``.
+        membership: how often each network contains each unit, ``(n, units)``.
+        measured_ms: measured latency, ``(n,)``.
+
+    Raises:
+        ValueError: if there are fewer than 4 networks.
+    """
+    count = len(measured_ms)
+    if count < 4:
+        raise ValueError(f"{count} calibration networks are too few; measure 4 or more")
+    design = np.column_stack([membership @ features, np.ones(count)])
+    signs = np.array([sign for _, sign in TERMS] + [1])
+    best: tuple[float, tuple[int, ...]] | None = None
+    floor_tau = -1.0
+    for size in range(len(signs)):
+        for extra in combinations(range(1, len(signs)), size):
+            chosen = (0, *extra)
+            predicted = np.array(
+                [
+                    design[left] @ _fit(np.delete(design, left, 0), np.delete(measured_ms, left),
+                                        chosen, signs)
+                    for left in range(count)
+                ]
+            )  # fmt: skip
+            error = float(np.abs(predicted / measured_ms - 1).mean())
+            tau = kendall_tau(predicted, measured_ms)
+            if not extra:
+                floor_tau = tau
+            if (best is None or error < best[0]) and tau >= floor_tau - 0.01:
+                best = (error, chosen)
+    assert best is not None
+    found = _fit(design, measured_ms, best[1], signs)
+    # No unit may cost less than nothing; what that adds is taken from the other parts again.
+    kept = membership @ np.maximum(0.0, features @ found[:-1])
+    again = _fit(np.column_stack([kept, np.ones(count)]), measured_ms, (0, 1), signs[[0, -1]])
+    coefficients = tuple(float(v) for v in found[:-1] * again[0])
+    return Calibration(coefficients, float(again[1]), best[0], count)
+
+
+def _fit(
+    design: np.ndarray, target: np.ndarray, chosen: tuple[int, ...], signs: np.ndarray
+) -> np.ndarray:
+    """Coefficients of the chosen columns, 0 elsewhere; columns of the wrong sign are left out."""
+    columns = list(chosen)
+    relative = design / target[:, None]
+    while True:
+        values = np.linalg.lstsq(relative[:, columns], np.ones(len(target)), rcond=None)[0]
+        wrong = [c for c, v in zip(columns, values, strict=True) if v * signs[c] < 0 and c != 0]
+        if not wrong:
+            break
+        columns = [c for c in columns if c not in wrong]
+    result = np.zeros(design.shape[1])
+    result[columns] = values
+    return result
+
+
+def _border_values(graph: Graph) -> int:
+    """Values in a unit's inputs and outputs for one sample."""
+    return sum(
+        int(np.prod([d for d in spec.shape if isinstance(d, int)]))
+        for spec in (*graph.inputs, *graph.outputs)
+    )
+
+
+def kendall_tau(first: np.ndarray, second: np.ndarray) -> float:
+    """Kendall's rank correlation (tau-b), -1 to 1; 0 where one side is constant."""
+    rows, columns = np.triu_indices(len(first), 1)
+    a, b = np.sign(first[rows] - first[columns]), np.sign(second[rows] - second[columns])
+    scale = float((np.abs(a).sum() * np.abs(b).sum()) ** 0.5)
+    return float((a * b).sum()) / scale if scale else 0.0

@@ -1,0 +1,1 @@
+"""Architectures as numbers that predictors learn from."""

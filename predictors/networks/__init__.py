@@ -1,0 +1,1 @@
+"""Small neural networks for predictors, and losses that teach them to rank."""

@@ -1,0 +1,1 @@
+"""Array arithmetic of searches: dominance, sums over units, neighbours and finite pools."""

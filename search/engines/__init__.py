@@ -1,0 +1,1 @@
+"""What strategies are driven by: evolution, replayed libraries, gradient descent, surrogates."""

@@ -1,0 +1,1 @@
+"""Selection by integer programming where quantities add up."""

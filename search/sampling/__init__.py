@@ -1,0 +1,1 @@
+"""First samples of a space, and rows that keep within limits."""

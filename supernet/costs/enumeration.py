@@ -1,0 +1,271 @@
+"""Cost units of any supernet: which choices change a piece, and every variant of it."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from supernet.costs.cost_model import CostModel, CostUnit, UnitVariants
+from supernet.elastic.edits import Cut, Derive, Drop, Edit, Pick, Resize, edit_choices
+from supernet.elastic.plan import Values, tensor_bits
+from supernet.graph.language import Graph
+from supernet.graph.lowering import lower
+from supernet.space import Architecture, Value
+from supernet.supernet import Supernet
+
+Combination = tuple[Value, ...]
+Call = tuple[tuple[Any, ...], dict[str, Any]]
+
+
+def network_graph(supernet: Supernet, architecture: Architecture) -> Graph:
+    """The whole subnetwork as a graph without weight values, with a dynamic batch."""
+    network = supernet.extract(architecture).eval()
+    return lower(network, (supernet.example(architecture, 1),))[0]
+
+
+def unit_choices(supernet: Supernet, unit: str) -> tuple[str, ...]:
+    """Names of the choices that change a unit, in the order of the space.
+
+    They follow from the table: rows on tensors and modules inside the unit, the depth of every
+    stack the unit is part of, and the resolution.
+    """
+    names = {name for edit in supernet.edits if _touches(edit, unit) for name in edit_choices(edit)}
+    return tuple(name for name in supernet.space.names if name in names)
+
+
+def _touches(edit: Edit, unit: str) -> bool:
+    return _encloses(edit, unit) or _reshapes(edit, unit)
+
+
+def _encloses(edit: Edit, unit: str) -> bool:
+    """Whether the row decides that the unit is there at all."""
+    return isinstance(edit, Drop) and unit.startswith(edit.stack + ".")
+
+
+def _reshapes(edit: Edit, unit: str) -> bool:
+    """Whether the row changes the unit itself or its input."""
+    if isinstance(edit, Resize):
+        return True
+    if isinstance(edit, Drop):
+        path = edit.stack
+    elif isinstance(edit, Pick):
+        path = edit.slot
+    else:
+        path = edit.tensor if isinstance(edit, (Cut, Derive)) else edit.module
+    return path == unit or path.startswith(unit + ".")
+
+
+def cost_model(supernet: Supernet) -> CostModel:
+    """Every variant of every unit of a supernet, each distinct one traced once.
+
+    Raises:
+        ValueError: A unit is not a module of the network, or never runs.
+    """
+    modules = dict(supernet.model.named_modules())
+    for unit in supernet.units:
+        if unit not in modules:
+            raise ValueError(f"unit {unit!r} is not a module of the network")
+    tracer = _Tracer(supernet)
+    tracer.cover()
+    return CostModel(supernet.space, tuple(_variants(supernet, u, tracer) for u in supernet.units))
+
+
+def _variants(supernet: Supernet, unit: str, tracer: _Tracer) -> UnitVariants:
+    names = unit_choices(supernet, unit)
+    variants: list[CostUnit | None] = []
+    sizes = []
+    for combination in _combinations(supernet, names):
+        values = dict(zip(names, combination, strict=True))
+        if not _is_there(supernet, unit, values):
+            variants.append(None)
+            sizes.append(0)
+        else:
+            found = tracer.variant(unit, tuple(values[name] for name in tracer.choices[unit]))
+            variants.append(found[0])
+            sizes.append(found[1])
+    return UnitVariants(unit, names, tuple(variants), tuple(sizes))
+
+
+def _is_there(supernet: Supernet, unit: str, values: Mapping[str, Value]) -> bool:
+    for edit in supernet.edits:
+        if isinstance(edit, Drop) and _encloses(edit, unit):
+            child = unit[len(edit.stack) + 1 :].split(".")[0]
+            place = list(supernet.model.get_submodule(edit.stack)._modules).index(child)
+            if place >= edit.keep.values[tuple(values[name] for name in edit.keep.choices)]:
+                return False
+    return True
+
+
+def _combinations(supernet: Supernet, names: Sequence[str]) -> list[Combination]:
+    return list(itertools.product(*(supernet.space.choice(name).values for name in names)))
+
+
+class _Tracer:
+    """Runs covering architectures once and keeps what each unit became."""
+
+    def __init__(self, supernet: Supernet) -> None:
+        self.supernet = supernet
+        self.choices: dict[str, tuple[str, ...]] = {}
+        for unit in supernet.units:
+            edits = [edit for edit in supernet.edits if _reshapes(edit, unit)]
+            names = {name for edit in edits for name in edit_choices(edit)}
+            self.choices[unit] = tuple(n for n in supernet.space.names if n in names)
+        self.found: dict[str, dict[Combination, tuple[CostUnit, int]]] = {
+            unit: {} for unit in supernet.units
+        }
+        self.traced: dict[object, Graph] = {}
+
+    def cover(self) -> None:
+        """Meet every combination of every unit, one of each unit in every forward pass."""
+        space = self.supernet.space
+        largest = self._largest()
+        # Of combinations that are one network (the kernel of a block that is not there) one.
+        left = {
+            unit: [c for c in combinations if self._canonical(unit, c) == c]
+            for unit, names in self.choices.items()
+            for combinations in (_combinations(self.supernet, names),)
+        }
+        while any(left.values()):
+            fixed: dict[str, Value] = {}
+            for unit, combinations in left.items():
+                for combination in combinations:
+                    pairs = dict(zip(self.choices[unit], combination, strict=True))
+                    if all(fixed.get(name, value) == value for name, value in pairs.items()):
+                        fixed.update(pairs)
+                        break
+            self._visit(space.architecture({**largest, **fixed}))
+            for unit, combinations in left.items():
+                left[unit] = [c for c in combinations if c not in self.found[unit]]
+
+    def variant(self, unit: str, combination: Combination) -> tuple[CostUnit, int]:
+        """What a unit became under a combination of its choices, and its bytes."""
+        return self.found[unit][self._canonical(unit, combination)]
+
+    def _canonical(self, unit: str, combination: Combination) -> Combination:
+        names = self.choices[unit]
+        values = {**self._largest(), **dict(zip(names, combination, strict=True))}
+        architecture = self.supernet.space.architecture(values)
+        return tuple(architecture[name] for name in names)
+
+    def _largest(self) -> dict[str, Value]:
+        space = self.supernet.space
+        return dict(zip(space.names, space.largest.values, strict=True))
+
+    def _visit(self, architecture: Architecture) -> None:
+        network = self.supernet.extract(architecture).eval()
+        values = Values(architecture)
+        modules = {unit: network.get_submodule(unit) for unit in self.choices}
+        calls: dict[str, Call] = {}
+        handles = [
+            module.register_forward_pre_hook(_recorder(calls, unit), with_kwargs=True)
+            for unit, module in modules.items()
+        ]
+        device = next(network.parameters()).device
+        with torch.no_grad():
+            # A real forward: on shapes alone torch takes its slow Python paths.
+            network(self.supernet.example(architecture, 1).to(device))
+        for handle in handles:
+            handle.remove()
+        for unit, names in self.choices.items():
+            combination = values.choices(names)
+            if combination in self.found[unit]:
+                continue
+            if unit not in calls:
+                raise ValueError(f"unit {unit!r} is part of the network but never runs")
+            self.found[unit][combination] = (
+                CostUnit(self._trace(unit, modules[unit], calls[unit])),
+                self._size(unit, modules[unit], values),
+            )
+
+    def _trace(self, unit: str, module: nn.Module, call: Call) -> Graph:
+        tensors, rebuild = _split_call(call)
+        key = (_signature(module), tuple((tuple(t.shape), t.dtype) for t in tensors), rebuild.key)
+        if key not in self.traced:
+            self.traced[key] = lower(_Bound(module, rebuild), tensors)[0]
+        return self.traced[key]
+
+    def _size(self, unit: str, module: nn.Module, values: Values) -> int:
+        total = 0
+        for name, parameter in module.named_parameters():
+            bits = tensor_bits(self.supernet.plan, values, f"{unit}.{name}")
+            total += (parameter.numel() * bits + 7) // 8
+            if bits < 32:
+                # One 32-bit scale per output channel.
+                total += 4 * parameter.shape[0]
+        floating = (b for b in module.buffers() if b.is_floating_point())
+        return total + sum(4 * buffer.numel() for buffer in floating)
+
+
+def _recorder(calls: dict[str, Call], unit: str) -> Any:
+    def record(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        calls[unit] = (args, kwargs)
+
+    return record
+
+
+class _Rebuild:
+    """Where the tensors go in a call that also has constants."""
+
+    def __init__(self, args: tuple[Any, ...], names: tuple[str, ...], values: tuple[Any, ...]):
+        self.args, self.names, self.values = args, names, values
+        self.key = repr((args, names, values))
+
+    def __call__(self, tensors: Sequence[Tensor]) -> Call:
+        rest = iter(tensors)
+        args = tuple(next(rest) if a is _TENSOR else a for a in self.args)
+        kwargs = {
+            n: next(rest) if v is _TENSOR else v
+            for n, v in zip(self.names, self.values, strict=True)
+        }
+        return args, kwargs
+
+
+_TENSOR = type("_Tensor", (), {"__repr__": lambda self: "tensor"})()
+
+
+def _split_call(call: Call) -> tuple[tuple[Tensor, ...], _Rebuild]:
+    args, kwargs = call
+    flat = (*args, *kwargs.values())
+    tensors = tuple(value for value in flat if isinstance(value, Tensor))
+    marked = tuple(_TENSOR if isinstance(value, Tensor) else value for value in flat)
+    return tensors, _Rebuild(marked[: len(args)], tuple(kwargs), marked[len(args) :])
+
+
+class _Bound(nn.Module):
+    """A unit as a function of tensors alone, giving the tensor it passes on."""
+
+    def __init__(self, module: nn.Module, rebuild: _Rebuild) -> None:
+        super().__init__()
+        self.unit = module
+        self.rebuild = rebuild
+        self.eval()
+
+    def forward(self, *tensors: Tensor) -> Tensor:
+        args, kwargs = self.rebuild(tensors)
+        result = self.unit(*args, **kwargs)
+        output: Tensor = result if isinstance(result, Tensor) else result[0]
+        return output
+
+
+def _signature(module: nn.Module) -> object:
+    """What decides the graph of a module: classes, plain attributes and shapes, recursively."""
+    plain = tuple(
+        (name, repr(value))
+        for name, value in sorted(module.__dict__.items())
+        if isinstance(value, (int, float, str, bool, tuple)) or value is None
+        if name not in ("training", "layer_idx")
+    )
+    tensors = tuple(
+        (name, None if t is None else tuple(t.shape))
+        for table in (module._parameters, module._buffers)
+        for name, t in table.items()
+    )
+    children = tuple(
+        (name, None if child is None else _signature(child))
+        for name, child in module._modules.items()
+    )
+    return (type(module).__qualname__, plain, tensors, children)

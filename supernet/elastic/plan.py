@@ -1,0 +1,175 @@
+"""A table sorted by what it touches, and what an architecture makes of each tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, nn
+
+from supernet.elastic.alternatives import Alternatives
+from supernet.elastic.edits import Cut, Derive, Drop, Edit, Pick, Rule, Set, follow
+from supernet.space import Architecture, SearchSpace, Value
+
+
+@dataclass
+class Plan:
+    """The table, sorted by what it touches; built once per supernet."""
+
+    cuts: dict[str, list[Cut]] = field(default_factory=dict)
+    derivations: dict[str, list[Derive]] = field(default_factory=dict)
+    settings: dict[str, list[Set]] = field(default_factory=dict)
+    drops: dict[str, Drop] = field(default_factory=dict)
+    picks: dict[str, Pick] = field(default_factory=dict)
+    resize: str | None = None
+
+
+def make_plan(
+    model: nn.Module,
+    shared: Mapping[str, nn.Parameter] | nn.ParameterDict,
+    space: SearchSpace,
+    edits: Sequence[Edit],
+) -> Plan:
+    """Sort and check a table against the model and the space it speaks of.
+
+    Raises:
+        ValueError: A row names a tensor, module, attribute, shared parameter or choice that does
+            not exist, keeps more than there is, or keeps less for a larger option.
+    """
+    tensors: dict[str, Tensor] = dict(model.named_parameters(remove_duplicate=False))
+    tensors.update(model.named_buffers(remove_duplicate=False))
+    modules = dict(model.named_modules(remove_duplicate=False))
+    plan = Plan()
+    for edit in edits:
+        if isinstance(edit, Cut):
+            _known(edit.tensor, tensors, "tensor")
+            _check_sizes(edit, tensors[edit.tensor], space)
+            plan.cuts.setdefault(edit.tensor, []).append(edit)
+        elif isinstance(edit, Derive):
+            _known(edit.tensor, tensors, "tensor")
+            for name in edit.shared:
+                _known(name, list(shared), "shared parameter")
+            plan.derivations.setdefault(edit.tensor, []).append(edit)
+        elif isinstance(edit, Set):
+            _known(edit.module, modules, "module")
+            if not hasattr(modules[edit.module], edit.attribute):
+                raise ValueError(f"module {edit.module!r} has no attribute {edit.attribute!r}")
+            plan.settings.setdefault(edit.module, []).append(edit)
+        elif isinstance(edit, Drop):
+            _known(edit.stack, modules, "module")
+            plan.drops[edit.stack] = edit
+        elif isinstance(edit, Pick):
+            _known(edit.slot, modules, "module")
+            _check_candidates(edit, modules[edit.slot], space)
+            plan.picks[edit.slot] = edit
+        elif edit.inside is None:
+            plan.resize = edit.choice
+        else:
+            _known(edit.inside, modules, "module")
+            size = follow(space.choice(edit.choice), int)
+            plan.settings.setdefault(edit.inside, []).append(Set(edit.inside, "size", size))
+    for rows in plan.cuts.values():
+        # From the last dimension to the first: splitting one into blocks must not move the rest.
+        rows.sort(key=lambda cut: -cut.dim)
+    return plan
+
+
+def _known(name: str, table: Container[str], kind: str) -> None:
+    if name not in table:
+        raise ValueError(f"the table names {kind} {name!r}, which the model does not have")
+
+
+def _check_candidates(pick: Pick, slot: nn.Module, space: SearchSpace) -> None:
+    for name in pick.child.values.values():
+        if name not in slot._modules:
+            raise ValueError(
+                f"the table picks {name!r} for {pick.slot}; candidates are "
+                f"{', '.join(slot._modules)}"
+            )
+    largest = Values(space.largest).of(pick.child)
+    if isinstance(slot, Alternatives) and slot.default != largest:
+        raise ValueError(
+            f"{pick.slot} is {slot.default!r} by itself, and {largest!r} in the largest "
+            "architecture; the model must be the largest network"
+        )
+
+
+def _check_sizes(cut: Cut, tensor: Tensor, space: SearchSpace) -> None:
+    whole = tensor.shape[cut.dim]
+    if whole % cut.blocks:
+        raise ValueError(
+            f"{cut.tensor} has {whole} entries in dimension {cut.dim}, "
+            f"not a multiple of {cut.blocks} blocks"
+        )
+    most = max(cut.size.values.values())
+    if most != whole // cut.blocks:
+        raise ValueError(
+            f"the largest option keeps {most} of {whole // cut.blocks} entries of {cut.tensor} "
+            f"in dimension {cut.dim}; the model must be the largest network"
+        )
+
+
+class Values:
+    """Values of rules under one architecture, each looked up once."""
+
+    def __init__(self, architecture: Architecture) -> None:
+        self._choices = dict(zip(architecture.names, architecture.values, strict=True))
+        self._known: dict[int, Any] = {}
+
+    def of(self, rule: Rule) -> Any:
+        """What a rule's quantity is."""
+        key = id(rule)
+        if key not in self._known:
+            self._known[key] = rule.values[tuple(self._choices[name] for name in rule.choices)]
+        return self._known[key]
+
+    def choices(self, names: Sequence[str]) -> tuple[Value, ...]:
+        """The values of some choices."""
+        return tuple(self._choices[name] for name in names)
+
+
+def cut_view(tensor: Tensor, cuts: Sequence[Cut], values: Values) -> Tensor:
+    """What the cuts leave of a tensor, as a view that shares its storage.
+
+    A dimension of several blocks comes back as two, ``(blocks, size)``, because the rows that are
+    kept do not lie at equal distances; :func:`merge_blocks` joins them in a copy.
+    """
+    for cut in cuts:
+        size = values.of(cut.size)
+        if cut.blocks == 1:
+            if size != tensor.shape[cut.dim]:
+                tensor = tensor.narrow(cut.dim, 0, size)
+        else:
+            tensor = tensor.unflatten(cut.dim, (cut.blocks, -1)).narrow(cut.dim + 1, 0, size)
+    return tensor
+
+
+def merge_blocks(tensor: Tensor, cuts: Sequence[Cut]) -> Tensor:
+    """Join dimensions that :func:`cut_view` has split into ``(blocks, size)``; a copy if any."""
+    for cut in reversed(cuts):
+        if cut.blocks != 1:
+            tensor = tensor.flatten(cut.dim, cut.dim + 1)
+    return tensor
+
+
+def source_path(plan: Plan, values: Values, path: str) -> str:
+    """The path in the full model of a tensor or module of a subnetwork.
+
+    They differ below picked candidates, which in a subnetwork stand in the place of the slot.
+    """
+    done = ""
+    for part in path.split("."):
+        done = f"{done}.{part}" if done else part
+        while done in plan.picks:
+            done = f"{done}.{values.of(plan.picks[done].child)}"
+    return done
+
+
+def tensor_bits(plan: Plan, values: Values, path: str) -> int:
+    """Storage bits of one entry of a subnetwork's parameter (32 unless a row says)."""
+    bits = 32
+    for row in plan.derivations.get(source_path(plan, values, path), ()):
+        if row.bits is not None:
+            bits = values.of(row.bits)
+    return bits

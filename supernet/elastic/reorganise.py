@@ -1,0 +1,222 @@
+"""Channels in the order of their importance, so that a narrow network keeps those that matter."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
+
+from supernet.elastic.edits import Cut, Rule
+from supernet.space import Value
+from supernet.supernet import Supernet
+
+KINDS = ("expand", "ffn")
+
+
+@dataclass(frozen=True, eq=False)
+class ChannelGroup:
+    """Tensors that carry one set of channels: what makes them, normalises them and reads them.
+
+    Args:
+        rows: The table's rows that share one rule.
+        consumers: Those of them whose tensors read the channels: input columns of convolutions
+            and linear layers.
+    """
+
+    rows: tuple[Cut, ...]
+    consumers: tuple[Cut, ...]
+
+    @property
+    def rule(self) -> Rule:
+        """How many channels are kept."""
+        return self.rows[0].size
+
+
+@dataclass(frozen=True, eq=False)
+class Reordering:
+    """A group and its new order: entry *i* says which channel moved to place *i*."""
+
+    group: ChannelGroup
+    order: Tensor
+
+
+def channel_groups(supernet: Supernet, kinds: Sequence[str] = KINDS) -> list[ChannelGroup]:
+    """The sets of channels that may be permuted without changing what the network computes.
+
+    A set is all rows of the table that share one ``Rule`` object. Sets without a layer that makes
+    them or one that reads them are left out (a flattening may stand between the two), and so are
+    channels that grouped convolutions or group normalisation tie to their neighbours.
+
+    Args:
+        supernet: Whose table is read.
+        kinds: Kinds of choices whose channels are meant. Attention heads must not be among them:
+            their entries move in blocks of a head.
+
+    Raises:
+        ValueError: ``kinds`` contains ``"heads"``.
+    """
+    if "heads" in kinds:
+        raise ValueError("channels of kind 'heads' belong to a head; they cannot be re-ordered")
+    wanted = {choice.name for choice in supernet.space.choices if choice.kind in kinds}
+    rows: dict[int, list[Cut]] = {}
+    for edit in supernet.edits:
+        if isinstance(edit, Cut) and wanted.intersection(edit.size.choices):
+            rows.setdefault(id(edit.size), []).append(edit)
+    tensors = _tensors(supernet.model)
+    groups = []
+    for cuts in rows.values():
+        consumers = _consumers(supernet, cuts, tensors)
+        made = any(_makes(supernet.model, cut, tensors) for cut in cuts)
+        if consumers and made and not any(_tied(supernet.model, cut) for cut in cuts):
+            groups.append(ChannelGroup(tuple(cuts), tuple(consumers)))
+    return groups
+
+
+@torch.no_grad()
+def reorganise(
+    supernet: Supernet,
+    *,
+    kinds: Sequence[str] = KINDS,
+    trained: Mapping[str, Sequence[Value]] | None = None,
+) -> tuple[Reordering, ...]:
+    """Sort channels by importance, in place, before options that cut them are trained.
+
+    The importance of a channel is the L1 norm of the weights that read it. Networks of full width
+    compute what they did before. So do those of every width in ``trained``: channels move only
+    between two neighbouring widths that are trained already (Cai et al., "Once-for-All", section
+    3.2; its released code orders bands of channels in the same way).
+
+    Parameters keep their storage. Whoever holds other tensors of the same layout (averaged
+    weights, moments of an optimiser) permutes them with :func:`permute`, or starts them afresh.
+
+    Args:
+        supernet: Whose parameters and buffers are permuted.
+        kinds: Kinds of choices whose channels are sorted.
+        trained: Values that were trained so far, by the name of the choice; choices not named
+            were trained at their largest value alone.
+
+    Returns:
+        What was done: equal on all ranks that hold equal weights.
+
+    Raises:
+        ValueError: ``trained`` names an unknown choice or value; or see :func:`channel_groups`.
+    """
+    values: dict[str, tuple[Value, ...]] = {
+        choice.name: choice.values[-1:] for choice in supernet.space.choices
+    }
+    for name, some in (trained or {}).items():
+        if name not in values:
+            supernet.space.restrict({name: some})  # says what is wrong with the name
+        choice = supernet.space.choice(name)
+        values[name] = tuple(choice.values[choice.position(value)] for value in some)
+    tensors = _tensors(supernet.model)
+    done = []
+    for group in channel_groups(supernet, kinds):
+        importance = _importance(group, tensors)
+        order = _order(importance, _trained_sizes(group.rule, values))
+        done.append(Reordering(group, torch.from_numpy(order)))
+        _apply(done[-1], tensors)
+    return tuple(done)
+
+
+@torch.no_grad()
+def permute(reorderings: Sequence[Reordering], tensors: Mapping[str, Tensor]) -> None:
+    """Re-order tensors laid out like the supernet's own, in place.
+
+    Args:
+        reorderings: What :func:`reorganise` returned.
+        tensors: By names as in ``supernet.named_parameters()`` (``"model.stem.conv.weight"``);
+            may lack some.
+    """
+    prefix = "model."
+    known = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+    for reordering in reorderings:
+        _apply(reordering, known)
+
+
+def _tensors(model: nn.Module) -> dict[str, Tensor]:
+    tensors: dict[str, Tensor] = dict(model.named_parameters(remove_duplicate=False))
+    return tensors | dict(model.named_buffers(remove_duplicate=False))
+
+
+def _consumers(supernet: Supernet, cuts: Sequence[Cut], tensors: Mapping[str, Tensor]) -> list[Cut]:
+    readers = [cut for cut in cuts if cut.dim == 1 and tensors[cut.tensor].ndim > 1]
+
+    def leaves(cut: Cut) -> bool:
+        # Channels inside a squeeze-excite come back to where they started: it reads the channels
+        # only to scale them, and what it makes of them is cut by the same choice.
+        outputs = [c for c in supernet.plan.cuts[cut.tensor] if c.dim == 0]
+        return not any(set(c.size.choices) == set(cut.size.choices) for c in outputs)
+
+    return [cut for cut in readers if leaves(cut)] or readers
+
+
+def _makes(model: nn.Module, cut: Cut, tensors: Mapping[str, Tensor]) -> bool:
+    """Whether a layer makes the channels out of others; a depthwise one only passes them on."""
+    return cut.dim == 0 and tensors[cut.tensor].ndim > 1 and not _depthwise(_owner(model, cut))
+
+
+def _tied(model: nn.Module, cut: Cut) -> bool:
+    """Whether a layer treats neighbouring channels as one group."""
+    module = _owner(model, cut)
+    if isinstance(module, nn.GroupNorm):
+        return 1 < module.num_groups < module.num_channels
+    return isinstance(module, _ConvNd) and module.groups > 1 and not _depthwise(module)
+
+
+def _depthwise(module: nn.Module) -> bool:
+    return isinstance(module, _ConvNd) and (
+        1 < module.groups == module.in_channels == module.out_channels
+    )
+
+
+def _owner(model: nn.Module, cut: Cut) -> nn.Module:
+    return model.get_submodule(cut.tensor.rpartition(".")[0])
+
+
+def _importance(group: ChannelGroup, tensors: Mapping[str, Tensor]) -> np.ndarray:
+    """L1 norm of what reads each channel, shape ``(channels,)``; float64, in a fixed order."""
+    sums = []
+    for cut in group.consumers:
+        columns = tensors[cut.tensor].detach().double().cpu().abs().movedim(cut.dim, 0)
+        sums.append(columns.flatten(1).sum(1).view(cut.blocks, -1).sum(0))
+    return torch.stack(sums).sum(0).numpy()
+
+
+def _trained_sizes(rule: Rule, values: Mapping[str, Sequence[Value]]) -> list[int]:
+    """Sizes of a rule that the trained values lead to, falling; the first is the full width."""
+    sizes = {
+        int(size)
+        for key, size in rule.values.items()
+        if all(v in values[name] for name, v in zip(rule.choices, key, strict=True))
+    }
+    return sorted(sizes | {int(max(rule.values.values()))}, reverse=True)
+
+
+def _order(importance: np.ndarray, trained: Sequence[int]) -> np.ndarray:
+    """Channels of each band between trained widths, most important first; ties keep their order."""
+    band = np.zeros(len(importance), dtype=np.intp)
+    for number, (outer, inner) in enumerate(pairwise(trained), start=1):
+        # Bands further out come later; the numbers fall from the outermost inwards.
+        band[inner:outer] = len(trained) - number
+    return np.lexsort((np.arange(len(importance)), -importance, band))
+
+
+def _apply(reordering: Reordering, tensors: Mapping[str, Tensor]) -> None:
+    done: set[tuple[int, int]] = set()
+    for cut in reordering.group.rows:
+        tensor = tensors.get(cut.tensor)
+        # Tied weights have several names and one storage.
+        if tensor is None or (tensor.data_ptr(), cut.dim) in done:
+            continue
+        done.add((tensor.data_ptr(), cut.dim))
+        order = reordering.order.to(tensor.device)
+        if cut.blocks > 1:
+            starts = torch.arange(cut.blocks, device=order.device) * len(order)
+            order = (starts[:, None] + order).flatten()
+        tensor.detach().copy_(tensor.detach().index_select(cut.dim, order))

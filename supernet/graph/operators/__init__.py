@@ -1,0 +1,1 @@
+"""ATen operators as nodes of a graph, by what they do."""

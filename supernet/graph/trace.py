@@ -1,0 +1,273 @@
+"""What one trace of a module has recorded: tensor names, nodes, weights, constants and costs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils._python_dispatch import _disable_current_modes
+
+from supernet.graph.language import BATCH, Attribute, Constant, Graph, Node, TensorSpec
+
+# A prime no layer size is likely to be a multiple of: every dimension that is a multiple of it
+# came from the batch.
+_SENTINELS = (211, 223, 227, 229, 233, 239, 241, 251)
+
+
+class Trace:
+    """What one trace has recorded so far: tensor names, nodes, weights, constants and costs."""
+
+    def __init__(self, module: nn.Module, inputs: Sequence[torch.Tensor], scope: str) -> None:
+        self.batch = _sentinel(module, inputs)
+        self.inputs: list[TensorSpec] = []
+        self.nodes: list[Node] = []
+        self.constants: dict[str, Constant] = {}
+        self.macs = 0
+        self.state: dict[str, torch.Tensor] = {}
+        self._sources: dict[str, torch.Tensor] = {}
+        self._weights: dict[str, TensorSpec] = {}
+        self._parameters: set[str] = set()
+        self._names: dict[int, str] = {}
+        self._known: dict[int, torch.Tensor] = {}
+        self._literals: dict[tuple[str, tuple[int, ...], bytes], str] = {}
+        self._alive: list[torch.Tensor] = []  # keeps ids unique while they are used as keys
+        self._scopes = [(scope, type(module).__name__)]
+        self._root = scope
+        self._batch_vector = ""
+        self._add_state(module)
+
+    # -- tensors ---------------------------------------------------------------------------
+
+    def _add_state(self, module: nn.Module) -> None:
+        metas: dict[int, torch.Tensor] = {}
+        named: list[tuple[str, torch.Tensor, bool]] = []
+        named += [(n, p, True) for n, p in module.named_parameters(remove_duplicate=False)]
+        named += [(n, b, False) for n, b in module.named_buffers(remove_duplicate=False)]
+        for name, tensor, trainable in named:
+            if id(tensor) not in metas:
+                meta = torch.empty_like(tensor, device="meta")
+                metas[id(tensor)] = meta
+                has_data = tensor.device.type != "meta"
+                if has_data and not tensor.is_floating_point():
+                    self._known[id(meta)] = tensor.detach()
+                else:
+                    self._sources[name] = tensor
+                    self._names[id(meta)] = name
+                    if trainable:
+                        self._parameters.add(name)
+            self.state[name] = metas[id(tensor)]
+        self._alive.extend(metas.values())
+
+    def add_input(self, name: str, example: torch.Tensor) -> torch.Tensor:
+        """Register a graph input shaped like ``example`` with the sentinel batch size."""
+        meta = torch.empty((self.batch, *example.shape[1:]), dtype=example.dtype, device="meta")
+        self.inputs.append(TensorSpec(name, self.symbolic(meta.shape), dtype_name(example.dtype)))
+        return self.bind(meta, name)
+
+    def bind(self, tensor: torch.Tensor, name: str) -> torch.Tensor:
+        """Say that ``tensor`` is the graph tensor ``name``."""
+        self._names[id(tensor)] = name
+        self._known.pop(id(tensor), None)
+        self._alive.append(tensor)
+        return tensor
+
+    def bind_known(self, tensor: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        """Say that ``tensor`` always has ``value``; it enters the graph only where it is used."""
+        self._known[id(tensor)] = value
+        self._names.pop(id(tensor), None)
+        self._alive.append(tensor)
+        return tensor
+
+    def known(self, tensor: torch.Tensor) -> torch.Tensor | None:
+        """The value of a tensor that does not depend on inputs or weights."""
+        if tensor.device.type != "meta":
+            return tensor
+        return self._known.get(id(tensor))
+
+    def name(self, tensor: torch.Tensor, *, broadcast: bool = False) -> str:
+        """The graph name of a tensor.
+
+        Args:
+            tensor: any tensor the trace has seen.
+            broadcast: the reader broadcasts, so a batch of equal rows may be one row.
+
+        Raises:
+            ValueError: if the tensor was never written to.
+        """
+        name = self._names.get(id(tensor))
+        if name is not None:
+            if name in self._sources and name not in self._weights:
+                shape = tuple(int(d) for d in tensor.shape)
+                self._weights[name] = TensorSpec(name, shape, dtype_name(tensor.dtype))
+            return name
+        value = self.known(tensor)
+        if value is None:
+            raise ValueError(
+                f"{self.where()} reads a tensor whose values were made outside of the traced "
+                f"forward; make it a parameter, a buffer, or compute it in forward()"
+            )
+        return self._materialise(value, broadcast)
+
+    def _materialise(self, value: torch.Tensor, broadcast: bool) -> str:
+        full = tuple(value.shape)
+        with _disable_current_modes():
+            array = value.detach().cpu().numpy()
+        for axis, size in enumerate(full):
+            if size == self.batch:
+                first = array.take([0], axis)
+                if not (first == array).all():
+                    raise ValueError(f"{self.where()} makes a constant that differs by sample")
+                array = first
+        name = self.constant(np.ascontiguousarray(array))
+        if broadcast or array.shape == full:
+            return name
+        return self.emit("Expand", [name, self.shape_tensor(full)])
+
+    def constant(self, array: np.ndarray | Sequence[int]) -> str:
+        """A constant's name; equal constants are shared. Sequences become int64 vectors."""
+        array = np.asarray(array, dtype=None if isinstance(array, np.ndarray) else np.int64)
+        key = (array.dtype.name, array.shape, array.tobytes())
+        if key not in self._literals:
+            name = f"constant_{len(self._literals)}"
+            self._literals[key] = name
+            self.constants[name] = Constant.from_array(name, array)
+        return self._literals[key]
+
+    def scalar(self, value: float, dtype: torch.dtype) -> str:
+        """A rank-0 constant of exactly ``dtype``."""
+        return self.constant(np.asarray(value, dtype=dtype_name(dtype)))
+
+    # -- batch -----------------------------------------------------------------------------
+
+    def symbolic(self, shape: Sequence[int]) -> tuple[int | str, ...]:
+        """A traced shape with the sentinel turned back into ``"batch"``."""
+        factors = [(int(d), int(d) // self.batch) for d in shape]
+        return tuple(
+            d if d == 0 or d % self.batch else BATCH if k == 1 else f"{BATCH}*{k}"
+            for d, k in factors
+        )
+
+    def shape_tensor(self, shape: Sequence[int]) -> str:
+        """Name of an int64 vector holding ``shape``, computed from the input where dynamic.
+
+        Raises:
+            ValueError: if a dimension is a multiple of the batch.
+        """
+        shape = [int(d) for d in shape]
+        dynamic = [i for i, d in enumerate(shape) if d and d % self.batch == 0]
+        if not dynamic:
+            return self.constant(shape)
+        if any(shape[i] != self.batch for i in dynamic):
+            raise ValueError(f"{self.where()} makes a tensor whose size is a multiple of the batch")
+        if not self._batch_vector:
+            first = self.inputs[0].name
+            self._batch_vector = self.emit("Shape", [first], start=0, end=1)
+        parts: list[str] = []
+        for d in shape:
+            parts.append(self._batch_vector if d == self.batch else self.constant([d]))
+        return parts[0] if len(parts) == 1 else self.emit("Concat", parts, axis=0)
+
+    # -- nodes -----------------------------------------------------------------------------
+
+    def emit(self, op: str, inputs: Sequence[str], **attributes: Attribute) -> str:
+        """Append a node with one output and return the output's name."""
+        return self.emit_many(op, inputs, 1, **attributes)[0]
+
+    def emit_many(
+        self, op: str, inputs: Sequence[str], count: int, **attributes: Attribute
+    ) -> tuple[str, ...]:
+        """Append a node with ``count`` outputs and return their names."""
+        outputs = tuple(f"v{len(self.nodes)}_{i}" if i else f"v{len(self.nodes)}"
+                        for i in range(count))  # fmt: skip
+        pairs = tuple(sorted(attributes.items()))
+        self.nodes.append(Node(op, tuple(inputs), outputs, pairs, self._scopes[-1][0]))
+        return outputs
+
+    def count_macs(self, output: torch.Tensor, per_element: int) -> None:
+        """Add the multiply-accumulates of ``output``, per sample."""
+        total = output.numel() * per_element
+        self.macs += total // self.batch if total % self.batch == 0 else total
+
+    def where(self) -> str:
+        """The module being run, for error messages."""
+        path, kind = self._scopes[-1]
+        return f"module {path!r} ({kind})" if path else f"the module ({kind})"
+
+    def enter(self, path: str) -> Callable[..., None]:
+        """A forward pre-hook that opens the scope of the module at ``path``."""
+        full = ".".join(part for part in (self._root, path) if part)
+
+        def hook(module: nn.Module, args: object) -> None:
+            self._scopes.append((full, type(module).__name__))
+
+        return hook
+
+    def leave(self, module: nn.Module, args: object, output: object) -> None:
+        """A forward hook that closes the scope."""
+        self._scopes.pop()
+
+    # -- result ----------------------------------------------------------------------------
+
+    def finish(self, outputs: Sequence[torch.Tensor], names: Sequence[str]) -> Graph:
+        """The graph with ``outputs`` named ``names``, without nodes nobody reads."""
+        specs = []
+        renamed: dict[str, str] = {}
+        for name, tensor in zip(names, outputs, strict=True):
+            source = self.name(tensor)
+            if source in renamed or not source.startswith("v"):
+                source = self.emit("Identity", [source])
+            renamed[source] = name
+            specs.append(TensorSpec(name, self.symbolic(tensor.shape), dtype_name(tensor.dtype)))
+        needed = set(renamed)
+        kept: list[Node] = []
+        for node in reversed(self.nodes):
+            if needed.intersection(node.outputs):
+                needed.update(node.inputs)
+                kept.append(node)
+        nodes = tuple(
+            Node(
+                n.op,
+                tuple(renamed.get(i, i) for i in n.inputs),
+                tuple(renamed.get(o, o) for o in n.outputs),
+                n.attributes,
+                n.scope,
+            )
+            for n in reversed(kept)
+        )
+        self._weights = {n: w for n, w in self._weights.items() if n in needed}
+        return Graph(
+            inputs=tuple(self.inputs),
+            outputs=tuple(specs),
+            nodes=nodes,
+            weights=tuple(self._weights.values()),
+            constants=tuple(c for c in self.constants.values() if c.name in needed),
+            macs=self.macs,
+            parameters=sum(
+                self._sources[n].numel() for n in self._weights if n in self._parameters
+            ),
+        )
+
+    def values(self) -> dict[str, np.ndarray | None]:
+        """Values of the graph's weights, None for those on meta."""
+        return {
+            n: None if t.device.type == "meta" else t.detach().cpu().contiguous().numpy()
+            for n, t in self._sources.items()
+            if n in self._weights
+        }
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """The numpy name of a torch dtype: ``"float32"``."""
+    return str(dtype).removeprefix("torch.")
+
+
+def _sentinel(module: nn.Module, inputs: Sequence[torch.Tensor]) -> int:
+    sizes = {int(d) for t in inputs for d in t.shape[1:]}
+    sizes |= {int(d) for p in module.parameters() for d in p.shape}
+    sizes |= {int(d) for b in module.buffers() for d in b.shape}
+    for candidate in _SENTINELS:
+        if all(size % candidate or size == 0 for size in sizes):
+            return candidate
+    raise ValueError(f"every trial batch size {_SENTINELS} divides a layer size of this module")

@@ -1,0 +1,1 @@
+"""What a subnetwork is worth: evaluation, batch statistics, audits and exports."""

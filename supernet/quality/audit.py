@@ -1,0 +1,390 @@
+"""What a ranking by inherited weights is worth: networks to train alone, and checks of weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from supernet.data import IMAGES, DataSource, channels_last
+from supernet.elastic.edits import Pick
+from supernet.quality.evaluate import (
+    CALIBRATION_SAMPLES,
+    Z95,
+    calibrate_extracted,
+    comfortable_batch,
+    sample_scores,
+)
+from supernet.space import Architecture, Positions, SearchSpace
+from supernet.supernet import Supernet
+
+POOL, ROUNDS = 4096, 64
+LARGEST_CURVE = 64
+OUTPUT_SAMPLES = 256
+
+
+@dataclass(frozen=True)
+class Violation:
+    """A network that contains another one and is worse, by more than the noise of the samples.
+
+    Args:
+        smaller: The network inside.
+        larger: The network around it, no choice of which is smaller.
+        drop: Quality of the smaller less that of the larger; positive.
+        error: Standard error of ``drop`` over the samples, both having seen the same ones.
+    """
+
+    smaller: Architecture
+    larger: Architecture
+    drop: float
+    error: float
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What one choice changes when everything else stays.
+
+    Args:
+        name: The choice.
+        lower: The network with the earlier value.
+        higher: The same network with a later value of the choice.
+        change: Quality of ``higher`` less that of ``lower``.
+        output_change: Probability that moves to another class (or token), mean over samples.
+        identical: Whether the outputs are the same bit for bit.
+    """
+
+    name: str
+    lower: Architecture
+    higher: Architecture
+    change: float
+    output_change: float
+    identical: bool
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Quality against the number of batches behind the normalisation statistics.
+
+    Args:
+        batch_size: Samples in a batch.
+        batches: Numbers of batches; 0 stands for the statistics of the supernet itself.
+        values: Mean accuracy or loss with each.
+        settled: The least number from which on no quality differs from the last by more than the
+            noise of the samples; ``None`` when only the last does.
+    """
+
+    batch_size: int
+    batches: tuple[int, ...]
+    values: tuple[float, ...]
+    settled: int | None
+
+
+def spread(
+    space: SearchSpace,
+    cost: Callable[[Positions], NDArray[np.float64]],
+    count: int,
+    rng: np.random.Generator,
+) -> list[Architecture]:
+    """Distinct architectures from cheapest to dearest: both ends, and one of each part between.
+
+    Uniform sampling would return networks of nearly one cost, which no ranking of sizes could
+    get wrong or right.
+
+    Args:
+        space: Where from.
+        cost: Of populations ``(n, len(space))``, as ``(n,)``.
+        count: How many, at least 2.
+        rng: Source of randomness.
+
+    Returns:
+        The smallest and the largest of the space and ``count - 2`` at random, one from each of as
+        many equal parts of the cost range (the nearest where a part is empty), by cost.
+
+    Raises:
+        ValueError: The space has fewer than ``count`` architectures, or hardly more.
+    """
+    if count > space.size:
+        raise ValueError(
+            f"{count} networks are more than the search space has ({space.size}); ask for fewer"
+        )
+    pool = _pool(space, count, rng)
+    if count > len(pool):
+        raise ValueError(
+            f"{count} networks are more than were found ({len(pool)} of {space.size}); "
+            "ask for fewer"
+        )
+    costs = np.asarray(cost(pool), dtype=np.float64)
+    chosen = [0] if space.smallest == space.largest else [0, 1]
+    edges = np.linspace(costs.min(), costs.max(), count - 1)
+    free = np.ones(len(pool), dtype=bool)
+    free[chosen] = False
+    for low, high in pairwise(edges):
+        inside = np.flatnonzero(free & (costs >= low) & (costs <= high))
+        if not len(inside):
+            distance = np.where(free, np.abs(costs - (low + high) / 2), np.inf)
+            inside = np.array([int(distance.argmin())])
+        chosen.append(int(rng.choice(inside)))
+        free[chosen[-1]] = False
+    return space.decode(pool[sorted(chosen, key=lambda i: (costs[i], i))])
+
+
+def _pool(space: SearchSpace, count: int, rng: np.random.Generator) -> Positions:
+    """Distinct members, ``(n, len(space))``: both ends first, then as many draws as it takes."""
+    pool = space.encode([space.smallest, space.largest])
+    for _ in range(ROUNDS):
+        # A random tilt for each draw reaches the small and the large end too.
+        tilt = np.exp(rng.normal(size=(POOL, 1)))
+        drawn = (rng.random((POOL, len(space))) ** tilt * space.cardinalities).astype(np.int16)
+        drawn = space.canonical(np.minimum(drawn, space.cardinalities - 1))
+        pool = np.concatenate([pool, drawn])
+        _, first = np.unique(pool, axis=0, return_index=True)
+        pool = pool[np.sort(first)]
+        if len(pool) >= count:
+            break
+    return pool
+
+
+def chain(
+    space: SearchSpace,
+    rng: np.random.Generator,
+    length: int,
+    fixed: Collection[str] = (),
+) -> list[Architecture]:
+    """Distinct architectures each of which contains the one before it, drawn at random.
+
+    Args:
+        space: Where from.
+        rng: Source of randomness.
+        length: How many are drawn; fewer come back when some are the same network.
+        fixed: Choices whose values have no order (operations); all members share a random one.
+    """
+    draws = rng.integers(0, space.cardinalities, (length, len(space)))
+    columns = [space.index(name) for name in fixed]
+    draws[:, columns] = draws[:1, columns]
+    # Values that rise in every choice stay so when choices that do not matter are set to 0.
+    rising = np.sort(draws, axis=0)
+    return list(dict.fromkeys(space.decode(rising)))
+
+
+def unordered(supernet: Supernet) -> frozenset[str]:
+    """Choices that put one module in another's place: a later value does not contain an earlier."""
+    rows = (row for row in supernet.edits if isinstance(row, Pick))
+    return frozenset(name for row in rows for name in row.child.choices)
+
+
+def violations(
+    members: Sequence[Architecture], qualities: Sequence[NDArray[np.float64]]
+) -> tuple[int, list[Violation]]:
+    """Pairs of a chain in which the larger network is worse by more than noise.
+
+    A larger network can do all a smaller one can, so one that is worse has weights that sharing
+    has hurt.
+
+    Args:
+        members: A chain (:func:`chain`), smallest first.
+        qualities: For each member its quality on every sample, higher is better, ``(samples,)``,
+            the same samples for all.
+
+    Returns:
+        How many pairs were compared, and the violations: the mean paired difference is above 1.96
+        standard errors.
+    """
+    found = []
+    for j in range(len(members)):
+        for i in range(j):
+            difference = np.asarray(qualities[i], dtype=np.float64) - qualities[j]
+            drop, error = float(difference.mean()), standard_error(difference)
+            if drop > Z95 * error and drop > 0:
+                found.append(Violation(members[i], members[j], drop, error))
+    return len(members) * (len(members) - 1) // 2, found
+
+
+def corners(space: SearchSpace, name: str) -> list[tuple[Architecture, Architecture]]:
+    """Nested pairs at both ends of the space that differ in one choice.
+
+    Random chains rarely meet one choice at its last value while all others stand at their first,
+    where a network whose parts never trained together is most likely to be worse.
+
+    Args:
+        space: Where from.
+        name: A choice with at least two values.
+
+    Returns:
+        ``(smallest, smallest with the choice raised)`` and ``(largest with it lowered, largest)``;
+        choices it depends on are raised as far as it needs them.
+    """
+    column = space.index(name)
+    raised = np.zeros(len(space), dtype=np.int16)
+    _activate(space, name, raised)
+    base = raised.copy()
+    raised[column] = space.cardinalities[column] - 1
+    largest = space.cardinalities - 1
+    lowered = largest.copy()
+    lowered[column] = 0
+    low, high, less, most = space.decode(np.stack([base, raised, lowered, largest]))
+    return [(low, high), (less, most)]
+
+
+def probe(
+    space: SearchSpace, name: str, rng: np.random.Generator
+) -> tuple[Architecture, Architecture]:
+    """Two networks that differ in one choice alone, everything else drawn at random.
+
+    Choices that depend on it come and go with it. The choice matters in both networks.
+
+    Args:
+        space: Where from.
+        name: A choice with at least two values.
+        rng: Source of randomness.
+
+    Returns:
+        The network with the earlier value, and the one with the later.
+    """
+    row = space.sample(rng, 1)[0]
+    column = space.index(name)
+    _activate(space, name, row)
+    rows = np.stack([row, row])
+    rows[:, column] = np.sort(rng.choice(len(space.choices[column].values), 2, replace=False))
+    lower, higher = space.decode(rows)
+    return lower, higher
+
+
+def _activate(space: SearchSpace, name: str, row: Positions) -> None:
+    """Raise what a choice depends on until the choice matters, in place; ``(len(space),)``."""
+    above = space.choice(name).needs
+    while above is not None:
+        parent = space.choice(above[0])
+        at = space.index(parent.name)
+        row[at] = max(int(row[at]), parent.position(above[1]))
+        above = parent.needs
+
+
+def effect(
+    supernet: Supernet,
+    name: str,
+    pair: tuple[Architecture, Architecture],
+    data: DataSource,
+    split: str,
+) -> Effect:
+    """Run both networks of a probe on a split and compare what they say.
+
+    Args:
+        supernet: Holds the weights.
+        name: The choice that differs.
+        pair: From :func:`probe`.
+        data: Where the split and calibration samples come from.
+        split: Which split.
+    """
+    means, outputs = [], []
+    for architecture in pair:
+        model = calibrated(supernet, architecture, data)
+        means.append(float(quality(supernet, architecture, data, split, model).mean()))
+        outputs.append(_outputs(model, supernet, architecture, data, split))
+    first, second = (logits.softmax(-1) for logits in outputs)
+    moved = float((first - second).abs().sum(-1).mean()) / 2
+    identical = bool(torch.equal(outputs[0], outputs[1]))
+    return Effect(name, *pair, means[1] - means[0], moved, identical)
+
+
+def calibrated(supernet: Supernet, architecture: Architecture, data: DataSource) -> nn.Module:
+    """The extracted network with recalibrated statistics, as :func:`evaluate` runs it."""
+    model = supernet.extract(architecture)
+    calibrate_extracted(model, supernet, architecture, data, CALIBRATION_SAMPLES)
+    return model
+
+
+def quality(
+    supernet: Supernet,
+    architecture: Architecture,
+    data: DataSource,
+    split: str,
+    model: nn.Module | None = None,
+) -> NDArray[np.float64]:
+    """How good a network is on each sample of a split, higher is better; shape ``(samples,)``.
+
+    Args:
+        supernet: Holds the weights.
+        architecture: Which network.
+        data: Where the split comes from.
+        split: Which split.
+        model: The network, when it is at hand; extracted and calibrated otherwise.
+
+    Returns:
+        1 or 0 for a right or wrong class, or the loss in nats per token with its sign turned.
+    """
+    model = calibrated(supernet, architecture, data) if model is None else model
+    return better_high(sample_scores(model, supernet, architecture, data, split), data)
+
+
+def better_high(values: NDArray[np.float64], data: DataSource) -> NDArray[np.float64]:
+    """Accuracies as they are, losses with their sign turned, so that higher is better."""
+    return values if data.shape.task == IMAGES else -values
+
+
+def calibration_curve(
+    supernet: Supernet,
+    architecture: Architecture,
+    data: DataSource,
+    split: str,
+    batch_size: int = 64,
+) -> Curve | None:
+    """How the quality of a network depends on the batches it was recalibrated on.
+
+    Args:
+        supernet: Holds the weights.
+        architecture: Which network.
+        data: Where the split and calibration samples come from.
+        split: Which split.
+        batch_size: Samples in a batch, at most.
+
+    Returns:
+        The curve over 0, 1, 2, 4, ... batches, as far as the training split or 64 batches go;
+        ``None`` for a network without batch normalisation.
+    """
+    size = min(batch_size, comfortable_batch(supernet, architecture), len(data.train))
+    whole = min(len(data.train) // size, LARGEST_CURVE)
+    counts = [0, *(2**i for i in range(whole.bit_length()))]
+    scores = []
+    for count in counts:
+        model = supernet.extract(architecture).eval()
+        if not any(isinstance(m, _BatchNorm) for m in model.modules()):
+            return None
+        if count:
+            calibrate_extracted(model, supernet, architecture, data, count * size, batch_size=size)
+        scores.append(sample_scores(model, supernet, architecture, data, split))
+    values = tuple(float(s.mean()) for s in scores)
+    return Curve(size, tuple(counts), values, _settled(counts, scores))
+
+
+def _settled(counts: Sequence[int], scores: Sequence[NDArray[np.float64]]) -> int | None:
+    found = None
+    for count, values in zip(counts[-2::-1], scores[-2::-1], strict=True):
+        difference = values - scores[-1]
+        if abs(float(difference.mean())) > Z95 * standard_error(difference):
+            break
+        found = count
+    return found
+
+
+def standard_error(values: NDArray[np.float64]) -> float:
+    """Of the mean of ``(n,)`` independent values; 0 for a single one."""
+    return float(values.std(ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else 0.0
+
+
+def _outputs(
+    model: nn.Module, supernet: Supernet, architecture: Architecture, data: DataSource, split: str
+) -> Tensor:
+    """Logits of the first samples of a split, on the CPU."""
+    size = min(OUTPUT_SAMPLES, comfortable_batch(supernet, architecture))
+    device = next(supernet.parameters()).device
+    inputs, _ = data.split(split).batch(slice(0, size), device)
+    with torch.no_grad():
+        logits: Tensor = model(channels_last(supernet.prepare(inputs, architecture)))
+    return logits.float().cpu()

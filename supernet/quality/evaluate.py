@@ -1,0 +1,345 @@
+"""The real quality of one subnetwork: extract, recalibrate on training data, run on a split."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from supernet.data import IMAGES, DataSource, Split, channels_last
+from supernet.quality.batch_statistics import recalibrate
+from supernet.space import Architecture
+from supernet.supernet import Supernet
+
+CALIBRATION_SAMPLES = 1024
+KEPT_BYTES = 1 << 30
+Z95 = 1.959963984540054
+
+
+# Inputs as the network takes them, and targets.
+Batch = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A measured quality with its 95 % interval.
+
+    Args:
+        objective: ``"accuracy"`` or ``"loss"``.
+        unit: ``"fraction"`` or ``"nats/token"``.
+        value: The measurement.
+        low: Lower end of the 95 % interval: Wilson's for accuracy, normal for loss.
+        high: Upper end.
+        split: Which split was run.
+        samples: Images, or windows of text.
+        calibration_samples: Training samples behind the normalisation statistics; 0 when the
+            network needs none.
+        seconds: Extraction, calibration and run.
+    """
+
+    objective: str
+    unit: str
+    value: float
+    low: float
+    high: float
+    split: str
+    samples: int
+    calibration_samples: int
+    seconds: float
+
+
+class BatchCache:
+    """Batches as networks take them, made once per input size and kept where they are used.
+
+    Networks of one input size see the same calibration and validation batches, so choosing,
+    moving, resizing and laying them out is done for the first of them only. The values are the
+    same to the last bit with and without.
+
+    Args:
+        limit: Most bytes to keep; the batches that were used longest ago go first, and a set of
+            batches that alone is larger is made anew each time, one batch at a time.
+    """
+
+    def __init__(self, limit: int = KEPT_BYTES) -> None:
+        self.limit = limit
+        self.bytes = 0
+        self._kept: OrderedDict[tuple[object, ...], list[Batch]] = OrderedDict()
+
+    def batches(
+        self, key: tuple[object, ...], size: int, make: Callable[[], Iterable[Batch]]
+    ) -> Iterable[Batch]:
+        """The batches of a key; ``make`` gives them when they are not here.
+
+        Args:
+            key: Everything the batches depend on.
+            size: Bytes they take.
+            make: Gives the same batches every time.
+        """
+        found = self._kept.get(key)
+        if found is not None:
+            self._kept.move_to_end(key)
+            return found
+        if size > self.limit:
+            return make()
+        while self.bytes + size > self.limit:
+            _, dropped = self._kept.popitem(last=False)
+            self.bytes -= _bytes(dropped)
+        made = list(make())
+        self._kept[key] = made
+        self.bytes += _bytes(made)
+        return made
+
+
+class StatisticsCache:
+    """Normalisation statistics of networks that were calibrated before, for judging them again.
+
+    A network that was chosen on one split and is verified on another needs no second calibration.
+    Belongs to one supernet with one set of weights: make a new one when these change.
+
+    Args:
+        limit: Most bytes to keep; networks that were used longest ago go first.
+    """
+
+    def __init__(self, limit: int = KEPT_BYTES // 8) -> None:
+        self.limit = limit
+        self.bytes = 0
+        self._kept: OrderedDict[tuple[object, ...], dict[str, Tensor]] = OrderedDict()
+
+    def restore(self, key: tuple[object, ...], model: nn.Module) -> bool:
+        """Give an extracted network what is kept under a key; ``False`` when that is nothing."""
+        found = self._kept.get(key)
+        if found is None:
+            return False
+        self._kept.move_to_end(key)
+        for name, buffer in _statistics(model).items():
+            buffer.copy_(found[name])
+        return True
+
+    def keep(self, key: tuple[object, ...], model: nn.Module) -> None:
+        """Remember the statistics of a calibrated network."""
+        kept = {name: buffer.detach().clone() for name, buffer in _statistics(model).items()}
+        self._kept[key] = kept
+        self.bytes += sum(tensor.nbytes for tensor in kept.values())
+        while self.bytes > self.limit:
+            _, dropped = self._kept.popitem(last=False)
+            self.bytes -= sum(tensor.nbytes for tensor in dropped.values())
+
+
+def _statistics(model: nn.Module) -> dict[str, Tensor]:
+    layers = {n: m for n, m in model.named_modules() if isinstance(m, _BatchNorm)}
+    return {f"{n}.{name}": b for n, m in layers.items() for name, b in m.named_buffers()}
+
+
+def evaluate(
+    supernet: Supernet,
+    architecture: Architecture,
+    data: DataSource,
+    split: str = "val",
+    *,
+    calibration_samples: int = CALIBRATION_SAMPLES,
+    batch_size: int | None = None,
+    cache: BatchCache | None = None,
+) -> Evaluation:
+    """Evaluate a subnetwork with inherited weights.
+
+    The result depends on nothing but the arguments: the supernet is not touched, and calibration
+    uses the same training samples every time.
+
+    Args:
+        supernet: Holds the weights; runs on the device its parameters are on.
+        architecture: Which subnetwork.
+        data: Where splits and calibration samples come from.
+        split: ``"val"`` to choose, ``"test"`` once to verify, ``"train"`` to diagnose.
+        calibration_samples: Training samples for normalisation statistics.
+        batch_size: Samples at a time; by default as many as fit comfortably.
+        cache: Keeps batches from one architecture to the next; the values stay the same.
+
+    Raises:
+        ValueError: Unknown split, or an architecture of another space.
+    """
+    began = time.perf_counter()
+    # The network is thrown away afterwards; one that is kept must not see this mode, since what a
+    # module remembers of such a forward pass could never be trained.
+    with torch.inference_mode():
+        model = supernet.extract(architecture)
+        used = calibrate_extracted(
+            model, supernet, architecture, data, calibration_samples,
+            batch_size=batch_size, cache=cache,
+        )  # fmt: skip
+        values = sample_scores(
+            model, supernet, architecture, data, split, batch_size=batch_size, cache=cache
+        )
+    return summary(values, data.shape.task, split, used, time.perf_counter() - began)
+
+
+def summary(
+    scores: NDArray[np.float64], task: str, split: str, calibration_samples: int, seconds: float
+) -> Evaluation:
+    """The evaluation that the scores ``(samples,)`` of :func:`sample_scores` amount to."""
+    value = float(scores.mean())
+    if task == IMAGES:
+        objective, unit = "accuracy", "fraction"
+        low, high = wilson(value, len(scores))
+    else:
+        objective, unit = "loss", "nats/token"
+        spread = float(scores.std(ddof=1)) if len(scores) > 1 else 0.0
+        half = Z95 * spread / math.sqrt(len(scores))
+        low, high = value - half, value + half
+    return Evaluation(
+        objective, unit, value, low, high, split, len(scores), calibration_samples, seconds
+    )
+
+
+def sample_scores(
+    model: nn.Module,
+    supernet: Supernet,
+    architecture: Architecture,
+    data: DataSource,
+    split: str,
+    *,
+    batch_size: int | None = None,
+    cache: BatchCache | None = None,
+    rows: NDArray[np.integer] | None = None,
+) -> NDArray[np.float64]:
+    """What an extracted network makes of the samples of a split, in the order of the split.
+
+    Args:
+        model: ``supernet.extract(architecture)``, calibrated.
+        supernet: Knows the architecture's input size.
+        architecture: Of the model.
+        data: Where the split comes from.
+        split: ``"train"``, ``"val"`` or ``"test"``.
+        batch_size: Samples at a time; by default as many as fit comfortably.
+        cache: Keeps batches from one architecture to the next.
+        rows: Only these samples, in this order.
+
+    Returns:
+        Shape ``(samples,)``: 1 or 0 for a right or wrong class, or a window's mean loss in nats
+        per token; NaN where the network's outputs are no numbers.
+
+    Raises:
+        ValueError: Unknown split.
+    """
+    size = batch_size or comfortable_batch(supernet, architecture)
+    chosen = None if rows is None else np.asarray(rows, dtype=np.int64)
+    which = None if chosen is None else chosen.tobytes()
+    batches = _batches(supernet, architecture, data.split(split), chosen, size,
+                       (data.fingerprint, split, which), cache)  # fmt: skip
+    with torch.no_grad():
+        scores = [_scores(model, *batch, data.shape.task) for batch in batches]
+    values: NDArray[np.float64] = torch.cat(scores).double().cpu().numpy()
+    return values
+
+
+def calibrate_extracted(
+    model: nn.Module,
+    supernet: Supernet,
+    architecture: Architecture,
+    data: DataSource,
+    samples: int = CALIBRATION_SAMPLES,
+    *,
+    batch_size: int | None = None,
+    cache: BatchCache | None = None,
+    statistics: StatisticsCache | None = None,
+) -> int:
+    """Recalibrate an extracted network on a fixed part of the training split; eval mode after.
+
+    Args:
+        model: ``supernet.extract(architecture)``; changed in place.
+        supernet: Knows the architecture's input size.
+        architecture: Of the model.
+        data: Whose training split is used, without augmentation.
+        samples: How many training samples, at most.
+        batch_size: Samples at a time; the last, smaller batch is left out.
+        cache: Keeps batches from one architecture to the next.
+        statistics: Keeps what calibration found, for the next time of the same architecture.
+
+    Returns:
+        How many samples were used; 0 when the network has no statistics to estimate.
+    """
+    model.eval()
+    if not any(isinstance(m, _BatchNorm) for m in model.modules()):
+        return 0
+    # The same rows whatever the run's seed, spread over the split.
+    rows = np.random.default_rng(0).permutation(len(data.train))[:samples]
+    size = min(batch_size or comfortable_batch(supernet, architecture), len(rows))
+    whole = len(rows) // size * size
+    key = (data.fingerprint, "calibration", samples)
+    ours = (*key, size, architecture.digest)
+    if statistics is not None and statistics.restore(ours, model):
+        return whole
+    batches = _batches(supernet, architecture, data.train, rows[:whole], size, key, cache)
+    recalibrate(model, (inputs for inputs, _ in batches))
+    if statistics is not None:
+        statistics.keep(ours, model)
+    return whole
+
+
+def comfortable_batch(supernet: Supernet, architecture: Architecture) -> int:
+    """Samples that can run at once in a few hundred megabytes: full batches for tiny images."""
+    shape = supernet.input_shape(architecture)
+    if len(shape) == 1:
+        return max(1, 4096 // shape[0])
+    # A mobile network's widest activations are some 30 times its input pixels.
+    return max(32, min(256, (1 << 21) // math.prod(shape)))
+
+
+def wilson(share: float, count: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a share observed in ``count`` trials."""
+    square = Z95 * Z95
+    centre = (share + square / (2 * count)) / (1 + square / count)
+    spread = math.sqrt(share * (1 - share) / count + square / (4 * count * count))
+    half = Z95 / (1 + square / count) * spread
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def _batches(
+    supernet: Supernet,
+    architecture: Architecture,
+    split: Split,
+    rows: NDArray[np.integer] | None,
+    size: int,
+    key: tuple[object, ...],
+    cache: BatchCache | None,
+) -> Iterable[Batch]:
+    """The samples ``rows`` of a split (``None``: all), ``size`` at a time, ready for a network."""
+    device = next(supernet.parameters()).device
+    count = len(split) if rows is None else len(rows)
+
+    def make() -> Iterator[Batch]:
+        for start in range(0, count, size):
+            part = slice(start, start + size)
+            index = part if rows is None else torch.from_numpy(rows[part].copy())
+            inputs, targets = split.batch(index, device)
+            yield channels_last(supernet.prepare(inputs, architecture)), targets
+
+    if cache is None:
+        return make()
+    shape = supernet.input_shape(architecture)
+    numbers = count * (math.prod(shape) * supernet.inputs.dtype.itemsize)
+    numbers += count * split.targets[0].numel() * split.targets.dtype.itemsize
+    return cache.batches((*key, shape, size, device), numbers, make)
+
+
+def _bytes(batches: Iterable[Batch]) -> int:
+    return sum(tensor.nbytes for batch in batches for tensor in batch)
+
+
+def _scores(model: nn.Module, inputs: Tensor, targets: Tensor, task: str) -> Tensor:
+    """Per sample: 1 or 0 for right or wrong; mean loss in nats per token of a window; or NaN."""
+    logits = model(inputs).float()
+    if task == IMAGES:
+        # The largest of numbers that are none is the first class, which may even be right.
+        undefined = logits.isnan().any(-1)
+        return (logits.argmax(-1) == targets).float().masked_fill(undefined, math.nan)
+    losses = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
+    return losses.view(targets.shape).mean(-1)

@@ -1,0 +1,95 @@
+"""One architecture as a network of its own, trained alone by the same loop as its supernet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import Tensor
+
+from supernet.elastic.edits import Derive
+from supernet.elastic.plan import Values, source_path
+from supernet.space import Architecture, SearchSpace, Value
+from supernet.supernet import InputSpec, Supernet
+from supernet.training.recipe import Recipe
+
+# What a recipe says about several architectures means nothing for one: it learns from labels.
+ALONE: Mapping[str, Any] = {
+    "sampler": "uniform",
+    "random_architectures": 1,
+    "candidates": 3,
+    "distill": "none",
+    "divergence": "kl",
+    "label_share": 0.0,
+    "phases": "none",
+    "rows": "uniform",
+    "split": False,
+    "regularise": "all",
+}
+
+
+def standalone(supernet: Supernet, architecture: Architecture) -> Supernet:
+    """The network of one architecture as a supernet with nothing left to choose.
+
+    Training, checkpoints and evaluation then work as for any supernet; ``space.smallest`` is its
+    only architecture. Weights are copies. Fake quantisation stays, since the stand-alone network
+    must live with it in training too; other derived weights (kernel transforms) become plain.
+
+    Args:
+        supernet: Where the network and its initial weights come from.
+        architecture: A member of its space.
+
+    Raises:
+        ValueError: The architecture belongs to another space.
+    """
+    model = supernet.extract(architecture)
+    plan, values = supernet.plan, Values(architecture)
+    sources = {name: source_path(plan, values, name) for name, _ in model.named_parameters()}
+    quantisers = [
+        Derive(name, (), _bound(row.function, values.choices(row.choices)))
+        for name, source in sources.items()
+        for row in plan.derivations.get(source, ())
+        if row.bits is not None
+    ]
+    return Supernet(
+        model,
+        SearchSpace(()),
+        quantisers,
+        units=(),
+        inputs=InputSpec(supernet.input_shape(architecture), supernet.inputs.dtype),
+        no_decay=[f"model.{n}" for n, s in sources.items() if f"model.{s}" in supernet.no_decay],
+    )
+
+
+def standalone_recipe(recipe: Recipe, changes: Mapping[str, Any], epoch: int) -> Recipe:
+    """The recipe of a supernet for one of its networks alone.
+
+    Args:
+        recipe: Of the supernet.
+        changes: Fields that shall differ, among them ``seed``.
+        epoch: Training samples in one pass over the data.
+
+    Returns:
+        The same optimisation, with one architecture a step that learns from the labels alone. A
+        warm-up longer than the training is cut to a quarter of it.
+
+    Raises:
+        ValueError: An unknown field, or a value out of range.
+    """
+    fixed = [name for name in ALONE if name in changes]
+    if fixed:
+        raise ValueError(
+            f"{fixed[0]} cannot be changed for a stand-alone training: one architecture alone "
+            f"always has {fixed[0]} = {ALONE[fixed[0]]!r}"
+        )
+    alone = recipe.but({**ALONE, **changes})
+    steps = alone.total_steps(epoch)
+    if "warmup_steps" not in changes and alone.warmup_steps > steps:
+        alone = alone.but({"warmup_steps": steps // 4})
+    return alone
+
+
+def _bound(
+    function: Callable[..., Tensor], values: tuple[Value, ...]
+) -> Callable[[Tensor, tuple[Value, ...]], Tensor]:
+    return lambda tensor, _values: function(tensor, values)
