@@ -28,12 +28,12 @@ from search import Objective, SearchProblem, search
 from search.strategies import predictor_guided
 from supernet.data import DataSource, open_data
 from supernet.families import resnet
-from supernet.joint_space import architecture_positions, joint_space, split
 from supernet.quality.evaluate import evaluate
 from supernet.space import Architecture, Value
 from supernet.supernet import Supernet
 from supernet.training import Recipe, cross_entropy
-from supernet.training.batches import shuffled_rows, training_batch
+from supernet.training.batches.shuffled import shuffled_rows, training_batch
+from supernet.training.joint_space import architecture_positions, joint_space, split
 from supernet.training.optimizer import Average, build_optimizer, learning_rate
 from supernet.training.standalone import standalone
 

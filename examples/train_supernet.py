@@ -8,10 +8,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from supernet import checkpoints
 from supernet.data import open_data
 from supernet.families import ofa_mobilenetv3 as family
 from supernet.quality.evaluate import evaluate
-from supernet.training import checkpoint, preset, train
+from supernet.training import preset, train
 
 
 def main() -> None:
@@ -28,7 +29,7 @@ def main() -> None:
 
     recipe = preset("digits").but({"steps": asked.steps})
     result = train(supernet, data, recipe, asked.out, progress=print)
-    print("checkpoint", checkpoint.read(result.checkpoint.path).digest)
+    print("checkpoint", checkpoints.read(result.checkpoint.path).digest)
 
     for architecture in (supernet.space.smallest, supernet.space.largest):
         found = evaluate(supernet, architecture, data, "test")

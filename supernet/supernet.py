@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from supernet.costs.cost_model import CostModel
+from supernet.costs.enumeration import build_cost_model, trace_network
 from supernet.elastic.edits import Edit
 from supernet.elastic.plan import make_plan
 from supernet.elastic.slicing import Shell, build_shell
@@ -168,15 +169,11 @@ class Supernet(nn.Module):
 
     def graph(self, architecture: Architecture) -> Graph:
         """The whole subnetwork as a graph without weight values, with a dynamic batch."""
-        from supernet.costs.enumeration import network_graph
-
-        return network_graph(self, architecture)
+        return trace_network(self, architecture)
 
     def cost_model(self) -> CostModel:
         """Every variant of every unit, ready to be profiled and added up."""
-        from supernet.costs.enumeration import cost_model
-
-        return cost_model(self)
+        return build_cost_model(self)
 
     def parameter_count(self, architecture: Architecture) -> int:
         """Number of learned weights of the extracted network."""

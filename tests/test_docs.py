@@ -14,8 +14,8 @@ import torch
 
 from supernet.data import open_data
 from supernet.families import ofa_mobilenetv3
+from supernet.losses import adaptive_alpha
 from supernet.training import STRATEGIES, InPlace, Sandwich, Strategy, preset, train
-from supernet.training.divergences import adaptive_alpha
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 

@@ -17,7 +17,7 @@ from app.runs.directory import Run, open_run
 from app.runs.latency_table import measure_one
 from app.runs.trained import Say, Trained, open_trained
 from supernet import files
-from supernet.quality.export import ARCHITECTURE, ONNX, WEIGHTS, Exported, export, run_torch, write
+from supernet.export import ARCHITECTURE, ONNX, WEIGHTS, Exported, export, run_torch, write
 from supernet.space import Architecture
 
 CARD, PARITY, LABELS = "card.md", "parity.json", "labels.json"

@@ -8,13 +8,12 @@ from typing import Any
 
 from app.runs.directory import Run, create_run
 from app.runs.trained import NO_DATA, Say, absolute
-from supernet import files
+from supernet import checkpoints, files
 from supernet.data import IMAGES, DataShape, DataSource, open_data
 from supernet.importing.ofa import Recognised, load, recognise
 from supernet.importing.tensors import read_tensors
 from supernet.space import nearest
 from supernet.supernet import Supernet
-from supernet.training import checkpoint as checkpoints
 from supernet.training import preset as recipe_preset
 
 FORMATS = ("ofa",)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from supernet.data import IMAGES, DataShape
-from supernet.quality.export import Exported
+from supernet.export import Exported
 from supernet.space import Architecture
 
 

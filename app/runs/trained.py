@@ -14,11 +14,11 @@ import torch
 from app.runs import plugins
 from app.runs.allocator import keep_freed_memory
 from app.runs.directory import Run
+from supernet import checkpoints
+from supernet.checkpoints import Checkpoint
 from supernet.costs.cost_model import CostModel
 from supernet.data import IMAGES, DataShape, DataSource, open_data
 from supernet.supernet import Supernet
-from supernet.training import checkpoint as checkpoints
-from supernet.training.checkpoint import Checkpoint
 
 Say = Callable[[str], None]
 SMALL_MACS = 20_000_000

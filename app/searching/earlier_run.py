@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 from app.evaluation.log import belongs, number
 from app.runs.directory import Run, open_run
 from app.runs.trained import Trained
-from supernet import files
+from supernet import checkpoints, files
 from supernet.quality.evaluate import CALIBRATION_SAMPLES
-from supernet.training import checkpoint as checkpoints
 
 LEAST = 20
 

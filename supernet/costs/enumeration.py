@@ -4,30 +4,66 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from supernet.costs.cost_model import CostModel, CostUnit, UnitVariants
 from supernet.elastic.edits import Cut, Derive, Drop, Edit, Pick, Resize, edit_choices
-from supernet.elastic.plan import Values, tensor_bits
+from supernet.elastic.plan import Plan, Values, tensor_bits
 from supernet.graph.language import Graph
 from supernet.graph.lowering import lower
-from supernet.space import Architecture, Value
-from supernet.supernet import Supernet
+from supernet.space import Architecture, SearchSpace, Value
 
 Combination = tuple[Value, ...]
 Call = tuple[tuple[Any, ...], dict[str, Any]]
 
 
-def network_graph(supernet: Supernet, architecture: Architecture) -> Graph:
-    """The whole subnetwork as a graph without weight values, with a dynamic batch."""
+class ElasticNetwork(Protocol):
+    """What counting costs reads of a supernet: the network, its table and its subnetworks."""
+
+    @property
+    def model(self) -> nn.Module:
+        """The plain largest network."""
+        ...
+
+    @property
+    def space(self) -> SearchSpace:
+        """The choices."""
+        ...
+
+    @property
+    def edits(self) -> Sequence[Edit]:
+        """The rows of the table."""
+        ...
+
+    @property
+    def units(self) -> Sequence[str]:
+        """Module paths of the pieces that have a cost of their own."""
+        ...
+
+    @property
+    def plan(self) -> Plan:
+        """The table, sorted by what it touches."""
+        ...
+
+    def extract(self, architecture: Architecture) -> nn.Module:
+        """A stand-alone network with copied weights."""
+        ...
+
+    def example(self, architecture: Architecture, batch: int) -> Tensor:
+        """A batch of inputs of the right shape and type."""
+        ...
+
+
+def trace_network(supernet: ElasticNetwork, architecture: Architecture) -> Graph:
+    """Trace a whole subnetwork as a graph without weight values, with a dynamic batch."""
     network = supernet.extract(architecture).eval()
     return lower(network, (supernet.example(architecture, 1),))[0]
 
 
-def unit_choices(supernet: Supernet, unit: str) -> tuple[str, ...]:
+def unit_choices(supernet: ElasticNetwork, unit: str) -> tuple[str, ...]:
     """Names of the choices that change a unit, in the order of the space.
 
     They follow from the table: rows on tensors and modules inside the unit, the depth of every
@@ -59,7 +95,7 @@ def _reshapes(edit: Edit, unit: str) -> bool:
     return path == unit or path.startswith(unit + ".")
 
 
-def cost_model(supernet: Supernet) -> CostModel:
+def build_cost_model(supernet: ElasticNetwork) -> CostModel:
     """Every variant of every unit of a supernet, each distinct one traced once.
 
     Raises:
@@ -74,7 +110,7 @@ def cost_model(supernet: Supernet) -> CostModel:
     return CostModel(supernet.space, tuple(_variants(supernet, u, tracer) for u in supernet.units))
 
 
-def _variants(supernet: Supernet, unit: str, tracer: _Tracer) -> UnitVariants:
+def _variants(supernet: ElasticNetwork, unit: str, tracer: _Tracer) -> UnitVariants:
     names = unit_choices(supernet, unit)
     variants: list[CostUnit | None] = []
     sizes = []
@@ -90,7 +126,7 @@ def _variants(supernet: Supernet, unit: str, tracer: _Tracer) -> UnitVariants:
     return UnitVariants(unit, names, tuple(variants), tuple(sizes))
 
 
-def _is_there(supernet: Supernet, unit: str, values: Mapping[str, Value]) -> bool:
+def _is_there(supernet: ElasticNetwork, unit: str, values: Mapping[str, Value]) -> bool:
     for edit in supernet.edits:
         if isinstance(edit, Drop) and _encloses(edit, unit):
             child = unit[len(edit.stack) + 1 :].split(".")[0]
@@ -100,14 +136,14 @@ def _is_there(supernet: Supernet, unit: str, values: Mapping[str, Value]) -> boo
     return True
 
 
-def _combinations(supernet: Supernet, names: Sequence[str]) -> list[Combination]:
+def _combinations(supernet: ElasticNetwork, names: Sequence[str]) -> list[Combination]:
     return list(itertools.product(*(supernet.space.choice(name).values for name in names)))
 
 
 class _Tracer:
     """Runs covering architectures once and keeps what each unit became."""
 
-    def __init__(self, supernet: Supernet) -> None:
+    def __init__(self, supernet: ElasticNetwork) -> None:
         self.supernet = supernet
         self.choices: dict[str, tuple[str, ...]] = {}
         for unit in supernet.units:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from .compose import compose
-from .guides import Guide, InPlace, Labels, Teacher
-from .log import Progress
-from .loop import TrainResult, train
-from .losses import cross_entropy, kl_divergence
-from .presets import PRESETS, STRATEGIES, preset
-from .recipe import Recipe
-from .samplers.sandwich import Sandwich
-from .samplers.uniform import Uniform
-from .strategy import Learns, Phases, Remembers, Rows, Sampler, Score, Strategy
+from supernet.losses import cross_entropy, kl_divergence
+from supernet.training.compose import compose
+from supernet.training.guides import Guide, InPlace, Labels, Teacher
+from supernet.training.log import Progress
+from supernet.training.loop import TrainResult, train
+from supernet.training.presets import PRESETS, STRATEGIES, preset
+from supernet.training.recipe import Recipe
+from supernet.training.samplers.sandwich import Sandwich
+from supernet.training.samplers.uniform import Uniform
+from supernet.training.strategy import Learns, Phases, Remembers, Rows, Sampler, Score, Strategy
 
 __all__ = [
     "PRESETS",

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from types import ModuleType
 
 from torch import nn
 
 from supernet.data import DataSource
+from supernet.losses import adaptive_alpha, kl_divergence
 from supernet.supernet import Supernet
-
-from . import importance, samplers
-from .divergences import adaptive_alpha
-from .guides import Divergence, Guide, InPlace, Labels, Teacher
-from .losses import kl_divergence
-from .progressive import ProgressiveShrinking
-from .recipe import Recipe
-from .strategy import Sampler, Strategy
+from supernet.training.batches import importance
+from supernet.training.guides import Divergence, Guide, InPlace, Labels, Teacher
+from supernet.training.recipe import Recipe
+from supernet.training.sampler_modules import load_sampler
+from supernet.training.schedules.progressive import ProgressiveShrinking
+from supernet.training.strategy import Sampler, Strategy
 
 
 def compose(
@@ -89,20 +87,6 @@ def _progressive(
         label_share=recipe.label_share,
         precision=recipe.precision,
     )
-
-
-def load_sampler(name: str) -> ModuleType:
-    """The sampler module called ``name``; ValueError when a dotted path leads nowhere."""
-    path = name if "." in name else f"{samplers.__name__}.{name}"
-    try:
-        module = import_module(path)
-    except ModuleNotFoundError as error:
-        if error.name is None or not (path == error.name or path.startswith(error.name + ".")):
-            raise
-        raise ValueError(f"there is no module {path!r} for the sampler") from None
-    if not hasattr(module, "build"):
-        raise ValueError(f"module {path!r} is no sampler: it lacks build")
-    return module
 
 
 def _guide(recipe: Recipe, sampler: ModuleType | None, teacher: nn.Module | None) -> Guide:

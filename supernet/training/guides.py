@@ -10,9 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from supernet.losses import cross_entropy, kl_divergence
 from supernet.space import Architecture
-
-from .losses import cross_entropy, kl_divergence
 
 Divergence = Callable[[Tensor, Tensor], Tensor]
 

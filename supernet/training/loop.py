@@ -12,20 +12,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from supernet import checkpoints
+from supernet.checkpoints import Checkpoint
 from supernet.data import DataSource
 from supernet.space import Architecture
 from supernet.supernet import Supernet
-from supernet.training import checkpoint as checkpoints
-from supernet.training.checkpoint import Checkpoint
-
-from . import distributed
-from .batches import shuffled_rows, training_batch
-from .compose import compose
-from .log import Log, Progress
-from .optimizer import learning_rate
-from .recipe import Recipe
-from .state import TrainingState, check_same_training
-from .strategy import Strategy
+from supernet.training import distributed
+from supernet.training.batches.shuffled import shuffled_rows, training_batch
+from supernet.training.compose import compose
+from supernet.training.log import Log, Progress
+from supernet.training.optimizer import learning_rate
+from supernet.training.recipe import Recipe
+from supernet.training.state import TrainingState, check_same_training
+from supernet.training.strategy import Strategy
 
 
 @dataclass(frozen=True)

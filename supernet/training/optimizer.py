@@ -10,8 +10,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from supernet.supernet import Supernet
-
-from .recipe import Recipe
+from supernet.training.recipe import Recipe
 
 
 def build_optimizer(supernet: Supernet, recipe: Recipe) -> torch.optim.Optimizer:

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from supernet.space import nearest
-
-from .recipe import Recipe
+from supernet.training.recipe import Recipe
 
 PRESETS: dict[str, Recipe] = {
     "digits": Recipe(

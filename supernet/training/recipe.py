@@ -9,8 +9,7 @@ from typing import Any
 
 from supernet.data import AUGMENTATIONS
 from supernet.space import nearest
-
-from . import samplers
+from supernet.training.sampler_modules import list_samplers
 
 DISTILLATIONS = ("inplace", "none", "previous", "teacher")
 DIVERGENCES = ("kl", "alpha")
@@ -126,7 +125,7 @@ class Recipe:
             "augment": AUGMENT,
         }
         if "." not in self.sampler:
-            legal["sampler"] = samplers.names()
+            legal["sampler"] = list_samplers()
         for name, values in legal.items():
             value = getattr(self, name)
             hint = nearest(value, values)

@@ -21,14 +21,13 @@ from torch.func import functional_call
 from supernet.costs.cost_model import CostModel
 from supernet.data import DataSource
 from supernet.families.superkernel import EXPANDS, KERNELS, SKIPPED, Superkernel
+from supernet.losses import cross_entropy
 from supernet.space import Architecture, SearchSpace, Value
 from supernet.supernet import Supernet
-
-from .batches import shuffled_rows, training_batch
-from .losses import cross_entropy
-from .optimizer import build_optimizer, learning_rate
-from .recipe import Recipe
-from .streams import DROPOUT, stream_seed
+from supernet.training.batches.shuffled import shuffled_rows, training_batch
+from supernet.training.optimizer import build_optimizer, learning_rate
+from supernet.training.recipe import Recipe
+from supernet.training.streams import DROPOUT, stream_seed
 
 # Apart from the dropout masks of the model, which have no part number this large.
 GATES = 1 << 20

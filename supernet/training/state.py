@@ -9,14 +9,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from supernet import checkpoints
+from supernet.checkpoints import Checkpoint
 from supernet.data import DataSource
 from supernet.supernet import Supernet
-from supernet.training import checkpoint as checkpoints
-from supernet.training.checkpoint import Checkpoint
-
-from .optimizer import Average, build_optimizer
-from .recipe import Recipe
-from .strategy import Strategy
+from supernet.training.optimizer import Average, build_optimizer
+from supernet.training.recipe import Recipe
+from supernet.training.strategy import Strategy
 
 # What cannot be done with weights that were not trained here.
 IMPORTED = "there is no training to continue; evaluate, audit or search them"

@@ -11,13 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from supernet.losses import cross_entropy
 from supernet.space import Architecture
 from supernet.supernet import Supernet
-
-from . import distributed
-from .guides import Guide, Labels
-from .losses import cross_entropy
-from .streams import DROPOUT, stream_seed
+from supernet.training import distributed
+from supernet.training.guides import Guide, Labels
+from supernet.training.streams import DROPOUT, stream_seed
 
 # A sampler whose draws depend on the rank shows it at once; later checks would only cost time.
 CHECKED_STEPS = 10

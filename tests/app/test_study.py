@@ -22,9 +22,9 @@ from app.runs.directory import Run
 from app.runs.trained import Trained
 from app.searching.optuna_mirror import Study, open_study
 from search import Constraint, Evaluation, History, Objective, SearchProblem, pareto_front
+from supernet.checkpoints import Checkpoint
 from supernet.data import open_data
 from supernet.families import ofa_mobilenetv3
-from supernet.training.checkpoint import Checkpoint
 
 IDENTITY = {"strategy": "random_search", "seed": 0, "evaluations": 30}
 

@@ -20,9 +20,9 @@ from app.searching.request import request_from_plan
 from search import History, Objective, SearchProblem, Strategy
 from search.sampling.first_sample import initial_rows
 from search.strategies import nsga2
+from supernet.checkpoints import require
 from supernet.quality.evaluate import CALIBRATION_SAMPLES
 from supernet.space import Architecture, Choice, SearchSpace
-from supernet.training.checkpoint import require
 from tests.app.conftest import EVALUATIONS, SEARCH, Command, Outcome, contents
 
 Refused = Callable[..., str]

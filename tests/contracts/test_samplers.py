@@ -17,7 +17,7 @@ import torch
 from supernet.space import Architecture
 from supernet.supernet import Supernet
 from supernet.training import Progress, Recipe, train
-from supernet.training.samplers import names
+from supernet.training.sampler_modules import list_samplers
 from supernet.training.strategy import Learns, Remembers
 from tests.supernet.choice_toys import choice_supernet
 from tests.supernet.toys import toy_data
@@ -41,7 +41,7 @@ def recipe_for(name: str) -> Recipe:
     )
 
 
-@pytest.fixture(params=names())
+@pytest.fixture(params=list_samplers())
 def name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -79,7 +79,7 @@ def feed(supernet: Supernet, sampler: Any, steps: range) -> list[tuple[Architect
 
 def test_there_is_something_to_test() -> None:
     expected = {"best_up", "budget", "fair", "panda", "sandwich", "shift", "uniform", "worst_up"}
-    assert expected <= set(names())
+    assert expected <= set(list_samplers())
 
 
 def test_it_says_what_it_is(module: ModuleType) -> None:

@@ -13,13 +13,13 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from supernet.data import DataShape
-from supernet.elastic.reorganise import reorganise
 from supernet.families import attentivenas as family
 from supernet.families._attentive import Resample, Stage
 from supernet.graph.lowering import lower
 from supernet.graph.onnx_model import to_onnx
 from supernet.space import Architecture
 from supernet.supernet import Supernet
+from supernet.training.schedules.reorganise import reorganise
 
 TINY = family.PRESETS["tiny"]
 

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from supernet import files
-from supernet.training import checkpoint as checkpoints
+from supernet import checkpoints, files
 from tests.supernet.toys import toy_supernet
 
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from supernet import checkpoints
 from supernet.data import augment, open_data
 from supernet.families import matlm, ofa_mobilenetv3
-from supernet.training import checkpoint as checkpoints
 from supernet.training import distributed, preset, train
 
 # Each process runs this with torchrun's environment; FOLDER, FAMILY and BATCH are arguments.

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from supernet.training.divergences import adaptive_alpha, alpha_divergence
+from supernet.losses import adaptive_alpha, alpha_divergence
 
 ALPHAS = (-1.0, -0.5, 0.0, 0.5, 1.0, 2.0)
 

@@ -12,7 +12,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from supernet.training import Recipe, Strategy, Uniform, compose
-from supernet.training.importance import HIGHEST, ImportanceRows
+from supernet.training.batches.importance import HIGHEST, ImportanceRows
 from tests.supernet.toys import toy_data, toy_supernet
 
 ARCHITECTURE = toy_supernet().space.largest

@@ -11,14 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from supernet.joint_space import (
+from supernet.space import Choice, SearchSpace
+from supernet.training.joint_space import (
     architecture_positions,
     architecture_space,
     join,
     joint_space,
     split,
 )
-from supernet.space import Choice, SearchSpace
 
 ROOT = Path(__file__).resolve().parents[2]
 SPACE = SearchSpace(

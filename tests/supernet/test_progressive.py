@@ -16,7 +16,7 @@ from supernet.supernet import Supernet
 from supernet.training import Progress, preset, train
 from supernet.training.compose import compose
 from supernet.training.guides import Teacher
-from supernet.training.progressive import ProgressiveShrinking, schedule
+from supernet.training.schedules.progressive import ProgressiveShrinking, schedule
 from supernet.training.strategy import Strategy
 from tests.supernet.toys import toy_data, toy_supernet
 

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from supernet.elastic.edits import Cut, Rule, Set, follow
-from supernet.elastic.reorganise import channel_groups, permute, reorganise
 from supernet.space import Architecture, Choice, SearchSpace
 from supernet.supernet import InputSpec, Supernet
+from supernet.training.schedules.reorganise import channel_groups, permute, reorganise
 from tests.contracts.test_families import batch, every_family, randomised
 from tests.supernet.toys import toy_supernet
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from supernet.data import DataShape
-from supernet.elastic.reorganise import channel_groups, reorganise
 from supernet.families import resnet as family
 from supernet.graph.lowering import lower
 from supernet.graph.onnx_model import to_onnx
+from supernet.training.schedules.reorganise import channel_groups, reorganise
 
 
 def test_the_published_network_of_20_layers_by_hand() -> None:

@@ -13,10 +13,10 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
+from supernet.costs.mac_bins import MacBins, cut_into_mac_bins
 from supernet.families import nas_bench_macro
 from supernet.space import Architecture, Choice, SearchSpace
 from supernet.supernet import Supernet
-from supernet.training.mac_bins import MacBins, mac_bins
 from supernet.training.samplers._attentive import Attentive
 from supernet.training.samplers.budget import Budget
 from supernet.training.samplers.fair import Fair
@@ -36,7 +36,7 @@ def macro() -> Supernet:
 
 @cache
 def bins(count: int = 10) -> MacBins:
-    return mac_bins(macro(), count)
+    return cut_into_mac_bins(macro().cost_model(), count)
 
 
 def no_score(architectures: Sequence[Architecture]) -> list[float]:
@@ -68,11 +68,11 @@ def test_tables_speak_of_choices_where_they_matter() -> None:
     supernet = choice_supernet()
     space = SearchSpace((depth, inner))
     positions = np.array([[0, 0]] * 90 + [[1, 0]] * 5 + [[1, 1]] * 5, dtype=np.int16)
-    from supernet.training.mac_bins import _tables
+    from supernet.costs.mac_bins import _tables
 
     tables = _tables(space, positions, np.zeros(100, dtype=np.intp), 1)
     assert tables[0].tolist() == [[0.9, 0.1], [0.5, 0.5]]
-    assert len(mac_bins(supernet)) > 1
+    assert len(cut_into_mac_bins(supernet.cost_model())) > 1
 
 
 def test_draws_lie_in_their_bin_and_differ() -> None:
@@ -95,22 +95,22 @@ def test_a_bin_nothing_falls_into_gives_the_nearest() -> None:
 def test_bounds_are_kept_and_impossible_ones_explained() -> None:
     everyone = bins().macs(macro().space.sample(np.random.default_rng(0), 500))
     low, high = np.quantile(everyone, [0.3, 0.6])
-    some = mac_bins(macro(), 5, least=low, most=high)
+    some = cut_into_mac_bins(macro().cost_model(), 5, least=low, most=high)
     sampler = Budget(some)
     for step in range(50):
         (architecture,) = sampler.draw(step, no_score)
         assert low <= macro().macs(architecture) <= high
     with pytest.raises(ValueError, match=r"no architecture was found between 1 and 2 MACs"):
-        mac_bins(macro(), least=1, most=2)
+        cut_into_mac_bins(macro().cost_model(), least=1, most=2)
     with pytest.raises(ValueError, match="most = 1 MACs is below least = 2 MACs"):
-        mac_bins(macro(), least=2, most=1)
+        cut_into_mac_bins(macro().cost_model(), least=2, most=1)
     with pytest.raises(ValueError, match="bins = 0 is impossible"):
-        mac_bins(macro(), 0)
+        cut_into_mac_bins(macro().cost_model(), 0)
     flat = toy_supernet()
     flat.space = SearchSpace((Choice("width", (8,), "width"),))
     flat.forget_shells()
     with pytest.raises(ValueError, match="cannot tell them apart by cost"):
-        mac_bins(flat)
+        cut_into_mac_bins(flat.cost_model())
 
 
 # -- budget ------------------------------------------------------------------------------------

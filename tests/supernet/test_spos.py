@@ -13,13 +13,13 @@ from torch import nn
 
 from supernet.data import DataShape
 from supernet.elastic.alternatives import Alternatives
-from supernet.elastic.reorganise import channel_groups, reorganise
 from supernet.families import spos as family
 from supernet.families.spos import Open, Split, Stage
 from supernet.graph.lowering import lower
 from supernet.graph.onnx_model import to_onnx
 from supernet.space import Architecture
 from supernet.supernet import Supernet
+from supernet.training.schedules.reorganise import channel_groups, reorganise
 
 TINY = family.PRESETS["tiny"]
 

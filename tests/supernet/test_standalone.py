@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
+from supernet import checkpoints
 from supernet.data import open_data
 from supernet.families import matlm, ofa_mobilenetv3
 from supernet.quality.evaluate import evaluate
 from supernet.supernet import Supernet
 from supernet.training import Recipe, train
-from supernet.training import checkpoint as checkpoints
 from supernet.training.standalone import ALONE, standalone, standalone_recipe
 from tests.supernet.toys import toy_data, toy_supernet
 

@@ -17,11 +17,11 @@ from torch import nn
 
 from supernet.data import DataSource, open_data
 from supernet.elastic.edits import Cut, Edit, Set, follow
-from supernet.elastic.reorganise import reorganise
 from supernet.quality.evaluate import calibrate_extracted, evaluate
 from supernet.space import Architecture, Choice, SearchSpace
 from supernet.supernet import InputSpec, Supernet
 from supernet.training import Recipe, preset, train
+from supernet.training.schedules.reorganise import reorganise
 
 WIDTHS = (4, 8, 16, 32)
 BASE = replace(

@@ -26,7 +26,7 @@ from supernet.training import (
     preset,
     train,
 )
-from supernet.training.batches import shuffled_rows, training_batch
+from supernet.training.batches.shuffled import shuffled_rows, training_batch
 from supernet.training.optimizer import Average, build_optimizer, learning_rate
 from tests.supernet.toys import toy_data, toy_supernet
 

@@ -15,9 +15,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from supernet import files
+from supernet import checkpoints, files
 from supernet.training import Progress, Recipe, train
-from supernet.training import checkpoint as checkpoints
 from tests.supernet.toys import toy_data, toy_supernet
 
 RECIPE = Recipe(

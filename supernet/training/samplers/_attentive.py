@@ -8,13 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from supernet.costs.mac_bins import MacBins, cut_into_mac_bins
 from supernet.space import Architecture, Positions
 from supernet.supernet import Supernet
-from supernet.training.mac_bins import MacBins, mac_bins
 from supernet.training.recipe import Recipe
+from supernet.training.samplers._order import add_ends
 from supernet.training.strategy import Score
-
-from .sandwich import with_ends
 
 Predict = Callable[[Positions], NDArray[np.floating]]
 
@@ -55,7 +54,7 @@ class Attentive:
         targets = rng.choice(len(self.bins), size=self.random, p=self.bins.prior)
         groups = [self.bins.draw(rng, int(target), self.candidates) for target in targets]
         if not groups:
-            return with_ends(space, (), self.smallest_last)
+            return add_ends(space, (), self.smallest_last)
         positions = np.concatenate(groups)
         members = space.decode(positions)
         quality = self._quality(positions, members, score)
@@ -64,7 +63,7 @@ class Attentive:
             part = quality[start : start + len(group)]
             chosen.append(members[start + int(part.argmax() if self.best else part.argmin())])
             start += len(group)
-        return with_ends(space, chosen, self.smallest_last)
+        return add_ends(space, chosen, self.smallest_last)
 
     def _quality(
         self, positions: Positions, members: list[Architecture], score: Score
@@ -79,7 +78,7 @@ class Attentive:
 def attentive(supernet: Supernet, recipe: Recipe, *, best: bool) -> Attentive:
     """The sampler of a recipe; ValueError when all architectures cost the same."""
     return Attentive(
-        mac_bins(supernet, bins=20, seed=recipe.seed),
+        cut_into_mac_bins(supernet.cost_model(), bins=20, seed=recipe.seed),
         recipe.seed,
         recipe.random_architectures,
         recipe.candidates,

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from supernet.costs.mac_bins import MacBins, cut_into_mac_bins
 from supernet.space import Architecture
 from supernet.supernet import Supernet
-from supernet.training.mac_bins import MacBins, distinct, mac_bins
 from supernet.training.recipe import Recipe
+from supernet.training.samplers._order import list_distinct
 from supernet.training.strategy import Score
 
 SUMMARY = "Random architectures, every bin of multiply-accumulates equally often"
@@ -22,7 +23,7 @@ class Budget:
 
     Uniform sampling concentrates on middling costs; this trains cheap and expensive networks as
     often (the released training of SPOS: bins of 10 MFLOPs from 290 to 360). Give
-    :func:`mac_bins` bounds to train but the range a device can run.
+    :func:`cut_into_mac_bins` bounds to train but the range a device can run.
     """
 
     bins: MacBins
@@ -34,10 +35,10 @@ class Budget:
         rng = np.random.default_rng([self.seed, step])
         targets = rng.integers(len(self.bins), size=self.count)
         drawn = [self.bins.draw_uniform(rng, int(target), 1) for target in targets]
-        return distinct(self.bins.space, np.concatenate(drawn))
+        return list_distinct(self.bins.space, np.concatenate(drawn))
 
 
 def build(supernet: Supernet, recipe: Recipe, steps: int) -> Budget:
     """The sampler of a recipe; ValueError when all architectures cost the same."""
     count = max(1, recipe.random_architectures)
-    return Budget(mac_bins(supernet, seed=recipe.seed), recipe.seed, count)
+    return Budget(cut_into_mac_bins(supernet.cost_model(), seed=recipe.seed), recipe.seed, count)

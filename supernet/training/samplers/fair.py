@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from supernet.space import Architecture, SearchSpace
 from supernet.supernet import Supernet
-from supernet.training.mac_bins import distinct
 from supernet.training.recipe import Recipe
+from supernet.training.samplers._order import list_distinct
 from supernet.training.strategy import Score
 
 SUMMARY = "As many architectures per step as there are options, each option in one of them"
@@ -56,7 +56,7 @@ class Fair:
 
     def draw(self, step: int, score: Score) -> tuple[Architecture, ...]:
         """A function of seed and step."""
-        return distinct(self.space, self.positions(step))
+        return list_distinct(self.space, self.positions(step))
 
     def _order(self, column: int, round: int) -> list[int]:
         options = len(self.space.choices[column].values)

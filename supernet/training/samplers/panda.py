@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from supernet.elastic.edits import Pick
 from supernet.space import Architecture
 from supernet.supernet import Supernet
-from supernet.training.mac_bins import distinct
 from supernet.training.recipe import Recipe
+from supernet.training.samplers._order import list_distinct
 from supernet.training.strategy import Score
 
 SUMMARY = "Random architectures, operations with larger gradients more often (PA&DA)"
@@ -70,7 +70,7 @@ class Panda:
         draws = rng.random((self.count, len(self.space), 1))
         positions = (draws >= np.cumsum(self.probabilities, axis=1)).sum(axis=2)
         positions = np.minimum(positions, self.space.cardinalities - 1)
-        return distinct(self.space, self.space.canonical(positions))
+        return list_distinct(self.space, self.space.canonical(positions))
 
     def learn(self, step: int, losses: Mapping[Architecture, float]) -> None:
         """Take in the gradients of a step."""

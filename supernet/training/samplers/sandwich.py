@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +9,7 @@ import numpy as np
 from supernet.space import Architecture, SearchSpace
 from supernet.supernet import Supernet
 from supernet.training.recipe import Recipe
+from supernet.training.samplers._order import add_ends
 from supernet.training.strategy import Score
 
 SUMMARY = "Largest, smallest and random architectures in every step"
@@ -41,16 +41,7 @@ class Sandwich:
         """A function of seed and step."""
         rng = np.random.default_rng([self.seed, step])
         others = self.space.decode(self.space.sample(rng, self.random))
-        return with_ends(self.space, others, self.smallest_last)
-
-
-def with_ends(
-    space: SearchSpace, others: Sequence[Architecture], smallest_last: bool
-) -> tuple[Architecture, ...]:
-    """The ends of a space and others without repeats: the largest first, the smallest as asked."""
-    between = [other for other in others if other != space.smallest]
-    rest = (*between, space.smallest) if smallest_last else (space.smallest, *between)
-    return tuple(dict.fromkeys((space.largest, *rest)))
+        return add_ends(self.space, others, self.smallest_last)
 
 
 def build(supernet: Supernet, recipe: Recipe, steps: int) -> Sandwich:

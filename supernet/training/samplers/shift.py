@@ -10,10 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from supernet.costs.mac_bins import MacBins, cut_into_mac_bins
 from supernet.space import Architecture
 from supernet.supernet import Supernet
-from supernet.training.mac_bins import MacBins, distinct, mac_bins
 from supernet.training.recipe import Recipe
+from supernet.training.samplers._order import list_distinct
 from supernet.training.strategy import Score
 
 SUMMARY = "Random architectures, more often from the costs that still improve"
@@ -75,7 +76,7 @@ class Shift:
         rng = np.random.default_rng([self.seed, step])
         buckets = rng.choice(len(self.bins), size=self.count, p=self.probabilities())
         drawn = [self.bins.draw(rng, int(bucket), 1) for bucket in buckets]
-        return distinct(self.bins.space, np.concatenate(drawn))
+        return list_distinct(self.bins.space, np.concatenate(drawn))
 
     def learn(self, step: int, losses: Mapping[Architecture, float]) -> None:
         """Take in the losses of a step."""
@@ -109,4 +110,4 @@ class Shift:
 def build(supernet: Supernet, recipe: Recipe, steps: int) -> Shift:
     """The sampler of a recipe; ValueError when all architectures cost the same."""
     count = max(1, recipe.random_architectures)
-    return Shift(mac_bins(supernet, seed=recipe.seed), recipe.seed, count)
+    return Shift(cut_into_mac_bins(supernet.cost_model(), seed=recipe.seed), recipe.seed, count)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from supernet.supernet import Supernet
 from supernet.training.recipe import Recipe
-
-from ._attentive import Attentive, attentive
+from supernet.training.samplers._attentive import Attentive, attentive
 
 SUMMARY = "Largest, smallest and the worst of several random architectures of equal cost"
 LARGEST_FIRST = True

@@ -13,14 +13,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from supernet.elastic.reorganise import KINDS as REORGANISED
-from supernet.elastic.reorganise import reorganise
+from supernet.losses import cross_entropy, kl_divergence
 from supernet.space import Architecture, SearchSpace, Value
 from supernet.supernet import Supernet
-
-from .guides import Divergence, normalise_by_batch, taught
-from .losses import cross_entropy, kl_divergence
-from .strategy import Score, Strategy, autocast
+from supernet.training.guides import Divergence, normalise_by_batch, taught
+from supernet.training.schedules.reorganise import KINDS as REORGANISED
+from supernet.training.schedules.reorganise import reorganise
+from supernet.training.strategy import Score, Strategy, autocast
 
 
 @dataclass(frozen=True)

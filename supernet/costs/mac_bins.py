@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from supernet.space import Architecture, Positions, SearchSpace
-from supernet.supernet import Supernet
+from supernet.costs.cost_model import CostModel
+from supernet.space import Positions, SearchSpace
 
 # Architectures the histogram and the tables are counted from.
 SAMPLES = 2**14
@@ -100,21 +100,21 @@ class MacBins:
         return nearest[None]
 
 
-def mac_bins(
-    supernet: Supernet,
+def cut_into_mac_bins(
+    cost_model: CostModel,
     bins: int = 10,
     *,
     least: float | None = None,
     most: float | None = None,
     seed: int = 0,
 ) -> MacBins:
-    """Cut a supernet's space into bins of equal width.
+    """Cut a space into bins of equal width.
 
     Counted from 16,384 uniform architectures. Bins in which none of them lies are left out, their
     place joins the bin below.
 
     Args:
-        supernet: Whose space; its cost model is built.
+        cost_model: What the architectures of the space cost.
         bins: How many at most.
         least: Fewest MACs; by default the bins begin at the first percentile, and the first one
             also holds everything below.
@@ -127,7 +127,7 @@ def mac_bins(
     """
     if bins < 1:
         raise ValueError(f"bins = {bins} is impossible; it must be at least 1")
-    space, macs = supernet.space, supernet.cost_model().macs
+    space, macs = cost_model.space, cost_model.macs
     positions = space.sample(np.random.default_rng([seed, SAMPLES]), SAMPLES)
     costs = macs(positions)
     if costs.min() == costs.max():
@@ -173,10 +173,3 @@ def _tables(
     return np.where(total > 0, counts, legal) / np.where(
         total > 0, total, space.cardinalities[:, None]
     )
-
-
-def distinct(space: SearchSpace, positions: Positions) -> tuple[Architecture, ...]:
-    """The architectures without repeats, the largest first when it is among them."""
-    drawn = list(dict.fromkeys(space.decode(positions)))
-    drawn.sort(key=lambda architecture: architecture != space.largest)
-    return tuple(drawn)

@@ -13,10 +13,9 @@ from torch import Tensor
 
 from supernet.data import DataSource
 from supernet.space import Architecture
-
-from . import distributed
-from .recipe import Recipe
-from .streams import IMPORTANCE
+from supernet.training import distributed
+from supernet.training.recipe import Recipe
+from supernet.training.streams import IMPORTANCE
 
 # The largest distance between a distribution and a corner of the simplex.
 HIGHEST = math.sqrt(2)

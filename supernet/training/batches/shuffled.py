@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 
 from supernet.data import DataSource, augment, channels_last
-
-from .recipe import Recipe
-from .streams import AUGMENTATION, SHUFFLE, torch_generator
+from supernet.training.recipe import Recipe
+from supernet.training.streams import AUGMENTATION, SHUFFLE, torch_generator
 
 
 def training_batch(

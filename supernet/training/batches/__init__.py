@@ -1,0 +1,1 @@
+"""Which samples of the training split a step sees."""

@@ -1,0 +1,37 @@
+"""Samplers by name: modules of the folder ``samplers``, or a user's own by dotted path."""
+
+from __future__ import annotations
+
+import pkgutil
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+
+FOLDER = Path(__file__).parent / "samplers"
+
+
+def list_samplers() -> tuple[str, ...]:
+    """List the samplers of the folder, sorted; a leading underscore marks helpers."""
+    found = (module.name for module in pkgutil.iter_modules([str(FOLDER)]))
+    return tuple(sorted(name for name in found if not name.startswith("_")))
+
+
+def load_sampler(name: str) -> ModuleType:
+    """Import a sampler.
+
+    Args:
+        name: The name of a module of the folder, or the dotted path of a module elsewhere.
+
+    Raises:
+        ValueError: A dotted path leads nowhere, or to a module without ``build``.
+    """
+    path = name if "." in name else f"{__package__}.{FOLDER.name}.{name}"
+    try:
+        module = import_module(path)
+    except ModuleNotFoundError as error:
+        if error.name is None or not (path == error.name or path.startswith(error.name + ".")):
+            raise
+        raise ValueError(f"there is no module {path!r} for the sampler") from None
+    if not hasattr(module, "build"):
+        raise ValueError(f"module {path!r} is no sampler: it lacks build")
+    return module

@@ -1,0 +1,1 @@
+"""Trainings in several phases, each with options of its own."""
