@@ -21,6 +21,7 @@ from app.runs import plugins
 from app.runs.directory import Run, open_run, writing
 from app.runs.trained import Say, Trained, best_device, open_trained
 from supernet import files
+from supernet.family_config import decode_config
 from supernet.quality import audit
 from supernet.quality.evaluate import Evaluation, evaluate
 from supernet.space import Architecture
@@ -238,7 +239,7 @@ def fresh_supernet(run: Run, seed: int) -> Supernet:
     """
     record = run.record
     family = plugins.family(record["family"])
-    config = family.from_json(record["family_config"])
+    config = decode_config(family, record["family_config"])
     if "seed" in {field.name for field in fields(config)}:
         config = replace(config, seed=seed)
     with torch.random.fork_rng():

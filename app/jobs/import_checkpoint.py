@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from app.runs.directory import Run, create_run
 from app.runs.trained import NO_DATA, Say, absolute
 from supernet import checkpoints, files
 from supernet.data import IMAGES, DataShape, DataSource, open_data
+from supernet.family_config import encode_config
 from supernet.importing.ofa import Recognised, load, recognise
 from supernet.importing.tensors import read_tensors
 from supernet.space import nearest
@@ -80,7 +81,7 @@ def import_job(request: ImportRequest, say: Say) -> ImportOutcome:
     identity = {
         "family": recognised.family_name,
         "preset": recognised.preset,
-        "family_config": asdict(config),
+        "family_config": encode_config(recognised.family, config),
         "data": _data_record(config, data),
         # How networks of this space would be trained here; the weights came as they are.
         "recipe": recipe_preset("image").to_json(),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from app.runs.directory import Run, create_run, open_run
 from app.runs.teacher import open_teacher
 from app.runs.trained import Say, absolute, best_device, data_options, limit_threads
 from supernet.data import IMAGES, DataSource, open_data
+from supernet.family_config import encode_config
 from supernet.supernet import Supernet
 from supernet.training import Progress, Recipe, Strategy, TrainResult, compose, distributed, train
 from supernet.training import preset as recipe_preset
@@ -166,7 +167,7 @@ def _prepare(
     identity = {
         "family": name,
         "preset": preset,
-        "family_config": asdict(config),
+        "family_config": encode_config(family, config),
         "data": {"spec": data.spec, "fingerprint": data.fingerprint,
                  "shape": data.shape.to_json(), **options},
         "recipe": recipe.to_json(),

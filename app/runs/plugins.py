@@ -17,7 +17,7 @@ FAMILIES, STRATEGIES, BACKENDS = "supernet.families", "search.strategies", "hard
 _WORDS = {FAMILIES: "family", STRATEGIES: "strategy", BACKENDS: "device backend"}
 _PLURALS = {FAMILIES: "families", STRATEGIES: "strategies", BACKENDS: "device backends"}
 _PARTS = {
-    FAMILIES: ("TASK", "PRESETS", "DEFAULT_PRESET", "configure", "build", "from_json"),
+    FAMILIES: ("TASK", "PRESETS", "DEFAULT_PRESET", "configure", "build"),
     STRATEGIES: ("build",),
     BACKENDS: (),
 }

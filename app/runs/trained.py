@@ -18,6 +18,7 @@ from supernet import checkpoints
 from supernet.checkpoints import Checkpoint
 from supernet.costs.cost_model import CostModel
 from supernet.data import IMAGES, DataShape, DataSource, open_data
+from supernet.family_config import decode_config
 from supernet.supernet import Supernet
 
 Say = Callable[[str], None]
@@ -82,7 +83,7 @@ def build(record: Mapping[str, Any]) -> Supernet:
         ValueError: Unknown family or configuration, or a space other than the recorded one.
     """
     family = plugins.family(record["family"])
-    supernet: Supernet = family.build(family.from_json(record["family_config"]))
+    supernet: Supernet = family.build(decode_config(family, record["family_config"]))
     if supernet.space.digest != record["space"]:
         raise ValueError(
             f"family {record['family']!r} now builds space {supernet.space.digest}, the run has "

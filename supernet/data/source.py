@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from supernet.dataclass_json import decode_dataclass, encode_dataclass
 
 IMAGES = "image-classification"
 TEXT = "language-modelling"
@@ -37,20 +39,13 @@ class DataShape:
     std: tuple[float, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON-able record."""
-        return asdict(self)
+        """Turn it into a JSON-able record."""
+        return encode_dataclass(self)
 
     @classmethod
     def from_json(cls, payload: Mapping[str, Any]) -> DataShape:
-        """Read what :meth:`to_json` wrote."""
-        return cls(
-            task=payload["task"],
-            input=tuple(payload["input"]),
-            classes=payload["classes"],
-            labels=tuple(payload["labels"]),
-            mean=tuple(payload["mean"]),
-            std=tuple(payload["std"]),
-        )
+        """Read what :meth:`to_json` wrote; ValueError names a field that is not as it should be."""
+        return decode_dataclass(cls, payload, "the data's shape")
 
 
 @dataclass(frozen=True)

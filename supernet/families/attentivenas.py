@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from supernet.config import known_fields
-from supernet.data import DataShape
 from supernet.elastic.edits import Cut, Drop, Edit, Resize, Rule, Set
 from supernet.families._attentive import (
     ACTIVATION,
@@ -25,13 +23,13 @@ from supernet.families._attentive import (
     shortcut_kind,
     shortcut_rows,
 )
-from supernet.families._images import (
+from supernet.families._configuration import (
     check_filled,
     check_kernels,
     check_resolutions,
     check_rising,
     check_stages,
-    fitted,
+    fit_resolutions,
 )
 from supernet.families._mobile import (
     Normalize,
@@ -122,15 +120,8 @@ class Config:
         check_stages([stage.depths for stage in self.stages])
         for stage in self.stages:
             check_kernels(stage.kernels)
-        check_resolutions(self.resolutions, self.total_stride)
-
-    @property
-    def total_stride(self) -> int:
-        """Pixels of the input for one position of the last feature map, per axis."""
-        stride = self.stem_stride
-        for stage in self.stages:
-            stride *= stage.stride
-        return stride
+        strides = (self.stem_stride, *(stage.stride for stage in self.stages))
+        check_resolutions(self.resolutions, strides)
 
 
 PRESETS: dict[str, Config] = {
@@ -175,40 +166,7 @@ PRESETS: dict[str, Config] = {
     ),
 }
 
-
-def configure(preset: str, shape: DataShape) -> Config:
-    """The preset with the classes, channels, resolution and statistics of a data set.
-
-    Resolutions above what the data offers are scaled down with it, keeping their ratios.
-
-    Raises:
-        ValueError: Unknown preset, or images that are not square or too small for its strides.
-    """
-    return fitted(PRESETS, preset, shape)
-
-
-def from_json(payload: Mapping[str, Any]) -> Config:
-    """The configuration that ``dataclasses.asdict`` and JSON made a record of.
-
-    Raises:
-        ValueError: A field is unknown.
-    """
-    values = known_fields(Config, payload)
-    if "stages" in values:
-        values["stages"] = tuple(map(_stage_from_json, values["stages"]))
-    return Config(**values)
-
-
-def _stage_from_json(payload: Stage | Mapping[str, Any]) -> Stage:
-    if isinstance(payload, Stage):
-        return payload
-    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in payload.items()}
-    return Stage(**values)
-
-
-def to_json(config: Config) -> dict[str, Any]:
-    """A JSON-able record of a configuration."""
-    return asdict(config)
+configure = partial(fit_resolutions, PRESETS)
 
 
 # -- the plain network ---------------------------------------------------------------------------

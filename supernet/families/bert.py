@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any
 
 import torch
 from torch import nn
 
-from supernet.config import known_fields
 from supernet.data import DataShape
 from supernet.elastic.edits import Cut, Drop, Edit, Rule, Set, follow
-from supernet.space import Architecture, Choice, SearchSpace, nearest
+from supernet.families._configuration import find_preset
+from supernet.space import Architecture, Choice, SearchSpace
 from supernet.supernet import InputSpec, Supernet
 
 TASK = "text-classification"
@@ -95,31 +95,13 @@ def configure(preset: str, shape: DataShape) -> Config:
     Raises:
         ValueError: Unknown preset, or data that is not text to classify.
     """
-    if preset not in PRESETS:
-        raise ValueError(
-            f"unknown preset {preset!r}{nearest(preset, list(PRESETS))}; "
-            f"presets are {', '.join(PRESETS)}"
-        )
+    base = find_preset(PRESETS, preset)
     if shape.task != TASK:
         raise ValueError(
             f"bert is for {TASK}; this data is for {shape.task}; "
             "train it through the Python API with your own batches"
         )
-    return replace(PRESETS[preset], context=shape.input[0], classes=shape.classes)
-
-
-def from_json(payload: Mapping[str, Any]) -> Config:
-    """The configuration that ``dataclasses.asdict`` and JSON made a record of.
-
-    Raises:
-        ValueError: A field is unknown.
-    """
-    return Config(**known_fields(Config, payload))
-
-
-def to_json(config: Config) -> dict[str, Any]:
-    """A JSON-able record of a configuration."""
-    return asdict(config)
+    return replace(base, context=shape.input[0], classes=shape.classes)
 
 
 def build(config: Config) -> Supernet:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from supernet.config import known_fields
 from supernet.data import DataShape
 from supernet.elastic.edits import Cut, Drop, Edit, Set, follow
-from supernet.space import Architecture, Choice, SearchSpace, Value, nearest
+from supernet.families._configuration import find_preset
+from supernet.space import Architecture, Choice, SearchSpace, Value
 from supernet.supernet import InputSpec, Supernet
 
 TASK = "language-modelling"
@@ -84,28 +82,10 @@ def configure(preset: str, shape: DataShape) -> Config:
     Raises:
         ValueError: Unknown preset, or data that is not text.
     """
-    if preset not in PRESETS:
-        raise ValueError(
-            f"unknown preset {preset!r}{nearest(preset, list(PRESETS))}; "
-            f"presets are {', '.join(PRESETS)}"
-        )
+    base = find_preset(PRESETS, preset)
     if shape.task != TASK:
         raise ValueError(f"matlm is for {TASK}; this data is for {shape.task}, use text:PATH")
-    return replace(PRESETS[preset], vocabulary=shape.classes, context=shape.input[0])
-
-
-def from_json(payload: Mapping[str, Any]) -> Config:
-    """The configuration that ``dataclasses.asdict`` and JSON made a record of.
-
-    Raises:
-        ValueError: A field is unknown.
-    """
-    return Config(**known_fields(Config, payload))
-
-
-def to_json(config: Config) -> dict[str, Any]:
-    """A JSON-able record of a configuration."""
-    return asdict(config)
+    return replace(base, vocabulary=shape.classes, context=shape.input[0])
 
 
 # -- the plain network ---------------------------------------------------------------------------

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from supernet.config import known_fields
-from supernet.data import DataShape
 from supernet.elastic.alternatives import Alternatives
 from supernet.elastic.edits import Edit, Pick, follow
-from supernet.families._images import fitted_to_size
+from supernet.families._configuration import fit_size
 from supernet.families._mobile import InvertedResidual, Normalize, conv_block
 from supernet.space import Choice, SearchSpace
 from supernet.supernet import InputSpec, Supernet
@@ -75,28 +73,7 @@ PRESETS: dict[str, Config] = {
     ),
 }  # fmt: skip
 
-
-def configure(preset: str, shape: DataShape) -> Config:
-    """The preset with the classes, channels, image size and statistics of a data set.
-
-    Raises:
-        ValueError: Unknown preset, or images that are not square or too small for the strides.
-    """
-    return fitted_to_size(PRESETS, preset, shape)
-
-
-def from_json(payload: Mapping[str, Any]) -> Config:
-    """The configuration that ``dataclasses.asdict`` and JSON made a record of.
-
-    Raises:
-        ValueError: A field is unknown.
-    """
-    return Config(**known_fields(Config, payload))
-
-
-def to_json(config: Config) -> dict[str, Any]:
-    """A JSON-able record of a configuration."""
-    return asdict(config)
+configure = partial(fit_size, PRESETS)
 
 
 # -- the plain network ---------------------------------------------------------------------------

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from supernet.config import read_config
-from supernet.data import DataShape
 from supernet.families import _ofa
-from supernet.families._images import (
+from supernet.families._configuration import (
     check_filled,
     check_kernels,
     check_resolutions,
     check_rising,
-    fitted,
+    fit_resolutions,
 )
 from supernet.families._mobile import (
     Head,
@@ -77,7 +76,7 @@ class Config:
     dropout: float = 0.1
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
-    seed: int = field(default=0)
+    seed: int = 0
 
     def __post_init__(self) -> None:
         check_filled(
@@ -91,15 +90,8 @@ class Config:
         if min(self.depths) < 1:
             raise ValueError(f"depths = {list(self.depths)} gives a stage without blocks")
         check_kernels(self.kernels)
-        check_resolutions(self.resolutions, self.total_stride)
-
-    @property
-    def total_stride(self) -> int:
-        """Pixels of the input for one position of the last feature map, per axis."""
-        stride = self.stem_stride
-        for stage in self.stages:
-            stride *= stage.stride
-        return stride
+        strides = (self.stem_stride, *(stage.stride for stage in self.stages))
+        check_resolutions(self.resolutions, strides)
 
 
 _SMALL_IMAGE = Config(
@@ -140,30 +132,7 @@ PRESETS: dict[str, Config] = {
     "tiny-bits": replace(_TINY, weight_bits=(4, 8, 32)),
 }
 
-
-def configure(preset: str, shape: DataShape) -> Config:
-    """The preset with the classes, channels, resolution and statistics of a data set.
-
-    Resolutions above what the data offers are scaled down with it, keeping their ratios.
-
-    Raises:
-        ValueError: Unknown preset, or images too small for its strides.
-    """
-    return fitted(PRESETS, preset, shape)
-
-
-def from_json(payload: Mapping[str, Any]) -> Config:
-    """The configuration that ``dataclasses.asdict`` and JSON made a record of.
-
-    Raises:
-        ValueError: A field is unknown.
-    """
-    return read_config(Config, payload, stages=Stage)
-
-
-def to_json(config: Config) -> dict[str, Any]:
-    """A JSON-able record of a configuration."""
-    return asdict(config)
+configure = partial(fit_resolutions, PRESETS)
 
 
 # -- the plain network ---------------------------------------------------------------------------

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from supernet.config import read_config
-from supernet.data import DataShape
 from supernet.elastic.edits import Cut, Drop, Edit, Resize, Rule, Set, follow, follow_all
-from supernet.families._images import (
+from supernet.families._configuration import (
     check_filled,
     check_resolutions,
     check_rising,
     check_stages,
-    fitted,
+    fit_resolutions,
 )
 from supernet.families._mobile import (
     Normalize,
@@ -85,15 +84,12 @@ class Config:
             if min(getattr(self, name)) <= 0:
                 raise ValueError(f"{name} = {list(getattr(self, name))} must be positive")
         check_stages([stage.depths for stage in self.stages])
-        check_resolutions(self.resolutions, self.total_stride)
-
-    @property
-    def total_stride(self) -> int:
-        """Pixels of the input for one position of the last feature map, per axis."""
-        stride = self.stem_stride * (2 if self.stem_pool else 1)
-        for stage in self.stages:
-            stride *= stage.stride
-        return stride
+        strides = (
+            self.stem_stride,
+            2 if self.stem_pool else 1,
+            *(stage.stride for stage in self.stages),
+        )
+        check_resolutions(self.resolutions, strides)
 
     def stem(self, width: float) -> int:
         """Channels after the stem at a multiplier."""
@@ -122,28 +118,7 @@ PRESETS: dict[str, Config] = {
     ),
 }
 
-
-def configure(preset: str, shape: DataShape) -> Config:
-    """The preset with the classes, channels, resolutions and statistics of a data set.
-
-    Raises:
-        ValueError: Unknown preset, or images that are not square or too small for its strides.
-    """
-    return fitted(PRESETS, preset, shape)
-
-
-def from_json(payload: Mapping[str, Any]) -> Config:
-    """The configuration that ``dataclasses.asdict`` and JSON made a record of.
-
-    Raises:
-        ValueError: A field is unknown.
-    """
-    return read_config(Config, payload, stages=Stage)
-
-
-def to_json(config: Config) -> dict[str, Any]:
-    """A JSON-able record of a configuration."""
-    return asdict(config)
+configure = partial(fit_resolutions, PRESETS)
 
 
 # -- the plain network ---------------------------------------------------------------------------

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from supernet.config import known_fields
-from supernet.data import DataShape
 from supernet.elastic.edits import Cut, Drop, Edit, Rule, Set, follow
-from supernet.families._images import (
+from supernet.families._configuration import (
     check_filled,
     check_resolutions,
     check_rising,
     check_stages,
-    fitted_to_size,
+    fit_size,
 )
 from supernet.families._mobile import Normalize, conv_block, input_rows, output_rows
 from supernet.space import Choice, SearchSpace
@@ -72,7 +69,7 @@ class Config:
             if widths[0] < 1:
                 raise ValueError(f"{name} = {list(widths)} must be at least one channel")
         check_stages(self.depths)
-        check_resolutions((self.size,), 2 ** (len(self.widths) - 1))
+        check_resolutions((self.size,), [2] * (len(self.widths) - 1))
 
 
 PRESETS: dict[str, Config] = {
@@ -92,31 +89,7 @@ PRESETS: dict[str, Config] = {
     ),
 }
 
-
-def configure(preset: str, shape: DataShape) -> Config:
-    """The preset with the classes, channels, image size and statistics of a data set.
-
-    Raises:
-        ValueError: Unknown preset, or images that are not square or too small for the strides.
-    """
-    return fitted_to_size(PRESETS, preset, shape)
-
-
-def from_json(payload: Mapping[str, Any]) -> Config:
-    """The configuration that ``dataclasses.asdict`` and JSON made a record of.
-
-    Raises:
-        ValueError: A field is unknown.
-    """
-    values = known_fields(Config, payload)
-    for name in {"widths", "depths"} & values.keys():
-        values[name] = tuple(tuple(options) for options in values[name])
-    return Config(**values)
-
-
-def to_json(config: Config) -> dict[str, Any]:
-    """A JSON-able record of a configuration."""
-    return asdict(config)
+configure = partial(fit_size, PRESETS)
 
 
 # -- the plain network ---------------------------------------------------------------------------

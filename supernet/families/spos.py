@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from supernet.config import read_config
-from supernet.data import DataShape
 from supernet.elastic.alternatives import Alternatives
 from supernet.elastic.edits import Cut, Edit, Pick, Set, follow
-from supernet.families._images import (
+from supernet.families._configuration import (
     check_filled,
     check_resolutions,
     check_rising,
-    fitted_to_size,
+    fit_size,
 )
 from supernet.families._mobile import Normalize
 from supernet.space import Choice, SearchSpace
@@ -109,15 +107,8 @@ class Config:
                     f"{stage.width}"
                 )
             inputs = stage.width
-        check_resolutions((self.size,), self.total_stride)
-
-    @property
-    def total_stride(self) -> int:
-        """Pixels of the input for one position of the last feature map, per axis."""
-        stride = self.stem_stride
-        for stage in self.stages:
-            stride *= stage.stride
-        return stride
+        strides = (self.stem_stride, *(stage.stride for stage in self.stages))
+        check_resolutions((self.size,), strides)
 
 
 PRESETS: dict[str, Config] = {
@@ -143,28 +134,7 @@ PRESETS: dict[str, Config] = {
     ),
 }
 
-
-def configure(preset: str, shape: DataShape) -> Config:
-    """The preset with the classes, channels, image size and statistics of a data set.
-
-    Raises:
-        ValueError: Unknown preset, or images that are not square or too small for the strides.
-    """
-    return fitted_to_size(PRESETS, preset, shape)
-
-
-def from_json(payload: Mapping[str, Any]) -> Config:
-    """The configuration that ``dataclasses.asdict`` and JSON made a record of.
-
-    Raises:
-        ValueError: A field is unknown.
-    """
-    return read_config(Config, payload, stages=Stage)
-
-
-def to_json(config: Config) -> dict[str, Any]:
-    """A JSON-able record of a configuration."""
-    return asdict(config)
+configure = partial(fit_size, PRESETS)
 
 
 # -- the plain network ---------------------------------------------------------------------------

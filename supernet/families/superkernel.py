@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from supernet.config import read_config
-from supernet.data import DataShape
 from supernet.elastic.alternatives import Alternatives
 from supernet.elastic.edits import Edit, Pick, follow
-from supernet.families._images import check_filled, check_resolutions, fitted_to_size
+from supernet.families._configuration import check_filled, check_resolutions, fit_size
 from supernet.families._mobile import (
     InvertedResidual,
     Normalize,
@@ -88,10 +85,8 @@ class Config:
         check_filled(stages=self.stages)
         if any(stage.blocks < 1 for stage in self.stages):
             raise ValueError("a stage without blocks is impossible; blocks must be at least 1")
-        stride = self.stem_stride
-        for stage in self.stages:
-            stride *= stage.stride
-        check_resolutions((self.size,), stride)
+        strides = (self.stem_stride, *(stage.stride for stage in self.stages))
+        check_resolutions((self.size,), strides)
 
 
 PRESETS: dict[str, Config] = {
@@ -119,28 +114,7 @@ PRESETS: dict[str, Config] = {
     ),
 }  # fmt: skip
 
-
-def configure(preset: str, shape: DataShape) -> Config:
-    """The preset with the classes, channels, image size and statistics of a data set.
-
-    Raises:
-        ValueError: Unknown preset, or images that are not square or too small for the strides.
-    """
-    return fitted_to_size(PRESETS, preset, shape)
-
-
-def from_json(payload: Mapping[str, Any]) -> Config:
-    """The configuration that ``dataclasses.asdict`` and JSON made a record of.
-
-    Raises:
-        ValueError: A field is unknown.
-    """
-    return read_config(Config, payload, stages=Stage)
-
-
-def to_json(config: Config) -> dict[str, Any]:
-    """A JSON-able record of a configuration."""
-    return asdict(config)
+configure = partial(fit_size, PRESETS)
 
 
 # -- the plain network ---------------------------------------------------------------------------

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from supernet.config import read_config
-from supernet.data import DataShape
 from supernet.elastic.alternatives import Alternatives
 from supernet.elastic.edits import Derive, Drop, Edit, Pick, Resize, Rule, Set, follow
-from supernet.families._images import (
+from supernet.families._configuration import (
     check_filled,
     check_resolutions,
     check_rising,
     check_stages,
-    fitted,
+    fit_resolutions,
 )
 from supernet.families._mobile import (
     Normalize,
@@ -100,15 +97,8 @@ class Config:
         check_filled(stages=self.stages, resolutions=self.resolutions, expands=self.expands)
         check_rising(resolutions=self.resolutions, expands=self.expands)
         check_stages([stage.depths for stage in self.stages])
-        check_resolutions(self.resolutions, self.total_stride)
-
-    @property
-    def total_stride(self) -> int:
-        """Pixels of the input for one position of the last feature map, per axis."""
-        stride = self.stem_stride * self.fused_stride
-        for stage in self.stages:
-            stride *= stage.stride
-        return stride
+        strides = (self.stem_stride, self.fused_stride, *(stage.stride for stage in self.stages))
+        check_resolutions(self.resolutions, strides)
 
 
 PRESETS: dict[str, Config] = {
@@ -138,30 +128,7 @@ PRESETS: dict[str, Config] = {
     ),
 }
 
-
-def configure(preset: str, shape: DataShape) -> Config:
-    """The preset with the classes, channels, resolution and statistics of a data set.
-
-    Resolutions are scaled with the size of the data, keeping their ratios.
-
-    Raises:
-        ValueError: Unknown preset, or images that are not square or too small for the strides.
-    """
-    return fitted(PRESETS, preset, shape)
-
-
-def from_json(payload: Mapping[str, Any]) -> Config:
-    """The configuration that ``dataclasses.asdict`` and JSON made a record of.
-
-    Raises:
-        ValueError: A field is unknown.
-    """
-    return read_config(Config, payload, stages=Stage)
-
-
-def to_json(config: Config) -> dict[str, Any]:
-    """A JSON-able record of a configuration."""
-    return asdict(config)
+configure = partial(fit_resolutions, PRESETS)
 
 
 # -- the plain network ---------------------------------------------------------------------------

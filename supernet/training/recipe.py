@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from supernet.data import AUGMENTATIONS
+from supernet.dataclass_json import find_field_types, find_mismatch
 from supernet.space import nearest
 from supernet.training.sampler_modules import list_samplers
 
@@ -98,8 +99,10 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            _check_type(field.name, getattr(self, field.name), str(field.type))
+        # Recipes come from files and flags: a wrong type must not travel into the loop.
+        for name, kind in find_field_types(Recipe).items():
+            wanted = find_mismatch(getattr(self, name), kind)
+            self._require(name, wanted is None, str(wanted))
         for name in (
             "steps", "batch_size", "checkpoint_every", "log_every", "candidates", "micro_batches"
         ):  # fmt: skip
@@ -177,22 +180,3 @@ class Recipe:
             for name in ours
             if name not in NEUTRAL and ours[name] != theirs[name]
         }
-
-
-def _check_type(name: str, value: object, wanted: str) -> None:
-    """Recipes come from files and flags: a wrong type must not travel into the loop."""
-    kinds: dict[str, tuple[type, ...]] = {
-        "int": (int,), "float": (int, float), "str": (str,), "bool": (bool,)
-    }  # fmt: skip
-    words = {
-        "int": "a whole number", "float": "a finite number", "str": "a word",
-        "bool": "true or false",
-    }  # fmt: skip
-    if value is None and wanted.endswith("| None"):
-        return
-    kind = wanted.removesuffix(" | None")
-    finite = not isinstance(value, float) or math.isfinite(value)
-    disguised = isinstance(value, bool) and kind != "bool"
-    if disguised or not isinstance(value, kinds[kind]) or not finite:
-        word = words[kind]
-        raise ValueError(f"{name} = {value!r} is impossible; it must be {word}")

@@ -15,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from supernet.data import DataShape
 from supernet.families import attentivenas as family
 from supernet.families._attentive import Resample, Stage
+from supernet.family_config import decode_config, encode_config
 from supernet.graph.lowering import lower
 from supernet.graph.onnx_model import to_onnx
 from supernet.space import Architecture
@@ -221,7 +222,7 @@ def shape(*size: int) -> DataShape:
 def test_configure_follows_the_data_and_refuses_what_does_not_fit() -> None:
     config = family.configure("small-image", shape(3, 64, 64))
     assert (config.resolutions, config.classes) == ((48, 56, 64), 7)
-    assert family.from_json(json.loads(json.dumps(family.to_json(config)))) == config
+    assert decode_config(family, json.loads(json.dumps(encode_config(family, config)))) == config
     with pytest.raises(ValueError, match="images are 32x40; this family takes square ones"):
         family.configure("small-image", shape(3, 32, 40))
     with pytest.raises(ValueError, match="resolution 21 is below the total stride 32"):

@@ -13,6 +13,7 @@ from supernet.data import DataShape
 from supernet.elastic.edits import Cut, Drop
 from supernet.elastic.plan import Values
 from supernet.families import ofa_proxyless, ofa_resnet50
+from supernet.family_config import decode_config, encode_config
 
 DIGITS = DataShape(
     "image-classification", (1, 8, 8), 10, tuple("0123456789"), mean=(0.3,), std=(0.4,)
@@ -141,7 +142,7 @@ def test_impossible_configurations(family: ModuleType, change: Any, message: str
 
 
 def test_a_mistyped_field_of_a_stage() -> None:
-    payload = ofa_resnet50.to_json(ofa_resnet50.PRESETS["tiny"])
+    payload = encode_config(ofa_resnet50, ofa_resnet50.PRESETS["tiny"])
     payload["stages"] = [{"width": 8, "strides": 1}]
     with pytest.raises(ValueError, match="unknown field 'strides'; did you mean 'stride'"):
-        ofa_resnet50.from_json(payload)
+        decode_config(ofa_resnet50, payload)

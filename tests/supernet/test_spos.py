@@ -15,6 +15,7 @@ from supernet.data import DataShape
 from supernet.elastic.alternatives import Alternatives
 from supernet.families import spos as family
 from supernet.families.spos import Open, Split, Stage
+from supernet.family_config import decode_config, encode_config
 from supernet.graph.lowering import lower
 from supernet.graph.onnx_model import to_onnx
 from supernet.space import Architecture
@@ -163,8 +164,9 @@ def shape(*size: int) -> DataShape:
 
 def test_configure_follows_the_data_and_refuses_what_does_not_fit() -> None:
     config = family.configure("small-image", shape(3, 64, 64))
-    assert (config.size, config.classes, config.total_stride) == (64, 7, 8)
-    assert family.from_json(json.loads(json.dumps(family.to_json(config)))) == config
+    assert (config.size, config.classes, config.stem_stride) == (64, 7, 1)
+    assert [stage.stride for stage in config.stages] == [1, 2, 2, 2]
+    assert decode_config(family, json.loads(json.dumps(encode_config(family, config)))) == config
     with pytest.raises(ValueError, match="images are 32x40; this family takes square ones"):
         family.configure("small-image", shape(3, 32, 40))
     with pytest.raises(ValueError, match="resolution 28 is below the total stride 32"):

@@ -12,6 +12,7 @@ from torch import nn
 
 from supernet.families import uib as family
 from supernet.families._mobile import make_divisible
+from supernet.family_config import decode_config
 from supernet.space import Architecture, Value
 from supernet.supernet import Supernet
 
@@ -138,4 +139,4 @@ def test_impossible_configurations_are_refused_in_a_sentence() -> None:
     with pytest.raises(ValueError, match="below the total stride"):
         replace(TINY, resolutions=(2, 8))
     with pytest.raises(ValueError, match="unknown field 'hight'"):
-        family.from_json({"stages": [{"hight": 2}]})
+        decode_config(family, {"stages": [{"hight": 2}]})

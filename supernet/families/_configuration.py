@@ -1,9 +1,10 @@
-"""What configurations of image families share: checks, and fitting a preset to a data set."""
+"""What configurations of families share: checks, and fitting a preset to a data set."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from math import prod
 from typing import Any, TypeVar
 
 from supernet.data import DataShape
@@ -45,19 +46,25 @@ def check_stages(depths: Sequence[Sequence[int]]) -> None:
             )
 
 
-def check_resolutions(resolutions: Sequence[int], stride: int) -> None:
-    """ValueError unless the total stride of the network is positive and fits the smallest image."""
-    if stride < 1:
-        raise ValueError(f"the strides multiply to {stride}; every stride must be at least 1")
-    if stride > min(resolutions):
+def check_resolutions(resolutions: Sequence[int], strides: Sequence[int]) -> None:
+    """ValueError unless the total stride of the network is positive and fits the smallest image.
+
+    Args:
+        resolutions: Sides of the images in pixels.
+        strides: The strides of all layers that shrink the image, in any order.
+    """
+    total = prod(strides)
+    if total < 1:
+        raise ValueError(f"the strides multiply to {total}; every stride must be at least 1")
+    if total > min(resolutions):
         raise ValueError(
-            f"resolution {min(resolutions)} is below the total stride {stride}; "
+            f"resolution {min(resolutions)} is below the total stride {total}; "
             "nothing would be left of the image"
         )
 
 
-def known_preset(presets: Mapping[str, Config], preset: str) -> Config:
-    """The preset of that name; ValueError with the nearest name otherwise."""
+def find_preset(presets: Mapping[str, Config], preset: str) -> Config:
+    """Find a preset by its name; ValueError with the nearest name when there is none."""
     if preset not in presets:
         raise ValueError(
             f"unknown preset {preset!r}{nearest(preset, list(presets))}; "
@@ -66,42 +73,53 @@ def known_preset(presets: Mapping[str, Config], preset: str) -> Config:
     return presets[preset]
 
 
-def fitted(presets: Mapping[str, Config], preset: str, shape: DataShape) -> Config:
-    """A preset with the classes, channels, resolutions and statistics of a data set.
+def fit_resolutions(presets: Mapping[str, Config], preset: str, shape: DataShape) -> Config:
+    """Fit a preset to the classes, channels, resolutions and statistics of images.
 
-    The configuration has the fields ``classes``, ``channels``, ``resolutions``, ``mean`` and
-    ``std``. Its largest resolution becomes that of the data; the others keep their ratio to it.
+    Args:
+        presets: Configurations with the fields ``classes``, ``channels``, ``resolutions``,
+            ``mean`` and ``std``.
+        preset: The name of one of them.
+        shape: What the images look like.
+
+    Returns:
+        The preset with the side of the images as its largest resolution; its other resolutions
+        keep their ratio to it.
 
     Raises:
         ValueError: Unknown preset, or images that are not square or too small for its strides.
     """
-    base: Any = known_preset(presets, preset)
-    side, largest = _side(shape), base.resolutions[-1]
+    base: Any = find_preset(presets, preset)
+    side, largest = _find_side(shape), base.resolutions[-1]
     scaled = {max(1, round(r * side / largest)) for r in base.resolutions}
-    config: Config = _for_data(base, shape, resolutions=tuple(sorted(scaled)))
+    config: Config = _replace_shape(base, shape, resolutions=tuple(sorted(scaled)))
     return config
 
 
-def fitted_to_size(presets: Mapping[str, Config], preset: str, shape: DataShape) -> Config:
-    """A preset with the classes, channels, image size and statistics of a data set.
+def fit_size(presets: Mapping[str, Config], preset: str, shape: DataShape) -> Config:
+    """Fit a preset to the classes, channels, size and statistics of images.
 
-    The configuration has the fields ``classes``, ``channels``, ``size``, ``mean`` and ``std``.
+    Args:
+        presets: Configurations with the fields ``classes``, ``channels``, ``size``, ``mean`` and
+            ``std``.
+        preset: The name of one of them.
+        shape: What the images look like.
 
     Raises:
         ValueError: Unknown preset, or images that are not square or too small for its strides.
     """
-    config: Config = _for_data(known_preset(presets, preset), shape, size=_side(shape))
+    config: Config = _replace_shape(find_preset(presets, preset), shape, size=_find_side(shape))
     return config
 
 
-def _side(shape: DataShape) -> int:
+def _find_side(shape: DataShape) -> int:
     _, height, width = shape.input
     if height != width:
         raise ValueError(f"images are {height}x{width}; this family takes square ones")
     return height
 
 
-def _for_data(base: Any, shape: DataShape, **sizes: Any) -> Any:
+def _replace_shape(base: Any, shape: DataShape, **sizes: Any) -> Any:
     return replace(
         base,
         classes=shape.classes,
