@@ -147,8 +147,12 @@ def open_other_data(spec: str, trained: Trained) -> DataSource:
     Raises:
         ValueError: Its task, classes or input shape differ from those of the training.
     """
-    size = {"image_size": trained.shape.input[-1]} if spec.startswith("folder:") else {}
-    context = {"context": trained.shape.input[0]} if spec.startswith("text:") else {}
+    size: dict[str, Any] = (
+        {"image_size": trained.shape.input[-1]} if spec.startswith("folder:") else {}
+    )
+    context: dict[str, Any] = (
+        {"context": trained.shape.input[0]} if spec.startswith("text:") else {}
+    )
     data = open_data(absolute(spec), **size, **context)
     shape = trained.shape
     if trained.run.record["data"]["spec"] == NO_DATA and data.shape.classes == shape.classes:

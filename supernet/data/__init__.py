@@ -1,4 +1,4 @@
-"""Data sources: built-in digits, a folder of images, a text file, or your own data sets."""
+"""Data sources: built-in digits, a folder of images, a text file, or a function of your own."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from supernet.space import nearest
 
 from .augment import AUGMENTATIONS, augment
 from .datasets import from_datasets
+from .function import SPECIFICATION, call_data_function
 from .source import IMAGES, SPLITS, TEXT, DataShape, DataSource, Split, channels_last
 
 __all__ = [
@@ -25,45 +26,64 @@ __all__ = [
 ]
 
 KINDS = ("digits", "folder", "text")
+DEFAULT_CONTEXT = 64
 
 
 def open_data(
-    spec: str, *, context: int | None = None, image_size: int | None = None
+    spec: str,
+    *,
+    context: int | None = None,
+    image_size: int | None = None,
+    own_modules: bool = False,
 ) -> DataSource:
-    """The data that ``spec`` names; the same spec gives the same three splits every time.
+    """Open the data that ``spec`` names; the same spec gives the same three splits every time.
 
     Args:
-        spec: ``"digits"``, ``"folder:PATH"`` (one sub-folder per class) or ``"text:PATH"``.
-        context: Tokens a language model sees at once; for text only, 64 by default.
-        image_size: Square size in pixels to which images are brought; for folders only.
+        spec: ``"digits"``, ``"folder:PATH"`` (one sub-folder per class), ``"text:PATH"``, or
+            ``"package.module:function"``, a function that returns a :class:`DataSource`, the three
+            data sets of :func:`from_datasets`, or its arguments by name.
+        context: Tokens a language model sees at once; for texts, 64 by default, and for functions
+            that take it.
+        image_size: Square size in pixels to which images are brought; for folders, and for
+            functions that take it.
+        own_modules: Whether the module of a function may lie in the working directory, too: right
+            for a spec that was typed, wrong for one that a file brought along.
 
     Raises:
         ValueError: The spec is unknown or its data cannot be used; the message says why.
     """
     kind, colon, path = spec.partition(":")
-    for option, value, owner in (
-        ("context", context, "text"),
-        ("image size", image_size, "folder"),
-    ):
-        if value is not None and kind != owner:
-            raise ValueError(f"{option} {value} applies to {owner}:PATH data; {spec!r} has none")
+    given = {"context": context, "image_size": image_size}
+    options = {name: value for name, value in given.items() if value is not None}
+    if kind not in KINDS and SPECIFICATION.fullmatch(spec):
+        hint = nearest(kind, KINDS)
+        return call_data_function(spec, options, working_directory=own_modules, hint=hint)
+    for name, owner in (("context", "text"), ("image_size", "folder")):
+        if name in options and kind != owner:
+            option = f"{name.replace('_', ' ')} {options[name]}"
+            raise ValueError(f"{option} applies to {owner}:PATH data; {spec!r} has none")
     if kind == "digits" and not colon:
         from .digits import open_digits
 
         return open_digits()
     if kind in ("folder", "text") and path:
-        from .folder import open_folder
-        from .text import open_text
-
-        location = Path(path).expanduser()
-        if kind == "folder":
-            return open_folder(location, image_size=image_size)
-        return open_text(location, context=64 if context is None else context)
+        return _open_path(kind, Path(path).expanduser(), context, image_size)
     if kind in ("folder", "text"):
         raise ValueError(f"data {spec!r} lacks a path; write {kind}:PATH")
     if Path(spec).exists():
         prefix = "folder" if Path(spec).is_dir() else "text"
         raise ValueError(f"data {spec!r} lacks its kind; did you mean '{prefix}:{spec}'?")
     raise ValueError(
-        f"unknown data {spec!r}{nearest(kind, KINDS)}; use digits, folder:PATH or text:PATH"
+        f"unknown data {spec!r}{nearest(kind, KINDS)}; use digits, folder:PATH, text:PATH or "
+        "package.module:function"
     )
+
+
+def _open_path(kind: str, path: Path, context: int | None, image_size: int | None) -> DataSource:
+    if kind == "folder":
+        from .folder import open_folder
+
+        return open_folder(path, image_size=image_size)
+    from .text import open_text
+
+    return open_text(path, context=DEFAULT_CONTEXT if context is None else context)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pkgutil
-from importlib import import_module
 from pathlib import Path
 from types import ModuleType
+
+from supernet.user_modules import import_user_module
 
 FOLDER = Path(__file__).parent / "samplers"
 
@@ -26,12 +27,7 @@ def load_sampler(name: str) -> ModuleType:
         ValueError: A dotted path leads nowhere, or to a module without ``build``.
     """
     path = name if "." in name else f"{__package__}.{FOLDER.name}.{name}"
-    try:
-        module = import_module(path)
-    except ModuleNotFoundError as error:
-        if error.name is None or not (path == error.name or path.startswith(error.name + ".")):
-            raise
-        raise ValueError(f"there is no module {path!r} for the sampler") from None
+    module = import_user_module(path, "the sampler", working_directory=False)
     if not hasattr(module, "build"):
         raise ValueError(f"module {path!r} is no sampler: it lacks build")
     return module

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +13,7 @@ import torch
 from PIL import Image
 
 from supernet.data import AUGMENTATIONS, DataShape, DataSource, augment, from_datasets, open_data
+from supernet.data.source import HASHED_SAMPLES, fingerprint
 
 
 def contents(source: DataSource) -> dict[str, set[bytes]]:
@@ -293,3 +297,137 @@ def test_shift_moves_whole_images_by_at_most_one_pixel() -> None:
 def test_unknown_augmentation_is_named() -> None:
     with pytest.raises(ValueError, match="unknown augmentation 'spin'"):
         augment(torch.zeros(1, 1, 8, 8), "spin", torch.Generator())
+
+
+OWN_DATA = """
+import torch
+from supernet.data import from_datasets, open_data
+
+
+class Pictures(torch.utils.data.Dataset):
+    def __init__(self, seed, count=6, size=8):
+        generator = torch.Generator().manual_seed(seed)
+        self.images = torch.rand((count, 1, size, size), generator=generator)
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, index):
+        return self.images[index], index % 2
+
+
+SEEDS = (0, 1, 2)
+COUNT = 3
+
+
+def three():
+    return tuple(map(Pictures, SEEDS))
+
+
+def named(image_size=8):
+    parts = [Pictures(seed, size=image_size) for seed in SEEDS]
+    return {"train": parts[0], "val": parts[1], "test": parts[2], "labels": ["cat", "dog"]}
+
+
+def source():
+    return from_datasets(*three(), augmentation="none")
+
+
+def overlapping():
+    return Pictures(0), Pictures(0), Pictures(1)
+
+
+def needy(where):
+    return three()
+
+
+def other():
+    return 7
+
+
+def broken():
+    return {}["nothing"]
+"""
+
+
+@pytest.fixture
+def own_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of a package in the working directory, which nobody has imported yet."""
+    package = f"own_{tmp_path.name}"
+    (tmp_path / package).mkdir()
+    (tmp_path / package / "data.py").write_text(OWN_DATA, encoding="utf-8")
+    (tmp_path / package / "unready.py").write_text("import no_such_library\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [p for p in sys.path if p not in ("", str(tmp_path))])
+    return package
+
+
+@pytest.mark.parametrize("function", ["three", "named", "source"])
+def test_a_function_of_ones_own_is_a_data_source(own_data: str, function: str) -> None:
+    spec = f"{own_data}.data:{function}"
+    data = open_data(spec, own_modules=True)
+    assert data.spec == spec
+    assert data.shape.input == (1, 8, 8)
+    assert data.shape.labels == (("cat", "dog") if function == "named" else ("0", "1"))
+    assert data.augmentation == ("none" if function == "source" else "shift")
+    assert open_data(spec, own_modules=True).fingerprint == data.fingerprint
+
+
+def test_the_fingerprint_is_that_of_the_content(own_data: str) -> None:
+    spec = f"{own_data}.data:source"
+    before = open_data(spec, own_modules=True)
+    module = sys.modules[f"{own_data}.data"]
+    assert before.fingerprint == module.source().fingerprint
+    module.SEEDS = (0, 1, 3)
+    assert open_data(spec, own_modules=True).fingerprint != before.fingerprint
+    # A source whose own fingerprint is not its content's protects a run all the same.
+    lying = replace(module.source(), fingerprint="0" * 64)
+    module.source = lambda: lying
+    assert open_data(spec, own_modules=True).fingerprint not in ("0" * 64, before.fingerprint)
+
+
+def test_a_text_has_the_fingerprint_of_its_windows(tmp_path: Path) -> None:
+    (tmp_path / "t.txt").write_text("abcdefgh" * 2000, encoding="utf-8")
+    windows = open_data(f"text:{tmp_path / 't.txt'}", context=4).train.inputs
+    whole = hashlib.sha256(f"x {windows.dtype} {tuple(windows.shape)}\n".encode())
+    whole.update(windows.contiguous().numpy().tobytes())
+    assert len(windows) > HASHED_SAMPLES
+    assert fingerprint([("x", windows)]) == whole.hexdigest()
+
+
+def test_options_reach_functions_that_take_them(own_data: str) -> None:
+    data = open_data(f"{own_data}.data:named", image_size=12, own_modules=True)
+    assert data.shape.input == (1, 12, 12)
+    with pytest.raises(ValueError, match=r"data '.*:three' has no argument image_size"):
+        open_data(f"{own_data}.data:three", image_size=12, own_modules=True)
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        ("data:twree", "module 'own.*data' has no function 'twree'; did you mean 'three'?"),
+        ("data:COUNT", "module 'own.*data' has no function 'COUNT'"),
+        ("data:other", "returned int; it must return a DataSource, the three data sets"),
+        ("data:overlapping", "image 0 of the val split of own.*:overlapping is also image 0"),
+        ("data:needy", "data 'own.*:needy' needs where; only image_size and context can be given"),
+        ("data:broken", "data 'own.*:broken' failed with KeyError: 'nothing'"),
+        (
+            "unready:load",
+            "module 'own.*unready' of the data .* needs no_such_library, which is not",
+        ),
+        ("missing:load", "there is no module 'own.*missing' for the data 'own.*missing:load'"),
+    ],
+)
+def test_functions_that_give_no_data_are_explained(
+    own_data: str, function: str, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        open_data(f"{own_data}.{function}", own_modules=True)
+
+
+def test_modules_of_the_working_directory_are_for_typed_names_alone(own_data: str) -> None:
+    with pytest.raises(ValueError, match="there is no module"):
+        open_data(f"{own_data}.data:three")
+    assert not any(path in ("", str(Path.cwd())) for path in sys.path)
+    with pytest.raises(ValueError, match=r"there is no module 'foldr' .*; did you mean 'folder'\?"):
+        open_data("foldr:photos")

@@ -88,7 +88,10 @@ def test_nested_dataclasses_tuples_and_unions_come_back_as_they_were() -> None:
         ({"limit": True}, "limit = True in the whole is impossible; it must be a whole number"),
         ({"exact": 1}, "exact = 1 in the whole is impossible; it must be true or false"),
         ({"nested": [[1.5]]}, r"nested\[0\]\[0\] = 1.5 in the whole is impossible"),
-        ({"mixed": {"depth": 1}}, "unknown field 'depth'.* in mixed of the whole; or unknown field"),
+        (
+            {"mixed": {"depth": 1}},
+            "unknown field 'depth'.* in mixed of the whole; or unknown field",
+        ),
     ],
 )
 def test_what_does_not_fit_is_named_with_its_place(change: dict[str, Any], message: str) -> None:
