@@ -13,9 +13,10 @@ import pytest
 import torch
 
 from supernet.data import open_data
-from supernet.families import ofa_mobilenetv3
+from supernet.families import ofa_mobilenetv3, resnet
 from supernet.family_config import decode_config, encode_config
 from supernet.losses import adaptive_alpha
+from supernet.quality.evaluate import evaluate
 from supernet.training import STRATEGIES, InPlace, Sandwich, Strategy, preset, train
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
@@ -51,6 +52,22 @@ def test_the_example_family_is_a_family(example_family: ModuleType) -> None:
         positions = net.space.encode([architecture])
         assert model.parameters(positions)[0] == sum(p.numel() for p in alone.parameters())
         assert model.macs(positions)[0] == int(architecture["hidden.width"]) * (64 + 10)
+
+
+def test_the_example_data_is_learnt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (DOCS / "extending.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    source = next(block for block in blocks if "class Stripes" in block)
+    (tmp_path / "striped.py").write_text(source, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    data = open_data("striped:stripes", own_modules=True)
+    assert data.shape.labels == ("lying", "upright")
+    assert open_data("striped:stripes", image_size=12).shape.input == (1, 12, 12)
+    net = resnet.build(resnet.configure("tiny", data.shape))
+    recipe = preset("digits+inplace").but({"steps": 40, "batch_size": 32, "ema_decay": 0.9})
+    train(net, data, recipe, tmp_path / "run")
+    assert evaluate(net, net.space.largest, data).value > 0.9
 
 
 def test_the_example_sampler_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -147,13 +147,12 @@ def open_other_data(spec: str, trained: Trained) -> DataSource:
     Raises:
         ValueError: Its task, classes or input shape differ from those of the training.
     """
-    size: dict[str, Any] = (
-        {"image_size": trained.shape.input[-1]} if spec.startswith("folder:") else {}
-    )
-    context: dict[str, Any] = (
-        {"context": trained.shape.input[0]} if spec.startswith("text:") else {}
-    )
-    data = open_data(absolute(spec), **size, **context)
+    options: dict[str, Any] = {}
+    if spec.startswith("folder:"):
+        options["image_size"] = trained.shape.input[-1]
+    if spec.startswith("text:"):
+        options["context"] = trained.shape.input[0]
+    data = open_data(absolute(spec), **options)
     shape = trained.shape
     if trained.run.record["data"]["spec"] == NO_DATA and data.shape.classes == shape.classes:
         # Nobody has said what its classes are called; their number and order must do.
