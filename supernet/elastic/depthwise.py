@@ -84,9 +84,18 @@ class _Depthwise(torch.autograd.Function):
         for_inputs: Tensor | None = None
         if ctx.needs_input_grad[0]:
             for_inputs = torch.ops.aten.convolution_backward(
-                gradient, inputs, weight, None, ctx.stride, ctx.padding, (1, 1),
-                False, (0, 0), len(weight), (True, False, False),
-            )[0]  # fmt: skip
+                gradient,
+                inputs,
+                weight,
+                None,
+                ctx.stride,
+                ctx.padding,
+                (1, 1),
+                False,
+                (0, 0),
+                len(weight),
+                (True, False, False),
+            )[0]
         for_weight = weight_gradient(
             gradient, inputs, tuple(weight.shape[2:]), ctx.stride, ctx.padding
         )

@@ -111,9 +111,15 @@ def make_block(stage: Stage, inputs: Sequence[int], stride: int, follows: bool) 
     first, last = inputs[-1], stage.widths[-1]
     hidden = hidden_width(first, stage.expands[-1])
     body = InvertedResidual(
-        first, last, hidden, stage.kernels[-1], stride, ACTIVATION,
-        squeeze=stage.squeeze, shortcut=False,
-    )  # fmt: skip
+        first,
+        last,
+        hidden,
+        stage.kernels[-1],
+        stride,
+        ACTIVATION,
+        squeeze=stage.squeeze,
+        shortcut=False,
+    )
     if follows:
         return Block(body, nn.Identity())
     kinds = {shortcut_kind(stride, i, o) for i, o in product(inputs, stage.widths)}

@@ -1,16 +1,21 @@
-"""What configurations of families share: checks, and fitting a preset to a data set."""
+"""What families make of configurations: checks, presets that fit the data, seeded networks."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from math import prod
 from typing import Any, TypeVar
 
+import torch
+from torch import nn
+
 from supernet.data import DataShape
 from supernet.space import nearest
+from supernet.supernet import InputSpec
 
 Config = TypeVar("Config")
+Network = TypeVar("Network", bound=nn.Module)
 
 
 def check_rising(**lists: Sequence[float]) -> None:
@@ -110,6 +115,35 @@ def fit_size(presets: Mapping[str, Config], preset: str, shape: DataShape) -> Co
     """
     config: Config = _replace_shape(find_preset(presets, preset), shape, size=_find_side(shape))
     return config
+
+
+def fit_to_digits(config: Config) -> Config:
+    """Give a configuration the classes, channels and statistics of the built-in digits."""
+    digits: Any = config
+    changed: Config = replace(digits, classes=10, channels=1, mean=(0.3,), std=(0.37,))
+    return changed
+
+
+def make_network(
+    config: Any, network: Callable[[Any], Network], initialise: Callable[[Network], None]
+) -> Network:
+    """Make a network whose initial weights are a function of ``config.seed`` alone.
+
+    Args:
+        config: What the network is made of.
+        network: Its class.
+        initialise: Fills it with weights, from torch's global generator.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        model = network(config)
+        initialise(model)
+    return model
+
+
+def describe_images(channels: int, size: int) -> InputSpec:
+    """Say that inputs are square images of ``channels`` channels and ``size`` pixels a side."""
+    return InputSpec((channels, size, size), torch.float32)
 
 
 def _find_side(shape: DataShape) -> int:

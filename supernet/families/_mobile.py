@@ -104,9 +104,18 @@ class InvertedResidual(nn.Module):
     """
 
     def __init__(
-        self, inputs: int, outputs: int, hidden: int, kernel: int, stride: int, activation: str,
-        *, squeeze: bool = False, eps: float = TORCH_EPS, shortcut: bool = True,
-    ) -> None:  # fmt: skip
+        self,
+        inputs: int,
+        outputs: int,
+        hidden: int,
+        kernel: int,
+        stride: int,
+        activation: str,
+        *,
+        squeeze: bool = False,
+        eps: float = TORCH_EPS,
+        shortcut: bool = True,
+    ) -> None:
         super().__init__()
         same = hidden == inputs
         self.expand = None if same else conv_block(inputs, hidden, 1, 1, activation, eps=eps)
@@ -143,12 +152,51 @@ class Head(nn.Module):
         return logits
 
 
+class MixHead(nn.Module):
+    """Mix features, pool, classify (MobileNetV2).
+
+    Args:
+        inputs: Channels that come in.
+        features: Channels that are pooled.
+        classes: Number of classes.
+        dropout: Share of pooled features that training drops.
+        activation: A key of ``ACTIVATIONS``.
+        eps: What normalisation adds to the variance.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        features: int,
+        classes: int,
+        dropout: float,
+        activation: str,
+        eps: float = TORCH_EPS,
+    ) -> None:
+        super().__init__()
+        self.mix = conv_block(inputs, features, 1, 1, activation, eps=eps)
+        self.dropout = nn.Dropout(dropout)
+        self.classifier = nn.Linear(features, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.classifier(self.dropout(self.mix(x).mean((2, 3))))
+        return logits
+
+
 def initialise(model: nn.Module) -> None:
-    """Initial weights of a convolutional classifier, from torch's generator.
+    """Initialise a convolutional classifier, from torch's generator.
 
     The last normalisation of every :class:`InvertedResidual` with a shortcut starts at zero, so
     that deep subnetworks start as shallow ones (BigNAS, section 3.1).
     """
+    initialise_layers(model)
+    for module in model.modules():
+        if isinstance(module, InvertedResidual) and module.shortcut:
+            zero_last_norm(module.project)
+
+
+def initialise_layers(model: nn.Module) -> None:
+    """Initialise convolutions and linear layers, from torch's generator; biases become zero."""
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out")
@@ -157,11 +205,11 @@ def initialise(model: nn.Module) -> None:
         elif isinstance(module, nn.Linear):
             nn.init.normal_(module.weight, std=0.01)
             nn.init.zeros_(module.bias)
-    for module in model.modules():
-        if isinstance(module, InvertedResidual) and module.shortcut:
-            norm = module.project[1]
-            assert isinstance(norm, nn.BatchNorm2d)
-            nn.init.zeros_(norm.weight)
+
+
+def zero_last_norm(block: nn.Module) -> None:
+    """Let a :func:`conv_block` put out zeros at first, so that what it is added to passes."""
+    nn.init.zeros_(block.get_parameter("bn.weight"))
 
 
 # -- elastic kernels -----------------------------------------------------------------------------

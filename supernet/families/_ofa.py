@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -172,13 +172,27 @@ def assemble(
     )
 
 
-def to_ofa(depths: Sequence[Sequence[int]], architecture: Architecture) -> dict[str, Any]:
-    """``{"ks", "e", "d", "r"}`` as in the ``ofa`` package; inert blocks hold the first option.
+class StagedConfig(Protocol):
+    """A configuration of a network of stages."""
+
+    @property
+    def stage_depths(self) -> Sequence[tuple[int, ...]]:
+        """Numbers of blocks each stage may have."""
+        ...
+
+
+def to_ofa(config: StagedConfig, architecture: Architecture) -> dict[str, Any]:
+    """Write an architecture as ``{"ks", "e", "d", "r"}``, like the ``ofa`` package.
 
     Args:
-        depths: Numbers of blocks each stage may have.
-        architecture: Of a space made of :func:`stage_choices`.
+        config: The configuration of its supernet.
+        architecture: A member of a space made of :func:`stage_choices`.
+
+    Returns:
+        Kernels and expand ratios of every block, depths of every stage, and the resolution; blocks
+        that are not there hold the first option.
     """
+    depths = config.stage_depths
     prefixes = block_prefixes(depths)
     return {
         "ks": [architecture[f"{prefix}.kernel"] for prefix in prefixes],
@@ -191,14 +205,18 @@ def to_ofa(depths: Sequence[Sequence[int]], architecture: Architecture) -> dict[
     }
 
 
-def from_ofa(
-    depths: Sequence[Sequence[int]], space: SearchSpace, record: Mapping[str, Any]
-) -> Architecture:
+def from_ofa(config: StagedConfig, space: SearchSpace, record: Mapping[str, Any]) -> Architecture:
     """Read ``{"ks", "e", "d", "r"}``; ``r`` may be a number or a list of one, or missing.
+
+    Args:
+        config: The configuration of the supernet.
+        space: Its space.
+        record: What :func:`to_ofa` or the ``ofa`` package wrote.
 
     Raises:
         ValueError: A list is missing, has the wrong length or holds an illegal value.
     """
+    depths = config.stage_depths
     prefixes = block_prefixes(depths)
     resolution = record.get("r", [space.choice("resolution").values[-1]])
     values: dict[str, Value] = {

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from supernet.elastic.edits import Cut, Drop, Edit, Resize, Rule, Set
@@ -29,7 +28,10 @@ from supernet.families._configuration import (
     check_resolutions,
     check_rising,
     check_stages,
+    describe_images,
     fit_resolutions,
+    fit_to_digits,
+    make_network,
 )
 from supernet.families._mobile import (
     Normalize,
@@ -38,9 +40,10 @@ from supernet.families._mobile import (
     input_rows,
     kernel_rows,
     output_rows,
+    zero_last_norm,
 )
 from supernet.space import Architecture, Choice, SearchSpace, Value
-from supernet.supernet import InputSpec, Supernet
+from supernet.supernet import Supernet
 
 TASK = "image-classification"
 SUMMARY = (
@@ -147,22 +150,20 @@ PRESETS: dict[str, Config] = {
         ),
         last_widths=(1024, 1280),
     ),
-    "tiny": Config(
-        classes=10,
-        channels=1,
-        resolutions=(5, 6, 8),
-        stem_widths=(8, 16),
-        stem_stride=1,
-        stages=(
-            Stage((8, 16), (1, 2), (3, 5), (1,), 1, False),
-            Stage((16, 24), (1, 2), (3, 5), (2, 4), 2, False),
-            Stage((24, 32, 40), (1, 2), (3, 5), (3,), 2, True),
-        ),
-        last_widths=(64, 96),
-        head_expand=3,
-        dropout=0.1,
-        mean=(0.3,),
-        std=(0.37,),
+    "tiny": fit_to_digits(
+        Config(
+            resolutions=(5, 6, 8),
+            stem_widths=(8, 16),
+            stem_stride=1,
+            stages=(
+                Stage((8, 16), (1, 2), (3, 5), (1,), 1, False),
+                Stage((16, 24), (1, 2), (3, 5), (2, 4), 2, False),
+                Stage((24, 32, 40), (1, 2), (3, 5), (3,), 2, True),
+            ),
+            last_widths=(64, 96),
+            head_expand=3,
+            dropout=0.1,
+        )
     ),
 }
 
@@ -226,11 +227,7 @@ def make_space(config: Config) -> SearchSpace:
 
 def build(config: Config) -> Supernet:
     """The supernet with freshly initialised weights, a function of ``config.seed``."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        model = AttentiveNet(config)
-        initialise(model)
-        _zero_last_norms(model)
+    model = make_network(config, AttentiveNet, _initialise)
     choices = make_choices(config)
     edits: list[Edit] = []
     if len(config.resolutions) > 1:
@@ -266,7 +263,7 @@ def build(config: Config) -> Supernet:
         make_space(config),
         edits,
         units=[*units, "head"],
-        inputs=InputSpec((config.channels, size, size), torch.float32),
+        inputs=describe_images(config.channels, size),
     )
 
 
@@ -290,13 +287,12 @@ def _head_rows(config: Config, inputs: Rule, before: Choice, last: Choice) -> li
     ]
 
 
-def _zero_last_norms(model: AttentiveNet) -> None:
-    # Every block has a shortcut, so a deep network starts as a shallow one (BigNAS, section 3.1).
+def _initialise(model: AttentiveNet) -> None:
+    initialise(model)
     for module in model.modules():
         if isinstance(module, Block):
-            norm = module.body.project[1]
-            assert isinstance(norm, nn.BatchNorm2d)
-            nn.init.zeros_(norm.weight)
+            # Every block has a shortcut: a deep network starts as a shallow one (BigNAS, 3.1).
+            zero_last_norm(module.body.project)
 
 
 # -- the published dictionary form ---------------------------------------------------------------

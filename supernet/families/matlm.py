@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from supernet.data import DataShape
 from supernet.elastic.edits import Cut, Drop, Edit, Set, follow
-from supernet.families._configuration import find_preset
+from supernet.families._configuration import find_preset, make_network
 from supernet.space import Architecture, Choice, SearchSpace, Value
 from supernet.supernet import InputSpec, Supernet
 
@@ -203,10 +203,7 @@ def make_space(config: Config) -> SearchSpace:
 
 def build(config: Config) -> Supernet:
     """The supernet with freshly initialised weights, a function of ``config.seed``."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        model = Decoder(config)
-        _initialise(model)
+    model = make_network(config, Decoder, _initialise)
     space = make_space(config)
     layers = range(1, len(model.layers) + 1)
     edits: list[Edit] = [Drop("layers", follow(space.choice("depth"), int))]

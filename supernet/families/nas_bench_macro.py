@@ -6,15 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-import torch
 from torch import Tensor, nn
 
 from supernet.elastic.alternatives import Alternatives
 from supernet.elastic.edits import Edit, Pick, follow
-from supernet.families._configuration import fit_size
-from supernet.families._mobile import InvertedResidual, Normalize, conv_block
+from supernet.families._configuration import describe_images, fit_size, fit_to_digits, make_network
+from supernet.families._mobile import InvertedResidual, Normalize, conv_block, initialise_layers
 from supernet.space import Choice, SearchSpace
-from supernet.supernet import InputSpec, Supernet
+from supernet.supernet import Supernet
 
 TASK = "image-classification"
 SUMMARY = "Choice blocks: identity, MBConv e3 k3 or MBConv e6 k5 per layer (NAS-Bench-Macro)"
@@ -67,11 +66,8 @@ class Config:
 
 PRESETS: dict[str, Config] = {
     "cifar": Config(),
-    "tiny": Config(
-        channels=1, size=8, stem_width=12, layers=(1, 2, 2), feature_width=128,
-        mean=(0.3,), std=(0.37,),
-    ),
-}  # fmt: skip
+    "tiny": fit_to_digits(Config(size=8, stem_width=12, layers=(1, 2, 2), feature_width=128)),
+}
 
 configure = partial(fit_size, PRESETS)
 
@@ -142,10 +138,7 @@ def build(config: Config) -> Supernet:
 
     Operations share no weights: each layer has all three, and an architecture picks one.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        model = MacroNet(config)
-        _initialise(model)
+    model = make_network(config, MacroNet, initialise_layers)
     space = make_space(config)
     same: Callable[[str], str] = str
     edits: list[Edit] = [
@@ -157,14 +150,5 @@ def build(config: Config) -> Supernet:
         space,
         edits,
         units=["normalize", "stem", *layers, "head"],
-        inputs=InputSpec((config.channels, config.size, config.size), torch.float32),
+        inputs=describe_images(config.channels, config.size),
     )
-
-
-def _initialise(model: nn.Module) -> None:
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        elif isinstance(module, nn.Linear):
-            nn.init.normal_(module.weight, std=0.01)
-            nn.init.zeros_(module.bias)

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from supernet.families import _ofa
 from supernet.families._configuration import (
     check_filled,
     check_kernels,
     check_resolutions,
     check_rising,
     fit_resolutions,
+    fit_to_digits,
+    make_network,
 )
 from supernet.families._mobile import (
     Head,
@@ -26,7 +24,10 @@ from supernet.families._mobile import (
     initialise,
     make_divisible,
 )
-from supernet.space import Architecture, Choice, SearchSpace
+from supernet.families._ofa import assemble, stage_choices
+from supernet.families._ofa import from_ofa as from_ofa
+from supernet.families._ofa import to_ofa as to_ofa
+from supernet.space import Choice, SearchSpace
 from supernet.supernet import Supernet
 
 TASK = "image-classification"
@@ -80,18 +81,29 @@ class Config:
 
     def __post_init__(self) -> None:
         check_filled(
-            resolutions=self.resolutions, kernels=self.kernels, expands=self.expands,
-            depths=self.depths, stages=self.stages,
-        )  # fmt: skip
+            resolutions=self.resolutions,
+            kernels=self.kernels,
+            expands=self.expands,
+            depths=self.depths,
+            stages=self.stages,
+        )
         check_rising(
-            resolutions=self.resolutions, kernels=self.kernels, expands=self.expands,
-            depths=self.depths, weight_bits=self.weight_bits,
-        )  # fmt: skip
+            resolutions=self.resolutions,
+            kernels=self.kernels,
+            expands=self.expands,
+            depths=self.depths,
+            weight_bits=self.weight_bits,
+        )
         if min(self.depths) < 1:
             raise ValueError(f"depths = {list(self.depths)} gives a stage without blocks")
         check_kernels(self.kernels)
         strides = (self.stem_stride, *(stage.stride for stage in self.stages))
         check_resolutions(self.resolutions, strides)
+
+    @property
+    def stage_depths(self) -> tuple[tuple[int, ...], ...]:
+        """Numbers of blocks each stage may have."""
+        return (self.depths,) * len(self.stages)
 
 
 _SMALL_IMAGE = Config(
@@ -106,23 +118,21 @@ _SMALL_IMAGE = Config(
         Stage(160, 2, True, "hswish"),
     ),
 )
-_TINY = Config(
-    classes=10,
-    channels=1,
-    resolutions=(5, 6, 8),
-    kernels=(3, 5),
-    expands=(1, 2, 4),
-    depths=(1, 2),
-    stem_stride=1,
-    stages=(
-        Stage(16, 1, False, "relu"),
-        Stage(24, 2, True, "hswish"),
-        Stage(32, 2, True, "hswish"),
-    ),
-    final_width=96,
-    feature_width=128,
-    mean=(0.3,),
-    std=(0.37,),
+_TINY = fit_to_digits(
+    Config(
+        resolutions=(5, 6, 8),
+        kernels=(3, 5),
+        expands=(1, 2, 4),
+        depths=(1, 2),
+        stem_stride=1,
+        stages=(
+            Stage(16, 1, False, "relu"),
+            Stage(24, 2, True, "hswish"),
+            Stage(32, 2, True, "hswish"),
+        ),
+        final_width=96,
+        feature_width=128,
+    )
 )
 PRESETS: dict[str, Config] = {
     "imagenet": Config(),
@@ -155,9 +165,14 @@ class MobileNetV3(nn.Module):
                 hidden = make_divisible(round(inputs * max(config.expands)))
                 stride = stage.stride if index == 0 else 1
                 block = InvertedResidual(
-                    inputs, width, hidden, max(config.kernels), stride, stage.activation,
+                    inputs,
+                    width,
+                    hidden,
+                    max(config.kernels),
+                    stride,
+                    stage.activation,
                     squeeze=stage.squeeze,
-                )  # fmt: skip
+                )
                 blocks.append(block)
                 inputs = width
             self.stages.append(blocks)
@@ -190,7 +205,7 @@ def make_space(config: Config) -> SearchSpace:
     """All choices: resolution, then depth and blocks of each stage in network order."""
     choices = [Choice("resolution", config.resolutions, "resolution")]
     for s in range(1, len(config.stages) + 1):
-        choices += _ofa.stage_choices(
+        choices += stage_choices(
             s, config.depths, config.kernels, config.expands, config.weight_bits
         )
     return SearchSpace(tuple(choices))
@@ -198,27 +213,7 @@ def make_space(config: Config) -> SearchSpace:
 
 def build(config: Config) -> Supernet:
     """The supernet with freshly initialised weights, a function of ``config.seed``."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        model = MobileNetV3(config)
-        initialise(model)
+    model = make_network(config, MobileNetV3, initialise)
     side = max(config.resolutions)
     shape = (config.channels, side, side)
-    return _ofa.assemble(model, make_space(config), config.kernels, shape)
-
-
-# -- the familiar dictionary form ----------------------------------------------------------------
-
-
-def to_ofa(config: Config, architecture: Architecture) -> dict[str, Any]:
-    """``{"ks", "e", "d", "r"}`` as in the ``ofa`` package; inert blocks hold the first option."""
-    return _ofa.to_ofa([config.depths] * len(config.stages), architecture)
-
-
-def from_ofa(config: Config, space: SearchSpace, record: Mapping[str, Any]) -> Architecture:
-    """Read ``{"ks", "e", "d", "r"}``; ``r`` may be a number or a list of one.
-
-    Raises:
-        ValueError: A list is missing, has the wrong length or holds an illegal value.
-    """
-    return _ofa.from_ofa([config.depths] * len(config.stages), space, record)
+    return assemble(model, make_space(config), config.kernels, shape)

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from supernet.families import _ofa
 from supernet.families._configuration import (
     check_filled,
     check_kernels,
@@ -18,15 +14,21 @@ from supernet.families._configuration import (
     check_rising,
     check_stages,
     fit_resolutions,
+    fit_to_digits,
+    make_network,
 )
 from supernet.families._mobile import (
     InvertedResidual,
+    MixHead,
     Normalize,
     conv_block,
     initialise,
     make_divisible,
 )
-from supernet.space import Architecture, Choice, SearchSpace
+from supernet.families._ofa import assemble, stage_choices
+from supernet.families._ofa import from_ofa as from_ofa
+from supernet.families._ofa import to_ofa as to_ofa
+from supernet.space import Choice, SearchSpace
 from supernet.supernet import Supernet
 
 TASK = "image-classification"
@@ -85,6 +87,11 @@ class Config:
         strides = (self.stem_stride, *(stage.stride for stage in self.stages))
         check_resolutions(self.resolutions, strides)
 
+    @property
+    def stage_depths(self) -> tuple[tuple[int, ...], ...]:
+        """Numbers of blocks each stage may have."""
+        return tuple(stage.depths for stage in self.stages)
+
     def scaled(self, width: int) -> int:
         """A width after the multiplier."""
         return make_divisible(width * self.width_multiplier)
@@ -106,19 +113,17 @@ PRESETS: dict[str, Config] = {
             Stage(320, 1, (1,)),
         ),
     ),
-    "tiny": Config(
-        classes=10,
-        channels=1,
-        resolutions=(5, 6, 8),
-        kernels=(3, 5),
-        expands=(1, 2, 4),
-        width_multiplier=1.0,
-        stem_width=16,
-        stem_stride=1,
-        stages=(Stage(16, 1, (1, 2)), Stage(24, 2, (1, 2)), Stage(32, 2, (1,))),
-        feature_width=96,
-        mean=(0.3,),
-        std=(0.37,),
+    "tiny": fit_to_digits(
+        Config(
+            resolutions=(5, 6, 8),
+            kernels=(3, 5),
+            expands=(1, 2, 4),
+            width_multiplier=1.0,
+            stem_width=16,
+            stem_stride=1,
+            stages=(Stage(16, 1, (1, 2)), Stage(24, 2, (1, 2)), Stage(32, 2, (1,))),
+            feature_width=96,
+        )
     ),
 }
 
@@ -126,20 +131,6 @@ configure = partial(fit_resolutions, PRESETS)
 
 
 # -- the plain network ---------------------------------------------------------------------------
-
-
-class Head(nn.Module):
-    """Mix features, pool, classify."""
-
-    def __init__(self, inputs: int, features: int, classes: int, dropout: float) -> None:
-        super().__init__()
-        self.mix = conv_block(inputs, features, 1, 1, "relu6", eps=EPS)
-        self.dropout = nn.Dropout(dropout)
-        self.classifier = nn.Linear(features, classes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.classifier(self.dropout(self.mix(x).mean((2, 3))))
-        return logits
 
 
 class ProxylessNAS(nn.Module):
@@ -165,7 +156,7 @@ class ProxylessNAS(nn.Module):
                 inputs = width
             self.stages.append(blocks)
         features = config.scaled(config.feature_width)
-        self.head = Head(inputs, features, config.classes, config.dropout)
+        self.head = MixHead(inputs, features, config.classes, config.dropout, "relu6", EPS)
 
     def forward(self, pixels: Tensor) -> Tensor:
         x = self.first(self.stem(self.normalize(pixels)))
@@ -182,33 +173,13 @@ def make_space(config: Config) -> SearchSpace:
     """All choices: resolution, then depth and blocks of each stage in network order."""
     choices = [Choice("resolution", config.resolutions, "resolution")]
     for s, stage in enumerate(config.stages, start=1):
-        choices += _ofa.stage_choices(s, stage.depths, config.kernels, config.expands)
+        choices += stage_choices(s, stage.depths, config.kernels, config.expands)
     return SearchSpace(tuple(choices))
 
 
 def build(config: Config) -> Supernet:
     """The supernet with freshly initialised weights, a function of ``config.seed``."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        model = ProxylessNAS(config)
-        initialise(model)
+    model = make_network(config, ProxylessNAS, initialise)
     side = max(config.resolutions)
     shape = (config.channels, side, side)
-    return _ofa.assemble(model, make_space(config), config.kernels, shape)
-
-
-# -- the familiar dictionary form ----------------------------------------------------------------
-
-
-def to_ofa(config: Config, architecture: Architecture) -> dict[str, Any]:
-    """``{"ks", "e", "d", "r"}`` as in the ``ofa`` package; inert blocks hold the first option."""
-    return _ofa.to_ofa([stage.depths for stage in config.stages], architecture)
-
-
-def from_ofa(config: Config, space: SearchSpace, record: Mapping[str, Any]) -> Architecture:
-    """Read ``{"ks", "e", "d", "r"}``; ``r`` may be a number or a list of one.
-
-    Raises:
-        ValueError: A list is missing, has the wrong length or holds an illegal value.
-    """
-    return _ofa.from_ofa([stage.depths for stage in config.stages], space, record)
+    return assemble(model, make_space(config), config.kernels, shape)

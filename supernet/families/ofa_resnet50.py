@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -18,7 +17,10 @@ from supernet.families._configuration import (
     check_resolutions,
     check_rising,
     check_stages,
+    describe_images,
     fit_resolutions,
+    fit_to_digits,
+    make_network,
 )
 from supernet.families._mobile import (
     Normalize,
@@ -27,10 +29,11 @@ from supernet.families._mobile import (
     input_rows,
     make_divisible,
     output_rows,
+    zero_last_norm,
 )
 from supernet.families._ofa import block_needs, block_prefixes
 from supernet.space import Architecture, Choice, SearchSpace, Value
-from supernet.supernet import InputSpec, Supernet
+from supernet.supernet import Supernet
 
 TASK = "image-classification"
 SUMMARY = "ResNet50-D with elastic width, depth, bottleneck, stem and resolution (Once-for-All)"
@@ -76,9 +79,11 @@ class Config:
 
     def __post_init__(self) -> None:
         check_filled(
-            resolutions=self.resolutions, widths=self.widths, expands=self.expands,
+            resolutions=self.resolutions,
+            widths=self.widths,
+            expands=self.expands,
             stages=self.stages,
-        )  # fmt: skip
+        )
         check_rising(resolutions=self.resolutions, widths=self.widths, expands=self.expands)
         for name in ("widths", "expands"):
             if min(getattr(self, name)) <= 0:
@@ -90,6 +95,11 @@ class Config:
             *(stage.stride for stage in self.stages),
         )
         check_resolutions(self.resolutions, strides)
+
+    @property
+    def stage_depths(self) -> tuple[tuple[int, ...], ...]:
+        """Numbers of blocks each stage may have."""
+        return tuple(stage.depths for stage in self.stages)
 
     def stem(self, width: float) -> int:
         """Channels after the stem at a multiplier."""
@@ -103,18 +113,16 @@ class Config:
 PRESETS: dict[str, Config] = {
     "imagenet": Config(),
     "small-image": Config(classes=10, resolutions=(24, 28, 32), stem_stride=1, stem_pool=False),
-    "tiny": Config(
-        classes=10,
-        channels=1,
-        resolutions=(5, 6, 8),
-        widths=(0.5, 1.0),
-        expands=(0.25, 0.5),
-        stem_width=32,
-        stem_stride=1,
-        stem_pool=False,
-        stages=(Stage(48, 1, (1, 2)), Stage(64, 2, (1, 2))),
-        mean=(0.3,),
-        std=(0.37,),
+    "tiny": fit_to_digits(
+        Config(
+            resolutions=(5, 6, 8),
+            widths=(0.5, 1.0),
+            expands=(0.25, 0.5),
+            stem_width=32,
+            stem_stride=1,
+            stem_pool=False,
+            stages=(Stage(48, 1, (1, 2)), Stage(64, 2, (1, 2))),
+        )
     ),
 }
 
@@ -240,14 +248,7 @@ def make_space(config: Config) -> SearchSpace:
 
 def build(config: Config) -> Supernet:
     """The supernet with freshly initialised weights, a function of ``config.seed``."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        model = ResNetD(config)
-        initialise(model)
-        for module in model.modules():
-            if isinstance(module, Bottleneck) and module.shortcut is None:
-                # Deep subnetworks start as shallow ones (BigNAS, section 3.1).
-                nn.init.zeros_(module.expand.get_parameter("bn.weight"))
+    model = make_network(config, ResNetD, _initialise)
     space = make_space(config)
     edits: list[Edit] = [Resize("resolution")]
     middle = follow(space.choice("stem.mid_width"), config.stem_mid)
@@ -268,8 +269,16 @@ def build(config: Config) -> Supernet:
         space,
         edits,
         units=[*units, "head"],
-        inputs=InputSpec((config.channels, *[max(config.resolutions)] * 2), torch.float32),
+        inputs=describe_images(config.channels, max(config.resolutions)),
     )
+
+
+def _initialise(model: ResNetD) -> None:
+    initialise(model)
+    for module in model.modules():
+        if isinstance(module, Bottleneck) and module.shortcut is None:
+            # Deep subnetworks start as shallow ones (BigNAS, section 3.1).
+            zero_last_norm(module.expand)
 
 
 def _width(choice: Choice, width: int) -> Rule:
@@ -321,7 +330,7 @@ def to_ofa(config: Config, architecture: Architecture) -> dict[str, Any]:
     ``d`` counts blocks above the fewest (its first entry is the stem's), ``w`` positions among
     the width multipliers.
     """
-    prefixes = block_prefixes([stage.depths for stage in config.stages])
+    prefixes = block_prefixes(config.stage_depths)
     stages = list(enumerate(config.stages, start=1))
     most = max(len(stage.depths) for stage in config.stages) - 1
     extra = [int(architecture[f"stage{s}.depth"]) - min(stage.depths) for s, stage in stages]
@@ -339,7 +348,7 @@ def from_ofa(config: Config, space: SearchSpace, record: Mapping[str, Any]) -> A
     Raises:
         ValueError: A list is missing, has the wrong length or holds an illegal value.
     """
-    prefixes = block_prefixes([stage.depths for stage in config.stages])
+    prefixes = block_prefixes(config.stage_depths)
     widths = _width_names(config)
     counts = {"d": len(config.stages) + 1, "e": len(prefixes), "w": len(widths)}
     for key, count in counts.items():

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -15,11 +14,21 @@ from supernet.families._configuration import (
     check_resolutions,
     check_rising,
     check_stages,
+    describe_images,
     fit_size,
+    fit_to_digits,
+    make_network,
 )
-from supernet.families._mobile import Normalize, conv_block, input_rows, output_rows
+from supernet.families._mobile import (
+    Normalize,
+    conv_block,
+    initialise_layers,
+    input_rows,
+    output_rows,
+    zero_last_norm,
+)
 from supernet.space import Choice, SearchSpace
-from supernet.supernet import InputSpec, Supernet
+from supernet.supernet import Supernet
 
 TASK = "image-classification"
 SUMMARY = "Residual networks with elastic width and depth per stage (slimmable ResNet)"
@@ -79,13 +88,12 @@ PRESETS: dict[str, Config] = {
         widths=((32, 48, 64), (64, 96, 128), (128, 192, 256), (256, 384, 512)),
         depths=((1, 2), (1, 2), (1, 2), (1, 2)),
     ),
-    "tiny": Config(
-        channels=1,
-        size=8,
-        widths=((8, 16), (16, 24, 32), (32, 48, 64)),
-        depths=((1, 2), (1, 2), (1, 2)),
-        mean=(0.3,),
-        std=(0.37,),
+    "tiny": fit_to_digits(
+        Config(
+            size=8,
+            widths=((8, 16), (16, 24, 32), (32, 48, 64)),
+            depths=((1, 2), (1, 2), (1, 2)),
+        )
     ),
 }
 
@@ -156,10 +164,7 @@ def make_space(config: Config) -> SearchSpace:
 
 def build(config: Config) -> Supernet:
     """The supernet with freshly initialised weights, a function of ``config.seed``."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        model = ResNet(config)
-        _initialise(model)
+    model = make_network(config, ResNet, _initialise)
     space = make_space(config)
     edits: list[Edit] = []
     units = ["normalize", "stem"]
@@ -180,7 +185,7 @@ def build(config: Config) -> Supernet:
         Set("head.classifier", "in_features", before),
     ]
     size = config.size
-    inputs = InputSpec((config.channels, size, size), torch.float32)
+    inputs = describe_images(config.channels, size)
     return Supernet(model, space, edits, units=[*units, "head"], inputs=inputs)
 
 
@@ -205,15 +210,8 @@ def _block_rows(
 
 
 def _initialise(model: nn.Module) -> None:
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        elif isinstance(module, nn.Linear):
-            nn.init.normal_(module.weight, std=0.01)
-            nn.init.zeros_(module.bias)
+    initialise_layers(model)
     for module in model.modules():
         if isinstance(module, Block):
             # A deep network starts as a shallow one (BigNAS, section 3.1).
-            norm = module.second[1]
-            assert isinstance(norm, nn.BatchNorm2d)
-            nn.init.zeros_(norm.weight)
+            zero_last_norm(module.second)

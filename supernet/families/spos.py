@@ -16,11 +16,14 @@ from supernet.families._configuration import (
     check_filled,
     check_resolutions,
     check_rising,
+    describe_images,
     fit_size,
+    fit_to_digits,
+    make_network,
 )
 from supernet.families._mobile import Normalize
 from supernet.space import Choice, SearchSpace
-from supernet.supernet import InputSpec, Supernet
+from supernet.supernet import Supernet
 
 TASK = "image-classification"
 SUMMARY = "Choice of four ShuffleNetV2 units and their inner width per layer (SPOS)"
@@ -120,17 +123,15 @@ PRESETS: dict[str, Config] = {
         stem_stride=1,
         stages=(Stage(4, 64, 1), Stage(4, 160, 2), Stage(8, 320, 2), Stage(4, 640, 2)),
     ),
-    "tiny": Config(
-        classes=10,
-        channels=1,
-        size=8,
-        stem_width=8,
-        stem_stride=1,
-        stages=(Stage(2, 16, 1), Stage(2, 32, 2), Stage(2, 64, 2)),
-        ratios=(0.5, 1.0, 1.5, 2.0),
-        feature_width=128,
-        mean=(0.3,),
-        std=(0.37,),
+    "tiny": fit_to_digits(
+        Config(
+            size=8,
+            stem_width=8,
+            stem_stride=1,
+            stages=(Stage(2, 16, 1), Stage(2, 32, 2), Stage(2, 64, 2)),
+            ratios=(0.5, 1.0, 1.5, 2.0),
+            feature_width=128,
+        )
     ),
 }
 
@@ -287,10 +288,7 @@ def build(config: Config) -> Supernet:
 
     Operations share no weights: each layer has all four, and an architecture picks one.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        model = ShuffleNet(config)
-        _initialise(model)
+    model = make_network(config, ShuffleNet, _initialise)
     space = make_space(config)
     edits: list[Edit] = []
     widths = [stage.width for stage in config.stages for _ in range(stage.layers)]
@@ -307,7 +305,7 @@ def build(config: Config) -> Supernet:
         space,
         edits,
         units=["normalize", "stem", *slots, "head"],
-        inputs=InputSpec((config.channels, config.size, config.size), torch.float32),
+        inputs=describe_images(config.channels, config.size),
     )
 
 

@@ -5,14 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
-import torch
 from torch import Tensor, nn
 
 from supernet.elastic.alternatives import Alternatives
 from supernet.elastic.edits import Edit, Pick, follow
-from supernet.families._configuration import check_filled, check_resolutions, fit_size
+from supernet.families._configuration import (
+    check_filled,
+    check_resolutions,
+    describe_images,
+    fit_size,
+    fit_to_digits,
+    make_network,
+)
 from supernet.families._mobile import (
     InvertedResidual,
+    MixHead,
     Normalize,
     conv_block,
     hidden_rows,
@@ -20,7 +27,7 @@ from supernet.families._mobile import (
     kernel_rows,
 )
 from supernet.space import Choice, SearchSpace
-from supernet.supernet import InputSpec, Supernet
+from supernet.supernet import Supernet
 
 TASK = "image-classification"
 SUMMARY = "MobileNetV2 blocks with elastic kernel and expand ratio, or skipped (Single-Path NAS)"
@@ -95,24 +102,26 @@ PRESETS: dict[str, Config] = {
         classes=10,
         size=32,
         stages=(
-            Stage(24, 1, 3), Stage(40, 2, 3), Stage(80, 2, 3), Stage(96, 1, 3), Stage(192, 2, 3),
+            Stage(24, 1, 3),
+            Stage(40, 2, 3),
+            Stage(80, 2, 3),
+            Stage(96, 1, 3),
+            Stage(192, 2, 3),
         ),
         stem_stride=1,
     ),
-    "tiny": Config(
-        classes=10,
-        channels=1,
-        size=8,
-        stages=(Stage(16, 1, 2), Stage(24, 2, 3)),
-        stem_width=16,
-        stem_stride=1,
-        first_width=16,
-        feature_width=128,
-        dropout=0.1,
-        mean=(0.3,),
-        std=(0.37,),
+    "tiny": fit_to_digits(
+        Config(
+            size=8,
+            stages=(Stage(16, 1, 2), Stage(24, 2, 3)),
+            stem_width=16,
+            stem_stride=1,
+            first_width=16,
+            feature_width=128,
+            dropout=0.1,
+        )
     ),
-}  # fmt: skip
+}
 
 configure = partial(fit_size, PRESETS)
 
@@ -159,26 +168,17 @@ def superkernels(config: Config) -> tuple[Superkernel, ...]:
             inner = ".block" if stride == 1 and inputs == stage.width else ""
             result.append(
                 Superkernel(
-                    unit, unit + inner, inputs, stage.width, stride,
-                    f"{name}.kernel", f"{name}.expand",
+                    unit,
+                    unit + inner,
+                    inputs,
+                    stage.width,
+                    stride,
+                    f"{name}.kernel",
+                    f"{name}.expand",
                 )
-            )  # fmt: skip
+            )
             inputs = stage.width
     return tuple(result)
-
-
-class Head(nn.Module):
-    """Mix features, pool, classify (MobileNetV2)."""
-
-    def __init__(self, inputs: int, features: int, classes: int, dropout: float) -> None:
-        super().__init__()
-        self.mix = conv_block(inputs, features, 1, 1, "relu")
-        self.dropout = nn.Dropout(dropout)
-        self.classifier = nn.Linear(features, classes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.classifier(self.dropout(self.mix(x).mean((2, 3))))
-        return logits
 
 
 class SuperkernelNet(nn.Module):
@@ -195,8 +195,8 @@ class SuperkernelNet(nn.Module):
         for stage in config.stages:
             places = nn.Sequential(*(_place(next(blocks)) for _ in range(stage.blocks)))
             self.stages.append(places)
-        self.head = Head(
-            config.stages[-1].width, config.feature_width, config.classes, config.dropout
+        self.head = MixHead(
+            config.stages[-1].width, config.feature_width, config.classes, config.dropout, "relu"
         )
 
     def forward(self, pixels: Tensor) -> Tensor:
@@ -231,10 +231,7 @@ def make_space(config: Config) -> SearchSpace:
 
 def build(config: Config) -> Supernet:
     """The supernet with freshly initialised weights, a function of ``config.seed``."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        model = SuperkernelNet(config)
-        initialise(model)
+    model = make_network(config, SuperkernelNet, initialise)
     space = make_space(config)
     kernels = superkernels(config)
     edits: list[Edit] = []
@@ -254,7 +251,7 @@ def build(config: Config) -> Supernet:
         space,
         edits,
         units=["normalize", "stem", "first", *(kernel.unit for kernel in kernels), "head"],
-        inputs=InputSpec((config.channels, config.size, config.size), torch.float32),
+        inputs=describe_images(config.channels, config.size),
         # Their norms decide in the differentiable search; decay would push all below a threshold.
         no_decay=[f"model.{kernel.block}.depthwise.conv.weight" for kernel in kernels],
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
-import torch
 from torch import Tensor, nn
 
 from supernet.elastic.alternatives import Alternatives
@@ -15,7 +14,10 @@ from supernet.families._configuration import (
     check_resolutions,
     check_rising,
     check_stages,
+    describe_images,
     fit_resolutions,
+    fit_to_digits,
+    make_network,
 )
 from supernet.families._mobile import (
     Normalize,
@@ -26,9 +28,10 @@ from supernet.families._mobile import (
     input_rows,
     make_divisible,
     output_rows,
+    zero_last_norm,
 )
 from supernet.space import Choice, SearchSpace, Value
-from supernet.supernet import InputSpec, Supernet
+from supernet.supernet import Supernet
 
 TASK = "image-classification"
 SUMMARY = "Universal inverted bottlenecks: optional depthwise layers, expand, depth (MobileNetV4)"
@@ -110,21 +113,19 @@ PRESETS: dict[str, Config] = {
         stem_stride=1,
         dropout=0.1,
     ),
-    "tiny": Config(
-        classes=10,
-        channels=1,
-        resolutions=(5, 6, 8),
-        expands=(1, 2, 4),
-        stages=(Stage(24, 2, (1, 2)), Stage(32, 2, (1, 2))),
-        stem_width=16,
-        stem_stride=1,
-        fused_width=16,
-        fused_stride=1,
-        final_width=96,
-        feature_width=128,
-        dropout=0.1,
-        mean=(0.3,),
-        std=(0.37,),
+    "tiny": fit_to_digits(
+        Config(
+            resolutions=(5, 6, 8),
+            expands=(1, 2, 4),
+            stages=(Stage(24, 2, (1, 2)), Stage(32, 2, (1, 2))),
+            stem_width=16,
+            stem_stride=1,
+            fused_width=16,
+            fused_stride=1,
+            final_width=96,
+            feature_width=128,
+            dropout=0.1,
+        )
     ),
 }
 
@@ -250,10 +251,7 @@ def build(config: Config) -> Supernet:
     The last normalisation of every block with a shortcut starts at zero, which makes the block an
     identity whatever depthwise layers it has.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        model = UniversalNet(config)
-        _initialise(model)
+    model = make_network(config, UniversalNet, _initialise)
     space = make_space(config)
     edits: list[Edit] = [Resize("resolution")]
     units = ["normalize", "stem", "fused"]
@@ -269,7 +267,7 @@ def build(config: Config) -> Supernet:
         space,
         edits,
         units=[*units, "head"],
-        inputs=InputSpec((config.channels, *[config.resolutions[-1]] * 2), torch.float32),
+        inputs=describe_images(config.channels, config.resolutions[-1]),
     )
 
 
@@ -329,6 +327,4 @@ def _initialise(model: UniversalNet) -> None:
     initialise(model)
     for module in model.modules():
         if isinstance(module, UniversalBottleneck) and module.shortcut:
-            norm = module.project[1]
-            assert isinstance(norm, nn.BatchNorm2d)
-            nn.init.zeros_(norm.weight)
+            zero_last_norm(module.project)

@@ -114,10 +114,14 @@ class Graph:
 
         inputs = [[rename(i.name), list(i.shape), i.dtype] for i in self.inputs]
         nodes = [
-            [n.op, [rename(i) for i in n.inputs], [rename(o) for o in n.outputs],
-             [[key, value] for key, value in n.attributes]]
+            [
+                n.op,
+                [rename(i) for i in n.inputs],
+                [rename(o) for o in n.outputs],
+                [[key, value] for key, value in n.attributes],
+            ]
             for n in self.nodes
-        ]  # fmt: skip
+        ]
         outputs = [[rename(o.name), list(o.shape), o.dtype] for o in self.outputs]
         text = json.dumps([inputs, nodes, outputs, used], separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:12]

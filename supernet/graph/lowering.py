@@ -24,9 +24,17 @@ _OPERATORS = {**ELEMENTWISE, **SHAPES, **LAYERS}
 
 _LIKE = frozenset(
     f"aten.{name}"
-    for name in ("zeros_like", "ones_like", "full_like", "empty_like", "new_zeros", "new_ones",
-                 "new_full", "new_empty")
-)  # fmt: skip
+    for name in (
+        "zeros_like",
+        "ones_like",
+        "full_like",
+        "empty_like",
+        "new_zeros",
+        "new_ones",
+        "new_full",
+        "new_empty",
+    )
+)
 
 
 def lower(

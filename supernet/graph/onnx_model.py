@@ -88,8 +88,9 @@ def random_weights(graph: Graph, seed: int) -> dict[str, np.ndarray]:
     roles: dict[str, str] = {}
     for node in graph.nodes:
         if node.op == "BatchNormalization":
-            for name, role in zip(node.inputs[1:], ("scale", "shift", "shift", "scale"),
-                                  strict=True):  # fmt: skip
+            for name, role in zip(
+                node.inputs[1:], ("scale", "shift", "shift", "scale"), strict=True
+            ):
                 roles[name] = role
         elif node.op == "LayerNormalization":
             roles[node.inputs[1]] = "scale"

@@ -179,8 +179,9 @@ class Trace:
         self, op: str, inputs: Sequence[str], count: int, **attributes: Attribute
     ) -> tuple[str, ...]:
         """Append a node with ``count`` outputs and return their names."""
-        outputs = tuple(f"v{len(self.nodes)}_{i}" if i else f"v{len(self.nodes)}"
-                        for i in range(count))  # fmt: skip
+        outputs = tuple(
+            f"v{len(self.nodes)}_{i}" if i else f"v{len(self.nodes)}" for i in range(count)
+        )
         pairs = tuple(sorted(attributes.items()))
         self.nodes.append(Node(op, tuple(inputs), outputs, pairs, self._scopes[-1][0]))
         return outputs

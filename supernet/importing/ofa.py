@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from supernet.families import ofa_mobilenetv3, ofa_resnet50
+from supernet.families import ofa_resnet50
 from supernet.importing.ofa_sizes import infer, listed
 from supernet.supernet import Supernet
 
@@ -70,7 +70,7 @@ class Recognised:
         """What no file says: the smaller options."""
         names = ("widths", "kernels", "expands")
         found = {n: getattr(self.config, n) for n in names if hasattr(self.config, n)}
-        options = {"depths of a stage": _depths(self.config)[0], **found}
+        options = {"depths of a stage": self.config.stage_depths[0], **found}
         shown = "; ".join(f"{n} {', '.join(map(str, values))}" for n, values in options.items())
         return f"a checkpoint does not tell its smaller options, taken as published: {shown}"
 
@@ -140,7 +140,7 @@ def our_names(family: ModuleType, config: Any, state: Mapping[str, Tensor]) -> d
     """
     resnet = family is ofa_resnet50
     starts = [0 if resnet else 1]
-    for depths in _depths(config):
+    for depths in config.stage_depths:
         starts.append(starts[-1] + max(depths))
     names = {}
     for ours in state:
@@ -165,12 +165,6 @@ def _theirs(name: str, starts: Sequence[int], config: Any, resnet: bool) -> str:
     for pattern, replacement in _RESNET if resnet else _MOBILE:
         name = re.sub(pattern, replacement, name)
     return name
-
-
-def _depths(config: Any) -> list[tuple[int, ...]]:
-    if isinstance(config, ofa_mobilenetv3.Config):
-        return [config.depths] * len(config.stages)
-    return [stage.depths for stage in config.stages]
 
 
 def _check_names(found: Mapping[str, Tensor], names: Mapping[str, str], source: str) -> None:

@@ -56,47 +56,51 @@ def _mobilenet(found: Tensors, source: str) -> ofa_mobilenetv3.Config:
     base = ofa_mobilenetv3.Config()
     blocks = _blocks(found)
     depth = max(1, ceil((blocks - 1) / len(base.stages)))
-    kernels, expands = _block_options(found, base.kernels, base.expands)
-    places = {
-        "first_conv.conv.weight": base.stem_width,
-        "blocks.0.conv.point_linear.conv.weight": base.first_width,
-        "final_expand_layer.conv.weight": base.final_width,
-        "feature_mix_layer.conv.weight": base.feature_width,
-    }
-    for index, stage in enumerate(base.stages):
-        places[f"blocks.{1 + index * depth}.conv.point_linear.conv.weight"] = stage.width
-    return replace(
-        base,
-        classes=_size(found, "classifier.linear.bias", 0, base.classes),
-        channels=_size(found, "first_conv.conv.weight", 1, base.channels),
-        width_multiplier=_multiplier(found, places, source),
-        depths=_up_to(DEPTHS, depth),
-        kernels=kernels,
-        expands=expands,
-    )
+    final = {"final_expand_layer.conv.weight": base.final_width}
+    fields = _read_mobile_fields(found, base, depth, final, source)
+    return replace(base, depths=_up_to(DEPTHS, depth), **fields)
 
 
 def _proxyless(found: Tensors, source: str) -> ofa_proxyless.Config:
     base = ofa_proxyless.Config()
     *elastic, last = base.stages
     depth = max(1, ceil((_blocks(found) - 2) / len(elastic)))
+    stages = (*(replace(s, depths=_up_to(DEPTHS, depth)) for s in elastic), last)
+    return replace(base, stages=stages, **_read_mobile_fields(found, base, depth, {}, source))
+
+
+def _read_mobile_fields(
+    found: Tensors,
+    base: ofa_mobilenetv3.Config | ofa_proxyless.Config,
+    depth: int,
+    more: Mapping[str, int],
+    source: str,
+) -> dict[str, Any]:
+    """What both mobile families read in the same way.
+
+    Args:
+        found: Tensors by canonical name.
+        base: The published configuration.
+        depth: Blocks of every elastic stage.
+        more: Further tensors and their published widths.
+        source: What messages call the file.
+    """
     kernels, expands = _block_options(found, base.kernels, base.expands)
     places = {
         "first_conv.conv.weight": base.stem_width,
         "blocks.0.conv.point_linear.conv.weight": base.first_width,
+        **more,
         "feature_mix_layer.conv.weight": base.feature_width,
     }
-    for index, stage in enumerate(base.stages):
-        places[f"blocks.{1 + index * depth}.conv.point_linear.conv.weight"] = stage.width
-    return replace(
-        base,
-        classes=_size(found, "classifier.linear.bias", 0, base.classes),
-        channels=_size(found, "first_conv.conv.weight", 1, base.channels),
-        width_multiplier=_multiplier(found, places, source),
-        stages=(*(replace(s, depths=_up_to(DEPTHS, depth)) for s in elastic), last),
-        kernels=kernels,
-        expands=expands,
-    )
+    for index, width in enumerate([stage.width for stage in base.stages]):
+        places[f"blocks.{1 + index * depth}.conv.point_linear.conv.weight"] = width
+    return {
+        "classes": _size(found, "classifier.linear.bias", 0, base.classes),
+        "channels": _size(found, "first_conv.conv.weight", 1, base.channels),
+        "width_multiplier": _multiplier(found, places, source),
+        "kernels": kernels,
+        "expands": expands,
+    }
 
 
 def _resnet(found: Tensors, source: str) -> ofa_resnet50.Config:

@@ -13,10 +13,25 @@ from supernet.proxies._probe import Watch, where, working_copy
 SUMMARY = "log-determinant of the agreement between activation patterns of different samples"
 ACTIVATIONS = frozenset(
     {
-        F.relu, F.relu_, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_, F.relu6, F.hardtanh,
-        F.hardswish, F.silu, F.gelu, F.leaky_relu, F.elu, F.celu, F.selu, F.prelu, F.mish,
+        F.relu,
+        F.relu_,
+        torch.relu,
+        torch.relu_,
+        Tensor.relu,
+        Tensor.relu_,
+        F.relu6,
+        F.hardtanh,
+        F.hardswish,
+        F.silu,
+        F.gelu,
+        F.leaky_relu,
+        F.elu,
+        F.celu,
+        F.selu,
+        F.prelu,
+        F.mish,
     }
-)  # fmt: skip
+)
 # Identical samples make the agreement singular; a little on the diagonal keeps it finite.
 RIDGE = 1e-3
 

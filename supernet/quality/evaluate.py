@@ -172,9 +172,14 @@ def evaluate(
     with torch.inference_mode():
         model = supernet.extract(architecture)
         used = calibrate_extracted(
-            model, supernet, architecture, data, calibration_samples,
-            batch_size=batch_size, cache=cache,
-        )  # fmt: skip
+            model,
+            supernet,
+            architecture,
+            data,
+            calibration_samples,
+            batch_size=batch_size,
+            cache=cache,
+        )
         values = sample_scores(
             model, supernet, architecture, data, split, batch_size=batch_size, cache=cache
         )
@@ -232,8 +237,15 @@ def sample_scores(
     size = batch_size or comfortable_batch(supernet, architecture)
     chosen = None if rows is None else np.asarray(rows, dtype=np.int64)
     which = None if chosen is None else chosen.tobytes()
-    batches = _batches(supernet, architecture, data.split(split), chosen, size,
-                       (data.fingerprint, split, which), cache)  # fmt: skip
+    batches = _batches(
+        supernet,
+        architecture,
+        data.split(split),
+        chosen,
+        size,
+        (data.fingerprint, split, which),
+        cache,
+    )
     with torch.no_grad():
         scores = [_scores(model, *batch, data.shape.task) for batch in batches]
     values: NDArray[np.float64] = torch.cat(scores).double().cpu().numpy()

@@ -14,6 +14,8 @@ from supernet.losses import cross_entropy, kl_divergence
 from supernet.space import Architecture
 
 Divergence = Callable[[Tensor, Tensor], Tensor]
+# Detached logits, on the same samples, of the architectures that ran before in a step.
+Earlier = Mapping[Architecture, Tensor]
 
 
 class Guide(Protocol):
@@ -29,11 +31,7 @@ class Guide(Protocol):
         ...
 
     def loss(
-        self,
-        architecture: Architecture,
-        logits: Tensor,
-        targets: Tensor,
-        earlier: Mapping[Architecture, Tensor],
+        self, architecture: Architecture, logits: Tensor, targets: Tensor, earlier: Earlier
     ) -> Tensor:
         """The loss an architecture is trained with, a scalar.
 
@@ -80,11 +78,7 @@ class Labels:
         """Nothing to prepare."""
 
     def loss(
-        self,
-        architecture: Architecture,
-        logits: Tensor,
-        targets: Tensor,
-        earlier: Mapping[Architecture, Tensor],
+        self, architecture: Architecture, logits: Tensor, targets: Tensor, earlier: Earlier
     ) -> Tensor:
         """Cross-entropy with the labels."""
         return cross_entropy(logits, targets, self.smoothing)
@@ -115,11 +109,7 @@ class InPlace:
         """Nothing to prepare."""
 
     def loss(
-        self,
-        architecture: Architecture,
-        logits: Tensor,
-        targets: Tensor,
-        earlier: Mapping[Architecture, Tensor],
+        self, architecture: Architecture, logits: Tensor, targets: Tensor, earlier: Earlier
     ) -> Tensor:
         """Labels for the first, divergence from its teacher for the others."""
         if not earlier:
@@ -179,11 +169,7 @@ class Teacher:
         self.logits = output if isinstance(output, Tensor) else output.logits
 
     def loss(
-        self,
-        architecture: Architecture,
-        logits: Tensor,
-        targets: Tensor,
-        earlier: Mapping[Architecture, Tensor],
+        self, architecture: Architecture, logits: Tensor, targets: Tensor, earlier: Earlier
     ) -> Tensor:
         """Divergence from the teacher, and the labels' share."""
         assert self.logits is not None, "begin runs before loss"

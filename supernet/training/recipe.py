@@ -104,13 +104,23 @@ class Recipe:
             wanted = find_mismatch(getattr(self, name), kind)
             self._require(name, wanted is None, str(wanted))
         for name in (
-            "steps", "batch_size", "checkpoint_every", "log_every", "candidates", "micro_batches"
-        ):  # fmt: skip
+            "steps",
+            "batch_size",
+            "checkpoint_every",
+            "log_every",
+            "candidates",
+            "micro_batches",
+        ):
             self._require(name, getattr(self, name) >= 1, "at least 1")
         for name in (
-            "warmup_steps", "random_architectures", "weight_decay", "clip_norm", "clip_value",
-            "label_share", "seed",
-        ):  # fmt: skip
+            "warmup_steps",
+            "random_architectures",
+            "weight_decay",
+            "clip_norm",
+            "clip_value",
+            "label_share",
+            "seed",
+        ):
             self._require(name, getattr(self, name) >= 0, "at least 0")
         self._require("seed", self.seed < 2**63, "below 2**63")
         self._require("epochs", self.epochs is None or self.epochs >= 1, "at least 1")

@@ -97,9 +97,11 @@ class Pressure:
 
     def __post_init__(self) -> None:
         for name, low, high in (
-            ("strength", 0, math.inf), ("warmup_steps", 0, math.inf), ("dropout", 0, 1),
+            ("strength", 0, math.inf),
+            ("warmup_steps", 0, math.inf),
+            ("dropout", 0, 1),
             ("rate", 0, math.inf),
-        ):  # fmt: skip
+        ):
             value = getattr(self, name)
             if not low <= value < high:
                 rule = f"at least {low}" + ("" if high == math.inf else f" and below {high}")

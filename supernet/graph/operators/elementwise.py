@@ -179,17 +179,49 @@ def _cumsum(t: Trace, out: Tensor, x: Tensor, dim: int, **kwargs: Any) -> str:
 
 
 _UNARY = {
-    "relu": "Relu", "hardswish": "HardSwish", "sigmoid": "Sigmoid", "tanh": "Tanh", "erf": "Erf",
-    "exp": "Exp", "log": "Log", "sqrt": "Sqrt", "neg": "Neg", "abs": "Abs", "sin": "Sin",
-    "cos": "Cos", "reciprocal": "Reciprocal", "floor": "Floor", "ceil": "Ceil", "round": "Round",
-    "sign": "Sign", "logical_not": "Not", "bitwise_not": "Not", "softplus": "Softplus",
+    "relu": "Relu",
+    "hardswish": "HardSwish",
+    "sigmoid": "Sigmoid",
+    "tanh": "Tanh",
+    "erf": "Erf",
+    "exp": "Exp",
+    "log": "Log",
+    "sqrt": "Sqrt",
+    "neg": "Neg",
+    "abs": "Abs",
+    "sin": "Sin",
+    "cos": "Cos",
+    "reciprocal": "Reciprocal",
+    "floor": "Floor",
+    "ceil": "Ceil",
+    "round": "Round",
+    "sign": "Sign",
+    "logical_not": "Not",
+    "bitwise_not": "Not",
+    "softplus": "Softplus",
     "isnan": "IsNaN",
-}  # fmt: skip
-_BINARY = {"add": "Add", "sub": "Sub", "mul": "Mul", "div": "Div", "pow": "Pow",
-           "maximum": "Max", "minimum": "Min"}  # fmt: skip
-_COMPARE = {"eq": "Equal", "lt": "Less", "le": "LessOrEqual", "gt": "Greater",
-            "ge": "GreaterOrEqual", "logical_and": "And", "logical_or": "Or",
-            "bitwise_and": "And", "bitwise_or": "Or", "logical_xor": "Xor"}  # fmt: skip
+}
+_BINARY = {
+    "add": "Add",
+    "sub": "Sub",
+    "mul": "Mul",
+    "div": "Div",
+    "pow": "Pow",
+    "maximum": "Max",
+    "minimum": "Min",
+}
+_COMPARE = {
+    "eq": "Equal",
+    "lt": "Less",
+    "le": "LessOrEqual",
+    "gt": "Greater",
+    "ge": "GreaterOrEqual",
+    "logical_and": "And",
+    "logical_or": "Or",
+    "bitwise_and": "And",
+    "bitwise_or": "Or",
+    "logical_xor": "Xor",
+}
 
 ELEMENTWISE: dict[str, Handler] = {
     **{f"aten.{name}": _unary(op) for name, op in _UNARY.items()},
@@ -210,8 +242,19 @@ ELEMENTWISE: dict[str, Handler] = {
     "aten.elu": _elu,
     "aten.hardsigmoid": _hardsigmoid,
     "aten._to_copy": _to_copy,
-    **{f"aten.{name}": _alias for name in ("clone", "alias", "detach", "lift_fresh", "dropout",
-                                           "contiguous", "_conj", "expand_as")},
+    **{
+        f"aten.{name}": _alias
+        for name in (
+            "clone",
+            "alias",
+            "detach",
+            "lift_fresh",
+            "dropout",
+            "contiguous",
+            "_conj",
+            "expand_as",
+        )
+    },
     "aten.where": _where,
     "aten.masked_fill": _masked_fill,
     "aten.mean": _reduce("ReduceMean"),
@@ -222,5 +265,5 @@ ELEMENTWISE: dict[str, Handler] = {
     "aten._safe_softmax": _softmax("Softmax"),
     "aten._log_softmax": _softmax("LogSoftmax"),
     "aten.cumsum": _cumsum,
-}  # fmt: skip
+}
 """Handlers by ``aten.name`` or ``aten.name.overload``."""

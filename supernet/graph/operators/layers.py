@@ -18,10 +18,18 @@ if TYPE_CHECKING:
 
 
 def _convolution(
-    t: Trace, out: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, stride: Sequence[int],
-    padding: Sequence[int], dilation: Sequence[int], transposed: bool, extra: Sequence[int],
+    t: Trace,
+    out: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    transposed: bool,
+    extra: Sequence[int],
     groups: int,
-) -> str:  # fmt: skip
+) -> str:
     if transposed:
         raise ValueError(f"{t.where()} is a transposed convolution, which has no ONNX mapping")
     t.count_macs(out, int(np.prod(weight.shape[1:])))
@@ -50,9 +58,17 @@ def _convolution_shape(
 
 
 def _batch_norm(
-    t: Trace, out: Tensor, x: Tensor, weight: Tensor | None, bias: Tensor | None,
-    mean: Tensor | None, var: Tensor | None, training: bool, momentum: float, eps: float,
-) -> str:  # fmt: skip
+    t: Trace,
+    out: Tensor,
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    mean: Tensor | None,
+    var: Tensor | None,
+    training: bool,
+    momentum: float,
+    eps: float,
+) -> str:
     if training or mean is None or var is None:
         raise ValueError(f"{t.where()} normalises with batch statistics; export needs eval mode")
     scale = _or_filled(t, weight, x.shape[1], 1.0)
@@ -77,9 +93,15 @@ def _layer_norm(
 
 
 def _max_pool(
-    t: Trace, out: Any, x: Tensor, kernel: Any, stride: Any = (), padding: Any = (0, 0),
-    dilation: Any = (1, 1), ceil: bool = False,
-) -> str:  # fmt: skip
+    t: Trace,
+    out: Any,
+    x: Tensor,
+    kernel: Any,
+    stride: Any = (),
+    padding: Any = (0, 0),
+    dilation: Any = (1, 1),
+    ceil: bool = False,
+) -> str:
     sizes = {"kernel_shape": kernel, "strides": stride or kernel, "dilations": dilation}
     pairs = {k: tuple(v) * (2 if len(v) == 1 else 1) for k, v in sizes.items()}
     pads = tuple(padding) * (4 if len(padding) == 1 else 2)
@@ -87,9 +109,16 @@ def _max_pool(
 
 
 def _avg_pool(
-    t: Trace, out: Any, x: Tensor, kernel: Any, stride: Any = (), padding: Any = (0, 0),
-    ceil: bool = False, count: bool = True, divisor: Any = None,
-) -> str:  # fmt: skip
+    t: Trace,
+    out: Any,
+    x: Tensor,
+    kernel: Any,
+    stride: Any = (),
+    padding: Any = (0, 0),
+    ceil: bool = False,
+    count: bool = True,
+    divisor: Any = None,
+) -> str:
     if divisor is not None:
         raise ValueError(f"{t.where()} averages with its own divisor, which has no ONNX mapping")
     sizes = {"kernel_shape": kernel, "strides": stride or kernel}
@@ -178,10 +207,16 @@ def _matmul_call(t: Trace, input: Tensor, other: Tensor) -> Tensor:
 
 
 def _attention(
-    t: Trace, query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None,
-    dropout_p: float = 0.0, is_causal: bool = False, scale: float | None = None,
+    t: Trace,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
     enable_gqa: bool = False,
-) -> Tensor:  # fmt: skip
+) -> Tensor:
     if enable_gqa and key.shape[-3] != query.shape[-3]:
         repeats = query.shape[-3] // key.shape[-3]
         key, value = (x.repeat_interleave(repeats, dim=-3) for x in (key, value))
@@ -224,9 +259,16 @@ def _rms_norm(
 
 
 def _batch_norm_call(
-    t: Trace, input: Tensor, running_mean: Any, running_var: Any, weight: Any = None,
-    bias: Any = None, training: bool = False, momentum: float = 0.1, eps: float = 1e-5,
-) -> Tensor:  # fmt: skip
+    t: Trace,
+    input: Tensor,
+    running_mean: Any,
+    running_var: Any,
+    weight: Any = None,
+    bias: Any = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
     out = torch.empty(input.shape, dtype=input.dtype, device="meta")
     name = _batch_norm(
         t, out, input, weight, bias, running_mean, running_var, training, momentum, eps
@@ -252,9 +294,11 @@ FUNCTIONS: dict[Any, Handler] = {
 
 HOT: dict[str, tuple[Callable[..., Tensor], Handler]] = {
     "aten.convolution.default": (_convolution_shape, _convolution),
-    **{f"aten.{name}.default": (_like, ELEMENTWISE[f"aten.{name}"])
-       for name in ("hardswish", "hardsigmoid", "relu")},
-}  # fmt: skip
+    **{
+        f"aten.{name}.default": (_like, ELEMENTWISE[f"aten.{name}"])
+        for name in ("hardswish", "hardsigmoid", "relu")
+    },
+}
 """Output shape and handler of frequent operators; torch's own shape rules take milliseconds."""
 
 LAYERS: dict[str, Handler] = {

@@ -67,9 +67,14 @@ def _repeat(t: Trace, out: Tensor, x: Tensor, repeats: Sequence[int]) -> str:
 
 
 def _slice(
-    t: Trace, out: Tensor, x: Tensor, dim: int = 0, start: Any = None, end: Any = None,
+    t: Trace,
+    out: Tensor,
+    x: Tensor,
+    dim: int = 0,
+    start: Any = None,
+    end: Any = None,
     step: int = 1,
-) -> str:  # fmt: skip
+) -> str:
     if out.shape == x.shape:
         return t.name(x)
     end = _INT64_MAX if end is None or end >= x.shape[dim] else end
@@ -139,8 +144,18 @@ def _gather(t: Trace, out: Tensor, x: Tensor, dim: int, index: Tensor, **kwargs:
 
 
 SHAPES: dict[str, Handler] = {
-    **{f"aten.{name}": _view for name in ("view", "_unsafe_view", "reshape", "unsqueeze",
-                                          "squeeze", "flatten", "_reshape_alias")},
+    **{
+        f"aten.{name}": _view
+        for name in (
+            "view",
+            "_unsafe_view",
+            "reshape",
+            "unsqueeze",
+            "squeeze",
+            "flatten",
+            "_reshape_alias",
+        )
+    },
     "aten.permute": _permute,
     "aten.transpose": _transpose,
     "aten.t": _transpose,
@@ -160,5 +175,5 @@ SHAPES: dict[str, Handler] = {
     "aten.index_select": _index_select,
     "aten.index": _index,
     "aten.gather": _gather,
-}  # fmt: skip
+}
 """Handlers by ``aten.name``."""

@@ -16,7 +16,7 @@ from torch import Tensor
 from supernet.losses import cross_entropy, kl_divergence
 from supernet.space import Architecture, SearchSpace, Value
 from supernet.supernet import Supernet
-from supernet.training.guides import Divergence, normalise_by_batch, taught
+from supernet.training.guides import Divergence, Earlier, normalise_by_batch, taught
 from supernet.training.schedules.reorganise import KINDS as REORGANISED
 from supernet.training.schedules.reorganise import reorganise
 from supernet.training.strategy import Score, Strategy, autocast
@@ -240,11 +240,7 @@ class ProgressiveShrinking:
         self._taught = {}
 
     def loss(
-        self,
-        architecture: Architecture,
-        logits: Tensor,
-        targets: Tensor,
-        earlier: Mapping[Architecture, Tensor],
+        self, architecture: Architecture, logits: Tensor, targets: Tensor, earlier: Earlier
     ) -> Tensor:
         """Labels in the first phase; after it the teacher, and the labels' share."""
         if self.teacher is None:
