@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from supernet.data import DataSource
-from supernet.data.source import image_source, stratified
+from supernet.data.source import make_image_source, split_stratified
 
 SIDE, STEP = 32, 6
 VALIDATION = 5_000
@@ -30,13 +30,15 @@ def cifar10(folder: Path, image_size: int = SIDE) -> DataSource:
     if image_size > SIDE or SIDE % image_size:
         raise ValueError(f"image size {image_size} is impossible; it must divide {SIDE}")
     images, targets, classes = _read(folder, "train")
-    parts = stratified(targets, {"train": 1 - VALIDATION / len(images), "val": 0.1}, seed=0)
+    parts = split_stratified(targets, {"train": 1 - VALIDATION / len(images), "val": 0.1}, seed=0)
     tested = _read(folder, "test")
     whole = torch.from_numpy(targets)
     splits = {name: (images[torch.from_numpy(i)], whole[i]) for name, i in parts.items()}
     splits["test"] = (tested[0], torch.from_numpy(tested[1]))
     small = {name: (_shrink(x, image_size), y) for name, (x, y) in splits.items()}
-    return image_source(f"cifar10 at {image_size} px", small, classes, augmentation="crop_flip")
+    return make_image_source(
+        f"cifar10 at {image_size} px", small, classes, augmentation="crop_flip"
+    )
 
 
 def _read(folder: Path, split: str) -> tuple[Tensor, np.ndarray, tuple[str, ...]]:

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from supernet.data import DataSource, Split, channels_last
+from supernet.data import DataSource, Split, lay_channels_last
 from supernet.quality.batch_statistics import recalibrate
 from supernet.supernet import Supernet
 
@@ -93,7 +93,7 @@ def _start(
 
 
 def _batches(split: Split, rows: Sequence[Tensor], device: torch.device) -> list[Tensor]:
-    return [channels_last(split.batch(part, device)[0]) for part in rows]
+    return [lay_channels_last(split.batch(part, device)[0]) for part in rows]
 
 
 def _advance(module: nn.Module, reached: Activations) -> Activations:

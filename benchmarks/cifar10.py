@@ -31,7 +31,7 @@ from supernet.files import write_json
 from supernet.quality.evaluate import evaluate
 from supernet.space import Architecture, SearchSpace
 from supernet.supernet import Supernet
-from supernet.training import Progress, Recipe, preset, train
+from supernet.training import Progress, Recipe, find_recipe, train
 
 SHEETS = Path(__file__).resolve().parents[2] / "shared" / "data" / "train" / "cifar10"
 UNFINISHED = 3
@@ -69,7 +69,7 @@ def training_recipe(options: argparse.Namespace, reduced: bool) -> Recipe:
     changes |= {name: value for name, value in given.items() if value is not None}
     if options.steps is not None:
         changes |= {"steps": options.steps, "epochs": None}
-    base = preset("image")
+    base = find_recipe("image")
     warmup = 200 if options.steps is None else options.steps // 4
     return replace(
         base, warmup_steps=warmup, checkpoint_every=100, log_every=LOG_EVERY, seed=options.seed,

@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from supernet.data import DataSource, open_data
 from supernet.families import ofa_mobilenetv3
 from supernet.quality.evaluate import evaluate
-from supernet.training import Progress, preset, train
+from supernet.training import Progress, find_recipe, train
 
 BARS = {"largest": 0.98, "smallest": 0.94}
 
@@ -35,7 +35,7 @@ def run(data: DataSource, seed: int, verbose: bool) -> dict[str, Any]:
     """Train with one seed and evaluate both ends and ten random subnetworks."""
     config = replace(ofa_mobilenetv3.configure("tiny", data.shape), seed=seed)
     supernet = ofa_mobilenetv3.build(config)
-    recipe = replace(preset("digits"), seed=seed)
+    recipe = replace(find_recipe("digits"), seed=seed)
 
     def show(progress: Progress) -> None:
         print(progress, file=sys.stderr)

@@ -26,7 +26,7 @@ from supernet.families import matlm
 from supernet.quality.evaluate import evaluate
 from supernet.space import Architecture
 from supernet.supernet import Supernet
-from supernet.training import Progress, preset, train
+from supernet.training import Progress, find_recipe, train
 
 
 def unigram_loss(data: DataSource) -> float:
@@ -59,7 +59,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     for name in ("steps", "learning_rate", "distill"):
         if getattr(options, name) is not None:
             changes[name] = getattr(options, name)
-    recipe = preset("text").but(changes)
+    recipe = find_recipe("text").but(changes)
 
     def show(progress: Progress) -> None:
         print(progress, file=sys.stderr)
@@ -68,7 +68,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         wall, cpu = time.perf_counter(), time.process_time()
         train(supernet, data, recipe, Path(folder), progress=show if options.verbose else None)
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    sizes = matlm.granularities(supernet.space)
+    sizes = matlm.list_granularities(supernet.space)
     return {
         "text": Path(options.text).name,
         "preset": options.preset,
@@ -79,7 +79,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         "loss_of_guessing": round(math.log(data.shape.classes), 4),
         "loss_of_frequencies": round(unigram_loss(data), 4),
         "uniform": {
-            str(size): member(supernet, matlm.uniform(supernet.space, i), data)
+            str(size): member(supernet, matlm.make_uniform(supernet.space, i), data)
             for i, size in enumerate(sizes)
         },
         "smallest": member(supernet, supernet.space.smallest, data),

@@ -32,7 +32,7 @@ from supernet.data import DataSource
 from supernet.families import nas_bench_macro
 from supernet.files import append_record, read_json, read_records, write_json
 from supernet.supernet import Supernet
-from supernet.training import Progress, Recipe, preset, train
+from supernet.training import Progress, Recipe, find_recipe, train
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 TOP_SHARE, SLICES, BIN = 0.1, 5, 0.1
@@ -141,7 +141,7 @@ def make(options: argparse.Namespace) -> tuple[DataSource, Supernet, Recipe]:
     for change in options.set:
         name, _, value = change.partition("=")
         changes[name] = _value(value)
-    return data, supernet, preset(options.recipe, "image").but(changes)
+    return data, supernet, find_recipe(options.recipe, "image").but(changes)
 
 
 def _value(text: str) -> Any:

@@ -27,13 +27,13 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks._ofa_package import MISSING, Peer, open_peer
-from supernet.data import channels_last
+from supernet.data import lay_channels_last
 from supernet.families import ofa_mobilenetv3
 from supernet.space import Architecture
 from supernet.supernet import Supernet
 from supernet.training.guides import Labels
+from supernet.training.method import TrainingMethod
 from supernet.training.samplers.sandwich import Sandwich
-from supernet.training.strategy import Strategy
 
 BAR = 1.5
 SGD = {"lr": 0.01, "momentum": 0.9, "weight_decay": 3e-5, "nesterov": True}
@@ -44,13 +44,13 @@ Step = Callable[[int], None]
 def ours(supernet: Supernet, inputs: Tensor, targets: Tensor) -> Step:
     """A step of this package, as its own training loop does it."""
     supernet.train()
-    strategy = Strategy(supernet, Sandwich(supernet.space, seed=0), Labels())
+    method = TrainingMethod(supernet, Sandwich(supernet.space, seed=0), Labels())
     optimizer = torch.optim.SGD(supernet.parameters(), foreach=True, **SGD)
-    batch = channels_last(inputs)
+    batch = lay_channels_last(inputs)
 
     def step(number: int) -> None:
-        strategy.begin(number, optimizer)
-        strategy.backward(number, batch, targets)
+        method.begin(number, optimizer)
+        method.backward(number, batch, targets)
         optimizer.step()
 
     return step

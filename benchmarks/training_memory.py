@@ -23,11 +23,11 @@ from torch.profiler import ProfilerActivity, profile
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from supernet.data import channels_last
+from supernet.data import lay_channels_last
 from supernet.families import ofa_mobilenetv3
 from supernet.training.guides import InPlace
+from supernet.training.method import TrainingMethod
 from supernet.training.samplers.sandwich import Sandwich
-from supernet.training.strategy import Strategy
 
 BAR = 1.15
 MEBIBYTE = 2**20
@@ -46,19 +46,19 @@ def train(kind: str, resolution: int, batch: int) -> None:
     config = replace(ofa_mobilenetv3.PRESETS["imagenet"], resolutions=(resolution,))
     supernet = ofa_mobilenetv3.build(config)
     generator = torch.Generator().manual_seed(0)
-    inputs = channels_last(torch.rand((batch, *supernet.inputs.shape), generator=generator))
+    inputs = lay_channels_last(torch.rand((batch, *supernet.inputs.shape), generator=generator))
     targets = torch.randint(0, config.classes, (batch,), generator=generator)
     network = supernet.model if kind == "alone" else supernet
     network.train()
     optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9, foreach=True)
-    strategy = Strategy(supernet, Sandwich(supernet.space, seed=0), InPlace())
+    method = TrainingMethod(supernet, Sandwich(supernet.space, seed=0), InPlace())
     for step in range(STEPS):
         if kind == "alone":
             optimizer.zero_grad(set_to_none=True)
             F.cross_entropy(network(inputs), targets).backward()
         else:
-            strategy.begin(step, optimizer)
-            strategy.backward(step, inputs, targets)
+            method.begin(step, optimizer)
+            method.backward(step, inputs, targets)
         optimizer.step()
 
 

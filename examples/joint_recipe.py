@@ -32,10 +32,14 @@ from supernet.quality.evaluate import evaluate
 from supernet.space import Architecture, Value
 from supernet.supernet import Supernet
 from supernet.training import Recipe, cross_entropy
-from supernet.training.batches.shuffled import shuffled_rows, training_batch
-from supernet.training.joint_space import architecture_positions, joint_space, split
-from supernet.training.optimizer import Average, build_optimizer, learning_rate
-from supernet.training.standalone import standalone
+from supernet.training.batches.shuffled import draw_shuffled_rows, prepare_batch
+from supernet.training.joint_space import (
+    extract_architecture_positions,
+    make_joint_space,
+    split_member,
+)
+from supernet.training.optimizer import Average, build_optimizer, compute_learning_rate
+from supernet.training.standalone import make_standalone
 
 RECIPE: dict[str, tuple[Value, ...]] = {
     "learning_rate": (0.01, 0.03, 0.1, 0.3),
@@ -63,12 +67,12 @@ def main() -> None:
     asked = arguments.parse_args()
     began, data = time.perf_counter(), open_data("digits")
     supernet = resnet.build(resnet.configure("tiny", data.shape))
-    joint = joint_space(supernet.space, RECIPE)
+    joint = make_joint_space(supernet.space, RECIPE)
     base = Recipe(epochs=asked.epochs, batch_size=64, warmup_steps=10, seed=asked.seed)
     print(f"{supernet.space.size:,} architectures x recipes = {joint.size:,} candidates")
 
     def trained(row: NDArray[np.int16], epochs: int, each: bool = False) -> list[float]:
-        architecture, changes = split(joint, joint.decode(row[None])[0])
+        architecture, changes = split_member(joint, joint.decode(row[None])[0])
         return curve(supernet, architecture, base.but(changes), data, epochs, "val", each)
 
     pilots = joint.sample(np.random.default_rng(asked.seed), asked.pilots)
@@ -80,7 +84,7 @@ def main() -> None:
         return np.array([trained(row, enough)[-1] for row in rows])
 
     def macs(rows: NDArray[np.int16]) -> NDArray[np.float64]:
-        return costs.macs(architecture_positions(joint, rows))
+        return costs.macs(extract_architecture_positions(joint, rows))
 
     objectives = (
         Objective("accuracy", "fraction", "maximize", accuracy, "evaluated"),
@@ -95,7 +99,7 @@ def main() -> None:
     front = result.front
     print(f"{len(front)} points after {asked.evaluations} evaluations of {enough} epochs")
     for member, values in zip(joint.decode(front.positions), front.values, strict=True):
-        print(json.dumps(finished(supernet, *split(joint, member), base, data, values)))
+        print(json.dumps(finished(supernet, *split_member(joint, member), base, data, values)))
     print(f"{time.perf_counter() - began:.0f} s", file=sys.stderr)
 
 
@@ -147,7 +151,7 @@ def curve(
     Returns:
         Accuracy after each epoch, or after the last one alone.
     """
-    net = standalone(supernet, architecture).train()
+    net = make_standalone(supernet, architecture).train()
     only, cpu = net.space.smallest, torch.device("cpu")
     optimizer, average = build_optimizer(net, recipe), Average(net, recipe.ema_decay)
     steps = recipe.total_steps(data.epoch)
@@ -155,15 +159,15 @@ def curve(
     found: list[float] = []
     for step in range(ends[-1]):
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(recipe, step, steps)
-        rows = shuffled_rows(len(data.train), recipe.batch_size, step, recipe.seed)
-        inputs, targets = training_batch(data, recipe, step, rows, cpu)
+            group["lr"] = compute_learning_rate(recipe, step, steps)
+        rows = draw_shuffled_rows(len(data.train), recipe.batch_size, step, recipe.seed)
+        inputs, targets = prepare_batch(data, recipe, step, rows, cpu)
         optimizer.zero_grad()
         cross_entropy(net(inputs, only), targets, recipe.label_smoothing).backward()
         optimizer.step()
         average.update(step)
         if step + 1 in (ends if each else ends[-1:]):
-            twin = standalone(net, only)
+            twin = make_standalone(net, only)
             twin.load_state_dict(average.weights, strict=False)
             # Averaged weights need normalisation statistics of their own.
             found.append(evaluate(twin, only, data, where, calibration_samples=512).value)

@@ -22,12 +22,12 @@ from app.runs.trained import open_trained
 from hardware.compiled_table import CompiledTable
 from supernet.costs.cost_model import CostModel
 from supernet.families import superkernel
-from supernet.training import preset
+from supernet.training import find_recipe
 from supernet.training.single_path import (
     Pressure,
-    SuperkernelSearch,
+    SinglePathSearch,
     UnitTable,
-    search_superkernels,
+    search_single_path,
 )
 
 
@@ -61,12 +61,12 @@ def main() -> None:
     supernet = superkernel.build(config)
     if supernet.space.digest != cost_model.space.digest:
         raise SystemExit(f"{asked.run} holds another space than the preset of this example")
-    found = search_superkernels(
-        SuperkernelSearch(
-            supernet, superkernel.superkernels(config), tables_of(cost_model, compiled)
+    found = search_single_path(
+        SinglePathSearch(
+            supernet, superkernel.list_superkernels(config), tables_of(cost_model, compiled)
         ),
         trained.data,
-        preset("digits").but({"steps": asked.steps}),
+        find_recipe("digits").but({"steps": asked.steps}),
         Pressure(strength=asked.strength, warmup_steps=asked.steps // 4),
     )
     largest = compiled.predict(supernet.space.encode([supernet.space.largest]))[0]

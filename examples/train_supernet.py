@@ -12,14 +12,14 @@ from supernet import checkpoints
 from supernet.data import open_data
 from supernet.families import ofa_mobilenetv3 as family
 from supernet.quality.evaluate import evaluate
-from supernet.training import preset, train
+from supernet.training import find_recipe, train
 
 
 def main() -> None:
     """Train on the built-in digits and evaluate both ends of the space."""
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--out", type=Path, default=Path("runs/example-training"))
-    arguments.add_argument("--steps", type=int, default=preset("digits").steps)
+    arguments.add_argument("--steps", type=int, default=find_recipe("digits").steps)
     asked = arguments.parse_args()
 
     data = open_data("digits")
@@ -27,7 +27,7 @@ def main() -> None:
     weights = sum(parameter.numel() for parameter in supernet.parameters())
     print(f"{supernet.space.size:,} subnetworks share {weights:,} weights")
 
-    recipe = preset("digits").but({"steps": asked.steps})
+    recipe = find_recipe("digits").but({"steps": asked.steps})
     result = train(supernet, data, recipe, asked.out, progress=print)
     print("checkpoint", checkpoints.read(result.checkpoint.path).digest)
 

@@ -18,7 +18,7 @@ import numpy as np
 from hardware.device import Device, Timer
 from hardware.reference_model import reference_graph
 from supernet.graph.language import Graph
-from supernet.graph.onnx_model import random_inputs, to_onnx
+from supernet.graph.onnx_model import draw_random_inputs, to_onnx
 
 # Two-sided 95 % quantiles of Student's t for 1, 2, ... degrees of freedom.
 _T95 = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23, 2.20, 2.18, 2.16, 2.14, 2.13)
@@ -106,7 +106,7 @@ class Measurement:
 def timer_of(graph: Graph, device: Device, seed: int = 0) -> Timer:
     """Load a graph with random weights and inputs at batch 1."""
     model = to_onnx(graph, seed=seed, batch=1).SerializeToString()
-    return device.load(model, random_inputs(graph, seed))
+    return device.load(model, draw_random_inputs(graph, seed))
 
 
 def reference_timer(device: Device) -> Timer:

@@ -76,7 +76,7 @@ def write(
             digests[name] = hashlib.sha256(content).hexdigest()
         record = {"version": FORMAT_VERSION, "step": step, **state, "sha256": digests}
         files.write_json(temporary / STATE, record)
-    for old in _steps(folder)[KEPT:]:
+    for old in _list_steps(folder)[KEPT:]:
         shutil.rmtree(old, ignore_errors=True)
     return Checkpoint(path, step, digests[WEIGHTS][:16], record)
 
@@ -84,7 +84,7 @@ def write(
 def find(folder: Path) -> Found:
     """The newest checkpoint of a run whose files match their digests."""
     notes = []
-    for path in _steps(folder):
+    for path in _list_steps(folder):
         try:
             checkpoint = read(path)
         except ValueError as error:
@@ -111,12 +111,12 @@ def read(path: Path) -> Checkpoint:
     Raises:
         ValueError: A file is missing, truncated or changed; the message says which.
     """
-    state = _state(path)
+    state = _read_state(path)
     for name, digest in state["sha256"].items():
         file = path / name
         if not file.is_file():
             raise ValueError(f"checkpoint {path} is damaged: {name} is missing")
-        if files.file_digest(file) != digest:
+        if files.digest_file(file) != digest:
             raise ValueError(
                 f"checkpoint {path} is damaged: {name} ({file.stat().st_size} bytes) is truncated "
                 "or changed"
@@ -130,7 +130,7 @@ def load_weights(supernet: Supernet, checkpoint: Checkpoint) -> None:
     Raises:
         ValueError: The checkpoint belongs to another network.
     """
-    restore(supernet, tensors(checkpoint, WEIGHTS), checkpoint.path)
+    restore(supernet, read_tensors(checkpoint, WEIGHTS), checkpoint.path)
 
 
 def restore(supernet: Supernet, weights: Mapping[str, Tensor], source: Path) -> None:
@@ -152,12 +152,12 @@ def restore(supernet: Supernet, weights: Mapping[str, Tensor], source: Path) -> 
             tensor.copy_(weights[name])
 
 
-def tensors(checkpoint: Checkpoint, name: str) -> dict[str, Tensor]:
+def read_tensors(checkpoint: Checkpoint, name: str) -> dict[str, Tensor]:
     """The tensors of one of a checkpoint's files, on the CPU."""
     return dict(load((checkpoint.path / name).read_bytes()))
 
 
-def _steps(folder: Path) -> list[Path]:
+def _list_steps(folder: Path) -> list[Path]:
     """Folders of checkpoints, newest first."""
     folder = Path(folder)
     if not folder.is_dir():
@@ -166,7 +166,7 @@ def _steps(folder: Path) -> list[Path]:
     return sorted(found, key=lambda path: int(path.name), reverse=True)
 
 
-def _state(path: Path) -> dict[str, Any]:
+def _read_state(path: Path) -> dict[str, Any]:
     try:
         state = files.read_json(path / STATE)
     except FileNotFoundError:

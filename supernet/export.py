@@ -15,7 +15,7 @@ from supernet import files
 from supernet.data import DataSource
 from supernet.graph.lowering import lower
 from supernet.graph.onnx_model import to_onnx
-from supernet.quality.evaluate import CALIBRATION_SAMPLES, calibrate_extracted
+from supernet.quality.evaluate import CALIBRATION_SAMPLES, recalibrate_extracted
 from supernet.space import Architecture
 from supernet.supernet import Supernet
 
@@ -70,7 +70,7 @@ def export(
         ValueError: An architecture of another space, or an operator without an ONNX form.
     """
     network = supernet.extract(architecture).eval()
-    used = calibrate_extracted(network, supernet, architecture, data, calibration_samples)
+    used = recalibrate_extracted(network, supernet, architecture, data, calibration_samples)
     network = network.cpu().eval()
     example = supernet.example(architecture, 1)
     graph, values = lower(network, (example,))
@@ -90,7 +90,7 @@ def export(
     )
 
 
-def write(folder: Path, exported: Exported, architecture: Architecture) -> None:
+def write_files(folder: Path, exported: Exported, architecture: Architecture) -> None:
     """Write model, weights and architecture into an existing folder.
 
     Raises:

@@ -34,7 +34,7 @@ def write_bytes(path: Path, data: bytes) -> None:
         os.replace(temporary, path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise explained(error, path) from error
+        raise explain(error, path) from error
     except BaseException:  # Ctrl-C too leaves no temporary file; raised on
         temporary.unlink(missing_ok=True)
         raise
@@ -76,7 +76,7 @@ def append_line(path: Path, line: str) -> None:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab+") as file:
-        end = _whole_length(file)
+        end = _find_whole_length(file)
         file.truncate(end)
         try:
             file.write(line.encode() + b"\n")
@@ -85,7 +85,7 @@ def append_line(path: Path, line: str) -> None:
         except OSError as error:
             # What was written of this line is dropped; shrinking needs no space.
             os.ftruncate(file.fileno(), end)
-            raise explained(error, path) from error
+            raise explain(error, path) from error
 
 
 def append_record(path: Path, record: object) -> None:
@@ -127,7 +127,7 @@ def read_records(path: Path) -> list[Any]:
     return records
 
 
-def file_digest(path: Path) -> str:
+def digest_file(path: Path) -> str:
     """SHA-256 of a file's content, 64 hexadecimal digits."""
     result = hashlib.sha256()
     with Path(path).open("rb") as file:
@@ -172,7 +172,7 @@ def new_folder(path: Path) -> Iterator[Path]:
             os.replace(temporary, path)
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
-        raise explained(error, path) from error
+        raise explain(error, path) from error
     except BaseException:  # the caller's block may fail in any way; raised on
         shutil.rmtree(temporary, ignore_errors=True)
         raise
@@ -198,7 +198,7 @@ def remove_partial(folder: Path, name: str = "") -> None:
             left.unlink(missing_ok=True)
 
 
-def explained(error: OSError, path: Path) -> OSError:
+def explain(error: OSError, path: Path) -> OSError:
     """The same error in a sentence that names the file and says what is safe."""
     if error.errno != errno.ENOSPC:
         return error
@@ -209,7 +209,7 @@ def explained(error: OSError, path: Path) -> OSError:
     )
 
 
-def _whole_length(file: Any) -> int:
+def _find_whole_length(file: Any) -> int:
     """Length in bytes up to and including the last line break."""
     end = int(file.seek(0, os.SEEK_END))
     position = end

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from supernet.costs.cost_model import CostModel
 from supernet.costs.enumeration import build_cost_model, trace_network
+from supernet.elastic.edit_index import index_edits
 from supernet.elastic.edits import Edit
-from supernet.elastic.plan import make_plan
 from supernet.elastic.slicing import Shell, build_shell
 from supernet.graph.language import Graph
 from supernet.space import Architecture, SearchSpace
@@ -80,7 +80,7 @@ class Supernet(nn.Module):
         self.units = tuple(units)
         self.inputs = inputs
         self.no_decay = frozenset(no_decay)
-        self.plan = make_plan(model, self.shared, space, self.edits)
+        self.edit_index = index_edits(model, self.shared, space, self.edits)
         self._shells: OrderedDict[Architecture, Shell] = OrderedDict()
 
     # -- running -------------------------------------------------------------------------------
@@ -116,7 +116,7 @@ class Supernet(nn.Module):
             self._shells.move_to_end(architecture)
             return shell
         self.space.check(architecture)
-        shell = build_shell(self.model, self.shared, self.plan, architecture, copied=False)
+        shell = build_shell(self.model, self.shared, self.edit_index, architecture, copied=False)
         self._shells[architecture] = shell
         while len(self._shells) > SHELLS_KEPT:
             self._shells.popitem(last=False)
@@ -143,9 +143,9 @@ class Supernet(nn.Module):
 
     def input_shape(self, architecture: Architecture) -> tuple[int, ...]:
         """Shape of one sample, without the batch dimension."""
-        if self.plan.resize is None:
+        if self.edit_index.resize is None:
             return self.inputs.shape
-        size = int(architecture[self.plan.resize])
+        size = int(architecture[self.edit_index.resize])
         return (self.inputs.shape[0], size, size)
 
     def example(self, architecture: Architecture, batch: int) -> Tensor:
@@ -164,7 +164,7 @@ class Supernet(nn.Module):
             ValueError: The architecture belongs to another space.
         """
         self.space.check(architecture)
-        shell = build_shell(self.model, self.shared, self.plan, architecture, copied=True)
+        shell = build_shell(self.model, self.shared, self.edit_index, architecture, copied=True)
         return shell.network
 
     def graph(self, architecture: Architecture) -> Graph:

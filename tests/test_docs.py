@@ -17,7 +17,7 @@ from supernet.families import ofa_mobilenetv3, resnet
 from supernet.family_config import decode_config, encode_config
 from supernet.losses import adaptive_alpha
 from supernet.quality.evaluate import evaluate
-from supernet.training import STRATEGIES, InPlace, Sandwich, Strategy, preset, train
+from supernet.training import METHODS, InPlace, Sandwich, TrainingMethod, find_recipe, train
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 
@@ -65,7 +65,7 @@ def test_the_example_data_is_learnt(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert data.shape.labels == ("lying", "upright")
     assert open_data("striped:stripes", image_size=12).shape.input == (1, 12, 12)
     net = resnet.build(resnet.configure("tiny", data.shape))
-    recipe = preset("digits+inplace").but({"steps": 40, "batch_size": 32, "ema_decay": 0.9})
+    recipe = find_recipe("digits+inplace").but({"steps": 40, "batch_size": 32, "ema_decay": 0.9})
     train(net, data, recipe, tmp_path / "run")
     assert evaluate(net, net.space.largest, data).value > 0.9
 
@@ -81,7 +81,9 @@ def test_the_example_sampler_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.syspath_prepend(tmp_path)
     data = open_data("digits")
     supernet = ofa_mobilenetv3.build(ofa_mobilenetv3.configure("tiny", data.shape))
-    recipe = preset("digits").but({"sampler": "my_samplers.ends", "steps": 2, "warmup_steps": 0})
+    recipe = find_recipe("digits").but(
+        {"sampler": "my_samplers.ends", "steps": 2, "warmup_steps": 0}
+    )
     done = train(supernet, data, recipe, tmp_path / "run")
     assert done.steps == 2
     losses = (tmp_path / "run" / "metrics.jsonl").read_text(encoding="utf-8")
@@ -95,7 +97,7 @@ def test_the_documented_loop_trains() -> None:
     supernet = ofa_mobilenetv3.build(ofa_mobilenetv3.configure("tiny", data.shape)).train()
     before = [p.detach().clone() for p in supernet.parameters()]
     names = {
-        "Strategy": Strategy,
+        "Strategy": TrainingMethod,
         "Sandwich": Sandwich,
         "InPlace": InPlace,
         "adaptive_alpha": adaptive_alpha,
@@ -110,4 +112,4 @@ def test_the_documented_loop_trains() -> None:
 
 def test_every_strategy_is_documented() -> None:
     text = (DOCS / "recipes.md").read_text(encoding="utf-8")
-    assert [name for name in STRATEGIES if f"`{name}`" not in text] == []
+    assert [name for name in METHODS if f"`{name}`" not in text] == []

@@ -14,7 +14,7 @@ from supernet import files
 from supernet.quality.evaluate import CALIBRATION_SAMPLES
 from supernet.space import nearest
 from supernet.training import Recipe
-from supernet.training.standalone import standalone_recipe
+from supernet.training.standalone import make_standalone_recipe
 
 SPLITS = ("val", "test")
 FEWEST = 4
@@ -92,7 +92,7 @@ def alone_recipe(request: AuditRequest, trained: Trained) -> Recipe:
     elif "steps" in changes:
         changes["epochs"] = None
     ours = Recipe.from_json(trained.run.record["recipe"])
-    recipe = standalone_recipe(ours, changes, trained.data.epoch)
+    recipe = make_standalone_recipe(ours, changes, trained.data.epoch)
     check_batch(recipe, trained.data)
     return recipe
 

@@ -24,9 +24,9 @@ from supernet.data import IMAGES
 from supernet.quality.evaluate import (
     BatchCache,
     StatisticsCache,
-    calibrate_extracted,
-    sample_scores,
-    summary,
+    recalibrate_extracted,
+    score_samples,
+    summarise_scores,
 )
 from supernet.space import Architecture, Value
 
@@ -175,13 +175,13 @@ def _evaluated(
     # As in supernet.evaluate.evaluate, whose values these are to the last bit.
     with torch.inference_mode():
         model = supernet.extract(architecture)
-        used = calibrate_extracted(
+        used = recalibrate_extracted(
             model, supernet, architecture, data, samples,
             cache=caches.batches, statistics=caches.statistics,
         )  # fmt: skip
 
         def score(rows: NDArray[np.intp] | None) -> Scores:
-            found = sample_scores(
+            found = score_samples(
                 model, supernet, architecture, data, task.split, rows=rows, cache=caches.batches
             )
             if not np.isfinite(found).all():
@@ -194,7 +194,7 @@ def _evaluated(
     if task.rule is not None and bound is None:
         whole = np.empty_like(scores)
         whole[task.rule.order(total)] = scores
-    found = summary(whole, data.shape.task, task.split, used, seconds)
+    found = summarise_scores(whole, data.shape.task, task.split, used, seconds)
     value, low, high = found.value, found.low, found.high
     if bound is not None:
         value, low, high = bound.estimate, bound.low, bound.high

@@ -27,7 +27,7 @@ from supernet.quality.evaluate import Evaluation, evaluate
 from supernet.space import Architecture
 from supernet.supernet import Supernet
 from supernet.training import Progress, Recipe, train
-from supernet.training.standalone import standalone
+from supernet.training.standalone import make_standalone
 
 CHAIN = 6
 
@@ -131,7 +131,9 @@ class _Audit:
         for number in range(self.request.probes):
             self.once(f"chain/{number}", lambda n=number: self._chain(n))  # type: ignore[misc]
         choices = [c for c in supernet.space.choices if len(c.values) > 1]
-        for name in (c.name for c in choices if c.name not in audit.unordered(supernet)):
+        for name in (
+            c.name for c in choices if c.name not in audit.find_unordered_choices(supernet)
+        ):
             self.once(f"corner/{name}", lambda n=name: self._corner(n))  # type: ignore[misc]
         self.say(f"audit: {self.request.probes} chains of nested networks examined, and both ends")
         for done, choice in enumerate(choices, start=1):
@@ -152,15 +154,19 @@ class _Audit:
     def _chain(self, number: int) -> dict[str, Any]:
         rng = np.random.default_rng([self.request.seed, 1, number])
         supernet = self.trained.supernet
-        return self._nested(audit.chain(supernet.space, rng, CHAIN, audit.unordered(supernet)))
+        return self._nested(
+            audit.draw_chain(supernet.space, rng, CHAIN, audit.find_unordered_choices(supernet))
+        )
 
     def _corner(self, name: str) -> dict[str, Any]:
-        found = [self._nested(pair) for pair in audit.corners(self.trained.supernet.space, name)]
+        found = [
+            self._nested(pair) for pair in audit.pair_corners(self.trained.supernet.space, name)
+        ]
         return {key: found[0][key] + found[1][key] for key in found[0]}
 
     def _nested(self, members: Sequence[Architecture]) -> dict[str, Any]:
         qualities = [self._quality(member) for member in members]
-        pairs, found = audit.violations(members, qualities)
+        pairs, found = audit.find_violations(members, qualities)
         return {
             "values": [float(q.mean()) for q in qualities],
             "pairs": pairs,
@@ -176,7 +182,9 @@ class _Audit:
         known = self._ends.get(architecture)
         if known is None:
             trained = self.trained
-            known = audit.quality(trained.supernet, architecture, trained.data, self.request.split)
+            known = audit.measure_quality(
+                trained.supernet, architecture, trained.data, self.request.split
+            )
             if architecture in (trained.supernet.space.smallest, trained.supernet.space.largest):
                 self._ends[architecture] = known
         return known
@@ -185,8 +193,8 @@ class _Audit:
         trained = self.trained
         space = trained.supernet.space
         rng = np.random.default_rng([self.request.seed, 2, space.index(name), number])
-        pair = audit.probe(space, name, rng)
-        found = audit.effect(trained.supernet, name, pair, trained.data, self.request.split)
+        pair = audit.draw_pair(space, name, rng)
+        found = audit.measure_effect(trained.supernet, name, pair, trained.data, self.request.split)
         return {
             "choice": name,
             "lower": found.lower.to_dict(),
@@ -199,7 +207,7 @@ class _Audit:
     def _curve(self, architecture: Architecture) -> dict[str, Any]:
         trained = self.trained
         split = self.request.split
-        curve = audit.calibration_curve(trained.supernet, architecture, trained.data, split)
+        curve = audit.measure_recalibration(trained.supernet, architecture, trained.data, split)
         if curve is None:
             return {"batches": []}
         return {f.name: getattr(curve, f.name) for f in fields(curve)}
@@ -220,7 +228,7 @@ class _Audit:
         trained = self.trained
         sequence = np.random.SeedSequence([self.request.seed, int(architecture.digest, 16)])
         seed = int(sequence.generate_state(1)[0])
-        alone = standalone(fresh_supernet(trained.run, seed), architecture).to(best_device())
+        alone = make_standalone(fresh_supernet(trained.run, seed), architecture).to(best_device())
         recipe = self.recipe.but({"seed": seed})
         result = train(alone, trained.data, recipe, folder, progress=lambda p: say(_line(p)))
         for note in result.notes:
@@ -250,7 +258,7 @@ def fresh_supernet(run: Run, seed: int) -> Supernet:
 def _networks(request: AuditRequest, trained: Trained) -> list[Architecture]:
     rng = np.random.default_rng([request.seed, 0])
     space = trained.supernet.space
-    return audit.spread(space, trained.cost_model.macs, request.networks, rng)
+    return audit.sample_across_costs(space, trained.cost_model.macs, request.networks, rng)
 
 
 def _clear(folder: Path) -> None:

@@ -17,7 +17,7 @@ from app.runs.directory import Run, open_run
 from app.runs.latency_table import measure_one
 from app.runs.trained import Say, Trained, open_trained
 from supernet import files
-from supernet.export import ARCHITECTURE, ONNX, WEIGHTS, Exported, export, run_torch, write
+from supernet.export import ARCHITECTURE, ONNX, WEIGHTS, Exported, export, run_torch, write_files
 from supernet.space import Architecture
 
 CARD, PARITY, LABELS = "card.md", "parity.json", "labels.json"
@@ -72,7 +72,7 @@ def export_job(run: Path, architecture: str, out: Path | None, say: Say) -> Expo
     facts = CardFacts(opened.record, trained.shape, trained.checkpoint.digest, qualities, latency,
                       parity)  # fmt: skip
     with files.new_folder(folder) as temporary:
-        write(temporary, exported, chosen)
+        write_files(temporary, exported, chosen)
         files.write_json(temporary / PARITY, parity)
         files.write_json(temporary / LABELS, list(trained.shape.labels))
         files.write_text(temporary / CARD, model_card(chosen, exported, facts))

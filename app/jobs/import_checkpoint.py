@@ -11,11 +11,11 @@ from app.runs.trained import NO_DATA, Say, absolute
 from supernet import checkpoints, files
 from supernet.data import IMAGES, DataShape, DataSource, open_data
 from supernet.family_config import encode_config
-from supernet.importing.ofa import Recognised, load, recognise
+from supernet.importing.ofa import Recognised, load_supernet, recognise
 from supernet.importing.tensors import read_tensors
 from supernet.space import nearest
 from supernet.supernet import Supernet
-from supernet.training import preset as recipe_preset
+from supernet.training import find_recipe as recipe_preset
 
 FORMATS = ("ofa",)
 
@@ -76,7 +76,7 @@ def import_job(request: ImportRequest, say: Say) -> ImportOutcome:
     recognised = recognise(read_tensors(request.file), str(request.file))
     data = _open_data(request, recognised)
     config = _fitted(recognised, data, request.image_size)
-    supernet = load(recognised, config)
+    supernet = load_supernet(recognised, config)
     say(recognised.assumed)
     identity = {
         "family": recognised.family_name,
@@ -152,7 +152,7 @@ def _data_record(config: Any, data: DataSource | None) -> dict[str, Any]:
 
 def _write(run: Run, request: ImportRequest, supernet: Supernet) -> str:
     """The checkpoint's digest; nothing is written again by the same command."""
-    digest = files.file_digest(request.file)
+    digest = files.digest_file(request.file)
     with run.writing():
         known = run.stage("train")
         if known and known.get("source", {}).get("sha256") != digest:

@@ -107,7 +107,7 @@ def search_job(request: SearchRequest, say: Say) -> SearchOutcome:
     request.devices  # noqa: B018
     module = plugins.strategy(request.strategy)
     for name in request.proxies:
-        proxies.load(name)
+        proxies.load_proxy(name)
     trained = open_trained(run, say)
     with run.writing():
         setting = prepare(request, run, trained, module, say)

@@ -16,8 +16,16 @@ from app.runs.trained import Say, absolute, best_device, data_options, limit_thr
 from supernet.data import IMAGES, DataSource, open_data
 from supernet.family_config import encode_config
 from supernet.supernet import Supernet
-from supernet.training import Progress, Recipe, Strategy, TrainResult, compose, distributed, train
-from supernet.training import preset as recipe_preset
+from supernet.training import (
+    Progress,
+    Recipe,
+    TrainingMethod,
+    TrainResult,
+    compose,
+    distributed,
+    train,
+)
+from supernet.training import find_recipe as recipe_preset
 from supernet.training.state import IMPORTED
 
 DEFAULT_FAMILY = "ofa_mobilenetv3"
@@ -32,7 +40,7 @@ class TrainRequest:
         family: Module name in ``supernet/families`` or a dotted path.
         preset: Of the family.
         data: ``"digits"``, ``"folder:PATH"`` or ``"text:PATH"``.
-        recipe: Name of a training recipe, or of strategies on top of the one that suits the data
+        recipe: Name of a training recipe, or of methods on top of the one that suits the data
             (``"alphanet"``, ``"image+fairnas"``).
         seed: Of initial weights, batches and sampled architectures.
         steps: Instead of the recipe's length.
@@ -94,19 +102,19 @@ def train_job(request: TrainRequest, say: Say) -> TrainOutcome:
         OSError: The disk is full; earlier checkpoints are intact.
         SaidElsewhereError: Another process of ``torchrun`` failed, and says why.
     """
-    with distributed.ranks(), ExitStack() as held:
+    with distributed.join_ranks(), ExitStack() as held:
         try:
-            with distributed.together():
-                strategy, data, recipe, identity = _prepare(request, say)
-                supernet = strategy.supernet.to(best_device())
+            with distributed.fail_together():
+                method, data, recipe, identity = _prepare(request, say)
+                supernet = method.supernet.to(best_device())
                 limit_threads(supernet)
-                distributed.share(recipe.batch_size)
+                distributed.take_share(recipe.batch_size)
                 main = distributed.is_main()
                 run = _begin(request.out, supernet, identity, held) if main else None
         except distributed.ElsewhereError as error:
             raise SaidElsewhereError from error
         result = train(
-            supernet, data, recipe, request.out, strategy=strategy,
+            supernet, data, recipe, request.out, method=method,
             progress=lambda p: say(_line(p)),
         )  # fmt: skip
         if run is not None:
@@ -143,7 +151,7 @@ def _finish(run: Run, result: TrainResult, say: Say) -> None:
 
 def _prepare(
     request: TrainRequest, say: Say
-) -> tuple[Strategy, DataSource, Recipe, dict[str, Any]]:
+) -> tuple[TrainingMethod, DataSource, Recipe, dict[str, Any]]:
     old = _resumed(request)
     name = old.get("family", DEFAULT_FAMILY) if request.family is None else request.family
     family = plugins.family(name)
@@ -179,8 +187,8 @@ def _prepare(
     teacher = None
     if source is not None:
         teacher, identity["teacher"] = open_teacher(source, data, say)
-    strategy = compose(supernet, data, recipe, recipe.total_steps(data.epoch), teacher)
-    return strategy, data, recipe, identity
+    method = compose(supernet, data, recipe, recipe.total_steps(data.epoch), teacher)
+    return method, data, recipe, identity
 
 
 def _resumed(request: TrainRequest) -> Mapping[str, Any]:
@@ -236,7 +244,7 @@ def check_batch(recipe: Recipe, data: DataSource) -> None:
         )
     if recipe.batch_size < 2 and data.shape.task == IMAGES:
         raise ValueError("batch_size = 1 cannot work: batch normalisation needs at least 2 samples")
-    ours = recipe.batch_size // distributed.world()[1]
+    ours = recipe.batch_size // distributed.get_world()[1]
     if ours % recipe.micro_batches:
         raise ValueError(
             f"{ours} samples cannot be cut into {recipe.micro_batches} equal micro-batches; "

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from app.runs.directory import open_run
 from app.runs.trained import Say, Trained, open_trained
 from supernet.data import IMAGES, DataShape, DataSource
-from supernet.quality.evaluate import calibrate_extracted
+from supernet.quality.evaluate import recalibrate_extracted
 from supernet.supernet import Supernet
 
 
@@ -52,7 +52,7 @@ def open_teacher(path: Path, data: DataSource, say: Say) -> tuple[nn.Module, dic
     supernet, largest = trained.supernet, trained.supernet.space.largest
     network = supernet.extract(largest)
     with torch.no_grad():
-        calibrate_extracted(network, supernet, largest, data)
+        recalibrate_extracted(network, supernet, largest, data)
     record = {"run": str(path.expanduser().resolve()), "checkpoint": trained.checkpoint.digest}
     return AtOwnSize(supernet, network), record
 

@@ -19,7 +19,7 @@ from predictors import Statistics
 from search import Constraint, Objective, SearchProblem
 from search.devices import mean_of, worst_of
 from search.limits import Amount, Limit, check_compatible, of_largest, parse_bound, resolve_limit
-from supernet.quality.evaluate import Z95
+from supernet.quality.evaluate import Z_TWO_SIDED_95
 from supernet.space import nearest
 
 QUALITIES = ("accuracy", "loss")
@@ -219,8 +219,11 @@ def _quality(name: str, sources: Sources) -> Objective:
         return np.sqrt(share * (1 - share) / samples)
 
     def spread(values: NDArray[np.float64]) -> NDArray[np.float64]:
-        found = {r["value"]: (r["high"] - r["low"]) / (2 * Z95) for r in log.records("val")
-                 if r["value"] is not None}  # fmt: skip
+        found = {
+            r["value"]: (r["high"] - r["low"]) / (2 * Z_TWO_SIDED_95)
+            for r in log.records("val")
+            if r["value"] is not None
+        }
         return np.array([found.get(float(value), 0.0) for value in values])
 
     if name == "accuracy":

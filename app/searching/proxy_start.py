@@ -13,7 +13,7 @@ from search import History, SearchProblem, Strategy
 from search.arrays.neighbourhood import unique_rows
 from search.sampling.first_sample import cheap_cost, initial_rows
 from search.strategy import Model
-from supernet.proxies import proxy_statistics, warm_start
+from supernet.proxies import make_proxy_statistics, pick_warm_start
 
 Rows = NDArray[np.int16]
 Scores = Callable[[Rows], NDArray[np.float64]]
@@ -78,7 +78,7 @@ def first_rows(
         return kept
     found = scores(rest)
     votes = (found[:, None] > found[None]).mean(1).mean(1)
-    chosen = warm_start(votes, rest, count - len(kept), cheap_cost(problem, rest))
+    chosen = pick_warm_start(votes, rest, count - len(kept), cheap_cost(problem, rest))
     return np.concatenate((kept, chosen))
 
 
@@ -97,7 +97,7 @@ def proxy_scores(trained: Trained, proxies: Sequence[str]) -> Scores:
     corners = space.encode([space.smallest, space.largest])
     family = trained.run.record["family"]
     for name in proxies:
-        statistics = proxy_statistics(trained.supernet, trained.data, [name])
+        statistics = make_proxy_statistics(trained.supernet, trained.data, [name])
         try:
             usable = bool(np.isfinite(statistics(corners)).all())
             reason = "its value is not a number"
@@ -105,4 +105,4 @@ def proxy_scores(trained: Trained, proxies: Sequence[str]) -> Scores:
             usable, reason = False, str(error).partition("\n")[0]
         if not usable:
             raise ValueError(f"proxy {name!r} does not suit family {family!r}: {reason}")
-    return proxy_statistics(trained.supernet, trained.data, proxies)
+    return make_proxy_statistics(trained.supernet, trained.data, proxies)

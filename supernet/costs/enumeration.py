@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from supernet.costs.cost_model import CostModel, CostUnit, UnitVariants
-from supernet.elastic.edits import Cut, Derive, Drop, Edit, Pick, Resize, edit_choices
-from supernet.elastic.plan import Plan, Values, tensor_bits
+from supernet.elastic.edit_index import EditIndex, Values, find_bits
+from supernet.elastic.edits import Cut, Derive, Drop, Edit, Pick, Resize, list_choices
 from supernet.graph.language import Graph
 from supernet.graph.lowering import lower
 from supernet.space import Architecture, SearchSpace, Value
@@ -44,7 +44,7 @@ class ElasticNetwork(Protocol):
         ...
 
     @property
-    def plan(self) -> Plan:
+    def edit_index(self) -> EditIndex:
         """The table, sorted by what it touches."""
         ...
 
@@ -63,13 +63,13 @@ def trace_network(supernet: ElasticNetwork, architecture: Architecture) -> Graph
     return lower(network, (supernet.example(architecture, 1),))[0]
 
 
-def unit_choices(supernet: ElasticNetwork, unit: str) -> tuple[str, ...]:
+def find_unit_choices(supernet: ElasticNetwork, unit: str) -> tuple[str, ...]:
     """Names of the choices that change a unit, in the order of the space.
 
     They follow from the table: rows on tensors and modules inside the unit, the depth of every
     stack the unit is part of, and the resolution.
     """
-    names = {name for edit in supernet.edits if _touches(edit, unit) for name in edit_choices(edit)}
+    names = {name for edit in supernet.edits if _touches(edit, unit) for name in list_choices(edit)}
     return tuple(name for name in supernet.space.names if name in names)
 
 
@@ -107,14 +107,16 @@ def build_cost_model(supernet: ElasticNetwork) -> CostModel:
             raise ValueError(f"unit {unit!r} is not a module of the network")
     tracer = _Tracer(supernet)
     tracer.cover()
-    return CostModel(supernet.space, tuple(_variants(supernet, u, tracer) for u in supernet.units))
+    return CostModel(
+        supernet.space, tuple(_list_variants(supernet, u, tracer) for u in supernet.units)
+    )
 
 
-def _variants(supernet: ElasticNetwork, unit: str, tracer: _Tracer) -> UnitVariants:
-    names = unit_choices(supernet, unit)
+def _list_variants(supernet: ElasticNetwork, unit: str, tracer: _Tracer) -> UnitVariants:
+    names = find_unit_choices(supernet, unit)
     variants: list[CostUnit | None] = []
     sizes = []
-    for combination in _combinations(supernet, names):
+    for combination in _list_combinations(supernet, names):
         values = dict(zip(names, combination, strict=True))
         if not _is_there(supernet, unit, values):
             variants.append(None)
@@ -136,7 +138,7 @@ def _is_there(supernet: ElasticNetwork, unit: str, values: Mapping[str, Value]) 
     return True
 
 
-def _combinations(supernet: ElasticNetwork, names: Sequence[str]) -> list[Combination]:
+def _list_combinations(supernet: ElasticNetwork, names: Sequence[str]) -> list[Combination]:
     return list(itertools.product(*(supernet.space.choice(name).values for name in names)))
 
 
@@ -148,7 +150,7 @@ class _Tracer:
         self.choices: dict[str, tuple[str, ...]] = {}
         for unit in supernet.units:
             edits = [edit for edit in supernet.edits if _reshapes(edit, unit)]
-            names = {name for edit in edits for name in edit_choices(edit)}
+            names = {name for edit in edits for name in list_choices(edit)}
             self.choices[unit] = tuple(n for n in supernet.space.names if n in names)
         self.found: dict[str, dict[Combination, tuple[CostUnit, int]]] = {
             unit: {} for unit in supernet.units
@@ -163,7 +165,7 @@ class _Tracer:
         left = {
             unit: [c for c in combinations if self._canonical(unit, c) == c]
             for unit, names in self.choices.items()
-            for combinations in (_combinations(self.supernet, names),)
+            for combinations in (_list_combinations(self.supernet, names),)
         }
         while any(left.values()):
             fixed: dict[str, Value] = {}
@@ -197,7 +199,7 @@ class _Tracer:
         modules = {unit: network.get_submodule(unit) for unit in self.choices}
         calls: dict[str, Call] = {}
         handles = [
-            module.register_forward_pre_hook(_recorder(calls, unit), with_kwargs=True)
+            module.register_forward_pre_hook(_make_recorder(calls, unit), with_kwargs=True)
             for unit, module in modules.items()
         ]
         device = next(network.parameters()).device
@@ -219,7 +221,7 @@ class _Tracer:
 
     def _trace(self, unit: str, module: nn.Module, call: Call) -> Graph:
         tensors, rebuild = _split_call(call)
-        key = (_signature(module), tuple((tuple(t.shape), t.dtype) for t in tensors), rebuild.key)
+        key = (_describe(module), tuple((tuple(t.shape), t.dtype) for t in tensors), rebuild.key)
         if key not in self.traced:
             self.traced[key] = lower(_Bound(module, rebuild), tensors)[0]
         return self.traced[key]
@@ -227,7 +229,7 @@ class _Tracer:
     def _size(self, unit: str, module: nn.Module, values: Values) -> int:
         total = 0
         for name, parameter in module.named_parameters():
-            bits = tensor_bits(self.supernet.plan, values, f"{unit}.{name}")
+            bits = find_bits(self.supernet.edit_index, values, f"{unit}.{name}")
             total += (parameter.numel() * bits + 7) // 8
             if bits < 32:
                 # One 32-bit scale per output channel.
@@ -236,7 +238,7 @@ class _Tracer:
         return total + sum(4 * buffer.numel() for buffer in floating)
 
 
-def _recorder(calls: dict[str, Call], unit: str) -> Any:
+def _make_recorder(calls: dict[str, Call], unit: str) -> Any:
     def record(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         calls[unit] = (args, kwargs)
 
@@ -287,7 +289,7 @@ class _Bound(nn.Module):
         return output
 
 
-def _signature(module: nn.Module) -> object:
+def _describe(module: nn.Module) -> object:
     """What decides the graph of a module: classes, plain attributes and shapes, recursively."""
     plain = tuple(
         (name, repr(value))
@@ -301,7 +303,7 @@ def _signature(module: nn.Module) -> object:
         for name, t in table.items()
     )
     children = tuple(
-        (name, None if child is None else _signature(child))
+        (name, None if child is None else _describe(child))
         for name, child in module._modules.items()
     )
     return (type(module).__qualname__, plain, tensors, children)

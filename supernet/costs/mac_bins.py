@@ -156,10 +156,10 @@ def cut_into_mac_bins(
     positions = positions[inside]
     prior = np.bincount(place) / len(place)
     edges = np.append(edges[kept], edges[kept[-1] + 1])
-    return MacBins(space, macs, edges, prior, _tables(space, positions, place, len(kept)))
+    return MacBins(space, macs, edges, prior, _count_tables(space, positions, place, len(kept)))
 
 
-def _tables(
+def _count_tables(
     space: SearchSpace, positions: Positions, place: NDArray[np.intp], bins: int
 ) -> NDArray[np.float64]:
     """How often each option occurs in each bin among the architectures where it matters."""

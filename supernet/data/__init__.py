@@ -9,7 +9,7 @@ from supernet.space import nearest
 from .augment import AUGMENTATIONS, augment
 from .datasets import from_datasets
 from .function import SPECIFICATION, call_data_function
-from .source import IMAGES, SPLITS, TEXT, DataShape, DataSource, Split, channels_last
+from .source import IMAGES, SPLITS, TEXT, DataShape, DataSource, Split, lay_channels_last
 
 __all__ = [
     "AUGMENTATIONS",
@@ -20,8 +20,8 @@ __all__ = [
     "DataSource",
     "Split",
     "augment",
-    "channels_last",
     "from_datasets",
+    "lay_channels_last",
     "open_data",
 ]
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .source import SPLITS, DataSource, image_source
+from .source import SPLITS, DataSource, make_image_source
 
 
 def from_datasets(
@@ -56,7 +56,7 @@ def from_datasets(
             )
     if not allow_duplicates:
         _check_disjoint(splits, name)
-    return image_source(name, splits, names, augmentation)
+    return make_image_source(name, splits, names, augmentation)
 
 
 def _read(dataset: Any, where: str) -> tuple[Tensor, Tensor]:

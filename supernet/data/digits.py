@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from .source import DataSource, image_source, stratified
+from .source import DataSource, make_image_source, split_stratified
 
 
 def open_digits() -> DataSource:
@@ -15,8 +15,8 @@ def open_digits() -> DataSource:
     digits = load_digits()
     images = torch.from_numpy((digits.images / 16).astype(np.float32))[:, None]
     targets = torch.from_numpy(digits.target.astype(np.int64))
-    parts = stratified(digits.target, {"train": 0.70, "val": 0.15, "test": 0.15}, seed=0)
-    return image_source(
+    parts = split_stratified(digits.target, {"train": 0.70, "val": 0.15, "test": 0.15}, seed=0)
+    return make_image_source(
         "digits",
         {name: (images[rows], targets[rows]) for name, rows in parts.items()},
         tuple(str(digit) for digit in range(10)),

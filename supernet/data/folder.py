@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .source import SPLITS, DataSource, image_source, stratified
+from .source import SPLITS, DataSource, make_image_source, split_stratified
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 _VALIDATION_NAMES = ("val", "valid", "validation")
@@ -34,35 +34,35 @@ def open_folder(path: Path, *, image_size: int | None = None) -> DataSource:
     if not path.is_dir():
         raise ValueError(f"there is no folder {path}")
     found = _find(path)
-    labels = _common_classes(path, found)
-    files = _three_splits(found)
+    labels = _find_common_classes(path, found)
+    files = _make_splits(found)
     _check_disjoint(files)
     grey = all(_is_grey(file) for split in files.values() for file, _ in split)
     splits = {
-        name: (_decode(files[name], image_size, grey), _targets(files[name], labels))
+        name: (_decode(files[name], image_size, grey), _number_labels(files[name], labels))
         for name in SPLITS
     }
     sizes = {tuple(images.shape[1:]) for images, _ in splits.values()}
     if len(sizes) > 1:
         raise ValueError(f"the splits of {path} have different image sizes; give an image size")
-    return image_source(f"folder:{path}", splits, labels)
+    return make_image_source(f"folder:{path}", splits, labels)
 
 
 def _find(path: Path) -> dict[str, dict[str, list[Path]]]:
     """Files of each class of each split; the split ``""`` is one still to be cut."""
     names = {folder.name for folder in path.iterdir() if folder.is_dir()}
     if "train" not in names:
-        return {"": _classes(path)}
-    found = {"train": _classes(path / "train")}
+        return {"": _list_classes(path)}
+    found = {"train": _list_classes(path / "train")}
     for name in _VALIDATION_NAMES:
         if name in names and "val" not in found:
-            found["val"] = _classes(path / name)
+            found["val"] = _list_classes(path / name)
     if "test" in names:
-        found["test"] = _classes(path / "test")
+        found["test"] = _list_classes(path / "test")
     return found
 
 
-def _classes(path: Path) -> dict[str, list[Path]]:
+def _list_classes(path: Path) -> dict[str, list[Path]]:
     folders = sorted(f for f in path.iterdir() if f.is_dir() and not f.name.startswith("."))
     result = {}
     for folder in folders:
@@ -77,7 +77,7 @@ def _classes(path: Path) -> dict[str, list[Path]]:
     return result
 
 
-def _common_classes(path: Path, found: dict[str, dict[str, list[Path]]]) -> tuple[str, ...]:
+def _find_common_classes(path: Path, found: dict[str, dict[str, list[Path]]]) -> tuple[str, ...]:
     (first, classes), *others = found.items()
     for name, other in others:
         if set(other) != set(classes):
@@ -93,7 +93,7 @@ def _common_classes(path: Path, found: dict[str, dict[str, list[Path]]]) -> tupl
     return tuple(sorted(classes))
 
 
-def _three_splits(
+def _make_splits(
     found: dict[str, dict[str, list[Path]]],
 ) -> dict[str, list[tuple[Path, str]]]:
     """Pairs of file and class for train, val and test; cuts what is not given."""
@@ -122,7 +122,7 @@ def _cut(
             f"{', '.join(shares)} needs at least {len(shares)} of every class"
         )
     targets = np.array([labels.index(label) for _, label in pairs])
-    parts = stratified(targets, shares, seed=0)
+    parts = split_stratified(targets, shares, seed=0)
     return {name: [pairs[i] for i in rows] for name, rows in parts.items()}
 
 
@@ -140,7 +140,7 @@ def _check_disjoint(files: dict[str, list[tuple[Path, str]]]) -> None:
             owner[real] = (split, file)
 
 
-def _targets(pairs: list[tuple[Path, str]], labels: tuple[str, ...]) -> Tensor:
+def _number_labels(pairs: list[tuple[Path, str]], labels: tuple[str, ...]) -> Tensor:
     number = {label: i for i, label in enumerate(labels)}
     return torch.tensor([number[label] for _, label in pairs], dtype=torch.int64)
 

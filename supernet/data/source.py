@@ -112,7 +112,7 @@ class DataSource:
         if ours.labels != theirs.labels:
             raise ValueError(
                 f"the classes of {self.spec} differ from those the network was trained on: "
-                f"{_short(ours.labels)} here, {_short(theirs.labels)} there"
+                f"{_shorten(ours.labels)} here, {_shorten(theirs.labels)} there"
             )
         if ours.input != theirs.input:
             raise ValueError(
@@ -121,7 +121,7 @@ class DataSource:
             )
 
 
-def channels_last(inputs: Tensor) -> Tensor:
+def lay_channels_last(inputs: Tensor) -> Tensor:
     """Images with channels varying fastest in memory, the same values; token ids as they are.
 
     Convolutions follow the layout of their input, and depthwise ones run several times faster on
@@ -133,7 +133,7 @@ def channels_last(inputs: Tensor) -> Tensor:
     return torch.empty_like(inputs, memory_format=torch.channels_last).copy_(inputs)
 
 
-def image_source(
+def make_image_source(
     spec: str,
     splits: Mapping[str, tuple[Tensor, Tensor]],
     labels: tuple[str, ...],
@@ -152,7 +152,7 @@ def image_source(
     """
     if len(labels) < 2:
         raise ValueError(
-            f"{spec} has {len(labels)} class{'es' * (len(labels) != 1)} ({_short(labels)}); "
+            f"{spec} has {len(labels)} class{'es' * (len(labels) != 1)} ({_shorten(labels)}); "
             "classification needs at least 2"
         )
     for name in SPLITS:
@@ -160,7 +160,7 @@ def image_source(
             raise ValueError(f"the {name} split of {spec} has no images; each split needs some")
     images = splits["train"][0]
     channels, height, width = images.shape[1:]
-    mean, std = _channel_statistics(images)
+    mean, std = _measure_channels(images)
     if augmentation is None:
         augmentation = "crop_flip" if channels == 3 and min(height, width) >= 32 else "shift"
     content = {name: Split(*splits[name]) for name in SPLITS}
@@ -194,7 +194,9 @@ def fingerprint(parts: Iterable[tuple[str, Tensor]]) -> str:
     return result.hexdigest()
 
 
-def stratified(targets: np.ndarray, parts: Mapping[str, float], seed: int) -> dict[str, np.ndarray]:
+def split_stratified(
+    targets: np.ndarray, parts: Mapping[str, float], seed: int
+) -> dict[str, np.ndarray]:
     """Shuffle every class and cut it by the given shares, at least one sample per part.
 
     Args:
@@ -226,7 +228,7 @@ def stratified(targets: np.ndarray, parts: Mapping[str, float], seed: int) -> di
     return {name: np.sort(np.concatenate(found)) for name, found in chosen.items()}
 
 
-def _channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _measure_channels(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of each channel in 0..1, in blocks to bound memory."""
     scale = 255.0 if images.dtype == torch.uint8 else 1.0
     total = torch.zeros(images.shape[1], dtype=torch.float64)
@@ -243,6 +245,6 @@ def _channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float,
     return tuple(mean.tolist()), tuple(std.tolist())
 
 
-def _short(labels: tuple[str, ...], most: int = 5) -> str:
+def _shorten(labels: tuple[str, ...], most: int = 5) -> str:
     shown = ", ".join(map(repr, labels[:most]))
     return shown + (f", ... ({len(labels)} in total)" if len(labels) > most else "")

@@ -50,9 +50,9 @@ def open_text(path: Path, *, context: int = 64, vocabulary: int = 256) -> DataSo
     return DataSource(
         spec=f"text:{path}",
         shape=DataShape(TEXT, (context,), len(labels), labels),
-        train=_windows(parts["train"], context, stride=1),
-        val=_windows(parts["val"], context, stride=context),
-        test=_windows(parts["test"], context, stride=context),
+        train=_slide_windows(parts["train"], context, stride=1),
+        val=_slide_windows(parts["val"], context, stride=context),
+        test=_slide_windows(parts["test"], context, stride=context),
         fingerprint=fingerprint(parts.items()),
         epoch=first // context,
         augmentation="none",
@@ -69,7 +69,7 @@ def _encode(text: str, labels: tuple[str, ...]) -> Tensor:
     return torch.from_numpy(table[codes])
 
 
-def _windows(tokens: Tensor, context: int, stride: int) -> Split:
+def _slide_windows(tokens: Tensor, context: int, stride: int) -> Split:
     """Windows as strided views of one array: overlapping ones cost no memory."""
     return Split(
         inputs=tokens[:-1].unfold(0, context, stride), targets=tokens[1:].unfold(0, context, stride)

@@ -1,1 +1,1 @@
-"""What makes a plain network elastic: rows of the table, the plan, and the slicing that follows."""
+"""What makes a plain network elastic: rows of a table, their index, and slicing."""

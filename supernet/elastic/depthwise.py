@@ -14,7 +14,7 @@ from torch import Tensor, nn
 LARGEST_MAP, LARGEST_STRIDED_MAP, LARGEST_MAP_OF_3X3, SMALLEST_KERNEL = 256, 64, 4, 4
 
 
-def trained(layer: nn.Conv2d) -> Any:
+def make_fast_forward(layer: nn.Conv2d) -> Any:
     """What to call instead of a depthwise layer's forward while training on a processor.
 
     Outputs are those of the layer, bit for bit, and so are gradients of its inputs. Only the
@@ -96,14 +96,14 @@ class _Depthwise(torch.autograd.Function):
                 len(weight),
                 (True, False, False),
             )[0]
-        for_weight = weight_gradient(
+        for_weight = compute_weight_gradient(
             gradient, inputs, tuple(weight.shape[2:]), ctx.stride, ctx.padding
         )
         for_bias = gradient.sum((0, 2, 3)) if ctx.bias else None
         return for_inputs, for_weight, for_bias, None, None
 
 
-def weight_gradient(
+def compute_weight_gradient(
     gradient: Tensor,
     inputs: Tensor,
     kernel: tuple[int, ...],

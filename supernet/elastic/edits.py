@@ -130,7 +130,7 @@ class Resize:
 Edit = Cut | Set | Drop | Pick | Derive | Resize
 
 
-def edit_choices(edit: Edit) -> tuple[str, ...]:
+def list_choices(edit: Edit) -> tuple[str, ...]:
     """Names of the choices a row looks at."""
     if isinstance(edit, Cut):
         return edit.size.choices

@@ -53,7 +53,7 @@ class _StraightThrough(torch.autograd.Function):
         return gradient, None
 
 
-def weight_bits(choice: Choice, tensors: Sequence[str]) -> tuple[Derive, ...]:
+def quantise_weights(choice: Choice, tensors: Sequence[str]) -> tuple[Derive, ...]:
     """Rows that store the named weights at the bits of ``choice``."""
     bits = follow(choice, int)
     return tuple(Derive(name, (choice.name,), fake_quantize, bits=bits) for name in tensors)

@@ -1,4 +1,4 @@
-"""The one place that builds a shrunken network: shells, out of a plan's views.
+"""The one place that builds a shrunken network: shells, out of views of its tensors.
 
 A *shell* is the module tree of a subnetwork. Forward passes, extraction, cost counting and
 quantisation all go through the shells made here, so they cannot disagree about what a choice
@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from supernet.elastic import depthwise
+from supernet.elastic.edit_index import EditIndex, Values, merge_blocks, view_cuts
 from supernet.elastic.edits import Cut, Derive
-from supernet.elastic.plan import Plan, Values, cut_view, merge_blocks
 from supernet.space import Architecture, Value
 
 IMMUTABLE = frozenset((int, float, complex, str, bytes, bool, type(None), tuple, frozenset))
@@ -129,7 +129,7 @@ class Shell:
 def build_shell(
     model: nn.Module,
     shared: Mapping[str, nn.Parameter] | nn.ParameterDict,
-    plan: Plan,
+    edit_index: EditIndex,
     architecture: Architecture,
     *,
     copied: bool,
@@ -139,7 +139,7 @@ def build_shell(
     Args:
         model: The plain largest network.
         shared: Parameters that only derivations use, by name.
-        plan: The sorted table.
+        edit_index: The sorted table.
         architecture: What to keep.
         copied: ``True`` for a stand-alone network with copies of everything, ``False`` for one
             whose tensors are views into the model's.
@@ -147,7 +147,7 @@ def build_shell(
     Returns:
         The shell; its ``leaves``, ``derived`` and ``twins`` are empty when copied.
     """
-    return _Builder(model, shared, plan, Values(architecture), copied).build()
+    return _Builder(model, shared, edit_index, Values(architecture), copied).build()
 
 
 class _Builder:
@@ -157,11 +157,11 @@ class _Builder:
         self,
         model: nn.Module,
         shared: Mapping[str, nn.Parameter] | nn.ParameterDict,
-        plan: Plan,
+        edit_index: EditIndex,
         values: Values,
         copied: bool,
     ) -> None:
-        self.model, self.shared, self.plan = model, shared, plan
+        self.model, self.shared, self.edit_index = model, shared, edit_index
         self.values, self.copied = values, copied
         self.shell = Shell(model, [], [], [])
         self.modules: dict[int, nn.Module] = {}
@@ -175,7 +175,7 @@ class _Builder:
         return self.shell
 
     def module(self, source: nn.Module, path: str) -> nn.Module:
-        pick = self.plan.picks.get(path)
+        pick = self.edit_index.picks.get(path)
         if pick is not None:
             name = self.values.of(pick.child)
             child = source._modules[name]
@@ -196,18 +196,18 @@ class _Builder:
         for name, buffer in source._buffers.items():
             state["_buffers"][name] = self.buffer(prefix + name, buffer)
         children = list(source._modules.items())
-        if path in self.plan.drops:
-            children = children[: self.values.of(self.plan.drops[path].keep)]
+        if path in self.edit_index.drops:
+            children = children[: self.values.of(self.edit_index.drops[path].keep)]
         state["_modules"] = {
             name: None if child is None else self.module(child, prefix + name)
             for name, child in children
         }
-        for setting in self.plan.settings.get(path, ()):
+        for setting in self.edit_index.settings.get(path, ()):
             state[setting.attribute] = self.values.of(setting.value)
         if not self.copied:
             self.shell.twins.append((state, source.__dict__))
             if depthwise.is_depthwise(result):
-                state["forward"] = depthwise.trained(result)
+                state["forward"] = depthwise.make_fast_forward(result)
         return result
 
     def _attributes(self, source: nn.Module) -> dict[str, Any]:
@@ -232,11 +232,11 @@ class _Builder:
         if source is None:
             owner._parameters[name] = None
             return
-        derivations = self.plan.derivations.get(path, ())
+        derivations = self.edit_index.derivations.get(path, ())
         if self.copied:
             owner._parameters[name] = self._copy(path, source, derivations)
             return
-        cuts = self.plan.cuts.get(path, ())
+        cuts = self.edit_index.cuts.get(path, ())
         leaf = self._leaf(source, cuts)
         merged = any(cut.blocks != 1 for cut in cuts)
         steps: list[Step] = [
@@ -261,11 +261,11 @@ class _Builder:
             piece: nn.Parameter = known
             return piece
         values = self.values
-        piece = nn.Parameter(cut_view(whole.detach(), cuts, values))
+        piece = nn.Parameter(view_cuts(whole.detach(), cuts, values))
         if not piece.is_contiguous():
             _spend_layout_warning()
         self.pieces[id(whole)] = piece
-        leaf = Leaf(whole, piece, lambda t: cut_view(t, cuts, values), whole.data_ptr(), spare)
+        leaf = Leaf(whole, piece, lambda t: view_cuts(t, cuts, values), whole.data_ptr(), spare)
         if spare:
             piece.register_hook(leaf.attach)
         piece.requires_grad_(whole.requires_grad)
@@ -276,10 +276,10 @@ class _Builder:
         known = self.pieces.get(id(source))
         if known is not None:
             return known
-        cuts = self.plan.cuts.get(path)
+        cuts = self.edit_index.cuts.get(path)
         kept: Tensor = source
         if cuts:
-            kept = merge_blocks(cut_view(source, cuts, self.values), cuts)
+            kept = merge_blocks(view_cuts(source, cuts, self.values), cuts)
         if not derivations:
             kept = kept.clone()
         else:
@@ -294,8 +294,8 @@ class _Builder:
     def buffer(self, path: str, source: Tensor | None) -> Tensor | None:
         if source is None:
             return None
-        cuts = self.plan.cuts.get(path)
-        kept = cut_view(source, cuts, self.values) if cuts else source
+        cuts = self.edit_index.cuts.get(path)
+        kept = view_cuts(source, cuts, self.values) if cuts else source
         if self.copied:
             return (merge_blocks(kept, cuts) if cuts else kept).clone()
         return kept

@@ -109,7 +109,7 @@ def make_block(stage: Stage, inputs: Sequence[int], stride: int, follows: bool) 
             width of what goes out.
     """
     first, last = inputs[-1], stage.widths[-1]
-    hidden = hidden_width(first, stage.expands[-1])
+    hidden = compute_hidden_width(first, stage.expands[-1])
     body = InvertedResidual(
         first,
         last,
@@ -122,7 +122,7 @@ def make_block(stage: Stage, inputs: Sequence[int], stride: int, follows: bool) 
     )
     if follows:
         return Block(body, nn.Identity())
-    kinds = {shortcut_kind(stride, i, o) for i, o in product(inputs, stage.widths)}
+    kinds = {choose_shortcut(stride, i, o) for i, o in product(inputs, stage.widths)}
     convolution = nn.Conv2d(first, last, 1, bias=False)
     shrink: dict[str, nn.Module] = {"pool": Shrink(stride)} if stride > 1 else {}
     candidates = {
@@ -133,15 +133,15 @@ def make_block(stage: Stage, inputs: Sequence[int], stride: int, follows: bool) 
     found = {kind: module for kind, module in candidates.items() if kind in kinds}
     if len(found) == 1:
         return Block(body, *found.values())
-    return Block(body, Alternatives(shortcut_kind(stride, first, last), **found))
+    return Block(body, Alternatives(choose_shortcut(stride, first, last), **found))
 
 
-def hidden_width(inputs: int, expand: int) -> int:
+def compute_hidden_width(inputs: int, expand: int) -> int:
     """Channels of the depthwise convolution for an active width that comes in."""
     return inputs if expand == 1 else make_divisible(inputs * expand)
 
 
-def shortcut_kind(stride: int, inputs: int, outputs: int) -> str:
+def choose_shortcut(stride: int, inputs: int, outputs: int) -> str:
     """Which shortcut leads from one active width to another (as the released code has it)."""
     if inputs != outputs:
         return "project"
@@ -151,7 +151,7 @@ def shortcut_kind(stride: int, inputs: int, outputs: int) -> str:
 # -- rows of a table -----------------------------------------------------------------------------
 
 
-def along(choices: Sequence[Choice], quantity: Callable[..., Any]) -> Rule:
+def tabulate(choices: Sequence[Choice], quantity: Callable[..., Any]) -> Rule:
     """The rule ``quantity(*values)``; choices of one value are constants, not part of a space."""
     elastic = [len(choice.values) > 1 for choice in choices]
     table = {
@@ -180,7 +180,7 @@ def body_rows(
         # The depthwise convolution works on the channels that come in.
         return rows + hidden_rows(path, body, inputs)
     rows += input_rows(f"{path}.expand", inputs)
-    return rows + hidden_rows(path, body, along([before, expand], hidden_width))
+    return rows + hidden_rows(path, body, tabulate([before, expand], compute_hidden_width))
 
 
 def shortcut_rows(
@@ -193,7 +193,7 @@ def shortcut_rows(
         shortcut: At its largest.
         inputs: Channels that come in: the rule shared by all that carry them.
         outputs: Channels that go out, likewise.
-        kind: :func:`shortcut_kind` of the active widths.
+        kind: :func:`choose_shortcut` of the active widths.
     """
     rows: list[Edit] = []
     project: nn.Module | None = shortcut

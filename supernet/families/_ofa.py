@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from supernet.elastic.edits import Drop, Edit, Resize, follow
-from supernet.elastic.fake_quantisation import weight_bits
+from supernet.elastic.fake_quantisation import quantise_weights
 from supernet.families._mobile import (
     InvertedResidual,
     hidden_rows,
@@ -20,7 +20,7 @@ from supernet.space import Architecture, Choice, SearchSpace, Value
 from supernet.supernet import InputSpec, Supernet
 
 
-def stage_choices(
+def make_stage_choices(
     stage: int,
     depths: Sequence[int],
     kernels: Sequence[int],
@@ -43,7 +43,7 @@ def stage_choices(
     if len(depths) > 1:
         choices.append(depth)
     for block in range(1, max(depths) + 1):
-        needs = block_needs(depth, block)
+        needs = find_block_needs(depth, block)
         prefix = f"stage{stage}.block{block}"
         choices.append(Choice(f"{prefix}.kernel", tuple(kernels), "kernel", needs))
         choices.append(Choice(f"{prefix}.expand", tuple(expands), "expand", needs))
@@ -52,14 +52,14 @@ def stage_choices(
     return choices
 
 
-def block_needs(depth: Choice, block: int) -> tuple[str, Value] | None:
+def find_block_needs(depth: Choice, block: int) -> tuple[str, Value] | None:
     """What the choices of a stage's block number ``block`` (from 1) need to matter."""
     if block == 1 or block <= int(depth.values[0]):
         return None
     return (depth.name, min(int(value) for value in depth.values if int(value) >= block))
 
 
-def block_prefixes(depths: Sequence[Sequence[int]]) -> list[str]:
+def list_block_prefixes(depths: Sequence[Sequence[int]]) -> list[str]:
     """What names of choices begin with, for every block of every stage.
 
     Args:
@@ -72,7 +72,7 @@ def block_prefixes(depths: Sequence[Sequence[int]]) -> list[str]:
     ]
 
 
-def kernel_matrices(prefix: str, kernels: Sequence[int]) -> dict[str, nn.Parameter]:
+def make_kernel_matrices(prefix: str, kernels: Sequence[int]) -> dict[str, nn.Parameter]:
     """Identity matrices of one block's kernel transforms, largest kernel first.
 
     Args:
@@ -112,7 +112,7 @@ def block_rows(
         weights = [f"{path}.{part}.conv.weight" for part in ("expand", "depthwise", "project")]
         if block.squeeze is not None:
             weights += [f"{path}.squeeze.{part}.weight" for part in ("reduce", "expand")]
-        rows += weight_bits(space.choice(f"{prefix}.weight_bits"), weights)
+        rows += quantise_weights(space.choice(f"{prefix}.weight_bits"), weights)
     return rows
 
 
@@ -123,7 +123,7 @@ def stage_rows(
 
     Args:
         stages: The child ``stages`` of the model, each a ``Sequential`` of blocks.
-        space: Made of :func:`stage_choices`.
+        space: Made of :func:`make_stage_choices`.
         kernels: Sides of depthwise filters, rising.
     """
     rows: list[Edit] = []
@@ -137,7 +137,7 @@ def stage_rows(
             assert isinstance(block, InvertedResidual)
             path, prefix = f"stages.{s - 1}.{b - 1}", f"stage{s}.block{b}"
             units.append(path)
-            matrices = kernel_matrices(prefix, kernels)
+            matrices = make_kernel_matrices(prefix, kernels)
             shared.update(matrices)
             rows += block_rows(path, prefix, block, space, tuple(matrices))
     return rows, shared, units
@@ -153,7 +153,7 @@ def assemble(
 
     Args:
         model: The plain network, initialised.
-        space: With the choices of :func:`stage_choices` and ``resolution``.
+        space: With the choices of :func:`make_stage_choices` and ``resolution``.
         kernels: Sides of depthwise filters.
         shape: ``(channels, height, width)`` of an image at the largest resolution.
     """
@@ -186,14 +186,14 @@ def to_ofa(config: StagedConfig, architecture: Architecture) -> dict[str, Any]:
 
     Args:
         config: The configuration of its supernet.
-        architecture: A member of a space made of :func:`stage_choices`.
+        architecture: A member of a space made of :func:`make_stage_choices`.
 
     Returns:
         Kernels and expand ratios of every block, depths of every stage, and the resolution; blocks
         that are not there hold the first option.
     """
     depths = config.stage_depths
-    prefixes = block_prefixes(depths)
+    prefixes = list_block_prefixes(depths)
     return {
         "ks": [architecture[f"{prefix}.kernel"] for prefix in prefixes],
         "e": [architecture[f"{prefix}.expand"] for prefix in prefixes],
@@ -217,7 +217,7 @@ def from_ofa(config: StagedConfig, space: SearchSpace, record: Mapping[str, Any]
         ValueError: A list is missing, has the wrong length or holds an illegal value.
     """
     depths = config.stage_depths
-    prefixes = block_prefixes(depths)
+    prefixes = list_block_prefixes(depths)
     resolution = record.get("r", [space.choice("resolution").values[-1]])
     values: dict[str, Value] = {
         "resolution": resolution[0] if isinstance(resolution, (list, tuple)) else resolution

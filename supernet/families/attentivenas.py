@@ -16,11 +16,11 @@ from supernet.families._attentive import (
     Head,
     Resample,
     Stage,
-    along,
     body_rows,
+    choose_shortcut,
     make_block,
-    shortcut_kind,
     shortcut_rows,
+    tabulate,
 )
 from supernet.families._configuration import (
     check_filled,
@@ -233,7 +233,7 @@ def build(config: Config) -> Supernet:
     if len(config.resolutions) > 1:
         edits.append(Resize("resolution", inside="resample"))
     before = choices["stem.width"]
-    inputs = along([before], int)
+    inputs = tabulate([before], int)
     edits += output_rows("stem", inputs)
     units = ["resample", "normalize", "stem"]
     for s, stage in enumerate(model.stages):
@@ -241,9 +241,9 @@ def build(config: Config) -> Supernet:
         width, depth, kernel, expand = (
             choices[f"stage{s + 1}.{part}"] for part in ("width", "depth", "kernel", "expand")
         )
-        outputs = along([width], int)
+        outputs = tabulate([width], int)
         if len(depth.values) > 1:
-            edits.append(Drop(f"stages.{s}", along([depth], int)))
+            edits.append(Drop(f"stages.{s}", tabulate([depth], int)))
         for b, block in enumerate(stage):
             assert isinstance(block, Block)
             path = f"stages.{s}.{b}"
@@ -253,7 +253,7 @@ def build(config: Config) -> Supernet:
                 edits += kernel_rows(f"{path}.body.depthwise", kernel)
             if b == 0:
                 stride = config.stages[s].stride
-                kind = along([before, width], partial(shortcut_kind, stride))
+                kind = tabulate([before, width], partial(choose_shortcut, stride))
                 edits += shortcut_rows(f"{path}.shortcut", block.shortcut, inputs, outputs, kind)
             before, inputs = width, outputs
     edits += _head_rows(config, inputs, before, choices["last.width"])
@@ -268,7 +268,7 @@ def build(config: Config) -> Supernet:
 
 
 def _head_rows(config: Config, inputs: Rule, before: Choice, last: Choice) -> list[Edit]:
-    features = along([last], int)
+    features = tabulate([last], int)
     rows = [
         *input_rows("head.expand", inputs),
         Cut("head.classifier.weight", 1, features),
@@ -276,7 +276,7 @@ def _head_rows(config: Config, inputs: Rule, before: Choice, last: Choice) -> li
     ]
     if not config.head_expand:
         return [*rows, *output_rows("head.expand", features)]
-    pooled = along([before], lambda w: config.head_expand * w)
+    pooled = tabulate([before], lambda w: config.head_expand * w)
     return [
         *rows,
         *output_rows("head.expand", pooled),

@@ -110,7 +110,7 @@ def build(config: Config) -> Supernet:
     Raises:
         ModuleNotFoundError: transformers is not installed.
     """
-    transformers = _transformers()
+    transformers = _import_transformers()
     bert = transformers.BertConfig(
         vocab_size=config.vocabulary,
         hidden_size=config.width,
@@ -126,7 +126,7 @@ def build(config: Config) -> Supernet:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         model = transformers.BertForSequenceClassification(bert)
-    return elastic(
+    return make_elastic(
         model, heads=config.heads, ffn=config.ffn, depth=config.depths, context=config.context
     )
 
@@ -134,7 +134,7 @@ def build(config: Config) -> Supernet:
 # -- the table -----------------------------------------------------------------------------------
 
 
-def elastic(
+def make_elastic(
     model: nn.Module,
     *,
     heads: Sequence[int] | None = None,
@@ -157,7 +157,7 @@ def elastic(
         ValueError: Not a BERT encoder, or values that do not rise up to the model's own.
         ModuleNotFoundError: transformers is not installed.
     """
-    transformers = _transformers()
+    transformers = _import_transformers()
     inside = "" if isinstance(model, transformers.BertModel) else "bert"
     bert = model if inside == "" else getattr(model, inside, None)
     if not isinstance(bert, transformers.BertModel):
@@ -166,9 +166,9 @@ def elastic(
     if config.is_decoder or config.add_cross_attention:
         raise ValueError("this BERT is a decoder; elastic BERTs are encoders")
     offered = {
-        "depth": _offered("depth", depth, config.num_hidden_layers),
-        "heads": _offered("heads", heads, config.num_attention_heads),
-        "ffn": _offered("ffn", ffn, config.intermediate_size),
+        "depth": _choose_offered("depth", depth, config.num_hidden_layers),
+        "heads": _choose_offered("heads", heads, config.num_attention_heads),
+        "ffn": _choose_offered("ffn", ffn, config.intermediate_size),
     }
     limit = config.max_position_embeddings
     length = min(128, limit) if context is None else context
@@ -180,7 +180,7 @@ def elastic(
         model,
         space,
         _rows(path, space, config.hidden_size // config.num_attention_heads),
-        units=_units(model, path, config.num_hidden_layers),
+        units=_list_units(model, path, config.num_hidden_layers),
         inputs=InputSpec((length,), torch.int64),
         no_decay=[f"model.{path}embeddings.position_embeddings.weight"],
     )
@@ -231,7 +231,7 @@ def _inputs(path: str, size: Rule) -> list[Edit]:
     return [Cut(f"{path}.weight", 1, size), Set(path, "in_features", size)]
 
 
-def _units(model: nn.Module, path: str, layers: int) -> list[str]:
+def _list_units(model: nn.Module, path: str, layers: int) -> list[str]:
     """Embeddings, every layer, and what comes after: pooler and the modules beside the BERT."""
     units = [f"{path}embeddings", *(f"{path}encoder.layer.{i}" for i in range(layers))]
     bert = model.get_submodule("bert") if path else model
@@ -257,7 +257,7 @@ def to_transformers(supernet: Supernet, architecture: Architecture) -> nn.Module
     Any other is available from :meth:`Supernet.extract`.
 
     Args:
-        supernet: Made by :func:`elastic` or :func:`build`.
+        supernet: Made by :func:`make_elastic` or :func:`build`.
         architecture: A member of its space.
 
     Raises:
@@ -297,7 +297,7 @@ def to_transformers(supernet: Supernet, architecture: Architecture) -> nn.Module
     return stock.train(extracted.training)
 
 
-def _transformers() -> ModuleType:
+def _import_transformers() -> ModuleType:
     try:
         import transformers
     except ModuleNotFoundError as error:
@@ -308,7 +308,7 @@ def _transformers() -> ModuleType:
     return module
 
 
-def _offered(name: str, values: Sequence[int] | None, own: int) -> tuple[int, ...]:
+def _choose_offered(name: str, values: Sequence[int] | None, own: int) -> tuple[int, ...]:
     if values is None:
         return (own,)
     _check_values(name, values, own)

@@ -248,23 +248,24 @@ def _initialise(model: Decoder) -> None:
 # -- uniform members -----------------------------------------------------------------------------
 
 
-def granularities(space: SearchSpace) -> tuple[int, ...]:
+def list_granularities(space: SearchSpace) -> tuple[int, ...]:
     """The FFN hidden sizes a layer may have, smallest first."""
     return tuple(int(value) for value in space.choice("layer1.ffn").values)
 
 
-def uniform(space: SearchSpace, granularity: int, depth: int | None = None) -> Architecture:
+def make_uniform(space: SearchSpace, granularity: int, depth: int | None = None) -> Architecture:
     """The architecture with the same FFN size in every layer (MatFormer, section 3.2).
 
     Args:
         space: Of a MatLM supernet.
-        granularity: Position among :func:`granularities`, from 0; negative counts from the end.
+        granularity: Position among :func:`list_granularities`, from 0; negative ones count from
+            the end.
         depth: Number of layers; all of them by default.
 
     Raises:
         ValueError: No such granularity or depth.
     """
-    sizes = granularities(space)
+    sizes = list_granularities(space)
     if not -len(sizes) <= granularity < len(sizes):
         raise ValueError(
             f"granularity {granularity} does not exist; there are {len(sizes)}, counted from 0"

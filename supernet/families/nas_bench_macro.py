@@ -98,10 +98,10 @@ class MacroNet(nn.Module):
         self.layers = nn.Sequential()
         width = config.stem_width
         for count in config.layers:
-            self.layers.append(_choice_block(width, 2 * width, 2))
+            self.layers.append(_make_choice_block(width, 2 * width, 2))
             width *= 2
             for _ in range(count - 1):
-                self.layers.append(_choice_block(width, width, 1))
+                self.layers.append(_make_choice_block(width, width, 1))
         self.head = Head(width, config.feature_width, config.classes)
 
     def forward(self, pixels: Tensor) -> Tensor:
@@ -109,7 +109,7 @@ class MacroNet(nn.Module):
         return logits
 
 
-def _choice_block(inputs: int, outputs: int, stride: int) -> Alternatives:
+def _make_choice_block(inputs: int, outputs: int, stride: int) -> Alternatives:
     same = stride == 1 and inputs == outputs
     # Where shapes change, the published "identity" is a bare projection.
     identity = nn.Identity() if same else conv_block(inputs, outputs, 1, stride, None)

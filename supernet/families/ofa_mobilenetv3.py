@@ -24,7 +24,7 @@ from supernet.families._mobile import (
     initialise,
     make_divisible,
 )
-from supernet.families._ofa import assemble, stage_choices
+from supernet.families._ofa import assemble, make_stage_choices
 from supernet.families._ofa import from_ofa as from_ofa
 from supernet.families._ofa import to_ofa as to_ofa
 from supernet.space import Choice, SearchSpace
@@ -153,7 +153,7 @@ class MobileNetV3(nn.Module):
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        stem, first, widths, final, features = _widths(config)
+        stem, first, widths, final, features = _scale_widths(config)
         self.normalize = Normalize(config.mean, config.std)
         self.stem = conv_block(config.channels, stem, 3, config.stem_stride, "hswish")
         self.first = InvertedResidual(stem, first, stem, 3, 1, "relu")
@@ -185,7 +185,7 @@ class MobileNetV3(nn.Module):
         return self.head(x)
 
 
-def _widths(config: Config) -> tuple[int, int, list[int], int, int]:
+def _scale_widths(config: Config) -> tuple[int, int, list[int], int, int]:
     def scaled(width: int) -> int:
         return make_divisible(width * config.width_multiplier)
 
@@ -205,7 +205,7 @@ def make_space(config: Config) -> SearchSpace:
     """All choices: resolution, then depth and blocks of each stage in network order."""
     choices = [Choice("resolution", config.resolutions, "resolution")]
     for s in range(1, len(config.stages) + 1):
-        choices += stage_choices(
+        choices += make_stage_choices(
             s, config.depths, config.kernels, config.expands, config.weight_bits
         )
     return SearchSpace(tuple(choices))

@@ -25,7 +25,7 @@ from supernet.families._mobile import (
     initialise,
     make_divisible,
 )
-from supernet.families._ofa import assemble, stage_choices
+from supernet.families._ofa import assemble, make_stage_choices
 from supernet.families._ofa import from_ofa as from_ofa
 from supernet.families._ofa import to_ofa as to_ofa
 from supernet.space import Choice, SearchSpace
@@ -173,7 +173,7 @@ def make_space(config: Config) -> SearchSpace:
     """All choices: resolution, then depth and blocks of each stage in network order."""
     choices = [Choice("resolution", config.resolutions, "resolution")]
     for s, stage in enumerate(config.stages, start=1):
-        choices += stage_choices(s, stage.depths, config.kernels, config.expands)
+        choices += make_stage_choices(s, stage.depths, config.kernels, config.expands)
     return SearchSpace(tuple(choices))
 
 

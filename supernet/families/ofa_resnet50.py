@@ -31,7 +31,7 @@ from supernet.families._mobile import (
     output_rows,
     zero_last_norm,
 )
-from supernet.families._ofa import block_needs, block_prefixes
+from supernet.families._ofa import find_block_needs, list_block_prefixes
 from supernet.space import Architecture, Choice, SearchSpace, Value
 from supernet.supernet import Supernet
 
@@ -169,14 +169,14 @@ class Bottleneck(nn.Module):
         self.reduce = conv_block(inputs, hidden, 1, 1, "relu")
         self.convolve = conv_block(hidden, hidden, 3, stride, "relu")
         self.expand = conv_block(hidden, outputs, 1, 1, None)
-        self.shortcut = _projection(inputs, outputs, stride) if first else None
+        self.shortcut = _make_projection(inputs, outputs, stride) if first else None
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.expand(self.convolve(self.reduce(x)))
         return F.relu(y + (x if self.shortcut is None else self.shortcut(x)))
 
 
-def _projection(inputs: int, outputs: int, stride: int) -> nn.Sequential:
+def _make_projection(inputs: int, outputs: int, stride: int) -> nn.Sequential:
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     if stride > 1:
         # Odd images: the last window is smaller, as the convolution's is.
@@ -241,7 +241,7 @@ def make_space(config: Config) -> SearchSpace:
         depth = Choice(f"stage{s}.depth", stage.depths, "depth")
         choices += [Choice(f"stage{s}.width", config.widths, "width"), depth]
         for b in range(1, max(stage.depths) + 1):
-            needs = block_needs(depth, b)
+            needs = find_block_needs(depth, b)
             choices.append(Choice(f"stage{s}.block{b}.expand", config.expands, "expand", needs))
     return SearchSpace(tuple(choices))
 
@@ -257,7 +257,7 @@ def build(config: Config) -> Supernet:
     units = ["normalize", "stem.first", "stem.optional.0", "stem.last"]
     for s, stage in enumerate(config.stages, start=1):
         edits.append(Drop(f"stages.{s - 1}", follow(space.choice(f"stage{s}.depth"), int)))
-        inputs, width = width, _width(space.choice(f"stage{s}.width"), stage.width)
+        inputs, width = width, _scale_width(space.choice(f"stage{s}.width"), stage.width)
         for b in range(1, max(stage.depths) + 1):
             path = f"stages.{s - 1}.{b - 1}"
             units.append(path)
@@ -281,7 +281,7 @@ def _initialise(model: ResNetD) -> None:
             zero_last_norm(module.expand)
 
 
-def _width(choice: Choice, width: int) -> Rule:
+def _scale_width(choice: Choice, width: int) -> Rule:
     return follow(choice, lambda w: make_divisible(width * w))
 
 
@@ -330,14 +330,14 @@ def to_ofa(config: Config, architecture: Architecture) -> dict[str, Any]:
     ``d`` counts blocks above the fewest (its first entry is the stem's), ``w`` positions among
     the width multipliers.
     """
-    prefixes = block_prefixes(config.stage_depths)
+    prefixes = list_block_prefixes(config.stage_depths)
     stages = list(enumerate(config.stages, start=1))
     most = max(len(stage.depths) for stage in config.stages) - 1
     extra = [int(architecture[f"stage{s}.depth"]) - min(stage.depths) for s, stage in stages]
     return {
         "d": [most if architecture["stem.depth"] else 0, *extra],
         "e": [architecture[f"{prefix}.expand"] for prefix in prefixes],
-        "w": [config.widths.index(float(architecture[name])) for name in _width_names(config)],
+        "w": [config.widths.index(float(architecture[name])) for name in _list_width_names(config)],
         "r": [architecture["resolution"]],
     }
 
@@ -348,8 +348,8 @@ def from_ofa(config: Config, space: SearchSpace, record: Mapping[str, Any]) -> A
     Raises:
         ValueError: A list is missing, has the wrong length or holds an illegal value.
     """
-    prefixes = block_prefixes(config.stage_depths)
-    widths = _width_names(config)
+    prefixes = list_block_prefixes(config.stage_depths)
+    widths = _list_width_names(config)
     counts = {"d": len(config.stages) + 1, "e": len(prefixes), "w": len(widths)}
     for key, count in counts.items():
         if len(record.get(key, ())) != count:
@@ -373,6 +373,6 @@ def from_ofa(config: Config, space: SearchSpace, record: Mapping[str, Any]) -> A
     return space.architecture(values)
 
 
-def _width_names(config: Config) -> list[str]:
+def _list_width_names(config: Config) -> list[str]:
     stages = [f"stage{s}.width" for s in range(1, len(config.stages) + 1)]
     return ["stem.mid_width", "stem.width", *stages]

@@ -44,7 +44,7 @@ class Stage:
     stride: int
 
 
-def inner_width(width: int, ratio: float) -> int:
+def compute_inner_width(width: int, ratio: float) -> int:
     """Channels inside a block with ``width`` outputs, for a multiple of the base, which is half."""
     return int(round(width // 2 * ratio, 6))  # 0.6 * 5 is a little less than 3
 
@@ -104,7 +104,7 @@ class Config:
                     f"width {stage.width} of stage {number} must be above the {inputs} channels "
                     "that come in: its first block keeps them and adds to them"
                 )
-            if inner_width(stage.width, self.ratios[0]) < 1:
+            if compute_inner_width(stage.width, self.ratios[0]) < 1:
                 raise ValueError(
                     f"ratio {self.ratios[0]} leaves no channels inside blocks of width "
                     f"{stage.width}"
@@ -141,7 +141,7 @@ configure = partial(fit_size, PRESETS)
 # -- the plain network ---------------------------------------------------------------------------
 
 
-def _layer(
+def _make_layer(
     inputs: int,
     outputs: int,
     kernel: int,
@@ -163,18 +163,20 @@ def _layer(
     return nn.Sequential(layers)
 
 
-def _shuffle_branch(
+def _make_shuffle_branch(
     inputs: int, inner: int, outputs: int, kernel: int, stride: int, affine: bool
 ) -> nn.Sequential:
     layers: OrderedDict[str, nn.Module] = OrderedDict(
-        reduce=_layer(inputs, inner, 1, affine),
-        depthwise=_layer(inner, inner, kernel, affine, stride=stride, depthwise=True, relu=False),
-        expand=_layer(inner, outputs, 1, affine),
+        reduce=_make_layer(inputs, inner, 1, affine),
+        depthwise=_make_layer(
+            inner, inner, kernel, affine, stride=stride, depthwise=True, relu=False
+        ),
+        expand=_make_layer(inner, outputs, 1, affine),
     )
     return nn.Sequential(layers)
 
 
-def _xception_branch(
+def _make_xception_branch(
     inputs: int, inner: int, outputs: int, stride: int, affine: bool
 ) -> nn.Sequential:
     layers: OrderedDict[str, nn.Module] = OrderedDict()
@@ -182,10 +184,10 @@ def _xception_branch(
     for pair in (1, 2, 3):
         before, after = widths[pair - 1 : pair + 1]
         step = stride if pair == 1 else 1
-        layers[f"depthwise{pair}"] = _layer(
+        layers[f"depthwise{pair}"] = _make_layer(
             before, before, 3, affine, stride=step, depthwise=True, relu=False
         )
-        layers[f"pointwise{pair}"] = _layer(before, after, 1, affine)
+        layers[f"pointwise{pair}"] = _make_layer(before, after, 1, affine)
     return nn.Sequential(layers)
 
 
@@ -212,23 +214,23 @@ class Open(nn.Module):
         return torch.cat((self.short(x), self.branch(x)), 1)
 
 
-def _unit(operation: str, inputs: int, stage: Stage, first: bool, config: Config) -> nn.Module:
+def _make_unit(operation: str, inputs: int, stage: Stage, first: bool, config: Config) -> nn.Module:
     """One operation of one layer, at its widest; outputs are the channels that pass and more."""
     passing = inputs if first else inputs // 2
     stride, affine = (stage.stride if first else 1), config.affine
-    inner, outputs = inner_width(stage.width, config.ratios[-1]), stage.width - passing
+    inner, outputs = compute_inner_width(stage.width, config.ratios[-1]), stage.width - passing
     kernel = KERNELS.get(operation, 3)
     if operation == "xception":
-        branch = _xception_branch(passing, inner, outputs, stride, affine)
+        branch = _make_xception_branch(passing, inner, outputs, stride, affine)
     else:
-        branch = _shuffle_branch(passing, inner, outputs, kernel, stride, affine)
+        branch = _make_shuffle_branch(passing, inner, outputs, kernel, stride, affine)
     if not first:
         return Split(branch)
     short: OrderedDict[str, nn.Module] = OrderedDict(
-        depthwise=_layer(
+        depthwise=_make_layer(
             passing, passing, kernel, affine, stride=stride, depthwise=True, relu=False
         ),
-        pointwise=_layer(passing, passing, 1, affine),
+        pointwise=_make_layer(passing, passing, 1, affine),
     )
     return Open(branch, nn.Sequential(short))
 
@@ -238,7 +240,7 @@ class Head(nn.Module):
 
     def __init__(self, inputs: int, config: Config) -> None:
         super().__init__()
-        self.mix = _layer(inputs, config.feature_width, 1, config.affine)
+        self.mix = _make_layer(inputs, config.feature_width, 1, config.affine)
         self.dropout = nn.Dropout(config.dropout)
         self.classifier = nn.Linear(config.feature_width, config.classes, bias=False)
 
@@ -253,14 +255,14 @@ class ShuffleNet(nn.Module):
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.normalize = Normalize(config.mean, config.std)
-        self.stem = _layer(
+        self.stem = _make_layer(
             config.channels, config.stem_width, 3, config.affine, stride=config.stem_stride
         )
         self.layers = nn.Sequential()
         inputs = config.stem_width
         for stage in config.stages:
             for index in range(stage.layers):
-                units = {o: _unit(o, inputs, stage, index == 0, config) for o in OPERATIONS}
+                units = {o: _make_unit(o, inputs, stage, index == 0, config) for o in OPERATIONS}
                 self.layers.append(Alternatives(OPERATIONS[-1], **units))
                 inputs = stage.width
         self.head = Head(inputs, config)
@@ -318,7 +320,7 @@ def _inner_rows(slot: str, ratio: Choice, width: int, affine: bool) -> list[Edit
     sets.append((xception, "pointwise2", "depthwise3", "pointwise3"))
     rows: list[Edit] = []
     for branch, maker, depthwise, reader in sets:
-        inner = follow(ratio, lambda r: inner_width(width, r))
+        inner = follow(ratio, lambda r: compute_inner_width(width, r))
         for part in (maker, depthwise):
             rows += [
                 Cut(f"{branch}.{part}.conv.weight", 0, inner),

@@ -157,7 +157,7 @@ class Superkernel:
         return self.stride == 1 and self.inputs == self.outputs
 
 
-def superkernels(config: Config) -> tuple[Superkernel, ...]:
+def list_superkernels(config: Config) -> tuple[Superkernel, ...]:
     """All elastic blocks in network order."""
     result = []
     inputs = config.first_width
@@ -190,10 +190,10 @@ class SuperkernelNet(nn.Module):
         self.normalize = Normalize(config.mean, config.std)
         self.stem = conv_block(config.channels, stem, 3, config.stem_stride, "relu")
         self.first = InvertedResidual(stem, first, stem, 3, 1, "relu", shortcut=False)
-        blocks = iter(superkernels(config))
+        blocks = iter(list_superkernels(config))
         self.stages = nn.Sequential()
         for stage in config.stages:
-            places = nn.Sequential(*(_place(next(blocks)) for _ in range(stage.blocks)))
+            places = nn.Sequential(*(_make_place(next(blocks)) for _ in range(stage.blocks)))
             self.stages.append(places)
         self.head = MixHead(
             config.stages[-1].width, config.feature_width, config.classes, config.dropout, "relu"
@@ -205,7 +205,7 @@ class SuperkernelNet(nn.Module):
         return logits
 
 
-def _place(kernel: Superkernel) -> nn.Module:
+def _make_place(kernel: Superkernel) -> nn.Module:
     hidden = EXPANDS[-1] * kernel.inputs
     block = InvertedResidual(
         kernel.inputs, kernel.outputs, hidden, KERNELS[-1], kernel.stride, "relu"
@@ -221,7 +221,7 @@ def _place(kernel: Superkernel) -> nn.Module:
 def make_space(config: Config) -> SearchSpace:
     """Expand ratio and kernel of each block; ratio 0 leaves the block out, where shapes allow."""
     choices = []
-    for kernel in superkernels(config):
+    for kernel in list_superkernels(config):
         ratios = (SKIPPED, *EXPANDS) if kernel.skippable else EXPANDS
         needs = (kernel.expand, EXPANDS[0]) if kernel.skippable else None
         choices.append(Choice(kernel.expand, ratios, "expand"))
@@ -233,7 +233,7 @@ def build(config: Config) -> Supernet:
     """The supernet with freshly initialised weights, a function of ``config.seed``."""
     model = make_network(config, SuperkernelNet, initialise)
     space = make_space(config)
-    kernels = superkernels(config)
+    kernels = list_superkernels(config)
     edits: list[Edit] = []
     for kernel in kernels:
         block = model.get_submodule(kernel.block)

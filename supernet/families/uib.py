@@ -145,9 +145,11 @@ class UniversalBottleneck(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, hidden: int, stride: int) -> None:
         super().__init__()
-        self.start = _optional(conv_block(inputs, inputs, LARGEST, 1, None, groups=inputs))
+        self.start = _make_optional(conv_block(inputs, inputs, LARGEST, 1, None, groups=inputs))
         self.expand = conv_block(inputs, hidden, 1, 1, "relu")
-        self.middle = _optional(conv_block(hidden, hidden, LARGEST, stride, "relu", groups=hidden))
+        self.middle = _make_optional(
+            conv_block(hidden, hidden, LARGEST, stride, "relu", groups=hidden)
+        )
         self.project = conv_block(hidden, outputs, 1, 1, None)
         self.shortcut = stride == 1 and inputs == outputs
 
@@ -156,7 +158,7 @@ class UniversalBottleneck(nn.Module):
         return x + y if self.shortcut else y
 
 
-def _optional(layer: nn.Module) -> Alternatives:
+def _make_optional(layer: nn.Module) -> Alternatives:
     return Alternatives("present", absent=nn.Identity(), present=layer)
 
 
@@ -214,7 +216,7 @@ class UniversalNet(nn.Module):
 # -- the table -----------------------------------------------------------------------------------
 
 
-def depthwise_values(stride: int) -> tuple[str, ...]:
+def list_depthwise_values(stride: int) -> tuple[str, ...]:
     """Kernels of the two depthwise layers as ``"start-middle"``, 0 for none, cheapest first.
 
     A block with a stride has one of them at least: nothing else in it can carry the stride.
@@ -223,7 +225,7 @@ def depthwise_values(stride: int) -> tuple[str, ...]:
     return tuple(f"{a}-{b}" for a, b in pairs if stride == 1 or a or b)
 
 
-def depthwise_kernels(value: Value) -> tuple[int, int]:
+def parse_depthwise_value(value: Value) -> tuple[int, int]:
     """``"3-5"`` as ``(3, 5)``."""
     start, _, middle = str(value).partition("-")
     return int(start), int(middle)
@@ -238,7 +240,7 @@ def make_space(config: Config) -> SearchSpace:
         for b in range(1, stage.depths[-1] + 1):
             least = min(d for d in stage.depths if d >= b)
             needs = (depth.name, least) if b > stage.depths[0] else None
-            kernels = depthwise_values(stage.stride if b == 1 else 1)
+            kernels = list_depthwise_values(stage.stride if b == 1 else 1)
             prefix = f"stage{s}.block{b}"
             choices.append(Choice(f"{prefix}.depthwise", kernels, "kernel", needs))
             choices.append(Choice(f"{prefix}.expand", config.expands, "expand", needs))
@@ -273,12 +275,12 @@ def build(config: Config) -> Supernet:
 
 def crop_start(weight: Tensor, values: tuple[Value, ...]) -> Tensor:
     """The centre of ``(channels, 1, 5, 5)`` that the first depthwise layer uses."""
-    return crop_kernel(weight, depthwise_kernels(values[0])[:1])
+    return crop_kernel(weight, parse_depthwise_value(values[0])[:1])
 
 
 def crop_middle(weight: Tensor, values: tuple[Value, ...]) -> Tensor:
     """The centre of ``(channels, 1, 5, 5)`` that the second depthwise layer uses."""
-    return crop_kernel(weight, depthwise_kernels(values[0])[1:])
+    return crop_kernel(weight, parse_depthwise_value(values[0])[1:])
 
 
 def _kernel_rows(path: str, choice: Choice, model: nn.Module) -> list[Edit]:
@@ -290,12 +292,12 @@ def _kernel_rows(path: str, choice: Choice, model: nn.Module) -> list[Edit]:
         Set(
             f"{path}.start.present.conv",
             "stride",
-            follow(choice, lambda v: (1, 1) if depthwise_kernels(v)[1] else stride),
+            follow(choice, lambda v: (1, 1) if parse_depthwise_value(v)[1] else stride),
         )
     ]
     for index, (layer, crop) in enumerate((("start", crop_start), ("middle", crop_middle))):
         kernels: dict[tuple[Value, ...], int]
-        kernels = {(v,): depthwise_kernels(v)[index] for v in choice.values}
+        kernels = {(v,): parse_depthwise_value(v)[index] for v in choice.values}
         names = (choice.name,)
         # Of an absent layer the numbers do not matter, but they must be some.
         sizes = {key: (kernel or LARGEST,) * 2 for key, kernel in kernels.items()}

@@ -78,7 +78,7 @@ def lower(
             stack.callback(child.register_forward_hook(trace.leave).remove)
         with _Dispatch(trace), _Function(trace):
             result = functional_call(module, trace.state, tuple(metas), kwargs)
-    outputs = _tensors(result)
+    outputs = _list_tensors(result)
     if output_names is None:
         output_names = ["output" if i == 0 else f"output{i}" for i in range(len(outputs))]
     return trace.finish(outputs, output_names), trace.values()
@@ -115,7 +115,7 @@ class _Dispatch(TorchDispatchMode):
             return trace.bind(out, emit(trace, out, *args, **kwargs))
         if base == "aten.empty":
             return func(*args, **{**kwargs, "device": "meta"})
-        tensors = _tensors((args, kwargs))
+        tensors = _list_tensors((args, kwargs))
         if base in _LIKE:
             like = torch.empty(tensors[0].shape, dtype=tensors[0].dtype)
             value = func(like, *args[1:], **{**kwargs, "device": "cpu"})
@@ -133,7 +133,7 @@ class _Dispatch(TorchDispatchMode):
             )
         args, kwargs = tree_map_only(torch.Tensor, _to_meta, (args, kwargs))
         out = func(*args, **kwargs)
-        names = handler(trace, out, *_tensor_map(trace, args, tensors), **kwargs)
+        names = handler(trace, out, *_map_tensors(trace, args, tensors), **kwargs)
         if isinstance(names, str):
             first = out if isinstance(out, torch.Tensor) else out[0]
             trace.bind(first, names)
@@ -181,7 +181,7 @@ class _Dispatch(TorchDispatchMode):
         return target
 
 
-def _tensor_map(trace: Trace, args: Any, tensors: list[torch.Tensor]) -> Any:
+def _map_tensors(trace: Trace, args: Any, tensors: list[torch.Tensor]) -> Any:
     """Give handlers the tensors the trace knows, in place of their meta copies."""
     real = iter(tensors)
     return tree_map_only(torch.Tensor, lambda t: next(real), args)
@@ -191,5 +191,5 @@ def _to_meta(tensor: torch.Tensor) -> torch.Tensor:
     return tensor if tensor.device.type == "meta" else torch.empty_like(tensor, device="meta")
 
 
-def _tensors(tree: Any) -> list[torch.Tensor]:
+def _list_tensors(tree: Any) -> list[torch.Tensor]:
     return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, torch.Tensor)]

@@ -43,7 +43,7 @@ def to_onnx(
 
     if batch is not None:
         graph = fix_batch(graph, batch)
-    values = random_weights(graph, seed) if weights is None else _checked(graph, weights)
+    values = draw_random_weights(graph, seed) if weights is None else _check_weights(graph, weights)
     constants = [numpy_helper.from_array(c.array(), c.name) for c in graph.constants]
     nodes = [
         helper.make_node(
@@ -61,8 +61,8 @@ def to_onnx(
     body = helper.make_graph(
         nodes,
         "network",
-        [_value_info(i) for i in graph.inputs],
-        [_value_info(o) for o in graph.outputs],
+        [_make_value_info(i) for i in graph.inputs],
+        [_make_value_info(o) for o in graph.outputs],
         initializer=constants,
     )
     model = helper.make_model(
@@ -81,7 +81,7 @@ def to_onnx(
     return model
 
 
-def random_weights(graph: Graph, seed: int) -> dict[str, np.ndarray]:
+def draw_random_weights(graph: Graph, seed: int) -> dict[str, np.ndarray]:
     """He-scaled random values of exactly the graph's dtypes; variances positive, scales near 1."""
     rng = np.random.default_rng(seed)
     pool = np.tile(rng.standard_normal(_POOL, dtype=np.float32), 2)
@@ -94,10 +94,10 @@ def random_weights(graph: Graph, seed: int) -> dict[str, np.ndarray]:
                 roles[name] = role
         elif node.op == "LayerNormalization":
             roles[node.inputs[1]] = "scale"
-    return {w.name: _random_weight(w, roles.get(w.name, ""), rng, pool) for w in graph.weights}
+    return {w.name: _draw_random_weight(w, roles.get(w.name, ""), rng, pool) for w in graph.weights}
 
 
-def random_inputs(graph: Graph, seed: int, batch: int = 1) -> dict[str, np.ndarray]:
+def draw_random_inputs(graph: Graph, seed: int, batch: int = 1) -> dict[str, np.ndarray]:
     """Inputs to time a graph with: floats uniform in 0..1, integers zero, booleans true."""
     rng = np.random.default_rng(seed)
     feeds: dict[str, np.ndarray] = {}
@@ -110,7 +110,7 @@ def random_inputs(graph: Graph, seed: int, batch: int = 1) -> dict[str, np.ndarr
     return feeds
 
 
-def _random_weight(
+def _draw_random_weight(
     spec: TensorSpec, role: str, rng: np.random.Generator, pool: np.ndarray
 ) -> np.ndarray:
     shape = tuple(int(d) for d in spec.shape)
@@ -128,7 +128,7 @@ def _random_weight(
     return (pool[start : start + size] * scale).reshape(shape).astype(spec.dtype, copy=False)
 
 
-def _checked(graph: Graph, weights: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _check_weights(graph: Graph, weights: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     values: dict[str, np.ndarray] = {}
     for spec in graph.weights:
         value = weights.get(spec.name)
@@ -144,7 +144,7 @@ def _checked(graph: Graph, weights: Mapping[str, np.ndarray]) -> dict[str, np.nd
     return values
 
 
-def _value_info(spec: TensorSpec) -> onnx.ValueInfoProto:
+def _make_value_info(spec: TensorSpec) -> onnx.ValueInfoProto:
     from onnx import helper
 
     dtype = helper.np_dtype_to_tensor_dtype(np.dtype(spec.dtype))

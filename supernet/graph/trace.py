@@ -20,7 +20,7 @@ class Trace:
     """What one trace has recorded so far: tensor names, nodes, weights, constants and costs."""
 
     def __init__(self, module: nn.Module, inputs: Sequence[torch.Tensor], scope: str) -> None:
-        self.batch = _sentinel(module, inputs)
+        self.batch = _choose_sentinel(module, inputs)
         self.inputs: list[TensorSpec] = []
         self.nodes: list[Node] = []
         self.constants: dict[str, Constant] = {}
@@ -63,7 +63,7 @@ class Trace:
     def add_input(self, name: str, example: torch.Tensor) -> torch.Tensor:
         """Register a graph input shaped like ``example`` with the sentinel batch size."""
         meta = torch.empty((self.batch, *example.shape[1:]), dtype=example.dtype, device="meta")
-        self.inputs.append(TensorSpec(name, self.symbolic(meta.shape), dtype_name(example.dtype)))
+        self.inputs.append(TensorSpec(name, self.symbolic(meta.shape), name_dtype(example.dtype)))
         return self.bind(meta, name)
 
     def bind(self, tensor: torch.Tensor, name: str) -> torch.Tensor:
@@ -100,7 +100,7 @@ class Trace:
         if name is not None:
             if name in self._sources and name not in self._weights:
                 shape = tuple(int(d) for d in tensor.shape)
-                self._weights[name] = TensorSpec(name, shape, dtype_name(tensor.dtype))
+                self._weights[name] = TensorSpec(name, shape, name_dtype(tensor.dtype))
             return name
         value = self.known(tensor)
         if value is None:
@@ -137,7 +137,7 @@ class Trace:
 
     def scalar(self, value: float, dtype: torch.dtype) -> str:
         """A rank-0 constant of exactly ``dtype``."""
-        return self.constant(np.asarray(value, dtype=dtype_name(dtype)))
+        return self.constant(np.asarray(value, dtype=name_dtype(dtype)))
 
     # -- batch -----------------------------------------------------------------------------
 
@@ -220,7 +220,7 @@ class Trace:
             if source in renamed or not source.startswith("v"):
                 source = self.emit("Identity", [source])
             renamed[source] = name
-            specs.append(TensorSpec(name, self.symbolic(tensor.shape), dtype_name(tensor.dtype)))
+            specs.append(TensorSpec(name, self.symbolic(tensor.shape), name_dtype(tensor.dtype)))
         needed = set(renamed)
         kept: list[Node] = []
         for node in reversed(self.nodes):
@@ -259,12 +259,12 @@ class Trace:
         }
 
 
-def dtype_name(dtype: torch.dtype) -> str:
+def name_dtype(dtype: torch.dtype) -> str:
     """The numpy name of a torch dtype: ``"float32"``."""
     return str(dtype).removeprefix("torch.")
 
 
-def _sentinel(module: nn.Module, inputs: Sequence[torch.Tensor]) -> int:
+def _choose_sentinel(module: nn.Module, inputs: Sequence[torch.Tensor]) -> int:
     sizes = {int(d) for t in inputs for d in t.shape[1:]}
     sizes |= {int(d) for p in module.parameters() for d in p.shape}
     sizes |= {int(d) for b in module.buffers() for d in b.shape}

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from supernet.families import ofa_resnet50
-from supernet.importing.ofa_sizes import infer, listed
+from supernet.importing.ofa_sizes import infer_config, shorten_names
 from supernet.supernet import Supernet
 
 CUSTOM = "custom"
@@ -89,12 +89,12 @@ def recognise(tensors: Mapping[str, Tensor], source: str) -> Recognised:
     Raises:
         ValueError: Another kind of checkpoint.
     """
-    found = {canonical(name): tensor for name, tensor in tensors.items()}
-    family, config = infer(found, source)
-    return Recognised(source, found, family, _preset(family, config), config)
+    found = {canonicalise(name): tensor for name, tensor in tensors.items()}
+    family, config = infer_config(found, source)
+    return Recognised(source, found, family, _find_preset(family, config), config)
 
 
-def load(recognised: Recognised, config: Any | None = None) -> Supernet:
+def load_supernet(recognised: Recognised, config: Any | None = None) -> Supernet:
     """The supernet with the weights of a file, in eval mode.
 
     Args:
@@ -108,7 +108,7 @@ def load(recognised: Recognised, config: Any | None = None) -> Supernet:
     config = recognised.config if config is None else config
     supernet: Supernet = family.build(config)
     state = supernet.state_dict()
-    names = our_names(family, config, state)
+    names = map_names(family, config, state)
     _check_names(found, names, source)
     with torch.no_grad():
         for theirs, ours in names.items():
@@ -124,13 +124,13 @@ def load(recognised: Recognised, config: Any | None = None) -> Supernet:
     return supernet.eval()
 
 
-def canonical(name: str) -> str:
+def canonicalise(name: str) -> str:
     """One spelling of a published name: releases nest wrapped layers to different depths."""
     name = name.removeprefix("module.").replace(".mobile_inverted_conv.", ".conv.")
     return re.sub(r"(\.(?:conv|bn|linear))\1+(?=\.)", r"\1", name)
 
 
-def our_names(family: ModuleType, config: Any, state: Mapping[str, Tensor]) -> dict[str, str]:
+def map_names(family: ModuleType, config: Any, state: Mapping[str, Tensor]) -> dict[str, str]:
     """Published (canonical) names of a supernet's tensors -> ours.
 
     Args:
@@ -145,11 +145,11 @@ def our_names(family: ModuleType, config: Any, state: Mapping[str, Tensor]) -> d
     names = {}
     for ours in state:
         if not ours.startswith("model.normalize."):
-            names[canonical(_theirs(ours, starts, config, resnet))] = ours
+            names[canonicalise(_translate_name(ours, starts, config, resnet))] = ours
     return names
 
 
-def _theirs(name: str, starts: Sequence[int], config: Any, resnet: bool) -> str:
+def _translate_name(name: str, starts: Sequence[int], config: Any, resnet: bool) -> str:
     matrix = re.fullmatch(r"shared\.stage(\d+)_block(\d+)_kernel(\d+)", name)
     if matrix is not None:
         stage, block, kernel = map(int, matrix.groups())
@@ -174,17 +174,17 @@ def _check_names(found: Mapping[str, Tensor], names: Mapping[str, str], source: 
     if missing:
         raise ValueError(
             f"{source} is incomplete: {len(missing)} of {len(needed)} tensors are missing "
-            f"({listed(missing)})"
+            f"({shorten_names(missing)})"
         )
     unknown = [name for name in found if name not in names]
     if unknown:
         raise ValueError(
             f"{source} has {len(unknown)} tensors that this network does not have "
-            f"({listed(unknown)})"
+            f"({shorten_names(unknown)})"
         )
 
 
-def _preset(family: ModuleType, config: Any) -> str:
+def _find_preset(family: ModuleType, config: Any) -> str:
     for name, preset in family.PRESETS.items():
         if replace(preset, classes=config.classes, channels=config.channels) == config:
             return str(name)

@@ -20,20 +20,21 @@ from supernet.supernet import Supernet
 SAMPLES = 64
 
 
-def names() -> tuple[str, ...]:
+def list_proxies() -> tuple[str, ...]:
     """The proxies in this folder, sorted."""
     return tuple(sorted(m.name for m in pkgutil.iter_modules(__path__) if m.name[0] != "_"))
 
 
-def load(name: str) -> ModuleType:
+def load_proxy(name: str) -> ModuleType:
     """The proxy called ``name``: a module with ``score`` and, where it adds up, ``by_layer``.
 
     Raises:
         ValueError: No such proxy; the nearest name is in the message.
     """
-    if name not in names():
+    known = list_proxies()
+    if name not in known:
         raise ValueError(
-            f"unknown proxy {name!r}{nearest(name, names())}; proxies are {', '.join(names())}"
+            f"unknown proxy {name!r}{nearest(name, known)}; proxies are {', '.join(known)}"
         )
     return importlib.import_module(f"{__name__}.{name}")
 
@@ -67,8 +68,8 @@ class ProxyStatistics:
         return np.array(found, dtype=np.float64).reshape(len(rows), len(self.proxies))
 
     def _scores(self, architecture: Architecture) -> tuple[float, ...]:
-        model, inputs, targets = _ready(self.supernet, self.batch, architecture)
-        return tuple(float(load(name).score(model, inputs, targets)) for name in self.proxies)
+        model, inputs, targets = _extract_ready(self.supernet, self.batch, architecture)
+        return tuple(float(load_proxy(name).score(model, inputs, targets)) for name in self.proxies)
 
 
 @dataclass(frozen=True)
@@ -99,17 +100,17 @@ class LayerStatistics:
 
     def _matrix(self, architecture: Architecture) -> NDArray[np.float64]:
         units = self.supernet.units
-        model, inputs, targets = _ready(self.supernet, self.batch, architecture)
+        model, inputs, targets = _extract_ready(self.supernet, self.batch, architecture)
         matrix = np.zeros((len(units), len(self.proxies)))
         for column, name in enumerate(self.proxies):
-            for layer, value in load(name).by_layer(model, inputs, targets).items():
+            for layer, value in load_proxy(name).by_layer(model, inputs, targets).items():
                 for place, unit in enumerate(units):
                     if layer == unit or layer.startswith(unit + "."):
                         matrix[place, column] += value
         return matrix
 
 
-def proxy_statistics(
+def make_proxy_statistics(
     supernet: Supernet,
     data: DataSource | Split,
     proxies: Sequence[str],
@@ -129,10 +130,10 @@ def proxy_statistics(
     Raises:
         ValueError: An unknown proxy, no proxy, or fewer than 2 samples.
     """
-    return ProxyStatistics(supernet, _batch(data, samples, seed), _checked(proxies))
+    return ProxyStatistics(supernet, _draw_batch(data, samples, seed), _check_names(proxies))
 
 
-def layer_statistics(
+def make_layer_statistics(
     supernet: Supernet,
     data: DataSource | Split,
     proxies: Sequence[str],
@@ -145,14 +146,14 @@ def layer_statistics(
     Raises:
         ValueError: An unknown proxy or one without layers, no proxy, or fewer than 2 samples.
     """
-    for name in _checked(proxies):
-        if not hasattr(load(name), "by_layer"):
-            parts = [n for n in names() if hasattr(load(n), "by_layer")]
+    for name in _check_names(proxies):
+        if not hasattr(load_proxy(name), "by_layer"):
+            parts = [n for n in list_proxies() if hasattr(load_proxy(n), "by_layer")]
             raise ValueError(f"proxy {name!r} has no value per layer; {', '.join(parts)} have one")
-    return LayerStatistics(supernet, _batch(data, samples, seed), _checked(proxies))
+    return LayerStatistics(supernet, _draw_batch(data, samples, seed), _check_names(proxies))
 
 
-def warm_start(
+def pick_warm_start(
     scores: NDArray[np.floating],
     rows: NDArray[np.integer],
     count: int,
@@ -192,15 +193,15 @@ def warm_start(
     return candidates[[band[np.argmin(rank[band])] for band in bands]]
 
 
-def _checked(proxies: Sequence[str]) -> tuple[str, ...]:
+def _check_names(proxies: Sequence[str]) -> tuple[str, ...]:
     if not proxies:
-        raise ValueError(f"no proxy was named; proxies are {', '.join(names())}")
+        raise ValueError(f"no proxy was named; proxies are {', '.join(list_proxies())}")
     for name in proxies:
-        load(name)
+        load_proxy(name)
     return tuple(proxies)
 
 
-def _batch(data: DataSource | Split, samples: int, seed: int) -> Split:
+def _draw_batch(data: DataSource | Split, samples: int, seed: int) -> Split:
     split = data if isinstance(data, Split) else data.train
     count = min(samples, len(split))
     if count < 2:
@@ -209,7 +210,7 @@ def _batch(data: DataSource | Split, samples: int, seed: int) -> Split:
     return Split(split.inputs[rows], split.targets[rows])
 
 
-def _ready(
+def _extract_ready(
     supernet: Supernet, batch: Split, architecture: Architecture
 ) -> tuple[torch.nn.Module, Tensor, Tensor]:
     device = next(supernet.parameters()).device

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from supernet.proxies._probe import Watch, where, working_copy
+from supernet.proxies._probe import Watch, copy_for_scoring, track_modules
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Attention:
         return scores.softmax(-1)
 
 
-def attentions(model: nn.Module, inputs: Tensor) -> list[Attention]:
+def record_attentions(model: nn.Module, inputs: Tensor) -> list[Attention]:
     """What ``torch.nn.functional.scaled_dot_product_attention`` is given in a forward pass.
 
     Hugging Face models that compute attention step by step are asked to use that function.
@@ -58,17 +58,17 @@ def attentions(model: nn.Module, inputs: Tensor) -> list[Attention]:
     Raises:
         ValueError: The network has no such attention.
     """
-    twin = working_copy(model)
+    twin = copy_for_scoring(model)
     for module in twin.modules():
         config: Any = getattr(module, "config", None)
         if hasattr(config, "_attn_implementation"):
             config._attn_implementation = "sdpa"
     found: list[Attention] = []
-    with where(twin) as running:
+    with track_modules(twin) as running:
 
         def see(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             if func is F.scaled_dot_product_attention:
-                found.append(_attention(running[-1] if running else "", *args, **kwargs))
+                found.append(_describe_attention(running[-1] if running else "", *args, **kwargs))
 
         with torch.no_grad(), Watch(see):
             twin(inputs)
@@ -80,7 +80,7 @@ def attentions(model: nn.Module, inputs: Tensor) -> list[Attention]:
     return found
 
 
-def _attention(
+def _describe_attention(
     name: str,
     query: Tensor,
     key: Tensor,

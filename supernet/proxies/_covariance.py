@@ -8,7 +8,7 @@ from torch import Tensor
 SMALL = 1e-5
 
 
-def spectrum_score(rows: Tensor) -> float:
+def score_spectrum(rows: Tensor) -> float:
     """``-sum(log(v + k) + 1 / (v + k))`` over eigenvalues ``v`` of the rows' correlation matrix.
 
     Largest when no two rows are correlated (Mellor et al. 2021, first version, section 3), where

@@ -17,7 +17,7 @@ from supernet.losses import cross_entropy
 WEIGHTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 
 
-def working_copy(model: nn.Module) -> nn.Module:
+def copy_for_scoring(model: nn.Module) -> nn.Module:
     """A copy without gradients, every weight trainable, normalising by the batch as in training.
 
     Running statistics inherited from a supernet fit no subnetwork; those of the batch always do.
@@ -33,7 +33,7 @@ def working_copy(model: nn.Module) -> nn.Module:
     return twin
 
 
-def logits(outputs: Any) -> Tensor:
+def find_logits(outputs: Any) -> Tensor:
     """The tensor of a network's output: itself, or the ``logits`` of a Hugging Face model."""
     found = outputs if isinstance(outputs, Tensor) else getattr(outputs, "logits", None)
     if found is None and isinstance(outputs, (tuple, list)):
@@ -46,12 +46,12 @@ def logits(outputs: Any) -> Tensor:
     return found
 
 
-def weighted(model: nn.Module) -> list[tuple[str, nn.Module]]:
+def list_weighted(model: nn.Module) -> list[tuple[str, nn.Module]]:
     """Names and modules of all convolutions and linear layers, in order of registration."""
     return [(n, m) for n, m in model.named_modules() if isinstance(m, WEIGHTED)]
 
 
-def with_gradients(
+def compute_gradients(
     model: nn.Module, inputs: Tensor, targets: Tensor
 ) -> list[tuple[str, Tensor, Tensor]]:
     """Name, weight and gradient of the loss for every convolution and linear layer that ran.
@@ -61,10 +61,10 @@ def with_gradients(
         inputs: A batch as the network takes it.
         targets: Class indices ``(N,)``, or token ids ``(N, T)``.
     """
-    twin = working_copy(model)
+    twin = copy_for_scoring(model)
     with torch.enable_grad():
-        cross_entropy(logits(twin(inputs)), targets).backward()
-    layers = [(name, module.weight) for name, module in weighted(twin)]
+        cross_entropy(find_logits(twin(inputs)), targets).backward()
+    layers = [(name, module.weight) for name, module in list_weighted(twin)]
     return [(n, w.detach(), w.grad) for n, w in layers if w.grad is not None]  # type: ignore
 
 
@@ -86,7 +86,7 @@ class Watch(TorchFunctionMode):
 
 
 @contextmanager
-def where(model: nn.Module) -> Iterator[list[str]]:
+def track_modules(model: nn.Module) -> Iterator[list[str]]:
     """Names of the modules that are running, outermost first, kept up to date in a list."""
     stack: list[str] = []
     handles = []

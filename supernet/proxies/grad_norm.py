@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from supernet.proxies._probe import with_gradients
+from supernet.proxies._probe import compute_gradients
 
 SUMMARY = "sum of the L2 norms of the weight gradients of one batch"
 
@@ -22,5 +22,5 @@ def score(model: nn.Module, inputs: Tensor, targets: Tensor) -> float:
 
 def by_layer(model: nn.Module, inputs: Tensor, targets: Tensor) -> dict[str, float]:
     """The norm of each convolution and linear layer, by module path."""
-    found = with_gradients(model, inputs, targets)
+    found = compute_gradients(model, inputs, targets)
     return {name: float(gradient.norm()) for name, _, gradient in found}

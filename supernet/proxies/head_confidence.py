@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from supernet.proxies._attention import attentions
+from supernet.proxies._attention import record_attentions
 
 SUMMARY = "largest response of queries, keys and values over tokens, per head; transformers only"
 
@@ -30,7 +30,7 @@ def score(model: nn.Module, inputs: Tensor, targets: Tensor) -> float:
 def by_layer(model: nn.Module, inputs: Tensor, targets: Tensor) -> dict[str, float]:
     """The sum over the heads of each layer, by module path."""
     found: dict[str, float] = {}
-    for layer in attentions(model, inputs):
+    for layer in record_attentions(model, inputs):
         # Axes (batch, head, token, feature): over tokens, then over batch and features.
         parts = [x.amax(2).mean((0, 2)).sum() for x in (layer.query, layer.key, layer.value)]
         found[layer.name] = found.get(layer.name, 0.0) + float(sum(parts)) / len(parts)

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from supernet.proxies._covariance import spectrum_score
-from supernet.proxies._probe import working_copy
+from supernet.proxies._covariance import score_spectrum
+from supernet.proxies._probe import copy_for_scoring
 
 SUMMARY = "how uncorrelated the hidden states of different samples are; recurrent networks only"
 
@@ -34,12 +34,12 @@ def score(model: nn.Module, inputs: Tensor, targets: Tensor) -> float:
 
 def by_layer(model: nn.Module, inputs: Tensor, targets: Tensor) -> dict[str, float]:
     """The score of each layer, by module path and layer number (``"rnn.0"``, ``"rnn.1"``)."""
-    twin = working_copy(model)
+    twin = copy_for_scoring(model)
     found: dict[str, Tensor] = {}
     handles = []
     for name, module in twin.named_modules():
         if isinstance(module, (nn.RNNBase, nn.RNNCellBase)):
-            handles.append(module.register_forward_hook(_recorder(found, name)))
+            handles.append(module.register_forward_hook(_make_recorder(found, name)))
     with torch.no_grad():
         twin(inputs)
     if not found:
@@ -47,10 +47,10 @@ def by_layer(model: nn.Module, inputs: Tensor, targets: Tensor) -> dict[str, flo
             f"{type(model).__name__} has no recurrent layer (nn.RNN, nn.LSTM, nn.GRU or a cell); "
             "hidden covariance is for recurrent networks"
         )
-    return {name: spectrum_score(state) for name, state in found.items()}
+    return {name: score_spectrum(state) for name, state in found.items()}
 
 
-def _recorder(found: dict[str, Tensor], name: str) -> Any:
+def _make_recorder(found: dict[str, Tensor], name: str) -> Any:
     def record(module: nn.Module, args: Any, output: Any) -> None:
         if isinstance(module, nn.RNNCellBase):
             # Called once a step: what stays is the last.

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from supernet.proxies._covariance import spectrum_score
-from supernet.proxies._probe import logits, working_copy
+from supernet.proxies._covariance import score_spectrum
+from supernet.proxies._probe import copy_for_scoring, find_logits
 
 SUMMARY = "how uncorrelated the input Jacobians of different samples are"
 
@@ -24,18 +24,18 @@ def score(model: nn.Module, inputs: Tensor, targets: Tensor) -> float:
     Raises:
         ValueError: Token ids and no embedding to differentiate at.
     """
-    twin = working_copy(model)
+    twin = copy_for_scoring(model)
     with torch.enable_grad():
         if inputs.is_floating_point():
             start = inputs.detach().clone().requires_grad_(True)
-            output = logits(twin(start))
+            output = find_logits(twin(start))
         else:
-            start, output = _embedded(twin, inputs)
+            start, output = _run_from_embedding(twin, inputs)
         (jacobian,) = torch.autograd.grad(output.sum(), start)
-    return spectrum_score(jacobian.flatten(1))
+    return score_spectrum(jacobian.flatten(1))
 
 
-def _embedded(model: nn.Module, ids: Tensor) -> tuple[Tensor, Tensor]:
+def _run_from_embedding(model: nn.Module, ids: Tensor) -> tuple[Tensor, Tensor]:
     """What the first embedding makes of the ids, and what the network makes of that."""
     table = next((m for m in model.modules() if isinstance(m, nn.Embedding)), None)
     if table is None:
@@ -49,6 +49,6 @@ def _embedded(model: nn.Module, ids: Tensor) -> tuple[Tensor, Tensor]:
         return kept[-1]
 
     handle = table.register_forward_hook(keep)
-    output = logits(model(ids))
+    output = find_logits(model(ids))
     handle.remove()
     return kept[0], output

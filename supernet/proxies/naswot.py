@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from supernet.proxies._probe import Watch, where, working_copy
+from supernet.proxies._probe import Watch, copy_for_scoring, track_modules
 
 SUMMARY = "log-determinant of the agreement between activation patterns of different samples"
 ACTIVATIONS = frozenset(
@@ -51,18 +51,20 @@ def score(model: nn.Module, inputs: Tensor, targets: Tensor) -> float:
     Raises:
         ValueError: No activation with a switch at 0 ran.
     """
-    return _log_det(sum(_agreements(model, inputs).values(), start=torch.zeros(())))
+    return _compute_log_det(sum(_count_agreements(model, inputs).values(), start=torch.zeros(())))
 
 
 def by_layer(model: nn.Module, inputs: Tensor, targets: Tensor) -> dict[str, float]:
     """``log det K`` of the activations inside each module alone, by module path."""
-    return {name: _log_det(kernel) for name, kernel in _agreements(model, inputs).items()}
+    return {
+        name: _compute_log_det(kernel) for name, kernel in _count_agreements(model, inputs).items()
+    }
 
 
-def _agreements(model: nn.Module, inputs: Tensor) -> dict[str, Tensor]:
-    twin = working_copy(model)
+def _count_agreements(model: nn.Module, inputs: Tensor) -> dict[str, Tensor]:
+    twin = copy_for_scoring(model)
     found: dict[str, Tensor] = {}
-    with where(twin) as running:
+    with track_modules(twin) as running:
 
         def see(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             if func in ACTIVATIONS and args[0].shape[0] == len(inputs):
@@ -81,7 +83,7 @@ def _agreements(model: nn.Module, inputs: Tensor) -> dict[str, Tensor]:
     return found
 
 
-def _log_det(kernel: Tensor) -> float:
+def _compute_log_det(kernel: Tensor) -> float:
     # Relative to the diagonal, which is the number of units.
     units = kernel.diagonal().mean()
     eye = torch.eye(len(kernel), dtype=kernel.dtype, device=kernel.device)

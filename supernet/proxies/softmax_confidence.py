@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from supernet.proxies._attention import attentions
+from supernet.proxies._attention import record_attentions
 
 SUMMARY = "largest attention probability of each query, per head; transformers only"
 
@@ -30,7 +30,7 @@ def score(model: nn.Module, inputs: Tensor, targets: Tensor) -> float:
 def by_layer(model: nn.Module, inputs: Tensor, targets: Tensor) -> dict[str, float]:
     """The sum over the heads of each layer, by module path."""
     found: dict[str, float] = {}
-    for layer in attentions(model, inputs):
+    for layer in record_attentions(model, inputs):
         confidence = float(layer.probabilities().amax(3).mean((0, 2)).sum())
         found[layer.name] = found.get(layer.name, 0.0) + confidence
     return found

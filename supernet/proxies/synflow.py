@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from supernet.proxies._probe import Watch, logits, weighted
+from supernet.proxies._probe import Watch, find_logits, list_weighted
 
 SUMMARY = "log of the summed products of absolute weights along all paths (synaptic flow)"
 _PASS = (F.batch_norm, F.layer_norm, F.group_norm, F.instance_norm, F.rms_norm)
@@ -30,15 +30,15 @@ def score(model: nn.Module, inputs: Tensor, targets: Tensor) -> float:
         inputs: A batch; only the shape of one sample counts.
         targets: Unused.
     """
-    return math.log1p(sum(_flows(model, inputs).values()))
+    return math.log1p(sum(_measure_flows(model, inputs).values()))
 
 
 def by_layer(model: nn.Module, inputs: Tensor, targets: Tensor) -> dict[str, float]:
     """``log(1 + flow)`` of each convolution and linear layer, by module path."""
-    return {name: math.log1p(flow) for name, flow in _flows(model, inputs).items()}
+    return {name: math.log1p(flow) for name, flow in _measure_flows(model, inputs).items()}
 
 
-def _flows(model: nn.Module, inputs: Tensor) -> dict[str, float]:
+def _measure_flows(model: nn.Module, inputs: Tensor) -> dict[str, float]:
     twin = copy.deepcopy(model).eval()
     with torch.no_grad():
         for tensor in (*twin.parameters(), *twin.buffers()):
@@ -46,13 +46,13 @@ def _flows(model: nn.Module, inputs: Tensor) -> dict[str, float]:
                 tensor.requires_grad_(False).abs_()
                 tensor.grad = None
     twin.double()
-    layers = weighted(twin)
+    layers = list_weighted(twin)
     for _, module in layers:
         module.weight.requires_grad_(True)  # type: ignore[operator,union-attr]
     single = inputs[:1]
     ones = torch.ones_like(single, dtype=torch.float64) if single.is_floating_point() else single
-    with torch.enable_grad(), Watch(_linear):
-        logits(twin(ones)).sum().backward()
+    with torch.enable_grad(), Watch(_replace_by_linear):
+        find_logits(twin(ones)).sum().backward()
     flows: dict[str, float] = {}
     for name, module in layers:
         weight: Any = module.weight
@@ -61,7 +61,7 @@ def _flows(model: nn.Module, inputs: Tensor) -> dict[str, float]:
     return flows
 
 
-def _linear(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _replace_by_linear(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """What a function does to positive numbers where signs, scales and limits do not exist."""
     if func in _PASS or func in _BOUNDED:
         return args[0]
@@ -72,11 +72,11 @@ def _linear(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     if func is F.softmax or func is torch.softmax or func is Tensor.softmax:
         return torch.full_like(args[0], 1 / args[0].shape[-1])
     if func is F.scaled_dot_product_attention:
-        return _averaged(*args, **kwargs)
+        return _average_values(*args, **kwargs)
     return None
 
 
-def _averaged(query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+def _average_values(query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     if value.shape[1] != query.shape[1]:
         value = value.repeat_interleave(query.shape[1] // value.shape[1], 1)
     if kwargs.get("is_causal", args[2] if len(args) > 2 else False):

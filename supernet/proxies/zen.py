@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from supernet.proxies._probe import working_copy
+from supernet.proxies._probe import copy_for_scoring
 
 SUMMARY = "Zen-score: expressivity of random weights; convolutional networks with batch norm only"
 
@@ -41,7 +41,7 @@ def score(
     Raises:
         ValueError: The network has no batch normalisation, or takes token ids.
     """
-    twin = working_copy(model)
+    twin = copy_for_scoring(model)
     norms = [m for m in twin.modules() if isinstance(m, _BatchNorm)]
     if not norms or not inputs.is_floating_point():
         raise ValueError(
@@ -55,8 +55,8 @@ def score(
             _randomise(twin, generator)
             shape = (batch, *inputs.shape[1:])
             x, e = (torch.randn(shape, generator=generator).to(inputs.device) for _ in range(2))
-            first, scales = _features(twin, norms, x)
-            second, _ = _features(twin, norms, x + mix * e)
+            first, scales = _run_features(twin, norms, x)
+            second, _ = _run_features(twin, norms, x + mix * e)
             gap = (first - second).abs().flatten(1).sum(1).mean()
             found.append(math.log(max(float(gap), 1e-300)) + scales)
     return sum(found) / len(found)
@@ -73,7 +73,7 @@ def _randomise(model: nn.Module, generator: torch.Generator) -> None:
                 parameter.copy_(torch.randn(parameter.shape, generator=generator))
 
 
-def _features(model: nn.Module, norms: list[_BatchNorm], x: Tensor) -> tuple[Tensor, float]:
+def _run_features(model: nn.Module, norms: list[_BatchNorm], x: Tensor) -> tuple[Tensor, float]:
     """Output of the last batch normalisation to run, and the log-scales all of them removed."""
     last: list[Tensor] = [x]
     scales = [0.0]

@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from supernet.data import IMAGES, DataSource, channels_last
+from supernet.data import IMAGES, DataSource, lay_channels_last
 from supernet.elastic.edits import Pick
 from supernet.quality.evaluate import (
     CALIBRATION_SAMPLES,
-    Z95,
-    calibrate_extracted,
-    comfortable_batch,
-    sample_scores,
+    Z_TWO_SIDED_95,
+    choose_batch_size,
+    recalibrate_extracted,
+    score_samples,
 )
 from supernet.space import Architecture, Positions, SearchSpace
 from supernet.supernet import Supernet
@@ -86,7 +86,7 @@ class Curve:
     settled: int | None
 
 
-def spread(
+def sample_across_costs(
     space: SearchSpace,
     cost: Callable[[Positions], NDArray[np.float64]],
     count: int,
@@ -114,7 +114,7 @@ def spread(
         raise ValueError(
             f"{count} networks are more than the search space has ({space.size}); ask for fewer"
         )
-    pool = _pool(space, count, rng)
+    pool = _draw_pool(space, count, rng)
     if count > len(pool):
         raise ValueError(
             f"{count} networks are more than were found ({len(pool)} of {space.size}); "
@@ -135,7 +135,7 @@ def spread(
     return space.decode(pool[sorted(chosen, key=lambda i: (costs[i], i))])
 
 
-def _pool(space: SearchSpace, count: int, rng: np.random.Generator) -> Positions:
+def _draw_pool(space: SearchSpace, count: int, rng: np.random.Generator) -> Positions:
     """Distinct members, ``(n, len(space))``: both ends first, then as many draws as it takes."""
     pool = space.encode([space.smallest, space.largest])
     for _ in range(ROUNDS):
@@ -151,7 +151,7 @@ def _pool(space: SearchSpace, count: int, rng: np.random.Generator) -> Positions
     return pool
 
 
-def chain(
+def draw_chain(
     space: SearchSpace,
     rng: np.random.Generator,
     length: int,
@@ -173,13 +173,13 @@ def chain(
     return list(dict.fromkeys(space.decode(rising)))
 
 
-def unordered(supernet: Supernet) -> frozenset[str]:
+def find_unordered_choices(supernet: Supernet) -> frozenset[str]:
     """Choices that put one module in another's place: a later value does not contain an earlier."""
     rows = (row for row in supernet.edits if isinstance(row, Pick))
     return frozenset(name for row in rows for name in row.child.choices)
 
 
-def violations(
+def find_violations(
     members: Sequence[Architecture], qualities: Sequence[NDArray[np.float64]]
 ) -> tuple[int, list[Violation]]:
     """Pairs of a chain in which the larger network is worse by more than noise.
@@ -188,7 +188,7 @@ def violations(
     has hurt.
 
     Args:
-        members: A chain (:func:`chain`), smallest first.
+        members: A chain (:func:`draw_chain`), smallest first.
         qualities: For each member its quality on every sample, higher is better, ``(samples,)``,
             the same samples for all.
 
@@ -200,13 +200,13 @@ def violations(
     for j in range(len(members)):
         for i in range(j):
             difference = np.asarray(qualities[i], dtype=np.float64) - qualities[j]
-            drop, error = float(difference.mean()), standard_error(difference)
-            if drop > Z95 * error and drop > 0:
+            drop, error = float(difference.mean()), compute_standard_error(difference)
+            if drop > Z_TWO_SIDED_95 * error and drop > 0:
                 found.append(Violation(members[i], members[j], drop, error))
     return len(members) * (len(members) - 1) // 2, found
 
 
-def corners(space: SearchSpace, name: str) -> list[tuple[Architecture, Architecture]]:
+def pair_corners(space: SearchSpace, name: str) -> list[tuple[Architecture, Architecture]]:
     """Nested pairs at both ends of the space that differ in one choice.
 
     Random chains rarely meet one choice at its last value while all others stand at their first,
@@ -232,7 +232,7 @@ def corners(space: SearchSpace, name: str) -> list[tuple[Architecture, Architect
     return [(low, high), (less, most)]
 
 
-def probe(
+def draw_pair(
     space: SearchSpace, name: str, rng: np.random.Generator
 ) -> tuple[Architecture, Architecture]:
     """Two networks that differ in one choice alone, everything else drawn at random.
@@ -266,7 +266,7 @@ def _activate(space: SearchSpace, name: str, row: Positions) -> None:
         above = parent.needs
 
 
-def effect(
+def measure_effect(
     supernet: Supernet,
     name: str,
     pair: tuple[Architecture, Architecture],
@@ -278,29 +278,31 @@ def effect(
     Args:
         supernet: Holds the weights.
         name: The choice that differs.
-        pair: From :func:`probe`.
+        pair: From :func:`draw_pair`.
         data: Where the split and calibration samples come from.
         split: Which split.
     """
     means, outputs = [], []
     for architecture in pair:
-        model = calibrated(supernet, architecture, data)
-        means.append(float(quality(supernet, architecture, data, split, model).mean()))
-        outputs.append(_outputs(model, supernet, architecture, data, split))
+        model = extract_recalibrated(supernet, architecture, data)
+        means.append(float(measure_quality(supernet, architecture, data, split, model).mean()))
+        outputs.append(_run_outputs(model, supernet, architecture, data, split))
     first, second = (logits.softmax(-1) for logits in outputs)
     moved = float((first - second).abs().sum(-1).mean()) / 2
     identical = bool(torch.equal(outputs[0], outputs[1]))
     return Effect(name, *pair, means[1] - means[0], moved, identical)
 
 
-def calibrated(supernet: Supernet, architecture: Architecture, data: DataSource) -> nn.Module:
+def extract_recalibrated(
+    supernet: Supernet, architecture: Architecture, data: DataSource
+) -> nn.Module:
     """The extracted network with recalibrated statistics, as :func:`evaluate` runs it."""
     model = supernet.extract(architecture)
-    calibrate_extracted(model, supernet, architecture, data, CALIBRATION_SAMPLES)
+    recalibrate_extracted(model, supernet, architecture, data, CALIBRATION_SAMPLES)
     return model
 
 
-def quality(
+def measure_quality(
     supernet: Supernet,
     architecture: Architecture,
     data: DataSource,
@@ -319,16 +321,16 @@ def quality(
     Returns:
         1 or 0 for a right or wrong class, or the loss in nats per token with its sign turned.
     """
-    model = calibrated(supernet, architecture, data) if model is None else model
-    return better_high(sample_scores(model, supernet, architecture, data, split), data)
+    model = extract_recalibrated(supernet, architecture, data) if model is None else model
+    return orient_scores(score_samples(model, supernet, architecture, data, split), data)
 
 
-def better_high(values: NDArray[np.float64], data: DataSource) -> NDArray[np.float64]:
+def orient_scores(values: NDArray[np.float64], data: DataSource) -> NDArray[np.float64]:
     """Accuracies as they are, losses with their sign turned, so that higher is better."""
     return values if data.shape.task == IMAGES else -values
 
 
-def calibration_curve(
+def measure_recalibration(
     supernet: Supernet,
     architecture: Architecture,
     data: DataSource,
@@ -348,7 +350,7 @@ def calibration_curve(
         The curve over 0, 1, 2, 4, ... batches, as far as the training split or 64 batches go;
         ``None`` for a network without batch normalisation.
     """
-    size = min(batch_size, comfortable_batch(supernet, architecture), len(data.train))
+    size = min(batch_size, choose_batch_size(supernet, architecture), len(data.train))
     whole = min(len(data.train) // size, LARGEST_CURVE)
     counts = [0, *(2**i for i in range(whole.bit_length()))]
     scores = []
@@ -357,34 +359,36 @@ def calibration_curve(
         if not any(isinstance(m, _BatchNorm) for m in model.modules()):
             return None
         if count:
-            calibrate_extracted(model, supernet, architecture, data, count * size, batch_size=size)
-        scores.append(sample_scores(model, supernet, architecture, data, split))
+            recalibrate_extracted(
+                model, supernet, architecture, data, count * size, batch_size=size
+            )
+        scores.append(score_samples(model, supernet, architecture, data, split))
     values = tuple(float(s.mean()) for s in scores)
-    return Curve(size, tuple(counts), values, _settled(counts, scores))
+    return Curve(size, tuple(counts), values, _find_settled(counts, scores))
 
 
-def _settled(counts: Sequence[int], scores: Sequence[NDArray[np.float64]]) -> int | None:
+def _find_settled(counts: Sequence[int], scores: Sequence[NDArray[np.float64]]) -> int | None:
     found = None
     for count, values in zip(counts[-2::-1], scores[-2::-1], strict=True):
         difference = values - scores[-1]
-        if abs(float(difference.mean())) > Z95 * standard_error(difference):
+        if abs(float(difference.mean())) > Z_TWO_SIDED_95 * compute_standard_error(difference):
             break
         found = count
     return found
 
 
-def standard_error(values: NDArray[np.float64]) -> float:
+def compute_standard_error(values: NDArray[np.float64]) -> float:
     """Of the mean of ``(n,)`` independent values; 0 for a single one."""
     return float(values.std(ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else 0.0
 
 
-def _outputs(
+def _run_outputs(
     model: nn.Module, supernet: Supernet, architecture: Architecture, data: DataSource, split: str
 ) -> Tensor:
     """Logits of the first samples of a split, on the CPU."""
-    size = min(OUTPUT_SAMPLES, comfortable_batch(supernet, architecture))
+    size = min(OUTPUT_SAMPLES, choose_batch_size(supernet, architecture))
     device = next(supernet.parameters()).device
     inputs, _ = data.split(split).batch(slice(0, size), device)
     with torch.no_grad():
-        logits: Tensor = model(channels_last(supernet.prepare(inputs, architecture)))
+        logits: Tensor = model(lay_channels_last(supernet.prepare(inputs, architecture)))
     return logits.float().cpu()

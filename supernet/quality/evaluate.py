@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from supernet.data import IMAGES, DataSource, Split, channels_last
+from supernet.data import IMAGES, DataSource, Split, lay_channels_last
 from supernet.quality.batch_statistics import recalibrate
 from supernet.space import Architecture
 from supernet.supernet import Supernet
 
 CALIBRATION_SAMPLES = 1024
 KEPT_BYTES = 1 << 30
-Z95 = 1.959963984540054
+Z_TWO_SIDED_95 = 1.959963984540054
 
 
 # Inputs as the network takes them, and targets.
@@ -92,10 +92,10 @@ class BatchCache:
             return make()
         while self.bytes + size > self.limit:
             _, dropped = self._kept.popitem(last=False)
-            self.bytes -= _bytes(dropped)
+            self.bytes -= _count_bytes(dropped)
         made = list(make())
         self._kept[key] = made
-        self.bytes += _bytes(made)
+        self.bytes += _count_bytes(made)
         return made
 
 
@@ -120,13 +120,13 @@ class StatisticsCache:
         if found is None:
             return False
         self._kept.move_to_end(key)
-        for name, buffer in _statistics(model).items():
+        for name, buffer in _find_statistics(model).items():
             buffer.copy_(found[name])
         return True
 
     def keep(self, key: tuple[object, ...], model: nn.Module) -> None:
         """Remember the statistics of a calibrated network."""
-        kept = {name: buffer.detach().clone() for name, buffer in _statistics(model).items()}
+        kept = {name: buffer.detach().clone() for name, buffer in _find_statistics(model).items()}
         self._kept[key] = kept
         self.bytes += sum(tensor.nbytes for tensor in kept.values())
         while self.bytes > self.limit:
@@ -134,7 +134,7 @@ class StatisticsCache:
             self.bytes -= sum(tensor.nbytes for tensor in dropped.values())
 
 
-def _statistics(model: nn.Module) -> dict[str, Tensor]:
+def _find_statistics(model: nn.Module) -> dict[str, Tensor]:
     layers = {n: m for n, m in model.named_modules() if isinstance(m, _BatchNorm)}
     return {f"{n}.{name}": b for n, m in layers.items() for name, b in m.named_buffers()}
 
@@ -171,7 +171,7 @@ def evaluate(
     # module remembers of such a forward pass could never be trained.
     with torch.inference_mode():
         model = supernet.extract(architecture)
-        used = calibrate_extracted(
+        used = recalibrate_extracted(
             model,
             supernet,
             architecture,
@@ -180,31 +180,31 @@ def evaluate(
             batch_size=batch_size,
             cache=cache,
         )
-        values = sample_scores(
+        values = score_samples(
             model, supernet, architecture, data, split, batch_size=batch_size, cache=cache
         )
-    return summary(values, data.shape.task, split, used, time.perf_counter() - began)
+    return summarise_scores(values, data.shape.task, split, used, time.perf_counter() - began)
 
 
-def summary(
+def summarise_scores(
     scores: NDArray[np.float64], task: str, split: str, calibration_samples: int, seconds: float
 ) -> Evaluation:
-    """The evaluation that the scores ``(samples,)`` of :func:`sample_scores` amount to."""
+    """The evaluation that the scores ``(samples,)`` of :func:`score_samples` amount to."""
     value = float(scores.mean())
     if task == IMAGES:
         objective, unit = "accuracy", "fraction"
-        low, high = wilson(value, len(scores))
+        low, high = compute_wilson_interval(value, len(scores))
     else:
         objective, unit = "loss", "nats/token"
         spread = float(scores.std(ddof=1)) if len(scores) > 1 else 0.0
-        half = Z95 * spread / math.sqrt(len(scores))
+        half = Z_TWO_SIDED_95 * spread / math.sqrt(len(scores))
         low, high = value - half, value + half
     return Evaluation(
         objective, unit, value, low, high, split, len(scores), calibration_samples, seconds
     )
 
 
-def sample_scores(
+def score_samples(
     model: nn.Module,
     supernet: Supernet,
     architecture: Architecture,
@@ -234,10 +234,10 @@ def sample_scores(
     Raises:
         ValueError: Unknown split.
     """
-    size = batch_size or comfortable_batch(supernet, architecture)
+    size = batch_size or choose_batch_size(supernet, architecture)
     chosen = None if rows is None else np.asarray(rows, dtype=np.int64)
     which = None if chosen is None else chosen.tobytes()
-    batches = _batches(
+    batches = _prepare_batches(
         supernet,
         architecture,
         data.split(split),
@@ -247,12 +247,12 @@ def sample_scores(
         cache,
     )
     with torch.no_grad():
-        scores = [_scores(model, *batch, data.shape.task) for batch in batches]
+        scores = [_score_batch(model, *batch, data.shape.task) for batch in batches]
     values: NDArray[np.float64] = torch.cat(scores).double().cpu().numpy()
     return values
 
 
-def calibrate_extracted(
+def recalibrate_extracted(
     model: nn.Module,
     supernet: Supernet,
     architecture: Architecture,
@@ -283,20 +283,20 @@ def calibrate_extracted(
         return 0
     # The same rows whatever the run's seed, spread over the split.
     rows = np.random.default_rng(0).permutation(len(data.train))[:samples]
-    size = min(batch_size or comfortable_batch(supernet, architecture), len(rows))
+    size = min(batch_size or choose_batch_size(supernet, architecture), len(rows))
     whole = len(rows) // size * size
     key = (data.fingerprint, "calibration", samples)
     ours = (*key, size, architecture.digest)
     if statistics is not None and statistics.restore(ours, model):
         return whole
-    batches = _batches(supernet, architecture, data.train, rows[:whole], size, key, cache)
+    batches = _prepare_batches(supernet, architecture, data.train, rows[:whole], size, key, cache)
     recalibrate(model, (inputs for inputs, _ in batches))
     if statistics is not None:
         statistics.keep(ours, model)
     return whole
 
 
-def comfortable_batch(supernet: Supernet, architecture: Architecture) -> int:
+def choose_batch_size(supernet: Supernet, architecture: Architecture) -> int:
     """Samples that can run at once in a few hundred megabytes: full batches for tiny images."""
     shape = supernet.input_shape(architecture)
     if len(shape) == 1:
@@ -305,16 +305,16 @@ def comfortable_batch(supernet: Supernet, architecture: Architecture) -> int:
     return max(32, min(256, (1 << 21) // math.prod(shape)))
 
 
-def wilson(share: float, count: int) -> tuple[float, float]:
+def compute_wilson_interval(share: float, count: int) -> tuple[float, float]:
     """Wilson's 95 % interval of a share observed in ``count`` trials."""
-    square = Z95 * Z95
+    square = Z_TWO_SIDED_95 * Z_TWO_SIDED_95
     centre = (share + square / (2 * count)) / (1 + square / count)
     spread = math.sqrt(share * (1 - share) / count + square / (4 * count * count))
-    half = Z95 / (1 + square / count) * spread
+    half = Z_TWO_SIDED_95 / (1 + square / count) * spread
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-def _batches(
+def _prepare_batches(
     supernet: Supernet,
     architecture: Architecture,
     split: Split,
@@ -332,7 +332,7 @@ def _batches(
             part = slice(start, start + size)
             index = part if rows is None else torch.from_numpy(rows[part].copy())
             inputs, targets = split.batch(index, device)
-            yield channels_last(supernet.prepare(inputs, architecture)), targets
+            yield lay_channels_last(supernet.prepare(inputs, architecture)), targets
 
     if cache is None:
         return make()
@@ -342,11 +342,11 @@ def _batches(
     return cache.batches((*key, shape, size, device), numbers, make)
 
 
-def _bytes(batches: Iterable[Batch]) -> int:
+def _count_bytes(batches: Iterable[Batch]) -> int:
     return sum(tensor.nbytes for batch in batches for tensor in batch)
 
 
-def _scores(model: nn.Module, inputs: Tensor, targets: Tensor, task: str) -> Tensor:
+def _score_batch(model: nn.Module, inputs: Tensor, targets: Tensor, task: str) -> Tensor:
     """Per sample: 1 or 0 for right or wrong; mean loss in nats per token of a window; or NaN."""
     logits = model(inputs).float()
     if task == IMAGES:

@@ -1,4 +1,4 @@
-"""Training supernets: strategies, the recipes that compose them, and the loop."""
+"""Training supernets: methods, the recipes that compose them, and the loop."""
 
 from __future__ import annotations
 
@@ -7,15 +7,23 @@ from supernet.training.compose import compose
 from supernet.training.guides import Guide, InPlace, Labels, Teacher
 from supernet.training.log import Progress
 from supernet.training.loop import TrainResult, train
-from supernet.training.presets import PRESETS, STRATEGIES, preset
+from supernet.training.method import (
+    Learns,
+    Phases,
+    Remembers,
+    Rows,
+    Sampler,
+    Score,
+    TrainingMethod,
+)
+from supernet.training.presets import METHODS, PRESETS, find_recipe
 from supernet.training.recipe import Recipe
 from supernet.training.samplers.sandwich import Sandwich
 from supernet.training.samplers.uniform import Uniform
-from supernet.training.strategy import Learns, Phases, Remembers, Rows, Sampler, Score, Strategy
 
 __all__ = [
+    "METHODS",
     "PRESETS",
-    "STRATEGIES",
     "Guide",
     "InPlace",
     "Labels",
@@ -28,13 +36,13 @@ __all__ = [
     "Sampler",
     "Sandwich",
     "Score",
-    "Strategy",
     "Teacher",
     "TrainResult",
+    "TrainingMethod",
     "Uniform",
     "compose",
     "cross_entropy",
+    "find_recipe",
     "kl_divergence",
-    "preset",
     "train",
 ]

@@ -1,4 +1,4 @@
-"""From a recipe to the strategy it describes."""
+"""From a recipe to the method it describes."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from supernet.losses import adaptive_alpha, kl_divergence
 from supernet.supernet import Supernet
 from supernet.training.batches import importance
 from supernet.training.guides import Divergence, Guide, InPlace, Labels, Teacher
+from supernet.training.method import Sampler, TrainingMethod
 from supernet.training.recipe import Recipe
 from supernet.training.sampler_modules import load_sampler
 from supernet.training.schedules.progressive import ProgressiveShrinking
-from supernet.training.strategy import Sampler, Strategy
 
 
 def compose(
@@ -23,8 +23,8 @@ def compose(
     recipe: Recipe,
     steps: int,
     teacher: nn.Module | None = None,
-) -> Strategy:
-    """Build the strategy of a recipe.
+) -> TrainingMethod:
+    """Build the method of a recipe.
 
     Args:
         supernet: What will be trained.
@@ -46,19 +46,21 @@ def compose(
     guide: Guide
     shrinking: ProgressiveShrinking | None = None
     if recipe.phases == "progressive":
-        sampler = guide = shrinking = _progressive(supernet, recipe, steps, teacher is not None)
+        sampler = guide = shrinking = _make_progressive(
+            supernet, recipe, steps, teacher is not None
+        )
         if teacher is not None:
-            guide = _guide(recipe, None, teacher)
+            guide = _make_guide(recipe, None, teacher)
     else:
         module = load_sampler(recipe.sampler)
         sampler = module.build(supernet, recipe, steps)
-        guide = _guide(recipe, module, teacher)
-    return Strategy(
+        guide = _make_guide(recipe, module, teacher)
+    return TrainingMethod(
         supernet,
         sampler,
         guide,
         phases=shrinking,
-        rows=importance.build(data, recipe, steps) if recipe.rows == "importance" else None,
+        rows=importance.make_rows(data, recipe, steps) if recipe.rows == "importance" else None,
         split=recipe.split,
         micro_batches=recipe.micro_batches,
         precision=recipe.precision,
@@ -67,7 +69,7 @@ def compose(
     )
 
 
-def _progressive(
+def _make_progressive(
     supernet: Supernet, recipe: Recipe, steps: int, external: bool
 ) -> ProgressiveShrinking:
     wanted = {"sampler": ("uniform",), "distill": ("teacher", "none"), "split": (False,)}
@@ -82,18 +84,18 @@ def _progressive(
         steps,
         seed=recipe.seed,
         distil=recipe.distill == "teacher" and not external,
-        divergence=_divergence(recipe),
+        divergence=_find_divergence(recipe),
         smoothing=recipe.label_smoothing,
         label_share=recipe.label_share,
         precision=recipe.precision,
     )
 
 
-def _guide(recipe: Recipe, sampler: ModuleType | None, teacher: nn.Module | None) -> Guide:
+def _make_guide(recipe: Recipe, sampler: ModuleType | None, teacher: nn.Module | None) -> Guide:
     smoothing, share = recipe.label_smoothing, recipe.label_share
     if recipe.distill == "none":
         return Labels(smoothing)
-    divergence = _divergence(recipe)
+    divergence = _find_divergence(recipe)
     if recipe.distill == "teacher":
         if teacher is None:
             raise ValueError(
@@ -110,5 +112,5 @@ def _guide(recipe: Recipe, sampler: ModuleType | None, teacher: nn.Module | None
     return InPlace(divergence, smoothing, share, previous)
 
 
-def _divergence(recipe: Recipe) -> Divergence:
+def _find_divergence(recipe: Recipe) -> Divergence:
     return adaptive_alpha if recipe.divergence == "alpha" else kl_divergence

@@ -21,7 +21,7 @@ from supernet.space import Architecture
 BUCKET_BYTES = 25 * 2**20
 
 
-def world() -> tuple[int, int]:
+def get_world() -> tuple[int, int]:
     """This process's rank and how many there are; ``(0, 1)`` when there is but one."""
     if not (dist.is_available() and dist.is_initialized()):
         return 0, 1
@@ -30,11 +30,11 @@ def world() -> tuple[int, int]:
 
 def is_main() -> bool:
     """Whether this process is the one that writes files and reports progress."""
-    return world()[0] == 0
+    return get_world()[0] == 0
 
 
 @contextmanager
-def ranks() -> Iterator[torch.device]:
+def join_ranks() -> Iterator[torch.device]:
     """Join the processes that ``torchrun`` started; does nothing in a process started alone.
 
     Yields:
@@ -65,13 +65,13 @@ def ranks() -> Iterator[torch.device]:
         dist.destroy_process_group()
 
 
-def share(batch_size: int) -> slice:
+def take_share(batch_size: int) -> slice:
     """The part of a batch that belongs to this rank.
 
     Raises:
         ValueError: The batch cannot be cut into equal parts.
     """
-    rank, size = world()
+    rank, size = get_world()
     if batch_size % size:
         raise ValueError(
             f"world size {size} does not divide batch_size {batch_size}; "
@@ -86,7 +86,7 @@ class ElsewhereError(RuntimeError):
 
 
 @contextmanager
-def together() -> Iterator[None]:
+def fail_together() -> Iterator[None]:
     """What one rank raises inside, no rank goes on from; all ranks leave at the same time.
 
     Without it the others would wait for the one that failed, or all would say the same.
@@ -94,7 +94,7 @@ def together() -> Iterator[None]:
     Raises:
         ElsewhereError: A lower rank failed, or this one did not and another did.
     """
-    rank, size = world()
+    rank, size = get_world()
     failure: Exception | None = None
     try:
         yield
@@ -117,7 +117,7 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
     The ranks train the same architectures, so they have the same gradients. Many small tensors
     travel as few large ones.
     """
-    _, size = world()
+    _, size = get_world()
     if size == 1:
         return
     gradients: list[Tensor] = []
@@ -126,7 +126,7 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
         if parameter.grad is not None and id(parameter) not in known:
             known.add(id(parameter))
             gradients.append(parameter.grad)
-    for bucket in _buckets(gradients):
+    for bucket in _fill_buckets(gradients):
         flat = torch.cat([tensor.reshape(-1) for tensor in bucket])
         dist.all_reduce(flat)
         flat /= size
@@ -138,7 +138,7 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
 @torch.no_grad()
 def average(values: Tensor) -> Tensor:
     """The mean of a tensor over the ranks; the tensor itself in a process alone."""
-    _, size = world()
+    _, size = get_world()
     if size == 1:
         return values
     total = values.detach().clone()
@@ -149,7 +149,7 @@ def average(values: Tensor) -> Tensor:
 @torch.no_grad()
 def broadcast(module: nn.Module) -> None:
     """Give all ranks the parameters and buffers of the first."""
-    if world()[1] == 1:
+    if get_world()[1] == 1:
         return
     for tensor in (*module.parameters(), *module.buffers()):
         whole = tensor.detach().contiguous()
@@ -163,7 +163,7 @@ def check_same(architectures: Sequence[Architecture], device: torch.device) -> N
     Raises:
         RuntimeError: They are; the gradients could not be averaged.
     """
-    rank, size = world()
+    rank, size = get_world()
     if size == 1:
         return
     text = repr([architecture.values for architecture in architectures])
@@ -181,11 +181,11 @@ def check_same(architectures: Sequence[Architecture], device: torch.device) -> N
 
 def wait() -> None:
     """Go on when all ranks are here."""
-    if world()[1] > 1:
+    if get_world()[1] > 1:
         dist.barrier()
 
 
-def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
+def _fill_buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
     """Runs of tensors of one type on one device, up to a size."""
     bucket: list[Tensor] = []
     size = 0

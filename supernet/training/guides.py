@@ -44,7 +44,7 @@ class Guide(Protocol):
         ...
 
 
-def taught(
+def compute_student_loss(
     divergence: Divergence,
     logits: Tensor,
     teacher_logits: Tensor,
@@ -116,7 +116,7 @@ class InPlace:
             return cross_entropy(logits, targets, self.smoothing)
         teacher = list(earlier.values())[-1 if self.previous else 0]
         labels = (targets, self.smoothing)
-        return taught(self.divergence, logits, teacher, labels, self.label_share)
+        return compute_student_loss(self.divergence, logits, teacher, labels, self.label_share)
 
 
 def normalise_by_batch(network: nn.Module) -> None:
@@ -174,4 +174,4 @@ class Teacher:
         """Divergence from the teacher, and the labels' share."""
         assert self.logits is not None, "begin runs before loss"
         labels = (targets, self.smoothing)
-        return taught(self.divergence, logits, self.logits, labels, self.label_share)
+        return compute_student_loss(self.divergence, logits, self.logits, labels, self.label_share)

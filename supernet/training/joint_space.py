@@ -13,7 +13,7 @@ KIND = "recipe"
 PREFIX = "recipe."
 
 
-def joint_space(space: SearchSpace, recipe: Mapping[str, Sequence[Value]]) -> SearchSpace:
+def make_joint_space(space: SearchSpace, recipe: Mapping[str, Sequence[Value]]) -> SearchSpace:
     """A space in which training hyper-parameters are choices beside those of the architecture.
 
     Predictors, strategies and files then work on both together (Dai et al. 2021, "FBNetV3",
@@ -37,23 +37,26 @@ def joint_space(space: SearchSpace, recipe: Mapping[str, Sequence[Value]]) -> Se
     return SearchSpace((*space.choices, *added))
 
 
-def architecture_space(joint: SearchSpace) -> SearchSpace:
+def extract_architecture_space(joint: SearchSpace) -> SearchSpace:
     """The choices of the architecture alone: equal to the space that was extended."""
     return SearchSpace(tuple(choice for choice in joint.choices if choice.kind != KIND))
 
 
-def architecture_positions(joint: SearchSpace, positions: NDArray[np.integer]) -> NDArray[np.int16]:
+def extract_architecture_positions(
+    joint: SearchSpace, positions: NDArray[np.integer]
+) -> NDArray[np.int16]:
     """Columns of the architecture: positions ``(n, len(joint))`` in, ``(n, architecture)`` out."""
     columns = [i for i, choice in enumerate(joint.choices) if choice.kind != KIND]
     result: NDArray[np.int16] = np.asarray(positions, dtype=np.int16)[:, columns]
     return result
 
 
-def split(joint: SearchSpace, member: Architecture) -> tuple[Architecture, dict[str, Value]]:
+def split_member(joint: SearchSpace, member: Architecture) -> tuple[Architecture, dict[str, Value]]:
     """The architecture and the recipe of a member of a joint space.
 
     Returns:
-        A member of :func:`architecture_space`, and hyper-parameters by name, without the prefix.
+        A member of :func:`extract_architecture_space`, and hyper-parameters by name, without
+        the prefix.
 
     Raises:
         ValueError: The member belongs to another space.
@@ -63,10 +66,10 @@ def split(joint: SearchSpace, member: Architecture) -> tuple[Architecture, dict[
     recipe = {choice.name for choice in joint.choices if choice.kind == KIND}
     own = {name: value for name, value in values.items() if name not in recipe}
     chosen = {n.removeprefix(PREFIX): v for n, v in values.items() if n in recipe}
-    return architecture_space(joint).architecture(own), chosen
+    return extract_architecture_space(joint).architecture(own), chosen
 
 
-def join(
+def join_member(
     joint: SearchSpace, architecture: Architecture, recipe: Mapping[str, Value]
 ) -> Architecture:
     """The member of a joint space with this architecture and this recipe.
@@ -75,6 +78,6 @@ def join(
         ValueError: The architecture belongs to another space, or a hyper-parameter is unknown,
             missing or has an illegal value.
     """
-    architecture_space(joint).check(architecture)
+    extract_architecture_space(joint).check(architecture)
     named = {PREFIX + name: value for name, value in recipe.items()}
     return joint.architecture({**architecture.to_dict(), **named})

@@ -18,13 +18,13 @@ from supernet.data import DataSource
 from supernet.space import Architecture
 from supernet.supernet import Supernet
 from supernet.training import distributed
-from supernet.training.batches.shuffled import shuffled_rows, training_batch
+from supernet.training.batches.shuffled import draw_shuffled_rows, prepare_batch
 from supernet.training.compose import compose
 from supernet.training.log import Log, Progress
-from supernet.training.optimizer import learning_rate
+from supernet.training.method import TrainingMethod
+from supernet.training.optimizer import compute_learning_rate
 from supernet.training.recipe import Recipe
 from supernet.training.state import TrainingState, check_same_training
-from supernet.training.strategy import Strategy
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def train(
     folder: Path,
     *,
     teacher: nn.Module | None = None,
-    strategy: Strategy | None = None,
+    method: TrainingMethod | None = None,
     progress: Callable[[Progress], None] | None = None,
     resume: bool = True,
 ) -> TrainResult:
@@ -69,7 +69,7 @@ def train(
         folder: The run directory; gets ``checkpoints/`` and ``metrics.jsonl``. Under
             ``torch.distributed`` all ranks see it, and the first one writes.
         teacher: A network outside the supernet, for recipes that distil from one.
-        strategy: One composed already, or of your own, instead of what the recipe describes; built
+        method: One composed already, or of your own, instead of what the recipe describes; built
             on this supernet.
         progress: Called every ``log_every`` steps and after the last.
         resume: Continue from checkpoints in ``folder``; ``False`` refuses when there are any.
@@ -77,18 +77,18 @@ def train(
     Raises:
         ValueError: ``folder`` holds another training (other recipe, data or space), or any with
             ``resume=False``; the recipe does not suit the supernet; or both a teacher and a
-            strategy are given.
+            method are given.
         FloatingPointError: The loss became infinite or not a number.
         OSError: A checkpoint could not be written; earlier ones are intact.
     """
     began, folder = time.perf_counter(), Path(folder)
     steps = recipe.total_steps(data.epoch)
-    distributed.share(recipe.batch_size)  # before anything is built: it may be impossible
-    if strategy is None:
-        strategy = compose(supernet, data, recipe, steps, teacher)
+    distributed.take_share(recipe.batch_size)  # before anything is built: it may be impossible
+    if method is None:
+        method = compose(supernet, data, recipe, steps, teacher)
     elif teacher is not None:
-        raise ValueError("a strategy brings its own guide; give the teacher to it, not to train")
-    state = TrainingState.fresh(strategy, data, recipe, folder / "checkpoints")
+        raise ValueError("a method brings its own guide; give the teacher to it, not to train")
+    state = TrainingState.fresh(method, data, recipe, folder / "checkpoints")
     found = checkpoints.find(state.folder)
     last = found.checkpoint
     if last is not None:
@@ -97,7 +97,7 @@ def train(
         check_same_training(last, recipe, supernet, data)
         state.restore(last)
     start = 0 if last is None else last.step
-    _join(strategy, start)
+    _synchronise(method, start)
     log = None
     if distributed.is_main():
         log = Log(folder / "metrics.jsonl", start, steps, recipe.batch_size, progress)
@@ -116,7 +116,11 @@ def _take_steps(
     state: TrainingState, data: DataSource, recipe: Recipe, remaining: range, log: Log | None
 ) -> Checkpoint | None:
     """Train on; the rank that has a log writes it and checkpoints, and returns the last of them."""
-    supernet, steps, part = state.supernet, remaining.stop, distributed.share(recipe.batch_size)
+    supernet, steps, part = (
+        state.supernet,
+        remaining.stop,
+        distributed.take_share(recipe.batch_size),
+    )
     device = next(supernet.parameters()).device
     last = None
     supernet.train()
@@ -124,22 +128,22 @@ def _take_steps(
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         for step in remaining:
             done = step + 1
-            losses = training_step(state, data, recipe, step, steps, device, part)
+            losses = take_step(state, data, recipe, step, steps, device, part)
             saves = done % recipe.checkpoint_every == 0 or done == steps
             if saves or done % recipe.log_every == 0:
-                losses = _over_ranks(losses)
+                losses = _average_over_ranks(losses)
             if done % recipe.log_every == 0 or done == steps:
-                largest = _finite(losses.get(supernet.space.largest), done)
-                smallest = _finite(losses.get(supernet.space.smallest), done)
+                largest = _check_finite(losses.get(supernet.space.largest), done)
+                smallest = _check_finite(losses.get(supernet.space.smallest), done)
                 if log is not None:
-                    log.write(done, largest, smallest, rate_at(state.strategy, recipe, step, steps))
+                    log.write(done, largest, smallest, find_rate(state.method, recipe, step, steps))
             if saves:
-                _finite(torch.stack([*losses.values()]).sum(), done)
+                _check_finite(torch.stack([*losses.values()]).sum(), done)
                 last = state.save(done) if log is not None else None
     return last
 
 
-def training_step(
+def take_step(
     state: TrainingState,
     data: DataSource,
     recipe: Recipe,
@@ -152,53 +156,53 @@ def training_step(
 
     ``part`` is what this rank takes of the batch.
     """
-    strategy = state.strategy
-    if strategy.begin(step, state.optimizer):
+    method = state.method
+    if method.begin(step, state.optimizer):
         state.average.restart()
     for group in state.optimizer.param_groups:
-        group["lr"] = rate_at(strategy, recipe, step, steps)
-    rows = _rows(strategy, data, recipe, step)
-    inputs, targets = training_batch(data, recipe, step, rows, device, part)
-    losses = strategy.backward(step, inputs, targets, rows[part])
+        group["lr"] = find_rate(method, recipe, step, steps)
+    rows = _choose_rows(method, data, recipe, step)
+    inputs, targets = prepare_batch(data, recipe, step, rows, device, part)
+    losses = method.backward(step, inputs, targets, rows[part])
     if recipe.clip_norm:
         torch.nn.utils.clip_grad_norm_(state.supernet.parameters(), recipe.clip_norm)
     if recipe.clip_value:
         torch.nn.utils.clip_grad_value_(state.supernet.parameters(), recipe.clip_value)
     state.optimizer.step()
-    state.average.update(step - (strategy.phases.start(step) if strategy.phases else 0))
+    state.average.update(step - (method.phases.start(step) if method.phases else 0))
     return losses
 
 
-def rate_at(strategy: Strategy, recipe: Recipe, step: int, steps: int) -> float:
+def find_rate(method: TrainingMethod, recipe: Recipe, step: int, steps: int) -> float:
     """The learning rate of a step."""
-    if strategy.phases is not None:
-        return recipe.learning_rate * strategy.phases.rate(step)
-    return learning_rate(recipe, step, steps)
+    if method.phases is not None:
+        return recipe.learning_rate * method.phases.rate(step)
+    return compute_learning_rate(recipe, step, steps)
 
 
-def _rows(strategy: Strategy, data: DataSource, recipe: Recipe, step: int) -> np.ndarray:
-    if strategy.rows is not None:
-        return strategy.rows.rows(step, recipe.batch_size)
-    return shuffled_rows(len(data.train), recipe.batch_size, step, recipe.seed)
+def _choose_rows(method: TrainingMethod, data: DataSource, recipe: Recipe, step: int) -> np.ndarray:
+    if method.rows is not None:
+        return method.rows.rows(step, recipe.batch_size)
+    return draw_shuffled_rows(len(data.train), recipe.batch_size, step, recipe.seed)
 
 
-def _join(strategy: Strategy, start: int) -> None:
+def _synchronise(method: TrainingMethod, start: int) -> None:
     """Begin with the same weights on all ranks."""
-    if distributed.world()[1] == 1:
+    if distributed.get_world()[1] == 1:
         return
-    device = next(strategy.supernet.parameters()).device
+    device = next(method.supernet.parameters()).device
     steps = torch.tensor([float(start)], device=device)
     if not distributed.average(steps).equal(steps):
         raise ValueError("the ranks see different checkpoints; they must share the run directory")
-    distributed.broadcast(strategy.supernet)
+    distributed.broadcast(method.supernet)
 
 
-def _over_ranks(losses: dict[Architecture, Tensor]) -> dict[Architecture, Tensor]:
+def _average_over_ranks(losses: dict[Architecture, Tensor]) -> dict[Architecture, Tensor]:
     values = distributed.average(torch.stack([*losses.values()]))
     return dict(zip(losses, values, strict=True))
 
 
-def _finite(loss: Tensor | None, step: int) -> float | None:
+def _check_finite(loss: Tensor | None, step: int) -> float | None:
     if loss is None:
         return None
     value = float(loss)

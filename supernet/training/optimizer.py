@@ -15,7 +15,7 @@ from supernet.training.recipe import Recipe
 
 def build_optimizer(supernet: Supernet, recipe: Recipe) -> torch.optim.Optimizer:
     """SGD or AdamW with two groups: with and without weight decay."""
-    exempt = undecayed(supernet)
+    exempt = list_undecayed(supernet)
     decayed: list[Parameter] = []
     free: list[Parameter] = []
     for name, parameter in supernet.named_parameters():
@@ -38,13 +38,13 @@ def build_optimizer(supernet: Supernet, recipe: Recipe) -> torch.optim.Optimizer
     return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=betas, foreach=True)
 
 
-def undecayed(supernet: Supernet) -> frozenset[str]:
+def list_undecayed(supernet: Supernet) -> frozenset[str]:
     """Names of parameters without weight decay: vectors (normalisation, biases), family's own."""
     vectors = (name for name, p in supernet.named_parameters() if p.ndim < 2)
     return supernet.no_decay | frozenset(vectors)
 
 
-def learning_rate(recipe: Recipe, step: int, steps: int) -> float:
+def compute_learning_rate(recipe: Recipe, step: int, steps: int) -> float:
     """The rate of a step: linear warm-up, then half a cosine down to 0.
 
     It stays at ``rate_floor`` times the peak once the cosine falls below it (the constant ending

@@ -1,4 +1,4 @@
-"""Recipes by name: bases that suit a kind of data, and strategies that change some fields."""
+"""Recipes by name: bases that suit a kind of data, and methods that change some fields."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ PRESETS: dict[str, Recipe] = {
     ),
 }
 
-# What each strategy changes in a base; docs/recipes.md has sources, costs and measurements.
-STRATEGIES: dict[str, Mapping[str, Any]] = {
+# What each method changes in a base; docs/recipes.md has sources, costs and measurements.
+METHODS: dict[str, Mapping[str, Any]] = {
     "sandwich": {"sampler": "sandwich", "distill": "none"},
     "inplace": {"sampler": "sandwich", "distill": "inplace"},
     "bignas": {
@@ -91,17 +91,17 @@ STRATEGIES: dict[str, Mapping[str, Any]] = {
 }
 
 
-def preset(name: str, base: str | None = None) -> Recipe:
+def find_recipe(name: str, base: str | None = None) -> Recipe:
     """The recipe called ``name``.
 
     Args:
-        name: A base (``"digits"``), a strategy (``"alphanet"``), or both and more joined by plus
+        name: A base (``"digits"``), a method (``"alphanet"``), or both and more joined by plus
             signs (``"digits+alphanet"``).
-        base: The base when ``name`` has strategies only; the default recipe otherwise.
+        base: The base when ``name`` has methods only; the default recipe otherwise.
 
     Raises:
         ValueError: An unknown name (the nearest is in the message), a base that is not the first
-            part, or strategies that contradict each other.
+            part, or methods that contradict each other.
     """
     first, *rest = name.split("+")
     parts = rest if first in PRESETS else [first, *rest]
@@ -110,11 +110,11 @@ def preset(name: str, base: str | None = None) -> Recipe:
     changes: dict[str, Any] = {}
     origin: dict[str, str] = {}
     for part in parts:
-        if part not in STRATEGIES:
-            raise ValueError(_unknown(part))
-        for field, value in STRATEGIES[part].items():
+        if part not in METHODS:
+            raise ValueError(_explain_unknown(part))
+        for field, value in METHODS[part].items():
             known = changes.get(field, value)
-            if known != value and not _teachable(field, {known, value}, {part, origin[field]}):
+            if known != value and not _is_taught(field, {known, value}, {part, origin[field]}):
                 raise ValueError(
                     f"recipe {name!r}: {origin[field]} has {field} = {known!r} and {part} "
                     f"has {field} = {value!r}; choose one of them"
@@ -124,16 +124,16 @@ def preset(name: str, base: str | None = None) -> Recipe:
     return recipe.but(changes)
 
 
-def _teachable(field: str, values: set[Any], parts: set[str]) -> bool:
+def _is_taught(field: str, values: set[Any], parts: set[str]) -> bool:
     """Whether a teacher takes the place of labels, which samplers fall back to."""
     return field == "distill" and values == {"none", "teacher"} and "teacher" in parts
 
 
-def _unknown(part: str) -> str:
+def _explain_unknown(part: str) -> str:
     if part in PRESETS:
         return f"{part!r} is a base; it must be the first part of a recipe's name"
-    names = [*PRESETS, *STRATEGIES]
+    names = [*PRESETS, *METHODS]
     return (
         f"unknown recipe {part!r}{nearest(part, names)}; bases are {', '.join(PRESETS)}, "
-        f"strategies {', '.join(STRATEGIES)}; join them as in digits+inplace"
+        f"methods {', '.join(METHODS)}; join them as in digits+inplace"
     )

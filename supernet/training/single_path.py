@@ -24,10 +24,10 @@ from supernet.families.superkernel import EXPANDS, KERNELS, SKIPPED, Superkernel
 from supernet.losses import cross_entropy
 from supernet.space import Architecture, SearchSpace, Value
 from supernet.supernet import Supernet
-from supernet.training.batches.shuffled import shuffled_rows, training_batch
-from supernet.training.optimizer import build_optimizer, learning_rate
+from supernet.training.batches.shuffled import draw_shuffled_rows, prepare_batch
+from supernet.training.optimizer import build_optimizer, compute_learning_rate
 from supernet.training.recipe import Recipe
-from supernet.training.streams import DROPOUT, stream_seed
+from supernet.training.streams import DROPOUT, derive_seed
 
 # Apart from the dropout masks of the model, which have no part number this large.
 GATES = 1 << 20
@@ -46,7 +46,7 @@ class UnitTable:
     values: NDArray[np.float64]
 
 
-def unit_tables(cost_model: CostModel, values: ArrayLike) -> tuple[UnitTable, ...]:
+def tabulate_units(cost_model: CostModel, values: ArrayLike) -> tuple[UnitTable, ...]:
     """Tables of a cost for every unit of a space.
 
     Args:
@@ -108,14 +108,14 @@ class Pressure:
                 raise ValueError(f"{name} = {value} is impossible; it must be {rule}")
 
 
-def indicator(excess: Tensor) -> Tensor:
+def indicate(excess: Tensor) -> Tensor:
     """1 where ``excess`` is above 0, else 0; the gradient is that of the sigmoid (any shape)."""
     soft = torch.sigmoid(excess)
     hard = (excess > 0).to(excess.dtype)
     return hard + (soft - soft.detach())
 
 
-class SuperkernelSearch(nn.Module):
+class SinglePathSearch(nn.Module):
     """The state of a search: the supernet's weights and three thresholds per block.
 
     Norms are root mean squares in units of the layer's initial one: plain norms grow with the
@@ -124,7 +124,7 @@ class SuperkernelSearch(nn.Module):
     Args:
         supernet: Of the family :mod:`supernet.families.superkernel`.
         kernels: Its blocks, from ``superkernels(config)``.
-        tables: Cost of every unit, see :func:`unit_tables`.
+        tables: Cost of every unit, see :func:`tabulate_units`.
 
     Raises:
         ValueError: A unit depends on choices of more than one block.
@@ -141,7 +141,7 @@ class SuperkernelSearch(nn.Module):
         scales = [self._weight(k).detach().square().mean().sqrt() for k in kernels]
         self.scales: Tensor
         self.register_buffer("scales", torch.stack(scales).to(device))
-        self._fixed, self._variable = _sorted_tables(tables, self.kernels, device)
+        self._fixed, self._variable = _sort_tables(tables, self.kernels, device)
 
     def _weight(self, kernel: Superkernel) -> Tensor:
         return self.supernet.model.get_parameter(f"{kernel.block}.depthwise.conv.weight")
@@ -151,16 +151,16 @@ class SuperkernelSearch(nn.Module):
         rows = []
         for index, kernel in enumerate(self.kernels):
             weight = self._weight(kernel)
-            core, half = _core(weight), len(weight) // 2
+            core, half = _mask_core(weight), len(weight) // 2
             ring_entries = (1 - core).sum() * len(weight)
             ring = ((weight * (1 - core)).square().sum() / ring_entries).sqrt()
-            parts = [ring, _rms(weight[half:]), _rms(weight[:half])]
+            parts = [ring, _compute_rms(weight[half:]), _compute_rms(weight[:half])]
             rows.append(torch.stack(parts) / self.scales[index])
         return torch.stack(rows) - self.thresholds
 
     def gates(self) -> Tensor:
         """Indicators, ``(blocks, 3)``, exactly 0 or 1; a block without a shortcut always stays."""
-        return self._allowed(indicator(self.excess()))
+        return self._allowed(indicate(self.excess()))
 
     def _allowed(self, gates: Tensor) -> Tensor:
         stays = torch.tensor([not k.skippable for k in self.kernels], device=gates.device)
@@ -182,7 +182,7 @@ class SuperkernelSearch(nn.Module):
         for kernel, (ring, half, block) in zip(self.kernels, gates, strict=True):
             path, model = kernel.block, self.supernet.model
             weight = self._weight(kernel)
-            core = _core(weight)
+            core = _mask_core(weight)
             changed[f"{path}.depthwise.conv.weight"] = weight * (core + ring * (1 - core))
             name = f"{path}.project.conv.weight"
             project = model.get_parameter(name)
@@ -219,7 +219,7 @@ class SuperkernelSearch(nn.Module):
         return self.supernet.space.architecture(values)
 
 
-def _core(weight: Tensor) -> Tensor:
+def _mask_core(weight: Tensor) -> Tensor:
     """1 in the middle 3x3 of a filter of 5x5, else 0; shape ``(1, 1, 5, 5)``."""
     margin = (KERNELS[-1] - KERNELS[0]) // 2
     core = weight.new_zeros(1, 1, KERNELS[-1], KERNELS[-1])
@@ -227,11 +227,11 @@ def _core(weight: Tensor) -> Tensor:
     return core
 
 
-def _rms(weight: Tensor) -> Tensor:
+def _compute_rms(weight: Tensor) -> Tensor:
     return weight.square().mean().sqrt()
 
 
-def _sorted_tables(
+def _sort_tables(
     tables: Sequence[UnitTable], kernels: Sequence[Superkernel], device: torch.device
 ) -> tuple[Tensor, tuple[tuple[int, Tensor], ...]]:
     """The sum of what never changes, and a table ``(expand, kernel)`` for each block's unit."""
@@ -254,7 +254,7 @@ def _sorted_tables(
 
 
 @dataclass(frozen=True)
-class SuperkernelResult:
+class SinglePathResult:
     """What a search found.
 
     Args:
@@ -268,14 +268,14 @@ class SuperkernelResult:
     history: tuple[Mapping[str, float], ...]
 
 
-def search_superkernels(
-    search: SuperkernelSearch,
+def search_single_path(
+    search: SinglePathSearch,
     data: DataSource,
     recipe: Recipe,
     pressure: Pressure,
     *,
     progress: Callable[[Mapping[str, float]], None] | None = None,
-) -> SuperkernelResult:
+) -> SinglePathResult:
     """Train weights and thresholds together: cross-entropy plus the logarithm of the cost.
 
     A function of its arguments. Weights end in ``search.supernet``; the published method trains
@@ -305,16 +305,18 @@ def search_superkernels(
     history = []
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         for step in range(steps):
-            rate = learning_rate(recipe, step, steps)
+            rate = compute_learning_rate(recipe, step, steps)
             _set_rate(weights, rate)
             _set_rate(thresholds, rate * pressure.rate)
-            torch.manual_seed(stream_seed(recipe.seed, step, DROPOUT))
-            rows = shuffled_rows(len(data.train), recipe.batch_size, step, recipe.seed)
-            inputs, targets = training_batch(data, recipe, step, rows, device)
+            torch.manual_seed(derive_seed(recipe.seed, step, DROPOUT))
+            rows = draw_shuffled_rows(len(data.train), recipe.batch_size, step, recipe.seed)
+            inputs, targets = prepare_batch(data, recipe, step, rows, device)
             gates = search.gates()
             cost = search.cost(gates)
             warm = step < pressure.warmup_steps
-            used = gates * _kept(search, pressure.dropout, recipe.seed, step) if warm else gates
+            used = (
+                gates * _draw_kept(search, pressure.dropout, recipe.seed, step) if warm else gates
+            )
             logits = search(inputs, used)
             loss = cross_entropy(logits, targets, recipe.label_smoothing)
             objective = loss if warm else loss + pressure.strength * torch.log(cost)
@@ -325,13 +327,13 @@ def search_superkernels(
                 nn.utils.clip_grad_norm_(search.supernet.parameters(), recipe.clip_norm)
             weights.step()
             thresholds.step()
-            history.append(_line(step, loss, cost, gates))
+            history.append(_make_line(step, loss, cost, gates))
             if progress is not None:
                 progress(history[-1])
     search.eval()
     with torch.no_grad():
         final = float(search.cost(search.gates()))
-    return SuperkernelResult(search.architecture(), final, tuple(history))
+    return SinglePathResult(search.architecture(), final, tuple(history))
 
 
 def _set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
@@ -339,14 +341,14 @@ def _set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
         group["lr"] = rate
 
 
-def _kept(search: SuperkernelSearch, dropout: float, seed: int, step: int) -> Tensor:
+def _draw_kept(search: SinglePathSearch, dropout: float, seed: int, step: int) -> Tensor:
     """1 for the indicators that stay in a step of the warm-up, ``(blocks, 3)``."""
-    generator = torch.Generator().manual_seed(stream_seed(seed, step, DROPOUT, GATES))
+    generator = torch.Generator().manual_seed(derive_seed(seed, step, DROPOUT, GATES))
     drawn = torch.rand(search.thresholds.shape, generator=generator)
     return search._allowed((drawn >= dropout).to(search.thresholds))
 
 
-def _line(step: int, loss: Tensor, cost: Tensor, gates: Tensor) -> dict[str, float]:
+def _make_line(step: int, loss: Tensor, cost: Tensor, gates: Tensor) -> dict[str, float]:
     value = float(loss.detach())
     if not math.isfinite(value):
         raise FloatingPointError(f"the loss is {value} at step {step}; lower learning_rate")
@@ -354,7 +356,7 @@ def _line(step: int, loss: Tensor, cost: Tensor, gates: Tensor) -> dict[str, flo
     return {"step": step, "loss": value, "cost": float(cost.detach()), "open": open_gates}
 
 
-def hard_gates(
+def find_gates(
     space: SearchSpace, kernels: Sequence[Superkernel], architecture: Architecture
 ) -> Tensor:
     """The gates that stand for an architecture, ``(blocks, 3)`` of 0 and 1.

@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
+from supernet.elastic.edit_index import Values, find_source_path
 from supernet.elastic.edits import Derive
-from supernet.elastic.plan import Values, source_path
 from supernet.space import Architecture, SearchSpace, Value
 from supernet.supernet import InputSpec, Supernet
 from supernet.training.recipe import Recipe
@@ -28,7 +28,7 @@ ALONE: Mapping[str, Any] = {
 }
 
 
-def standalone(supernet: Supernet, architecture: Architecture) -> Supernet:
+def make_standalone(supernet: Supernet, architecture: Architecture) -> Supernet:
     """The network of one architecture as a supernet with nothing left to choose.
 
     Training, checkpoints and evaluation then work as for any supernet; ``space.smallest`` is its
@@ -43,12 +43,12 @@ def standalone(supernet: Supernet, architecture: Architecture) -> Supernet:
         ValueError: The architecture belongs to another space.
     """
     model = supernet.extract(architecture)
-    plan, values = supernet.plan, Values(architecture)
-    sources = {name: source_path(plan, values, name) for name, _ in model.named_parameters()}
+    index, values = supernet.edit_index, Values(architecture)
+    sources = {name: find_source_path(index, values, name) for name, _ in model.named_parameters()}
     quantisers = [
-        Derive(name, (), _bound(row.function, values.choices(row.choices)))
+        Derive(name, (), _bind_values(row.function, values.choices(row.choices)))
         for name, source in sources.items()
-        for row in plan.derivations.get(source, ())
+        for row in index.derivations.get(source, ())
         if row.bits is not None
     ]
     return Supernet(
@@ -61,7 +61,7 @@ def standalone(supernet: Supernet, architecture: Architecture) -> Supernet:
     )
 
 
-def standalone_recipe(recipe: Recipe, changes: Mapping[str, Any], epoch: int) -> Recipe:
+def make_standalone_recipe(recipe: Recipe, changes: Mapping[str, Any], epoch: int) -> Recipe:
     """The recipe of a supernet for one of its networks alone.
 
     Args:
@@ -89,7 +89,7 @@ def standalone_recipe(recipe: Recipe, changes: Mapping[str, Any], epoch: int) ->
     return alone
 
 
-def _bound(
+def _bind_values(
     function: Callable[..., Tensor], values: tuple[Value, ...]
 ) -> Callable[[Tensor, tuple[Value, ...]], Tensor]:
     return lambda tensor, _values: function(tensor, values)

@@ -13,9 +13,9 @@ from supernet import checkpoints
 from supernet.checkpoints import Checkpoint
 from supernet.data import DataSource
 from supernet.supernet import Supernet
+from supernet.training.method import TrainingMethod
 from supernet.training.optimizer import Average, build_optimizer
 from supernet.training.recipe import Recipe
-from supernet.training.strategy import Strategy
 
 # What cannot be done with weights that were not trained here.
 IMPORTED = "there is no training to continue; evaluate, audit or search them"
@@ -23,7 +23,7 @@ IMPORTED = "there is no training to continue; evaluate, audit or search them"
 
 @dataclass
 class TrainingState:
-    """A supernet with its optimiser, averaged weights and what the strategy remembers.
+    """A supernet with its optimiser, averaged weights and what the method remembers.
 
     Weights that evaluation and export use (averaged ones) and what only continuing needs (raw
     weights, moments) go to different files of a checkpoint. There are no generator states: all
@@ -31,7 +31,7 @@ class TrainingState:
     """
 
     supernet: Supernet
-    strategy: Strategy
+    method: TrainingMethod
     optimizer: torch.optim.Optimizer
     average: Average
     folder: Path
@@ -39,13 +39,13 @@ class TrainingState:
 
     @classmethod
     def fresh(
-        cls, strategy: Strategy, data: DataSource, recipe: Recipe, folder: Path
+        cls, method: TrainingMethod, data: DataSource, recipe: Recipe, folder: Path
     ) -> TrainingState:
         """Step 0: the weights the supernet has now."""
-        supernet = strategy.supernet
+        supernet = method.supernet
         return cls(
             supernet,
-            strategy,
+            method,
             build_optimizer(supernet, recipe),
             Average(supernet, recipe.ema_decay),
             folder,
@@ -66,7 +66,7 @@ class TrainingState:
         raw: dict[str, Tensor] = {}
         remembered: dict[str, Tensor] = {}
         parameters = dict(self.supernet.named_parameters())
-        for key, tensor in checkpoints.tensors(checkpoint, checkpoints.OPTIMIZER).items():
+        for key, tensor in checkpoints.read_tensors(checkpoint, checkpoints.OPTIMIZER).items():
             kind, name = key.split("/", maxsplit=1)
             if kind == "weights":
                 raw[name] = tensor
@@ -79,8 +79,8 @@ class TrainingState:
             device = "cpu" if kind == "step" else parameter.device
             self.optimizer.state[parameter][kind] = tensor.to(device)
         checkpoints.restore(self.supernet, raw, checkpoint.path)
-        self.strategy.load_state_dict(remembered)
-        self.average.restore(checkpoints.tensors(checkpoint, checkpoints.WEIGHTS))
+        self.method.load_state_dict(remembered)
+        self.average.restore(checkpoints.read_tensors(checkpoint, checkpoints.WEIGHTS))
 
     def _continuation(self) -> dict[str, Tensor]:
         result = {f"weights/{name}": t for name, t in self.supernet.state_dict().items()}
@@ -88,7 +88,7 @@ class TrainingState:
             for kind, value in self.optimizer.state.get(parameter, {}).items():
                 if value is not None:
                     result[f"{kind}/{name}"] = value
-        remembered = self.strategy.state_dict()
+        remembered = self.method.state_dict()
         result |= {f"strategy/{name}": tensor for name, tensor in remembered.items()}
         return result
 

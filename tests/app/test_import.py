@@ -13,7 +13,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from supernet.families import ofa_mobilenetv3
-from supernet.importing.ofa import our_names
+from supernet.importing.ofa import map_names
 from tests.app.conftest import Command
 
 Refused = Callable[..., str]
@@ -27,7 +27,7 @@ def weights() -> dict[str, torch.Tensor]:
         classes=3, width_multiplier=0.25, kernels=(3, 5), expands=(3, 4), depths=(2,)
     )
     state = ofa_mobilenetv3.build(config).state_dict()
-    names = our_names(ofa_mobilenetv3, config, state)
+    names = map_names(ofa_mobilenetv3, config, state)
     generator = torch.Generator().manual_seed(0)
     for name, tensor in state.items():
         if name.endswith("bn.weight"):

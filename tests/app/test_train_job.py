@@ -6,7 +6,7 @@ import pytest
 
 from app.jobs.train import check_batch
 from supernet.data import open_data
-from supernet.training import preset
+from supernet.training import find_recipe
 
 
 @pytest.mark.parametrize(
@@ -18,7 +18,7 @@ from supernet.training import preset
     ],
 )
 def test_impossible_batches_are_explained(changes: dict[str, int], message: str) -> None:
-    recipe = preset("digits")
+    recipe = find_recipe("digits")
     check_batch(recipe.but({"micro_batches": 4}), open_data("digits"))
     with pytest.raises(ValueError, match=message):
         check_batch(recipe.but(changes), open_data("digits"))

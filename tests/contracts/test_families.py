@@ -18,8 +18,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 import supernet.families
+from supernet.elastic.edit_index import Values, find_source_path
 from supernet.elastic.edits import Cut, Derive
-from supernet.elastic.plan import Values, source_path
 from supernet.family_config import decode_config, encode_config
 from supernet.space import Architecture
 from supernet.supernet import Supernet
@@ -176,7 +176,7 @@ def named_as_inside(
     """Parameters of an extracted network under their names in the full model."""
     values = Values(architecture)
     named = alone.named_parameters()
-    return {source_path(net.plan, values, name): parameter for name, parameter in named}
+    return {find_source_path(net.edit_index, values, name): parameter for name, parameter in named}
 
 
 @every_family

@@ -17,8 +17,8 @@ import torch
 from supernet.space import Architecture
 from supernet.supernet import Supernet
 from supernet.training import Progress, Recipe, train
+from supernet.training.method import Learns, Remembers
 from supernet.training.sampler_modules import list_samplers
-from supernet.training.strategy import Learns, Remembers
 from tests.supernet.choice_toys import choice_supernet
 from tests.supernet.toys import toy_data
 

@@ -34,7 +34,7 @@ def cost(positions: np.ndarray) -> np.ndarray:
 
 
 def test_networks_cover_the_whole_cost_range_and_follow_the_seed() -> None:
-    found = audit.spread(SPACE, cost, 10, np.random.default_rng(0))
+    found = audit.sample_across_costs(SPACE, cost, 10, np.random.default_rng(0))
     costs = cost(SPACE.encode(found))
     assert (found[0], found[-1]) == (SPACE.smallest, SPACE.largest)
     assert len(set(found)) == 10
@@ -43,8 +43,8 @@ def test_networks_cover_the_whole_cost_range_and_follow_the_seed() -> None:
     inner = costs[1:-1]
     inside = [((inner >= low) & (inner <= high)).any() for low, high in pairwise(edges)]
     assert all(inside), "one network in every part of the range"
-    assert found == audit.spread(SPACE, cost, 10, np.random.default_rng(0))
-    assert found != audit.spread(SPACE, cost, 10, np.random.default_rng(1))
+    assert found == audit.sample_across_costs(SPACE, cost, 10, np.random.default_rng(0))
+    assert found != audit.sample_across_costs(SPACE, cost, 10, np.random.default_rng(1))
 
 
 def test_the_whole_of_a_small_space_and_no_more() -> None:
@@ -53,14 +53,14 @@ def test_the_whole_of_a_small_space_and_no_more() -> None:
     def flat(positions: np.ndarray) -> np.ndarray:
         return positions.sum(axis=1).astype(float)
 
-    assert len(set(audit.spread(space, flat, 6, np.random.default_rng(0)))) == 6
+    assert len(set(audit.sample_across_costs(space, flat, 6, np.random.default_rng(0)))) == 6
     with pytest.raises(ValueError, match=r"7 networks are more than the search space has \(6\)"):
-        audit.spread(space, flat, 7, np.random.default_rng(0))
+        audit.sample_across_costs(space, flat, 7, np.random.default_rng(0))
 
 
 def test_most_of_a_space_larger_than_one_draw_is_found() -> None:
     space = SearchSpace(tuple(Choice(f"c{i}", (1, 2, 3), "operation") for i in range(8)))
-    found = audit.spread(
+    found = audit.sample_across_costs(
         space, lambda p: p.sum(axis=1).astype(float), 4500, np.random.default_rng(0)
     )
     assert len(set(found)) == 4500 < space.size == 6561
@@ -69,7 +69,7 @@ def test_most_of_a_space_larger_than_one_draw_is_found() -> None:
 def test_every_member_of_a_chain_contains_the_one_before() -> None:
     lengths = set()
     for seed in range(50):
-        members = audit.chain(SPACE, np.random.default_rng(seed), 6)
+        members = audit.draw_chain(SPACE, np.random.default_rng(seed), 6)
         rows = SPACE.encode(members)
         assert (np.diff(rows, axis=0) >= 0).all()
         assert len(set(members)) == len(members)
@@ -80,7 +80,7 @@ def test_every_member_of_a_chain_contains_the_one_before() -> None:
 def test_choices_without_an_order_stay_as_they_are_along_a_chain() -> None:
     seen = set()
     for seed in range(20):
-        members = audit.chain(SPACE, np.random.default_rng(seed), 6, fixed=["size"])
+        members = audit.draw_chain(SPACE, np.random.default_rng(seed), 6, fixed=["size"])
         assert len({member["size"] for member in members}) == 1
         seen.add(members[0]["size"])
     assert len(seen) > 1
@@ -93,8 +93,8 @@ def test_operations_have_no_order() -> None:
         model, SearchSpace((choice,)), (Pick("1", follow(choice, str)),),
         units=("0", "1"), inputs=InputSpec((1, 4, 4), torch.float32),
     )  # fmt: skip
-    assert audit.unordered(supernet) == {"op"}
-    assert audit.unordered(toy_supernet()) == frozenset()
+    assert audit.find_unordered_choices(supernet) == {"op"}
+    assert audit.find_unordered_choices(toy_supernet()) == frozenset()
 
 
 def nested() -> list[Architecture]:
@@ -109,10 +109,10 @@ def test_a_planted_violation_is_found_and_noise_is_not() -> None:
     base = rng.normal(size=2000)
     # Each network is 0.1 better than the one inside it; sample noise is shared, as in a split.
     fine = [base + 0.1 * i + 0.2 * rng.normal(size=2000) for i in range(len(members))]
-    pairs, found = audit.violations(members, fine)
+    pairs, found = audit.find_violations(members, fine)
     assert (pairs, found) == (15, [])
     broken = [q - (0.25 if i == 3 else 0.0) for i, q in enumerate(fine)]
-    _, found = audit.violations(members, broken)
+    _, found = audit.find_violations(members, broken)
     # 0.3 - 0.25 stands against 0, 0.1 and 0.2: worse than the second and the third.
     assert {(members.index(v.smaller), members.index(v.larger)) for v in found} == {(1, 3), (2, 3)}
     worst = max(found, key=lambda v: v.drop)
@@ -125,7 +125,7 @@ def test_chance_makes_few_violations() -> None:
     total = found = 0
     for seed in range(60):
         rng = np.random.default_rng(seed)
-        pairs, wrong = audit.violations(members, [rng.normal(size=300) for _ in members])
+        pairs, wrong = audit.find_violations(members, [rng.normal(size=300) for _ in members])
         total, found = total + pairs, found + len(wrong)
     assert 0.01 < found / total < 0.045, "one-sided 2.5 %"
 
@@ -133,7 +133,7 @@ def test_chance_makes_few_violations() -> None:
 @pytest.mark.parametrize("name", SPACE.names)
 def test_a_probe_changes_one_choice_that_matters(name: str) -> None:
     for seed in range(20):
-        lower, higher = audit.probe(SPACE, name, np.random.default_rng(seed))
+        lower, higher = audit.draw_pair(SPACE, name, np.random.default_rng(seed))
         choice = SPACE.choice(name)
         assert choice.position(lower[name]) < choice.position(higher[name])
         assert name in lower.to_dict()
@@ -149,7 +149,7 @@ def _below(name: str, above: str) -> bool:
 
 @pytest.mark.parametrize("name", SPACE.names)
 def test_corners_raise_the_smallest_and_lower_the_largest(name: str) -> None:
-    (low, high), (less, most) = audit.corners(SPACE, name)
+    (low, high), (less, most) = audit.pair_corners(SPACE, name)
     choice = SPACE.choice(name)
     assert most == SPACE.largest
     assert (low == SPACE.smallest) == (choice.needs is None)
@@ -168,9 +168,13 @@ def test_a_choice_without_effect_is_found() -> None:
     data = toy_data()
     for seed in range(3):
         rng = np.random.default_rng(seed)
-        nothing = audit.effect(supernet, "idle", audit.probe(space, "idle", rng), data, "val")
+        nothing = audit.measure_effect(
+            supernet, "idle", audit.draw_pair(space, "idle", rng), data, "val"
+        )
         assert (nothing.identical, nothing.output_change, nothing.change) == (True, 0, 0)
-        real = audit.effect(supernet, "width", audit.probe(space, "width", rng), data, "val")
+        real = audit.measure_effect(
+            supernet, "width", audit.draw_pair(space, "width", rng), data, "val"
+        )
         assert not real.identical
         assert real.output_change > 0.001
 
@@ -178,9 +182,9 @@ def test_a_choice_without_effect_is_found() -> None:
 def test_quality_of_losses_has_its_sign_turned() -> None:
     values = np.array([1.0, 2.0])
     data = toy_data()
-    assert (audit.better_high(values, data) == values).all()
+    assert (audit.orient_scores(values, data) == values).all()
     supernet = toy_supernet()
-    found = audit.quality(supernet, supernet.space.largest, data, "val")
+    found = audit.measure_quality(supernet, supernet.space.largest, data, "val")
     assert found.shape == (20,)
     assert set(found) <= {0.0, 1.0}
 
@@ -189,7 +193,7 @@ def test_calibration_curve_is_the_quality_after_so_many_batches() -> None:
     data, supernet = toy_data(count=600), toy_supernet()
     supernet.model.bn.running_mean.fill_(50.0)
     largest = supernet.space.largest
-    curve = audit.calibration_curve(supernet, largest, data, "val")
+    curve = audit.measure_recalibration(supernet, largest, data, "val")
     assert curve is not None
     assert (curve.batches, curve.batch_size) == ((0, 1, 2, 4, 8), 64)
     for count, value in zip(curve.batches[1:], curve.values[1:], strict=True):
@@ -206,12 +210,12 @@ def test_a_network_without_statistics_needs_no_calibration() -> None:
     supernet = Supernet(
         model, SearchSpace(()), (), units=(), inputs=InputSpec((1, 6, 6), torch.float32)
     )
-    assert audit.calibration_curve(supernet, supernet.space.smallest, toy_data(), "val") is None
+    assert audit.measure_recalibration(supernet, supernet.space.smallest, toy_data(), "val") is None
 
 
 def test_settling_looks_at_everything_that_comes_after() -> None:
     right, wrong = np.ones(400), np.r_[np.zeros(100), np.ones(300)]
     counts = (0, 1, 2, 4)
-    assert audit._settled(counts, [wrong, right, right, right]) == 1
-    assert audit._settled(counts, [right, right, wrong, right]) is None
-    assert audit._settled(counts, [right, right, right, right]) == 0
+    assert audit._find_settled(counts, [wrong, right, right, right]) == 1
+    assert audit._find_settled(counts, [right, right, wrong, right]) is None
+    assert audit._find_settled(counts, [right, right, right, right]) == 0

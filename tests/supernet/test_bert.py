@@ -254,7 +254,7 @@ def test_a_bare_model_you_already_have(pooling: bool, attention: str) -> None:
         attn_implementation=attention,
     )
     model = transformers.BertModel(config, add_pooling_layer=pooling)
-    net = randomise(family.elastic(model, heads=(2, 6), depth=(1, 3)))
+    net = randomise(family.make_elastic(model, heads=(2, 6), depth=(1, 3)))
     assert net.model is model
     assert net.space.size == 2 + 2**3
     ids = token_ids()
@@ -276,15 +276,15 @@ def test_a_bare_model_you_already_have(pooling: bool, attention: str) -> None:
 def test_impossible_requests() -> None:
     model = family.build(CONFIG).model
     with pytest.raises(ValueError, match=r"heads = \[2, 4\] must be rising .* up to 6"):
-        family.elastic(model, heads=(2, 4))
+        family.make_elastic(model, heads=(2, 4))
     with pytest.raises(ValueError, match=r"depth = \[0, 4\] must be rising"):
-        family.elastic(model, depth=(0, 4))
+        family.make_elastic(model, depth=(0, 4))
     with pytest.raises(
         ValueError, match="context = 11 must be between 1 and the model's limit of 10"
     ):
-        family.elastic(model, context=11)
+        family.make_elastic(model, context=11)
     with pytest.raises(ValueError, match="Linear is no BERT"):
-        family.elastic(nn.Linear(2, 2))
+        family.make_elastic(nn.Linear(2, 2))
     with pytest.raises(ValueError, match="width = 25 does not divide into 6 heads"):
         replace(CONFIG, width=25)
     with pytest.raises(ValueError, match="depths is empty"):

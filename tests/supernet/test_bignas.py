@@ -14,7 +14,7 @@ from supernet import files
 from supernet.families import ofa_mobilenetv3
 from supernet.space import Architecture
 from supernet.supernet import Supernet
-from supernet.training import Labels, Strategy, preset, train
+from supernet.training import Labels, TrainingMethod, find_recipe, train
 from supernet.training.samplers.uniform import Uniform
 from tests.contracts.test_families import batch, every_family, randomised
 from tests.supernet.toys import toy_data, toy_supernet
@@ -27,15 +27,15 @@ class DropPath(nn.Module):
         return x * (torch.rand(len(x), 1) > 0.5) if self.training else x
 
 
-def quiet_strategy(net: Supernet) -> Strategy:
-    return Strategy(net.train(), Uniform(net.space), Labels(), regularise="largest")
+def quiet_strategy(net: Supernet) -> TrainingMethod:
+    return TrainingMethod(net.train(), Uniform(net.space), Labels(), regularise="largest")
 
 
-def logits(strategy: Strategy, architecture: Architecture, seed: int) -> Tensor:
+def logits(method: TrainingMethod, architecture: Architecture, seed: int) -> Tensor:
     torch.manual_seed(seed)
-    x = batch(strategy.supernet, architecture)
+    x = batch(method.supernet, architecture)
     with torch.no_grad():
-        return strategy._forward(architecture, x)
+        return method._forward(architecture, x)
 
 
 @every_family
@@ -44,29 +44,31 @@ def test_only_the_largest_network_is_random(family: str, preset: str) -> None:
     for module in net.modules():
         if isinstance(module, nn.Dropout):
             module.p = max(module.p, 0.1)
-    strategy = quiet_strategy(net)
+    method = quiet_strategy(net)
     smallest, largest = net.space.smallest, net.space.largest
-    assert torch.equal(logits(strategy, smallest, 0), logits(strategy, smallest, 1))
+    assert torch.equal(logits(method, smallest, 0), logits(method, smallest, 1))
     if any(isinstance(m, nn.Dropout) for m in net.modules()):
-        assert not torch.equal(logits(strategy, largest, 0), logits(strategy, largest, 1))
+        assert not torch.equal(logits(method, largest, 0), logits(method, largest, 1))
     assert all(m.training for m in net.modules())
 
 
 def test_small_networks_skip_other_randomness_and_keep_batch_statistics() -> None:
     net = toy_supernet()
     net.model.dropout = DropPath()  # type: ignore[assignment]
-    strategy = quiet_strategy(net)
+    method = quiet_strategy(net)
     smallest = net.space.smallest
     norm = next(m for m in net.modules() if isinstance(m, _BatchNorm))
     before = norm.running_mean.clone()  # type: ignore[union-attr]
-    assert torch.equal(logits(strategy, smallest, 0), logits(strategy, smallest, 1))
+    assert torch.equal(logits(method, smallest, 0), logits(method, smallest, 1))
     assert not torch.equal(norm.running_mean, before)  # type: ignore[arg-type]
     largest = net.space.largest
-    assert not torch.equal(logits(strategy, largest, 0), logits(strategy, largest, 1))
+    assert not torch.equal(logits(method, largest, 0), logits(method, largest, 1))
 
 
 def test_the_rate_of_a_training_never_falls_below_its_floor(tmp_path: Path) -> None:
-    recipe = replace(preset("digits+bignas"), steps=40, warmup_steps=4, batch_size=20, log_every=1)
+    recipe = replace(
+        find_recipe("digits+bignas"), steps=40, warmup_steps=4, batch_size=20, log_every=1
+    )
     assert recipe.rate_floor == pytest.approx(0.05)
     train(toy_supernet(dropout=0.2), toy_data(), recipe, tmp_path)
     rates = [line["learning_rate"] for line in files.read_records(tmp_path / "metrics.jsonl")]

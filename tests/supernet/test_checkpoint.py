@@ -22,7 +22,7 @@ def test_round_trip_with_tied_tensors(tmp_path: Path) -> None:
     found = checkpoints.require(tmp_path).checkpoint
     assert found is not None
     assert (found.step, found.digest, found.path) == (7, written.digest, tmp_path / "7")
-    loaded = checkpoints.tensors(found, checkpoints.WEIGHTS)
+    loaded = checkpoints.read_tensors(found, checkpoints.WEIGHTS)
     assert torch.equal(loaded["a"], torch.full((3,), 7.0))
     assert torch.equal(loaded["tied"], loaded["too"])
 

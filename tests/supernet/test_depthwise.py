@@ -13,7 +13,7 @@ from supernet.families import ofa_mobilenetv3
 def _gradients(layer: nn.Conv2d, inputs: torch.Tensor, *, ours: bool) -> list[torch.Tensor]:
     x = inputs.clone(memory_format=torch.preserve_format).requires_grad_()
     layer.zero_grad()
-    outputs = depthwise.trained(layer)(x) if ours else layer(x)
+    outputs = depthwise.make_fast_forward(layer)(x) if ours else layer(x)
     weights = torch.linspace(-1, 1, outputs.numel()).view(outputs.shape)
     (outputs * weights).sum().backward()
     assert x.grad is not None
@@ -54,9 +54,9 @@ def test_bf16_and_evaluation_take_the_plain_way(monkeypatch) -> None:
     def refuse(*_: object) -> None:
         raise AssertionError
 
-    monkeypatch.setattr(depthwise, "weight_gradient", refuse)
+    monkeypatch.setattr(depthwise, "compute_weight_gradient", refuse)
     layer = nn.Conv2d(4, 4, 5, padding=2, groups=4)
-    forward, inputs = depthwise.trained(layer), torch.randn(2, 4, 6, 6)
+    forward, inputs = depthwise.make_fast_forward(layer), torch.randn(2, 4, 6, 6)
     with torch.autocast("cpu", torch.bfloat16):
         assert forward(inputs).dtype == torch.bfloat16
     with torch.no_grad():

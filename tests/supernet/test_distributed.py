@@ -15,7 +15,7 @@ import torch
 from supernet import checkpoints
 from supernet.data import augment, open_data
 from supernet.families import matlm, ofa_mobilenetv3
-from supernet.training import distributed, preset, train
+from supernet.training import distributed, find_recipe, train
 
 # Each process runs this with torchrun's environment; FOLDER, FAMILY and BATCH are arguments.
 WORKER = """
@@ -26,7 +26,7 @@ sys.path.insert(0, {tests!r})
 from test_distributed import training
 from supernet.training import distributed
 torch.set_num_threads(1)
-with distributed.ranks():
+with distributed.join_ranks():
     training(sys.argv[1], Path(sys.argv[2]), 1)
 """
 TEXT = "the quick brown fox jumps over the lazy dog; " * 60
@@ -34,7 +34,7 @@ TEXT = "the quick brown fox jumps over the lazy dog; " * 60
 
 def training(family: str, folder: Path, micro_batches: int) -> dict[str, torch.Tensor]:
     """Raw weights after a few steps of a tiny training."""
-    recipe = replace(preset("digits"), steps=3, batch_size=16, warmup_steps=1, log_every=1,
+    recipe = replace(find_recipe("digits"), steps=3, batch_size=16, warmup_steps=1, log_every=1,
                      checkpoint_every=2, micro_batches=micro_batches, ema_decay=0.0)  # fmt: skip
     if family == "matlm":
         path = folder.parent / "text.txt"
@@ -45,7 +45,7 @@ def training(family: str, folder: Path, micro_batches: int) -> dict[str, torch.T
         data = open_data("digits")
         supernet = ofa_mobilenetv3.build(ofa_mobilenetv3.configure("tiny", data.shape))
     result = train(supernet, data, recipe, folder)
-    tensors = checkpoints.tensors(result.checkpoint, checkpoints.WEIGHTS)
+    tensors = checkpoints.read_tensors(result.checkpoint, checkpoints.WEIGHTS)
     names = {name for name, _ in supernet.named_parameters()}
     return {name: tensor for name, tensor in tensors.items() if name in names}
 
@@ -83,7 +83,7 @@ def test_two_ranks_are_one_process(worker: Path, family: str, parts: int) -> Non
     assert run.returncode == 0, run.stderr
     found = checkpoints.require(folder / "checkpoints").checkpoint
     assert found is not None
-    ranks = checkpoints.tensors(found, checkpoints.WEIGHTS)
+    ranks = checkpoints.read_tensors(found, checkpoints.WEIGHTS)
     alone = training(family, worker.parent / f"{family}-alone", parts)
     assert largest_difference({name: ranks[name] for name in alone}, alone) < 1e-6
     lines = (folder / "metrics.jsonl").read_text().splitlines()
@@ -115,7 +115,7 @@ def test_the_command_trains_under_torchrun(tmp_path: Path) -> None:
 
 
 def test_a_process_alone_says_what_happened_itself() -> None:
-    with pytest.raises(ValueError, match="as it was"), distributed.together():
+    with pytest.raises(ValueError, match="as it was"), distributed.fail_together():
         raise ValueError("as it was")
 
 
@@ -138,16 +138,16 @@ def test_parts_of_a_batch_are_augmented_as_in_the_whole(kind: str) -> None:
 
 
 def test_one_process_is_a_world_of_its_own() -> None:
-    assert distributed.world() == (0, 1)
+    assert distributed.get_world() == (0, 1)
     assert distributed.is_main()
-    assert distributed.share(33) == slice(0, 33)
-    with distributed.ranks() as device:
+    assert distributed.take_share(33) == slice(0, 33)
+    with distributed.join_ranks() as device:
         assert device.type in ("cpu", "cuda")
-        assert distributed.world() == (0, 1)
+        assert distributed.get_world() == (0, 1)
 
 
 def test_a_batch_that_ranks_cannot_share_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(distributed, "world", lambda: (1, 3))
+    monkeypatch.setattr(distributed, "get_world", lambda: (1, 3))
     with pytest.raises(ValueError, match="world size 3 does not divide batch_size 64"):
-        distributed.share(64)
-    assert distributed.share(66) == slice(22, 44)
+        distributed.take_share(64)
+    assert distributed.take_share(66) == slice(22, 44)

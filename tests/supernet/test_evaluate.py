@@ -16,10 +16,10 @@ from supernet.quality.batch_statistics import recalibrate
 from supernet.quality.evaluate import (
     BatchCache,
     StatisticsCache,
-    calibrate_extracted,
+    compute_wilson_interval,
     evaluate,
-    sample_scores,
-    wilson,
+    recalibrate_extracted,
+    score_samples,
 )
 from supernet.supernet import Supernet
 from supernet.training import Recipe, train
@@ -128,8 +128,8 @@ def test_unknown_split_is_refused() -> None:
 
 def test_wilson_interval_known_values() -> None:
     # 50 of 100, and none of 10: standard textbook values.
-    assert wilson(0.5, 100) == pytest.approx((0.4038, 0.5962), abs=1e-4)
-    assert wilson(0.0, 10) == pytest.approx((0.0, 0.2775), abs=1e-4)
+    assert compute_wilson_interval(0.5, 100) == pytest.approx((0.4038, 0.5962), abs=1e-4)
+    assert compute_wilson_interval(0.0, 10) == pytest.approx((0.0, 0.2775), abs=1e-4)
 
 
 def test_kept_batches_change_no_value() -> None:
@@ -165,11 +165,11 @@ def test_kept_statistics_are_those_of_a_calibration() -> None:
     kept = StatisticsCache()
     for architecture in (supernet.space.largest, supernet.space.smallest):
         plain, first, again = (supernet.extract(architecture) for _ in range(3))
-        calibrate_extracted(plain, supernet, architecture, data)
-        assert calibrate_extracted(first, supernet, architecture, data, statistics=kept) == 60
+        recalibrate_extracted(plain, supernet, architecture, data)
+        assert recalibrate_extracted(first, supernet, architecture, data, statistics=kept) == 60
         # Other training images would give other statistics, were they looked at.
         moved = replace(data, train=Split(data.train.inputs + 5, data.train.targets))
-        assert calibrate_extracted(again, supernet, architecture, moved, statistics=kept) == 60
+        assert recalibrate_extracted(again, supernet, architecture, moved, statistics=kept) == 60
         for name, tensor in plain.state_dict().items():
             assert torch.equal(first.state_dict()[name], tensor), name
             assert torch.equal(again.state_dict()[name], tensor), name
@@ -178,7 +178,7 @@ def test_kept_statistics_are_those_of_a_calibration() -> None:
     assert kept.bytes == (8 + 2) * 2 * 4 + 2 * 8
     tight = StatisticsCache(8 * 2 * 4 + 8)
     for architecture in (supernet.space.smallest, supernet.space.largest):
-        calibrate_extracted(
+        recalibrate_extracted(
             supernet.extract(architecture), supernet, architecture, data, statistics=tight
         )
     assert tight.bytes == 8 * 2 * 4 + 8, "the first made room for the second"
@@ -188,14 +188,14 @@ def test_chosen_samples_are_scored_in_the_order_asked() -> None:
     supernet, data = toy_supernet(), toy_data()
     smallest = supernet.space.smallest
     model = supernet.extract(smallest)
-    calibrate_extracted(model, supernet, smallest, data)
-    whole = sample_scores(model, supernet, smallest, data, "val")
+    recalibrate_extracted(model, supernet, smallest, data)
+    whole = score_samples(model, supernet, smallest, data, "val")
     rows = np.array([7, 3, 19])
     cache = BatchCache()
     for _ in range(2):
-        some = sample_scores(model, supernet, smallest, data, "val", rows=rows, cache=cache)
+        some = score_samples(model, supernet, smallest, data, "val", rows=rows, cache=cache)
         assert np.array_equal(some, whole[rows])
-    other = sample_scores(model, supernet, smallest, data, "val", rows=rows[::-1], cache=cache)
+    other = score_samples(model, supernet, smallest, data, "val", rows=rows[::-1], cache=cache)
     assert np.array_equal(other, whole[rows[::-1]])
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from supernet.graph.language import Constant, Graph, Node, TensorSpec, fix_batch
-from supernet.graph.onnx_model import random_inputs, random_weights, to_onnx
+from supernet.graph.onnx_model import draw_random_inputs, draw_random_weights, to_onnx
 
 pytest.importorskip("onnx")
 
@@ -62,7 +62,7 @@ def test_random_model_runs_at_any_batch_size() -> None:
     data = to_onnx(graph, seed=3).SerializeToString()
     runner = ort.InferenceSession(data, providers=["CPUExecutionProvider"])
     for batch in (1, 4):
-        out = runner.run(None, random_inputs(graph, 0, batch))[0]
+        out = runner.run(None, draw_random_inputs(graph, 0, batch))[0]
         assert out.shape == (batch, 150)
         assert np.isfinite(out).all()
         assert out.std() > 0.01
@@ -76,12 +76,12 @@ def test_fixed_batch_is_static() -> None:
 
 
 def test_random_weights_are_reproducible_exact_float32_and_valid() -> None:
-    first, second = random_weights(block(), 5), random_weights(block(), 5)
+    first, second = draw_random_weights(block(), 5), draw_random_weights(block(), 5)
     assert all(np.array_equal(first[k], second[k]) for k in first)
     assert {v.dtype for v in first.values()} == {np.dtype("float32")}
     assert first["a.var"].min() > 0
     assert abs(first["a.w"].std() - (2 / 36) ** 0.5) < 0.05
-    assert not np.array_equal(first["a.w"], random_weights(block(), 6)["a.w"])
+    assert not np.array_equal(first["a.w"], draw_random_weights(block(), 6)["a.w"])
 
 
 def test_node_names_start_with_their_scope() -> None:
@@ -89,7 +89,7 @@ def test_node_names_start_with_their_scope() -> None:
 
 
 def test_missing_and_misshapen_weights_are_refused() -> None:
-    values = random_weights(block(), 0)
+    values = draw_random_weights(block(), 0)
     with pytest.raises(ValueError, match=r"weight 'a\.w' has shape \(1, 4, 3, 3\)"):
         to_onnx(block(), {**values, "a.w": values["a.w"][:1]})
     values.pop("a.var")
@@ -100,6 +100,6 @@ def test_missing_and_misshapen_weights_are_refused() -> None:
 def test_given_weights_are_stored_as_they_are() -> None:
     from onnx import numpy_helper
 
-    values = random_weights(block(), 0)
+    values = draw_random_weights(block(), 0)
     stored = {i.name: numpy_helper.to_array(i) for i in to_onnx(block(), values).graph.initializer}
     assert all(np.array_equal(stored[k], v) for k, v in values.items())

@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from supernet.training import Recipe, Strategy, Uniform, compose
+from supernet.training import Recipe, TrainingMethod, Uniform, compose
 from supernet.training.batches.importance import HIGHEST, ImportanceRows
 from tests.supernet.toys import toy_data, toy_supernet
 
@@ -136,10 +136,10 @@ def test_a_continued_run_draws_the_same() -> None:
 def test_a_strategy_tells_it_what_was_seen() -> None:
     supernet, data = toy_supernet(), toy_data()
     rows = ImportanceRows(len(data.train), steps=100)
-    strategy = Strategy(supernet, Uniform(supernet.space, count=2), rows=rows, micro_batches=2)
+    method = TrainingMethod(supernet, Uniform(supernet.space, count=2), rows=rows, micro_batches=2)
     batch = np.array([3, 1, 4, 15])
     inputs, targets = data.train.batch(torch.from_numpy(batch), torch.device("cpu"))
-    losses = strategy.backward(0, inputs, targets, batch)
+    losses = method.backward(0, inputs, targets, batch)
     assert np.flatnonzero(rows.times).tolist() == [1, 3, 4, 15]
     assert set(rows.times[batch]) == {len(losses)}
     composed = compose(supernet, data, Recipe(rows="importance", distill="none"), 10)
@@ -153,11 +153,11 @@ def rank_of_two(rank: int, folder: str) -> None:
     dist.init_process_group("gloo", f"file://{folder}/store", rank=rank, world_size=2)
     supernet, data = toy_supernet(), toy_data()
     rows = ImportanceRows(len(data.train), steps=4, seed=1)
-    strategy = Strategy(supernet, Uniform(supernet.space, count=2), rows=rows)
+    method = TrainingMethod(supernet, Uniform(supernet.space, count=2), rows=rows)
     for step in range(4):
         half = rows.rows(step, 30).reshape(2, 15)[rank]
         inputs, targets = data.train.batch(torch.from_numpy(half), torch.device("cpu"))
-        strategy.backward(step, inputs, targets, half)
+        method.backward(step, inputs, targets, half)
     torch.save(rows.state_dict(), f"{folder}/{rank}")
     dist.destroy_process_group()
 

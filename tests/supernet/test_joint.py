@@ -13,11 +13,11 @@ import pytest
 
 from supernet.space import Choice, SearchSpace
 from supernet.training.joint_space import (
-    architecture_positions,
-    architecture_space,
-    join,
-    joint_space,
-    split,
+    extract_architecture_positions,
+    extract_architecture_space,
+    join_member,
+    make_joint_space,
+    split_member,
 )
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,15 +29,15 @@ SPACE = SearchSpace(
     )
 )
 RECIPE = {"learning_rate": (0.01, 0.1), "augment": ("none", "shift", "affine")}
-JOINT = joint_space(SPACE, RECIPE)
+JOINT = make_joint_space(SPACE, RECIPE)
 
 
 def test_the_joint_space_holds_every_pair_and_travels_as_json():
     assert JOINT.size == SPACE.size * 6
     assert JOINT.names[-2:] == ("recipe.learning_rate", "recipe.augment")
     assert {JOINT.choice(name).kind for name in JOINT.names[-2:]} == {"recipe"}
-    assert architecture_space(JOINT) == SPACE
-    assert architecture_space(JOINT).digest == SPACE.digest
+    assert extract_architecture_space(JOINT) == SPACE
+    assert extract_architecture_space(JOINT).digest == SPACE.digest
     again = SearchSpace.from_json(json.loads(json.dumps(JOINT.to_json())))
     assert again == JOINT
 
@@ -45,27 +45,29 @@ def test_the_joint_space_holds_every_pair_and_travels_as_json():
 def test_members_split_and_join_to_themselves():
     rows = JOINT.sample(np.random.default_rng(0), 40)
     for member in JOINT.decode(rows):
-        architecture, recipe = split(JOINT, member)
+        architecture, recipe = split_member(JOINT, member)
         assert set(recipe) == set(RECIPE)
         assert architecture.space_digest == SPACE.digest
-        assert join(JOINT, architecture, recipe) == member
-    columns = architecture_positions(JOINT, rows)
-    assert SPACE.decode(columns) == [split(JOINT, member)[0] for member in JOINT.decode(rows)]
+        assert join_member(JOINT, architecture, recipe) == member
+    columns = extract_architecture_positions(JOINT, rows)
+    assert SPACE.decode(columns) == [
+        split_member(JOINT, member)[0] for member in JOINT.decode(rows)
+    ]
 
 
 def test_what_does_not_belong_is_refused():
     with pytest.raises(ValueError, match="the space already has a recipe"):
-        joint_space(JOINT, RECIPE)
+        make_joint_space(JOINT, RECIPE)
     with pytest.raises(ValueError, match="at least one hyper-parameter"):
-        joint_space(SPACE, {})
+        make_joint_space(SPACE, {})
     with pytest.raises(ValueError, match=r"recipe\.augment' has no values"):
-        joint_space(SPACE, {"augment": ()})
+        make_joint_space(SPACE, {"augment": ()})
     with pytest.raises(ValueError, match="belongs to space"):
-        split(JOINT, SPACE.smallest)
+        split_member(JOINT, SPACE.smallest)
     with pytest.raises(ValueError, match=r"recipe\.augment = 'flip' is not a legal value"):
-        join(JOINT, SPACE.smallest, {"learning_rate": 0.1, "augment": "flip"})
+        join_member(JOINT, SPACE.smallest, {"learning_rate": 0.1, "augment": "flip"})
     with pytest.raises(ValueError, match=r"'recipe\.augment' is missing"):
-        join(JOINT, SPACE.smallest, {"learning_rate": 0.1})
+        join_member(JOINT, SPACE.smallest, {"learning_rate": 0.1})
 
 
 def test_the_example_searches_both_together():

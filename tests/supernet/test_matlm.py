@@ -193,15 +193,15 @@ def test_the_space_counts_layers_that_are_there() -> None:
 
 def test_uniform_members() -> None:
     space = family.make_space(CONFIG)
-    assert family.granularities(space) == (8, 16, 32, 64)
-    assert family.uniform(space, -1) == space.largest
-    assert family.uniform(space, 0, depth=1) == space.smallest
-    half = family.uniform(space, 2)
+    assert family.list_granularities(space) == (8, 16, 32, 64)
+    assert family.make_uniform(space, -1) == space.largest
+    assert family.make_uniform(space, 0, depth=1) == space.smallest
+    half = family.make_uniform(space, 2)
     assert set(half.to_dict().values()) == {4, 32}
     with pytest.raises(ValueError, match="granularity 4 does not exist; there are 4"):
-        family.uniform(space, 4)
+        family.make_uniform(space, 4)
     with pytest.raises(ValueError, match=r"depth = 3 is not a legal value"):
-        family.uniform(space, 0, depth=3)
+        family.make_uniform(space, 0, depth=3)
 
 
 def test_a_few_steps_on_a_pattern_teach_every_granularity() -> None:
@@ -210,7 +210,7 @@ def test_a_few_steps_on_a_pattern_teach_every_granularity() -> None:
     stream = torch.arange(24) % 5
     windows = stream.unfold(0, CONFIG.context + 1, 1)
     x, y = windows[:, :-1], windows[:, 1:]
-    members = [family.uniform(net.space, i) for i in range(4)]
+    members = [family.make_uniform(net.space, i) for i in range(4)]
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-2)
     for _ in range(25):
         optimizer.zero_grad()

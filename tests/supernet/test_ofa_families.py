@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from supernet.data import DataShape
+from supernet.elastic.edit_index import Values
 from supernet.elastic.edits import Cut, Drop
-from supernet.elastic.plan import Values
 from supernet.families import ofa_proxyless, ofa_resnet50
 from supernet.family_config import decode_config, encode_config
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from supernet.families import ofa_mobilenetv3, ofa_proxyless, ofa_resnet50
-from supernet.importing.ofa import Recognised, canonical, load, recognise
+from supernet.importing.ofa import Recognised, canonicalise, load_supernet, recognise
 from tests.supernet import ofa_package
 
 ARCHITECTURES = 50
@@ -42,7 +42,7 @@ def reference(name: str, size: int, **options: Any) -> torch.nn.Module:
 
 def compare(theirs: torch.nn.Module, recognised: Recognised, count: int, size: int) -> None:
     """Both on the same pixels, over random architectures."""
-    supernet, family = load(recognised), recognised.family
+    supernet, family = load_supernet(recognised), recognised.family
     space = supernet.space
     generator = torch.Generator().manual_seed(1)
     pixels = ofa_package.images(2, size, generator)
@@ -98,13 +98,13 @@ def test_older_spellings_of_names() -> None:
         "blocks.1.mobile_inverted_conv.inverted_bottleneck.conv.conv.weight",
         "blocks.1.conv.inverted_bottleneck.conv.conv.weight",
     }
-    assert {canonical(n) for n in older} == {"blocks.1.conv.inverted_bottleneck.conv.weight"}
-    assert canonical("blocks.3.conv.depth_conv.bn.bn.running_var") == canonical(
+    assert {canonicalise(n) for n in older} == {"blocks.1.conv.inverted_bottleneck.conv.weight"}
+    assert canonicalise("blocks.3.conv.depth_conv.bn.bn.running_var") == canonicalise(
         "blocks.3.mobile_inverted_conv.depth_conv.bn.running_var"
     )
-    assert canonical("classifier.linear.linear.bias") == canonical("classifier.linear.bias")
+    assert canonicalise("classifier.linear.linear.bias") == canonicalise("classifier.linear.bias")
     kept = "blocks.1.conv.depth_conv.conv.7to5_matrix"
-    assert canonical(kept) == kept
+    assert canonicalise(kept) == kept
 
 
 def test_stand_ins_for_undeclared_imports_are_gone() -> None:
@@ -117,4 +117,4 @@ def test_a_strange_block_number_makes_no_strange_network() -> None:
     names = ("first_conv.conv.weight", "blocks.99999999.conv.point_linear.conv.weight")
     recognised = recognise(dict.fromkeys(names, one), "a file")
     with pytest.raises(ValueError, match=r"a file is incomplete: \d+ of \d+ tensors are missing"):
-        load(recognised)
+        load_supernet(recognised)

@@ -13,16 +13,16 @@ from torch import Tensor
 from supernet.families import matlm, ofa_mobilenetv3
 from supernet.space import Choice, SearchSpace
 from supernet.supernet import Supernet
-from supernet.training import Progress, preset, train
+from supernet.training import Progress, find_recipe, train
 from supernet.training.compose import compose
 from supernet.training.guides import Teacher
-from supernet.training.schedules.progressive import ProgressiveShrinking, schedule
-from supernet.training.strategy import Strategy
+from supernet.training.method import TrainingMethod
+from supernet.training.schedules.progressive import ProgressiveShrinking, plan_phases
 from tests.supernet.toys import toy_data, toy_supernet
 
 STEPS = 30
 RECIPE = replace(
-    preset("digits+progressive"), steps=STEPS, batch_size=16, checkpoint_every=3, log_every=1
+    find_recipe("digits+progressive"), steps=STEPS, batch_size=16, checkpoint_every=3, log_every=1
 )
 CONFIG = replace(
     ofa_mobilenetv3.PRESETS["tiny"],
@@ -47,7 +47,7 @@ def no_score(_: object) -> list[float]:
 
 
 def test_phases_and_lengths_are_the_published_ones() -> None:
-    phases = schedule(ofa_mobilenetv3.make_space(ofa_mobilenetv3.Config()), 590)
+    phases = plan_phases(ofa_mobilenetv3.make_space(ofa_mobilenetv3.Config()), 590)
     assert [(p.name, p.end - p.start, p.length.count) for p in phases] == [
         ("largest", 180, 1),
         ("kernel", 120, 1),
@@ -98,22 +98,22 @@ def test_options_unlock_from_the_largest_down_and_resolution_is_always_elastic()
 
 
 def test_kinds_a_space_lacks_have_no_phase_and_others_come_last() -> None:
-    names = [p.name for p in schedule(matlm.make_space(matlm.PRESETS["tiny"]), 100)]
+    names = [p.name for p in plan_phases(matlm.make_space(matlm.PRESETS["tiny"]), 100)]
     assert names[0] == "largest"
     assert not any(name.startswith("kernel") for name in names)
     space = SearchSpace((Choice("bits", (4, 8), "weight_bits"), Choice("ffn", (1, 2), "ffn")))
-    assert [p.name for p in schedule(space, 100)] == ["largest", "expand", "weight_bits"]
+    assert [p.name for p in plan_phases(space, 100)] == ["largest", "expand", "weight_bits"]
 
 
 def test_every_phase_has_a_step_and_too_few_steps_are_refused() -> None:
     space = network().space
     for steps in (6, 7, 13):
-        phases = schedule(space, steps)
+        phases = plan_phases(space, steps)
         assert [p.start for p in phases[1:]] == [p.end for p in phases[:-1]]
         assert phases[-1].end == steps
         assert all(p.end > p.start for p in phases)
     with pytest.raises(ValueError, match="5 steps are too few for the 6 phases"):
-        schedule(space, 5)
+        plan_phases(space, 5)
 
 
 def test_a_family_with_nothing_to_shrink_is_refused() -> None:
@@ -126,26 +126,26 @@ def test_a_family_with_nothing_to_shrink_is_refused() -> None:
 # -- what is learnt ----------------------------------------------------------------------------
 
 
-def shrinking_strategy() -> tuple[Supernet, ProgressiveShrinking, Strategy]:
+def shrinking_strategy() -> tuple[Supernet, ProgressiveShrinking, TrainingMethod]:
     net = network().train()
     shrinking = ProgressiveShrinking(net, STEPS)
-    return net, shrinking, Strategy(net, shrinking, shrinking, phases=shrinking)
+    return net, shrinking, TrainingMethod(net, shrinking, shrinking, phases=shrinking)
 
 
 def test_the_teacher_is_the_largest_at_the_end_of_the_first_phase_by_batch_statistics() -> None:
-    net, shrinking, strategy = shrinking_strategy()
+    net, shrinking, method = shrinking_strategy()
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
     inputs, targets = toy_data(classes=10).train.batch(slice(0, 30), torch.device("cpu"))
     entered = []
     for step in range(12):
-        if strategy.begin(step, optimizer):
+        if method.begin(step, optimizer):
             entered.append(step)
             assert not optimizer.state
             if len(entered) == 1:
                 with torch.no_grad():
                     expected = net(net.prepare(inputs, net.space.largest), net.space.largest)
         assert (shrinking.teacher is not None) == bool(entered)
-        strategy.backward(step, inputs, targets)
+        method.backward(step, inputs, targets)
         optimizer.step()
     assert entered[0] == shrinking.phases[1].start
     assert shrinking.teacher is not None
@@ -162,7 +162,7 @@ def test_the_teacher_is_the_largest_at_the_end_of_the_first_phase_by_batch_stati
 
 
 def test_channels_are_sorted_when_expansions_unlock_and_trained_widths_stay() -> None:
-    net, shrinking, strategy = shrinking_strategy()
+    net, shrinking, method = shrinking_strategy()
     net.eval()
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
     first, second = (p for p in shrinking.phases if p.name.startswith("expand"))
@@ -181,14 +181,14 @@ def test_channels_are_sorted_when_expansions_unlock_and_trained_widths_stay() ->
 
     disturb(net, 1)
     before = logits()
-    assert strategy.begin(first.start, optimizer)
+    assert method.begin(first.start, optimizer)
     after = logits()
     assert torch.allclose(after[0], before[0], atol=1e-5)
     assert not torch.allclose(after[1], before[1], atol=1e-2)
     assert (importance().diff() <= 1e-6).all()
     disturb(net, 2)
     before = logits()
-    assert strategy.begin(second.start, optimizer)
+    assert method.begin(second.start, optimizer)
     after = logits()
     assert torch.allclose(after[0], before[0], atol=1e-5)
     assert torch.allclose(after[1], before[1], atol=1e-5)
@@ -205,15 +205,15 @@ def disturb(net: Supernet, seed: int) -> None:
 
 def test_an_external_teacher_takes_the_place_of_the_frozen_largest() -> None:
     outside = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(36, 10))
-    strategy = compose(network(), toy_data(classes=10), RECIPE, STEPS, outside)
-    assert isinstance(strategy.guide, Teacher)
-    assert isinstance(strategy.sampler, ProgressiveShrinking)
-    assert strategy.sampler is strategy.phases
-    optimizer = torch.optim.SGD(strategy.supernet.parameters(), lr=0.1)
-    assert strategy.begin(strategy.sampler.phases[1].start, optimizer)
-    assert strategy.state_dict() == {}
+    method = compose(network(), toy_data(classes=10), RECIPE, STEPS, outside)
+    assert isinstance(method.guide, Teacher)
+    assert isinstance(method.sampler, ProgressiveShrinking)
+    assert method.sampler is method.phases
+    optimizer = torch.optim.SGD(method.supernet.parameters(), lr=0.1)
+    assert method.begin(method.sampler.phases[1].start, optimizer)
+    assert method.state_dict() == {}
     with pytest.raises(ValueError, match="distill = 'inplace' would not listen"):
-        compose(network(), toy_data(classes=10), preset("digits"), STEPS, outside)
+        compose(network(), toy_data(classes=10), find_recipe("digits"), STEPS, outside)
 
 
 # -- resuming ----------------------------------------------------------------------------------
@@ -228,7 +228,7 @@ def run(folder: Path, seed: int = 0, **options: Any) -> dict[str, Tensor]:
 def test_a_killed_run_ends_with_the_same_weights_inside_a_phase_and_at_its_boundary(
     tmp_path: Path,
 ) -> None:
-    assert [p.end for p in schedule(network().space, STEPS)] == [9, 15, 17, 23, 24, 30]
+    assert [p.end for p in plan_phases(network().space, STEPS)] == [9, 15, 17, 23, 24, 30]
     whole = run(tmp_path / "whole")
     for stop in (9, 21, 24):
 

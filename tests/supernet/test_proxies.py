@@ -18,15 +18,15 @@ from predictors.models import ridge
 from predictors.research.nodewise import fit_trees
 from supernet.data import Split
 from supernet.proxies import (
-    layer_statistics,
-    load,
-    names,
-    proxy_statistics,
-    warm_start,
+    list_proxies,
+    load_proxy,
+    make_layer_statistics,
+    make_proxy_statistics,
+    pick_warm_start,
 )
-from supernet.proxies._attention import attentions
-from supernet.proxies._covariance import spectrum_score
-from supernet.proxies._probe import logits
+from supernet.proxies._attention import record_attentions
+from supernet.proxies._covariance import score_spectrum
+from supernet.proxies._probe import find_logits
 
 FAMILIES = sorted(
     m.name for m in pkgutil.iter_modules(supernet.families.__path__) if m.name[0] != "_"
@@ -56,7 +56,7 @@ def batch(name, samples=6):
     else:
         inputs = torch.randint(0, 50, shape, generator=generator)
     with torch.no_grad():
-        out = logits(net.extract(largest).eval()(net.prepare(inputs, largest)))
+        out = find_logits(net.extract(largest).eval()(net.prepare(inputs, largest)))
     targets = torch.randint(0, out.shape[-1], out.shape[:-1], generator=generator)
     return Split(inputs, targets)
 
@@ -77,13 +77,13 @@ def score(proxy, model, name, architecture):
     data = batch(name)
     inputs = family(name).prepare(data.inputs, architecture)
     options = {"repeats": 2, "batch": 4} if proxy == "zen" else {}
-    return load(proxy).score(model, inputs, data.targets, **options)
+    return load_proxy(proxy).score(model, inputs, data.targets, **options)
 
 
 def test_the_folder_is_what_was_promised():
-    assert set(names()) == {*ANY, *ATTENTION, "zen", "hidden_covariance"}
-    for name in names():
-        assert "\n" not in load(name).SUMMARY
+    assert set(list_proxies()) == {*ANY, *ATTENTION, "zen", "hidden_covariance"}
+    for name in list_proxies():
+        assert "\n" not in load_proxy(name).SUMMARY
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -95,7 +95,7 @@ def test_scores_are_finite_repeatable_and_leave_the_network_as_it_was(name):
         before = copy.deepcopy(model.state_dict())
         modes = [module.training for module in model.modules()]
         state = torch.get_rng_state()
-        for proxy in names():
+        for proxy in list_proxies():
             if not suits(proxy, name):
                 continue
             first = score(proxy, model, name, architecture)
@@ -127,7 +127,7 @@ def test_layers_add_up_to_the_score(proxy):
     net = family("resnet")
     architecture = net.space.largest
     data = batch("resnet")
-    parts = load(proxy).by_layer(net.extract(architecture), data.inputs, data.targets)
+    parts = load_proxy(proxy).by_layer(net.extract(architecture), data.inputs, data.targets)
     assert len(parts) > 5
     whole = score(proxy, net.extract(architecture), "resnet", architecture)
     assert sum(parts.values()) == pytest.approx(whole)
@@ -151,7 +151,7 @@ def test_snip_is_the_gradient_of_a_mask_of_ones():
     out = hidden @ (model[2].weight * masks[1]).T + model[2].bias
     grads = torch.autograd.grad(nn.functional.cross_entropy(out, targets), masks)
     expected = sum(float(g.abs().sum()) for g in grads)
-    assert load("snip").score(model, inputs, targets) == pytest.approx(expected, rel=1e-5)
+    assert load_proxy("snip").score(model, inputs, targets) == pytest.approx(expected, rel=1e-5)
 
 
 def test_synflow_is_the_sum_over_paths_without_normalisation_and_grows_with_depth():
@@ -164,7 +164,7 @@ def test_synflow_is_the_sum_over_paths_without_normalisation_and_grows_with_dept
         model[3].weight.copy_(weights[1])
     # R = (1 + 2)(3 + 1) = 12 for ones; every layer's sum of w dR/dw is R, so 24 for two.
     inputs = torch.randn(3, 2)
-    synflow = load("synflow")
+    synflow = load_proxy("synflow")
     assert synflow.score(model, inputs, inputs) == pytest.approx(np.log1p(24))
     parts = synflow.by_layer(model, inputs, inputs)
     assert parts == pytest.approx({"0": np.log1p(12), "3": np.log1p(12)})
@@ -178,7 +178,7 @@ def test_synflow_does_not_overflow_in_very_deep_networks():
     layers = [nn.Linear(64, 64, bias=False) for _ in range(60)]
     for layer in layers:
         nn.init.constant_(layer.weight, 10.0)
-    found = load("synflow").score(nn.Sequential(*layers), torch.ones(1, 64), torch.zeros(1))
+    found = load_proxy("synflow").score(nn.Sequential(*layers), torch.ones(1, 64), torch.zeros(1))
     assert np.isfinite(found)
     assert found == pytest.approx(60 * np.log(640) + np.log(64) + np.log(60), rel=1e-9)
 
@@ -188,9 +188,9 @@ def test_naswot_counts_agreeing_switches():
     inputs = torch.tensor([[1.0, 1.0, -1.0], [1.0, -1.0, 1.0]])
     # Both samples agree on one unit of three.
     kernel = np.array([[3.0, 1.0], [1.0, 3.0]]) + 1e-3 * 3 * np.eye(2)
-    found = load("naswot").score(model, inputs, inputs)
+    found = load_proxy("naswot").score(model, inputs, inputs)
     assert found == pytest.approx(np.log(np.linalg.det(kernel)))
-    same = load("naswot").score(model, inputs[[0, 0]], inputs)
+    same = load_proxy("naswot").score(model, inputs[[0, 0]], inputs)
     assert np.isfinite(same)
     assert same < found
 
@@ -200,25 +200,25 @@ def test_the_order_of_the_samples_does_not_matter(proxy):
     net = family("resnet")
     architecture, data = net.space.smallest, batch("resnet")
     order = torch.tensor([3, 1, 5, 0, 2, 4])
-    model, module = net.extract(architecture), load(proxy)
+    model, module = net.extract(architecture), load_proxy(proxy)
     first = module.score(model, data.inputs, data.targets)
     second = module.score(model, data.inputs[order], data.targets[order])
     assert first == pytest.approx(second, rel=1e-3)
 
 
 def test_uncorrelated_rows_score_highest():
-    independent = spectrum_score(torch.eye(4, 400).repeat(1, 1) - 1 / 400)
+    independent = score_spectrum(torch.eye(4, 400).repeat(1, 1) - 1 / 400)
     assert independent == pytest.approx(-4, abs=0.2)
-    repeated = spectrum_score(torch.randn(1, 400).repeat(4, 1))
+    repeated = score_spectrum(torch.randn(1, 400).repeat(4, 1))
     assert repeated < -1e5
-    assert np.isfinite(spectrum_score(torch.zeros(3, 5)))
+    assert np.isfinite(score_spectrum(torch.zeros(3, 5)))
 
 
 @pytest.mark.parametrize("name", TRANSFORMERS)
 def test_attention_is_read_as_the_network_computes_it(name):
     net = family(name)
     architecture = net.space.largest
-    found = attentions(net.extract(architecture), batch(name).inputs)
+    found = record_attentions(net.extract(architecture), batch(name).inputs)
     assert len(found) == architecture["depth"]
     for layer in found:
         probabilities = layer.probabilities()
@@ -236,7 +236,7 @@ def test_attention_is_read_as_the_network_computes_it(name):
 def test_the_heads_of_bert_are_those_of_its_architecture():
     net = family("bert")
     architecture = net.space.smallest
-    found = attentions(net.extract(architecture), batch("bert").inputs)
+    found = record_attentions(net.extract(architecture), batch("bert").inputs)
     assert [layer.query.shape[1] for layer in found] == [1]
     assert found[0].name.startswith("bert.encoder.layer.0.")
     # One undecided head over 32 tokens is far from certain, and no surer than 1.
@@ -259,21 +259,21 @@ class Recurrent(nn.Module):
 def test_hidden_covariance_reads_the_last_states_of_every_layer(kind):
     model = Recurrent(kind)
     ids = torch.randint(0, 20, (6, 7), generator=torch.Generator().manual_seed(0))
-    proxy = load("hidden_covariance")
+    proxy = load_proxy("hidden_covariance")
     parts = proxy.by_layer(model, ids, ids)
     assert list(parts) == ["rnn.0", "rnn.1"]
     # The last layer's forward state is its output at the last token, backward at the first.
     with torch.no_grad():
         outputs = model.rnn(model.embedding(ids))[0]
     last = torch.cat((outputs[:, -1, :5], outputs[:, 0, 5:]), 1)
-    assert parts["rnn.1"] == pytest.approx(spectrum_score(last), rel=1e-3)
+    assert parts["rnn.1"] == pytest.approx(score_spectrum(last), rel=1e-3)
     assert proxy.score(model, ids, ids) == pytest.approx(np.mean(list(parts.values())))
     assert proxy.score(model, ids[[0] * 6], ids) < proxy.score(model, ids, ids)
 
 
 def test_zen_ignores_the_weights_and_separates_depths():
     net = family("resnet")
-    zen, data = load("zen"), batch("resnet")
+    zen, data = load_proxy("zen"), batch("resnet")
     small, large = net.extract(net.space.smallest), net.extract(net.space.largest)
     values = [zen.score(m, data.inputs, data.targets, repeats=4) for m in (small, large)]
     assert values[1] > values[0] + 1
@@ -293,11 +293,11 @@ def test_a_proxy_on_the_wrong_network_says_so():
         ("hidden_covariance", "no recurrent layer"),
     ):
         with pytest.raises(ValueError, match=words):
-            load(proxy).score(model, data.inputs, data.targets)
+            load_proxy(proxy).score(model, data.inputs, data.targets)
     with pytest.raises(ValueError, match="no convolutional network with batch normalisation"):
-        load("zen").score(two_layers(), torch.zeros(2, 3), torch.zeros(2))
+        load_proxy("zen").score(two_layers(), torch.zeros(2, 3), torch.zeros(2))
     with pytest.raises(ValueError, match="no activation"):
-        load("naswot").score(nn.Linear(3, 3), torch.zeros(2, 3), torch.zeros(2))
+        load_proxy("naswot").score(nn.Linear(3, 3), torch.zeros(2, 3), torch.zeros(2))
 
 
 # -- statistics and warm start --------------------------------------------------------------------
@@ -305,7 +305,7 @@ def test_a_proxy_on_the_wrong_network_says_so():
 
 def test_statistics_are_scores_by_row_computed_once():
     net, data = family("resnet"), batch("resnet")
-    statistics = proxy_statistics(net, data, ("synflow", "naswot"), samples=4)
+    statistics = make_proxy_statistics(net, data, ("synflow", "naswot"), samples=4)
     rows = net.space.sample(np.random.default_rng(0), 3)
     found = statistics(rows[[0, 1, 0, 2]])
     assert found.shape == (4, 2)
@@ -313,18 +313,18 @@ def test_statistics_are_scores_by_row_computed_once():
     assert len(statistics._known) == len(np.unique(rows, axis=0))
     architecture = net.space.decode(rows[:1])[0]
     inputs, targets = statistics.batch.inputs, statistics.batch.targets
-    expected = load("synflow").score(
+    expected = load_proxy("synflow").score(
         net.extract(architecture), net.prepare(inputs, architecture), targets
     )
     assert found[0, 0] == expected
     assert statistics(rows[:0]).shape == (0, 2)
-    again = proxy_statistics(net, data, ("synflow", "naswot"), samples=4)
+    again = make_proxy_statistics(net, data, ("synflow", "naswot"), samples=4)
     assert (again(rows[:2]) == statistics(rows[:2])).all()
 
 
 def test_layer_statistics_are_padded_with_zeros_where_layers_are_not():
     net = family("matlm")
-    layers = layer_statistics(net, batch("matlm"), ("synflow", "grad_norm"))
+    layers = make_layer_statistics(net, batch("matlm"), ("synflow", "grad_norm"))
     rows = net.space.encode([net.space.smallest, net.space.largest])
     found = layers(rows)
     assert found.shape == (2, len(net.units), 2)
@@ -336,34 +336,34 @@ def test_layer_statistics_are_padded_with_zeros_where_layers_are_not():
 def test_a_warm_start_takes_the_best_of_every_band_of_cost():
     rows = np.arange(8, dtype=np.int16)[:, None]
     scores = np.array([1, 9, 2, 3, 8, 4, 5, 7.0])
-    assert warm_start(scores, rows, 2)[:, 0].tolist() == [1, 4]
-    assert warm_start(scores, rows, 4, rows[:, 0])[:, 0].tolist() == [1, 3, 4, 7]
-    assert len(warm_start(scores, rows, 20, rows[:, 0])) == 8
+    assert pick_warm_start(scores, rows, 2)[:, 0].tolist() == [1, 4]
+    assert pick_warm_start(scores, rows, 4, rows[:, 0])[:, 0].tolist() == [1, 3, 4, 7]
+    assert len(pick_warm_start(scores, rows, 20, rows[:, 0])) == 8
     with pytest.raises(ValueError, match="as many scores and costs as rows"):
-        warm_start(scores[:3], rows, 2)
+        pick_warm_start(scores[:3], rows, 2)
 
 
 def test_unknown_proxies_are_named_with_the_nearest():
     net, data = family("resnet"), batch("resnet")
     with pytest.raises(ValueError, match="unknown proxy 'sinflow'; did you mean 'synflow'"):
-        proxy_statistics(net, data, ("sinflow",))
+        make_proxy_statistics(net, data, ("sinflow",))
     with pytest.raises(ValueError, match="no proxy was named"):
-        proxy_statistics(net, data, ())
+        make_proxy_statistics(net, data, ())
     with pytest.raises(ValueError, match="at least 2 samples"):
-        proxy_statistics(net, data, ("snip",), samples=1)
+        make_proxy_statistics(net, data, ("snip",), samples=1)
     with pytest.raises(ValueError, match="'zen' has no value per layer"):
-        layer_statistics(net, data, ("zen",))
+        make_layer_statistics(net, data, ("zen",))
 
 
 def test_proxies_are_features_of_predictors_and_layers_of_nodewise_ones():
     net, data = family("resnet"), batch("resnet")
     rows = np.unique(net.space.sample(np.random.default_rng(0), 14), axis=0)
     # What these values depend on is in the proxies exactly, so few rows are enough.
-    statistics = proxy_statistics(net, data, ("synflow", "grad_norm"))
+    statistics = make_proxy_statistics(net, data, ("synflow", "grad_norm"))
     values = 3 + 0.1 * statistics(rows)[:, 0]
     model = ridge.fit(net.space, rows[:9], values[:9], seed=0, statistics=statistics)
     assert np.abs(model.mean(rows[9:]) - values[9:]).max() < 0.3 * np.ptp(values)
-    layers = layer_statistics(net, data, ("synflow",))
+    layers = make_layer_statistics(net, data, ("synflow",))
     found = fit_trees(net.space, rows, values, seed=0, layers=layers)
     assert found.mean(rows).shape == values.shape
     assert np.corrcoef(found.mean(rows), values)[0, 1] > 0.8

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from supernet.elastic.edits import Cut, Rule, Set, follow
 from supernet.space import Architecture, Choice, SearchSpace
 from supernet.supernet import InputSpec, Supernet
-from supernet.training.schedules.reorganise import channel_groups, permute, reorganise
+from supernet.training.schedules.reorganise import find_channel_groups, permute, reorganise
 from tests.contracts.test_families import batch, every_family, randomised
 from tests.supernet.toys import toy_supernet
 
@@ -39,7 +39,7 @@ def test_every_network_of_trained_widths_stays_the_same(family: str, preset: str
     for depth in (1, 2):
         net = randomised(family, preset)
         # A width may follow several choices (expansion of a width that is elastic itself).
-        rules = [group.rule for group in channel_groups(net, KINDS)]
+        rules = [group.rule for group in find_channel_groups(net, KINDS)]
         elastic = sorted({name for rule in rules for name in rule.choices})
         trained = {name: net.space.choice(name).values[-depth:] for name in elastic}
         same = members(net, trained, 8)
@@ -49,8 +49,8 @@ def test_every_network_of_trained_widths_stays_the_same(family: str, preset: str
         for architecture, old, new in zip(same, before, outputs(net, same), strict=True):
             assert (old - new).abs().max() <= 1e-5 * max(1, old.abs().max()), architecture
         if depth == 1:
-            assert bool(moved) == bool(channel_groups(net))
-            assert len(done) == len(channel_groups(net))
+            assert bool(moved) == bool(find_channel_groups(net))
+            assert len(done) == len(find_channel_groups(net))
         # Sorted already: a second time nothing moves.
         weights = copy.deepcopy(net.state_dict())
         reorganise(net, trained=trained)
@@ -109,7 +109,7 @@ def test_importance_is_what_reads_the_channels_and_squeeze_excite_does_not_count
     with torch.no_grad():
         net.model.reduce.weight[:, 0] = 100.0
     bias = net.model.up.bias.detach().clone()
-    groups = channel_groups(net)
+    groups = find_channel_groups(net)
     assert [{cut.tensor for cut in group.consumers} for group in groups] == [
         {"down.weight"},
         {"expand.weight"},
@@ -179,10 +179,10 @@ def test_fused_layers_move_every_block_alike() -> None:
 
 def test_channels_that_cannot_move_alone_are_left_alone() -> None:
     # Behind a flattening the classifier reads four entries per channel, under another rule.
-    assert channel_groups(toy_supernet(), ("width",)) == []
+    assert find_channel_groups(toy_supernet(), ("width",)) == []
     net = bottleneck()
     net.model.norm = nn.GroupNorm(2, 6)
-    assert not any("norm.weight" in {c.tensor for c in g.rows} for g in channel_groups(net))
+    assert not any("norm.weight" in {c.tensor for c in g.rows} for g in find_channel_groups(net))
 
 
 def test_impossible_requests_are_refused() -> None:

@@ -12,7 +12,7 @@ from supernet.data import DataShape
 from supernet.families import resnet as family
 from supernet.graph.lowering import lower
 from supernet.graph.onnx_model import to_onnx
-from supernet.training.schedules.reorganise import channel_groups, reorganise
+from supernet.training.schedules.reorganise import find_channel_groups, reorganise
 
 
 def test_the_published_network_of_20_layers_by_hand() -> None:
@@ -60,7 +60,7 @@ def test_channels_sorted_by_importance_leave_the_largest_as_it_was() -> None:
         for parameter in net.parameters():
             parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
     # One set per stage and one between the two convolutions of each block.
-    assert len(channel_groups(net, ["width"])) == 3 + 6
+    assert len(find_channel_groups(net, ["width"])) == 3 + 6
     x = torch.rand(3, 1, 8, 8, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         before = net(x, net.space.largest)

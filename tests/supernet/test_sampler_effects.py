@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from supernet.data import DataSource
-from supernet.data.source import image_source
+from supernet.data.source import make_image_source
 from supernet.quality.evaluate import evaluate
 from supernet.training import Recipe, train
 from tests.supernet.choice_toys import choice_supernet
@@ -38,7 +38,7 @@ def three_digits() -> DataSource:
     images, labels = images[order], labels[order]
     rest = (images[240:], labels[240:])
     splits = {"train": (images[:240], labels[:240]), "val": rest, "test": rest}
-    return image_source("three digits", splits, ("3", "8", "9"))
+    return make_image_source("three digits", splits, ("3", "8", "9"))
 
 
 def accuracies(folder: Path, seed: int, **changes: Any) -> np.ndarray:

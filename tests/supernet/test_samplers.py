@@ -17,13 +17,13 @@ from supernet.costs.mac_bins import MacBins, cut_into_mac_bins
 from supernet.families import nas_bench_macro
 from supernet.space import Architecture, Choice, SearchSpace
 from supernet.supernet import Supernet
+from supernet.training.method import TrainingMethod
 from supernet.training.samplers._attentive import Attentive
 from supernet.training.samplers.budget import Budget
 from supernet.training.samplers.fair import Fair
 from supernet.training.samplers.panda import FLOOR, Panda
 from supernet.training.samplers.shift import Shift
 from supernet.training.samplers.uniform import Uniform
-from supernet.training.strategy import Strategy
 from tests.supernet.choice_toys import choice_supernet
 from tests.supernet.toys import toy_data, toy_supernet
 
@@ -68,9 +68,9 @@ def test_tables_speak_of_choices_where_they_matter() -> None:
     supernet = choice_supernet()
     space = SearchSpace((depth, inner))
     positions = np.array([[0, 0]] * 90 + [[1, 0]] * 5 + [[1, 1]] * 5, dtype=np.int16)
-    from supernet.costs.mac_bins import _tables
+    from supernet.costs.mac_bins import _count_tables
 
-    tables = _tables(space, positions, np.zeros(100, dtype=np.intp), 1)
+    tables = _count_tables(space, positions, np.zeros(100, dtype=np.intp), 1)
     assert tables[0].tolist() == [[0.9, 0.1], [0.5, 0.5]]
     assert len(cut_into_mac_bins(supernet.cost_model())) > 1
 
@@ -175,10 +175,10 @@ def test_strict_fairness_steadies_the_gradient(seed: int) -> None:
 
     def spread(make: Callable[[SearchSpace], Fair | Uniform]) -> float:
         supernet = choice_supernet(seed)
-        strategy, gradients = Strategy(supernet, make(supernet.space)), []
+        method, gradients = TrainingMethod(supernet, make(supernet.space)), []
         for step in range(60):
             supernet.zero_grad(set_to_none=True)
-            strategy.backward(step, inputs, targets)
+            method.backward(step, inputs, targets)
             parameters = [*supernet.parameters()]
             flat = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
             gradients.append(torch.cat([tensor.flatten() for tensor in flat]))

@@ -20,7 +20,7 @@ from supernet.graph.lowering import lower
 from supernet.graph.onnx_model import to_onnx
 from supernet.space import Architecture
 from supernet.supernet import Supernet
-from supernet.training.schedules.reorganise import channel_groups, reorganise
+from supernet.training.schedules.reorganise import find_channel_groups, reorganise
 
 TINY = family.PRESETS["tiny"]
 
@@ -119,7 +119,7 @@ def test_operations_share_nothing_and_only_the_picked_one_learns() -> None:
 def test_inner_channels_of_each_operation_are_sets_of_their_own() -> None:
     net = family.build(TINY).eval()
     # Xception has two sets, the others one.
-    assert len(channel_groups(net)) == 6 * (3 + 2)
+    assert len(find_channel_groups(net)) == 6 * (3 + 2)
     x = torch.rand(3, 1, 8, 8, generator=torch.Generator().manual_seed(1))
     for operation in family.OPERATIONS:
         architecture = alike(net, operation, 2.0)
@@ -154,8 +154,8 @@ def test_a_space_of_operations_alone() -> None:
 
 
 def test_ratios_do_not_fall_short_by_rounding() -> None:
-    assert [family.inner_width(10, r) for r in (0.2, 0.6, 1.4, 2.0)] == [1, 3, 7, 10]
-    assert family.inner_width(64, 0.2) == 6  # as in released code: what is left over goes
+    assert [family.compute_inner_width(10, r) for r in (0.2, 0.6, 1.4, 2.0)] == [1, 3, 7, 10]
+    assert family.compute_inner_width(64, 0.2) == 6  # as in released code: what is left over goes
 
 
 def shape(*size: int) -> DataShape:

@@ -14,7 +14,7 @@ from supernet.families import matlm, ofa_mobilenetv3
 from supernet.quality.evaluate import evaluate
 from supernet.supernet import Supernet
 from supernet.training import Recipe, train
-from supernet.training.standalone import ALONE, standalone, standalone_recipe
+from supernet.training.standalone import ALONE, make_standalone, make_standalone_recipe
 from tests.supernet.toys import toy_data, toy_supernet
 
 RECIPE = Recipe(
@@ -23,7 +23,7 @@ RECIPE = Recipe(
 
 
 def alone_recipe(**changes: object) -> Recipe:
-    return standalone_recipe(RECIPE, changes, epoch=60)
+    return make_standalone_recipe(RECIPE, changes, epoch=60)
 
 
 def weights(supernet: Supernet) -> dict[str, torch.Tensor]:
@@ -34,7 +34,7 @@ def weights(supernet: Supernet) -> dict[str, torch.Tensor]:
 def test_it_computes_what_the_subnetwork_computes(family: object) -> None:
     supernet = family.build(family.PRESETS[family.DEFAULT_PRESET]).eval()  # type: ignore[attr-defined]
     chosen = supernet.space.sample_one(np.random.default_rng(1))
-    alone = standalone(supernet, chosen).eval()
+    alone = make_standalone(supernet, chosen).eval()
     only = alone.space.smallest
     assert alone.space.size == 1
     assert only == alone.space.largest
@@ -52,13 +52,13 @@ def test_it_computes_what_the_subnetwork_computes(family: object) -> None:
 def test_exemption_from_weight_decay_follows_the_parameter() -> None:
     supernet = toy_supernet()
     assert supernet.no_decay == {"model.conv.weight"}
-    assert standalone(supernet, supernet.space.smallest).no_decay == {"model.conv.weight"}
+    assert make_standalone(supernet, supernet.space.smallest).no_decay == {"model.conv.weight"}
 
 
 def test_images_are_brought_to_the_size_of_the_subnetwork() -> None:
     supernet = ofa_mobilenetv3.build(ofa_mobilenetv3.PRESETS["tiny"])
     small = supernet.space.smallest
-    alone = standalone(supernet, small)
+    alone = make_standalone(supernet, small)
     pixels = torch.rand((2, *supernet.inputs.shape), generator=torch.Generator().manual_seed(0))
     assert supernet.input_shape(small) != supernet.inputs.shape
     expected = supernet.prepare(pixels, small)
@@ -68,7 +68,7 @@ def test_images_are_brought_to_the_size_of_the_subnetwork() -> None:
 def test_training_it_leaves_the_supernet_alone(tmp_path: Path) -> None:
     supernet = toy_supernet()
     before = weights(supernet)
-    alone = standalone(supernet, supernet.space.smallest)
+    alone = make_standalone(supernet, supernet.space.smallest)
     train(alone, toy_data(), alone_recipe(), tmp_path)
     after = weights(supernet)
     assert all(torch.equal(before[name], after[name]) for name in before)
@@ -87,7 +87,7 @@ def test_a_stopped_training_continues_bit_by_bit(tmp_path: Path) -> None:
 
     def fresh() -> Supernet:
         supernet = toy_supernet(seed=5)
-        return standalone(supernet, supernet.space.architecture({"width": 4}))
+        return make_standalone(supernet, supernet.space.architecture({"width": 4}))
 
     whole = fresh()
     train(whole, data, alone_recipe(), tmp_path / "whole")
@@ -110,7 +110,7 @@ def test_quantised_weights_stay_quantised() -> None:
     values = supernet.space.smallest.to_dict()
     bits = [name for name in values if name.endswith("weight_bits")]
     assert {values[name] for name in bits} == {4}
-    alone = standalone(supernet, supernet.space.smallest)
+    alone = make_standalone(supernet, supernet.space.smallest)
     optimizer = torch.optim.SGD(alone.parameters(), lr=0.3)
     only = alone.space.smallest
     inputs, targets = data.train.batch(slice(0, 32), torch.device("cpu"))
@@ -132,20 +132,20 @@ def test_quantised_weights_stay_quantised() -> None:
 
 def test_the_recipe_keeps_the_optimisation_and_drops_the_strategy() -> None:
     ours = Recipe(learning_rate=0.3, weight_decay=1e-3, warmup_steps=500, steps=400)
-    alone = standalone_recipe(ours, {"seed": 9}, epoch=100)
+    alone = make_standalone_recipe(ours, {"seed": 9}, epoch=100)
     assert (alone.learning_rate, alone.weight_decay, alone.steps) == (0.3, 1e-3, 400)
     assert {name: getattr(alone, name) for name in ALONE} == dict(ALONE)
     assert (alone.seed, alone.warmup_steps) == (9, 100)
-    assert standalone_recipe(ours, {"epochs": 2, "batch_size": 10}, 100).total_steps(100) == 20
+    assert make_standalone_recipe(ours, {"epochs": 2, "batch_size": 10}, 100).total_steps(100) == 20
     with pytest.raises(ValueError, match=r"distill cannot be changed.*always has distill = 'none'"):
-        standalone_recipe(ours, {"distill": "inplace"}, 100)
+        make_standalone_recipe(ours, {"distill": "inplace"}, 100)
     with pytest.raises(ValueError, match="no field 'learning_rat'; did you mean 'learning_rate'"):
-        standalone_recipe(ours, {"learning_rat": 1}, 100)
+        make_standalone_recipe(ours, {"learning_rat": 1}, 100)
 
 
 def test_a_recipe_with_phases_still_trains_one_network(tmp_path: Path) -> None:
     ours = RECIPE.but({"sampler": "sandwich", "phases": "progressive"})
     supernet = toy_supernet()
-    alone = standalone(supernet, supernet.space.largest)
-    result = train(alone, toy_data(), standalone_recipe(ours, {}, 60), tmp_path)
+    alone = make_standalone(supernet, supernet.space.largest)
+    result = train(alone, toy_data(), make_standalone_recipe(ours, {}, 60), tmp_path)
     assert result.steps == 12

@@ -1,4 +1,4 @@
-"""What training strategies do to accuracy on digits: differences that hold over seeds."""
+"""What training methods do to accuracy on digits: differences that hold over seeds."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from torch import nn
 
 from supernet.data import DataSource, open_data
 from supernet.elastic.edits import Cut, Edit, Set, follow
-from supernet.quality.evaluate import calibrate_extracted, evaluate
+from supernet.quality.evaluate import evaluate, recalibrate_extracted
 from supernet.space import Architecture, Choice, SearchSpace
 from supernet.supernet import InputSpec, Supernet
-from supernet.training import Recipe, preset, train
+from supernet.training import Recipe, find_recipe, train
 from supernet.training.schedules.reorganise import reorganise
 
 WIDTHS = (4, 8, 16, 32)
 BASE = replace(
-    preset("digits"), distill="none", augment="none", checkpoint_every=10**6, log_every=10**6
+    find_recipe("digits"), distill="none", augment="none", checkpoint_every=10**6, log_every=10**6
 )
 
 
@@ -150,7 +150,7 @@ def disagreement(net: Supernet) -> float:
     logits = []
     for architecture in (net.space.largest, net.space.smallest):
         alone = net.extract(architecture)
-        calibrate_extracted(alone, net, architecture, digits())
+        recalibrate_extracted(alone, net, architecture, digits())
         images = torch.cat([digits().split(split).inputs for split in ("val", "test")])
         with torch.no_grad():
             logits.append(alone(net.prepare(images, architecture)))

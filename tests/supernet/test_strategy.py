@@ -1,4 +1,4 @@
-"""A step of a strategy against one written out by hand: gradients, losses, parts, teachers."""
+"""A step of a method against one written out by hand: gradients, losses, parts, teachers."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from supernet.training import (
     InPlace,
     Labels,
     Recipe,
-    Strategy,
     Teacher,
+    TrainingMethod,
     Uniform,
     compose,
     cross_entropy,
     distributed,
+    find_recipe,
     kl_divergence,
-    preset,
     train,
 )
 from supernet.training.samplers.fair import Fair
@@ -52,8 +52,8 @@ def backward(
     **options: Any,
 ) -> list[torch.Tensor]:
     """One step of some architectures; their losses on the labels."""
-    strategy = Strategy(supernet, Always(*architectures), guide, **options)
-    return [*strategy.backward(0, inputs, targets).values()]
+    method = TrainingMethod(supernet, Always(*architectures), guide, **options)
+    return [*method.backward(0, inputs, targets).values()]
 
 
 def manual_gradients(smoothing: float) -> dict[str, torch.Tensor]:
@@ -129,9 +129,9 @@ def test_only_others_learn_from_the_largest_and_it_alone_from_labels() -> None:
 
 def test_a_score_is_the_loss_of_a_batch_and_leaves_no_trace() -> None:
     supernet, (inputs, targets) = toy_supernet().train(), batch()
-    strategy = Strategy(supernet, Always(supernet.space.largest))
+    method = TrainingMethod(supernet, Always(supernet.space.largest))
     before = {name: value.clone() for name, value in supernet.state_dict().items()}
-    score = strategy.score([supernet.space.smallest, supernet.space.largest], inputs, targets)
+    score = method.score([supernet.space.smallest, supernet.space.largest], inputs, targets)
     assert all(torch.equal(before[name], v) for name, v in supernet.state_dict().items())
     assert all(p.grad is None for p in supernet.parameters())
     ends = (supernet.space.smallest, supernet.space.largest)
@@ -166,7 +166,7 @@ def test_parts_need_not_be_equal_because_samplers_may_draw_fewer_than_asked(tmp_
     for ours, theirs in zip(supernet.parameters(), expected.parameters(), strict=True):
         torch.testing.assert_close(ours.grad, theirs.grad)
     # Four draws out of three architectures always repeat one.
-    recipe = preset("digits+multi").but({"steps": 12, "batch_size": 16, "warmup_steps": 2})
+    recipe = find_recipe("digits+multi").but({"steps": 12, "batch_size": 16, "warmup_steps": 2})
     assert train(toy_supernet(), toy_data(), recipe, tmp_path).steps == 12
 
 
@@ -224,8 +224,8 @@ def test_where_each_learns_from_the_one_before_the_smallest_comes_last(sampler: 
     recipe = Recipe(sampler=sampler, distill="previous")
     orders = []
     for changed in (recipe, recipe.but({"distill": "inplace"})):
-        strategy = compose(supernet, toy_data(), changed, 10)
-        orders.append([strategy.sampler.draw(step, lambda some: [0.0 for _ in some])
+        method = compose(supernet, toy_data(), changed, 10)
+        orders.append([method.sampler.draw(step, lambda some: [0.0 for _ in some])
                        for step in range(12)])  # fmt: skip
     for last, second in zip(*orders, strict=True):
         assert (last[0], last[-1]) == ends == second[:2]
@@ -265,7 +265,7 @@ def test_groups_of_a_batch_have_the_mean_of_their_gradients() -> None:
 
     supernet, apart = choice_supernet(), choice_supernet()
     drawn = Fair(supernet.space).draw(0, lambda _: [])
-    Strategy(supernet, First(), split=True).backward(0, inputs, targets)
+    TrainingMethod(supernet, First(), split=True).backward(0, inputs, targets)
     total = {name: torch.zeros_like(p) for name, p in apart.named_parameters()}
     used: set[str] = set()
     for index, architecture in enumerate(drawn):
@@ -293,13 +293,13 @@ def test_several_architectures_per_batch_steady_the_gradient() -> None:
     def spread(count: int) -> float:
         supernet = choice_supernet()
         weights = [*supernet.parameters()]
-        strategy = Strategy(supernet, Uniform(supernet.space, count=count), split=count > 1)
+        method = TrainingMethod(supernet, Uniform(supernet.space, count=count), split=count > 1)
         gradients = []
         for step in range(60):
             rows = np.random.default_rng([step, 9]).choice(120, 96, replace=False)
             batch = data.train.batch(torch.from_numpy(rows), torch.device("cpu"))
             supernet.zero_grad(set_to_none=True)
-            strategy.backward(step, *batch)
+            method.backward(step, *batch)
             flat = [torch.zeros_like(p) if p.grad is None else p.grad for p in weights]
             gradients.append(torch.cat([tensor.flatten() for tensor in flat]))
         return float(torch.stack(gradients).var(0).sum())
@@ -318,7 +318,7 @@ def test_ranks_that_draw_other_architectures_are_stopped(monkeypatch: pytest.Mon
         for slot, value in zip(every, (sent[0], sent[-1]), strict=True):
             slot.copy_(value)
 
-    monkeypatch.setattr(distributed, "world", lambda: (1, 2))
+    monkeypatch.setattr(distributed, "get_world", lambda: (1, 2))
     monkeypatch.setattr(distributed.dist, "all_gather", gather)
     device = torch.device("cpu")
     distributed.check_same((space.largest, space.smallest), device)

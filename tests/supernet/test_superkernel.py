@@ -13,15 +13,15 @@ from supernet.costs.cost_model import CostModel
 from supernet.data import DataSource, open_data
 from supernet.families import superkernel as family
 from supernet.supernet import Supernet
-from supernet.training import preset
+from supernet.training import find_recipe
 from supernet.training.single_path import (
     Pressure,
-    SuperkernelResult,
-    SuperkernelSearch,
-    hard_gates,
-    indicator,
-    search_superkernels,
-    unit_tables,
+    SinglePathResult,
+    SinglePathSearch,
+    find_gates,
+    indicate,
+    search_single_path,
+    tabulate_units,
 )
 
 TINY = family.PRESETS["tiny"]
@@ -40,7 +40,7 @@ def costs_of(config: family.Config) -> CostModel:
     return family.build(config).cost_model()
 
 
-def make(config: family.Config = TINY, noise: float = 0.0) -> tuple[Supernet, SuperkernelSearch]:
+def make(config: family.Config = TINY, noise: float = 0.0) -> tuple[Supernet, SinglePathSearch]:
     """A supernet whose weights all matter, and a search that counts MACs."""
     net = family.build(config)
     generator = torch.Generator().manual_seed(2)
@@ -48,13 +48,13 @@ def make(config: family.Config = TINY, noise: float = 0.0) -> tuple[Supernet, Su
         for parameter in net.parameters():
             parameter.add_(noise * torch.randn(parameter.shape, generator=generator))
     costs = costs_of(config)
-    tables = unit_tables(costs, [unit.macs for unit in costs.distinct])
-    return net, SuperkernelSearch(net, family.superkernels(config), tables)
+    tables = tabulate_units(costs, [unit.macs for unit in costs.distinct])
+    return net, SinglePathSearch(net, family.list_superkernels(config), tables)
 
 
 def test_only_blocks_with_a_shortcut_may_be_skipped() -> None:
     space = family.make_space(TINY)
-    skippable = {k.expand for k in family.superkernels(TINY) if k.skippable}
+    skippable = {k.expand for k in family.list_superkernels(TINY) if k.skippable}
     assert skippable == {c.name for c in space.choices if c.kind == "expand" and 0 in c.values}
     assert "stage2.block1.expand" not in skippable
     assert len(skippable) == 4
@@ -69,7 +69,7 @@ def _largest(net: Supernet) -> dict[str, int | float | str]:
 
 def test_indicators_are_0_or_1_with_the_gradient_of_a_sigmoid() -> None:
     x = torch.tensor([-3.0, -1e-6, 0.0, 1e-6, 0.7, 20.0], dtype=torch.float64, requires_grad=True)
-    hard = indicator(x)
+    hard = indicate(x)
     assert hard.tolist() == [0, 0, 0, 1, 1, 1]
     hard.sum().backward()
     step = 1e-6
@@ -89,7 +89,7 @@ def test_a_network_under_gates_is_the_extracted_subnetwork() -> None:
     x = torch.rand(3, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     seen = []
     for architecture in (net.space.smallest, net.space.largest, *drawn):
-        gates = hard_gates(net.space, search.kernels, architecture)
+        gates = find_gates(net.space, search.kernels, architecture)
         with torch.no_grad():
             gated, alone = search(x, gates), net.extract(architecture)(x)
         assert (gated - alone).abs().max() <= 1e-6 * max(1.0, float(alone.abs().max()))
@@ -106,7 +106,7 @@ def test_gates_and_architecture_agree_and_a_stride_keeps_its_block() -> None:
         search.thresholds.fill_(50)
     assert search.architecture() == net.space.smallest
     gates = search.gates().detach()
-    assert torch.equal(gates, hard_gates(net.space, search.kernels, net.space.smallest))
+    assert torch.equal(gates, find_gates(net.space, search.kernels, net.space.smallest))
 
 
 def test_closed_gates_still_feel_what_opening_them_would_do() -> None:
@@ -125,11 +125,11 @@ def test_closed_gates_still_feel_what_opening_them_would_do() -> None:
     assert search.thresholds.grad is not None
 
 
-def _run(data: DataSource, strength: float, steps: int, seed: int = 0) -> SuperkernelResult:
+def _run(data: DataSource, strength: float, steps: int, seed: int = 0) -> SinglePathResult:
     _, search = make(TOY)
     changes = {"steps": steps, "batch_size": 32, "warmup_steps": 5, "seed": seed}
-    recipe = preset("digits").but(changes)
-    return search_superkernels(
+    recipe = find_recipe("digits").but(changes)
+    return search_single_path(
         search, data, recipe, Pressure(strength=strength, warmup_steps=steps // 3, dropout=0.3)
     )
 
@@ -159,16 +159,16 @@ def test_what_cannot_be_is_refused_in_a_sentence() -> None:
     net, search = make()
     costs = costs_of(TINY)
     with pytest.raises(ValueError, match="distinct units, one value each"):
-        unit_tables(costs, [1.0])
+        tabulate_units(costs, [1.0])
     with pytest.raises(ValueError, match=r"dropout = 1 is impossible"):
         Pressure(dropout=1)
-    tables = unit_tables(costs, np.ones(len(costs.distinct)))
+    tables = tabulate_units(costs, np.ones(len(costs.distinct)))
     with pytest.raises(ValueError, match="kernel and expand ratio of one block"):
-        SuperkernelSearch(net, search.kernels[1:], tables)
+        SinglePathSearch(net, search.kernels[1:], tables)
 
 
 def test_a_warm_up_without_an_end_is_refused(digits: DataSource) -> None:
     _, search = make(TOY)
-    recipe = preset("digits").but({"steps": 4, "batch_size": 32, "warmup_steps": 1})
+    recipe = find_recipe("digits").but({"steps": 4, "batch_size": 32, "warmup_steps": 1})
     with pytest.raises(ValueError, match="warmup_steps = 4 leaves none of 4 steps"):
-        search_superkernels(search, digits, recipe, Pressure(strength=1.0, warmup_steps=4))
+        search_single_path(search, digits, recipe, Pressure(strength=1.0, warmup_steps=4))

@@ -15,19 +15,19 @@ from torch import nn
 
 from supernet.space import Architecture
 from supernet.training import (
+    METHODS,
     PRESETS,
-    STRATEGIES,
     Recipe,
     Sandwich,
     Uniform,
     compose,
     cross_entropy,
+    find_recipe,
     kl_divergence,
-    preset,
     train,
 )
-from supernet.training.batches.shuffled import shuffled_rows, training_batch
-from supernet.training.optimizer import Average, build_optimizer, learning_rate
+from supernet.training.batches.shuffled import draw_shuffled_rows, prepare_batch
+from supernet.training.optimizer import Average, build_optimizer, compute_learning_rate
 from tests.supernet.toys import toy_data, toy_supernet
 
 # -- losses ------------------------------------------------------------------------------------
@@ -100,21 +100,21 @@ def test_sampling_is_a_function_of_seed_and_step() -> None:
 
 
 def test_every_sample_comes_once_per_epoch_across_batch_borders() -> None:
-    rows = np.concatenate([shuffled_rows(10, 4, step, seed=3) for step in range(10)])
+    rows = np.concatenate([draw_shuffled_rows(10, 4, step, seed=3) for step in range(10)])
     for epoch in range(4):
         assert sorted(rows[10 * epoch : 10 * (epoch + 1)]) == list(range(10))
     assert not np.array_equal(rows[:10], rows[10:20])
     # A batch larger than the data goes round several times.
-    assert Counter(shuffled_rows(3, 7, 0, seed=0)).most_common()[-1][1] == 2
+    assert Counter(draw_shuffled_rows(3, 7, 0, seed=0)).most_common()[-1][1] == 2
 
 
 def test_batches_are_a_function_of_seed_and_step() -> None:
     data, device = toy_data(), torch.device("cpu")
     recipe = Recipe(batch_size=8, augment="affine")
-    rows = shuffled_rows(len(data.train), 8, 3, seed=0)
-    inputs, targets = training_batch(data, recipe, 3, rows, device)
-    again, _ = training_batch(data, recipe, 3, rows, device)
-    other, _ = training_batch(data, replace(recipe, seed=1), 3, rows, device)
+    rows = draw_shuffled_rows(len(data.train), 8, 3, seed=0)
+    inputs, targets = prepare_batch(data, recipe, 3, rows, device)
+    again, _ = prepare_batch(data, recipe, 3, rows, device)
+    other, _ = prepare_batch(data, replace(recipe, seed=1), 3, rows, device)
     assert torch.equal(inputs, again)
     assert not torch.equal(inputs, other)
     assert inputs.shape == (8, 1, 6, 6)
@@ -145,7 +145,7 @@ def test_weight_decay_spares_vectors_and_what_the_family_names() -> None:
 
 def test_learning_rate_rises_then_falls_to_nothing() -> None:
     recipe = Recipe(learning_rate=1.0, warmup_steps=4)
-    rates = [learning_rate(recipe, step, 104) for step in range(105)]
+    rates = [compute_learning_rate(recipe, step, 104) for step in range(105)]
     assert rates[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
     assert rates[54] == pytest.approx(0.5)
     assert rates[104] == pytest.approx(0.0)
@@ -154,7 +154,7 @@ def test_learning_rate_rises_then_falls_to_nothing() -> None:
 
 def test_learning_rate_ends_constant_at_its_floor() -> None:
     recipe = Recipe(learning_rate=2.0, warmup_steps=4, rate_floor=0.05)
-    rates = [learning_rate(recipe, step, 104) for step in range(105)]
+    rates = [compute_learning_rate(recipe, step, 104) for step in range(105)]
     assert rates[0] == pytest.approx(0.4)
     assert min(rates[4:]) == rates[104] == pytest.approx(0.1)
     assert rates[95:] == pytest.approx([0.1] * 10)
@@ -177,7 +177,7 @@ def test_average_follows_by_its_decay_and_not_at_all_without() -> None:
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_presets_survive_json(name: str) -> None:
-    recipe = preset(name)
+    recipe = find_recipe(name)
     assert Recipe.from_json(recipe.to_json()) == recipe
     assert recipe.to_json() == asdict(recipe)
 
@@ -209,15 +209,15 @@ def test_impossible_recipes_are_explained(changes: dict[str, Any], message: str)
 
 def test_unknown_preset_names_the_nearest() -> None:
     with pytest.raises(ValueError, match="unknown recipe 'digit'; did you mean 'digits'"):
-        preset("digit")
+        find_recipe("digit")
 
 
-@pytest.mark.parametrize("name", STRATEGIES)
+@pytest.mark.parametrize("name", METHODS)
 def test_strategies_combine_with_a_base(name: str) -> None:
-    recipe = preset(f"digits+{name}")
-    changed = preset("digits").differences(recipe)
-    assert set(changed) <= set(STRATEGIES[name])
-    assert preset(name, base="digits") == recipe
+    recipe = find_recipe(f"digits+{name}")
+    changed = find_recipe("digits").differences(recipe)
+    assert set(changed) <= set(METHODS[name])
+    assert find_recipe(name, base="digits") == recipe
 
 
 @pytest.mark.parametrize(
@@ -230,26 +230,24 @@ def test_strategies_combine_with_a_base(name: str) -> None:
 )
 def test_impossible_combinations_are_explained(name: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        preset(name)
+        find_recipe(name)
 
 
 @pytest.mark.parametrize("name", ["spos+teacher", "teacher+spos", "digits+fairnas+teacher"])
 def test_a_teacher_goes_with_strategies_that_learn_from_labels(name: str) -> None:
-    recipe = preset(name)
+    recipe = find_recipe(name)
     assert recipe.distill == "teacher"
     assert recipe.label_share == 1.0
     assert recipe.sampler == ("fair" if "fair" in name else "uniform")
     with pytest.raises(ValueError, match="inplace has distill = 'inplace' and teacher has"):
-        preset("inplace+teacher")
+        find_recipe("inplace+teacher")
 
 
 def test_a_strategy_and_a_teacher_exclude_each_other(tmp_path: Path) -> None:
     supernet, data = toy_supernet(), toy_data()
-    strategy = compose(supernet, data, Recipe(), 10)
-    with pytest.raises(ValueError, match="a strategy brings its own guide"):
-        train(
-            supernet, data, Recipe(batch_size=8), tmp_path, teacher=nn.Identity(), strategy=strategy
-        )
+    method = compose(supernet, data, Recipe(), 10)
+    with pytest.raises(ValueError, match="a method brings its own guide"):
+        train(supernet, data, Recipe(batch_size=8), tmp_path, teacher=nn.Identity(), method=method)
     assert not list(tmp_path.iterdir())
 
 

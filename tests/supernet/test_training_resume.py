@@ -55,7 +55,7 @@ def same(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
 
 def contents(folder: Path, step: int) -> dict[str, str]:
     path = folder / "checkpoints" / str(step)
-    return {file.name: files.file_digest(file) for file in path.iterdir()}
+    return {file.name: files.digest_file(file) for file in path.iterdir()}
 
 
 @pytest.mark.parametrize("recipe", [RECIPE, UNIFORM, ADAMW], ids=["sgd", "uniform", "adamw"])

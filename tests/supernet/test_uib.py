@@ -46,7 +46,7 @@ def test_parameters_of_every_instantiation(net: Supernet, block: int) -> None:
     inputs = 16 if block == 1 else 24
     choice = net.space.choice(f"stage1.block{block}.depthwise")
     for value, expand in itertools.product(choice.values, TINY.expands):
-        start, middle = family.depthwise_kernels(value)
+        start, middle = family.parse_depthwise_value(value)
         hidden = make_divisible(inputs * expand)
         expected = inputs * hidden + 2 * hidden + hidden * 24 + 2 * 24
         expected += inputs * start**2 + 2 * inputs if start else 0
@@ -91,7 +91,7 @@ def test_the_stride_is_in_the_middle_when_there_is_one(
     alone = net.extract(block_of(net, 1, 1, depthwise=value)).get_submodule("stages.0.0")
     convolutions = [m for m in alone.modules() if isinstance(m, nn.Conv2d) and m.groups > 1]
     assert [c.stride[0] for c in convolutions] == strides
-    kernels = [k for k in family.depthwise_kernels(value) if k]
+    kernels = [k for k in family.parse_depthwise_value(value) if k]
     assert [c.kernel_size[0] for c in convolutions] == kernels
     assert alone(torch.rand(1, 16, 8, 8)).shape == (1, 24, 4, 4)
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from supernet.data import DataSource
-from supernet.data.source import image_source
+from supernet.data.source import make_image_source
 from supernet.elastic.edits import Cut, Set, follow
 from supernet.space import Choice, SearchSpace
 from supernet.supernet import InputSpec, Supernet
@@ -64,4 +64,4 @@ def toy_data(count: int = 60, classes: int = 3, seed: int = 0) -> DataSource:
         targets = torch.arange(size) % classes
         noise = torch.rand(size, 1, 6, 6, generator=generator)
         splits[name] = (0.5 * patterns[targets] + 0.5 * noise, targets)
-    return image_source("toy", splits, tuple(map(str, range(classes))))
+    return make_image_source("toy", splits, tuple(map(str, range(classes))))

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Handler = Callable[..., Any]
 
 
-def onnx_dtype(dtype: torch.dtype) -> int:
+def find_onnx_dtype(dtype: torch.dtype) -> int:
     """ONNX's number for a torch dtype."""
     from onnx import helper
 
@@ -30,10 +30,10 @@ def onnx_dtype(dtype: torch.dtype) -> int:
 def cast(t: Trace, x: Tensor, dtype: torch.dtype, *, broadcast: bool = True) -> str:
     """The name of ``x`` as ``dtype``."""
     name = t.name(x, broadcast=broadcast)
-    return name if x.dtype == dtype else t.emit("Cast", [name], to=onnx_dtype(dtype))
+    return name if x.dtype == dtype else t.emit("Cast", [name], to=find_onnx_dtype(dtype))
 
 
-def operand(t: Trace, x: Tensor | float, dtype: torch.dtype) -> str:
+def make_operand(t: Trace, x: Tensor | float, dtype: torch.dtype) -> str:
     """The name of a tensor or number as ``dtype``."""
     return cast(t, x, dtype) if isinstance(x, Tensor) else t.scalar(x, dtype)
 
@@ -47,10 +47,10 @@ def _unary(op: str, **attributes: Any) -> Handler:
 
 def _binary(op: str) -> Handler:
     def handler(t: Trace, out: Tensor, a: Any, b: Any, *, alpha: float = 1) -> str:
-        right = operand(t, b, out.dtype)
+        right = make_operand(t, b, out.dtype)
         if alpha != 1:
             right = t.emit("Mul", [right, t.scalar(alpha, out.dtype)])
-        return t.emit(op, [operand(t, a, out.dtype), right])
+        return t.emit(op, [make_operand(t, a, out.dtype), right])
 
     return handler
 
@@ -60,7 +60,7 @@ def _compare(op: str, *, negate: bool = False) -> Handler:
         dtype = torch.result_type(a, b)
         if op in ("And", "Or", "Xor"):
             dtype = torch.bool
-        name = t.emit(op, [operand(t, a, dtype), operand(t, b, dtype)])
+        name = t.emit(op, [make_operand(t, a, dtype), make_operand(t, b, dtype)])
         return t.emit("Not", [name]) if negate else name
 
     return handler
@@ -106,7 +106,7 @@ def _gelu(t: Trace, out: Tensor, x: Tensor, *, approximate: str = "none") -> str
 
 def _clamp(t: Trace, out: Tensor, x: Tensor, low: Any = None, high: Any = None, **kw: Any) -> str:
     low, high = kw.get("min", low), kw.get("max", high)
-    bounds = ["" if v is None else operand(t, v, out.dtype) for v in (low, high)]
+    bounds = ["" if v is None else make_operand(t, v, out.dtype) for v in (low, high)]
     return t.emit("Clip", [cast(t, x, out.dtype), *bounds])
 
 
@@ -137,12 +137,12 @@ def _alias(t: Trace, out: Tensor, x: Tensor, *rest: Any, **kwargs: Any) -> str:
 
 
 def _where(t: Trace, out: Tensor, condition: Tensor, a: Any, b: Any) -> str:
-    names = [operand(t, v, out.dtype) for v in (a, b)]
+    names = [make_operand(t, v, out.dtype) for v in (a, b)]
     return t.emit("Where", [t.name(condition, broadcast=True), *names])
 
 
 def _masked_fill(t: Trace, out: Tensor, x: Tensor, mask: Tensor, value: Any) -> str:
-    filled = operand(t, value, out.dtype)
+    filled = make_operand(t, value, out.dtype)
     return t.emit("Where", [t.name(mask, broadcast=True), filled, t.name(x)])
 
 

@@ -85,8 +85,8 @@ class ImportanceRows:
         """Put together what all ranks have seen in a step."""
         if not self._pending:
             return
-        rows = _of_all_ranks(torch.cat([rows for rows, _ in self._pending])).cpu().numpy()
-        scores = _of_all_ranks(torch.cat([scores for _, scores in self._pending]))
+        rows = _gather_ranks(torch.cat([rows for rows, _ in self._pending])).cpu().numpy()
+        scores = _gather_ranks(torch.cat([scores for _, scores in self._pending]))
         self._pending.clear()
         np.add.at(self.sums, rows, scores.double().cpu().numpy())
         np.add.at(self.times, rows, 1.0)
@@ -118,14 +118,14 @@ class ImportanceRows:
 _STATE = ("scores", "sums", "times", "probabilities")
 
 
-def build(data: DataSource, recipe: Recipe, steps: int) -> ImportanceRows:
+def make_rows(data: DataSource, recipe: Recipe, steps: int) -> ImportanceRows:
     """The rows of a recipe."""
     return ImportanceRows(len(data.train), steps, recipe.seed)
 
 
-def _of_all_ranks(values: Tensor) -> Tensor:
+def _gather_ranks(values: Tensor) -> Tensor:
     """The tensors of all ranks, equally long, one after the other."""
-    _, size = distributed.world()
+    _, size = distributed.get_world()
     if size == 1:
         return values
     parts = [torch.empty_like(values) for _ in range(size)]

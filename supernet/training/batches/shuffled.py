@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from supernet.data import DataSource, augment, channels_last
+from supernet.data import DataSource, augment, lay_channels_last
 from supernet.training.recipe import Recipe
-from supernet.training.streams import AUGMENTATION, SHUFFLE, torch_generator
+from supernet.training.streams import AUGMENTATION, SHUFFLE, make_generator
 
 
-def training_batch(
+def prepare_batch(
     data: DataSource,
     recipe: Recipe,
     step: int,
@@ -28,12 +28,12 @@ def training_batch(
     inputs, targets = data.train.batch(torch.from_numpy(rows[part]), device)
     kind = data.augmentation if recipe.augment == "auto" else recipe.augment
     if kind != "none":
-        generator = torch_generator(recipe.seed, step, AUGMENTATION)
+        generator = make_generator(recipe.seed, step, AUGMENTATION)
         inputs = augment(inputs, kind, generator, len(rows), part)
-    return channels_last(inputs), targets
+    return lay_channels_last(inputs), targets
 
 
-def shuffled_rows(count: int, batch_size: int, step: int, seed: int) -> np.ndarray:
+def draw_shuffled_rows(count: int, batch_size: int, step: int, seed: int) -> np.ndarray:
     """A batch of the endless sequence of shuffled epochs; batches may span two of them.
 
     Every sample is seen once before any is again.
@@ -42,12 +42,12 @@ def shuffled_rows(count: int, batch_size: int, step: int, seed: int) -> np.ndarr
     start, end = step * batch_size, (step + 1) * batch_size
     while start < end:
         epoch, offset = divmod(start, count)
-        part = _shuffled(count, seed, epoch)[offset : offset + end - start]
+        part = _shuffle(count, seed, epoch)[offset : offset + end - start]
         rows.append(part)
         start += len(part)
     return np.concatenate(rows)
 
 
 @lru_cache(maxsize=2)
-def _shuffled(count: int, seed: int, epoch: int) -> np.ndarray:
+def _shuffle(count: int, seed: int, epoch: int) -> np.ndarray:
     return np.random.default_rng([seed, epoch, SHUFFLE]).permutation(count)

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from supernet.costs.mac_bins import MacBins, cut_into_mac_bins
 from supernet.space import Architecture, Positions
 from supernet.supernet import Supernet
+from supernet.training.method import Score
 from supernet.training.recipe import Recipe
 from supernet.training.samplers._order import add_ends
-from supernet.training.strategy import Score
 
 Predict = Callable[[Positions], NDArray[np.floating]]
 
@@ -75,7 +75,7 @@ class Attentive:
         return -np.array([known[member] for member in members])
 
 
-def attentive(supernet: Supernet, recipe: Recipe, *, best: bool) -> Attentive:
+def make_attentive(supernet: Supernet, recipe: Recipe, *, best: bool) -> Attentive:
     """The sampler of a recipe; ValueError when all architectures cost the same."""
     return Attentive(
         cut_into_mac_bins(supernet.cost_model(), bins=20, seed=recipe.seed),

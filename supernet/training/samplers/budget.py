@@ -9,9 +9,9 @@ import numpy as np
 from supernet.costs.mac_bins import MacBins, cut_into_mac_bins
 from supernet.space import Architecture
 from supernet.supernet import Supernet
+from supernet.training.method import Score
 from supernet.training.recipe import Recipe
 from supernet.training.samplers._order import list_distinct
-from supernet.training.strategy import Score
 
 SUMMARY = "Random architectures, every bin of multiply-accumulates equally often"
 LARGEST_FIRST = False

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from supernet.space import Architecture, SearchSpace
 from supernet.supernet import Supernet
+from supernet.training.method import Score
 from supernet.training.recipe import Recipe
 from supernet.training.samplers._order import list_distinct
-from supernet.training.strategy import Score
 
 SUMMARY = "As many architectures per step as there are options, each option in one of them"
 LARGEST_FIRST = False

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from supernet.elastic.edits import Pick
 from supernet.space import Architecture
 from supernet.supernet import Supernet
+from supernet.training.method import Score
 from supernet.training.recipe import Recipe
 from supernet.training.samplers._order import list_distinct
-from supernet.training.strategy import Score
 
 SUMMARY = "Random architectures, operations with larger gradients more often (PA&DA)"
 LARGEST_FIRST = False
@@ -56,7 +56,7 @@ class Panda:
     ) -> None:
         self.space, self.steps = supernet.space, steps
         self.seed, self.count, self.period = seed, count, period
-        self.owned = owned_parameters(supernet)
+        self.owned = find_owned_parameters(supernet)
         shape = (len(self.space), int(self.space.cardinalities.max()))
         # Negative: not measured yet.
         self.norms = np.full(shape, -1.0)
@@ -82,7 +82,7 @@ class Panda:
             for option in np.unique(positions[active[:, column], column]).tolist()
         ]
         if seen:
-            norms = torch.stack([_norm(self.owned[c][o]) for c, o in seen])
+            norms = torch.stack([_measure_norm(self.owned[c][o]) for c, o in seen])
             rows, options = np.array(seen).T
             self.sums[rows, options] += norms.double().cpu().numpy()
             self.times[rows, options] += 1
@@ -125,7 +125,7 @@ class Panda:
 _STATE = ("norms", "sums", "times", "probabilities")
 
 
-def owned_parameters(supernet: Supernet) -> dict[int, list[list[nn.Parameter]]]:
+def find_owned_parameters(supernet: Supernet) -> dict[int, list[list[nn.Parameter]]]:
     """The parameters each option of each operation choice alone has, by column of the space.
 
     Raises:
@@ -152,7 +152,7 @@ def owned_parameters(supernet: Supernet) -> dict[int, list[list[nn.Parameter]]]:
     return owned
 
 
-def _norm(parameters: Iterable[nn.Parameter]) -> Tensor:
+def _measure_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
     gradients = [p.grad.detach().float() for p in parameters if p.grad is not None]
     if not gradients:
         return torch.zeros(())

@@ -8,9 +8,9 @@ import numpy as np
 
 from supernet.space import Architecture, SearchSpace
 from supernet.supernet import Supernet
+from supernet.training.method import Score
 from supernet.training.recipe import Recipe
 from supernet.training.samplers._order import add_ends
-from supernet.training.strategy import Score
 
 SUMMARY = "Largest, smallest and random architectures in every step"
 # Whether every draw begins with the largest architecture, which in-place distillation needs.

@@ -8,8 +8,8 @@ import numpy as np
 
 from supernet.space import Architecture, SearchSpace
 from supernet.supernet import Supernet
+from supernet.training.method import Score
 from supernet.training.recipe import Recipe
-from supernet.training.strategy import Score
 
 SUMMARY = "Random architectures, every choice uniform"
 LARGEST_FIRST = False

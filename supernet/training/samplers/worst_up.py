@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from supernet.supernet import Supernet
 from supernet.training.recipe import Recipe
-from supernet.training.samplers._attentive import Attentive, attentive
+from supernet.training.samplers._attentive import Attentive, make_attentive
 
 SUMMARY = "Largest, smallest and the worst of several random architectures of equal cost"
 LARGEST_FIRST = True
@@ -12,4 +12,4 @@ LARGEST_FIRST = True
 
 def build(supernet: Supernet, recipe: Recipe, steps: int) -> Attentive:
     """The sampler of a recipe; ValueError when all architectures cost the same."""
-    return attentive(supernet, recipe, best=False)
+    return make_attentive(supernet, recipe, best=False)

@@ -16,10 +16,10 @@ from torch import Tensor
 from supernet.losses import cross_entropy, kl_divergence
 from supernet.space import Architecture, SearchSpace, Value
 from supernet.supernet import Supernet
-from supernet.training.guides import Divergence, Earlier, normalise_by_batch, taught
+from supernet.training.guides import Divergence, Earlier, compute_student_loss, normalise_by_batch
+from supernet.training.method import Score, TrainingMethod, autocast
 from supernet.training.schedules.reorganise import KINDS as REORGANISED
 from supernet.training.schedules.reorganise import reorganise
-from supernet.training.strategy import Score, Strategy, autocast
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Phase:
         return share * self.length.rate * self.length.count / LARGEST.rate
 
 
-def schedule(space: SearchSpace, steps: int) -> tuple[Phase, ...]:
+def plan_phases(space: SearchSpace, steps: int) -> tuple[Phase, ...]:
     """The phases of a space: largest, kernels, depths, expansions, then what else it has.
 
     Kernels unlock at once, other kinds in two phases: first the larger options, then all.
@@ -99,7 +99,7 @@ def schedule(space: SearchSpace, steps: int) -> tuple[Phase, ...]:
     kinds = np.array([choice.kind for choice in space.choices])
     least[kinds == ALWAYS] = 0
     parts: list[tuple[str, NDArray[np.int16], Length, bool]] = [("largest", least, LARGEST, False)]
-    for name, members in _kinds(space):
+    for name, members in _list_kinds(space):
         chosen = np.isin(kinds, members)
         halfway = np.where(chosen, (space.cardinalities - 1) // 2, least).astype(np.int16)
         least = np.where(chosen, 0, least).astype(np.int16)
@@ -116,14 +116,14 @@ def schedule(space: SearchSpace, steps: int) -> tuple[Phase, ...]:
         raise ValueError(
             f"{steps} steps are too few for the {len(parts)} phases of progressive shrinking"
         )
-    ends = _ends([length.epochs for _, _, length, _ in parts], steps)
+    ends = _divide_steps([length.epochs for _, _, length, _ in parts], steps)
     return tuple(
         Phase(name, start, end, low, length, sort)
         for (name, low, length, sort), start, end in zip(parts, (0, *ends), ends, strict=False)
     )
 
 
-def _kinds(space: SearchSpace) -> list[tuple[str, tuple[str, ...]]]:
+def _list_kinds(space: SearchSpace) -> list[tuple[str, tuple[str, ...]]]:
     """Kinds with a real choice in the order they unlock; expansions of all sorts together."""
     real = list(dict.fromkeys(c.kind for c in space.choices if len(c.values) > 1))
     if not set(real) & set(SHRINKING):
@@ -136,7 +136,7 @@ def _kinds(space: SearchSpace) -> list[tuple[str, tuple[str, ...]]]:
     return [(name, members) for name, members in order if set(members) & set(real)]
 
 
-def _ends(epochs: Sequence[int], steps: int) -> list[int]:
+def _divide_steps(epochs: Sequence[int], steps: int) -> list[int]:
     """Where each phase ends; every one has at least a step."""
     total, count = sum(epochs), len(epochs)
     ends: list[int] = []
@@ -162,10 +162,10 @@ class ProgressiveShrinking:
         divergence: Of student logits from teacher logits, averaged over the batch.
         smoothing: Of the labels.
         label_share: Weight of the labels' loss beside the divergence.
-        precision: In which the teacher runs; see :class:`Strategy`.
+        precision: In which the teacher runs; see :class:`TrainingMethod`.
 
     Raises:
-        ValueError: See :func:`schedule`.
+        ValueError: See :func:`plan_phases`.
     """
 
     def __init__(
@@ -181,7 +181,7 @@ class ProgressiveShrinking:
         precision: str = "fp32",
     ) -> None:
         self.supernet = supernet
-        self.phases = schedule(supernet.space, steps)
+        self.phases = plan_phases(supernet.space, steps)
         self.seed = seed
         self.distil = distil
         self.divergence = divergence
@@ -198,16 +198,16 @@ class ProgressiveShrinking:
 
     # -- as phases ---------------------------------------------------------------------------------
 
-    def enter(self, step: int, strategy: Strategy) -> bool:
+    def enter(self, step: int, method: TrainingMethod) -> bool:
         """Take the teacher, sort channels; ``True`` at the first step of all phases but one."""
         phase = self.phase(step)
         if step != phase.start or step == 0:
             return False
         if self.distil and self.teacher is None:
-            self.teacher = _frozen(self.supernet)
+            self.teacher = _copy_frozen(self.supernet)
         if phase.reorganise:
             before = self.phase(step - 1)
-            reorganise(self.supernet, trained=_unlocked(self.supernet.space, before.least))
+            reorganise(self.supernet, trained=_list_unlocked(self.supernet.space, before.least))
         return True
 
     def start(self, step: int) -> int:
@@ -247,7 +247,7 @@ class ProgressiveShrinking:
             return cross_entropy(logits, targets, self.smoothing)
         labels = (targets, self.smoothing)
         teacher = self._teach(architecture)
-        return taught(self.divergence, logits, teacher, labels, self.label_share)
+        return compute_student_loss(self.divergence, logits, teacher, labels, self.label_share)
 
     def _teach(self, student: Architecture) -> Tensor:
         assert self.teacher is not None
@@ -273,18 +273,18 @@ class ProgressiveShrinking:
         """Bring the teacher back."""
         self.teacher = None
         if state:
-            self.teacher = _frozen(self.supernet)
+            self.teacher = _copy_frozen(self.supernet)
             self.teacher.load_state_dict(dict(state))
 
 
-def _frozen(supernet: Supernet) -> Supernet:
+def _copy_frozen(supernet: Supernet) -> Supernet:
     frozen = copy.deepcopy(supernet).requires_grad_(False)
     frozen.zero_grad(set_to_none=True)
     normalise_by_batch(frozen)
     return frozen
 
 
-def _unlocked(space: SearchSpace, least: NDArray[np.int16]) -> dict[str, tuple[Value, ...]]:
+def _list_unlocked(space: SearchSpace, least: NDArray[np.int16]) -> dict[str, tuple[Value, ...]]:
     return {
         choice.name: choice.values[int(low) :]
         for choice, low in zip(space.choices, least, strict=True)

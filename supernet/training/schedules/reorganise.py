@@ -45,7 +45,7 @@ class Reordering:
     order: Tensor
 
 
-def channel_groups(supernet: Supernet, kinds: Sequence[str] = KINDS) -> list[ChannelGroup]:
+def find_channel_groups(supernet: Supernet, kinds: Sequence[str] = KINDS) -> list[ChannelGroup]:
     """The sets of channels that may be permuted without changing what the network computes.
 
     A set is all rows of the table that share one ``Rule`` object. Sets without a layer that makes
@@ -67,12 +67,12 @@ def channel_groups(supernet: Supernet, kinds: Sequence[str] = KINDS) -> list[Cha
     for edit in supernet.edits:
         if isinstance(edit, Cut) and wanted.intersection(edit.size.choices):
             rows.setdefault(id(edit.size), []).append(edit)
-    tensors = _tensors(supernet.model)
+    tensors = _name_tensors(supernet.model)
     groups = []
     for cuts in rows.values():
-        consumers = _consumers(supernet, cuts, tensors)
+        consumers = _find_consumers(supernet, cuts, tensors)
         made = any(_makes(supernet.model, cut, tensors) for cut in cuts)
-        if consumers and made and not any(_tied(supernet.model, cut) for cut in cuts):
+        if consumers and made and not any(_is_tied(supernet.model, cut) for cut in cuts):
             groups.append(ChannelGroup(tuple(cuts), tuple(consumers)))
     return groups
 
@@ -104,7 +104,8 @@ def reorganise(
         What was done: equal on all ranks that hold equal weights.
 
     Raises:
-        ValueError: ``trained`` names an unknown choice or value; or see :func:`channel_groups`.
+        ValueError: ``trained`` names an unknown choice or value; or see
+            :func:`find_channel_groups`.
     """
     values: dict[str, tuple[Value, ...]] = {
         choice.name: choice.values[-1:] for choice in supernet.space.choices
@@ -114,11 +115,11 @@ def reorganise(
             supernet.space.restrict({name: some})  # says what is wrong with the name
         choice = supernet.space.choice(name)
         values[name] = tuple(choice.values[choice.position(value)] for value in some)
-    tensors = _tensors(supernet.model)
+    tensors = _name_tensors(supernet.model)
     done = []
-    for group in channel_groups(supernet, kinds):
-        importance = _importance(group, tensors)
-        order = _order(importance, _trained_sizes(group.rule, values))
+    for group in find_channel_groups(supernet, kinds):
+        importance = _measure_importance(group, tensors)
+        order = _sort_channels(importance, _find_trained_sizes(group.rule, values))
         done.append(Reordering(group, torch.from_numpy(order)))
         _apply(done[-1], tensors)
     return tuple(done)
@@ -139,18 +140,20 @@ def permute(reorderings: Sequence[Reordering], tensors: Mapping[str, Tensor]) ->
         _apply(reordering, known)
 
 
-def _tensors(model: nn.Module) -> dict[str, Tensor]:
+def _name_tensors(model: nn.Module) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = dict(model.named_parameters(remove_duplicate=False))
     return tensors | dict(model.named_buffers(remove_duplicate=False))
 
 
-def _consumers(supernet: Supernet, cuts: Sequence[Cut], tensors: Mapping[str, Tensor]) -> list[Cut]:
+def _find_consumers(
+    supernet: Supernet, cuts: Sequence[Cut], tensors: Mapping[str, Tensor]
+) -> list[Cut]:
     readers = [cut for cut in cuts if cut.dim == 1 and tensors[cut.tensor].ndim > 1]
 
     def leaves(cut: Cut) -> bool:
         # Channels inside a squeeze-excite come back to where they started: it reads the channels
         # only to scale them, and what it makes of them is cut by the same choice.
-        outputs = [c for c in supernet.plan.cuts[cut.tensor] if c.dim == 0]
+        outputs = [c for c in supernet.edit_index.cuts[cut.tensor] if c.dim == 0]
         return not any(set(c.size.choices) == set(cut.size.choices) for c in outputs)
 
     return [cut for cut in readers if leaves(cut)] or readers
@@ -158,28 +161,30 @@ def _consumers(supernet: Supernet, cuts: Sequence[Cut], tensors: Mapping[str, Te
 
 def _makes(model: nn.Module, cut: Cut, tensors: Mapping[str, Tensor]) -> bool:
     """Whether a layer makes the channels out of others; a depthwise one only passes them on."""
-    return cut.dim == 0 and tensors[cut.tensor].ndim > 1 and not _depthwise(_owner(model, cut))
+    return (
+        cut.dim == 0 and tensors[cut.tensor].ndim > 1 and not _is_depthwise(_find_owner(model, cut))
+    )
 
 
-def _tied(model: nn.Module, cut: Cut) -> bool:
+def _is_tied(model: nn.Module, cut: Cut) -> bool:
     """Whether a layer treats neighbouring channels as one group."""
-    module = _owner(model, cut)
+    module = _find_owner(model, cut)
     if isinstance(module, nn.GroupNorm):
         return 1 < module.num_groups < module.num_channels
-    return isinstance(module, _ConvNd) and module.groups > 1 and not _depthwise(module)
+    return isinstance(module, _ConvNd) and module.groups > 1 and not _is_depthwise(module)
 
 
-def _depthwise(module: nn.Module) -> bool:
+def _is_depthwise(module: nn.Module) -> bool:
     return isinstance(module, _ConvNd) and (
         1 < module.groups == module.in_channels == module.out_channels
     )
 
 
-def _owner(model: nn.Module, cut: Cut) -> nn.Module:
+def _find_owner(model: nn.Module, cut: Cut) -> nn.Module:
     return model.get_submodule(cut.tensor.rpartition(".")[0])
 
 
-def _importance(group: ChannelGroup, tensors: Mapping[str, Tensor]) -> np.ndarray:
+def _measure_importance(group: ChannelGroup, tensors: Mapping[str, Tensor]) -> np.ndarray:
     """L1 norm of what reads each channel, shape ``(channels,)``; float64, in a fixed order."""
     sums = []
     for cut in group.consumers:
@@ -188,7 +193,7 @@ def _importance(group: ChannelGroup, tensors: Mapping[str, Tensor]) -> np.ndarra
     return torch.stack(sums).sum(0).numpy()
 
 
-def _trained_sizes(rule: Rule, values: Mapping[str, Sequence[Value]]) -> list[int]:
+def _find_trained_sizes(rule: Rule, values: Mapping[str, Sequence[Value]]) -> list[int]:
     """Sizes of a rule that the trained values lead to, falling; the first is the full width."""
     sizes = {
         int(size)
@@ -198,7 +203,7 @@ def _trained_sizes(rule: Rule, values: Mapping[str, Sequence[Value]]) -> list[in
     return sorted(sizes | {int(max(rule.values.values()))}, reverse=True)
 
 
-def _order(importance: np.ndarray, trained: Sequence[int]) -> np.ndarray:
+def _sort_channels(importance: np.ndarray, trained: Sequence[int]) -> np.ndarray:
     """Channels of each band between trained widths, most important first; ties keep their order."""
     band = np.zeros(len(importance), dtype=np.intp)
     for number, (outer, inner) in enumerate(pairwise(trained), start=1):

@@ -14,7 +14,7 @@ from supernet.space import Architecture, SearchSpace, Value
 
 
 @dataclass
-class Plan:
+class EditIndex:
     """The table, sorted by what it touches; built once per supernet."""
 
     cuts: dict[str, list[Cut]] = field(default_factory=dict)
@@ -25,12 +25,12 @@ class Plan:
     resize: str | None = None
 
 
-def make_plan(
+def index_edits(
     model: nn.Module,
     shared: Mapping[str, nn.Parameter] | nn.ParameterDict,
     space: SearchSpace,
     edits: Sequence[Edit],
-) -> Plan:
+) -> EditIndex:
     """Sort and check a table against the model and the space it speaks of.
 
     Raises:
@@ -40,42 +40,42 @@ def make_plan(
     tensors: dict[str, Tensor] = dict(model.named_parameters(remove_duplicate=False))
     tensors.update(model.named_buffers(remove_duplicate=False))
     modules = dict(model.named_modules(remove_duplicate=False))
-    plan = Plan()
+    index = EditIndex()
     for edit in edits:
         if isinstance(edit, Cut):
-            _known(edit.tensor, tensors, "tensor")
+            _check_known(edit.tensor, tensors, "tensor")
             _check_sizes(edit, tensors[edit.tensor], space)
-            plan.cuts.setdefault(edit.tensor, []).append(edit)
+            index.cuts.setdefault(edit.tensor, []).append(edit)
         elif isinstance(edit, Derive):
-            _known(edit.tensor, tensors, "tensor")
+            _check_known(edit.tensor, tensors, "tensor")
             for name in edit.shared:
-                _known(name, list(shared), "shared parameter")
-            plan.derivations.setdefault(edit.tensor, []).append(edit)
+                _check_known(name, list(shared), "shared parameter")
+            index.derivations.setdefault(edit.tensor, []).append(edit)
         elif isinstance(edit, Set):
-            _known(edit.module, modules, "module")
+            _check_known(edit.module, modules, "module")
             if not hasattr(modules[edit.module], edit.attribute):
                 raise ValueError(f"module {edit.module!r} has no attribute {edit.attribute!r}")
-            plan.settings.setdefault(edit.module, []).append(edit)
+            index.settings.setdefault(edit.module, []).append(edit)
         elif isinstance(edit, Drop):
-            _known(edit.stack, modules, "module")
-            plan.drops[edit.stack] = edit
+            _check_known(edit.stack, modules, "module")
+            index.drops[edit.stack] = edit
         elif isinstance(edit, Pick):
-            _known(edit.slot, modules, "module")
+            _check_known(edit.slot, modules, "module")
             _check_candidates(edit, modules[edit.slot], space)
-            plan.picks[edit.slot] = edit
+            index.picks[edit.slot] = edit
         elif edit.inside is None:
-            plan.resize = edit.choice
+            index.resize = edit.choice
         else:
-            _known(edit.inside, modules, "module")
+            _check_known(edit.inside, modules, "module")
             size = follow(space.choice(edit.choice), int)
-            plan.settings.setdefault(edit.inside, []).append(Set(edit.inside, "size", size))
-    for rows in plan.cuts.values():
+            index.settings.setdefault(edit.inside, []).append(Set(edit.inside, "size", size))
+    for rows in index.cuts.values():
         # From the last dimension to the first: splitting one into blocks must not move the rest.
         rows.sort(key=lambda cut: -cut.dim)
-    return plan
+    return index
 
 
-def _known(name: str, table: Container[str], kind: str) -> None:
+def _check_known(name: str, table: Container[str], kind: str) -> None:
     if name not in table:
         raise ValueError(f"the table names {kind} {name!r}, which the model does not have")
 
@@ -129,7 +129,7 @@ class Values:
         return tuple(self._choices[name] for name in names)
 
 
-def cut_view(tensor: Tensor, cuts: Sequence[Cut], values: Values) -> Tensor:
+def view_cuts(tensor: Tensor, cuts: Sequence[Cut], values: Values) -> Tensor:
     """What the cuts leave of a tensor, as a view that shares its storage.
 
     A dimension of several blocks comes back as two, ``(blocks, size)``, because the rows that are
@@ -146,14 +146,14 @@ def cut_view(tensor: Tensor, cuts: Sequence[Cut], values: Values) -> Tensor:
 
 
 def merge_blocks(tensor: Tensor, cuts: Sequence[Cut]) -> Tensor:
-    """Join dimensions that :func:`cut_view` has split into ``(blocks, size)``; a copy if any."""
+    """Join dimensions that :func:`view_cuts` has split into ``(blocks, size)``; a copy if any."""
     for cut in reversed(cuts):
         if cut.blocks != 1:
             tensor = tensor.flatten(cut.dim, cut.dim + 1)
     return tensor
 
 
-def source_path(plan: Plan, values: Values, path: str) -> str:
+def find_source_path(index: EditIndex, values: Values, path: str) -> str:
     """The path in the full model of a tensor or module of a subnetwork.
 
     They differ below picked candidates, which in a subnetwork stand in the place of the slot.
@@ -161,15 +161,15 @@ def source_path(plan: Plan, values: Values, path: str) -> str:
     done = ""
     for part in path.split("."):
         done = f"{done}.{part}" if done else part
-        while done in plan.picks:
-            done = f"{done}.{values.of(plan.picks[done].child)}"
+        while done in index.picks:
+            done = f"{done}.{values.of(index.picks[done].child)}"
     return done
 
 
-def tensor_bits(plan: Plan, values: Values, path: str) -> int:
+def find_bits(index: EditIndex, values: Values, path: str) -> int:
     """Storage bits of one entry of a subnetwork's parameter (32 unless a row says)."""
     bits = 32
-    for row in plan.derivations.get(source_path(plan, values, path), ()):
+    for row in index.derivations.get(find_source_path(index, values, path), ()):
         if row.bits is not None:
             bits = values.of(row.bits)
     return bits

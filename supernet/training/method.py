@@ -1,4 +1,4 @@
-"""A training strategy: which architectures train in a step, and what each of them learns from."""
+"""A training method: which architectures train in a step, and what each of them learns from."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from supernet.space import Architecture
 from supernet.supernet import Supernet
 from supernet.training import distributed
 from supernet.training.guides import Guide, Labels
-from supernet.training.streams import DROPOUT, stream_seed
+from supernet.training.streams import DROPOUT, derive_seed
 
 # A sampler whose draws depend on the rank shows it at once; later checks would only cost time.
 CHECKED_STEPS = 10
@@ -43,7 +43,7 @@ class Sampler(Protocol):
 
 @runtime_checkable
 class Learns(Protocol):
-    """A part of a strategy that adapts to how training goes."""
+    """A part of a method that adapts to how training goes."""
 
     def learn(self, step: int, losses: Mapping[Architecture, float]) -> None:
         """Take in the label losses (nats) of a step, the supernet's gradients being there.
@@ -55,7 +55,7 @@ class Learns(Protocol):
 
 @runtime_checkable
 class Remembers(Protocol):
-    """A part of a strategy with a state that belongs into checkpoints."""
+    """A part of a method with a state that belongs into checkpoints."""
 
     def state_dict(self) -> dict[str, Tensor]:
         """Everything needed to continue exactly."""
@@ -69,7 +69,7 @@ class Remembers(Protocol):
 class Phases(Protocol):
     """A training in several phases."""
 
-    def enter(self, step: int, strategy: Strategy) -> bool:
+    def enter(self, step: int, method: TrainingMethod) -> bool:
         """Do what a phase starts with, if one starts at this step; ``True`` when one does."""
         ...
 
@@ -101,13 +101,13 @@ class Rows(Protocol):
         ...
 
 
-class Strategy:
+class TrainingMethod:
     """One training step of a supernet, for the loop here or for one of your own::
 
-        strategy = Strategy(supernet, Sandwich(supernet.space, seed=0), InPlace())
+        method = Strategy(supernet, Sandwich(supernet.space, seed=0), InPlace())
         for step, (inputs, targets) in enumerate(loader):
-            strategy.begin(step, optimizer)
-            strategy.backward(step, inputs, targets)
+            method.begin(step, optimizer)
+            method.backward(step, inputs, targets)
             optimizer.step()
 
     Architectures run one after the other, so only one graph is alive at a time, and gradients of
@@ -204,11 +204,11 @@ class Strategy:
             distributed.check_same(architectures, inputs.device)
         pieces = self._pieces(architectures, inputs, targets, rows)
         losses: dict[Architecture, Tensor] = {}
-        rank, _ = distributed.world()
+        rank, _ = distributed.get_world()
         for index, (chosen, x, y, part) in enumerate(pieces):
             if self.dropout_seed is not None:
                 chunk = rank * len(pieces) + index
-                torch.manual_seed(stream_seed(self.dropout_seed, step, DROPOUT, chunk))
+                torch.manual_seed(derive_seed(self.dropout_seed, step, DROPOUT, chunk))
             with autocast(x.device, self.precision):
                 self.guide.begin(x, y)
             earlier: dict[Architecture, Tensor] = {}
@@ -315,8 +315,8 @@ class Strategy:
             prepared = supernet.prepare(inputs, architecture)
             if quiet:
                 with self._quiet():
-                    return _logits(supernet(prepared, architecture))
-            return _logits(supernet(prepared, architecture))
+                    return _find_logits(supernet(prepared, architecture))
+            return _find_logits(supernet(prepared, architecture))
 
     @contextmanager
     def _quiet(self) -> Iterator[None]:
@@ -342,7 +342,7 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[obj
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=wanted)
 
 
-def _logits(output: object) -> Tensor:
+def _find_logits(output: object) -> Tensor:
     if isinstance(output, Tensor):
         return output
     logits = getattr(output, "logits", None)

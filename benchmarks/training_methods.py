@@ -1,8 +1,8 @@
-"""What every training strategy makes of one supernet at equal cost.
+"""What every training method makes of one supernet at equal cost.
 
-    python benchmarks/strategies.py --seeds 3 --passes 1200
+    python benchmarks/training_methods.py --seeds 3 --passes 1200
 
-Each strategy gets the same number of forward and backward passes over batches of the same size (so
+Each method gets the same number of forward and backward passes over batches of the same size (so
 fewer steps when a step runs several architectures), the same learning rate and the same initial
 weights. Accuracies are inherited ones with recalibrated statistics, on images that no training
 saw (the validation and test splits together).
@@ -31,7 +31,7 @@ from supernet.families import ofa_mobilenetv3
 from supernet.quality.evaluate import evaluate
 from supernet.space import Architecture
 from supernet.supernet import Supernet
-from supernet.training import STRATEGIES, Recipe, compose, preset, train
+from supernet.training import METHODS, Recipe, compose, find_recipe, train
 
 ARCHITECTURES = 24
 
@@ -44,10 +44,10 @@ def build(data: DataSource, family: str, seed: int) -> Supernet:
     return module.build(replace(module.configure("tiny", data.shape), seed=seed))
 
 
-def recipe_of(strategy: str, data: DataSource, family: str, passes: int, seed: int) -> Recipe:
-    """The strategy's recipe with as many steps as the passes allow."""
-    stand_in = nn.Identity() if _needs_teacher(strategy) else None
-    base = preset(f"digits+{strategy}").but({"seed": seed, "steps": passes, "warmup_steps": 0})
+def recipe_of(method: str, data: DataSource, family: str, passes: int, seed: int) -> Recipe:
+    """The method's recipe with as many steps as the passes allow."""
+    stand_in = nn.Identity() if _needs_teacher(method) else None
+    base = find_recipe(f"digits+{method}").but({"seed": seed, "steps": passes, "warmup_steps": 0})
     supernet = build(data, family, seed)
     # A schedule in phases has other step lengths in each: find the length that uses all passes.
     steps = passes
@@ -62,9 +62,9 @@ def recipe_of(strategy: str, data: DataSource, family: str, passes: int, seed: i
     return base.but({"steps": steps, "warmup_steps": warmup, "checkpoint_every": steps})
 
 
-def _needs_teacher(strategy: str) -> bool:
+def _needs_teacher(method: str) -> bool:
     """Whether a network from outside teaches; progressive shrinking makes its own."""
-    changes = STRATEGIES[strategy]
+    changes = METHODS[method]
     return changes.get("distill") == "teacher" and "phases" not in changes
 
 
@@ -79,11 +79,11 @@ def accuracy(supernet: Supernet, architecture: Architecture, data: DataSource) -
 
 
 def run(
-    strategy: str, data: DataSource, family: str, passes: int, seed: int, teacher: nn.Module | None
+    method: str, data: DataSource, family: str, passes: int, seed: int, teacher: nn.Module | None
 ) -> dict[str, Any]:
     """Train once and evaluate both ends and random architectures."""
     supernet = build(data, family, seed)
-    recipe = recipe_of(strategy, data, family, passes, seed)
+    recipe = recipe_of(method, data, family, passes, seed)
     cpu = time.process_time()
     with tempfile.TemporaryDirectory() as folder:
         train(supernet, data, recipe, Path(folder), teacher=teacher)
@@ -92,7 +92,7 @@ def run(
     others = space.decode(space.sample(np.random.default_rng(0), ARCHITECTURES))
     values = [accuracy(supernet, a, data) for a in others]
     return {
-        "strategy": strategy,
+        "method": method,
         "seed": seed,
         "steps": recipe.steps,
         "cpu_seconds": round(cpu, 1),
@@ -108,10 +108,10 @@ def teacher_of(data: DataSource, family: str, passes: int, seed: int) -> nn.Modu
     supernet = build(data, family, seed + 1000)
     with tempfile.TemporaryDirectory() as folder:
         train(supernet, data, recipe_of("sandwich", data, family, passes, seed), Path(folder))
-    from supernet.quality.evaluate import calibrate_extracted
+    from supernet.quality.evaluate import recalibrate_extracted
 
     network = supernet.extract(supernet.space.largest)
-    calibrate_extracted(network, supernet, supernet.space.largest, data)
+    recalibrate_extracted(network, supernet, supernet.space.largest, data)
     return network
 
 
@@ -119,7 +119,7 @@ def main() -> int:
     """One JSON line per training as it ends, then a table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--family", default="ofa_mobilenetv3", help="one with a tiny preset")
-    parser.add_argument("--strategies", default=",".join(STRATEGIES))
+    parser.add_argument("--methods", default=",".join(METHODS))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--passes", type=int, default=1200)
     parser.add_argument("--out", type=Path, help="JSON lines; those already there are not repeated")
@@ -130,13 +130,13 @@ def main() -> int:
     if options.out is not None and options.out.exists():
         rows = [json.loads(line) for line in options.out.read_text().splitlines()]
     for seed in range(options.seeds):
-        for strategy in options.strategies.split(","):
-            if any(r["strategy"] == strategy and r["seed"] == seed for r in rows):
+        for method in options.methods.split(","):
+            if any(r["method"] == method and r["seed"] == seed for r in rows):
                 continue
             teacher = None
-            if _needs_teacher(strategy):
+            if _needs_teacher(method):
                 teacher = teacher_of(data, options.family, options.passes, seed)
-            row = run(strategy, data, options.family, options.passes, seed, teacher)
+            row = run(method, data, options.family, options.passes, seed, teacher)
             rows.append(row)
             print(json.dumps(row), file=sys.stderr)
             if options.out is not None:
@@ -149,12 +149,12 @@ def main() -> int:
 def table(rows: Sequence[dict[str, Any]]) -> str:
     """Markdown: mean (and standard deviation over seeds) in per cent."""
     lines = [
-        "| strategy | steps | smallest | random, mean | random, lowest | largest | CPU s |",
+        "| method | steps | smallest | random, mean | random, lowest | largest | CPU s |",
         "|---|---|---|---|---|---|---|",
     ]
-    for strategy in dict.fromkeys(row["strategy"] for row in rows):
-        mine = [row for row in rows if row["strategy"] == strategy]
-        cells = [strategy, str(mine[0]["steps"])]
+    for method in dict.fromkeys(row["method"] for row in rows):
+        mine = [row for row in rows if row["method"] == method]
+        cells = [method, str(mine[0]["steps"])]
         for key in ("smallest", "random_mean", "random_lowest", "largest"):
             values = [100 * row[key] for row in mine]
             cells.append(f"{np.mean(values):.1f} ({np.std(values):.1f})")
