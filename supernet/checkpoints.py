@@ -56,7 +56,7 @@ def write(
     """Write ``folder/STEP`` and remove all but the two newest.
 
     Args:
-        folder: Of all checkpoints of a run.
+        folder: The folder of all checkpoints of a run.
         step: Optimiser steps done.
         weights: What evaluation and export load (averaged weights, when training averages).
         optimizer: What only continuing needs: raw weights and moments.
@@ -82,7 +82,7 @@ def write(
 
 
 def find(folder: Path) -> Found:
-    """The newest checkpoint of a run whose files match their digests."""
+    """Find the newest checkpoint of a run whose files match their digests."""
     notes = []
     for path in _list_steps(folder):
         try:
@@ -97,7 +97,7 @@ def find(folder: Path) -> Found:
 
 
 def require(folder: Path) -> Found:
-    """:func:`find`, or ValueError when there is no good checkpoint."""
+    """Find the newest good checkpoint, like :func:`find`; ValueError when there is none."""
     found = find(folder)
     if found.checkpoint is None:
         reasons = "; ".join(found.notes) or "train first"
@@ -153,7 +153,7 @@ def restore(supernet: Supernet, weights: Mapping[str, Tensor], source: Path) -> 
 
 
 def read_tensors(checkpoint: Checkpoint, name: str) -> dict[str, Tensor]:
-    """The tensors of one of a checkpoint's files, on the CPU."""
+    """Read the tensors of one of a checkpoint's files, onto the CPU."""
     return dict(load((checkpoint.path / name).read_bytes()))
 
 

@@ -30,10 +30,10 @@ class Exported:
         network: Plain, recalibrated, in eval mode, on the processor.
         onnx: The model: dynamic batch, normalisation of pixels inside.
         weights: Values by parameter or buffer name.
-        input_name: Of the ONNX graph.
-        input_shape: Of one sample.
+        input_name: Name of the ONNX graph's input.
+        input_shape: Shape of one sample.
         input_dtype: ``"float32"`` pixels in 0..1 or ``"int64"`` token ids.
-        output_name: Of the ONNX graph; logits.
+        output_name: Name of the ONNX graph's output, which is logits.
         parameters: Learned weights.
         macs: Multiply-accumulates for one sample.
         calibration_samples: Training samples behind the normalisation statistics.
@@ -62,9 +62,9 @@ def export(
 
     Args:
         supernet: Holds the weights.
-        architecture: Which subnetwork.
-        data: Whose training split gives the normalisation statistics.
-        calibration_samples: At most so many samples of it.
+        architecture: The subnetwork to export.
+        data: The data whose training split gives the normalisation statistics.
+        calibration_samples: Samples to use, at most.
 
     Raises:
         ValueError: An architecture of another space, or an operator without an ONNX form.
@@ -102,7 +102,7 @@ def write_files(folder: Path, exported: Exported, architecture: Architecture) ->
 
 
 def run_torch(exported: Exported, inputs: torch.Tensor) -> np.ndarray:
-    """Outputs of the network on a prepared batch, as an array."""
+    """Run the network on a prepared batch and return its outputs as an array."""
     with torch.no_grad():
         result: np.ndarray = exported.network(inputs.cpu()).numpy()
     return result

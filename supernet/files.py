@@ -42,17 +42,17 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """:func:`write_bytes` of UTF-8 text."""
+    """Write UTF-8 text, like :func:`write_bytes`."""
     write_bytes(path, text.encode())
 
 
 def write_json(path: Path, payload: object) -> None:
-    """:func:`write_bytes` of indented JSON; NaN and infinity are refused (ValueError)."""
+    """Write indented JSON, like :func:`write_bytes`; ValueError for NaN and infinity."""
     write_text(path, json.dumps(payload, indent=2, allow_nan=False) + "\n")
 
 
 def read_json(path: Path) -> Any:
-    """The content of a JSON file.
+    """Read a JSON file.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -89,12 +89,12 @@ def append_line(path: Path, line: str) -> None:
 
 
 def append_record(path: Path, record: object) -> None:
-    """:func:`append_line` of one JSON value."""
+    """Append one JSON value, like :func:`append_line`."""
     append_line(path, json.dumps(record, allow_nan=False))
 
 
 def read_lines(path: Path) -> list[str]:
-    """The complete lines of a log; a torn last line is left out, a missing file has none.
+    """Read the complete lines of a log; a torn last one is left out, a missing file has none.
 
     Raises:
         ValueError: The file is not UTF-8 text; the message names file and line.
@@ -111,7 +111,7 @@ def read_lines(path: Path) -> list[str]:
 
 
 def read_records(path: Path) -> list[Any]:
-    """The JSON values of a log written by :func:`append_record`.
+    """Read the JSON values of a log written by :func:`append_record`.
 
     Raises:
         ValueError: A complete line is not JSON; the message names file and line.
@@ -128,7 +128,7 @@ def read_records(path: Path) -> list[Any]:
 
 
 def digest_file(path: Path) -> str:
-    """SHA-256 of a file's content, 64 hexadecimal digits."""
+    """Hash a file's content by SHA-256; 64 hexadecimal digits."""
     result = hashlib.sha256()
     with Path(path).open("rb") as file:
         while block := file.read(1 << 20):
@@ -199,7 +199,7 @@ def remove_partial(folder: Path, name: str = "") -> None:
 
 
 def explain(error: OSError, path: Path) -> OSError:
-    """The same error in a sentence that names the file and says what is safe."""
+    """Put an error into a sentence that names the file and says what is safe."""
     if error.errno != errno.ENOSPC:
         return error
     return OSError(

@@ -12,7 +12,7 @@ ALPHA_MIN, ALPHA_MAX, CLIP = -1.0, 1.0, 5.0
 
 
 def cross_entropy(logits: Tensor, targets: Tensor, smoothing: float = 0.0) -> Tensor:
-    """Mean negative log-likelihood in nats.
+    """Compute the mean negative log-likelihood in nats.
 
     Args:
         logits: ``(N, classes)`` or ``(N, T, vocabulary)``.
@@ -24,14 +24,14 @@ def cross_entropy(logits: Tensor, targets: Tensor, smoothing: float = 0.0) -> Te
 
 
 def kl_divergence(logits: Tensor, teacher_logits: Tensor) -> Tensor:
-    """Mean cross-entropy in nats between a teacher's probabilities and a student's logits.
+    """Compute the mean cross-entropy in nats of a student under a teacher's probabilities.
 
     Its gradient is that of the Kullback-Leibler divergence, which it exceeds by the teacher's
     entropy (Yu and Huang, "Universally Slimmable Networks", section 3.3).
 
     Args:
-        logits: ``(..., classes)`` of the student.
-        teacher_logits: Of the same shape; no gradient reaches them.
+        logits: Logits of the student, ``(..., classes)``.
+        teacher_logits: Logits of the teacher, of the same shape; no gradient reaches them.
     """
     teacher = torch.softmax(teacher_logits.detach().float(), dim=-1)
     return -(teacher * F.log_softmax(logits.float(), dim=-1)).sum(-1).mean()
@@ -47,8 +47,8 @@ def alpha_divergence(
     that clipped ratios still pull: differentiating the clipped value itself would drop them.
 
     Args:
-        logits: ``(..., classes)`` of the student, q.
-        teacher_logits: Of the same shape, p; no gradient reaches them.
+        logits: Logits of the student, q, ``(..., classes)``.
+        teacher_logits: Logits of the teacher, p, of the same shape; no gradient reaches them.
         alpha: Negative values punish a student that is less sure than its teacher (probability
             where the teacher has none), values of 1 and more one that is too sure.
         clip: Largest value of ``(p / q)**alpha`` (of ``p / q`` at 0; without effect at 1, where
@@ -88,17 +88,17 @@ def adaptive_alpha(
     alpha_max: float = ALPHA_MAX,
     clip: float = CLIP,
 ) -> Tensor:
-    """Per sample the larger of two alpha-divergences, averaged over the batch, in nats.
+    """Take the larger of two alpha-divergences per sample, averaged over the batch, in nats.
 
     It punishes the student for being less sure than its teacher or for being too sure, whichever
     is worse (Wang et al., "AlphaNet", 2021, section 3.3, equation 7; defaults from section 4.1).
     Gradients should be clipped by value (1.0 there).
 
     Args:
-        logits: ``(..., classes)`` of the student.
-        teacher_logits: Of the same shape; no gradient reaches them.
-        alpha_min: Of the divergence that punishes too little confidence.
-        alpha_max: Of the divergence that punishes too much.
+        logits: Logits of the student, ``(..., classes)``.
+        teacher_logits: Logits of the teacher, of the same shape; no gradient reaches them.
+        alpha_min: Alpha of the divergence that punishes too little confidence.
+        alpha_max: Alpha of the divergence that punishes too much.
         clip: See :func:`alpha_divergence`.
     """
     lower = alpha_divergence(logits, teacher_logits, alpha_min, clip)

@@ -64,7 +64,7 @@ def trace_network(supernet: ElasticNetwork, architecture: Architecture) -> Graph
 
 
 def find_unit_choices(supernet: ElasticNetwork, unit: str) -> tuple[str, ...]:
-    """Names of the choices that change a unit, in the order of the space.
+    """Find the choices that change a unit, in the order of the space.
 
     They follow from the table: rows on tensors and modules inside the unit, the depth of every
     stack the unit is part of, and the resolution.
@@ -96,7 +96,7 @@ def _reshapes(edit: Edit, unit: str) -> bool:
 
 
 def build_cost_model(supernet: ElasticNetwork) -> CostModel:
-    """Every variant of every unit of a supernet, each distinct one traced once.
+    """Trace every variant of every unit of a supernet, each distinct one once.
 
     Raises:
         ValueError: A unit is not a module of the network, or never runs.

@@ -25,7 +25,7 @@ class MacBins:
     """Bins of multiply-accumulates (MACs), what is in them and how to draw from them.
 
     Args:
-        space: What is cut.
+        space: The space that is cut.
         macs: MACs of positions ``(n, len(space))``, shape ``(n,)``.
         edges: Bounds of the bins in MACs, rising, shape ``(bins + 1,)``; a MAC count belongs to
             the bin whose lower edge it reaches. Outer edges may be infinite.
@@ -55,8 +55,8 @@ class MacBins:
 
         Args:
             rng: Source of randomness.
-            bin: Which one.
-            count: How many.
+            bin: Index of the bin.
+            count: Number of architectures.
 
         Returns:
             ``(n, len(space))`` with ``1 <= n <= count``: fewer when no more were found, the
@@ -115,11 +115,11 @@ def cut_into_mac_bins(
 
     Args:
         cost_model: What the architectures of the space cost.
-        bins: How many at most.
+        bins: Number of bins, at most.
         least: Fewest MACs; by default the bins begin at the first percentile, and the first one
             also holds everything below.
-        most: Most MACs; likewise, with the last percentile.
-        seed: Of the architectures that are counted.
+        most: Most MACs; by default the bins end at the last percentile, and the last one also holds
+        seed: Seed of the architectures that are counted.
 
     Raises:
         ValueError: All architectures cost the same, none lies within the bounds, the bounds

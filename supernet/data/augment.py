@@ -28,7 +28,7 @@ def augment(
         generator: CPU generator.
         count: Images in the larger batch: random numbers are drawn for all of them, so that a
             batch cut into parts becomes what it would be as a whole.
-        part: Of the larger batch.
+        part: Which images of the larger batch are given.
 
     Raises:
         ValueError: Unknown ``kind``.

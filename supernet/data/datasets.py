@@ -26,8 +26,8 @@ def from_datasets(
     Args:
         train: Anything with ``len`` and indexing, as ``torch.utils.data.Dataset``. Images are
             tensors or arrays ``(C, H, W)``, uint8 in 0..255 or float in 0..1, all of one shape.
-        val: Likewise, for choosing architectures.
-        test: Likewise, for the final verification.
+        val: The same for choosing architectures.
+        test: The same for the final verification.
         labels: Names of the classes; by default their numbers.
         name: How the data is called in messages and in the run's record.
         augmentation: ``"none"``, ``"shift"``, ``"affine"``, ``"crop_flip"``; ``None`` picks one.

@@ -15,7 +15,7 @@ _VALIDATION_NAMES = ("val", "valid", "validation")
 
 
 def open_folder(path: Path, *, image_size: int | None = None) -> DataSource:
-    """Images under ``PATH/{train,val,test}/CLASS`` or ``PATH/CLASS``.
+    """Read images under ``PATH/{train,val,test}/CLASS`` or ``PATH/CLASS``.
 
     Without split folders every class is cut 80/10/10; with ``train`` and ``test`` only, a tenth
     of ``train`` becomes ``val``. The automatic cut is the same in every run.

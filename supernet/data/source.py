@@ -29,7 +29,7 @@ class DataShape:
         classes: Number of classes, or size of the vocabulary.
         labels: Name of each class, or each character of the vocabulary.
         mean: Mean of each channel over the training split, pixels in 0..1; ``()`` for text.
-        std: Standard deviation of each channel, likewise.
+        std: Standard deviation of each channel over the training split.
     """
 
     task: str
@@ -81,9 +81,9 @@ class DataSource:
         spec: How the data was asked for (``"digits"``, ``"folder:PATH"``, ``"text:PATH"``,
             ``"package.module:function"``).
         shape: What a model must know.
-        train: For gradients, normalisation statistics and recalibration.
-        val: For choosing architectures.
-        test: Touched once, when a result is verified.
+        train: The split for gradients, normalisation statistics and recalibration.
+        val: The split for choosing architectures.
+        test: The split that is touched once, when a result is verified.
         fingerprint: SHA-256 over the content of all three splits, 64 hexadecimal digits.
         epoch: Number of samples that make up one pass over ``train``.
         augmentation: What suits this data: ``"none"``, ``"shift"``, ``"affine"``, ``"crop_flip"``.
@@ -122,7 +122,7 @@ class DataSource:
 
 
 def lay_channels_last(inputs: Tensor) -> Tensor:
-    """Images with channels varying fastest in memory, the same values; token ids as they are.
+    """Copy images so that channels vary fastest in memory; token ids come back as they are.
 
     Convolutions follow the layout of their input, and depthwise ones run several times faster on
     a CPU this way. A copy, because images of one channel count as having either layout already
@@ -202,7 +202,7 @@ def split_stratified(
     Args:
         targets: Class of each sample, ``(N,)``.
         parts: Share of each part; they sum to 1 and the first takes what rounding leaves.
-        seed: Of the shuffle.
+        seed: Seed of the shuffle.
 
     Returns:
         Sorted, disjoint indices of each part.

@@ -15,7 +15,7 @@ LARGEST_MAP, LARGEST_STRIDED_MAP, LARGEST_MAP_OF_3X3, SMALLEST_KERNEL = 256, 64,
 
 
 def make_fast_forward(layer: nn.Conv2d) -> Any:
-    """What to call instead of a depthwise layer's forward while training on a processor.
+    """Make what to call instead of a depthwise layer's forward in training on a processor.
 
     Outputs are those of the layer, bit for bit, and so are gradients of its inputs. Only the
     gradient of the weight takes another way, which a processor runs up to ten times faster on
@@ -26,7 +26,7 @@ def make_fast_forward(layer: nn.Conv2d) -> Any:
 
 
 def is_depthwise(layer: nn.Module) -> TypeGuard[nn.Conv2d]:
-    """Whether a layer is a plain convolution with one filter per channel."""
+    """Say whether a layer is a plain convolution with one filter per channel."""
     return (
         type(layer) is nn.Conv2d
         and layer.groups == layer.in_channels == layer.out_channels
@@ -116,11 +116,11 @@ def compute_weight_gradient(
     gradients; samples are added up afterwards.
 
     Args:
-        gradient: Of the output, ``(N, C, OH, OW)``.
-        inputs: ``(N, C, H, W)``.
+        gradient: Gradient of the output, ``(N, C, OH, OW)``.
+        inputs: What the convolution was given, ``(N, C, H, W)``.
         kernel: Height and width of the filters.
-        stride: Of the convolution.
-        padding: Zeros on each side.
+        stride: Stride of the convolution.
+        padding: Zeros that the convolution adds on each side.
 
     Returns:
         ``(C, 1, *kernel)``.

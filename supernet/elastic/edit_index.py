@@ -130,7 +130,7 @@ class Values:
 
 
 def view_cuts(tensor: Tensor, cuts: Sequence[Cut], values: Values) -> Tensor:
-    """What the cuts leave of a tensor, as a view that shares its storage.
+    """View what the cuts leave of a tensor, sharing its storage.
 
     A dimension of several blocks comes back as two, ``(blocks, size)``, because the rows that are
     kept do not lie at equal distances; :func:`merge_blocks` joins them in a copy.
@@ -154,7 +154,7 @@ def merge_blocks(tensor: Tensor, cuts: Sequence[Cut]) -> Tensor:
 
 
 def find_source_path(index: EditIndex, values: Values, path: str) -> str:
-    """The path in the full model of a tensor or module of a subnetwork.
+    """Find the path in the full model of a tensor or module of a subnetwork.
 
     They differ below picked candidates, which in a subnetwork stand in the place of the slot.
     """

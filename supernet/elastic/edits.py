@@ -26,12 +26,12 @@ class Rule:
 
 
 def follow(choice: Choice, quantity: Callable[[Any], Any]) -> Rule:
-    """The rule ``quantity(value)`` over all values of one choice."""
+    """Make the rule ``quantity(value)`` over all values of one choice."""
     return Rule((choice.name,), {(value,): quantity(value) for value in choice.values})
 
 
 def follow_all(choices: Sequence[Choice], quantity: Callable[..., Any]) -> Rule:
-    """The rule ``quantity(*values)`` over every combination of several choices' values."""
+    """Make the rule ``quantity(*values)`` over all combinations of several choices' values."""
     combinations = product(*(choice.values for choice in choices))
     names = tuple(choice.name for choice in choices)
     return Rule(names, {values: quantity(*values) for values in combinations})
@@ -46,7 +46,7 @@ class Cut:
 
     Args:
         tensor: Name within the model (``"stages.0.0.project.weight"``).
-        dim: Dimension to cut.
+        dim: The dimension to cut.
         size: Number of entries kept, per block.
         blocks: The dimension is this many equal blocks in a row (3 for a fused q, k, v) and each
             keeps its first ``size`` entries.
@@ -131,7 +131,7 @@ Edit = Cut | Set | Drop | Pick | Derive | Resize
 
 
 def list_choices(edit: Edit) -> tuple[str, ...]:
-    """Names of the choices a row looks at."""
+    """List the names of the choices a row looks at."""
     if isinstance(edit, Cut):
         return edit.size.choices
     if isinstance(edit, Set):

@@ -54,6 +54,6 @@ class _StraightThrough(torch.autograd.Function):
 
 
 def quantise_weights(choice: Choice, tensors: Sequence[str]) -> tuple[Derive, ...]:
-    """Rows that store the named weights at the bits of ``choice``."""
+    """Make rows that store the named weights at the bits of ``choice``."""
     bits = follow(choice, int)
     return tuple(Derive(name, (choice.name,), fake_quantize, bits=bits) for name in tensors)

@@ -134,13 +134,13 @@ def build_shell(
     *,
     copied: bool,
 ) -> Shell:
-    """The module tree of one architecture.
+    """Build the module tree of one architecture.
 
     Args:
         model: The plain largest network.
         shared: Parameters that only derivations use, by name.
-        edit_index: The sorted table.
-        architecture: What to keep.
+        edit_index: The table, sorted by what it touches.
+        architecture: Says what to keep.
         copied: ``True`` for a stand-alone network with copies of everything, ``False`` for one
             whose tensors are views into the model's.
 

@@ -99,12 +99,12 @@ class Head(nn.Module):
 
 
 def make_block(stage: Stage, inputs: Sequence[int], stride: int, follows: bool) -> Block:
-    """One block of a stage at its largest.
+    """Make one block of a stage at its largest.
 
     Args:
-        stage: Its stage.
+        stage: The stage the block belongs to.
         inputs: Widths that may come in, rising.
-        stride: Of the block.
+        stride: Stride of the block.
         follows: Whether a block of the same stage comes before it, so that what comes in has the
             width of what goes out.
     """
@@ -137,12 +137,12 @@ def make_block(stage: Stage, inputs: Sequence[int], stride: int, follows: bool) 
 
 
 def compute_hidden_width(inputs: int, expand: int) -> int:
-    """Channels of the depthwise convolution for an active width that comes in."""
+    """Compute the channels of the depthwise convolution for an active width that comes in."""
     return inputs if expand == 1 else make_divisible(inputs * expand)
 
 
 def choose_shortcut(stride: int, inputs: int, outputs: int) -> str:
-    """Which shortcut leads from one active width to another (as the released code has it)."""
+    """Choose the shortcut from one active width to another, as the released code does."""
     if inputs != outputs:
         return "project"
     return "identity" if stride == 1 else "pool"
@@ -152,7 +152,7 @@ def choose_shortcut(stride: int, inputs: int, outputs: int) -> str:
 
 
 def tabulate(choices: Sequence[Choice], quantity: Callable[..., Any]) -> Rule:
-    """The rule ``quantity(*values)``; choices of one value are constants, not part of a space."""
+    """Tabulate ``quantity(*values)``; choices of one value are constants, not part of a space."""
     elastic = [len(choice.values) > 1 for choice in choices]
     table = {
         tuple(v for v, counts in zip(values, elastic, strict=True) if counts): quantity(*values)
@@ -165,13 +165,13 @@ def tabulate(choices: Sequence[Choice], quantity: Callable[..., Any]) -> Rule:
 def body_rows(
     path: str, body: InvertedResidual, inputs: Rule, outputs: Rule, before: Choice, expand: Choice
 ) -> list[Edit]:
-    """Widths of the body of a :class:`Block`.
+    """Make the rows of the widths of the body of a :class:`Block`.
 
     Args:
-        path: Of the body.
-        body: At its largest.
+        path: Path of the body in the model.
+        body: The body at its largest.
         inputs: Channels that come in: the rule shared by all that carry them.
-        outputs: Channels that go out, likewise.
+        outputs: Channels that go out: the rule shared by all that carry them.
         before: Width that ``inputs`` follows.
         expand: Hidden channels per channel that comes in.
     """
@@ -186,14 +186,14 @@ def body_rows(
 def shortcut_rows(
     path: str, shortcut: nn.Module, inputs: Rule, outputs: Rule, kind: Rule
 ) -> list[Edit]:
-    """Which shortcut a :class:`Block` has, and its widths.
+    """Make the rows of the shortcut of a :class:`Block`: which one it is, and its widths.
 
     Args:
-        path: Of the shortcut.
-        shortcut: At its largest.
+        path: Path of the shortcut in the model.
+        shortcut: The shortcut at its largest.
         inputs: Channels that come in: the rule shared by all that carry them.
-        outputs: Channels that go out, likewise.
-        kind: :func:`choose_shortcut` of the active widths.
+        outputs: Channels that go out: the rule shared by all that carry them.
+        kind: What :func:`choose_shortcut` says of the active widths.
     """
     rows: list[Edit] = []
     project: nn.Module | None = shortcut

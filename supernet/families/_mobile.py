@@ -65,15 +65,15 @@ def conv_block(
     groups: int = 1,
     eps: float = TORCH_EPS,
 ) -> nn.Sequential:
-    """Convolution, batch normalisation and activation: children ``conv``, ``bn``, ``act``.
+    """Stack convolution, batch normalisation and activation: ``conv``, ``bn``, ``act``.
 
     Args:
         inputs: Channels that come in.
         outputs: Channels that go out.
         kernel: Side of the filters in pixels; padding keeps the image's size at stride 1.
-        stride: Of the convolution.
+        stride: Stride of the convolution.
         activation: A key of ``ACTIVATIONS``, or ``None``.
-        groups: Of the convolution.
+        groups: Groups of the convolution.
         eps: What normalisation adds to the variance.
     """
     layers: OrderedDict[str, nn.Module] = OrderedDict(
@@ -96,10 +96,10 @@ class InvertedResidual(nn.Module):
         hidden: Channels of the depthwise convolution; there is no expansion when they equal
             ``inputs``.
         kernel: Side of the depthwise filters.
-        stride: Of the depthwise convolution.
+        stride: Stride of the depthwise convolution.
         activation: A key of ``ACTIVATIONS``.
         squeeze: Whether there is a squeeze-excite.
-        eps: Of the normalisations.
+        eps: What normalisation adds to the variance.
         shortcut: ``False`` for none even where shapes allow.
     """
 
@@ -216,7 +216,7 @@ def zero_last_norm(block: nn.Module) -> None:
 
 
 def crop_kernel(weight: Tensor, values: tuple[Value, ...]) -> Tensor:
-    """The middle of every filter.
+    """Crop every filter to its middle.
 
     Args:
         weight: ``(outputs, inputs, K, K)`` at the largest kernel.
@@ -275,14 +275,14 @@ def _centre(size: int, smaller: int, device: torch.device) -> Tensor:
 
 
 def norm_rows(path: str, width: Rule) -> list[Edit]:
-    """The channels of a batch normalisation at ``path``."""
+    """Make the rows of the channels of a batch normalisation at ``path``."""
     names = ("weight", "bias", "running_mean", "running_var")
     cuts = [Cut(f"{path}.{name}", 0, width) for name in names]
     return [*cuts, Set(path, "num_features", width)]
 
 
 def output_rows(path: str, width: Rule) -> list[Edit]:
-    """The outputs of a :func:`conv_block` at ``path``."""
+    """Make the rows of the outputs of a :func:`conv_block` at ``path``."""
     return [
         Cut(f"{path}.conv.weight", 0, width),
         Set(f"{path}.conv", "out_channels", width),
@@ -291,7 +291,7 @@ def output_rows(path: str, width: Rule) -> list[Edit]:
 
 
 def input_rows(path: str, width: Rule) -> list[Edit]:
-    """The inputs of a :func:`conv_block` with one group at ``path``."""
+    """Make the rows of the inputs of a :func:`conv_block` with one group at ``path``."""
     return [
         Cut(f"{path}.conv.weight", 1, width),
         Set(f"{path}.conv", "in_channels", width),
@@ -299,7 +299,7 @@ def input_rows(path: str, width: Rule) -> list[Edit]:
 
 
 def depthwise_rows(path: str, width: Rule) -> list[Edit]:
-    """The channels of a depthwise :func:`conv_block` at ``path``."""
+    """Make the rows of the channels of a depthwise :func:`conv_block` at ``path``."""
     return [
         *output_rows(path, width),
         Set(f"{path}.conv", "in_channels", width),
@@ -308,10 +308,10 @@ def depthwise_rows(path: str, width: Rule) -> list[Edit]:
 
 
 def kernel_rows(path: str, kernel: Choice, matrices: Sequence[str] = ()) -> list[Edit]:
-    """The kernel of a :func:`conv_block` at ``path``.
+    """Make the rows of the kernel of a :func:`conv_block` at ``path``.
 
     Args:
-        path: Of the block.
+        path: Path of the block in the model.
         kernel: Side of the filters.
         matrices: Names of the shared matrices of :func:`transform_kernel`, largest kernel first;
             none means the bare :func:`crop_kernel`.
@@ -325,7 +325,7 @@ def kernel_rows(path: str, kernel: Choice, matrices: Sequence[str] = ()) -> list
 
 
 def squeeze_rows(path: str, width: Rule) -> list[Edit]:
-    """The channels of a :class:`SqueezeExcite` at ``path``; those inside follow."""
+    """Make the rows of a :class:`SqueezeExcite` at ``path``; channels inside follow the width."""
     inner = Rule(
         width.choices, {key: make_divisible(size // 4) for key, size in width.values.items()}
     )
@@ -344,7 +344,7 @@ def squeeze_rows(path: str, width: Rule) -> list[Edit]:
 
 
 def hidden_rows(path: str, block: InvertedResidual, hidden: Rule) -> list[Edit]:
-    """The channels within an :class:`InvertedResidual` at ``path``, which are one set."""
+    """Make the rows of the channels within an :class:`InvertedResidual`, which are one set."""
     expand = [] if block.expand is None else output_rows(f"{path}.expand", hidden)
     squeeze = [] if block.squeeze is None else squeeze_rows(f"{path}.squeeze", hidden)
     return [

@@ -27,12 +27,12 @@ def make_stage_choices(
     expands: Sequence[int],
     bits: Sequence[int] = (),
 ) -> list[Choice]:
-    """Depth of one stage, then kernel and expand ratio (and weight bits) of each of its blocks.
+    """Make the choices of one stage: its depth, then kernel, expand ratio and bits of blocks.
 
     A stage whose depth is fixed has no choice of depth.
 
     Args:
-        stage: Its number, from 1.
+        stage: Number of the stage, from 1.
         depths: Numbers of blocks, rising.
         kernels: Sides of depthwise filters, rising.
         expands: Hidden channels per input channel, rising.
@@ -53,14 +53,14 @@ def make_stage_choices(
 
 
 def find_block_needs(depth: Choice, block: int) -> tuple[str, Value] | None:
-    """What the choices of a stage's block number ``block`` (from 1) need to matter."""
+    """Find what the choices of a stage's block number ``block`` (from 1) need to matter."""
     if block == 1 or block <= int(depth.values[0]):
         return None
     return (depth.name, min(int(value) for value in depth.values if int(value) >= block))
 
 
 def list_block_prefixes(depths: Sequence[Sequence[int]]) -> list[str]:
-    """What names of choices begin with, for every block of every stage.
+    """List what names of choices begin with, for every block of every stage.
 
     Args:
         depths: Numbers of blocks each stage may have.
@@ -73,10 +73,10 @@ def list_block_prefixes(depths: Sequence[Sequence[int]]) -> list[str]:
 
 
 def make_kernel_matrices(prefix: str, kernels: Sequence[int]) -> dict[str, nn.Parameter]:
-    """Identity matrices of one block's kernel transforms, largest kernel first.
+    """Make the identity matrices of one block's kernel transforms, largest kernel first.
 
     Args:
-        prefix: Of the block's choices (``"stage1.block2"``).
+        prefix: What the names of the block's choices begin with (``"stage1.block2"``).
         kernels: Sides of its filters; all but the largest have a matrix.
     """
     name = prefix.replace(".", "_")
@@ -91,11 +91,11 @@ def block_rows(
     space: SearchSpace,
     matrices: Sequence[str],
 ) -> list[Edit]:
-    """All rows of one block with choices ``PREFIX.kernel`` and ``PREFIX.expand``.
+    """Make all rows of one block with choices ``PREFIX.kernel`` and ``PREFIX.expand``.
 
     Args:
-        path: Of the block in the model.
-        prefix: Of its choices.
+        path: Path of the block in the model.
+        prefix: What the names of its choices begin with.
         block: The block at its largest.
         space: Where the choices are; with ``PREFIX.weight_bits`` weights are stored at low bits.
         matrices: Names of its kernel transforms.
@@ -119,11 +119,11 @@ def block_rows(
 def stage_rows(
     stages: nn.ModuleList, space: SearchSpace, kernels: Sequence[int]
 ) -> tuple[list[Edit], dict[str, nn.Parameter], list[str]]:
-    """Rows, shared kernel transforms and unit paths of all elastic stages.
+    """Make the rows, shared kernel transforms and unit paths of all elastic stages.
 
     Args:
         stages: The child ``stages`` of the model, each a ``Sequential`` of blocks.
-        space: Made of :func:`make_stage_choices`.
+        space: A space made of :func:`make_stage_choices`.
         kernels: Sides of depthwise filters, rising.
     """
     rows: list[Edit] = []
@@ -149,11 +149,11 @@ def stage_rows(
 def assemble(
     model: nn.Module, space: SearchSpace, kernels: Sequence[int], shape: tuple[int, int, int]
 ) -> Supernet:
-    """The supernet of a network of ``normalize``, ``stem``, ``first``, ``stages`` and ``head``.
+    """Assemble a network of ``normalize``, ``stem``, ``first``, ``stages`` and ``head``.
 
     Args:
         model: The plain network, initialised.
-        space: With the choices of :func:`make_stage_choices` and ``resolution``.
+        space: Has the choices of :func:`make_stage_choices` and ``resolution``.
         kernels: Sides of depthwise filters.
         shape: ``(channels, height, width)`` of an image at the largest resolution.
     """

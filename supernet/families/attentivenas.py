@@ -80,18 +80,18 @@ class Config:
 
     Args:
         classes: Number of classes.
-        channels: Of an image.
+        channels: Channels of an image.
         resolutions: Sides in pixels to which the network brings images of the largest of them.
         stem_widths: Channels after the stem, rising.
-        stem_stride: Of the stem.
+        stem_stride: Stride of the stem.
         stages: Options of each stage.
         last_widths: Channels before the classifier, rising.
         head_expand: Channels before pooling, as a multiple of those of the last stage; the last
             layer then mixes pooled features. 0: the last layer comes before pooling.
-        dropout: Before the classifier.
+        dropout: Share of features that training drops before the classifier.
         mean: Mean of each channel, pixels in 0...1.
         std: Standard deviation of each channel.
-        seed: Of the initial weights.
+        seed: Seed of the initial weights.
     """
 
     classes: int = 1000
@@ -204,7 +204,7 @@ class AttentiveNet(nn.Module):
 
 
 def make_choices(config: Config) -> dict[str, Choice]:
-    """All decisions by name, in the order of the space; those of one value are none of it."""
+    """Make all decisions by name, in the order of the space; some have one value alone."""
     choices = [
         Choice("resolution", config.resolutions, "resolution"),
         Choice("stem.width", config.stem_widths, "width"),
@@ -221,12 +221,12 @@ def make_choices(config: Config) -> dict[str, Choice]:
 
 
 def make_space(config: Config) -> SearchSpace:
-    """Resolution, width of the stem, then width, depth, kernel and expand ratio per stage."""
+    """Make the space: resolution, stem, then width, depth, kernel and expand ratio per stage."""
     return SearchSpace(tuple(c for c in make_choices(config).values() if len(c.values) > 1))
 
 
 def build(config: Config) -> Supernet:
-    """The supernet with freshly initialised weights, a function of ``config.seed``."""
+    """Build the supernet with freshly initialised weights, a function of ``config.seed``."""
     model = make_network(config, AttentiveNet, _initialise)
     choices = make_choices(config)
     edits: list[Edit] = []
@@ -299,7 +299,7 @@ def _initialise(model: AttentiveNet) -> None:
 
 
 def to_published(config: Config, architecture: Architecture) -> dict[str, Any]:
-    """``{"resolution", "width", "depth", "kernel_size", "expand_ratio"}`` as in released code."""
+    """Write ``{"resolution", "width", "depth", "kernel_size", "expand_ratio"}`` as released."""
     values = {
         name: architecture[name] if len(choice.values) > 1 else choice.values[0]
         for name, choice in make_choices(config).items()

@@ -41,8 +41,8 @@ class Config:
             size of a head is ``width`` over the largest.
         ffn: Hidden sizes of a layer's feed-forward, rising.
         depths: Numbers of layers, rising; the first layers stay.
-        dropout: Of BERT, after embeddings and every block and on attention weights.
-        seed: Of the initial weights.
+        dropout: Dropout after embeddings and every block, and of attention weights.
+        seed: Seed of the initial weights.
 
     Raises:
         ValueError: A field makes no network; the message names it.
@@ -90,7 +90,7 @@ PRESETS: dict[str, Config] = {
 
 
 def configure(preset: str, shape: DataShape) -> Config:
-    """The preset with the context and number of classes of a data set.
+    """Fit a preset to the context and number of classes of a data set.
 
     Raises:
         ValueError: Unknown preset, or data that is not text to classify.
@@ -105,7 +105,7 @@ def configure(preset: str, shape: DataShape) -> Config:
 
 
 def build(config: Config) -> Supernet:
-    """An elastic ``BertForSequenceClassification`` with random weights.
+    """Build an elastic ``BertForSequenceClassification`` with random weights.
 
     Raises:
         ModuleNotFoundError: transformers is not installed.
@@ -149,8 +149,8 @@ def make_elastic(
     Args:
         model: ``BertModel``, or a model with one as ``.bert`` (``BertForSequenceClassification``).
         heads: Numbers of heads to offer in every layer, rising up to the model's own.
-        ffn: Feed-forward sizes to offer in every layer, likewise.
-        depth: Numbers of layers to offer, likewise.
+        ffn: Feed-forward sizes to offer in every layer, rising up to the model's own.
+        depth: Numbers of layers to offer, rising up to the model's own.
         context: Tokens of one input, for cost and export; by default 128 or the model's limit.
 
     Raises:
@@ -187,7 +187,7 @@ def make_elastic(
 
 
 def make_space(offered: Mapping[str, Sequence[int]]) -> SearchSpace:
-    """``depth``, then ``layer1.heads``, ``layer1.ffn``, ... for ``{"depth", "heads", "ffn"}``."""
+    """Make the space: ``depth``, then ``layer1.heads``, ``layer1.ffn`` and so on."""
     depths = tuple(offered["depth"])
     choices = [Choice("depth", depths, "depth")]
     for i in range(1, max(depths) + 1):
@@ -249,7 +249,7 @@ def _list_units(model: nn.Module, path: str, layers: int) -> list[str]:
 
 
 def to_transformers(supernet: Supernet, architecture: Architecture) -> nn.Module:
-    """The subnetwork as a stock model of the supernet's class, built from a smaller config.
+    """Write the subnetwork as a stock model of the supernet's class, of a smaller config.
 
     ``save_pretrained`` and everything else of transformers works on the result. A ``BertConfig``
     holds one number of heads and one FFN size for all layers and always divides the whole hidden

@@ -26,12 +26,12 @@ class Config:
     Args:
         vocabulary: Number of distinct tokens.
         context: Most tokens the model sees at once.
-        width: Of the residual stream.
+        width: Width of the residual stream.
         heads: Attention heads in every layer; their size is ``width / heads``.
         ffn: Hidden sizes a layer may have, rising; each is a prefix of the next.
         depths: Numbers of layers the model may have, rising; the first layers stay.
-        dropout: On the embedding and on what every block adds to the residual stream.
-        seed: Of the initial weights.
+        dropout: Dropout of the embedding and of what every block adds to the residual stream.
+        seed: Seed of the initial weights.
 
     Raises:
         ValueError: A field makes no network; the message names it.
@@ -77,7 +77,7 @@ PRESETS: dict[str, Config] = {
 
 
 def configure(preset: str, shape: DataShape) -> Config:
-    """The preset with the vocabulary and context of a text.
+    """Fit a preset to the vocabulary and context of a text.
 
     Raises:
         ValueError: Unknown preset, or data that is not text.
@@ -191,7 +191,7 @@ class Decoder(nn.Module):
 
 
 def make_space(config: Config) -> SearchSpace:
-    """``depth``, then ``layer1.ffn``, ``layer2.ffn``, ... of the layers that are there."""
+    """Make the space: ``depth``, then ``layer1.ffn``, ``layer2.ffn``, ... of the layers there."""
     choices = [Choice("depth", config.depths, "depth")]
     for i in range(1, max(config.depths) + 1):
         later = i > min(config.depths)
@@ -202,7 +202,7 @@ def make_space(config: Config) -> SearchSpace:
 
 
 def build(config: Config) -> Supernet:
-    """The supernet with freshly initialised weights, a function of ``config.seed``."""
+    """Build the supernet with freshly initialised weights, a function of ``config.seed``."""
     model = make_network(config, Decoder, _initialise)
     space = make_space(config)
     layers = range(1, len(model.layers) + 1)
@@ -249,15 +249,15 @@ def _initialise(model: Decoder) -> None:
 
 
 def list_granularities(space: SearchSpace) -> tuple[int, ...]:
-    """The FFN hidden sizes a layer may have, smallest first."""
+    """List the FFN hidden sizes a layer may have, smallest first."""
     return tuple(int(value) for value in space.choice("layer1.ffn").values)
 
 
 def make_uniform(space: SearchSpace, granularity: int, depth: int | None = None) -> Architecture:
-    """The architecture with the same FFN size in every layer (MatFormer, section 3.2).
+    """Make the architecture with one FFN size in every layer (MatFormer, section 3.2).
 
     Args:
-        space: Of a MatLM supernet.
+        space: The space of a MatLM supernet.
         granularity: Position among :func:`list_granularities`, from 0; negative ones count from
             the end.
         depth: Number of layers; all of them by default.

@@ -34,14 +34,14 @@ class Config:
 
     Args:
         classes: Number of classes.
-        channels: Of an image.
+        channels: Channels of an image.
         size: Side of an image in pixels.
         stem_width: Channels after the stem.
         layers: Layers of each stage.
         feature_width: Channels before the classifier.
         mean: Mean of each channel, pixels in 0...1.
         std: Standard deviation of each channel.
-        seed: Of the initial weights.
+        seed: Seed of the initial weights.
     """
 
     classes: int = 10
@@ -124,7 +124,7 @@ def _make_choice_block(inputs: int, outputs: int, stride: int) -> Alternatives:
 
 
 def make_space(config: Config) -> SearchSpace:
-    """One choice per layer, in network order: ``stage1.layer1.operation`` and so on."""
+    """Make the space: one choice per layer, ``stage1.layer1.operation`` and so on."""
     names = (
         f"stage{stage}.layer{layer}.operation"
         for stage, count in enumerate(config.layers, start=1)
@@ -134,7 +134,7 @@ def make_space(config: Config) -> SearchSpace:
 
 
 def build(config: Config) -> Supernet:
-    """The supernet with freshly initialised weights, a function of ``config.seed``.
+    """Build the supernet with freshly initialised weights, a function of ``config.seed``.
 
     Operations share no weights: each layer has all three, and an architecture picks one.
     """

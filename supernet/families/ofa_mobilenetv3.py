@@ -202,7 +202,7 @@ def _scale_widths(config: Config) -> tuple[int, int, list[int], int, int]:
 
 
 def make_space(config: Config) -> SearchSpace:
-    """All choices: resolution, then depth and blocks of each stage in network order."""
+    """Make the space: resolution, then depth and blocks of each stage in network order."""
     choices = [Choice("resolution", config.resolutions, "resolution")]
     for s in range(1, len(config.stages) + 1):
         choices += make_stage_choices(
@@ -212,7 +212,7 @@ def make_space(config: Config) -> SearchSpace:
 
 
 def build(config: Config) -> Supernet:
-    """The supernet with freshly initialised weights, a function of ``config.seed``."""
+    """Build the supernet with freshly initialised weights, a function of ``config.seed``."""
     model = make_network(config, MobileNetV3, initialise)
     side = max(config.resolutions)
     shape = (config.channels, side, side)

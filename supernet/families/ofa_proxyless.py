@@ -170,7 +170,7 @@ class ProxylessNAS(nn.Module):
 
 
 def make_space(config: Config) -> SearchSpace:
-    """All choices: resolution, then depth and blocks of each stage in network order."""
+    """Make the space: resolution, then depth and blocks of each stage in network order."""
     choices = [Choice("resolution", config.resolutions, "resolution")]
     for s, stage in enumerate(config.stages, start=1):
         choices += make_stage_choices(s, stage.depths, config.kernels, config.expands)
@@ -178,7 +178,7 @@ def make_space(config: Config) -> SearchSpace:
 
 
 def build(config: Config) -> Supernet:
-    """The supernet with freshly initialised weights, a function of ``config.seed``."""
+    """Build the supernet with freshly initialised weights, a function of ``config.seed``."""
     model = make_network(config, ProxylessNAS, initialise)
     side = max(config.resolutions)
     shape = (config.channels, side, side)

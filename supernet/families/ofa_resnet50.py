@@ -230,7 +230,7 @@ class ResNetD(nn.Module):
 
 
 def make_space(config: Config) -> SearchSpace:
-    """All choices: resolution, stem, then width, depth and bottlenecks of each stage."""
+    """Make the space: resolution, stem, then width, depth and bottlenecks of each stage."""
     choices = [
         Choice("resolution", config.resolutions, "resolution"),
         Choice("stem.depth", (0, 1), "depth"),
@@ -247,7 +247,7 @@ def make_space(config: Config) -> SearchSpace:
 
 
 def build(config: Config) -> Supernet:
-    """The supernet with freshly initialised weights, a function of ``config.seed``."""
+    """Build the supernet with freshly initialised weights, a function of ``config.seed``."""
     model = make_network(config, ResNetD, _initialise)
     space = make_space(config)
     edits: list[Edit] = [Resize("resolution")]
@@ -325,7 +325,7 @@ def _block_rows(
 
 
 def to_ofa(config: Config, architecture: Architecture) -> dict[str, Any]:
-    """``{"d", "e", "w", "r"}`` as in the ``ofa`` package; inert blocks hold the first option.
+    """Write ``{"d", "e", "w", "r"}`` like ``ofa``; inert blocks hold the first option.
 
     ``d`` counts blocks above the fewest (its first entry is the stem's), ``w`` positions among
     the width multipliers.

@@ -44,14 +44,14 @@ class Config:
 
     Args:
         classes: Number of classes.
-        channels: Of an image.
+        channels: Channels of an image.
         size: Side of an image in pixels.
         stem_width: Channels after the stem.
-        widths: Of each stage, rising.
+        widths: Channels of each stage, rising.
         depths: Blocks of each stage, rising; every stage but the first halves the image.
         mean: Mean of each channel, pixels in 0...1.
         std: Standard deviation of each channel.
-        seed: Of the initial weights.
+        seed: Seed of the initial weights.
     """
 
     classes: int = 10
@@ -154,7 +154,7 @@ class ResNet(nn.Module):
 
 
 def make_space(config: Config) -> SearchSpace:
-    """Width and depth of each stage: ``stage1.width``, ``stage1.depth`` and so on."""
+    """Make the space: width and depth of each stage, ``stage1.width``, ``stage1.depth``, ..."""
     choices = []
     for stage, (widths, depths) in enumerate(zip(config.widths, config.depths, strict=True), 1):
         choices.append(Choice(f"stage{stage}.width", widths, "width"))
@@ -163,7 +163,7 @@ def make_space(config: Config) -> SearchSpace:
 
 
 def build(config: Config) -> Supernet:
-    """The supernet with freshly initialised weights, a function of ``config.seed``."""
+    """Build the supernet with freshly initialised weights, a function of ``config.seed``."""
     model = make_network(config, ResNet, _initialise)
     space = make_space(config)
     edits: list[Edit] = []

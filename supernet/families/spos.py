@@ -45,7 +45,7 @@ class Stage:
 
 
 def compute_inner_width(width: int, ratio: float) -> int:
-    """Channels inside a block with ``width`` outputs, for a multiple of the base, which is half."""
+    """Compute the channels inside a block of ``width`` outputs, for a multiple of half of them."""
     return int(round(width // 2 * ratio, 6))  # 0.6 * 5 is a little less than 3
 
 
@@ -55,20 +55,20 @@ class Config:
 
     Args:
         classes: Number of classes.
-        channels: Of an image.
+        channels: Channels of an image.
         size: Side of an image in pixels.
         stem_width: Channels after the stem.
-        stem_stride: Of the stem.
-        stages: Of choice blocks.
+        stem_stride: Stride of the stem.
+        stages: Stages of choice blocks.
         ratios: Inner channels of a block, as a multiple of half of its outputs, rising. One value
             makes it a space of operations alone.
         feature_width: Channels before the classifier.
         affine: Whether normalisation learns a scale and a shift. Off in the published supernet;
             networks trained alone have it.
-        dropout: Before the classifier.
+        dropout: Share of features that training drops before the classifier.
         mean: Mean of each channel, pixels in 0...1.
         std: Standard deviation of each channel.
-        seed: Of the initial weights.
+        seed: Seed of the initial weights.
     """
 
     classes: int = 1000
@@ -276,7 +276,7 @@ class ShuffleNet(nn.Module):
 
 
 def make_space(config: Config) -> SearchSpace:
-    """Operation and inner width of each layer: ``layer1.operation``, ``layer1.ratio``..."""
+    """Make the space: operation and inner width of each layer, ``layer1.operation``, ..."""
     choices = []
     for layer in range(1, sum(stage.layers for stage in config.stages) + 1):
         choices.append(Choice(f"layer{layer}.operation", OPERATIONS, "operation"))
@@ -286,7 +286,7 @@ def make_space(config: Config) -> SearchSpace:
 
 
 def build(config: Config) -> Supernet:
-    """The supernet with freshly initialised weights, a function of ``config.seed``.
+    """Build the supernet with freshly initialised weights, a function of ``config.seed``.
 
     Operations share no weights: each layer has all four, and an architecture picks one.
     """

@@ -55,17 +55,17 @@ class Config:
 
     Args:
         classes: Number of classes.
-        channels: Of an image.
+        channels: Channels of an image.
         size: Side of an image in pixels.
         stages: The elastic ones.
         stem_width: Channels after the stem, a 3x3 convolution.
-        stem_stride: Of the stem.
+        stem_stride: Stride of the stem.
         first_width: Channels after the fixed, unexpanded block that follows the stem.
         feature_width: Channels before the classifier.
-        dropout: Before the classifier.
+        dropout: Share of features that training drops before the classifier.
         mean: Mean of each channel, pixels in 0...1.
         std: Standard deviation of each channel.
-        seed: Of the initial weights.
+        seed: Seed of the initial weights.
     """
 
     classes: int = 1000
@@ -138,7 +138,7 @@ class Superkernel:
         block: Path of the :class:`InvertedResidual` in the full model.
         inputs: Channels that come in.
         outputs: Channels that go out.
-        stride: Of the depthwise convolution.
+        stride: Stride of the depthwise convolution.
         kernel: Name of the choice of the kernel.
         expand: Name of the choice of the expand ratio.
     """
@@ -158,7 +158,7 @@ class Superkernel:
 
 
 def list_superkernels(config: Config) -> tuple[Superkernel, ...]:
-    """All elastic blocks in network order."""
+    """List all elastic blocks in network order."""
     result = []
     inputs = config.first_width
     for s, stage in enumerate(config.stages):
@@ -219,7 +219,7 @@ def _make_place(kernel: Superkernel) -> nn.Module:
 
 
 def make_space(config: Config) -> SearchSpace:
-    """Expand ratio and kernel of each block; ratio 0 leaves the block out, where shapes allow."""
+    """Make the space: expand ratio and kernel of each block; ratio 0 leaves a block out."""
     choices = []
     for kernel in list_superkernels(config):
         ratios = (SKIPPED, *EXPANDS) if kernel.skippable else EXPANDS
@@ -230,7 +230,7 @@ def make_space(config: Config) -> SearchSpace:
 
 
 def build(config: Config) -> Supernet:
-    """The supernet with freshly initialised weights, a function of ``config.seed``."""
+    """Build the supernet with freshly initialised weights, a function of ``config.seed``."""
     model = make_network(config, SuperkernelNet, initialise)
     space = make_space(config)
     kernels = list_superkernels(config)

@@ -59,21 +59,21 @@ class Config:
 
     Args:
         classes: Number of classes.
-        channels: Of an image.
+        channels: Channels of an image.
         resolutions: Sides of the image in pixels.
         expands: Expand ratios.
-        stages: The elastic ones.
+        stages: The elastic stages.
         stem_width: Channels after the stem, a 3x3 convolution.
-        stem_stride: Of the stem.
+        stem_stride: Stride of the stem.
         fused_width: Channels after the fixed block that follows it: 3x3 to four times the width,
             then a projection.
-        fused_stride: Of that block.
+        fused_stride: Stride of that block.
         final_width: Channels that are pooled.
         feature_width: Channels before the classifier.
-        dropout: Before the classifier.
+        dropout: Share of features that training drops before the classifier.
         mean: Mean of each channel, pixels in 0...1.
         std: Standard deviation of each channel.
-        seed: Of the initial weights.
+        seed: Seed of the initial weights.
     """
 
     classes: int = 1000
@@ -217,7 +217,7 @@ class UniversalNet(nn.Module):
 
 
 def list_depthwise_values(stride: int) -> tuple[str, ...]:
-    """Kernels of the two depthwise layers as ``"start-middle"``, 0 for none, cheapest first.
+    """List the kernels of the two depthwise layers as ``"start-middle"``, cheapest first.
 
     A block with a stride has one of them at least: nothing else in it can carry the stride.
     """
@@ -226,13 +226,13 @@ def list_depthwise_values(stride: int) -> tuple[str, ...]:
 
 
 def parse_depthwise_value(value: Value) -> tuple[int, int]:
-    """``"3-5"`` as ``(3, 5)``."""
+    """Parse ``"3-5"`` as ``(3, 5)``; 0 stands for no layer."""
     start, _, middle = str(value).partition("-")
     return int(start), int(middle)
 
 
 def make_space(config: Config) -> SearchSpace:
-    """All choices: resolution, then depth and blocks of each stage in network order."""
+    """Make the space: resolution, then depth and blocks of each stage in network order."""
     choices = [Choice("resolution", config.resolutions, "resolution")]
     for s, stage in enumerate(config.stages, start=1):
         depth = Choice(f"stage{s}.depth", stage.depths, "depth")
@@ -248,7 +248,7 @@ def make_space(config: Config) -> SearchSpace:
 
 
 def build(config: Config) -> Supernet:
-    """The supernet with freshly initialised weights, a function of ``config.seed``.
+    """Build the supernet with freshly initialised weights, a function of ``config.seed``.
 
     The last normalisation of every block with a shortcut starts at zero, which makes the block an
     identity whatever depthwise layers it has.
@@ -274,12 +274,12 @@ def build(config: Config) -> Supernet:
 
 
 def crop_start(weight: Tensor, values: tuple[Value, ...]) -> Tensor:
-    """The centre of ``(channels, 1, 5, 5)`` that the first depthwise layer uses."""
+    """Crop ``(channels, 1, 5, 5)`` to the centre that the first depthwise layer uses."""
     return crop_kernel(weight, parse_depthwise_value(values[0])[:1])
 
 
 def crop_middle(weight: Tensor, values: tuple[Value, ...]) -> Tensor:
-    """The centre of ``(channels, 1, 5, 5)`` that the second depthwise layer uses."""
+    """Crop ``(channels, 1, 5, 5)`` to the centre that the second depthwise layer uses."""
     return crop_kernel(weight, parse_depthwise_value(values[0])[1:])
 
 

@@ -128,7 +128,7 @@ class Graph:
 
 
 def fix_batch(graph: Graph, batch: int) -> Graph:
-    """The same graph with the symbolic batch dimension of inputs and outputs set to ``batch``.
+    """Set the symbolic batch dimension of a graph's inputs and outputs to ``batch``.
 
     Raises:
         ValueError: if ``batch`` is not positive.

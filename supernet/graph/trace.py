@@ -260,7 +260,7 @@ class Trace:
 
 
 def name_dtype(dtype: torch.dtype) -> str:
-    """The numpy name of a torch dtype: ``"float32"``."""
+    """Name a torch dtype as numpy does: ``"float32"``."""
     return str(dtype).removeprefix("torch.")
 
 

@@ -48,10 +48,10 @@ class Recognised:
 
     Args:
         source: What messages call it.
-        tensors: By canonical name.
-        family: Module in ``supernet/families``.
-        preset: Of the family, or ``"custom"`` for sizes that no preset has.
-        config: Of the family; classes and channels are those of the file.
+        tensors: Tensors by canonical name.
+        family: A module in ``supernet/families``.
+        preset: Name of a preset of the family, or ``"custom"`` for sizes that none has.
+        config: Configuration of the family, with the classes and channels of the file.
     """
 
     source: str
@@ -76,7 +76,7 @@ class Recognised:
 
 
 def recognise(tensors: Mapping[str, Tensor], source: str) -> Recognised:
-    """Family, preset and sizes of a published state dict.
+    """Recognise family, preset and sizes of a published state dict.
 
     Width, classes and the largest depth, kernel and expand ratio are read from names and shapes;
     smaller options are those of the publication.
@@ -95,11 +95,11 @@ def recognise(tensors: Mapping[str, Tensor], source: str) -> Recognised:
 
 
 def load_supernet(recognised: Recognised, config: Any | None = None) -> Supernet:
-    """The supernet with the weights of a file, in eval mode.
+    """Build the supernet with the weights of a file, in eval mode.
 
     Args:
         recognised: The file.
-        config: Instead of the file's own, with other resolutions, say.
+        config: Replaces the file's own, to have other resolutions, say.
 
     Raises:
         ValueError: Tensors are missing, unknown or of other shapes; the message names the first.
@@ -125,17 +125,17 @@ def load_supernet(recognised: Recognised, config: Any | None = None) -> Supernet
 
 
 def canonicalise(name: str) -> str:
-    """One spelling of a published name: releases nest wrapped layers to different depths."""
+    """Spell a published name in one way: releases nest wrapped layers to different depths."""
     name = name.removeprefix("module.").replace(".mobile_inverted_conv.", ".conv.")
     return re.sub(r"(\.(?:conv|bn|linear))\1+(?=\.)", r"\1", name)
 
 
 def map_names(family: ModuleType, config: Any, state: Mapping[str, Tensor]) -> dict[str, str]:
-    """Published (canonical) names of a supernet's tensors -> ours.
+    """Map published (canonical) names of a supernet's tensors to ours.
 
     Args:
         family: One of the three OFA families.
-        config: Of the family.
+        config: Configuration of the family.
         state: The supernet's state dict.
     """
     resnet = family is ofa_resnet50

@@ -23,12 +23,12 @@ _SHOWN = 3
 
 
 def infer_config(found: Tensors, source: str) -> tuple[ModuleType, Any]:
-    """The family whose largest network the tensors are, and its configuration.
+    """Infer the family whose largest network the tensors are, and its configuration.
 
     Where a tensor that would tell is missing, the published value stands in.
 
     Args:
-        found: By canonical name.
+        found: Tensors by canonical name.
         source: What messages call the file.
 
     Raises:
@@ -48,7 +48,7 @@ def infer_config(found: Tensors, source: str) -> tuple[ModuleType, Any]:
 
 
 def shorten_names(names: Sequence[str]) -> str:
-    """The first few names."""
+    """Join the first few names."""
     return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
 
 

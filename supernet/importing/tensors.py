@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The state dict in a ``.safetensors`` or ``.pth`` file, on the processor.
+    """Read the state dict in a ``.safetensors`` or ``.pth`` file, onto the processor.
 
     Args:
         path: The file; in a ``.pth`` the tensors may stand under the key ``state_dict``.

@@ -21,12 +21,12 @@ SAMPLES = 64
 
 
 def list_proxies() -> tuple[str, ...]:
-    """The proxies in this folder, sorted."""
+    """List the proxies in this folder, sorted."""
     return tuple(sorted(m.name for m in pkgutil.iter_modules(__path__) if m.name[0] != "_"))
 
 
 def load_proxy(name: str) -> ModuleType:
-    """The proxy called ``name``: a module with ``score`` and, where it adds up, ``by_layer``.
+    """Import a proxy: a module with ``score`` and, where it adds up, ``by_layer``.
 
     Raises:
         ValueError: No such proxy; the nearest name is in the message.
@@ -47,9 +47,9 @@ class ProxyStatistics:
     given to a predictor as ``statistics``. Every architecture is scored once.
 
     Args:
-        supernet: Whose subnetworks; its weights at the time of the first call count.
+        supernet: The supernet whose subnetworks are scored, with its weights at the first call.
         batch: Inputs and targets, the same for every architecture.
-        proxies: Names, the columns.
+        proxies: Names of the proxies, one per column.
     """
 
     supernet: Supernet
@@ -118,14 +118,14 @@ def make_proxy_statistics(
     samples: int = SAMPLES,
     seed: int = 0,
 ) -> ProxyStatistics:
-    """Proxies as free statistics of a supernet's architectures.
+    """Make proxies into free statistics of a supernet's architectures.
 
     Args:
-        supernet: With initial or trained weights; runs on the device its parameters are on.
-        data: Whose training split the batch is drawn from, or a batch of your own.
+        supernet: Has initial or trained weights and runs on the device its parameters are on.
+        data: Data whose training split the batch is drawn from, or a batch of your own.
         proxies: Names of modules in this folder.
         samples: Size of the batch.
-        seed: Which training samples.
+        seed: Seed of the training samples that are drawn.
 
     Raises:
         ValueError: An unknown proxy, no proxy, or fewer than 2 samples.
@@ -141,7 +141,7 @@ def make_layer_statistics(
     samples: int = SAMPLES,
     seed: int = 0,
 ) -> LayerStatistics:
-    """The same by unit of the supernet; only for proxies that have a value per layer.
+    """Make the same by unit of the supernet, of proxies that have a value per layer.
 
     Raises:
         ValueError: An unknown proxy or one without layers, no proxy, or fewer than 2 samples.
@@ -159,12 +159,12 @@ def pick_warm_start(
     count: int,
     cost: NDArray[np.floating] | None = None,
 ) -> NDArray[np.int16]:
-    """The rows to evaluate first: the most promising ones by a proxy (Abdelfattah et al. 2021).
+    """Pick the rows to evaluate first, the best ones by a proxy (Abdelfattah et al. 2021).
 
     Args:
         scores: A proxy of each row ``(n,)``, larger is better.
         rows: Candidates ``(n, len(space))``.
-        count: How many to return, at most.
+        count: Number of rows to return, at most.
         cost: A cheap objective ``(n,)``. With it, the rows are the best of equally full bands of
             cost, so that the whole front is started, and not only its expensive end, which most
             proxies prefer.

@@ -20,7 +20,7 @@ class Attention:
         name: Module path it ran in.
         query: ``(batch, heads, queries, head size)``.
         key: ``(batch, heads, keys, head size)``.
-        value: Like ``key``.
+        value: ``(batch, heads, keys, head size)``.
         mask: Added to the scores, or boolean with True for keys that count; ``None``: all count.
         causal: Whether a query sees no later keys.
         scale: Factor of the scores.
@@ -47,7 +47,7 @@ class Attention:
 
 
 def record_attentions(model: nn.Module, inputs: Tensor) -> list[Attention]:
-    """What ``torch.nn.functional.scaled_dot_product_attention`` is given in a forward pass.
+    """Record what ``scaled_dot_product_attention`` of torch is given in a forward pass.
 
     Hugging Face models that compute attention step by step are asked to use that function.
 

@@ -18,7 +18,7 @@ WEIGHTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 
 
 def copy_for_scoring(model: nn.Module) -> nn.Module:
-    """A copy without gradients, every weight trainable, normalising by the batch as in training.
+    """Copy a network without gradients, all weights trainable, normalising by the batch.
 
     Running statistics inherited from a supernet fit no subnetwork; those of the batch always do.
     Dropout and the like are off, so that a score is a function of weights and batch.
@@ -34,7 +34,7 @@ def copy_for_scoring(model: nn.Module) -> nn.Module:
 
 
 def find_logits(outputs: Any) -> Tensor:
-    """The tensor of a network's output: itself, or the ``logits`` of a Hugging Face model."""
+    """Find the tensor in a network's output: itself, or the ``logits`` of a Hugging Face model."""
     found = outputs if isinstance(outputs, Tensor) else getattr(outputs, "logits", None)
     if found is None and isinstance(outputs, (tuple, list)):
         found = outputs[0]
@@ -47,14 +47,14 @@ def find_logits(outputs: Any) -> Tensor:
 
 
 def list_weighted(model: nn.Module) -> list[tuple[str, nn.Module]]:
-    """Names and modules of all convolutions and linear layers, in order of registration."""
+    """List names and modules of all convolutions and linear layers, as registered."""
     return [(n, m) for n, m in model.named_modules() if isinstance(m, WEIGHTED)]
 
 
 def compute_gradients(
     model: nn.Module, inputs: Tensor, targets: Tensor
 ) -> list[tuple[str, Tensor, Tensor]]:
-    """Name, weight and gradient of the loss for every convolution and linear layer that ran.
+    """Compute weight and gradient of the loss for every convolution and linear layer that ran.
 
     Args:
         model: Left alone; a copy is run.
@@ -87,7 +87,7 @@ class Watch(TorchFunctionMode):
 
 @contextmanager
 def track_modules(model: nn.Module) -> Iterator[list[str]]:
-    """Names of the modules that are running, outermost first, kept up to date in a list."""
+    """Keep a list of the names of the modules that are running, outermost first."""
     stack: list[str] = []
     handles = []
     for name, module in model.named_modules():

@@ -10,10 +10,10 @@ SUMMARY = "sum of the L2 norms of the weight gradients of one batch"
 
 
 def score(model: nn.Module, inputs: Tensor, targets: Tensor) -> float:
-    """Sum over layers of the L2 norm of the weight gradient (Abdelfattah et al. 2021).
+    """Sum the L2 norms of the layers' weight gradients (Abdelfattah et al. 2021).
 
     Args:
-        model: An extracted network; left alone.
+        model: An extracted network, which is left alone.
         inputs: A batch as the network takes it.
         targets: Class indices ``(N,)``, or token ids ``(N, T)``.
     """
@@ -21,6 +21,6 @@ def score(model: nn.Module, inputs: Tensor, targets: Tensor) -> float:
 
 
 def by_layer(model: nn.Module, inputs: Tensor, targets: Tensor) -> dict[str, float]:
-    """The norm of each convolution and linear layer, by module path."""
+    """Compute the norm of each convolution and linear layer, by module path."""
     found = compute_gradients(model, inputs, targets)
     return {name: float(gradient.norm()) for name, _, gradient in found}

@@ -10,7 +10,7 @@ SUMMARY = "largest response of queries, keys and values over tokens, per head; t
 
 
 def score(model: nn.Module, inputs: Tensor, targets: Tensor) -> float:
-    """Head confidence (Serianni and Kalita 2023, section 5), summed over heads and layers.
+    """Sum head confidence over heads and layers (Serianni and Kalita 2023, section 5).
 
     For each head and each of its query, key and value projections ``(batch, tokens, head size)``:
     the maximum over **tokens**, then the mean over batch and head size; then the mean over the
@@ -19,7 +19,7 @@ def score(model: nn.Module, inputs: Tensor, targets: Tensor) -> float:
     Args:
         model: An extracted transformer; left alone.
         inputs: Token ids ``(N, T)``.
-        targets: Unused.
+        targets: Has no part in the score.
 
     Raises:
         ValueError: The network has no attention.
@@ -28,7 +28,7 @@ def score(model: nn.Module, inputs: Tensor, targets: Tensor) -> float:
 
 
 def by_layer(model: nn.Module, inputs: Tensor, targets: Tensor) -> dict[str, float]:
-    """The sum over the heads of each layer, by module path."""
+    """Sum over the heads of each layer, by module path."""
     found: dict[str, float] = {}
     for layer in record_attentions(model, inputs):
         # Axes (batch, head, token, feature): over tokens, then over batch and features.

@@ -14,7 +14,7 @@ SUMMARY = "how uncorrelated the hidden states of different samples are; recurren
 
 
 def score(model: nn.Module, inputs: Tensor, targets: Tensor) -> float:
-    """Mean over recurrent layers of the spectrum score of their last hidden states.
+    """Average the spectrum score of last hidden states over recurrent layers.
 
     Serianni and Kalita 2023, section 4: the score of Jacobian covariance on hidden states instead
     of Jacobians.
@@ -23,7 +23,7 @@ def score(model: nn.Module, inputs: Tensor, targets: Tensor) -> float:
         model: An extracted network with ``nn.RNN``, ``nn.LSTM``, ``nn.GRU`` or their cells; left
             alone.
         inputs: A batch as the network takes it, at least 2 samples.
-        targets: Unused.
+        targets: Has no part in the score.
 
     Raises:
         ValueError: Nothing recurrent ran.
@@ -33,7 +33,7 @@ def score(model: nn.Module, inputs: Tensor, targets: Tensor) -> float:
 
 
 def by_layer(model: nn.Module, inputs: Tensor, targets: Tensor) -> dict[str, float]:
-    """The score of each layer, by module path and layer number (``"rnn.0"``, ``"rnn.1"``)."""
+    """Score each layer, by module path and layer number (``"rnn.0"``, ``"rnn.1"``)."""
     twin = copy_for_scoring(model)
     found: dict[str, Tensor] = {}
     handles = []

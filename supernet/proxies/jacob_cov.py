@@ -12,14 +12,14 @@ SUMMARY = "how uncorrelated the input Jacobians of different samples are"
 
 
 def score(model: nn.Module, inputs: Tensor, targets: Tensor) -> float:
-    """Spectrum score of the correlations between per-sample Jacobians of the summed output.
+    """Score the spectrum of correlations between per-sample Jacobians of the summed output.
 
     For token ids, which have no gradient, the Jacobian is that of the first embedding.
 
     Args:
-        model: An extracted network; left alone.
+        model: An extracted network, which is left alone.
         inputs: A batch as the network takes it, at least 2 samples.
-        targets: Unused.
+        targets: Has no part in the score.
 
     Raises:
         ValueError: Token ids and no embedding to differentiate at.

@@ -37,16 +37,16 @@ RIDGE = 1e-3
 
 
 def score(model: nn.Module, inputs: Tensor, targets: Tensor) -> float:
-    """``log det K``; ``K_ij`` counts the units on the same side of 0 for samples i and j.
+    """Compute ``log det K``; ``K_ij`` counts units on one side of 0 for samples i and j.
 
     NASWOT (Mellor et al. 2021, section 3). A unit is on where its input is positive: exact for
     ReLU, and the same switch for GELU, SiLU and hard-swish. Units of a convolution are all its
     positions.
 
     Args:
-        model: An extracted network; left alone.
+        model: An extracted network, which is left alone.
         inputs: A batch as the network takes it.
-        targets: Unused.
+        targets: Has no part in the score.
 
     Raises:
         ValueError: No activation with a switch at 0 ran.
@@ -55,7 +55,7 @@ def score(model: nn.Module, inputs: Tensor, targets: Tensor) -> float:
 
 
 def by_layer(model: nn.Module, inputs: Tensor, targets: Tensor) -> dict[str, float]:
-    """``log det K`` of the activations inside each module alone, by module path."""
+    """Compute ``log det K`` of the activations inside each module alone, by module path."""
     return {
         name: _compute_log_det(kernel) for name, kernel in _count_agreements(model, inputs).items()
     }

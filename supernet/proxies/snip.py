@@ -10,10 +10,10 @@ SUMMARY = "sum of |weight x gradient| of one batch (connection sensitivity)"
 
 
 def score(model: nn.Module, inputs: Tensor, targets: Tensor) -> float:
-    """Sum of ``|w dL/dw|``: the gradient at a mask of ones on the weights (SNIP, Lee et al. 2019).
+    """Sum ``|w dL/dw|``: the gradient at a mask of ones on the weights (Lee et al. 2019).
 
     Args:
-        model: An extracted network; left alone.
+        model: An extracted network, which is left alone.
         inputs: A batch as the network takes it.
         targets: Class indices ``(N,)``, or token ids ``(N, T)``.
     """
@@ -21,6 +21,6 @@ def score(model: nn.Module, inputs: Tensor, targets: Tensor) -> float:
 
 
 def by_layer(model: nn.Module, inputs: Tensor, targets: Tensor) -> dict[str, float]:
-    """The sum of each convolution and linear layer, by module path."""
+    """Sum over each convolution and linear layer, by module path."""
     found = compute_gradients(model, inputs, targets)
     return {name: float((weight * gradient).abs().sum()) for name, weight, gradient in found}

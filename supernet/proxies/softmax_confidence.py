@@ -10,7 +10,7 @@ SUMMARY = "largest attention probability of each query, per head; transformers o
 
 
 def score(model: nn.Module, inputs: Tensor, targets: Tensor) -> float:
-    """Softmax confidence (Voita et al. 2019), summed over heads and layers.
+    """Sum softmax confidence over heads and layers (Voita et al. 2019).
 
     Of the probabilities ``(batch, heads, queries, keys)`` of each head: the maximum over **keys**,
     then the mean over batch and queries. 1 where every query looks at one token only; the first
@@ -19,7 +19,7 @@ def score(model: nn.Module, inputs: Tensor, targets: Tensor) -> float:
     Args:
         model: An extracted transformer; left alone.
         inputs: Token ids ``(N, T)``.
-        targets: Unused.
+        targets: Has no part in the score.
 
     Raises:
         ValueError: The network has no attention.
@@ -28,7 +28,7 @@ def score(model: nn.Module, inputs: Tensor, targets: Tensor) -> float:
 
 
 def by_layer(model: nn.Module, inputs: Tensor, targets: Tensor) -> dict[str, float]:
-    """The sum over the heads of each layer, by module path."""
+    """Sum over the heads of each layer, by module path."""
     found: dict[str, float] = {}
     for layer in record_attentions(model, inputs):
         confidence = float(layer.probabilities().amax(3).mean((0, 2)).sum())

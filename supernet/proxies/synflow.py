@@ -19,22 +19,22 @@ _BOUNDED = (F.tanh, torch.tanh, Tensor.tanh)
 
 
 def score(model: nn.Module, inputs: Tensor, targets: Tensor) -> float:
-    """``log(1 + sum |w dR/dw|)``, with ``R`` the summed output for ones (SynFlow, Tanaka 2020).
+    """Compute ``log(1 + sum |w dR/dw|)``, ``R`` the summed output for ones (Tanaka 2020).
 
     Weights and buffers are taken absolute and in float64. Normalisation passes its input on, for
     with it the product says nothing; saturating activations do not clip; attention, which is
     undefined without signs, averages over the keys it may see; embedded tokens are ones.
 
     Args:
-        model: An extracted network; left alone.
+        model: An extracted network, which is left alone.
         inputs: A batch; only the shape of one sample counts.
-        targets: Unused.
+        targets: Has no part in the score.
     """
     return math.log1p(sum(_measure_flows(model, inputs).values()))
 
 
 def by_layer(model: nn.Module, inputs: Tensor, targets: Tensor) -> dict[str, float]:
-    """``log(1 + flow)`` of each convolution and linear layer, by module path."""
+    """Compute ``log(1 + flow)`` of each convolution and linear layer, by module path."""
     return {name: math.log1p(flow) for name, flow in _measure_flows(model, inputs).items()}
 
 

@@ -32,11 +32,11 @@ def score(
     Args:
         model: An extracted network; left alone, and its weights do not count.
         inputs: A batch; only the shape of a sample counts.
-        targets: Unused.
+        targets: Has no part in the score.
         repeats: Random weights and images to average over.
         batch: Images of each.
         mix: Size of the difference.
-        seed: Of weights and images.
+        seed: Seed of weights and images.
 
     Raises:
         ValueError: The network has no batch normalisation, or takes token ids.

@@ -92,15 +92,15 @@ def sample_across_costs(
     count: int,
     rng: np.random.Generator,
 ) -> list[Architecture]:
-    """Distinct architectures from cheapest to dearest: both ends, and one of each part between.
+    """Draw distinct architectures from cheapest to dearest: both ends, and one per part between.
 
     Uniform sampling would return networks of nearly one cost, which no ranking of sizes could
     get wrong or right.
 
     Args:
-        space: Where from.
-        cost: Of populations ``(n, len(space))``, as ``(n,)``.
-        count: How many, at least 2.
+        space: The space to draw from.
+        cost: Gives the costs ``(n,)`` of populations ``(n, len(space))``.
+        count: Number of architectures, at least 2.
         rng: Source of randomness.
 
     Returns:
@@ -157,12 +157,12 @@ def draw_chain(
     length: int,
     fixed: Collection[str] = (),
 ) -> list[Architecture]:
-    """Distinct architectures each of which contains the one before it, drawn at random.
+    """Draw distinct architectures each of which contains the one before it.
 
     Args:
-        space: Where from.
+        space: The space to draw from.
         rng: Source of randomness.
-        length: How many are drawn; fewer come back when some are the same network.
+        length: Number of draws; fewer come back when some are the same network.
         fixed: Choices whose values have no order (operations); all members share a random one.
     """
     draws = rng.integers(0, space.cardinalities, (length, len(space)))
@@ -174,7 +174,7 @@ def draw_chain(
 
 
 def find_unordered_choices(supernet: Supernet) -> frozenset[str]:
-    """Choices that put one module in another's place: a later value does not contain an earlier."""
+    """Find choices whose later values do not contain earlier ones: they swap modules."""
     rows = (row for row in supernet.edits if isinstance(row, Pick))
     return frozenset(name for row in rows for name in row.child.choices)
 
@@ -182,14 +182,14 @@ def find_unordered_choices(supernet: Supernet) -> frozenset[str]:
 def find_violations(
     members: Sequence[Architecture], qualities: Sequence[NDArray[np.float64]]
 ) -> tuple[int, list[Violation]]:
-    """Pairs of a chain in which the larger network is worse by more than noise.
+    """Find pairs of a chain in which the larger network is worse by more than noise.
 
     A larger network can do all a smaller one can, so one that is worse has weights that sharing
     has hurt.
 
     Args:
         members: A chain (:func:`draw_chain`), smallest first.
-        qualities: For each member its quality on every sample, higher is better, ``(samples,)``,
+        qualities: The quality of each member on every sample, higher is better, ``(samples,)``,
             the same samples for all.
 
     Returns:
@@ -207,13 +207,13 @@ def find_violations(
 
 
 def pair_corners(space: SearchSpace, name: str) -> list[tuple[Architecture, Architecture]]:
-    """Nested pairs at both ends of the space that differ in one choice.
+    """Pair networks at both ends of the space that are nested and differ in one choice.
 
     Random chains rarely meet one choice at its last value while all others stand at their first,
     where a network whose parts never trained together is most likely to be worse.
 
     Args:
-        space: Where from.
+        space: The space to draw from.
         name: A choice with at least two values.
 
     Returns:
@@ -235,12 +235,12 @@ def pair_corners(space: SearchSpace, name: str) -> list[tuple[Architecture, Arch
 def draw_pair(
     space: SearchSpace, name: str, rng: np.random.Generator
 ) -> tuple[Architecture, Architecture]:
-    """Two networks that differ in one choice alone, everything else drawn at random.
+    """Draw two networks that differ in one choice alone, everything else at random.
 
     Choices that depend on it come and go with it. The choice matters in both networks.
 
     Args:
-        space: Where from.
+        space: The space to draw from.
         name: A choice with at least two values.
         rng: Source of randomness.
 
@@ -278,9 +278,9 @@ def measure_effect(
     Args:
         supernet: Holds the weights.
         name: The choice that differs.
-        pair: From :func:`draw_pair`.
+        pair: What :func:`draw_pair` returned.
         data: Where the split and calibration samples come from.
-        split: Which split.
+        split: Name of the split.
     """
     means, outputs = [], []
     for architecture in pair:
@@ -296,7 +296,7 @@ def measure_effect(
 def extract_recalibrated(
     supernet: Supernet, architecture: Architecture, data: DataSource
 ) -> nn.Module:
-    """The extracted network with recalibrated statistics, as :func:`evaluate` runs it."""
+    """Extract a network with recalibrated statistics, as :func:`evaluate` runs it."""
     model = supernet.extract(architecture)
     recalibrate_extracted(model, supernet, architecture, data, CALIBRATION_SAMPLES)
     return model
@@ -309,13 +309,13 @@ def measure_quality(
     split: str,
     model: nn.Module | None = None,
 ) -> NDArray[np.float64]:
-    """How good a network is on each sample of a split, higher is better; shape ``(samples,)``.
+    """Measure a network on each sample of a split, higher is better; shape ``(samples,)``.
 
     Args:
         supernet: Holds the weights.
-        architecture: Which network.
+        architecture: The network that is meant.
         data: Where the split comes from.
-        split: Which split.
+        split: Name of the split.
         model: The network, when it is at hand; extracted and calibrated otherwise.
 
     Returns:
@@ -326,7 +326,7 @@ def measure_quality(
 
 
 def orient_scores(values: NDArray[np.float64], data: DataSource) -> NDArray[np.float64]:
-    """Accuracies as they are, losses with their sign turned, so that higher is better."""
+    """Turn the sign of losses, and leave accuracies, so that higher is better."""
     return values if data.shape.task == IMAGES else -values
 
 
@@ -337,13 +337,13 @@ def measure_recalibration(
     split: str,
     batch_size: int = 64,
 ) -> Curve | None:
-    """How the quality of a network depends on the batches it was recalibrated on.
+    """Measure how the quality of a network depends on the batches it was recalibrated on.
 
     Args:
         supernet: Holds the weights.
-        architecture: Which network.
+        architecture: The network that is meant.
         data: Where the split and calibration samples come from.
-        split: Which split.
+        split: Name of the split.
         batch_size: Samples in a batch, at most.
 
     Returns:
@@ -378,7 +378,7 @@ def _find_settled(counts: Sequence[int], scores: Sequence[NDArray[np.float64]]) 
 
 
 def compute_standard_error(values: NDArray[np.float64]) -> float:
-    """Of the mean of ``(n,)`` independent values; 0 for a single one."""
+    """Compute the error of the mean of ``(n,)`` independent values; 0 for a single one."""
     return float(values.std(ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else 0.0
 
 

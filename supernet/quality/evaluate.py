@@ -38,8 +38,8 @@ class Evaluation:
         unit: ``"fraction"`` or ``"nats/token"``.
         value: The measurement.
         low: Lower end of the 95 % interval: Wilson's for accuracy, normal for loss.
-        high: Upper end.
-        split: Which split was run.
+        high: Upper end of the interval.
+        split: The split that was run.
         samples: Images, or windows of text.
         calibration_samples: Training samples behind the normalisation statistics; 0 when the
             network needs none.
@@ -156,7 +156,7 @@ def evaluate(
 
     Args:
         supernet: Holds the weights; runs on the device its parameters are on.
-        architecture: Which subnetwork.
+        architecture: The subnetwork to evaluate.
         data: Where splits and calibration samples come from.
         split: ``"val"`` to choose, ``"test"`` once to verify, ``"train"`` to diagnose.
         calibration_samples: Training samples for normalisation statistics.
@@ -189,7 +189,7 @@ def evaluate(
 def summarise_scores(
     scores: NDArray[np.float64], task: str, split: str, calibration_samples: int, seconds: float
 ) -> Evaluation:
-    """The evaluation that the scores ``(samples,)`` of :func:`score_samples` amount to."""
+    """Summarise the scores ``(samples,)`` of :func:`score_samples` as an evaluation."""
     value = float(scores.mean())
     if task == IMAGES:
         objective, unit = "accuracy", "fraction"
@@ -215,12 +215,12 @@ def score_samples(
     cache: BatchCache | None = None,
     rows: NDArray[np.integer] | None = None,
 ) -> NDArray[np.float64]:
-    """What an extracted network makes of the samples of a split, in the order of the split.
+    """Score the samples of a split by an extracted network, in the order of the split.
 
     Args:
         model: ``supernet.extract(architecture)``, calibrated.
         supernet: Knows the architecture's input size.
-        architecture: Of the model.
+        architecture: The architecture that the model is.
         data: Where the split comes from.
         split: ``"train"``, ``"val"`` or ``"test"``.
         batch_size: Samples at a time; by default as many as fit comfortably.
@@ -268,9 +268,9 @@ def recalibrate_extracted(
     Args:
         model: ``supernet.extract(architecture)``; changed in place.
         supernet: Knows the architecture's input size.
-        architecture: Of the model.
-        data: Whose training split is used, without augmentation.
-        samples: How many training samples, at most.
+        architecture: The architecture that the model is.
+        data: The data whose training split is used, without augmentation.
+        samples: Training samples to use, at most.
         batch_size: Samples at a time; the last, smaller batch is left out.
         cache: Keeps batches from one architecture to the next.
         statistics: Keeps what calibration found, for the next time of the same architecture.
@@ -297,7 +297,7 @@ def recalibrate_extracted(
 
 
 def choose_batch_size(supernet: Supernet, architecture: Architecture) -> int:
-    """Samples that can run at once in a few hundred megabytes: full batches for tiny images."""
+    """Choose how many samples run at once in a few hundred megabytes."""
     shape = supernet.input_shape(architecture)
     if len(shape) == 1:
         return max(1, 4096 // shape[0])
@@ -306,7 +306,7 @@ def choose_batch_size(supernet: Supernet, architecture: Architecture) -> int:
 
 
 def compute_wilson_interval(share: float, count: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a share observed in ``count`` trials."""
+    """Compute Wilson's 95 % interval of a share observed in ``count`` trials."""
     square = Z_TWO_SIDED_95 * Z_TWO_SIDED_95
     centre = (share + square / (2 * count)) / (1 + square / count)
     spread = math.sqrt(share * (1 - share) / count + square / (4 * count * count))

@@ -28,10 +28,10 @@ def compose(
 
     Args:
         supernet: What will be trained.
-        data: What on.
-        recipe: How.
+        data: What it will be trained on.
+        recipe: How it will be trained.
         steps: Optimiser steps of the whole training.
-        teacher: For ``distill = "teacher"``.
+        teacher: The network to learn from with ``distill = "teacher"``.
 
     Raises:
         ValueError: The family cannot be trained so, or the recipe's parts do not fit each other;

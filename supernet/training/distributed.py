@@ -22,14 +22,14 @@ BUCKET_BYTES = 25 * 2**20
 
 
 def get_world() -> tuple[int, int]:
-    """This process's rank and how many there are; ``(0, 1)`` when there is but one."""
+    """Get this process's rank and how many there are; ``(0, 1)`` when there is but one."""
     if not (dist.is_available() and dist.is_initialized()):
         return 0, 1
     return dist.get_rank(), dist.get_world_size()
 
 
 def is_main() -> bool:
-    """Whether this process is the one that writes files and reports progress."""
+    """Say whether this process is the one that writes files and reports progress."""
     return get_world()[0] == 0
 
 
@@ -66,7 +66,7 @@ def join_ranks() -> Iterator[torch.device]:
 
 
 def take_share(batch_size: int) -> slice:
-    """The part of a batch that belongs to this rank.
+    """Take the part of a batch that belongs to this rank.
 
     Raises:
         ValueError: The batch cannot be cut into equal parts.
@@ -87,7 +87,7 @@ class ElsewhereError(RuntimeError):
 
 @contextmanager
 def fail_together() -> Iterator[None]:
-    """What one rank raises inside, no rank goes on from; all ranks leave at the same time.
+    """Let no rank go on from what one rank raises inside; all leave at the same time.
 
     Without it the others would wait for the one that failed, or all would say the same.
 
@@ -137,7 +137,7 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
 
 @torch.no_grad()
 def average(values: Tensor) -> Tensor:
-    """The mean of a tensor over the ranks; the tensor itself in a process alone."""
+    """Average a tensor over the ranks; in a process alone it comes back as it is."""
     _, size = get_world()
     if size == 1:
         return values

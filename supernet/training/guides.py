@@ -51,12 +51,12 @@ def compute_student_loss(
     labels: tuple[Tensor, float],
     label_share: float,
 ) -> Tensor:
-    """The loss of a student: its divergence from a teacher, and a share of the labels' loss.
+    """Compute a student's divergence from a teacher, and a share of the labels' loss.
 
     Args:
-        divergence: Of student logits from teacher logits, averaged over the batch.
+        divergence: Distance of student logits from teacher logits, averaged over the batch.
         logits: ``(N, classes)`` or ``(N, T, vocabulary)`` of the student.
-        teacher_logits: Of the same shape.
+        teacher_logits: Logits of the teacher, of the same shape.
         labels: Indices ``(N,)`` or ``(N, T)``, and how much they are smoothed.
         label_share: Weight of the labels' loss; 0 leaves it out.
     """
@@ -92,8 +92,8 @@ class InPlace:
     Networks", section 3.3).
 
     Args:
-        divergence: Of student logits from teacher logits, averaged over the batch.
-        smoothing: Of the labels; the first alone sees them.
+        divergence: Distance of student logits from teacher logits, averaged over the batch.
+        smoothing: Share of the target spread evenly over all classes; for the first alone.
         label_share: Weight of the labels' loss beside the divergence, for the others.
         previous: Each learns from the one before it instead of from the first: in EQ-Net
             (section 3.3, "progressive guidance") the largest teaches a random one, and that one
@@ -138,8 +138,8 @@ class Teacher:
     Args:
         network: Takes the data's inputs at their native resolution, gives logits; its parameters
             are frozen here.
-        divergence: Of student logits from teacher logits, averaged over the batch.
-        smoothing: Of the labels.
+        divergence: Distance of student logits from teacher logits, averaged over the batch.
+        smoothing: Share of the target spread evenly over all classes.
         label_share: Weight of the labels' loss beside the divergence.
         batch_statistics: The teacher normalises with the statistics of the batch (see
             :func:`normalise_by_batch`) instead of those it was evaluated with.

@@ -14,7 +14,7 @@ PREFIX = "recipe."
 
 
 def make_joint_space(space: SearchSpace, recipe: Mapping[str, Sequence[Value]]) -> SearchSpace:
-    """A space in which training hyper-parameters are choices beside those of the architecture.
+    """Make a space in which training hyper-parameters are choices beside an architecture's.
 
     Predictors, strategies and files then work on both together (Dai et al. 2021, "FBNetV3",
     section 3.1), with interactions: a recipe that suits small networks need not suit large ones.
@@ -38,21 +38,21 @@ def make_joint_space(space: SearchSpace, recipe: Mapping[str, Sequence[Value]]) 
 
 
 def extract_architecture_space(joint: SearchSpace) -> SearchSpace:
-    """The choices of the architecture alone: equal to the space that was extended."""
+    """Extract the choices of the architecture: equal to the space that was extended."""
     return SearchSpace(tuple(choice for choice in joint.choices if choice.kind != KIND))
 
 
 def extract_architecture_positions(
     joint: SearchSpace, positions: NDArray[np.integer]
 ) -> NDArray[np.int16]:
-    """Columns of the architecture: positions ``(n, len(joint))`` in, ``(n, architecture)`` out."""
+    """Extract the architecture's columns of positions ``(n, len(joint))``."""
     columns = [i for i, choice in enumerate(joint.choices) if choice.kind != KIND]
     result: NDArray[np.int16] = np.asarray(positions, dtype=np.int16)[:, columns]
     return result
 
 
 def split_member(joint: SearchSpace, member: Architecture) -> tuple[Architecture, dict[str, Value]]:
-    """The architecture and the recipe of a member of a joint space.
+    """Split a member of a joint space into architecture and recipe.
 
     Returns:
         A member of :func:`extract_architecture_space`, and hyper-parameters by name, without
@@ -72,7 +72,7 @@ def split_member(joint: SearchSpace, member: Architecture) -> tuple[Architecture
 def join_member(
     joint: SearchSpace, architecture: Architecture, recipe: Mapping[str, Value]
 ) -> Architecture:
-    """The member of a joint space with this architecture and this recipe.
+    """Join an architecture and a recipe to the member of a joint space that has both.
 
     Raises:
         ValueError: The architecture belongs to another space, or a hyper-parameter is unknown,

@@ -20,8 +20,8 @@ class Progress:
         steps: Steps of the whole training.
         loss_largest: Loss of the largest network on the labels of this batch, in nats; ``None``
             when it was not in the step.
-        loss_smallest: Likewise of the smallest.
-        learning_rate: Of this step.
+        loss_smallest: The same loss of the smallest network.
+        learning_rate: Learning rate of this step.
         seconds: Since this process began to train.
         samples_per_second: Training samples per second since the last report.
     """

@@ -65,7 +65,7 @@ def train(
     Args:
         supernet: Freshly built; its initial weights matter only for a fresh start.
         data: What to train on.
-        recipe: How.
+        recipe: How to train.
         folder: The run directory; gets ``checkpoints/`` and ``metrics.jsonl``. Under
             ``torch.distributed`` all ranks see it, and the first one writes.
         teacher: A network outside the supernet, for recipes that distil from one.
@@ -152,7 +152,7 @@ def take_step(
     device: torch.device,
     part: slice = slice(None),
 ) -> dict[Architecture, Tensor]:
-    """One optimiser step; a pure function of the state, the data, the recipe and ``step``.
+    """Take one optimiser step, a pure function of state, data, recipe and ``step``.
 
     ``part`` is what this rank takes of the batch.
     """
@@ -174,7 +174,7 @@ def take_step(
 
 
 def find_rate(method: TrainingMethod, recipe: Recipe, step: int, steps: int) -> float:
-    """The learning rate of a step."""
+    """Find the learning rate of a step."""
     if method.phases is not None:
         return recipe.learning_rate * method.phases.rate(step)
     return compute_learning_rate(recipe, step, steps)

@@ -115,10 +115,10 @@ class TrainingMethod:
     over the ranks, each of which brings its own part of the batch.
 
     Args:
-        supernet: What is trained; in training mode.
-        sampler: Draws architectures.
+        supernet: The network that is trained, in training mode.
+        sampler: Draws the architectures of a step.
         guide: Says what they learn from.
-        phases: For trainings in phases.
+        phases: What a training in phases does when one starts.
         rows: Chooses samples by importance; the caller asks it for rows and passes them back.
         split: Architecture *i* trains on part *i* of the batch instead of all on all of it: several
             architectures for the price of one (ViT-ResNAS, section 3.3). Where the parts cannot be
@@ -334,7 +334,7 @@ class TrainingMethod:
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
-    """The autocast context of a precision: ``"fp32"``, ``"bf16"`` or ``"auto"``."""
+    """Make the autocast context of a precision: ``"fp32"``, ``"bf16"`` or ``"auto"``."""
     wanted = precision == "bf16"
     if precision == "auto" and device.type == "cuda":
         # Older cards only emulate bfloat16, slower than float32.

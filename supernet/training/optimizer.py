@@ -14,7 +14,7 @@ from supernet.training.recipe import Recipe
 
 
 def build_optimizer(supernet: Supernet, recipe: Recipe) -> torch.optim.Optimizer:
-    """SGD or AdamW with two groups: with and without weight decay."""
+    """Build SGD or AdamW with two groups: with and without weight decay."""
     exempt = list_undecayed(supernet)
     decayed: list[Parameter] = []
     free: list[Parameter] = []
@@ -39,13 +39,13 @@ def build_optimizer(supernet: Supernet, recipe: Recipe) -> torch.optim.Optimizer
 
 
 def list_undecayed(supernet: Supernet) -> frozenset[str]:
-    """Names of parameters without weight decay: vectors (normalisation, biases), family's own."""
+    """List parameters without weight decay: vectors (normalisation, biases), family's own."""
     vectors = (name for name, p in supernet.named_parameters() if p.ndim < 2)
     return supernet.no_decay | frozenset(vectors)
 
 
 def compute_learning_rate(recipe: Recipe, step: int, steps: int) -> float:
-    """The rate of a step: linear warm-up, then half a cosine down to 0.
+    """Compute the rate of a step: linear warm-up, then half a cosine down to 0.
 
     It stays at ``rate_floor`` times the peak once the cosine falls below it (the constant ending
     of BigNAS, section 3.1).
@@ -62,8 +62,8 @@ class Average:
 
     Args:
         supernet: The network to follow.
-        decay: Of the average; 0 follows exactly. Early steps use less, ``(1 + n) / (10 + n)``, so
-            that the initial weights do not linger.
+        decay: Decay of the average; 0 follows exactly. Early steps use less, ``(1 + n) / (10 + n)``
+            so that the initial weights do not linger.
     """
 
     def __init__(self, supernet: Supernet, decay: float) -> None:

@@ -92,7 +92,7 @@ METHODS: dict[str, Mapping[str, Any]] = {
 
 
 def find_recipe(name: str, base: str | None = None) -> Recipe:
-    """The recipe called ``name``.
+    """Find the recipe called ``name``.
 
     Args:
         name: A base (``"digits"``), a method (``"alphanet"``), or both and more joined by plus

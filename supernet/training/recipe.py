@@ -33,10 +33,10 @@ class Recipe:
         learning_rate: Peak rate; it rises linearly over ``warmup_steps``, then falls to 0 as half
             a cosine.
         optimizer: ``"sgd"`` (Nesterov) or ``"adamw"``.
-        momentum: Of SGD; the first beta of AdamW.
+        momentum: Momentum of SGD, and the first beta of AdamW.
         weight_decay: Not applied to normalisation, biases and a family's own exceptions.
         warmup_steps: Steps of linear warm-up.
-        label_smoothing: Of the largest network's loss on labels.
+        label_smoothing: Smoothing of the labels in the largest network's loss.
         sampler: Which architectures train in a step: a module of ``supernet/training/samplers``,
             or the dotted path of one of your own.
         random_architectures: Random architectures per step.
@@ -62,7 +62,7 @@ class Recipe:
         augment: ``"auto"`` (what suits the data), or a kind by name.
         checkpoint_every: Steps between checkpoints; the last step always has one.
         log_every: Steps between lines of the log.
-        seed: Of batches, augmentation and sampled architectures.
+        seed: Seed of batches, augmentation and sampled architectures.
 
     Raises:
         ValueError: A field is out of range; the message names field and value.

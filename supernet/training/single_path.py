@@ -47,10 +47,10 @@ class UnitTable:
 
 
 def tabulate_units(cost_model: CostModel, values: ArrayLike) -> tuple[UnitTable, ...]:
-    """Tables of a cost for every unit of a space.
+    """Tabulate a cost for every unit of a space.
 
     Args:
-        cost_model: Of the supernet.
+        cost_model: The cost model of the supernet.
         values: One number per distinct unit of the cost model, in its order: milliseconds of a
             profiled device, or ``[unit.macs for unit in cost_model.distinct]``.
 
@@ -109,7 +109,7 @@ class Pressure:
 
 
 def indicate(excess: Tensor) -> Tensor:
-    """1 where ``excess`` is above 0, else 0; the gradient is that of the sigmoid (any shape)."""
+    """Give 1 where ``excess`` is above 0, else 0, with the gradient of the sigmoid (any shape)."""
     soft = torch.sigmoid(excess)
     hard = (excess > 0).to(excess.dtype)
     return hard + (soft - soft.detach())
@@ -122,9 +122,9 @@ class SinglePathSearch(nn.Module):
     number of weights, and thresholds of different layers would not be comparable.
 
     Args:
-        supernet: Of the family :mod:`supernet.families.superkernel`.
-        kernels: Its blocks, from ``superkernels(config)``.
-        tables: Cost of every unit, see :func:`tabulate_units`.
+        supernet: A supernet of the family :mod:`supernet.families.superkernel`.
+        kernels: The blocks that ``list_superkernels(config)`` names.
+        tables: Cost of every unit, as :func:`tabulate_units` gives it.
 
     Raises:
         ValueError: A unit depends on choices of more than one block.
@@ -282,10 +282,10 @@ def search_single_path(
     the architecture anew.
 
     Args:
-        search: Freshly made; changed in place.
-        data: Trains on its training split.
+        search: A fresh search, changed in place.
+        data: The data whose training split is used.
         recipe: Steps, batches, rates and seed; its sampler and distillation are not used.
-        pressure: What latency weighs.
+        pressure: How much latency weighs.
         progress: Called with each line of the history.
 
     Raises:
@@ -359,7 +359,7 @@ def _make_line(step: int, loss: Tensor, cost: Tensor, gates: Tensor) -> dict[str
 def find_gates(
     space: SearchSpace, kernels: Sequence[Superkernel], architecture: Architecture
 ) -> Tensor:
-    """The gates that stand for an architecture, ``(blocks, 3)`` of 0 and 1.
+    """Find the gates that stand for an architecture, ``(blocks, 3)`` of 0 and 1.
 
     Raises:
         ValueError: The architecture belongs to another space.

@@ -29,7 +29,7 @@ ALONE: Mapping[str, Any] = {
 
 
 def make_standalone(supernet: Supernet, architecture: Architecture) -> Supernet:
-    """The network of one architecture as a supernet with nothing left to choose.
+    """Make the network of one architecture a supernet with nothing left to choose.
 
     Training, checkpoints and evaluation then work as for any supernet; ``space.smallest`` is its
     only architecture. Weights are copies. Fake quantisation stays, since the stand-alone network
@@ -62,10 +62,10 @@ def make_standalone(supernet: Supernet, architecture: Architecture) -> Supernet:
 
 
 def make_standalone_recipe(recipe: Recipe, changes: Mapping[str, Any], epoch: int) -> Recipe:
-    """The recipe of a supernet for one of its networks alone.
+    """Make the recipe of a supernet fit one of its networks alone.
 
     Args:
-        recipe: Of the supernet.
+        recipe: The recipe of the supernet.
         changes: Fields that shall differ, among them ``seed``.
         epoch: Training samples in one pass over the data.
 

@@ -28,13 +28,13 @@ def find_onnx_dtype(dtype: torch.dtype) -> int:
 
 
 def cast(t: Trace, x: Tensor, dtype: torch.dtype, *, broadcast: bool = True) -> str:
-    """The name of ``x`` as ``dtype``."""
+    """Name ``x`` as ``dtype``, with a Cast where it has another."""
     name = t.name(x, broadcast=broadcast)
     return name if x.dtype == dtype else t.emit("Cast", [name], to=find_onnx_dtype(dtype))
 
 
 def make_operand(t: Trace, x: Tensor | float, dtype: torch.dtype) -> str:
-    """The name of a tensor or number as ``dtype``."""
+    """Name a tensor or number as ``dtype``."""
     return cast(t, x, dtype) if isinstance(x, Tensor) else t.scalar(x, dtype)
 
 

@@ -17,7 +17,7 @@ _INT64_MAX = 2**63 - 1
 
 
 def reshape(t: Trace, name: str, before: Sequence[int], after: Sequence[int]) -> str:
-    """A Reshape that works for any batch size: 0 copies a dimension, -1 infers one.
+    """Emit a Reshape that works for any batch size: 0 copies a dimension, -1 infers one.
 
     Raises:
         ValueError: if two dimensions depend on the batch.

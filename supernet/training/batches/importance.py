@@ -32,8 +32,8 @@ class ImportanceRows:
 
     Args:
         count: Samples in the training split, ``N``.
-        steps: Of the whole training.
-        seed: Of the draws.
+        steps: Steps of the whole training.
+        seed: Seed of the rows that are drawn.
     """
 
     def __init__(self, count: int, steps: int, seed: int = 0) -> None:
@@ -119,7 +119,7 @@ _STATE = ("scores", "sums", "times", "probabilities")
 
 
 def make_rows(data: DataSource, recipe: Recipe, steps: int) -> ImportanceRows:
-    """The rows of a recipe."""
+    """Make the rows of a recipe."""
     return ImportanceRows(len(data.train), steps, recipe.seed)
 
 

@@ -21,7 +21,7 @@ def prepare_batch(
     device: torch.device,
     part: slice = slice(None),
 ) -> tuple[Tensor, Tensor]:
-    """Augmented inputs and targets of a step, for the given rows of the training split.
+    """Prepare augmented inputs and targets of a step, for given rows of the training split.
 
     With ``part``, those entries of the batch, as they are in the whole one.
     """
@@ -34,7 +34,7 @@ def prepare_batch(
 
 
 def draw_shuffled_rows(count: int, batch_size: int, step: int, seed: int) -> np.ndarray:
-    """A batch of the endless sequence of shuffled epochs; batches may span two of them.
+    """Draw a batch of the endless sequence of shuffled epochs; batches may span two of them.
 
     Every sample is seen once before any is again.
     """

@@ -28,7 +28,7 @@ class Attentive:
 
     Args:
         bins: Costs, how often the space has them, and how to draw architectures of a cost.
-        seed: Of costs and candidates.
+        seed: Seed of the costs and candidates that are drawn.
         random: Architectures besides the two ends.
         candidates: Architectures that are compared for each; 3 with losses and 50 with a
             predictor in the paper.
@@ -76,7 +76,7 @@ class Attentive:
 
 
 def make_attentive(supernet: Supernet, recipe: Recipe, *, best: bool) -> Attentive:
-    """The sampler of a recipe; ValueError when all architectures cost the same."""
+    """Make the sampler of a recipe; ValueError when all architectures cost the same."""
     return Attentive(
         cut_into_mac_bins(supernet.cost_model(), bins=20, seed=recipe.seed),
         recipe.seed,

@@ -67,5 +67,5 @@ class Fair:
 
 
 def build(supernet: Supernet, recipe: Recipe, steps: int) -> Fair:
-    """The sampler of a recipe; ``random_architectures`` plays no part."""
+    """Build the sampler of a recipe; ``random_architectures`` plays no part."""
     return Fair(supernet.space, recipe.seed)

@@ -41,9 +41,9 @@ class Panda:
     drawn evenly. With several architectures in a step, an option's gradient is that of the step.
 
     Args:
-        supernet: Whose space, table and gradients.
-        steps: Of the whole training.
-        seed: Of the architectures.
+        supernet: The supernet whose space, table and gradients count.
+        steps: Steps of the whole training.
+        seed: Seed of the architectures that are drawn.
         count: Architectures per step; 1 in the paper.
         period: Steps between two changes of the probabilities; an epoch in the paper.
 
@@ -126,7 +126,7 @@ _STATE = ("norms", "sums", "times", "probabilities")
 
 
 def find_owned_parameters(supernet: Supernet) -> dict[int, list[list[nn.Parameter]]]:
-    """The parameters each option of each operation choice alone has, by column of the space.
+    """Find the parameters each option of each operation choice alone has, by column.
 
     Raises:
         ValueError: There are no operation choices.
@@ -160,7 +160,7 @@ def _measure_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
 
 
 def build(supernet: Supernet, recipe: Recipe, steps: int) -> Panda:
-    """The sampler of a recipe; ValueError when the space has no operation choices."""
+    """Build the sampler of a recipe; ValueError when the space has no operation choices."""
     period = max(1, steps // (recipe.epochs or PERIODS))
     count = max(1, recipe.random_architectures)
     return Panda(supernet, steps, recipe.seed, count, period)

@@ -25,9 +25,9 @@ class Sandwich:
     (Yu and Huang, "Universally Slimmable Networks", section 3.2).
 
     Args:
-        space: Where from.
-        seed: Of the others.
-        random: How many others.
+        space: The space to draw from.
+        seed: Seed of the random ones.
+        random: Number of random architectures.
         smallest_last: The smallest comes after the others, so that it learns from one of them
             where each learns from the one before it.
     """
@@ -45,6 +45,6 @@ class Sandwich:
 
 
 def build(supernet: Supernet, recipe: Recipe, steps: int) -> Sandwich:
-    """The sampler of a recipe."""
+    """Build the sampler of a recipe."""
     smallest_last = recipe.distill == "previous"
     return Sandwich(supernet.space, recipe.seed, recipe.random_architectures, smallest_last)

@@ -34,7 +34,7 @@ class Shift:
 
     Args:
         bins: The buckets.
-        seed: Of buckets and architectures.
+        seed: Seed of the buckets and architectures that are drawn.
         count: Architectures per step.
         floor: Share that is always spread evenly.
         temperature: Larger values shift less.
@@ -108,6 +108,6 @@ class Shift:
 
 
 def build(supernet: Supernet, recipe: Recipe, steps: int) -> Shift:
-    """The sampler of a recipe; ValueError when all architectures cost the same."""
+    """Build the sampler of a recipe; ValueError when all architectures cost the same."""
     count = max(1, recipe.random_architectures)
     return Shift(cut_into_mac_bins(supernet.cost_model(), seed=recipe.seed), recipe.seed, count)

@@ -30,5 +30,5 @@ class Uniform:
 
 
 def build(supernet: Supernet, recipe: Recipe, steps: int) -> Uniform:
-    """The sampler of a recipe."""
+    """Build the sampler of a recipe."""
     return Uniform(supernet.space, recipe.seed, recipe.random_architectures)

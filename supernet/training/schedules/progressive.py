@@ -83,14 +83,14 @@ class Phase:
 
 
 def plan_phases(space: SearchSpace, steps: int) -> tuple[Phase, ...]:
-    """The phases of a space: largest, kernels, depths, expansions, then what else it has.
+    """Plan the phases of a space: largest, kernels, depths, expansions, then what else it has.
 
     Kernels unlock at once, other kinds in two phases: first the larger options, then all.
     Resolutions are elastic throughout. A kind that the space lacks has no phase.
 
     Args:
-        space: Whose options are unlocked.
-        steps: Of the whole training; divided in proportion to the published epochs.
+        space: The space whose options are unlocked.
+        steps: Steps of the whole training, divided in proportion to the published epochs.
 
     Raises:
         ValueError: The space has nothing to shrink, or there are fewer steps than phases.
@@ -156,13 +156,13 @@ class ProgressiveShrinking:
 
     Args:
         supernet: What will be trained.
-        steps: Of the whole training.
-        seed: Of the architectures.
+        steps: Steps of the whole training.
+        seed: Seed of the architectures that are drawn.
         distil: Whether the frozen network teaches; labels alone otherwise.
-        divergence: Of student logits from teacher logits, averaged over the batch.
-        smoothing: Of the labels.
+        divergence: Distance of student logits from teacher logits, averaged over the batch.
+        smoothing: Share of the target spread evenly over all classes.
         label_share: Weight of the labels' loss beside the divergence.
-        precision: In which the teacher runs; see :class:`TrainingMethod`.
+        precision: Precision in which the teacher runs; see :class:`TrainingMethod`.
 
     Raises:
         ValueError: See :func:`plan_phases`.

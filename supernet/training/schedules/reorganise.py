@@ -46,14 +46,14 @@ class Reordering:
 
 
 def find_channel_groups(supernet: Supernet, kinds: Sequence[str] = KINDS) -> list[ChannelGroup]:
-    """The sets of channels that may be permuted without changing what the network computes.
+    """Find the sets of channels that may be permuted without changing what is computed.
 
     A set is all rows of the table that share one ``Rule`` object. Sets without a layer that makes
     them or one that reads them are left out (a flattening may stand between the two), and so are
     channels that grouped convolutions or group normalisation tie to their neighbours.
 
     Args:
-        supernet: Whose table is read.
+        supernet: The supernet whose table is read.
         kinds: Kinds of choices whose channels are meant. Attention heads must not be among them:
             their entries move in blocks of a head.
 
@@ -95,7 +95,7 @@ def reorganise(
     weights, moments of an optimiser) permutes them with :func:`permute`, or starts them afresh.
 
     Args:
-        supernet: Whose parameters and buffers are permuted.
+        supernet: The supernet whose parameters and buffers are permuted.
         kinds: Kinds of choices whose channels are sorted.
         trained: Values that were trained so far, by the name of the choice; choices not named
             were trained at their largest value alone.
@@ -131,8 +131,8 @@ def permute(reorderings: Sequence[Reordering], tensors: Mapping[str, Tensor]) ->
 
     Args:
         reorderings: What :func:`reorganise` returned.
-        tensors: By names as in ``supernet.named_parameters()`` (``"model.stem.conv.weight"``);
-            may lack some.
+        tensors: Tensors by names as in ``supernet.named_parameters()``
+            (``"model.stem.conv.weight"``); some may be missing.
     """
     prefix = "model."
     known = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
