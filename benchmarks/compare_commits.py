@@ -35,7 +35,7 @@ STRATEGIES = (
     "predictor_guided",
     "linas",
     "nsga2",
-    "ofa_evolution",
+    "weaknas",
     "integer_program",
     "optuna_tpe",
 )
