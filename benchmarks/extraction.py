@@ -1,17 +1,25 @@
 """Time and exactness of extraction over random architectures.
 
+The largest difference is in float32 and the kernels' affair: in the reproducible mode of the
+commands, or with MKL_CBWR set to nothing without it. That in double precision, relative to the
+largest output, says whether it is one function.
+
 python benchmarks/extraction.py --family ofa_mobilenetv3 --preset imagenet --networks 100
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import json
+import os
 import time
 from importlib import import_module
 
 import numpy as np
 import torch
+
+from supernet.reproducible import VARIABLE, use_reproducible_kernels
 
 
 def main() -> None:
@@ -21,6 +29,7 @@ def main() -> None:
     parser.add_argument("--networks", type=int, default=100)
     parser.add_argument("--resolution", type=int, default=None, help="of the test images")
     args = parser.parse_args()
+    use_reproducible_kernels()
     torch.set_num_threads(1)
     family = import_module(f"supernet.families.{args.family}")
     supernet = family.build(family.PRESETS[args.preset])
@@ -29,8 +38,9 @@ def main() -> None:
         for parameter in supernet.parameters():
             parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
     supernet.eval()
+    double = copy.deepcopy(supernet).double()
     positions = supernet.space.sample(np.random.default_rng(0), args.networks)
-    milliseconds, of_processor, difference, spread = [], [], 0.0, np.inf
+    milliseconds, of_processor, difference, relative, spread = [], [], 0.0, 0.0, np.inf
     for architecture in supernet.space.decode(positions):
         start, busy = time.perf_counter(), time.process_time()
         network = supernet.extract(architecture)
@@ -41,6 +51,9 @@ def main() -> None:
         images = torch.rand((2, shape[0], side, side), generator=generator)
         with torch.inference_mode():
             inside, alone = supernet(images, architecture), network(images)
+            exact = double(images.double(), architecture)
+            copied = double.extract(architecture)(images.double())
+        relative = max(relative, float((exact - copied).abs().max() / exact.abs().max()))
         difference = max(difference, float((inside - alone).abs().max()))
         spread = min(spread, float(inside.std(dim=0).max()))
     print(
@@ -50,7 +63,9 @@ def main() -> None:
                 "median_ms": round(float(np.median(milliseconds)), 3),
                 "median_cpu_ms": round(float(np.median(of_processor)), 3),
                 "p90_ms": round(float(np.percentile(milliseconds, 90)), 3),
+                "mode": os.environ.get(VARIABLE, ""),
                 "largest_difference": difference,
+                "relative_in_double": relative,
                 "least_spread_over_inputs": spread,
             },
             indent=2,
