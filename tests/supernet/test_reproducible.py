@@ -53,7 +53,7 @@ def test_products_do_not_depend_on_where_their_operands_lie() -> None:
 def test_the_command_chooses_before_torch_is_imported() -> None:
     code = f"""
 import os, sys
-from app.cli import main
+from app.commands.main import main
 sys.argv = ["supernet", "--version"]
 try:
     main()
