@@ -35,7 +35,7 @@ STRATEGIES = (
     "predictor_guided",
     "linas",
     "nsga2",
-    "weaknas",
+    "aging_evolution",
     "integer_program",
     "optuna_tpe",
 )
