@@ -18,8 +18,22 @@ from importlib import import_module
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from supernet.reproducible import VARIABLE, use_reproducible_kernels
+from supernet.space import Architecture
+from supernet.supernet import Supernet
+
+
+def example(
+    supernet: Supernet, architecture: Architecture, side: int | None, generator: torch.Generator
+) -> Tensor:
+    """Two random images, of another size if asked, or two random texts."""
+    shape = supernet.input_shape(architecture)
+    if supernet.inputs.dtype.is_floating_point:
+        side = side or shape[-1]
+        return torch.rand((2, shape[0], side, side), generator=generator)
+    return torch.randint(0, 20, (2, *shape), generator=generator)
 
 
 def main() -> None:
@@ -46,16 +60,15 @@ def main() -> None:
         network = supernet.extract(architecture)
         milliseconds.append((time.perf_counter() - start) * 1e3)
         of_processor.append((time.process_time() - busy) * 1e3)
-        shape = supernet.input_shape(architecture)
-        side = args.resolution or shape[-1]
-        images = torch.rand((2, shape[0], side, side), generator=generator)
+        inputs = example(supernet, architecture, args.resolution, generator)
         with torch.inference_mode():
-            inside, alone = supernet(images, architecture), network(images)
-            exact = double(images.double(), architecture)
-            copied = double.extract(architecture)(images.double())
+            inside, alone = supernet(inputs, architecture), network(inputs)
+            exactly = inputs.double() if inputs.is_floating_point() else inputs
+            exact = double(exactly, architecture)
+            copied = double.extract(architecture)(exactly)
         relative = max(relative, float((exact - copied).abs().max() / exact.abs().max()))
         difference = max(difference, float((inside - alone).abs().max()))
-        spread = min(spread, float(inside.std(dim=0).max()))
+        spread = min(spread, float(inside.flatten(0, -2).std(dim=0).max()))
     print(
         json.dumps(
             {
