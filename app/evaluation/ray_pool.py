@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from app.evaluation.workers import Finding, Setup, Task, work_apart
+from supernet.reproducible import use_reproducible_kernels
 
 _PATIENCE_SECONDS = 10.0
 
@@ -74,6 +75,8 @@ class _Actor:
     """One worker of a Ray cluster."""
 
     def __init__(self, setup: Setup) -> None:
+        # Other machines of a cluster do not inherit this one's environment.
+        use_reproducible_kernels()
         self._setup = setup
 
     def run(self, task: Task) -> Finding:

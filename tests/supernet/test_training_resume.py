@@ -19,6 +19,8 @@ from supernet import checkpoints, files
 from supernet.training import Progress, Recipe, train
 from tests.supernet.toys import toy_data, toy_supernet
 
+pytestmark = pytest.mark.exactness
+
 RECIPE = Recipe(
     steps=20,
     batch_size=16,
