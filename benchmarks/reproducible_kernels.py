@@ -126,11 +126,11 @@ def moving_products() -> int:
 def training_steps() -> dict[str, float]:
     """One step of the sandwich rule on digits and on text, on the processor."""
     import torch
+    from supernet.training.strategy import Strategy
 
     from supernet.families import matlm, ofa_mobilenetv3
     from supernet.training.guides import InPlace
     from supernet.training.samplers.sandwich import Sandwich
-    from supernet.training.strategy import Strategy
 
     generator, found = torch.Generator().manual_seed(0), {}
     for name, family in (("digits", ofa_mobilenetv3), ("MatLM", matlm)):

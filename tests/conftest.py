@@ -8,6 +8,11 @@ import pytest
 
 from supernet.reproducible import use_reproducible_kernels
 
+# The contract suites are libraries; their assertions shall say what they compared, as in tests.
+pytest.register_assert_rewrite(
+    "supernet.testing", "search.testing", "predictors.testing", "hardware.testing"
+)
+
 # Small networks are slower on several threads than on one, and results must not depend on it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # As the commands do, and like them before torch is imported: what they promise bit for bit is

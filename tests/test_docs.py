@@ -17,8 +17,8 @@ from supernet.families import ofa_mobilenetv3, resnet
 from supernet.family_config import decode_config, encode_config
 from supernet.losses import adaptive_alpha
 from supernet.quality.evaluate import evaluate
+from supernet.testing.exactness import assert_extraction_is_exact, in_double
 from supernet.training import METHODS, InPlace, Sandwich, TrainingMethod, find_recipe, train
-from tests.exactness import assert_extraction_is_exact, in_double
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 

@@ -11,7 +11,7 @@ from supernet.elastic.alternatives import Alternatives
 from supernet.elastic.edits import Cut, Pick, Resize, Set, follow, follow_all
 from supernet.space import Choice, SearchSpace
 from supernet.supernet import InputSpec, Supernet
-from tests.exactness import assert_extraction_is_exact, assert_same_outputs
+from supernet.testing.exactness import assert_extraction_is_exact, assert_same_outputs
 
 OPERATION = Choice("block.operation", ("identity", "linear", "deep"), "operation")
 WIDTH = Choice("block.width", (2, 4), "width")

@@ -21,8 +21,8 @@ from supernet.graph.lowering import lower
 from supernet.graph.onnx_model import to_onnx
 from supernet.space import Architecture
 from supernet.supernet import Supernet
+from supernet.testing.exactness import assert_extraction_is_exact, doubled, relative_difference
 from supernet.training.schedules.reorganise import reorganise
-from tests.exactness import assert_extraction_is_exact, doubled, relative_difference
 
 TINY = family.PRESETS["tiny"]
 

@@ -17,7 +17,7 @@ from supernet.data import DataShape
 from supernet.families import bert as family
 from supernet.space import Architecture
 from supernet.supernet import Supernet
-from tests.exactness import assert_same_outputs, relative_difference
+from supernet.testing.exactness import assert_same_outputs, relative_difference
 
 transformers = pytest.importorskip("transformers")
 pytestmark = pytest.mark.hf

@@ -8,7 +8,7 @@ from torch import nn
 
 from supernet.elastic import depthwise
 from supernet.families import ofa_mobilenetv3
-from tests.exactness import relative_difference
+from supernet.testing.exactness import relative_difference
 
 
 def _gradients(layer: nn.Conv2d, inputs: torch.Tensor, *, ours: bool) -> list[torch.Tensor]:

@@ -12,8 +12,8 @@ from supernet.data import DataShape
 from supernet.families import resnet as family
 from supernet.graph.lowering import lower
 from supernet.graph.onnx_model import to_onnx
+from supernet.testing.exactness import doubled, relative_difference
 from supernet.training.schedules.reorganise import find_channel_groups, reorganise
-from tests.exactness import doubled, relative_difference
 
 
 def test_the_published_network_of_20_layers_by_hand() -> None:

@@ -20,8 +20,8 @@ from supernet.graph.lowering import lower
 from supernet.graph.onnx_model import to_onnx
 from supernet.space import Architecture
 from supernet.supernet import Supernet
+from supernet.testing.exactness import assert_same_outputs, doubled
 from supernet.training.schedules.reorganise import find_channel_groups, reorganise
-from tests.exactness import assert_same_outputs, doubled
 
 TINY = family.PRESETS["tiny"]
 

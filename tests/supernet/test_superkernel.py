@@ -13,6 +13,7 @@ from supernet.costs.cost_model import CostModel
 from supernet.data import DataSource, open_data
 from supernet.families import superkernel as family
 from supernet.supernet import Supernet
+from supernet.testing.exactness import assert_same_outputs, doubled
 from supernet.training import find_recipe
 from supernet.training.single_path import (
     Pressure,
@@ -23,7 +24,6 @@ from supernet.training.single_path import (
     search_single_path,
     tabulate_units,
 )
-from tests.exactness import assert_same_outputs, doubled
 
 TINY = family.PRESETS["tiny"]
 # Three blocks, one of them with a stride: minutes become seconds.

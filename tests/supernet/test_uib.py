@@ -15,7 +15,7 @@ from supernet.families._mobile import make_divisible
 from supernet.family_config import decode_config
 from supernet.space import Architecture, Value
 from supernet.supernet import Supernet
-from tests.exactness import assert_extraction_is_exact, in_double
+from supernet.testing.exactness import assert_extraction_is_exact, in_double
 
 TINY = family.PRESETS["tiny"]
 

@@ -12,7 +12,7 @@ from supernet.elastic.fake_quantisation import fake_quantize
 from supernet.families import ofa_mobilenetv3 as family
 from supernet.space import Architecture, Value
 from supernet.supernet import Supernet
-from tests.exactness import (
+from supernet.testing.exactness import (
     assert_extraction_is_exact,
     assert_same_outputs,
     doubled,
