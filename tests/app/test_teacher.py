@@ -15,8 +15,8 @@ from app.runs.directory import open_run
 from app.runs.teacher import open_teacher
 from app.runs.trained import open_trained
 from supernet.data import open_data
+from supernet.testing.toy_supernets import make_toy_data
 from tests.app.conftest import Command
-from tests.supernet.toys import toy_data
 
 SHORT = ["--steps", "4", "--batch-size", "32"]
 
@@ -97,4 +97,4 @@ def test_what_cannot_teach_is_refused(
 
 def test_a_teacher_of_other_classes_is_refused(taught: tuple[Path, Path]) -> None:
     with pytest.raises(ValueError, match=r"knows other classes \(10\) than toy has \(3\)"):
-        open_teacher(taught[0], toy_data(), print)
+        open_teacher(taught[0], make_toy_data(), print)

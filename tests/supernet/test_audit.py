@@ -15,7 +15,7 @@ from supernet.quality import audit
 from supernet.quality.evaluate import evaluate
 from supernet.space import Architecture, Choice, SearchSpace
 from supernet.supernet import InputSpec, Supernet
-from tests.supernet.toys import toy_data, toy_supernet
+from supernet.testing.toy_supernets import build_toy_supernet, make_toy_data
 
 SPACE = SearchSpace(
     (
@@ -94,7 +94,7 @@ def test_operations_have_no_order() -> None:
         units=("0", "1"), inputs=InputSpec((1, 4, 4), torch.float32),
     )  # fmt: skip
     assert audit.find_unordered_choices(supernet) == {"op"}
-    assert audit.find_unordered_choices(toy_supernet()) == frozenset()
+    assert audit.find_unordered_choices(build_toy_supernet()) == frozenset()
 
 
 def nested() -> list[Architecture]:
@@ -161,11 +161,11 @@ def test_corners_raise_the_smallest_and_lower_the_largest(name: str) -> None:
 
 
 def test_a_choice_without_effect_is_found() -> None:
-    toy = toy_supernet()
+    toy = build_toy_supernet()
     idle = Choice("idle", (1, 2, 3), "width")
     space = SearchSpace((*toy.space.choices, idle))
     supernet = Supernet(toy.model, space, toy.edits, units=toy.units, inputs=toy.inputs)
-    data = toy_data()
+    data = make_toy_data()
     for seed in range(3):
         rng = np.random.default_rng(seed)
         nothing = audit.measure_effect(
@@ -181,16 +181,16 @@ def test_a_choice_without_effect_is_found() -> None:
 
 def test_quality_of_losses_has_its_sign_turned() -> None:
     values = np.array([1.0, 2.0])
-    data = toy_data()
+    data = make_toy_data()
     assert (audit.orient_scores(values, data) == values).all()
-    supernet = toy_supernet()
+    supernet = build_toy_supernet()
     found = audit.measure_quality(supernet, supernet.space.largest, data, "val")
     assert found.shape == (20,)
     assert set(found) <= {0.0, 1.0}
 
 
 def test_calibration_curve_is_the_quality_after_so_many_batches() -> None:
-    data, supernet = toy_data(count=600), toy_supernet()
+    data, supernet = make_toy_data(count=600), build_toy_supernet()
     supernet.model.bn.running_mean.fill_(50.0)
     largest = supernet.space.largest
     curve = audit.measure_recalibration(supernet, largest, data, "val")
@@ -210,7 +210,10 @@ def test_a_network_without_statistics_needs_no_calibration() -> None:
     supernet = Supernet(
         model, SearchSpace(()), (), units=(), inputs=InputSpec((1, 6, 6), torch.float32)
     )
-    assert audit.measure_recalibration(supernet, supernet.space.smallest, toy_data(), "val") is None
+    assert (
+        audit.measure_recalibration(supernet, supernet.space.smallest, make_toy_data(), "val")
+        is None
+    )
 
 
 def test_settling_looks_at_everything_that_comes_after() -> None:

@@ -14,10 +14,10 @@ from supernet import files
 from supernet.families import ofa_mobilenetv3
 from supernet.space import Architecture
 from supernet.supernet import Supernet
+from supernet.testing.toy_supernets import build_toy_supernet, make_toy_data
 from supernet.training import Labels, TrainingMethod, find_recipe, train
 from supernet.training.samplers.uniform import Uniform
 from tests.contracts.test_families import batch, every_family, randomised
-from tests.supernet.toys import toy_data, toy_supernet
 
 
 class DropPath(nn.Module):
@@ -53,7 +53,7 @@ def test_only_the_largest_network_is_random(family: str, preset: str) -> None:
 
 
 def test_small_networks_skip_other_randomness_and_keep_batch_statistics() -> None:
-    net = toy_supernet()
+    net = build_toy_supernet()
     net.model.dropout = DropPath()  # type: ignore[assignment]
     method = quiet_strategy(net)
     smallest = net.space.smallest
@@ -70,7 +70,7 @@ def test_the_rate_of_a_training_never_falls_below_its_floor(tmp_path: Path) -> N
         find_recipe("digits+bignas"), steps=40, warmup_steps=4, batch_size=20, log_every=1
     )
     assert recipe.rate_floor == pytest.approx(0.05)
-    train(toy_supernet(dropout=0.2), toy_data(), recipe, tmp_path)
+    train(build_toy_supernet(dropout=0.2), make_toy_data(), recipe, tmp_path)
     rates = [line["learning_rate"] for line in files.read_records(tmp_path / "metrics.jsonl")]
     assert len(rates) == 40
     floor = 0.05 * recipe.learning_rate

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from supernet import checkpoints, files
-from tests.supernet.toys import toy_supernet
+from supernet.testing.toy_supernets import build_toy_supernet
 
 
 def write(folder: Path, step: int) -> checkpoints.Checkpoint:
@@ -78,7 +78,7 @@ def test_foreign_state_files_are_refused(tmp_path: Path) -> None:
 
 
 def test_weights_are_copied_in_place(tmp_path: Path) -> None:
-    first, second = toy_supernet(0), toy_supernet(1)
+    first, second = build_toy_supernet(0), build_toy_supernet(1)
     saved = checkpoints.write(tmp_path, 1, first.state_dict(), {"m": torch.zeros(1)}, {})
     storage = second.model.conv.weight.data_ptr()
     checkpoints.load_weights(second, saved)

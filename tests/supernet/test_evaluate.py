@@ -22,8 +22,8 @@ from supernet.quality.evaluate import (
     score_samples,
 )
 from supernet.supernet import Supernet
+from supernet.testing.toy_supernets import build_toy_supernet, make_toy_data
 from supernet.training import Recipe, train
-from tests.supernet.toys import toy_data, toy_supernet
 
 
 def test_one_full_batch_gives_its_exact_statistics() -> None:
@@ -65,7 +65,7 @@ def test_nothing_to_recalibrate_is_fine_but_no_batches_are_not() -> None:
 
 
 def test_evaluation_equals_a_calculation_by_hand() -> None:
-    supernet, data = toy_supernet(), toy_data()
+    supernet, data = build_toy_supernet(), make_toy_data()
     smallest = supernet.space.smallest
     result = evaluate(supernet, smallest, data, "val")
     model = supernet.extract(smallest)
@@ -81,7 +81,7 @@ def test_evaluation_equals_a_calculation_by_hand() -> None:
 
 
 def test_result_does_not_depend_on_what_was_evaluated_before(tmp_path: Path) -> None:
-    supernet, data = toy_supernet(), toy_data()
+    supernet, data = build_toy_supernet(), make_toy_data()
     train(supernet, data, Recipe(steps=40, batch_size=20, log_every=40), tmp_path)
     architectures = supernet.space.decode(
         torch.arange(3)[:, None].numpy()  # widths 2, 4, 8
@@ -96,7 +96,7 @@ def test_result_does_not_depend_on_what_was_evaluated_before(tmp_path: Path) -> 
 
 
 def test_calibration_repairs_ruined_statistics(tmp_path: Path) -> None:
-    supernet, data = toy_supernet(), toy_data()
+    supernet, data = build_toy_supernet(), make_toy_data()
     train(supernet, data, Recipe(steps=40, batch_size=20, log_every=40), tmp_path)
     expected = evaluate(supernet, supernet.space.smallest, data)
     supernet.model.bn.running_mean.fill_(100.0)
@@ -105,14 +105,14 @@ def test_calibration_repairs_ruined_statistics(tmp_path: Path) -> None:
 
 
 def test_validation_and_test_images_do_not_reach_the_statistics() -> None:
-    supernet, data = toy_supernet(), toy_data()
+    supernet, data = build_toy_supernet(), make_toy_data()
     expected = evaluate(supernet, supernet.space.largest, data, "val").value
     data.test.inputs.fill_(1e6)
     assert evaluate(supernet, supernet.space.largest, data, "val").value == expected
 
 
 def test_batch_size_does_not_change_what_is_seen() -> None:
-    supernet, data = toy_supernet(), toy_data()
+    supernet, data = build_toy_supernet(), make_toy_data()
     whole = evaluate(supernet, supernet.space.largest, data, batch_size=60)
     parts = evaluate(supernet, supernet.space.largest, data, batch_size=7)
     assert (whole.samples, parts.samples) == (20, 20)
@@ -121,9 +121,9 @@ def test_batch_size_does_not_change_what_is_seen() -> None:
 
 
 def test_unknown_split_is_refused() -> None:
-    supernet = toy_supernet()
+    supernet = build_toy_supernet()
     with pytest.raises(ValueError, match="unknown split 'valid'"):
-        evaluate(supernet, supernet.space.largest, toy_data(), "valid")
+        evaluate(supernet, supernet.space.largest, make_toy_data(), "valid")
 
 
 def test_wilson_interval_known_values() -> None:
@@ -146,7 +146,7 @@ def test_kept_batches_change_no_value() -> None:
 
 
 def test_cache_stays_within_its_limit() -> None:
-    supernet, data = toy_supernet(), toy_data()
+    supernet, data = build_toy_supernet(), make_toy_data()
     largest = supernet.space.largest
     # 60 calibration images and 20 to judge, 36 float32 pixels and an int64 class each.
     whole = BatchCache()
@@ -161,7 +161,7 @@ def test_cache_stays_within_its_limit() -> None:
 
 
 def test_kept_statistics_are_those_of_a_calibration() -> None:
-    supernet, data = toy_supernet(), toy_data()
+    supernet, data = build_toy_supernet(), make_toy_data()
     kept = StatisticsCache()
     for architecture in (supernet.space.largest, supernet.space.smallest):
         plain, first, again = (supernet.extract(architecture) for _ in range(3))
@@ -185,7 +185,7 @@ def test_kept_statistics_are_those_of_a_calibration() -> None:
 
 
 def test_chosen_samples_are_scored_in_the_order_asked() -> None:
-    supernet, data = toy_supernet(), toy_data()
+    supernet, data = build_toy_supernet(), make_toy_data()
     smallest = supernet.space.smallest
     model = supernet.extract(smallest)
     recalibrate_extracted(model, supernet, smallest, data)
@@ -200,7 +200,7 @@ def test_chosen_samples_are_scored_in_the_order_asked() -> None:
 
 
 def test_an_evaluated_network_can_still_be_trained() -> None:
-    supernet, data = toy_supernet(), toy_data()
+    supernet, data = build_toy_supernet(), make_toy_data()
     largest = supernet.space.largest
     evaluate(supernet, largest, data, cache=BatchCache())
     supernet.train()

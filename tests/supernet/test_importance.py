@@ -11,11 +11,11 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from supernet.testing.toy_supernets import build_toy_supernet, make_toy_data
 from supernet.training import Recipe, TrainingMethod, Uniform, compose
 from supernet.training.batches.importance import HIGHEST, ImportanceRows
-from tests.supernet.toys import toy_data, toy_supernet
 
-ARCHITECTURE = toy_supernet().space.largest
+ARCHITECTURE = build_toy_supernet().space.largest
 
 
 def see(rows: ImportanceRows, step: int, which: np.ndarray, logits: Tensor, y: Tensor) -> None:
@@ -134,7 +134,7 @@ def test_a_continued_run_draws_the_same() -> None:
 
 
 def test_a_strategy_tells_it_what_was_seen() -> None:
-    supernet, data = toy_supernet(), toy_data()
+    supernet, data = build_toy_supernet(), make_toy_data()
     rows = ImportanceRows(len(data.train), steps=100)
     method = TrainingMethod(supernet, Uniform(supernet.space, count=2), rows=rows, micro_batches=2)
     batch = np.array([3, 1, 4, 15])
@@ -151,7 +151,7 @@ def rank_of_two(rank: int, folder: str) -> None:
     """One of two processes that each see their half of a batch."""
     torch.set_num_threads(1)
     dist.init_process_group("gloo", f"file://{folder}/store", rank=rank, world_size=2)
-    supernet, data = toy_supernet(), toy_data()
+    supernet, data = build_toy_supernet(), make_toy_data()
     rows = ImportanceRows(len(data.train), steps=4, seed=1)
     method = TrainingMethod(supernet, Uniform(supernet.space, count=2), rows=rows)
     for step in range(4):

@@ -13,12 +13,12 @@ from torch import Tensor
 from supernet.families import matlm, ofa_mobilenetv3
 from supernet.space import Choice, SearchSpace
 from supernet.supernet import Supernet
+from supernet.testing.toy_supernets import build_toy_supernet, make_toy_data
 from supernet.training import Progress, find_recipe, train
 from supernet.training.compose import compose
 from supernet.training.guides import Teacher
 from supernet.training.method import TrainingMethod
 from supernet.training.schedules.progressive import ProgressiveShrinking, plan_phases
-from tests.supernet.toys import toy_data, toy_supernet
 
 STEPS = 30
 RECIPE = replace(
@@ -118,9 +118,9 @@ def test_every_phase_has_a_step_and_too_few_steps_are_refused() -> None:
 
 def test_a_family_with_nothing_to_shrink_is_refused() -> None:
     with pytest.raises(ValueError, match=r"needs choices .*kernel.*; this space has width"):
-        ProgressiveShrinking(toy_supernet(), 100)
+        ProgressiveShrinking(build_toy_supernet(), 100)
     with pytest.raises(ValueError, match="cannot go with distill = 'inplace'"):
-        compose(network(), toy_data(), replace(RECIPE, distill="inplace"), 100)
+        compose(network(), make_toy_data(), replace(RECIPE, distill="inplace"), 100)
 
 
 # -- what is learnt ----------------------------------------------------------------------------
@@ -135,7 +135,7 @@ def shrinking_strategy() -> tuple[Supernet, ProgressiveShrinking, TrainingMethod
 def test_the_teacher_is_the_largest_at_the_end_of_the_first_phase_by_batch_statistics() -> None:
     net, shrinking, method = shrinking_strategy()
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
-    inputs, targets = toy_data(classes=10).train.batch(slice(0, 30), torch.device("cpu"))
+    inputs, targets = make_toy_data(classes=10).train.batch(slice(0, 30), torch.device("cpu"))
     entered = []
     for step in range(12):
         if method.begin(step, optimizer):
@@ -205,7 +205,7 @@ def disturb(net: Supernet, seed: int) -> None:
 
 def test_an_external_teacher_takes_the_place_of_the_frozen_largest() -> None:
     outside = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(36, 10))
-    method = compose(network(), toy_data(classes=10), RECIPE, STEPS, outside)
+    method = compose(network(), make_toy_data(classes=10), RECIPE, STEPS, outside)
     assert isinstance(method.guide, Teacher)
     assert isinstance(method.sampler, ProgressiveShrinking)
     assert method.sampler is method.phases
@@ -213,7 +213,7 @@ def test_an_external_teacher_takes_the_place_of_the_frozen_largest() -> None:
     assert method.begin(method.sampler.phases[1].start, optimizer)
     assert method.state_dict() == {}
     with pytest.raises(ValueError, match="distill = 'inplace' would not listen"):
-        compose(network(), toy_data(classes=10), find_recipe("digits"), STEPS, outside)
+        compose(network(), make_toy_data(classes=10), find_recipe("digits"), STEPS, outside)
 
 
 # -- resuming ----------------------------------------------------------------------------------
@@ -221,7 +221,7 @@ def test_an_external_teacher_takes_the_place_of_the_frozen_largest() -> None:
 
 def run(folder: Path, seed: int = 0, **options: Any) -> dict[str, Tensor]:
     net = network(seed)
-    train(net, toy_data(classes=10), RECIPE, folder, **options)
+    train(net, make_toy_data(classes=10), RECIPE, folder, **options)
     return {name: tensor.clone() for name, tensor in net.state_dict().items()}
 
 

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from supernet.elastic.edits import Cut, Rule, Set, follow
 from supernet.space import Architecture, Choice, SearchSpace
 from supernet.supernet import InputSpec, Supernet
+from supernet.testing.toy_supernets import build_toy_supernet
 from supernet.training.schedules.reorganise import find_channel_groups, permute, reorganise
 from tests.contracts.test_families import batch, every_family, randomised
-from tests.supernet.toys import toy_supernet
 
 KINDS = ("expand", "ffn")
 
@@ -179,7 +179,7 @@ def test_fused_layers_move_every_block_alike() -> None:
 
 def test_channels_that_cannot_move_alone_are_left_alone() -> None:
     # Behind a flattening the classifier reads four entries per channel, under another rule.
-    assert find_channel_groups(toy_supernet(), ("width",)) == []
+    assert find_channel_groups(build_toy_supernet(), ("width",)) == []
     net = bottleneck()
     net.model.norm = nn.GroupNorm(2, 6)
     assert not any("norm.weight" in {c.tensor for c in g.rows} for g in find_channel_groups(net))

@@ -12,8 +12,8 @@ import torch
 from supernet.data import DataSource
 from supernet.data.source import make_image_source
 from supernet.quality.evaluate import evaluate
+from supernet.testing.toy_supernets import build_choice_supernet
 from supernet.training import Recipe, train
-from tests.supernet.choice_toys import choice_supernet
 
 PASSES = 900
 BASE: dict[str, Any] = {
@@ -43,7 +43,7 @@ def three_digits() -> DataSource:
 
 def accuracies(folder: Path, seed: int, **changes: Any) -> np.ndarray:
     """Inherited accuracies of all 18 architectures after a training of equal cost."""
-    supernet, data = choice_supernet(seed), three_digits()
+    supernet, data = build_choice_supernet(seed), three_digits()
     train(supernet, data, Recipe(**{**BASE, "seed": seed, **changes}), folder)
     space = supernet.space
     grid = np.stack(np.meshgrid([0, 1, 2], [0, 1, 2], [0, 1], indexing="ij"), -1)

@@ -17,6 +17,7 @@ from supernet.costs.mac_bins import MacBins, cut_into_mac_bins
 from supernet.families import nas_bench_macro
 from supernet.space import Architecture, Choice, SearchSpace
 from supernet.supernet import Supernet
+from supernet.testing.toy_supernets import build_choice_supernet, build_toy_supernet, make_toy_data
 from supernet.training.method import TrainingMethod
 from supernet.training.samplers._attentive import Attentive
 from supernet.training.samplers.budget import Budget
@@ -24,8 +25,6 @@ from supernet.training.samplers.fair import Fair
 from supernet.training.samplers.panda import FLOOR, Panda
 from supernet.training.samplers.shift import Shift
 from supernet.training.samplers.uniform import Uniform
-from tests.supernet.choice_toys import choice_supernet
-from tests.supernet.toys import toy_data, toy_supernet
 
 
 @cache
@@ -65,7 +64,7 @@ def test_bins_hold_the_share_of_the_space_they_claim() -> None:
 def test_tables_speak_of_choices_where_they_matter() -> None:
     depth = Choice("depth", (1, 2), "depth")
     inner = Choice("inner", (1, 2), "width", needs=("depth", 2))
-    supernet = choice_supernet()
+    supernet = build_choice_supernet()
     space = SearchSpace((depth, inner))
     positions = np.array([[0, 0]] * 90 + [[1, 0]] * 5 + [[1, 1]] * 5, dtype=np.int16)
     from supernet.costs.mac_bins import _count_tables
@@ -106,7 +105,7 @@ def test_bounds_are_kept_and_impossible_ones_explained() -> None:
         cut_into_mac_bins(macro().cost_model(), least=2, most=1)
     with pytest.raises(ValueError, match="bins = 0 is impossible"):
         cut_into_mac_bins(macro().cost_model(), 0)
-    flat = toy_supernet()
+    flat = build_toy_supernet()
     flat.space = SearchSpace((Choice("width", (8,), "width"),))
     flat.forget_shells()
     with pytest.raises(ValueError, match="cannot tell them apart by cost"):
@@ -171,10 +170,10 @@ def test_other_numbers_of_options_are_level_again_after_a_common_multiple() -> N
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_strict_fairness_steadies_the_gradient(seed: int) -> None:
     """At fixed weights and on one batch, against as many architectures drawn independently."""
-    inputs, targets = toy_data(120).train.batch(slice(0, 96), torch.device("cpu"))
+    inputs, targets = make_toy_data(120).train.batch(slice(0, 96), torch.device("cpu"))
 
     def spread(make: Callable[[SearchSpace], Fair | Uniform]) -> float:
-        supernet = choice_supernet(seed)
+        supernet = build_choice_supernet(seed)
         method, gradients = TrainingMethod(supernet, make(supernet.space)), []
         for step in range(60):
             supernet.zero_grad(set_to_none=True)
@@ -298,7 +297,7 @@ def gradients(supernet: Supernet, norms: dict[str, float]) -> None:
 
 
 def test_operations_with_larger_gradients_are_drawn_more_often() -> None:
-    supernet = choice_supernet()
+    supernet = build_choice_supernet()
     space = supernet.space
     sampler = Panda(supernet, steps=4, period=2)
     assert sampler.probabilities[0] == pytest.approx([1 / 3] * 3)
@@ -334,9 +333,9 @@ def test_operations_with_larger_gradients_are_drawn_more_often() -> None:
 
 def test_gradients_of_a_layer_vary_less_than_of_even_draws() -> None:
     """At fixed weights, each option's gradient weighted by 1 / p so that no draw is biased."""
-    supernet = choice_supernet()
+    supernet = build_choice_supernet()
     space = supernet.space
-    inputs, targets = toy_data().train.batch(slice(0, 60), torch.device("cpu"))
+    inputs, targets = make_toy_data().train.batch(slice(0, 60), torch.device("cpu"))
     sampler = Panda(supernet, steps=3, period=3)
     parameters = [*supernet.model.first.parameters()]
     rows = []
@@ -364,4 +363,4 @@ def test_gradients_of_a_layer_vary_less_than_of_even_draws() -> None:
 
 def test_spaces_of_shared_weights_are_refused() -> None:
     with pytest.raises(ValueError, match="cut weights that their options share"):
-        Panda(toy_supernet(), steps=10)
+        Panda(build_toy_supernet(), steps=10)

@@ -13,9 +13,9 @@ from supernet.data import open_data
 from supernet.families import matlm, ofa_mobilenetv3
 from supernet.quality.evaluate import evaluate
 from supernet.supernet import Supernet
+from supernet.testing.toy_supernets import build_toy_supernet, make_toy_data
 from supernet.training import Recipe, train
 from supernet.training.standalone import ALONE, make_standalone, make_standalone_recipe
-from tests.supernet.toys import toy_data, toy_supernet
 
 RECIPE = Recipe(
     steps=12, batch_size=16, warmup_steps=3, checkpoint_every=4, log_every=4, augment="none", seed=3
@@ -50,7 +50,7 @@ def test_it_computes_what_the_subnetwork_computes(family: object) -> None:
 
 
 def test_exemption_from_weight_decay_follows_the_parameter() -> None:
-    supernet = toy_supernet()
+    supernet = build_toy_supernet()
     assert supernet.no_decay == {"model.conv.weight"}
     assert make_standalone(supernet, supernet.space.smallest).no_decay == {"model.conv.weight"}
 
@@ -66,10 +66,10 @@ def test_images_are_brought_to_the_size_of_the_subnetwork() -> None:
 
 
 def test_training_it_leaves_the_supernet_alone(tmp_path: Path) -> None:
-    supernet = toy_supernet()
+    supernet = build_toy_supernet()
     before = weights(supernet)
     alone = make_standalone(supernet, supernet.space.smallest)
-    train(alone, toy_data(), alone_recipe(), tmp_path)
+    train(alone, make_toy_data(), alone_recipe(), tmp_path)
     after = weights(supernet)
     assert all(torch.equal(before[name], after[name]) for name in before)
     assert not torch.equal(alone.model.conv.weight, supernet.model.conv.weight[:2])
@@ -84,10 +84,10 @@ def test_a_stopped_training_continues_bit_by_bit(tmp_path: Path) -> None:
         if progress.step == 8:  # type: ignore[attr-defined]
             raise StopError
 
-    data = toy_data()
+    data = make_toy_data()
 
     def fresh() -> Supernet:
-        supernet = toy_supernet(seed=5)
+        supernet = build_toy_supernet(seed=5)
         return make_standalone(supernet, supernet.space.architecture({"width": 4}))
 
     whole = fresh()
@@ -146,7 +146,7 @@ def test_the_recipe_keeps_the_optimisation_and_drops_the_strategy() -> None:
 
 def test_a_recipe_with_phases_still_trains_one_network(tmp_path: Path) -> None:
     ours = RECIPE.but({"sampler": "sandwich", "phases": "progressive"})
-    supernet = toy_supernet()
+    supernet = build_toy_supernet()
     alone = make_standalone(supernet, supernet.space.largest)
-    result = train(alone, toy_data(), make_standalone_recipe(ours, {}, 60), tmp_path)
+    result = train(alone, make_toy_data(), make_standalone_recipe(ours, {}, 60), tmp_path)
     assert result.steps == 12

@@ -12,6 +12,7 @@ from torch import nn
 
 from supernet.space import Architecture
 from supernet.supernet import Supernet
+from supernet.testing.toy_supernets import build_choice_supernet, build_toy_supernet, make_toy_data
 from supernet.training import (
     InPlace,
     Labels,
@@ -27,8 +28,6 @@ from supernet.training import (
     train,
 )
 from supernet.training.samplers.fair import Fair
-from tests.supernet.choice_toys import choice_supernet
-from tests.supernet.toys import toy_data, toy_supernet
 
 # -- the sandwich ------------------------------------------------------------------------------
 
@@ -58,7 +57,7 @@ def backward(
 
 def manual_gradients(smoothing: float) -> dict[str, torch.Tensor]:
     """The sandwich written out with autograd over explicitly sliced weights."""
-    supernet, (inputs, targets) = toy_supernet(), batch()
+    supernet, (inputs, targets) = build_toy_supernet(), batch()
     model = supernet.model
     parameters = dict(model.named_parameters())
 
@@ -82,11 +81,11 @@ def manual_gradients(smoothing: float) -> dict[str, torch.Tensor]:
 
 
 def batch() -> tuple[torch.Tensor, torch.Tensor]:
-    return toy_data().train.batch(slice(0, 12), torch.device("cpu"))
+    return make_toy_data().train.batch(slice(0, 12), torch.device("cpu"))
 
 
 def test_gradients_of_the_sandwich_equal_the_written_out_ones() -> None:
-    supernet, (inputs, targets) = toy_supernet(), batch()
+    supernet, (inputs, targets) = build_toy_supernet(), batch()
     ends = (supernet.space.largest, supernet.space.smallest)
     losses = backward(supernet, ends, InPlace(smoothing=0.1), inputs, targets)
     expected = manual_gradients(0.1)
@@ -103,12 +102,12 @@ def test_only_others_learn_from_the_largest_and_it_alone_from_labels() -> None:
     wrong = (targets + 1) % 3
 
     def gradients(labels: torch.Tensor, guide: Any) -> tuple[torch.Tensor, torch.Tensor]:
-        supernet = toy_supernet()
+        supernet = build_toy_supernet()
         # Freezing what only the largest has separates its gradient from the smallest's.
         ends = (supernet.space.largest, supernet.space.smallest)
         backward(supernet, ends, guide, inputs, labels)
         whole = supernet.model.conv.weight.grad
-        alone = toy_supernet()
+        alone = build_toy_supernet()
         backward(alone, ends[:1], guide, inputs, labels)
         largest = alone.model.conv.weight.grad / 2
         return largest, whole - largest
@@ -128,7 +127,7 @@ def test_only_others_learn_from_the_largest_and_it_alone_from_labels() -> None:
 
 
 def test_a_score_is_the_loss_of_a_batch_and_leaves_no_trace() -> None:
-    supernet, (inputs, targets) = toy_supernet().train(), batch()
+    supernet, (inputs, targets) = build_toy_supernet().train(), batch()
     method = TrainingMethod(supernet, Always(supernet.space.largest))
     before = {name: value.clone() for name, value in supernet.state_dict().items()}
     score = method.score([supernet.space.smallest, supernet.space.largest], inputs, targets)
@@ -141,10 +140,10 @@ def test_a_score_is_the_loss_of_a_batch_and_leaves_no_trace() -> None:
 
 
 def test_parts_of_a_batch_train_different_architectures() -> None:
-    supernet, (inputs, targets) = toy_supernet(), batch()
+    supernet, (inputs, targets) = build_toy_supernet(), batch()
     ends = (supernet.space.largest, supernet.space.smallest)
     losses = backward(supernet, ends, Labels(), inputs, targets, split=True)
-    expected = toy_supernet()
+    expected = build_toy_supernet()
     for index, architecture in enumerate(ends):
         part = slice(6 * index, 6 * index + 6)
         loss = cross_entropy(expected(inputs[part], architecture), targets[part])
@@ -157,24 +156,24 @@ def test_parts_of_a_batch_train_different_architectures() -> None:
 
 
 def test_parts_need_not_be_equal_because_samplers_may_draw_fewer_than_asked(tmp_path: Path) -> None:
-    supernet, (inputs, targets) = toy_supernet(), batch()
+    supernet, (inputs, targets) = build_toy_supernet(), batch()
     ends = (supernet.space.largest, supernet.space.smallest)
     backward(supernet, ends, Labels(), inputs[:11], targets[:11], split=True)
-    expected = toy_supernet()
+    expected = build_toy_supernet()
     for part, architecture in zip((slice(5), slice(5, 11)), ends, strict=True):
         (cross_entropy(expected(inputs[part], architecture), targets[part]) / 2).backward()
     for ours, theirs in zip(supernet.parameters(), expected.parameters(), strict=True):
         torch.testing.assert_close(ours.grad, theirs.grad)
     # Four draws out of three architectures always repeat one.
     recipe = find_recipe("digits+multi").but({"steps": 12, "batch_size": 16, "warmup_steps": 2})
-    assert train(toy_supernet(), toy_data(), recipe, tmp_path).steps == 12
+    assert train(build_toy_supernet(), make_toy_data(), recipe, tmp_path).steps == 12
 
 
 def test_micro_batches_add_up_to_the_mean_of_their_losses() -> None:
-    supernet, (inputs, targets) = toy_supernet(), batch()
+    supernet, (inputs, targets) = build_toy_supernet(), batch()
     ends = (supernet.space.largest, supernet.space.smallest)
     losses = backward(supernet, ends, Labels(), inputs, targets, micro_batches=3)
-    expected = toy_supernet()
+    expected = build_toy_supernet()
     totals = [0.0, 0.0]
     for start in range(0, 12, 4):
         for index, architecture in enumerate(ends):
@@ -189,10 +188,10 @@ def test_micro_batches_add_up_to_the_mean_of_their_losses() -> None:
 
 def test_an_external_teacher_replaces_the_largest() -> None:
     inputs, targets = batch()
-    teacher = toy_supernet().model
+    teacher = build_toy_supernet().model
 
     def gradients(labels: torch.Tensor, share: float) -> torch.Tensor:
-        supernet = toy_supernet()
+        supernet = build_toy_supernet()
         guide = Teacher(teacher, label_share=share, batch_statistics=True)
         backward(supernet, (supernet.space.smallest,), guide, inputs, labels)
         gradient = supernet.model.classifier.weight.grad
@@ -208,7 +207,7 @@ def test_an_external_teacher_replaces_the_largest() -> None:
 
 def test_each_may_learn_from_the_one_before_it() -> None:
     guide = InPlace(previous=True)
-    space = toy_supernet().space
+    space = build_toy_supernet().space
     first, second = torch.randn(4, 3), torch.randn(4, 3)
     earlier = {space.largest: first, space.smallest: second}
     logits, targets = torch.randn(4, 3), torch.zeros(4, dtype=torch.int64)
@@ -219,12 +218,12 @@ def test_each_may_learn_from_the_one_before_it() -> None:
 
 @pytest.mark.parametrize("sampler", ["sandwich", "best_up", "worst_up"])
 def test_where_each_learns_from_the_one_before_the_smallest_comes_last(sampler: str) -> None:
-    supernet = choice_supernet()
+    supernet = build_choice_supernet()
     ends = (supernet.space.largest, supernet.space.smallest)
     recipe = Recipe(sampler=sampler, distill="previous")
     orders = []
     for changed in (recipe, recipe.but({"distill": "inplace"})):
-        method = compose(supernet, toy_data(), changed, 10)
+        method = compose(supernet, make_toy_data(), changed, 10)
         orders.append([method.sampler.draw(step, lambda some: [0.0 for _ in some])
                        for step in range(12)])  # fmt: skip
     for last, second in zip(*orders, strict=True):
@@ -235,7 +234,7 @@ def test_where_each_learns_from_the_one_before_the_smallest_comes_last(sampler: 
 
 def test_dropout_can_act_in_the_largest_alone() -> None:
     def losses(regularise: str, seed: int) -> list[float]:
-        supernet, (inputs, targets) = toy_supernet().train(), batch()
+        supernet, (inputs, targets) = build_toy_supernet().train(), batch()
         dropout = nn.Dropout(0.5)
         supernet.model.classifier = nn.Sequential(dropout, supernet.model.classifier)
         plain = Supernet(
@@ -257,13 +256,13 @@ def test_dropout_can_act_in_the_largest_alone() -> None:
 
 
 def test_groups_of_a_batch_have_the_mean_of_their_gradients() -> None:
-    inputs, targets = toy_data().train.batch(slice(0, 12), torch.device("cpu"))
+    inputs, targets = make_toy_data().train.batch(slice(0, 12), torch.device("cpu"))
 
     class First:
         def draw(self, step: int, score: object) -> tuple[Architecture, ...]:
             return drawn
 
-    supernet, apart = choice_supernet(), choice_supernet()
+    supernet, apart = build_choice_supernet(), build_choice_supernet()
     drawn = Fair(supernet.space).draw(0, lambda _: [])
     TrainingMethod(supernet, First(), split=True).backward(0, inputs, targets)
     total = {name: torch.zeros_like(p) for name, p in apart.named_parameters()}
@@ -288,10 +287,10 @@ def test_groups_of_a_batch_have_the_mean_of_their_gradients() -> None:
 
 def test_several_architectures_per_batch_steady_the_gradient() -> None:
     """At fixed weights and equal cost: one batch of 96 shared by four, or all of it for one."""
-    data = toy_data(120)
+    data = make_toy_data(120)
 
     def spread(count: int) -> float:
-        supernet = choice_supernet()
+        supernet = build_choice_supernet()
         weights = [*supernet.parameters()]
         method = TrainingMethod(supernet, Uniform(supernet.space, count=count), split=count > 1)
         gradients = []
@@ -311,7 +310,7 @@ def test_several_architectures_per_batch_steady_the_gradient() -> None:
 
 
 def test_ranks_that_draw_other_architectures_are_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
-    space, sent = toy_supernet().space, list[torch.Tensor]()
+    space, sent = build_toy_supernet().space, list[torch.Tensor]()
 
     def gather(every: list[torch.Tensor], ours: torch.Tensor) -> None:
         sent.append(ours.clone())

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from supernet.space import Architecture
+from supernet.testing.toy_supernets import build_toy_supernet, make_toy_data
 from supernet.training import (
     METHODS,
     PRESETS,
@@ -28,7 +29,6 @@ from supernet.training import (
 )
 from supernet.training.batches.shuffled import draw_shuffled_rows, prepare_batch
 from supernet.training.optimizer import Average, build_optimizer, compute_learning_rate
-from tests.supernet.toys import toy_data, toy_supernet
 
 # -- losses ------------------------------------------------------------------------------------
 
@@ -71,7 +71,7 @@ def no_score(architectures: Any) -> list[float]:
 
 
 def test_sandwich_has_both_ends_first_and_no_repeats() -> None:
-    space = toy_supernet().space
+    space = build_toy_supernet().space
     for seed in range(20):
         drawn = Sandwich(space, seed).draw(0, no_score)
         assert drawn[:2] == (space.largest, space.smallest)
@@ -79,7 +79,7 @@ def test_sandwich_has_both_ends_first_and_no_repeats() -> None:
 
 
 def test_uniform_reaches_every_architecture_equally_often() -> None:
-    space = toy_supernet().space
+    space = build_toy_supernet().space
     sampler = Uniform(space)
     counts = Counter(sampler.draw(step, no_score)[0]["width"] for step in range(900))
     assert set(counts) == {2, 4, 8}
@@ -87,7 +87,7 @@ def test_uniform_reaches_every_architecture_equally_often() -> None:
 
 
 def test_sampling_is_a_function_of_seed_and_step() -> None:
-    space = toy_supernet().space
+    space = build_toy_supernet().space
 
     def draws(seed: int) -> list[tuple[Architecture, ...]]:
         return [Uniform(space, seed).draw(step, no_score) for step in range(50)]
@@ -109,7 +109,7 @@ def test_every_sample_comes_once_per_epoch_across_batch_borders() -> None:
 
 
 def test_batches_are_a_function_of_seed_and_step() -> None:
-    data, device = toy_data(), torch.device("cpu")
+    data, device = make_toy_data(), torch.device("cpu")
     recipe = Recipe(batch_size=8, augment="affine")
     rows = draw_shuffled_rows(len(data.train), 8, 3, seed=0)
     inputs, targets = prepare_batch(data, recipe, 3, rows, device)
@@ -125,7 +125,7 @@ def test_batches_are_a_function_of_seed_and_step() -> None:
 
 
 def test_weight_decay_spares_vectors_and_what_the_family_names() -> None:
-    supernet = toy_supernet()
+    supernet = build_toy_supernet()
     optimizer = build_optimizer(supernet, Recipe(weight_decay=0.5))
     names = {id(p): name for name, p in supernet.named_parameters()}
     decays = {
@@ -161,7 +161,7 @@ def test_learning_rate_ends_constant_at_its_floor() -> None:
 
 
 def test_average_follows_by_its_decay_and_not_at_all_without() -> None:
-    supernet = toy_supernet()
+    supernet = build_toy_supernet()
     average, exact = Average(supernet, 0.9), Average(supernet, 0.0)
     before = supernet.model.conv.bias.detach().clone()
     with torch.no_grad():
@@ -244,7 +244,7 @@ def test_a_teacher_goes_with_strategies_that_learn_from_labels(name: str) -> Non
 
 
 def test_a_strategy_and_a_teacher_exclude_each_other(tmp_path: Path) -> None:
-    supernet, data = toy_supernet(), toy_data()
+    supernet, data = build_toy_supernet(), make_toy_data()
     method = compose(supernet, data, Recipe(), 10)
     with pytest.raises(ValueError, match="a method brings its own guide"):
         train(supernet, data, Recipe(batch_size=8), tmp_path, teacher=nn.Identity(), method=method)
@@ -254,11 +254,11 @@ def test_a_strategy_and_a_teacher_exclude_each_other(tmp_path: Path) -> None:
 def test_a_guide_and_a_sampler_must_fit() -> None:
     recipe = Recipe(sampler="uniform", distill="inplace")
     with pytest.raises(ValueError, match="needs the largest network in every step"):
-        compose(toy_supernet(), toy_data(), recipe, 10)
+        compose(build_toy_supernet(), make_toy_data(), recipe, 10)
     with pytest.raises(ValueError, match="needs a teacher"):
-        compose(toy_supernet(), toy_data(), Recipe(distill="teacher"), 10)
+        compose(build_toy_supernet(), make_toy_data(), Recipe(distill="teacher"), 10)
     with pytest.raises(ValueError, match=r"no module 'my\.sampler' for the sampler"):
-        compose(toy_supernet(), toy_data(), Recipe(sampler="my.sampler"), 10)
+        compose(build_toy_supernet(), make_toy_data(), Recipe(sampler="my.sampler"), 10)
 
 
 def test_epochs_become_steps() -> None:

@@ -12,8 +12,8 @@ import torch
 from supernet.data import open_data
 from supernet.families import matlm, ofa_mobilenetv3
 from supernet.quality.evaluate import evaluate
+from supernet.testing.toy_supernets import build_toy_supernet, make_toy_data
 from supernet.training import Progress, Recipe, train
-from tests.supernet.toys import toy_data, toy_supernet
 
 
 def test_language_model_learns_a_pattern(tmp_path: Path) -> None:
@@ -68,10 +68,10 @@ def test_resolutions_differ_and_resuming_is_exact(tmp_path: Path) -> None:
 
 
 def test_bfloat16_trains_float32_weights(tmp_path: Path) -> None:
-    supernet = toy_supernet()
+    supernet = build_toy_supernet()
     reports: list[Progress] = []
     recipe = Recipe(steps=40, batch_size=20, precision="bf16", augment="none", log_every=5)
-    train(supernet, toy_data(), recipe, tmp_path, progress=reports.append)
+    train(supernet, make_toy_data(), recipe, tmp_path, progress=reports.append)
     assert all(p.dtype == torch.float32 for p in supernet.parameters())
     first, last = reports[0].loss_largest, reports[-1].loss_largest
     assert first is not None

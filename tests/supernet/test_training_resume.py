@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from supernet import checkpoints, files
+from supernet.testing.toy_supernets import build_toy_supernet, make_toy_data
 from supernet.training import Progress, Recipe, train
-from tests.supernet.toys import toy_data, toy_supernet
 
 pytestmark = pytest.mark.exactness
 
@@ -38,8 +38,8 @@ ADAMW = replace(RECIPE, optimizer="adamw", learning_rate=0.01)
 
 
 def run(folder: Path, recipe: Recipe = RECIPE, seed: int = 0, **options: Any) -> dict[str, Tensor]:
-    supernet = toy_supernet(seed, dropout=0.2)
-    train(supernet, toy_data(), recipe, folder, **options)
+    supernet = build_toy_supernet(seed, dropout=0.2)
+    train(supernet, make_toy_data(), recipe, folder, **options)
     return {name: tensor.clone() for name, tensor in supernet.state_dict().items()}
 
 
@@ -92,8 +92,8 @@ def test_training_learns_and_leaves_the_global_generator_alone(tmp_path: Path) -
 
 def test_finished_training_is_loaded_not_repeated(tmp_path: Path) -> None:
     whole = run(tmp_path)
-    supernet = toy_supernet(1)
-    result = train(supernet, toy_data(), RECIPE, tmp_path)
+    supernet = build_toy_supernet(1)
+    result = train(supernet, make_toy_data(), RECIPE, tmp_path)
     assert (result.resumed_from, result.steps) == (20, 20)
     assert same(whole, supernet.state_dict())
     assert not supernet.training
@@ -109,8 +109,8 @@ def test_truncated_checkpoint_falls_back_and_says_so(tmp_path: Path, name: str) 
     whole = run(tmp_path)
     file = tmp_path / "checkpoints" / "20" / name
     file.write_bytes(file.read_bytes()[:100])
-    supernet = toy_supernet(1, dropout=0.2)
-    result = train(supernet, toy_data(), RECIPE, tmp_path)
+    supernet = build_toy_supernet(1, dropout=0.2)
+    result = train(supernet, make_toy_data(), RECIPE, tmp_path)
     assert result.resumed_from == 15
     assert "20 is damaged" in result.notes[0]
     assert name in result.notes[0]
@@ -150,7 +150,7 @@ def test_another_training_in_the_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="already holds a training"):
         run(tmp_path, resume=False)
     with pytest.raises(ValueError, match="trained on other data: toy then, toy now"):
-        train(toy_supernet(), toy_data(seed=1), RECIPE, tmp_path)
+        train(build_toy_supernet(), make_toy_data(seed=1), RECIPE, tmp_path)
 
 
 def test_diverging_training_stops_with_advice(tmp_path: Path) -> None:
@@ -164,7 +164,7 @@ def test_checkpoint_of_another_network_is_refused(tmp_path: Path) -> None:
     found = checkpoints.require(tmp_path / "checkpoints")
     assert found.checkpoint is not None
     with pytest.raises(ValueError, match=r"model\.classifier\.weight is \(3, 32\) in the file"):
-        checkpoints.load_weights(toy_supernet(classes=4), found.checkpoint)
+        checkpoints.load_weights(build_toy_supernet(classes=4), found.checkpoint)
     with pytest.raises(ValueError, match=r"no usable checkpoint in .*: train first"):
         checkpoints.require(tmp_path / "none")
 
@@ -174,11 +174,11 @@ import sys, time
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
-from tests.supernet.test_training_resume import RECIPE, toy_data, toy_supernet, train
+from tests.supernet.test_training_resume import RECIPE, make_toy_data, build_toy_supernet, train
 def slow(progress):
     print(progress.step, flush=True)
     time.sleep(0.05)
-train(toy_supernet(dropout=0.2), toy_data(), RECIPE, Path(sys.argv[1]), progress=slow)
+train(build_toy_supernet(dropout=0.2), make_toy_data(), RECIPE, Path(sys.argv[1]), progress=slow)
 """
 
 
