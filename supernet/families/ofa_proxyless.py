@@ -92,8 +92,8 @@ class Config:
         """Numbers of blocks each stage may have."""
         return tuple(stage.depths for stage in self.stages)
 
-    def scaled(self, width: int) -> int:
-        """A width after the multiplier."""
+    def scale(self, width: int) -> int:
+        """Scale a width by the multiplier."""
         return make_divisible(width * self.width_multiplier)
 
 
@@ -138,7 +138,7 @@ class ProxylessNAS(nn.Module):
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        stem, inputs = config.scaled(config.stem_width), config.scaled(config.first_width)
+        stem, inputs = config.scale(config.stem_width), config.scale(config.first_width)
         self.normalize = Normalize(config.mean, config.std)
         self.stem = conv_block(config.channels, stem, 3, config.stem_stride, "relu6", eps=EPS)
         self.first = InvertedResidual(stem, inputs, stem, 3, 1, "relu6", eps=EPS, shortcut=False)
@@ -146,7 +146,7 @@ class ProxylessNAS(nn.Module):
         kernel = max(config.kernels)
         for stage in config.stages:
             blocks = nn.Sequential()
-            width = config.scaled(stage.width)
+            width = config.scale(stage.width)
             for index in range(max(stage.depths)):
                 hidden = make_divisible(round(inputs * max(config.expands)))
                 stride = stage.stride if index == 0 else 1
@@ -155,7 +155,7 @@ class ProxylessNAS(nn.Module):
                 )
                 inputs = width
             self.stages.append(blocks)
-        features = config.scaled(config.feature_width)
+        features = config.scale(config.feature_width)
         self.head = MixHead(inputs, features, config.classes, config.dropout, "relu6", EPS)
 
     def forward(self, pixels: Tensor) -> Tensor:

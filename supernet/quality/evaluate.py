@@ -74,10 +74,10 @@ class BatchCache:
         self.bytes = 0
         self._kept: OrderedDict[tuple[object, ...], list[Batch]] = OrderedDict()
 
-    def batches(
+    def fetch(
         self, key: tuple[object, ...], size: int, make: Callable[[], Iterable[Batch]]
     ) -> Iterable[Batch]:
-        """The batches of a key; ``make`` gives them when they are not here.
+        """Fetch the batches of a key; ``make`` gives them when they are not here.
 
         Args:
             key: Everything the batches depend on.
@@ -339,7 +339,7 @@ def _prepare_batches(
     shape = supernet.input_shape(architecture)
     numbers = count * (math.prod(shape) * supernet.inputs.dtype.itemsize)
     numbers += count * split.targets[0].numel() * split.targets.dtype.itemsize
-    return cache.batches((*key, shape, size, device), numbers, make)
+    return cache.fetch((*key, shape, size, device), numbers, make)
 
 
 def _count_bytes(batches: Iterable[Batch]) -> int:

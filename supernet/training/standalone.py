@@ -46,7 +46,7 @@ def make_standalone(supernet: Supernet, architecture: Architecture) -> Supernet:
     index, values = supernet.edit_index, Values(architecture)
     sources = {name: find_source_path(index, values, name) for name, _ in model.named_parameters()}
     quantisers = [
-        Derive(name, (), _bind_values(row.function, values.choices(row.choices)))
+        Derive(name, (), _bind_values(row.function, values.find_choices(row.choices)))
         for name, source in sources.items()
         for row in index.derivations.get(source, ())
         if row.bits is not None

@@ -38,7 +38,7 @@ class TrainingState:
     identity: Mapping[str, object]
 
     @classmethod
-    def fresh(
+    def begin(
         cls, method: TrainingMethod, data: DataSource, recipe: Recipe, folder: Path
     ) -> TrainingState:
         """Step 0: the weights the supernet has now."""

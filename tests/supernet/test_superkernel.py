@@ -12,13 +12,13 @@ import torch
 from supernet.costs.cost_model import CostModel
 from supernet.data import DataSource, open_data
 from supernet.families import superkernel as family
+from supernet.space import Architecture
 from supernet.supernet import Supernet
 from supernet.training import find_recipe
 from supernet.training.single_path import (
     Pressure,
     SinglePathResult,
     SinglePathSearch,
-    find_gates,
     indicate,
     search_single_path,
     tabulate_units,
@@ -50,6 +50,16 @@ def make(config: family.Config = TINY, noise: float = 0.0) -> tuple[Supernet, Si
     costs = costs_of(config)
     tables = tabulate_units(costs, [unit.macs for unit in costs.distinct])
     return net, SinglePathSearch(net, family.list_superkernels(config), tables)
+
+
+def gates_of(search: SinglePathSearch, architecture: Architecture) -> torch.Tensor:
+    """Gates ``(blocks, 3)`` of 0 and 1 that stand for an architecture."""
+    rows = []
+    for kernel in search.kernels:
+        ratio = architecture[kernel.expand]
+        ring = architecture[kernel.kernel] == family.KERNELS[-1]
+        rows.append([ring, ratio == family.EXPANDS[-1], ratio != family.SKIPPED])
+    return torch.tensor(rows, dtype=torch.float32)
 
 
 def test_only_blocks_with_a_shortcut_may_be_skipped() -> None:
@@ -89,31 +99,31 @@ def test_a_network_under_gates_is_the_extracted_subnetwork() -> None:
     x = torch.rand(3, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     seen = []
     for architecture in (net.space.smallest, net.space.largest, *drawn):
-        gates = find_gates(net.space, search.kernels, architecture)
+        gates = gates_of(search, architecture)
         with torch.no_grad():
             gated, alone = search(x, gates), net.extract(architecture)(x)
         assert (gated - alone).abs().max() <= 1e-6 * max(1.0, float(alone.abs().max()))
         seen.append(tuple(gated.flatten().tolist()))
         positions = net.space.encode([architecture])
-        assert float(search.cost(gates)) == costs_of(TINY).macs(positions)[0]
+        assert float(search.compute_cost(gates)) == costs_of(TINY).macs(positions)[0]
     assert len(set(seen)) == len({net.space.smallest, net.space.largest, *drawn})
 
 
 def test_gates_and_architecture_agree_and_a_stride_keeps_its_block() -> None:
     net, search = make()
-    assert search.architecture() == net.space.largest
+    assert search.read_architecture() == net.space.largest
     with torch.no_grad():
         search.thresholds.fill_(50)
-    assert search.architecture() == net.space.smallest
-    gates = search.gates().detach()
-    assert torch.equal(gates, find_gates(net.space, search.kernels, net.space.smallest))
+    assert search.read_architecture() == net.space.smallest
+    gates = search.compute_gates().detach()
+    assert torch.equal(gates, gates_of(search, net.space.smallest))
 
 
 def test_closed_gates_still_feel_what_opening_them_would_do() -> None:
     _, search = make(noise=0.1)
     with torch.no_grad():
         search.thresholds.fill_(2.0)
-    gates = search.gates()
+    gates = search.compute_gates()
     gates.retain_grad()
     x = torch.rand(16, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     search.train()(x, gates).square().mean().backward()
