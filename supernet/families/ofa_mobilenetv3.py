@@ -214,6 +214,4 @@ def make_space(config: Config) -> SearchSpace:
 def build(config: Config) -> Supernet:
     """Build the supernet with freshly initialised weights, a function of ``config.seed``."""
     model = make_network(config, MobileNetV3, initialise)
-    side = max(config.resolutions)
-    shape = (config.channels, side, side)
-    return assemble(model, make_space(config), config.kernels, shape)
+    return assemble(config, model, make_space(config))
