@@ -97,7 +97,7 @@ def test_the_documented_loop_trains() -> None:
     supernet = ofa_mobilenetv3.build(ofa_mobilenetv3.configure("tiny", data.shape)).train()
     before = [p.detach().clone() for p in supernet.parameters()]
     names = {
-        "Strategy": TrainingMethod,
+        "TrainingMethod": TrainingMethod,
         "Sandwich": Sandwich,
         "InPlace": InPlace,
         "adaptive_alpha": adaptive_alpha,
@@ -110,6 +110,6 @@ def test_the_documented_loop_trains() -> None:
     assert sum(not torch.equal(b, a) for b, a in zip(before, after, strict=True)) > 20
 
 
-def test_every_strategy_is_documented() -> None:
+def test_every_training_method_is_documented() -> None:
     text = (DOCS / "recipes.md").read_text(encoding="utf-8")
     assert [name for name in METHODS if f"`{name}`" not in text] == []

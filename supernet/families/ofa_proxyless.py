@@ -51,8 +51,28 @@ class Stage:
 class Config:
     """Everything that defines one OFA-ProxylessNAS supernet.
 
-    ``stages`` are the elastic ones; the stem and the first, fixed block come before them. Widths
-    are those before ``width_multiplier``. The defaults are the published network.
+    The stem and a first, fixed block come before the elastic stages. Widths are those before
+    ``width_multiplier``. The defaults are the published network.
+
+    Args:
+        classes: Number of classes.
+        channels: Channels of an image.
+        resolutions: Sides of the image in pixels, rising.
+        kernels: Sides of depthwise filters, rising.
+        expands: Hidden channels of a block per channel that comes in, rising.
+        width_multiplier: Factor of all widths.
+        stem_width: Channels after the stem.
+        stem_stride: Stride of the stem.
+        first_width: Channels after the first block.
+        stages: The elastic stages, each with the depths it may have.
+        feature_width: Channels before the classifier.
+        dropout: Share of features that training drops before the classifier.
+        mean: Mean of each channel, pixels in 0...1.
+        std: Standard deviation of each channel.
+        seed: Seed of the initial weights.
+
+    Raises:
+        ValueError: A field makes no network; the message names it.
     """
 
     classes: int = 1000

@@ -53,9 +53,25 @@ class Stage:
 class Config:
     """Everything that defines one OFA-ResNet50 supernet.
 
-    ``widths`` multiply the channels at six places: within the stem, after it, and of each stage.
-    ``expands`` are channels within a bottleneck per channel it puts out. The defaults are the
-    published network.
+    The defaults are the published network.
+
+    Args:
+        classes: Number of classes.
+        channels: Channels of an image.
+        resolutions: Sides of the image in pixels, rising.
+        widths: Factors of the channels within the stem, after it, and of each stage, rising.
+        expands: Channels within a bottleneck per channel it puts out, rising.
+        stem_width: Channels after the stem.
+        stem_stride: Stride of the stem.
+        stem_pool: Whether the stem ends with pooling, which halves the image.
+        stages: The elastic stages, each with the depths it may have.
+        dropout: Share of features that training drops before the classifier.
+        mean: Mean of each channel, pixels in 0...1.
+        std: Standard deviation of each channel.
+        seed: Seed of the initial weights.
+
+    Raises:
+        ValueError: A field makes no network; the message names it.
     """
 
     classes: int = 1000
