@@ -65,7 +65,9 @@ def test_the_example_data_is_learnt(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert data.shape.labels == ("lying", "upright")
     assert open_data("striped:stripes", image_size=12).shape.input == (1, 12, 12)
     net = resnet.build(resnet.configure("tiny", data.shape))
-    recipe = find_recipe("digits+inplace").but({"steps": 40, "batch_size": 32, "ema_decay": 0.9})
+    recipe = find_recipe("digits+inplace").replace(
+        {"steps": 40, "batch_size": 32, "ema_decay": 0.9}
+    )
     train(net, data, recipe, tmp_path / "run")
     assert evaluate(net, net.space.largest, data).value > 0.9
 
@@ -81,7 +83,7 @@ def test_the_example_sampler_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.syspath_prepend(tmp_path)
     data = open_data("digits")
     supernet = ofa_mobilenetv3.build(ofa_mobilenetv3.configure("tiny", data.shape))
-    recipe = find_recipe("digits").but(
+    recipe = find_recipe("digits").replace(
         {"sampler": "my_samplers.ends", "steps": 2, "warmup_steps": 0}
     )
     done = train(supernet, data, recipe, tmp_path / "run")

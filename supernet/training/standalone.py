@@ -82,10 +82,10 @@ def make_standalone_recipe(recipe: Recipe, changes: Mapping[str, Any], epoch: in
             f"{fixed[0]} cannot be changed for a stand-alone training: one architecture alone "
             f"always has {fixed[0]} = {ALONE[fixed[0]]!r}"
         )
-    alone = recipe.but({**ALONE, **changes})
+    alone = recipe.replace({**ALONE, **changes})
     steps = alone.total_steps(epoch)
     if "warmup_steps" not in changes and alone.warmup_steps > steps:
-        alone = alone.but({"warmup_steps": steps // 4})
+        alone = alone.replace({"warmup_steps": steps // 4})
     return alone
 
 

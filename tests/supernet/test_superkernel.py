@@ -138,7 +138,7 @@ def test_closed_gates_still_feel_what_opening_them_would_do() -> None:
 def _run(data: DataSource, strength: float, steps: int, seed: int = 0) -> SinglePathResult:
     _, search = make(TOY)
     changes = {"steps": steps, "batch_size": 32, "warmup_steps": 5, "seed": seed}
-    recipe = find_recipe("digits").but(changes)
+    recipe = find_recipe("digits").replace(changes)
     return search_single_path(
         search, data, recipe, Pressure(strength=strength, warmup_steps=steps // 3, dropout=0.3)
     )
@@ -179,6 +179,6 @@ def test_what_cannot_be_is_refused_in_a_sentence() -> None:
 
 def test_a_warm_up_without_an_end_is_refused(digits: DataSource) -> None:
     _, search = make(TOY)
-    recipe = find_recipe("digits").but({"steps": 4, "batch_size": 32, "warmup_steps": 1})
+    recipe = find_recipe("digits").replace({"steps": 4, "batch_size": 32, "warmup_steps": 1})
     with pytest.raises(ValueError, match="warmup_steps = 4 leaves none of 4 steps"):
         search_single_path(search, digits, recipe, Pressure(strength=1.0, warmup_steps=4))
