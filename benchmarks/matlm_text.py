@@ -59,7 +59,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     for name in ("steps", "learning_rate", "distill"):
         if getattr(options, name) is not None:
             changes[name] = getattr(options, name)
-    recipe = find_recipe("text").but(changes)
+    recipe = find_recipe("text").replace(changes)
 
     def show(progress: Progress) -> None:
         print(progress, file=sys.stderr)

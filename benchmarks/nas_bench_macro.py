@@ -141,7 +141,7 @@ def make(options: argparse.Namespace) -> tuple[DataSource, Supernet, Recipe]:
     for change in options.set:
         name, _, value = change.partition("=")
         changes[name] = _value(value)
-    return data, supernet, find_recipe(options.recipe, "image").but(changes)
+    return data, supernet, find_recipe(options.recipe, "image").replace(changes)
 
 
 def _value(text: str) -> Any:
@@ -198,7 +198,7 @@ def throughput(
     def note(progress: Progress) -> None:
         times.append((progress.step, time.perf_counter()))
 
-    short = recipe.but({"epochs": None, "steps": 24, "log_every": 8, "checkpoint_every": 24})
+    short = recipe.replace({"epochs": None, "steps": 24, "log_every": 8, "checkpoint_every": 24})
     train(supernet, data, short, folder, progress=note)
     (first, start), (last, end) = times[0], times[1]
     return {

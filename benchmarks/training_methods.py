@@ -47,19 +47,21 @@ def build(data: DataSource, family: str, seed: int) -> Supernet:
 def recipe_of(method: str, data: DataSource, family: str, passes: int, seed: int) -> Recipe:
     """The method's recipe with as many steps as the passes allow."""
     stand_in = nn.Identity() if _needs_teacher(method) else None
-    base = find_recipe(f"digits+{method}").but({"seed": seed, "steps": passes, "warmup_steps": 0})
+    base = find_recipe(f"digits+{method}").replace(
+        {"seed": seed, "steps": passes, "warmup_steps": 0}
+    )
     supernet = build(data, family, seed)
     # A schedule in phases has other step lengths in each: find the length that uses all passes.
     steps = passes
     for _ in range(4):
-        sampler = compose(supernet, data, base.but({"steps": steps}), steps, stand_in).sampler
+        sampler = compose(supernet, data, base.replace({"steps": steps}), steps, stand_in).sampler
         drawn = [
             len(sampler.draw(i, _no_difference)) for i in np.linspace(0, steps - 1, 60, dtype=int)
         ]
         each = 1.0 if base.split else float(np.mean(drawn))
         steps = max(1, round(passes / each))
     warmup = max(1, steps // 10)
-    return base.but({"steps": steps, "warmup_steps": warmup, "checkpoint_every": steps})
+    return base.replace({"steps": steps, "warmup_steps": warmup, "checkpoint_every": steps})
 
 
 def _needs_teacher(method: str) -> bool:

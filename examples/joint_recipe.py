@@ -73,7 +73,7 @@ def main() -> None:
 
     def trained(row: NDArray[np.int16], epochs: int, each: bool = False) -> list[float]:
         architecture, changes = split_member(joint, joint.decode(row[None])[0])
-        return curve(supernet, architecture, base.but(changes), data, epochs, "val", each)
+        return curve(supernet, architecture, base.replace(changes), data, epochs, "val", each)
 
     pilots = joint.sample(np.random.default_rng(asked.seed), asked.pilots)
     enough = sufficient_epoch(np.array([trained(row, asked.epochs, True) for row in pilots]))
@@ -115,7 +115,7 @@ def finished(
 
     def test(recipe: Mapping[str, Value]) -> float:
         epochs = base.epochs or 1
-        found = curve(supernet, architecture, base.but(recipe), data, epochs, "test")
+        found = curve(supernet, architecture, base.replace(recipe), data, epochs, "test")
         return round(found[-1], 4)
 
     return {

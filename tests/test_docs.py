@@ -64,7 +64,9 @@ def test_the_example_data_is_learnt(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert data.shape.labels == ("lying", "upright")
     assert open_data("striped:stripes", image_size=12).shape.input == (1, 12, 12)
     net = resnet.build(resnet.configure("tiny", data.shape))
-    recipe = find_recipe("digits+inplace").but({"steps": 40, "batch_size": 32, "ema_decay": 0.9})
+    recipe = find_recipe("digits+inplace").replace(
+        {"steps": 40, "batch_size": 32, "ema_decay": 0.9}
+    )
     train(net, data, recipe, tmp_path / "run")
     assert evaluate(net, net.space.largest, data).value > 0.9
 
@@ -80,7 +82,7 @@ def test_the_example_sampler_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.syspath_prepend(tmp_path)
     data = open_data("digits")
     supernet = ofa_mobilenetv3.build(ofa_mobilenetv3.configure("tiny", data.shape))
-    recipe = find_recipe("digits").but(
+    recipe = find_recipe("digits").replace(
         {"sampler": "my_samplers.ends", "steps": 2, "warmup_steps": 0}
     )
     done = train(supernet, data, recipe, tmp_path / "run")
@@ -96,7 +98,7 @@ def test_the_documented_loop_trains() -> None:
     supernet = ofa_mobilenetv3.build(ofa_mobilenetv3.configure("tiny", data.shape)).train()
     before = [p.detach().clone() for p in supernet.parameters()]
     names = {
-        "Strategy": TrainingMethod,
+        "TrainingMethod": TrainingMethod,
         "Sandwich": Sandwich,
         "InPlace": InPlace,
         "adaptive_alpha": adaptive_alpha,
@@ -109,6 +111,6 @@ def test_the_documented_loop_trains() -> None:
     assert sum(not torch.equal(b, a) for b, a in zip(before, after, strict=True)) > 20
 
 
-def test_every_strategy_is_documented() -> None:
+def test_every_training_method_is_documented() -> None:
     text = (DOCS / "recipes.md").read_text(encoding="utf-8")
     assert [name for name in METHODS if f"`{name}`" not in text] == []

@@ -125,7 +125,7 @@ def _value(name: str, text: str, kind: str) -> Any:
 def settings(request: AuditRequest, trained: Trained, recipe: Recipe) -> dict[str, Any]:
     """What decides the result of an audit; stored as ``settings.json``."""
     ours = Recipe.from_json(trained.run.record["recipe"])
-    changed = ours.differences(recipe)
+    changed = ours.diff(recipe)
     return {
         "version": FORMAT_VERSION,
         "networks": request.networks,

@@ -229,7 +229,7 @@ class _Audit:
         sequence = np.random.SeedSequence([self.request.seed, int(architecture.digest, 16)])
         seed = int(sequence.generate_state(1)[0])
         alone = make_standalone(fresh_supernet(trained.run, seed), architecture).to(best_device())
-        recipe = self.recipe.but({"seed": seed})
+        recipe = self.recipe.replace({"seed": seed})
         result = train(alone, trained.data, recipe, folder, progress=lambda p: say(_line(p)))
         for note in result.notes:
             say(f"warning: {note}")

@@ -227,7 +227,7 @@ def _recipe(request: TrainRequest, old: Mapping[str, Any], data: DataSource) -> 
     steps = request.steps or 0
     if steps and request.recipe is None and "recipe" not in old and recipe.warmup_steps > steps:
         changes["warmup_steps"] = steps // 4
-    return recipe.but(changes)
+    return recipe.replace(changes)
 
 
 def _suitable_recipe(data: DataSource) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from supernet.graph.language import Graph
-from supernet.space import Architecture, SearchSpace
+from supernet.space import SearchSpace
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,12 +132,6 @@ class CostModel:
         for unit, (columns, strides, _) in zip(self.units, self._plan, strict=True):
             result += np.array(unit.size_bytes, dtype=np.float64)[positions[:, columns] @ strides]
         return result
-
-    def units_of(self, architecture: Architecture) -> list[tuple[str, CostUnit]]:
-        """The units an architecture consists of, as ``(module path, unit)`` in network order."""
-        variants = self.variant(self.space.encode([architecture]))[0]
-        pairs = [(u.name, u.variants[v]) for u, v in zip(self.units, variants, strict=True)]
-        return [(name, unit) for name, unit in pairs if unit is not None]
 
     def minimum(self, values: NDArray[np.floating]) -> float:
         """A lower bound of :meth:`total`: the cheapest variant of every unit, chosen freely."""

@@ -209,7 +209,7 @@ class _Tracer:
         for handle in handles:
             handle.remove()
         for unit, names in self.choices.items():
-            combination = values.choices(names)
+            combination = values.find_choices(names)
             if combination in self.found[unit]:
                 continue
             if unit not in calls:

@@ -43,8 +43,8 @@ class MacBins:
     def __len__(self) -> int:
         return len(self.prior)
 
-    def which(self, positions: Positions) -> NDArray[np.intp]:
-        """The bin of each architecture, shape ``(n,)``; -1 and ``len(bins)`` lie outside."""
+    def find_bins(self, positions: Positions) -> NDArray[np.intp]:
+        """Find the bin of each architecture, shape ``(n,)``; -1 and ``len(bins)`` lie outside."""
         return np.searchsorted(self.edges, self.macs(positions), side="right") - 1
 
     def draw(self, rng: np.random.Generator, bin: int, count: int) -> Positions:

@@ -87,7 +87,7 @@ def _check_candidates(pick: Pick, slot: nn.Module, space: SearchSpace) -> None:
                 f"the table picks {name!r} for {pick.slot}; candidates are "
                 f"{', '.join(slot._modules)}"
             )
-    largest = Values(space.largest).of(pick.child)
+    largest = Values(space.largest).find(pick.child)
     if isinstance(slot, Alternatives) and slot.default != largest:
         raise ValueError(
             f"{pick.slot} is {slot.default!r} by itself, and {largest!r} in the largest "
@@ -117,15 +117,15 @@ class Values:
         self._choices = dict(zip(architecture.names, architecture.values, strict=True))
         self._known: dict[int, Any] = {}
 
-    def of(self, rule: Rule) -> Any:
-        """What a rule's quantity is."""
+    def find(self, rule: Rule) -> Any:
+        """Find what a rule's quantity is."""
         key = id(rule)
         if key not in self._known:
             self._known[key] = rule.values[tuple(self._choices[name] for name in rule.choices)]
         return self._known[key]
 
-    def choices(self, names: Sequence[str]) -> tuple[Value, ...]:
-        """The values of some choices."""
+    def find_choices(self, names: Sequence[str]) -> tuple[Value, ...]:
+        """Find the values of some choices."""
         return tuple(self._choices[name] for name in names)
 
 
@@ -136,7 +136,7 @@ def view_cuts(tensor: Tensor, cuts: Sequence[Cut], values: Values) -> Tensor:
     kept do not lie at equal distances; :func:`merge_blocks` joins them in a copy.
     """
     for cut in cuts:
-        size = values.of(cut.size)
+        size = values.find(cut.size)
         if cut.blocks == 1:
             if size != tensor.shape[cut.dim]:
                 tensor = tensor.narrow(cut.dim, 0, size)
@@ -162,7 +162,7 @@ def find_source_path(index: EditIndex, values: Values, path: str) -> str:
     for part in path.split("."):
         done = f"{done}.{part}" if done else part
         while done in index.picks:
-            done = f"{done}.{values.of(index.picks[done].child)}"
+            done = f"{done}.{values.find(index.picks[done].child)}"
     return done
 
 
@@ -171,5 +171,5 @@ def find_bits(index: EditIndex, values: Values, path: str) -> int:
     bits = 32
     for row in index.derivations.get(find_source_path(index, values, path), ()):
         if row.bits is not None:
-            bits = values.of(row.bits)
+            bits = values.find(row.bits)
     return bits

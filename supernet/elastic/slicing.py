@@ -177,7 +177,7 @@ class _Builder:
     def module(self, source: nn.Module, path: str) -> nn.Module:
         pick = self.edit_index.picks.get(path)
         if pick is not None:
-            name = self.values.of(pick.child)
+            name = self.values.find(pick.child)
             child = source._modules[name]
             assert child is not None
             return self.module(child, f"{path}.{name}")
@@ -197,13 +197,13 @@ class _Builder:
             state["_buffers"][name] = self.buffer(prefix + name, buffer)
         children = list(source._modules.items())
         if path in self.edit_index.drops:
-            children = children[: self.values.of(self.edit_index.drops[path].keep)]
+            children = children[: self.values.find(self.edit_index.drops[path].keep)]
         state["_modules"] = {
             name: None if child is None else self.module(child, prefix + name)
             for name, child in children
         }
         for setting in self.edit_index.settings.get(path, ()):
-            state[setting.attribute] = self.values.of(setting.value)
+            state[setting.attribute] = self.values.find(setting.value)
         if not self.copied:
             self.shell.twins.append((state, source.__dict__))
             if depthwise.is_depthwise(result):
@@ -240,7 +240,7 @@ class _Builder:
         leaf = self._leaf(source, cuts)
         merged = any(cut.blocks != 1 for cut in cuts)
         steps: list[Step] = [
-            (d.function, self.values.choices(d.choices), tuple(map(self._shared, d.shared)))
+            (d.function, self.values.find_choices(d.choices), tuple(map(self._shared, d.shared)))
             for d in derivations
         ]
         if merged:
@@ -285,7 +285,7 @@ class _Builder:
         else:
             for row in derivations:
                 shared = [self.shared[name] for name in row.shared]
-                kept = row.function(kept, self.values.choices(row.choices), *shared)
+                kept = row.function(kept, self.values.find_choices(row.choices), *shared)
             if kept.untyped_storage().data_ptr() == source.untyped_storage().data_ptr():
                 kept = kept.clone()
         copied = self.pieces[id(source)] = nn.Parameter(kept, source.requires_grad)

@@ -32,6 +32,27 @@ def check_filled(**lists: Sequence[object]) -> None:
             raise ValueError(f"{name} is empty; a supernet needs at least one value")
 
 
+def check_positive(**numbers: int) -> None:
+    """ValueError when a number is below 1."""
+    for name, value in numbers.items():
+        if value < 1:
+            raise ValueError(f"{name} = {value} must be at least 1")
+
+
+def check_heads(width: int, heads: int) -> None:
+    """ValueError unless a width divides into attention heads of one size."""
+    if width % heads:
+        raise ValueError(
+            f"width = {width} does not divide into {heads} heads; use a multiple of {heads}"
+        )
+
+
+def check_dropout(dropout: float) -> None:
+    """ValueError unless a share of what training drops is at least 0 and below 1."""
+    if not 0 <= dropout < 1:
+        raise ValueError(f"dropout = {dropout} must be at least 0 and below 1")
+
+
 def check_kernels(kernels: Sequence[int]) -> None:
     """ValueError unless all kernels are odd."""
     if any(kernel % 2 == 0 or kernel < 1 for kernel in kernels):

@@ -10,6 +10,7 @@ from torch import nn
 
 from supernet.elastic.edits import Drop, Edit, Resize, follow
 from supernet.elastic.fake_quantisation import quantise_weights
+from supernet.families._configuration import describe_images
 from supernet.families._mobile import (
     InvertedResidual,
     hidden_rows,
@@ -17,7 +18,31 @@ from supernet.families._mobile import (
     make_divisible,
 )
 from supernet.space import Architecture, Choice, SearchSpace, Value
-from supernet.supernet import InputSpec, Supernet
+from supernet.supernet import Supernet
+
+
+class MobileConfig(Protocol):
+    """What is read of a configuration of a mobile network of stages."""
+
+    @property
+    def channels(self) -> int:
+        """Channels of an image."""
+        ...
+
+    @property
+    def resolutions(self) -> tuple[int, ...]:
+        """Sides of the image in pixels, rising."""
+        ...
+
+    @property
+    def kernels(self) -> tuple[int, ...]:
+        """Sides of depthwise filters, rising."""
+        ...
+
+    @property
+    def stage_depths(self) -> tuple[tuple[int, ...], ...]:
+        """Numbers of blocks each stage may have."""
+        ...
 
 
 def make_stage_choices(
@@ -143,45 +168,33 @@ def stage_rows(
     return rows, shared, units
 
 
-# -- the familiar dictionary form ----------------------------------------------------------------
-
-
-def assemble(
-    model: nn.Module, space: SearchSpace, kernels: Sequence[int], shape: tuple[int, int, int]
-) -> Supernet:
+def assemble(config: MobileConfig, model: nn.Module, space: SearchSpace) -> Supernet:
     """Assemble a network of ``normalize``, ``stem``, ``first``, ``stages`` and ``head``.
 
     Args:
+        config: What the network was made of.
         model: The plain network, initialised.
         space: Has the choices of :func:`make_stage_choices` and ``resolution``.
-        kernels: Sides of depthwise filters.
-        shape: ``(channels, height, width)`` of an image at the largest resolution.
     """
     stages = model.get_submodule("stages")
     assert isinstance(stages, nn.ModuleList)
-    rows, shared, units = stage_rows(stages, space, kernels)
+    rows, shared, units = stage_rows(stages, space, config.kernels)
     return Supernet(
         model,
         space,
         [Resize("resolution"), *rows],
         units=["normalize", "stem", "first", *units, "head"],
-        inputs=InputSpec(shape, torch.float32),
+        inputs=describe_images(config.channels, config.resolutions[-1]),
         shared=shared,
         # Decay would pull the matrices from the identity to zero.
         no_decay=[f"shared.{name}" for name in shared],
     )
 
 
-class StagedConfig(Protocol):
-    """A configuration of a network of stages."""
-
-    @property
-    def stage_depths(self) -> Sequence[tuple[int, ...]]:
-        """Numbers of blocks each stage may have."""
-        ...
+# -- the familiar dictionary form ----------------------------------------------------------------
 
 
-def to_ofa(config: StagedConfig, architecture: Architecture) -> dict[str, Any]:
+def to_ofa(config: MobileConfig, architecture: Architecture) -> dict[str, Any]:
     """Write an architecture as ``{"ks", "e", "d", "r"}``, like the ``ofa`` package.
 
     Args:
@@ -205,7 +218,7 @@ def to_ofa(config: StagedConfig, architecture: Architecture) -> dict[str, Any]:
     }
 
 
-def from_ofa(config: StagedConfig, space: SearchSpace, record: Mapping[str, Any]) -> Architecture:
+def from_ofa(config: MobileConfig, space: SearchSpace, record: Mapping[str, Any]) -> Architecture:
     """Read ``{"ks", "e", "d", "r"}``; ``r`` may be a number or a list of one, or missing.
 
     Args:

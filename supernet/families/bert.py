@@ -12,7 +12,13 @@ from torch import nn
 
 from supernet.data import DataShape
 from supernet.elastic.edits import Cut, Drop, Edit, Rule, Set, follow
-from supernet.families._configuration import find_preset
+from supernet.families._configuration import (
+    check_dropout,
+    check_filled,
+    check_heads,
+    check_positive,
+    find_preset,
+)
 from supernet.space import Architecture, Choice, SearchSpace
 from supernet.supernet import InputSpec, Supernet
 
@@ -59,21 +65,18 @@ class Config:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("vocabulary", "context", "classes", "width"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} = {getattr(self, name)} must be at least 1")
+        check_positive(
+            vocabulary=self.vocabulary,
+            context=self.context,
+            classes=self.classes,
+            width=self.width,
+        )
+        check_filled(heads=self.heads, ffn=self.ffn, depths=self.depths)
         for name in ("heads", "ffn", "depths"):
             values = getattr(self, name)
-            if not values:
-                raise ValueError(f"{name} is empty; a supernet needs at least one value")
             _check_values(name, values, values[-1])
-        if self.width % self.heads[-1]:
-            raise ValueError(
-                f"width = {self.width} does not divide into {self.heads[-1]} heads; "
-                f"use a multiple of {self.heads[-1]}"
-            )
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout = {self.dropout} must be at least 0 and below 1")
+        check_heads(self.width, self.heads[-1])
+        check_dropout(self.dropout)
 
 
 PRESETS: dict[str, Config] = {

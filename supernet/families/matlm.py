@@ -10,7 +10,13 @@ from torch import Tensor, nn
 
 from supernet.data import DataShape
 from supernet.elastic.edits import Cut, Drop, Edit, Set, follow
-from supernet.families._configuration import find_preset, make_network
+from supernet.families._configuration import (
+    check_dropout,
+    check_heads,
+    check_positive,
+    find_preset,
+    make_network,
+)
 from supernet.space import Architecture, Choice, SearchSpace, Value
 from supernet.supernet import InputSpec, Supernet
 
@@ -47,20 +53,15 @@ class Config:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("vocabulary", "context", "width", "heads"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} = {getattr(self, name)} must be at least 1")
+        check_positive(
+            vocabulary=self.vocabulary, context=self.context, width=self.width, heads=self.heads
+        )
         for name in ("ffn", "depths"):
             values = getattr(self, name)
             if not values or list(values) != sorted(set(values)) or values[0] < 1:
                 raise ValueError(f"{name} = {list(values)} must be rising numbers from 1 up")
-        if self.width % self.heads:
-            raise ValueError(
-                f"width = {self.width} does not divide into {self.heads} heads; "
-                f"use a multiple of {self.heads}"
-            )
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout = {self.dropout} must be at least 0 and below 1")
+        check_heads(self.width, self.heads)
+        check_dropout(self.dropout)
 
 
 PRESETS: dict[str, Config] = {

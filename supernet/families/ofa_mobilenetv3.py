@@ -50,8 +50,31 @@ class Stage:
 class Config:
     """Everything that defines one OFA-MobileNetV3 supernet.
 
-    ``stages`` are the elastic ones; the stem and the first, fixed block come before them. Widths
-    are those before ``width_multiplier``. ``weight_bits`` left empty keeps weights in float.
+    The stem and a first, fixed block come before the elastic stages. Widths are those before
+    ``width_multiplier``. The defaults are the published network.
+
+    Args:
+        classes: Number of classes.
+        channels: Channels of an image.
+        resolutions: Sides of the image in pixels, rising.
+        kernels: Sides of depthwise filters, rising.
+        expands: Hidden channels of a block per channel that comes in, rising.
+        depths: Numbers of blocks that every stage may have, rising.
+        weight_bits: Bits of stored weights, rising; empty keeps weights in float.
+        width_multiplier: Factor of all widths.
+        stem_width: Channels after the stem.
+        stem_stride: Stride of the stem.
+        first_width: Channels after the first block.
+        stages: The elastic stages.
+        final_width: Channels that are pooled.
+        feature_width: Channels before the classifier.
+        dropout: Share of features that training drops before the classifier.
+        mean: Mean of each channel, pixels in 0...1.
+        std: Standard deviation of each channel.
+        seed: Seed of the initial weights.
+
+    Raises:
+        ValueError: A field makes no network; the message names it.
     """
 
     classes: int = 1000
@@ -214,6 +237,4 @@ def make_space(config: Config) -> SearchSpace:
 def build(config: Config) -> Supernet:
     """Build the supernet with freshly initialised weights, a function of ``config.seed``."""
     model = make_network(config, MobileNetV3, initialise)
-    side = max(config.resolutions)
-    shape = (config.channels, side, side)
-    return assemble(model, make_space(config), config.kernels, shape)
+    return assemble(config, model, make_space(config))

@@ -51,8 +51,28 @@ class Stage:
 class Config:
     """Everything that defines one OFA-ProxylessNAS supernet.
 
-    ``stages`` are the elastic ones; the stem and the first, fixed block come before them. Widths
-    are those before ``width_multiplier``. The defaults are the published network.
+    The stem and a first, fixed block come before the elastic stages. Widths are those before
+    ``width_multiplier``. The defaults are the published network.
+
+    Args:
+        classes: Number of classes.
+        channels: Channels of an image.
+        resolutions: Sides of the image in pixels, rising.
+        kernels: Sides of depthwise filters, rising.
+        expands: Hidden channels of a block per channel that comes in, rising.
+        width_multiplier: Factor of all widths.
+        stem_width: Channels after the stem.
+        stem_stride: Stride of the stem.
+        first_width: Channels after the first block.
+        stages: The elastic stages, each with the depths it may have.
+        feature_width: Channels before the classifier.
+        dropout: Share of features that training drops before the classifier.
+        mean: Mean of each channel, pixels in 0...1.
+        std: Standard deviation of each channel.
+        seed: Seed of the initial weights.
+
+    Raises:
+        ValueError: A field makes no network; the message names it.
     """
 
     classes: int = 1000
@@ -92,8 +112,8 @@ class Config:
         """Numbers of blocks each stage may have."""
         return tuple(stage.depths for stage in self.stages)
 
-    def scaled(self, width: int) -> int:
-        """A width after the multiplier."""
+    def scale(self, width: int) -> int:
+        """Scale a width by the multiplier."""
         return make_divisible(width * self.width_multiplier)
 
 
@@ -138,7 +158,7 @@ class ProxylessNAS(nn.Module):
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        stem, inputs = config.scaled(config.stem_width), config.scaled(config.first_width)
+        stem, inputs = config.scale(config.stem_width), config.scale(config.first_width)
         self.normalize = Normalize(config.mean, config.std)
         self.stem = conv_block(config.channels, stem, 3, config.stem_stride, "relu6", eps=EPS)
         self.first = InvertedResidual(stem, inputs, stem, 3, 1, "relu6", eps=EPS, shortcut=False)
@@ -146,7 +166,7 @@ class ProxylessNAS(nn.Module):
         kernel = max(config.kernels)
         for stage in config.stages:
             blocks = nn.Sequential()
-            width = config.scaled(stage.width)
+            width = config.scale(stage.width)
             for index in range(max(stage.depths)):
                 hidden = make_divisible(round(inputs * max(config.expands)))
                 stride = stage.stride if index == 0 else 1
@@ -155,7 +175,7 @@ class ProxylessNAS(nn.Module):
                 )
                 inputs = width
             self.stages.append(blocks)
-        features = config.scaled(config.feature_width)
+        features = config.scale(config.feature_width)
         self.head = MixHead(inputs, features, config.classes, config.dropout, "relu6", EPS)
 
     def forward(self, pixels: Tensor) -> Tensor:
@@ -180,6 +200,4 @@ def make_space(config: Config) -> SearchSpace:
 def build(config: Config) -> Supernet:
     """Build the supernet with freshly initialised weights, a function of ``config.seed``."""
     model = make_network(config, ProxylessNAS, initialise)
-    side = max(config.resolutions)
-    shape = (config.channels, side, side)
-    return assemble(model, make_space(config), config.kernels, shape)
+    return assemble(config, model, make_space(config))

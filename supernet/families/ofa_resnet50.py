@@ -53,9 +53,25 @@ class Stage:
 class Config:
     """Everything that defines one OFA-ResNet50 supernet.
 
-    ``widths`` multiply the channels at six places: within the stem, after it, and of each stage.
-    ``expands`` are channels within a bottleneck per channel it puts out. The defaults are the
-    published network.
+    The defaults are the published network.
+
+    Args:
+        classes: Number of classes.
+        channels: Channels of an image.
+        resolutions: Sides of the image in pixels, rising.
+        widths: Factors of the channels within the stem, after it, and of each stage, rising.
+        expands: Channels within a bottleneck per channel it puts out, rising.
+        stem_width: Channels after the stem.
+        stem_stride: Stride of the stem.
+        stem_pool: Whether the stem ends with pooling, which halves the image.
+        stages: The elastic stages, each with the depths it may have.
+        dropout: Share of features that training drops before the classifier.
+        mean: Mean of each channel, pixels in 0...1.
+        std: Standard deviation of each channel.
+        seed: Seed of the initial weights.
+
+    Raises:
+        ValueError: A field makes no network; the message names it.
     """
 
     classes: int = 1000
@@ -101,13 +117,13 @@ class Config:
         """Numbers of blocks each stage may have."""
         return tuple(stage.depths for stage in self.stages)
 
-    def stem(self, width: float) -> int:
-        """Channels after the stem at a multiplier."""
+    def scale_stem(self, width: float) -> int:
+        """Compute the channels after the stem at a multiplier."""
         return make_divisible(self.stem_width * width)
 
-    def stem_mid(self, width: float) -> int:
-        """Channels within the stem at a multiplier."""
-        return make_divisible(self.stem(width) // 2)
+    def scale_stem_mid(self, width: float) -> int:
+        """Compute the channels within the stem at a multiplier."""
+        return make_divisible(self.scale_stem(width) // 2)
 
 
 PRESETS: dict[str, Config] = {
@@ -149,7 +165,8 @@ class Stem(nn.Module):
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        middle, outputs = config.stem_mid(max(config.widths)), config.stem(max(config.widths))
+        widest = max(config.widths)
+        middle, outputs = config.scale_stem_mid(widest), config.scale_stem(widest)
         self.first = conv_block(config.channels, middle, 3, config.stem_stride, "relu")
         self.optional = nn.Sequential(Residual(middle))
         self.last = conv_block(middle, outputs, 3, 1, "relu")
@@ -206,7 +223,7 @@ class ResNetD(nn.Module):
         self.normalize = Normalize(config.mean, config.std)
         self.stem = Stem(config)
         self.stages = nn.ModuleList()
-        inputs = config.stem(max(config.widths))
+        inputs = config.scale_stem(max(config.widths))
         for stage in config.stages:
             outputs = make_divisible(stage.width * max(config.widths))
             hidden = make_divisible(round(outputs * max(config.expands)))
@@ -251,8 +268,8 @@ def build(config: Config) -> Supernet:
     model = make_network(config, ResNetD, _initialise)
     space = make_space(config)
     edits: list[Edit] = [Resize("resolution")]
-    middle = follow(space.choice("stem.mid_width"), config.stem_mid)
-    width = follow(space.choice("stem.width"), config.stem)
+    middle = follow(space.choice("stem.mid_width"), config.scale_stem_mid)
+    width = follow(space.choice("stem.width"), config.scale_stem)
     edits += _stem_rows(space, middle, width)
     units = ["normalize", "stem.first", "stem.optional.0", "stem.last"]
     for s, stage in enumerate(config.stages, start=1):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import ModuleType
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -14,10 +15,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from supernet.data import DataSource, Split
-from supernet.space import Architecture, nearest
+from supernet.space import Architecture, SearchSpace, nearest
 from supernet.supernet import Supernet
 
 SAMPLES = 64
+
+Scores = TypeVar("Scores")
 
 
 def list_proxies() -> tuple[str, ...]:
@@ -59,15 +62,10 @@ class ProxyStatistics:
 
     def __call__(self, positions: NDArray[np.integer]) -> NDArray[np.float64]:
         """Scores ``(n, number of proxies)``."""
-        space = self.supernet.space
-        rows = space.canonical(np.asarray(positions).reshape(-1, len(space)))
-        for row, architecture in zip(rows, space.decode(rows), strict=True):
-            if row.tobytes() not in self._known:
-                self._known[row.tobytes()] = self._scores(architecture)
-        found = [self._known[row.tobytes()] for row in rows]
-        return np.array(found, dtype=np.float64).reshape(len(rows), len(self.proxies))
+        found = _score_once(self._known, self.supernet.space, positions, self._score)
+        return np.array(found, dtype=np.float64).reshape(len(found), len(self.proxies))
 
-    def _scores(self, architecture: Architecture) -> tuple[float, ...]:
+    def _score(self, architecture: Architecture) -> tuple[float, ...]:
         model, inputs, targets = _extract_ready(self.supernet, self.batch, architecture)
         return tuple(float(load_proxy(name).score(model, inputs, targets)) for name in self.proxies)
 
@@ -90,15 +88,11 @@ class LayerStatistics:
 
     def __call__(self, positions: NDArray[np.integer]) -> NDArray[np.float64]:
         """Scores ``(n, units, number of proxies)``."""
-        space = self.supernet.space
-        rows = space.canonical(np.asarray(positions).reshape(-1, len(space)))
-        for row, architecture in zip(rows, space.decode(rows), strict=True):
-            if row.tobytes() not in self._known:
-                self._known[row.tobytes()] = self._matrix(architecture)
-        shape = (len(rows), len(self.supernet.units), len(self.proxies))
-        return np.array([self._known[row.tobytes()] for row in rows]).reshape(shape)
+        found = _score_once(self._known, self.supernet.space, positions, self._score_units)
+        shape = (len(found), len(self.supernet.units), len(self.proxies))
+        return np.array(found).reshape(shape)
 
-    def _matrix(self, architecture: Architecture) -> NDArray[np.float64]:
+    def _score_units(self, architecture: Architecture) -> NDArray[np.float64]:
         units = self.supernet.units
         model, inputs, targets = _extract_ready(self.supernet, self.batch, architecture)
         matrix = np.zeros((len(units), len(self.proxies)))
@@ -108,6 +102,20 @@ class LayerStatistics:
                     if layer == unit or layer.startswith(unit + "."):
                         matrix[place, column] += value
         return matrix
+
+
+def _score_once(
+    known: dict[bytes, Scores],
+    space: SearchSpace,
+    positions: NDArray[np.integer],
+    score: Callable[[Architecture], Scores],
+) -> list[Scores]:
+    """Scores of every row of positions; those not ``known`` yet are computed and added."""
+    rows = space.canonical(np.asarray(positions).reshape(-1, len(space)))
+    for row, architecture in zip(rows, space.decode(rows), strict=True):
+        if row.tobytes() not in known:
+            known[row.tobytes()] = score(architecture)
+    return [known[row.tobytes()] for row in rows]
 
 
 def make_proxy_statistics(

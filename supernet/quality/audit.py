@@ -316,7 +316,7 @@ def measure_quality(
         architecture: The network that is meant.
         data: Where the split comes from.
         split: Name of the split.
-        model: The network, when it is at hand; extracted and calibrated otherwise.
+        model: The network, when it is at hand; extracted and recalibrated otherwise.
 
     Returns:
         1 or 0 for a right or wrong class, or the loss in nats per token with its sign turned.

@@ -43,7 +43,7 @@ class Evaluation:
         samples: Images, or windows of text.
         calibration_samples: Training samples behind the normalisation statistics; 0 when the
             network needs none.
-        seconds: Extraction, calibration and run.
+        seconds: Time of extraction, recalibration and run.
     """
 
     objective: str
@@ -74,10 +74,10 @@ class BatchCache:
         self.bytes = 0
         self._kept: OrderedDict[tuple[object, ...], list[Batch]] = OrderedDict()
 
-    def batches(
+    def fetch(
         self, key: tuple[object, ...], size: int, make: Callable[[], Iterable[Batch]]
     ) -> Iterable[Batch]:
-        """The batches of a key; ``make`` gives them when they are not here.
+        """Fetch the batches of a key; ``make`` gives them when they are not here.
 
         Args:
             key: Everything the batches depend on.
@@ -100,9 +100,9 @@ class BatchCache:
 
 
 class StatisticsCache:
-    """Normalisation statistics of networks that were calibrated before, for judging them again.
+    """Normalisation statistics of networks recalibrated before, for judging them again.
 
-    A network that was chosen on one split and is verified on another needs no second calibration.
+    A network that was chosen on one split and is verified on another needs no second recalibration.
     Belongs to one supernet with one set of weights: make a new one when these change.
 
     Args:
@@ -125,7 +125,7 @@ class StatisticsCache:
         return True
 
     def keep(self, key: tuple[object, ...], model: nn.Module) -> None:
-        """Remember the statistics of a calibrated network."""
+        """Remember the statistics of a recalibrated network."""
         kept = {name: buffer.detach().clone() for name, buffer in _find_statistics(model).items()}
         self._kept[key] = kept
         self.bytes += sum(tensor.nbytes for tensor in kept.values())
@@ -218,7 +218,7 @@ def score_samples(
     """Score the samples of a split by an extracted network, in the order of the split.
 
     Args:
-        model: ``supernet.extract(architecture)``, calibrated.
+        model: ``supernet.extract(architecture)``, recalibrated.
         supernet: Knows the architecture's input size.
         architecture: The architecture that the model is.
         data: Where the split comes from.
@@ -273,7 +273,7 @@ def recalibrate_extracted(
         samples: Training samples to use, at most.
         batch_size: Samples at a time; the last, smaller batch is left out.
         cache: Keeps batches from one architecture to the next.
-        statistics: Keeps what calibration found, for the next time of the same architecture.
+        statistics: Keeps what recalibration found, for the next time of the same architecture.
 
     Returns:
         How many samples were used; 0 when the network has no statistics to estimate.
@@ -339,7 +339,7 @@ def _prepare_batches(
     shape = supernet.input_shape(architecture)
     numbers = count * (math.prod(shape) * supernet.inputs.dtype.itemsize)
     numbers += count * split.targets[0].numel() * split.targets.dtype.itemsize
-    return cache.batches((*key, shape, size, device), numbers, make)
+    return cache.fetch((*key, shape, size, device), numbers, make)
 
 
 def _count_bytes(batches: Iterable[Batch]) -> int:

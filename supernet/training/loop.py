@@ -88,7 +88,7 @@ def train(
         method = compose(supernet, data, recipe, steps, teacher)
     elif teacher is not None:
         raise ValueError("a method brings its own guide; give the teacher to it, not to train")
-    state = TrainingState.fresh(method, data, recipe, folder / "checkpoints")
+    state = TrainingState.begin(method, data, recipe, folder / "checkpoints")
     found = checkpoints.find(state.folder)
     last = found.checkpoint
     if last is not None:
@@ -169,20 +169,20 @@ def take_step(
     if recipe.clip_value:
         torch.nn.utils.clip_grad_value_(state.supernet.parameters(), recipe.clip_value)
     state.optimizer.step()
-    state.average.update(step - (method.phases.start(step) if method.phases else 0))
+    state.average.update(step - (method.phases.find_start(step) if method.phases else 0))
     return losses
 
 
 def find_rate(method: TrainingMethod, recipe: Recipe, step: int, steps: int) -> float:
     """Find the learning rate of a step."""
     if method.phases is not None:
-        return recipe.learning_rate * method.phases.rate(step)
+        return recipe.learning_rate * method.phases.find_rate(step)
     return compute_learning_rate(recipe, step, steps)
 
 
 def _choose_rows(method: TrainingMethod, data: DataSource, recipe: Recipe, step: int) -> np.ndarray:
     if method.rows is not None:
-        return method.rows.rows(step, recipe.batch_size)
+        return method.rows.choose(step, recipe.batch_size)
     return draw_shuffled_rows(len(data.train), recipe.batch_size, step, recipe.seed)
 
 

@@ -73,23 +73,23 @@ class Phases(Protocol):
         """Do what a phase starts with, if one starts at this step; ``True`` when one does."""
         ...
 
-    def start(self, step: int) -> int:
-        """The first step of the phase that ``step`` is in."""
+    def find_start(self, step: int) -> int:
+        """Find the first step of the phase that ``step`` is in."""
         ...
 
-    def rate(self, step: int) -> float:
-        """The learning rate at a step, relative to the recipe's peak."""
+    def find_rate(self, step: int) -> float:
+        """Find the learning rate at a step, relative to the recipe's peak."""
         ...
 
 
 class Rows(Protocol):
     """Which training samples a step sees."""
 
-    def rows(self, step: int, batch_size: int) -> np.ndarray:
-        """Indices into the training split, shape ``(batch_size,)``."""
+    def choose(self, step: int, batch_size: int) -> np.ndarray:
+        """Choose indices into the training split, shape ``(batch_size,)``."""
         ...
 
-    def seen(
+    def observe(
         self,
         step: int,
         rows: np.ndarray,
@@ -221,7 +221,7 @@ class TrainingMethod:
                 share = label if self.split else label / len(pieces)
                 losses[architecture] = losses.get(architecture, 0) + share
                 if self.rows is not None and part is not None:
-                    self.rows.seen(step, part, architecture, earlier[architecture], y)
+                    self.rows.observe(step, part, architecture, earlier[architecture], y)
         distributed.average_gradients(self.supernet.parameters())
         self._learn(step, losses)
         return losses
@@ -236,7 +236,7 @@ class TrainingMethod:
         losses = []
         for architecture in architectures:
             network = self.supernet.shell(architecture).network
-            with torch.no_grad(), self._quiet(), _without_statistics(network):
+            with torch.no_grad(), self._suspend_dropout(), _suspend_statistics(network):
                 losses.append(cross_entropy(self._forward(architecture, inputs), targets))
         return [float(x) for x in distributed.average(torch.stack(losses))] if losses else []
 
@@ -310,16 +310,16 @@ class TrainingMethod:
 
     def _forward(self, architecture: Architecture, inputs: Tensor) -> Tensor:
         supernet = self.supernet
-        quiet = self.regularise == "largest" and architecture != supernet.space.largest
+        suspended = self.regularise == "largest" and architecture != supernet.space.largest
         with autocast(inputs.device, self.precision):
             prepared = supernet.prepare(inputs, architecture)
-            if quiet:
-                with self._quiet():
+            if suspended:
+                with self._suspend_dropout():
                     return _find_logits(supernet(prepared, architecture))
             return _find_logits(supernet(prepared, architecture))
 
     @contextmanager
-    def _quiet(self) -> Iterator[None]:
+    def _suspend_dropout(self) -> Iterator[None]:
         """Nothing is random inside; batch normalisation still normalises by the batch."""
         # Not dropout layers alone: attention and stochastic depth look at their own mode.
         modules = [m for m in self.supernet.modules() if m.training]
@@ -355,7 +355,7 @@ def _find_logits(output: object) -> Tensor:
 
 
 @contextmanager
-def _without_statistics(network: nn.Module) -> Iterator[None]:
+def _suspend_statistics(network: nn.Module) -> Iterator[None]:
     """Batch normalisation inside uses the statistics of the batch and keeps none of them."""
     layers = [m for m in network.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
     for layer in layers:

@@ -121,7 +121,7 @@ def find_recipe(name: str, base: str | None = None) -> Recipe:
                 )
             changes[field] = value if known == value else "teacher"
             origin.setdefault(field, part)
-    return recipe.but(changes)
+    return recipe.replace(changes)
 
 
 def _is_taught(field: str, values: set[Any], parts: set[str]) -> bool:

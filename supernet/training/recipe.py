@@ -172,17 +172,17 @@ class Recipe:
         Raises:
             ValueError: An unknown field (the nearest is named) or a value out of range.
         """
-        return cls().but(payload)
+        return cls().replace(payload)
 
-    def but(self, changes: Mapping[str, Any]) -> Recipe:
-        """A copy with some fields changed; ValueError names an unknown one and the nearest."""
+    def replace(self, changes: Mapping[str, Any]) -> Recipe:
+        """Copy it with some fields changed; ValueError names an unknown one and the nearest."""
         names = [field.name for field in fields(self)]
         for name in changes:
             if name not in names:
                 raise ValueError(f"a recipe has no field {name!r}{nearest(name, names)}")
         return replace(self, **changes)
 
-    def differences(self, other: Recipe) -> dict[str, tuple[Any, Any]]:
+    def diff(self, other: Recipe) -> dict[str, tuple[Any, Any]]:
         """Fields that lead to other weights, as ``{name: (ours, theirs)}``."""
         ours, theirs = asdict(self), asdict(other)
         return {

@@ -22,7 +22,7 @@ from supernet.costs.cost_model import CostModel
 from supernet.data import DataSource
 from supernet.families.superkernel import EXPANDS, KERNELS, SKIPPED, Superkernel
 from supernet.losses import cross_entropy
-from supernet.space import Architecture, SearchSpace, Value
+from supernet.space import Architecture, Value
 from supernet.supernet import Supernet
 from supernet.training.batches.shuffled import draw_shuffled_rows, prepare_batch
 from supernet.training.optimizer import build_optimizer, compute_learning_rate
@@ -138,19 +138,19 @@ class SinglePathSearch(nn.Module):
         self.kernels = tuple(kernels)
         device = next(supernet.parameters()).device
         self.thresholds = nn.Parameter(torch.zeros(len(kernels), 3, device=device))
-        scales = [self._weight(k).detach().square().mean().sqrt() for k in kernels]
+        scales = [self._find_weight(k).detach().square().mean().sqrt() for k in kernels]
         self.scales: Tensor
         self.register_buffer("scales", torch.stack(scales).to(device))
         self._fixed, self._variable = _sort_tables(tables, self.kernels, device)
 
-    def _weight(self, kernel: Superkernel) -> Tensor:
+    def _find_weight(self, kernel: Superkernel) -> Tensor:
         return self.supernet.model.get_parameter(f"{kernel.block}.depthwise.conv.weight")
 
-    def excess(self) -> Tensor:
-        """How far each norm is above its threshold, ``(blocks, 3)``: ring, half, block."""
+    def measure_excess(self) -> Tensor:
+        """Measure how far each norm is above its threshold, ``(blocks, 3)``: ring, half, block."""
         rows = []
         for index, kernel in enumerate(self.kernels):
-            weight = self._weight(kernel)
+            weight = self._find_weight(kernel)
             core, half = _mask_core(weight), len(weight) // 2
             ring_entries = (1 - core).sum() * len(weight)
             ring = ((weight * (1 - core)).square().sum() / ring_entries).sqrt()
@@ -158,11 +158,11 @@ class SinglePathSearch(nn.Module):
             rows.append(torch.stack(parts) / self.scales[index])
         return torch.stack(rows) - self.thresholds
 
-    def gates(self) -> Tensor:
-        """Indicators, ``(blocks, 3)``, exactly 0 or 1; a block without a shortcut always stays."""
-        return self._allowed(indicate(self.excess()))
+    def compute_gates(self) -> Tensor:
+        """Compute indicators ``(blocks, 3)`` of 0 or 1; a block without a shortcut stays."""
+        return self._open_required(indicate(self.measure_excess()))
 
-    def _allowed(self, gates: Tensor) -> Tensor:
+    def _open_required(self, gates: Tensor) -> Tensor:
         stays = torch.tensor([not k.skippable for k in self.kernels], device=gates.device)
         always = torch.stack([torch.zeros_like(stays), torch.zeros_like(stays), stays], 1)
         return torch.where(always, torch.ones_like(gates), gates)
@@ -170,18 +170,18 @@ class SinglePathSearch(nn.Module):
     def forward(self, inputs: Tensor, gates: Tensor) -> Tensor:
         """Logits of the largest network under gates.
 
-        With gates of 0 and 1 in eval mode these are the logits of the subnetwork
-        :meth:`architecture` names. A closed half is cut off where it would be read, not where it
-        is made: its gate then still feels what opening it would do.
+        With gates of 0 and 1 in eval mode these are the logits of the subnetwork that
+        :meth:`read_architecture` names. A closed half is cut off where it would be read, not where
+        it is made: its gate then still feels what opening it would do.
 
         Args:
             inputs: ``(N, C, H, W)`` pixels in 0...1.
-            gates: ``(blocks, 3)``, see :meth:`gates`.
+            gates: ``(blocks, 3)``, see :meth:`compute_gates`.
         """
         changed: dict[str, Tensor] = {}
         for kernel, (ring, half, block) in zip(self.kernels, gates, strict=True):
             path, model = kernel.block, self.supernet.model
-            weight = self._weight(kernel)
+            weight = self._find_weight(kernel)
             core = _mask_core(weight)
             changed[f"{path}.depthwise.conv.weight"] = weight * (core + ring * (1 - core))
             name = f"{path}.project.conv.weight"
@@ -193,8 +193,8 @@ class SinglePathSearch(nn.Module):
         logits: Tensor = functional_call(self.supernet.model, changed, (inputs,))
         return logits
 
-    def cost(self, gates: Tensor) -> Tensor:
-        """Total cost under gates, a scalar in the unit of the tables.
+    def compute_cost(self, gates: Tensor) -> Tensor:
+        """Compute the total cost under gates, a scalar in the unit of the tables.
 
         Between 0 and 1 a gate is the share of its larger option; at 0 and 1 the cost is that of
         the architecture.
@@ -208,11 +208,11 @@ class SinglePathSearch(nn.Module):
             total = total + shares @ table @ kernel
         return total
 
-    def architecture(self) -> Architecture:
-        """What the indicators have decided."""
+    def read_architecture(self) -> Architecture:
+        """Read what the indicators have decided."""
         values: dict[str, Value] = {}
         with torch.no_grad():
-            decided = self.gates().tolist()
+            decided = self.compute_gates().tolist()
         for kernel, (ring, half, block) in zip(self.kernels, decided, strict=True):
             values[kernel.kernel] = KERNELS[int(ring)]
             values[kernel.expand] = EXPANDS[int(half)] if block else SKIPPED
@@ -311,8 +311,8 @@ def search_single_path(
             torch.manual_seed(derive_seed(recipe.seed, step, DROPOUT))
             rows = draw_shuffled_rows(len(data.train), recipe.batch_size, step, recipe.seed)
             inputs, targets = prepare_batch(data, recipe, step, rows, device)
-            gates = search.gates()
-            cost = search.cost(gates)
+            gates = search.compute_gates()
+            cost = search.compute_cost(gates)
             warm = step < pressure.warmup_steps
             used = (
                 gates * _draw_kept(search, pressure.dropout, recipe.seed, step) if warm else gates
@@ -332,8 +332,8 @@ def search_single_path(
                 progress(history[-1])
     search.eval()
     with torch.no_grad():
-        final = float(search.cost(search.gates()))
-    return SinglePathResult(search.architecture(), final, tuple(history))
+        final = float(search.compute_cost(search.compute_gates()))
+    return SinglePathResult(search.read_architecture(), final, tuple(history))
 
 
 def _set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
@@ -345,7 +345,7 @@ def _draw_kept(search: SinglePathSearch, dropout: float, seed: int, step: int) -
     """1 for the indicators that stay in a step of the warm-up, ``(blocks, 3)``."""
     generator = torch.Generator().manual_seed(derive_seed(seed, step, DROPOUT, GATES))
     drawn = torch.rand(search.thresholds.shape, generator=generator)
-    return search._allowed((drawn >= dropout).to(search.thresholds))
+    return search._open_required((drawn >= dropout).to(search.thresholds))
 
 
 def _make_line(step: int, loss: Tensor, cost: Tensor, gates: Tensor) -> dict[str, float]:
@@ -354,20 +354,3 @@ def _make_line(step: int, loss: Tensor, cost: Tensor, gates: Tensor) -> dict[str
         raise FloatingPointError(f"the loss is {value} at step {step}; lower learning_rate")
     open_gates = float(gates.detach().sum())
     return {"step": step, "loss": value, "cost": float(cost.detach()), "open": open_gates}
-
-
-def find_gates(
-    space: SearchSpace, kernels: Sequence[Superkernel], architecture: Architecture
-) -> Tensor:
-    """Find the gates that stand for an architecture, ``(blocks, 3)`` of 0 and 1.
-
-    Raises:
-        ValueError: The architecture belongs to another space.
-    """
-    space.check(architecture)
-    rows = []
-    for kernel in kernels:
-        expand = architecture[kernel.expand]
-        ring = float(architecture[kernel.kernel] == KERNELS[-1])
-        rows.append([ring, float(expand == EXPANDS[-1]), float(expand != SKIPPED)])
-    return torch.tensor(rows)

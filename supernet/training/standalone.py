@@ -46,7 +46,7 @@ def make_standalone(supernet: Supernet, architecture: Architecture) -> Supernet:
     index, values = supernet.edit_index, Values(architecture)
     sources = {name: find_source_path(index, values, name) for name, _ in model.named_parameters()}
     quantisers = [
-        Derive(name, (), _bind_values(row.function, values.choices(row.choices)))
+        Derive(name, (), _bind_values(row.function, values.find_choices(row.choices)))
         for name, source in sources.items()
         for row in index.derivations.get(source, ())
         if row.bits is not None
@@ -82,10 +82,10 @@ def make_standalone_recipe(recipe: Recipe, changes: Mapping[str, Any], epoch: in
             f"{fixed[0]} cannot be changed for a stand-alone training: one architecture alone "
             f"always has {fixed[0]} = {ALONE[fixed[0]]!r}"
         )
-    alone = recipe.but({**ALONE, **changes})
+    alone = recipe.replace({**ALONE, **changes})
     steps = alone.total_steps(epoch)
     if "warmup_steps" not in changes and alone.warmup_steps > steps:
-        alone = alone.but({"warmup_steps": steps // 4})
+        alone = alone.replace({"warmup_steps": steps // 4})
     return alone
 
 

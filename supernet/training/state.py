@@ -38,7 +38,7 @@ class TrainingState:
     identity: Mapping[str, object]
 
     @classmethod
-    def fresh(
+    def begin(
         cls, method: TrainingMethod, data: DataSource, recipe: Recipe, folder: Path
     ) -> TrainingState:
         """Step 0: the weights the supernet has now."""
@@ -107,7 +107,7 @@ def check_same_training(
             f"{where} was trained on other data: {last.state['data']['spec']} then, {data.spec} "
             "now, and their content differs"
         )
-    differ = Recipe.from_json(last.state["recipe"]).differences(recipe)
+    differ = Recipe.from_json(last.state["recipe"]).diff(recipe)
     if differ:
         changes = ", ".join(f"{name}: {old} -> {new}" for name, (old, new) in differ.items())
         raise ValueError(f"{where} was trained with another recipe ({changes})")

@@ -19,6 +19,6 @@ from supernet.training import find_recipe
 )
 def test_impossible_batches_are_explained(changes: dict[str, int], message: str) -> None:
     recipe = find_recipe("digits")
-    check_batch(recipe.but({"micro_batches": 4}), open_data("digits"))
+    check_batch(recipe.replace({"micro_batches": 4}), open_data("digits"))
     with pytest.raises(ValueError, match=message):
-        check_batch(recipe.but(changes), open_data("digits"))
+        check_batch(recipe.replace(changes), open_data("digits"))

@@ -19,7 +19,7 @@ ARCHITECTURE = build_toy_supernet().space.largest
 
 
 def see(rows: ImportanceRows, step: int, which: np.ndarray, logits: Tensor, y: Tensor) -> None:
-    rows.seen(step, which, ARCHITECTURE, logits, y)
+    rows.observe(step, which, ARCHITECTURE, logits, y)
     rows.learn(step, {})
 
 
@@ -29,14 +29,14 @@ def test_scores_are_the_distance_of_the_prediction_from_the_label() -> None:
     see(rows, 0, np.array([1, 2]), logits, torch.tensor([0, 1]))
     # The second sample again, by another architecture in the same epoch: the mean of both.
     see(rows, 1, np.array([2]), torch.tensor([[0.0, 0.0]]), torch.tensor([1]))
-    rows.rows(50, batch_size=1)
+    rows.choose(50, batch_size=1)
     half, wrong = math.sqrt(0.5), math.sqrt(2) * 0.75
     assert rows.scores == pytest.approx([HIGHEST, half, (wrong + half) / 2, HIGHEST])
     expected = 0.5 * rows.scores / rows.scores.sum() + 0.5 / 4
     assert rows.probabilities == pytest.approx(expected)
     # What is seen later does not change the epoch.
     see(rows, 51, np.array([0]), torch.tensor([[9.0, 0.0]]), torch.tensor([0]))
-    rows.rows(51, batch_size=1)
+    rows.choose(51, batch_size=1)
     assert rows.probabilities == pytest.approx(expected)
 
 
@@ -44,20 +44,20 @@ def test_tokens_count_by_their_mean() -> None:
     rows = ImportanceRows(2, steps=10)
     logits = torch.tensor([[[0.0, 0.0], [100.0, 0.0]]])
     see(rows, 0, np.array([0]), logits, torch.tensor([[0, 0]]))
-    rows.rows(5, batch_size=2)
+    rows.choose(5, batch_size=2)
     assert rows.scores == pytest.approx([math.sqrt(0.5) / 2, HIGHEST])
 
 
 def test_draws_follow_the_probabilities_and_begin_even() -> None:
     rows = ImportanceRows(3, steps=10, seed=1)
-    first = np.bincount(rows.rows(0, 3000), minlength=3)
+    first = np.bincount(rows.choose(0, 3000), minlength=3)
     assert np.abs(first / 3000 - 1 / 3).max() < 0.03
     rows.probabilities = np.array([0.7, 0.1, 0.2])
     rows.load_state_dict(rows.state_dict())
-    second = np.bincount(rows.rows(0, 3000), minlength=3)
+    second = np.bincount(rows.choose(0, 3000), minlength=3)
     assert np.abs(second / 3000 - rows.probabilities).max() < 0.03
-    assert np.array_equal(rows.rows(0, 8), rows.rows(0, 8))
-    assert not np.array_equal(rows.rows(0, 8), ImportanceRows(3, 10, seed=2).rows(0, 8))
+    assert np.array_equal(rows.choose(0, 8), rows.choose(0, 8))
+    assert not np.array_equal(rows.choose(0, 8), ImportanceRows(3, 10, seed=2).choose(0, 8))
 
 
 def per_sample_gradients() -> tuple[Tensor, Tensor, Tensor]:
@@ -89,10 +89,10 @@ def test_weighted_draws_are_unbiased_and_vary_less_than_even_ones() -> None:
     batches = 4000
 
     def estimates(step: int) -> Tensor:
-        rows.rows(step, 60)  # begins the epoch
+        rows.choose(step, 60)  # begins the epoch
         generator = np.random.default_rng(step)
         drawn = generator.choice(60, size=(batches, 8), p=rows.probabilities)
-        weights = torch.from_numpy(rows.weights(drawn, most=math.inf))
+        weights = torch.from_numpy(rows.compute_weights(drawn, most=math.inf))
         return (gradients[drawn] * weights[..., None]).mean(1)
 
     even = estimates(0)
@@ -108,7 +108,7 @@ def test_weighted_draws_are_unbiased_and_vary_less_than_even_ones() -> None:
 def test_weights_are_bounded() -> None:
     rows = ImportanceRows(2, steps=1)
     rows.probabilities = np.array([0.999, 0.001])
-    assert rows.weights(np.array([0, 1]), most=10) == pytest.approx([1 / 1.998, 10])
+    assert rows.compute_weights(np.array([0, 1]), most=10) == pytest.approx([1 / 1.998, 10])
 
 
 def test_a_continued_run_draws_the_same() -> None:
@@ -118,7 +118,7 @@ def test_a_continued_run_draws_the_same() -> None:
     def feed(rows: ImportanceRows, steps: range) -> list[list[int]]:
         drawn = []
         for step in steps:
-            batch = rows.rows(step, 6)
+            batch = rows.choose(step, 6)
             see(rows, step, batch, logits[batch], targets[batch])
             drawn.append(batch.tolist())
         return drawn
@@ -155,7 +155,7 @@ def rank_of_two(rank: int, folder: str) -> None:
     rows = ImportanceRows(len(data.train), steps=4, seed=1)
     method = TrainingMethod(supernet, Uniform(supernet.space, count=2), rows=rows)
     for step in range(4):
-        half = rows.rows(step, 30).reshape(2, 15)[rank]
+        half = rows.choose(step, 30).reshape(2, 15)[rank]
         inputs, targets = data.train.batch(torch.from_numpy(half), torch.device("cpu"))
         method.backward(step, inputs, targets, half)
     torch.save(rows.state_dict(), f"{folder}/{rank}")

@@ -94,7 +94,7 @@ def test_a_fixed_stage_has_no_depth() -> None:
     stacks = [row.stack for row in net.edits if isinstance(row, Drop)]
     assert stacks == ["stages.0", "stages.1"]
     values = Values(net.space.smallest)
-    assert all(values.of(row.keep) == 1 for row in net.edits if isinstance(row, Drop))
+    assert all(values.find(row.keep) == 1 for row in net.edits if isinstance(row, Drop))
 
 
 @pytest.mark.parametrize("family", [ofa_proxyless, ofa_resnet50])

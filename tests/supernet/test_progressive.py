@@ -57,14 +57,14 @@ def test_phases_and_lengths_are_the_published_ones() -> None:
         ("expand-2", 120, 4),
     ]
     # Peaks per 64 samples and architecture, as released.
-    peaks = [max(p.rate(s) for s in range(p.start, p.end)) for p in phases]
+    peaks = [max(p.compute_rate(s) for s in range(p.start, p.end)) for p in phases]
     counts = [p.length.count for p in phases]
     released = [2.6 / 32, 3e-2, 2.5e-3, 7.5e-3, 2.5e-3, 7.5e-3]
     for peak, count, rate in zip(peaks, counts, released, strict=True):
         assert peak / count * 2.6 / 32 == pytest.approx(rate)
     # Every phase ends near zero, and those with warm-up begin below their peak.
-    assert all(p.rate(p.end - 1) < 0.01 * q for p, q in zip(phases, peaks, strict=True))
-    assert phases[1].rate(180) < 0.2 * peaks[1]
+    assert all(p.compute_rate(p.end - 1) < 0.01 * q for p, q in zip(phases, peaks, strict=True))
+    assert phases[1].compute_rate(180) < 0.2 * peaks[1]
 
 
 def test_options_unlock_from_the_largest_down_and_resolution_is_always_elastic() -> None:
@@ -72,7 +72,7 @@ def test_options_unlock_from_the_largest_down_and_resolution_is_always_elastic()
     shrinking = ProgressiveShrinking(net, 600)
     seen: dict[str, dict[str, set[Any]]] = {}
     for step in range(600):
-        phase = seen.setdefault(shrinking.phase(step).name, {})
+        phase = seen.setdefault(shrinking.find_phase(step).name, {})
         drawn = shrinking.draw(step, no_score)
         assert drawn == shrinking.draw(step, no_score)
         assert len(set(drawn)) == len(drawn)

@@ -49,7 +49,7 @@ def test_bins_hold_the_share_of_the_space_they_claim() -> None:
     space = macro().space
     grid = np.stack(np.meshgrid(*[np.arange(3)] * len(space), indexing="ij"), -1)
     everyone = grid.reshape(-1, len(space)).astype(np.int16)
-    places = bins().which(everyone)
+    places = bins().find_bins(everyone)
     assert places.min() == 0
     assert places.max() == len(bins()) - 1
     exact = np.bincount(places) / len(everyone)
@@ -79,7 +79,7 @@ def test_draws_lie_in_their_bin_and_differ() -> None:
     for index in range(len(bins())):
         for draw in (bins().draw, bins().draw_uniform):
             positions = draw(rng, index, 4)
-            assert (bins().which(positions) == index).all()
+            assert (bins().find_bins(positions) == index).all()
             assert len(np.unique(positions, axis=0)) == len(positions) == 4
 
 
@@ -118,12 +118,12 @@ def test_bounds_are_kept_and_impossible_ones_explained() -> None:
 def test_every_cost_is_drawn_equally_often() -> None:
     sampler, draws = Budget(bins(), seed=1), 600
     drawn = [sampler.draw(step, no_score)[0] for step in range(draws)]
-    places = bins().which(macro().space.encode(drawn))
+    places = bins().find_bins(macro().space.encode(drawn))
     counts = np.bincount(places, minlength=len(bins()))
     assert counts.sum() == draws
     assert chisquare(counts).pvalue > 0.01
     # An even draw of choices does not pass: middling costs are five times as frequent.
-    plain = bins().which(macro().space.sample(np.random.default_rng(1), draws))
+    plain = bins().find_bins(macro().space.sample(np.random.default_rng(1), draws))
     assert chisquare(np.bincount(plain, minlength=len(bins()))).pvalue < 1e-20
 
 
@@ -131,7 +131,7 @@ def test_every_cost_is_drawn_equally_often() -> None:
 
 
 def options_used(sampler: Fair, steps: int) -> list[Counter[int]]:
-    rows = np.concatenate([sampler.positions(step) for step in range(steps)])
+    rows = np.concatenate([sampler.list_positions(step) for step in range(steps)])
     return [Counter(rows[:, column].tolist()) for column in range(rows.shape[1])]
 
 
@@ -203,7 +203,7 @@ def test_costs_are_drawn_as_often_as_the_space_has_them() -> None:
         replace(sampler, predict=lambda p, r=rows: (r.append(p), np.zeros(len(p)))[1]).draw(
             step, no_score
         )
-        counts += np.bincount(bins().which(rows[0]), minlength=len(bins()))
+        counts += np.bincount(bins().find_bins(rows[0]), minlength=len(bins()))
     assert counts.sum() == 1200
     assert chisquare(counts, 1200 * bins().prior).pvalue > 0.01
 
@@ -223,7 +223,7 @@ def test_the_best_or_worst_candidate_of_a_cost_trains(best: bool) -> None:
         assert (largest, smallest) == (space.largest, space.smallest)
         candidates = asked[-1]
         assert len(candidates) == 5
-        assert len(set(bins().which(space.encode(candidates)).tolist())) == 1
+        assert len(set(bins().find_bins(space.encode(candidates)).tolist())) == 1
         wanted = (min if best else max)(candidates, key=loss_of)
         assert chosen == [a for a in (wanted,) if a not in (largest, smallest)]
 
@@ -250,7 +250,7 @@ def shift_after(improving: int | None, steps: int) -> tuple[Shift, np.ndarray]:
     counts = np.zeros(len(bins()))
     for step in range(steps):
         (architecture,) = sampler.draw(step, no_score)
-        bucket = int(bins().which(macro().space.encode([architecture]))[0])
+        bucket = int(bins().find_bins(macro().space.encode([architecture]))[0])
         counts[bucket] += 1
         sampler.learn(step, {architecture: 0.98**step if bucket == improving else 1.0})
     return sampler, counts
@@ -258,7 +258,7 @@ def shift_after(improving: int | None, steps: int) -> tuple[Shift, np.ndarray]:
 
 def test_costs_that_improve_are_drawn_more_often() -> None:
     sampler, counts = shift_after(improving=7, steps=300)
-    probabilities = sampler.probabilities()
+    probabilities = sampler.compute_probabilities()
     assert probabilities.sum() == pytest.approx(1)
     assert probabilities.argmax() == counts.argmax() == 7
     assert counts[7] > 3 * np.delete(counts, 7).max()
@@ -268,14 +268,14 @@ def test_costs_that_improve_are_drawn_more_often() -> None:
 
 def test_without_improvement_all_costs_stay_equally_likely() -> None:
     sampler, counts = shift_after(improving=None, steps=600)
-    assert sampler.probabilities() == pytest.approx(np.full(len(bins()), 1 / len(bins())))
+    assert sampler.compute_probabilities() == pytest.approx(np.full(len(bins()), 1 / len(bins())))
     assert chisquare(counts).pvalue > 0.01
 
 
 def test_gains_are_those_of_the_formula() -> None:
     sampler = Shift(bins(), smoothing=0.5)
     (architecture,) = sampler.draw(0, no_score)
-    bucket = int(bins().which(macro().space.encode([architecture]))[0])
+    bucket = int(bins().find_bins(macro().space.encode([architecture]))[0])
     for step, loss in enumerate((2.0, 1.0, 3.0)):
         sampler.learn(step, {architecture: loss})
     # Smoothed losses 2, 1.5, 2.25: gains 0.5 / 1.5 and 0, each half of the new mean.

@@ -145,7 +145,7 @@ def test_the_recipe_keeps_the_optimisation_and_drops_the_strategy() -> None:
 
 
 def test_a_recipe_with_phases_still_trains_one_network(tmp_path: Path) -> None:
-    ours = RECIPE.but({"sampler": "sandwich", "phases": "progressive"})
+    ours = RECIPE.replace({"sampler": "sandwich", "phases": "progressive"})
     supernet = build_toy_supernet()
     alone = make_standalone(supernet, supernet.space.largest)
     result = train(alone, make_toy_data(), make_standalone_recipe(ours, {}, 60), tmp_path)

@@ -73,7 +73,7 @@ def network(seed: int, widths: tuple[int, ...] = WIDTHS) -> Supernet:
 def fit(seed: int, changes: Mapping[str, Any], widths: tuple[int, ...] = WIDTHS) -> Supernet:
     net = network(seed, widths)
     steps = int(changes["steps"])
-    recipe: Recipe = BASE.but({"warmup_steps": steps // 10, "seed": seed, **changes})
+    recipe: Recipe = BASE.replace({"warmup_steps": steps // 10, "seed": seed, **changes})
     with tempfile.TemporaryDirectory() as folder:
         train(net, digits(), recipe, Path(folder))
     return net

@@ -165,7 +165,7 @@ def test_parts_need_not_be_equal_because_samplers_may_draw_fewer_than_asked(tmp_
     for ours, theirs in zip(supernet.parameters(), expected.parameters(), strict=True):
         torch.testing.assert_close(ours.grad, theirs.grad)
     # Four draws out of three architectures always repeat one.
-    recipe = find_recipe("digits+multi").but({"steps": 12, "batch_size": 16, "warmup_steps": 2})
+    recipe = find_recipe("digits+multi").replace({"steps": 12, "batch_size": 16, "warmup_steps": 2})
     assert train(build_toy_supernet(), make_toy_data(), recipe, tmp_path).steps == 12
 
 
@@ -222,7 +222,7 @@ def test_where_each_learns_from_the_one_before_the_smallest_comes_last(sampler: 
     ends = (supernet.space.largest, supernet.space.smallest)
     recipe = Recipe(sampler=sampler, distill="previous")
     orders = []
-    for changed in (recipe, recipe.but({"distill": "inplace"})):
+    for changed in (recipe, recipe.replace({"distill": "inplace"})):
         method = compose(supernet, make_toy_data(), changed, 10)
         orders.append([method.sampler.draw(step, lambda some: [0.0 for _ in some])
                        for step in range(12)])  # fmt: skip

@@ -12,6 +12,7 @@ import torch
 from supernet.costs.cost_model import CostModel
 from supernet.data import DataSource, open_data
 from supernet.families import superkernel as family
+from supernet.space import Architecture
 from supernet.supernet import Supernet
 from supernet.testing.exactness import assert_same_outputs, doubled
 from supernet.training import find_recipe
@@ -19,7 +20,6 @@ from supernet.training.single_path import (
     Pressure,
     SinglePathResult,
     SinglePathSearch,
-    find_gates,
     indicate,
     search_single_path,
     tabulate_units,
@@ -51,6 +51,16 @@ def make(config: family.Config = TINY, noise: float = 0.0) -> tuple[Supernet, Si
     costs = costs_of(config)
     tables = tabulate_units(costs, [unit.macs for unit in costs.distinct])
     return net, SinglePathSearch(net, family.list_superkernels(config), tables)
+
+
+def gates_of(search: SinglePathSearch, architecture: Architecture) -> torch.Tensor:
+    """Gates ``(blocks, 3)`` of 0 and 1 that stand for an architecture."""
+    rows = []
+    for kernel in search.kernels:
+        ratio = architecture[kernel.expand]
+        ring = architecture[kernel.kernel] == family.KERNELS[-1]
+        rows.append([ring, ratio == family.EXPANDS[-1], ratio != family.SKIPPED])
+    return torch.tensor(rows, dtype=torch.float32)
 
 
 def test_only_blocks_with_a_shortcut_may_be_skipped() -> None:
@@ -93,31 +103,31 @@ def test_a_network_under_gates_is_the_extracted_subnetwork() -> None:
     net.double()
     seen = []
     for architecture in (net.space.smallest, net.space.largest, *drawn):
-        gates = find_gates(net.space, search.kernels, architecture).double()
+        gates = gates_of(search, architecture).double()
         with torch.no_grad():
             gated, alone = search(x, gates), net.extract(architecture)(x)
         assert_same_outputs(gated, alone)
         seen.append(tuple(gated.flatten().tolist()))
         positions = net.space.encode([architecture])
-        assert float(search.cost(gates.float())) == costs_of(TINY).macs(positions)[0]
+        assert float(search.compute_cost(gates.float())) == costs_of(TINY).macs(positions)[0]
     assert len(set(seen)) == len({net.space.smallest, net.space.largest, *drawn})
 
 
 def test_gates_and_architecture_agree_and_a_stride_keeps_its_block() -> None:
     net, search = make()
-    assert search.architecture() == net.space.largest
+    assert search.read_architecture() == net.space.largest
     with torch.no_grad():
         search.thresholds.fill_(50)
-    assert search.architecture() == net.space.smallest
-    gates = search.gates().detach()
-    assert torch.equal(gates, find_gates(net.space, search.kernels, net.space.smallest))
+    assert search.read_architecture() == net.space.smallest
+    gates = search.compute_gates().detach()
+    assert torch.equal(gates, gates_of(search, net.space.smallest))
 
 
 def test_closed_gates_still_feel_what_opening_them_would_do() -> None:
     _, search = make(noise=0.1)
     with torch.no_grad():
         search.thresholds.fill_(2.0)
-    gates = search.gates()
+    gates = search.compute_gates()
     gates.retain_grad()
     x = torch.rand(16, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     search.train()(x, gates).square().mean().backward()
@@ -132,7 +142,7 @@ def test_closed_gates_still_feel_what_opening_them_would_do() -> None:
 def _run(data: DataSource, strength: float, steps: int, seed: int = 0) -> SinglePathResult:
     _, search = make(TOY)
     changes = {"steps": steps, "batch_size": 32, "warmup_steps": 5, "seed": seed}
-    recipe = find_recipe("digits").but(changes)
+    recipe = find_recipe("digits").replace(changes)
     return search_single_path(
         search, data, recipe, Pressure(strength=strength, warmup_steps=steps // 3, dropout=0.3)
     )
@@ -173,6 +183,6 @@ def test_what_cannot_be_is_refused_in_a_sentence() -> None:
 
 def test_a_warm_up_without_an_end_is_refused(digits: DataSource) -> None:
     _, search = make(TOY)
-    recipe = find_recipe("digits").but({"steps": 4, "batch_size": 32, "warmup_steps": 1})
+    recipe = find_recipe("digits").replace({"steps": 4, "batch_size": 32, "warmup_steps": 1})
     with pytest.raises(ValueError, match="warmup_steps = 4 leaves none of 4 steps"):
         search_single_path(search, digits, recipe, Pressure(strength=1.0, warmup_steps=4))

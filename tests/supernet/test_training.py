@@ -215,7 +215,7 @@ def test_unknown_preset_names_the_nearest() -> None:
 @pytest.mark.parametrize("name", METHODS)
 def test_strategies_combine_with_a_base(name: str) -> None:
     recipe = find_recipe(f"digits+{name}")
-    changed = find_recipe("digits").differences(recipe)
+    changed = find_recipe("digits").diff(recipe)
     assert set(changed) <= set(METHODS[name])
     assert find_recipe(name, base="digits") == recipe
 

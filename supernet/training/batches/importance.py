@@ -28,7 +28,7 @@ class ImportanceRows:
     mean over the window, averaged over all that was said about a sample in an epoch. Epoch by
     epoch it becomes a probability ``tau * score / sum of scores + (1 - tau) / N`` with ``tau``
     rising from 0 to 1 over the training; a sample nobody has seen has the largest score there is.
-    The loss is not re-weighted, as in the paper; :meth:`weights` has what makes it unbiased.
+    The loss is not re-weighted, as in the paper; :meth:`compute_weights` makes it unbiased.
 
     Args:
         count: Samples in the training split, ``N``.
@@ -46,27 +46,27 @@ class ImportanceRows:
         self._bounds = np.cumsum(self.probabilities)
         self._pending: list[tuple[Tensor, Tensor]] = []
 
-    def rows(self, step: int, batch_size: int) -> NDArray[np.int64]:
-        """Indices into the training split, ``(batch_size,)``; a function of seed, step and scores.
+    def choose(self, step: int, batch_size: int) -> NDArray[np.int64]:
+        """Choose rows ``(batch_size,)`` of the training split by seed, step and scores.
 
         The first step of an epoch turns what was seen in the one before into probabilities.
         """
         epoch = step // math.ceil(self.count / batch_size)
         if epoch != self.epoch:
             self.epoch = epoch
-            self._turn(min(1.0, step / self.steps))
+            self._end_epoch(min(1.0, step / self.steps))
         draws = np.random.default_rng([self.seed, step, IMPORTANCE]).random(batch_size)
         found = np.searchsorted(self._bounds, draws * self._bounds[-1], side="right")
         return np.minimum(found, self.count - 1)
 
-    def weights(self, rows: NDArray[np.integer], most: float = 10.0) -> NDArray[np.float64]:
-        """Factors ``1 / (N p)`` of the samples' losses, shape as ``rows``, at most ``most``.
+    def compute_weights(self, rows: NDArray[np.integer], most: float = 10.0) -> NDArray[np.float64]:
+        """Compute factors ``1 / (N p)`` of losses, shape as ``rows``, at most ``most``.
 
         The mean of losses multiplied by them has the expectation of a plain epoch's.
         """
         return np.minimum(1 / (self.count * self.probabilities[rows]), most)
 
-    def seen(
+    def observe(
         self,
         step: int,
         rows: NDArray[np.integer],
@@ -104,7 +104,7 @@ class ImportanceRows:
         self._bounds = np.cumsum(self.probabilities)
         self._pending.clear()
 
-    def _turn(self, tau: float) -> None:
+    def _end_epoch(self, tau: float) -> None:
         seen = self.times > 0
         self.scores = np.where(seen, self.sums / np.maximum(self.times, 1), self.scores)
         self.sums, self.times = np.zeros(self.count), np.zeros(self.count)

@@ -57,7 +57,7 @@ class Attentive:
             return add_ends(space, (), self.smallest_last)
         positions = np.concatenate(groups)
         members = space.decode(positions)
-        quality = self._quality(positions, members, score)
+        quality = self._measure_quality(positions, members, score)
         chosen, start = [], 0
         for group in groups:
             part = quality[start : start + len(group)]
@@ -65,7 +65,7 @@ class Attentive:
             start += len(group)
         return add_ends(space, chosen, self.smallest_last)
 
-    def _quality(
+    def _measure_quality(
         self, positions: Positions, members: list[Architecture], score: Score
     ) -> NDArray[np.float64]:
         if self.predict is not None:

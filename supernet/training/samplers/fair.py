@@ -43,22 +43,22 @@ class Fair:
         """Architectures per step, ``m``."""
         return max(len(c.values) for c in self.space.choices if c.needs is None)
 
-    def positions(self, step: int) -> NDArray[np.int16]:
-        """Options of every choice before inert ones are set to 0, shape ``(m, len(space))``."""
+    def list_positions(self, step: int) -> NDArray[np.int16]:
+        """List options of all choices before inert ones become 0, shape ``(m, len(space))``."""
         result = np.empty((self.paths, len(self.space)), dtype=np.int16)
         for column, choice in enumerate(self.space.choices):
             turns = step * self.paths + np.arange(self.paths)
             rounds, places = np.divmod(turns, len(choice.values))
-            orders = {r: self._order(column, r) for r in np.unique(rounds).tolist()}
+            orders = {r: self._draw_order(column, r) for r in np.unique(rounds).tolist()}
             pairs = zip(rounds.tolist(), places.tolist(), strict=True)
             result[:, column] = [orders[r][p] for r, p in pairs]
         return result
 
     def draw(self, step: int, score: Score) -> tuple[Architecture, ...]:
         """A function of seed and step."""
-        return list_distinct(self.space, self.positions(step))
+        return list_distinct(self.space, self.list_positions(step))
 
-    def _order(self, column: int, round: int) -> list[int]:
+    def _draw_order(self, column: int, round: int) -> list[int]:
         options = len(self.space.choices[column].values)
         order: list[int] = (
             np.random.default_rng([self.seed, round, column]).permutation(options).tolist()

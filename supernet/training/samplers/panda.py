@@ -62,7 +62,7 @@ class Panda:
         self.norms = np.full(shape, -1.0)
         self.sums = np.zeros(shape)
         self.times = np.zeros(shape)
-        self.probabilities = self._mixed(0.0)
+        self.probabilities = self._mix(0.0)
 
     def draw(self, step: int, score: Score) -> tuple[Architecture, ...]:
         """A function of seed, step and the gradients so far; fewer when one is drawn twice."""
@@ -87,7 +87,7 @@ class Panda:
             self.sums[rows, options] += norms.double().cpu().numpy()
             self.times[rows, options] += 1
         if (step + 1) % self.period == 0:
-            self._turn(min(1.0, (step + 1) / self.steps))
+            self._end_period(min(1.0, (step + 1) / self.steps))
 
     def state_dict(self) -> dict[str, Tensor]:
         """Norms and probabilities, each ``(len(space), most options)``."""
@@ -98,15 +98,15 @@ class Panda:
         for name in _STATE:
             setattr(self, name, state[name].cpu().numpy().copy())
 
-    def _turn(self, tau: float) -> None:
+    def _end_period(self, tau: float) -> None:
         """End a period."""
         new = self.sums / np.maximum(self.times, 1)
         merged = np.where(self.norms < 0, new, (self.norms + new) / 2)
         self.norms = np.where(self.times > 0, merged, self.norms)
         self.sums, self.times = np.zeros_like(self.sums), np.zeros_like(self.times)
-        self.probabilities = self._mixed(tau)
+        self.probabilities = self._mix(tau)
 
-    def _mixed(self, tau: float) -> NDArray[np.float64]:
+    def _mix(self, tau: float) -> NDArray[np.float64]:
         result = np.zeros(self.norms.shape)
         for column, options in enumerate(self.space.cardinalities.tolist()):
             even = np.full(options, 1 / options)

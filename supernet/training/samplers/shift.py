@@ -58,8 +58,8 @@ class Shift:
         self.losses = np.zeros(len(bins))
         self.gains = np.zeros(len(bins))
 
-    def probabilities(self) -> NDArray[np.float64]:
-        """Of the buckets, shape ``(buckets,)``."""
+    def compute_probabilities(self) -> NDArray[np.float64]:
+        """Compute those of the buckets, shape ``(buckets,)``."""
         buckets = len(self.bins)
         # Of a bucket nobody has seen, the best is expected.
         gains = np.where(self.losses > 0, self.gains, self.gains.max())
@@ -74,14 +74,14 @@ class Shift:
     def draw(self, step: int, score: Score) -> tuple[Architecture, ...]:
         """A function of seed, step and the losses so far; fewer when one is drawn twice."""
         rng = np.random.default_rng([self.seed, step])
-        buckets = rng.choice(len(self.bins), size=self.count, p=self.probabilities())
+        buckets = rng.choice(len(self.bins), size=self.count, p=self.compute_probabilities())
         drawn = [self.bins.draw(rng, int(bucket), 1) for bucket in buckets]
         return list_distinct(self.bins.space, np.concatenate(drawn))
 
     def learn(self, step: int, losses: Mapping[Architecture, float]) -> None:
         """Take in the losses of a step."""
         architectures = [*losses]
-        places = self.bins.which(self.bins.space.encode(architectures))
+        places = self.bins.find_bins(self.bins.space.encode(architectures))
         by_bucket: dict[int, list[float]] = defaultdict(list)
         for architecture, bucket in zip(architectures, places.tolist(), strict=True):
             if 0 <= bucket < len(self.bins):

@@ -69,8 +69,8 @@ class Phase:
     length: Length
     reorganise: bool
 
-    def rate(self, step: int) -> float:
-        """Learning rate at a step, relative to the peak of the first phase."""
+    def compute_rate(self, step: int) -> float:
+        """Compute the learning rate at a step, relative to the peak of the first phase."""
         steps = self.end - self.start
         warmup = self.length.warmup * steps // self.length.epochs
         done = step - self.start
@@ -192,37 +192,37 @@ class ProgressiveShrinking:
         self._inputs: Tensor | None = None
         self._taught: dict[Architecture, Tensor] = {}
 
-    def phase(self, step: int) -> Phase:
-        """The phase that a step belongs to; the last one after the end."""
+    def find_phase(self, step: int) -> Phase:
+        """Find the phase that a step belongs to; the last one after the end."""
         return next((p for p in self.phases if step < p.end), self.phases[-1])
 
     # -- as phases ---------------------------------------------------------------------------------
 
     def enter(self, step: int, method: TrainingMethod) -> bool:
         """Take the teacher, sort channels; ``True`` at the first step of all phases but one."""
-        phase = self.phase(step)
+        phase = self.find_phase(step)
         if step != phase.start or step == 0:
             return False
         if self.distil and self.teacher is None:
             self.teacher = _copy_frozen(self.supernet)
         if phase.reorganise:
-            before = self.phase(step - 1)
+            before = self.find_phase(step - 1)
             reorganise(self.supernet, trained=_list_unlocked(self.supernet.space, before.least))
         return True
 
-    def start(self, step: int) -> int:
-        """The first step of the phase that ``step`` is in."""
-        return self.phase(step).start
+    def find_start(self, step: int) -> int:
+        """Find the first step of the phase that ``step`` is in."""
+        return self.find_phase(step).start
 
-    def rate(self, step: int) -> float:
-        """The learning rate at a step, relative to the recipe's peak."""
-        return self.phase(step).rate(step)
+    def find_rate(self, step: int) -> float:
+        """Find the learning rate at a step, relative to the recipe's peak."""
+        return self.find_phase(step).compute_rate(step)
 
     # -- as sampler --------------------------------------------------------------------------------
 
     def draw(self, step: int, score: Score) -> tuple[Architecture, ...]:
         """A function of seed and step."""
-        space, phase = self.supernet.space, self.phase(step)
+        space, phase = self.supernet.space, self.find_phase(step)
         rng = np.random.default_rng([self.seed, step])
         draws = rng.random((phase.length.count, len(space)))
         for column, choice in enumerate(space.choices):
