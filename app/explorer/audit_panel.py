@@ -11,8 +11,8 @@ import streamlit as st
 
 from app.explorer import markup
 from app.explorer.front_chart import SCALE, set_style
+from app.records import numbers
 from app.records.audit import read_audit, verdict
-from app.reporting import numbers
 from app.reporting.figures import AMBER
 from app.runs.directory import Run
 
