@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from app.evaluation.log import EvaluationLog, find_architecture
-from app.records.quantities import stored_quantity
+from app.records.quantities import find_stored_quantity
 from app.reporting.model_card import CardFacts, model_card
 from app.runs.directory import Run, open_run
 from app.runs.latency_table import measure_one
@@ -155,7 +155,7 @@ def _latency(
             if point["digest"] != architecture.digest:
                 continue
             for key, entry in point["objectives"].items():
-                quantity = stored_quantity(key)
+                quantity = find_stored_quantity(key)
                 if quantity.per_device and entry.get("source") == "measured":
                     device = quantity.device or front["device"]
                     return {**entry, "device": device, "method": front["latency_method"]}

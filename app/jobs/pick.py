@@ -11,7 +11,7 @@ from typing import Any
 from app.records import front as points
 from app.records.front import Front, Pick, Point
 from app.records.front_reading import front_from_json
-from app.records.quantities import LATENCY, Quantity, canonical_name, counted_quantities
+from app.records.quantities import LATENCY, Quantity, list_counted, resolve_name
 from app.runs.directory import Run, open_run
 from search import Constraint
 from search.limits import check_compatible, parse_bound, parse_limit, resolve_limit
@@ -156,7 +156,7 @@ def _constraint(front: Front, text: str) -> Constraint:
 
 def _named(front: Front, name: str) -> Quantity:
     """The axis of a front that a user's name means."""
-    full = canonical_name(name)
+    full = resolve_name(name)
     if full == LATENCY.name and front.cost.per_device:
         return front.cost
     axes = {axis.name: axis for axis in front.axes}
@@ -218,7 +218,7 @@ def _outcome(
         predicted=quality.predicted,
         test=quality.test,
         ties=tuple(p.digest for p in ties),
-        counts={q.name: stored[q.name] for q in counted_quantities() if q.name in stored},
+        counts={q.name: stored[q.name] for q in list_counted() if q.name in stored},
         architecture=stored["architecture"],
     )
 

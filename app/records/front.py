@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.records.quantities import Quantity, counted_quantities, stored_quantity
+from app.records.quantities import Quantity, find_stored_quantity, list_counted
 from search.front import best_index, knee_index, weight_vector, weighted_index
 from search.noise import Z95 as Z_ONE_SIDED
 from search.problem import Constraint
@@ -119,8 +119,8 @@ class Front:
         """Everything a point can be placed by: the objectives, then what else is known."""
         named = {o.name for o in self.objectives}
         carried = dict.fromkeys(name for p in self.points for name in p.estimates)
-        found = (stored_quantity(name) for name in carried)
-        extras = [*(q for q in found if q.per_device), *counted_quantities()]
+        found = (find_stored_quantity(name) for name in carried)
+        extras = [*(q for q in found if q.per_device), *list_counted()]
         known = [
             q
             for q in extras
@@ -130,7 +130,7 @@ class Front:
 
     def named(self, name: str) -> Quantity:
         """The axis called ``name``; a plain one without a unit when the front has none."""
-        plain = stored_quantity(name, "", "maximize")
+        plain = find_stored_quantity(name, "", "maximize")
         return next((o for o in self.axes if o.name == name), plain)
 
     def point(self, digest: str) -> Point:

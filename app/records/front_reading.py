@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from app.records.front import Estimate, Front, Point
-from app.records.quantities import LATENCY, Quantity, counted_quantities, stored_quantity
+from app.records.quantities import LATENCY, Quantity, find_stored_quantity, list_counted
 
 FORMAT_VERSION = 1
 
@@ -32,7 +32,7 @@ def front_from_json(payload: Mapping[str, Any], where: str, search: str) -> Fron
         )
     try:
         objectives = tuple(
-            stored_quantity(str(o["name"]), str(o.get("unit", "")), str(o["direction"]))
+            find_stored_quantity(str(o["name"]), str(o.get("unit", "")), str(o["direction"]))
             for o in payload["objectives"]
         )
         points = tuple(_point(row) for row in payload["points"])
@@ -72,7 +72,7 @@ def front_from_json(payload: Mapping[str, Any], where: str, search: str) -> Fron
 
 def _point(row: Mapping[str, Any]) -> Point:
     estimates = {str(name): _estimate(entry) for name, entry in row["objectives"].items()}
-    for quantity in counted_quantities():
+    for quantity in list_counted():
         count = _number(row.get(quantity.name))
         if quantity.name not in estimates and count is not None:
             estimates[quantity.name] = Estimate(None, count, "analytic", None, None, None)

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.evaluation.log import EvaluationLog
-from app.records.quantities import counted_quantities, find_quantity
-from app.searching.objectives import Sources, count_all, latency_name, over_devices, plain_number
+from app.records.quantities import find_quantity, list_counted, name_latency
+from app.searching.objectives import Sources, combine_devices, count_all, to_json_number
 from app.searching.verify import Verified
 from predictors import Predictor, ReportCard, held_out_prediction
 from search import SearchProblem, SearchResult, indistinguishable
@@ -147,7 +147,7 @@ def _points(findings: Findings) -> list[dict[str, Any]]:
                 "verified": found is not None,
                 "within_limits": _within(problem, entries[i]),
                 "objectives": entries[i],
-                **{name: plain_number(column[i]) for name, column in counts.items()},
+                **{name: to_json_number(column[i]) for name, column in counts.items()},
                 "breakdown": [] if found is None or table is None
                 else table.breakdown(architecture),
             }
@@ -171,7 +171,7 @@ def _entries(
         found = findings.verified.get(architecture.digest)
         # Latencies are known and measured even when they were not searched for: picking needs it.
         measured = {
-            latency_name(device, devices): _latency(float(column[i]), device, found)
+            name_latency(device, devices): _latency(float(column[i]), device, found)
             for device, column in latencies.items()
         }
         entries = {}
@@ -196,11 +196,11 @@ def _robust(
 ) -> dict[str, Any]:
     """The worst or mean latency from what was measured, tables standing in where nothing was."""
     devices = tuple(sources.tables)
-    entries = [(d, measured[latency_name(d, devices)]) for d in devices]
+    entries = [(d, measured[name_latency(d, devices)]) for d in devices]
     shares = [entry["value"] / sources.latency_of_largest(d) for d, entry in entries]
     # One unmeasured device makes the whole a figure of a table.
     source = "measured" if all(e["source"] == "measured" for _, e in entries) else "table"
-    return {**_known(predicted, source), "value": over_devices(name, shares)}
+    return {**_known(predicted, source), "value": combine_devices(name, shares)}
 
 
 def _latency_ratios(
@@ -209,7 +209,7 @@ def _latency_ratios(
     """Median of measured over predicted latency: how far each device moved since its table."""
     found = {}
     for device in devices:
-        name = latency_name(device, devices)
+        name = name_latency(device, devices)
         entries = (point["objectives"].get(name, {}) for point in points)
         ratios = [e["value"] / e["predicted"] for e in entries if e.get("source") == "measured"]
         if ratios:
@@ -289,7 +289,7 @@ def front_csv(record: Mapping[str, Any]) -> str:
     names = list(record["points"][0]["objectives"]) if record["points"] else []
     keys = ("predicted", "value", "low", "high", "test")
     header = ["digest", "on_front", "indistinguishable", "verified"]
-    header += [quantity.name for quantity in counted_quantities()]
+    header += [quantity.name for quantity in list_counted()]
     columns = [f"{name}_{key}" for name in names for key in keys]
     rows = []
     for point in record["points"]:

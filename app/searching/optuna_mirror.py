@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 
 from app.evaluation.log import EvaluationLog
-from app.records.quantities import counted_quantities
+from app.records.quantities import list_counted
 from app.runs.directory import Run
-from app.searching.objectives import count_all, plain_number
+from app.searching.objectives import count_all, to_json_number
 from search import Evaluation, SearchProblem
 from search.arrays.pareto import nondominated
 from search.engines.optuna_logging import quiet_optuna
@@ -76,7 +76,7 @@ class Study:
         record = self._log.find(architecture, "val", stopped=True) or {}
         facts = {key: record[key] for key in _FACTS if record.get(key) is not None}
         counts = count_all(self._log.trained, evaluation.positions[None])
-        facts |= {name: plain_number(value[0]) for name, value in counts.items()}
+        facts |= {name: to_json_number(value[0]) for name, value in counts.items()}
         facts["batch"] = evaluation.batch
         values = np.array([[evaluation.values[name] for name in self._problem.names]])
         system = self._artifact(architecture, values, bool(record.get("stopped")))
@@ -170,7 +170,7 @@ class Study:
             for key, number in entry.items()
             if key != "value" and number is not None
         }
-        facts |= {q.name: point[q.name] for q in counted_quantities() if q.name in point}
+        facts |= {q.name: point[q.name] for q in list_counted() if q.name in point}
         system = _architecture_file(self._store, architecture)
         exports = self._log.trained.run.path / "exports" / architecture.digest
         for model in sorted(exports.glob("*.onnx")):
