@@ -14,7 +14,7 @@ def describe_objectives() -> str:
         names.append(quantity.short_name)
         if quantity.per_device:
             names.append(f"{quantity.short_name}@DEVICE")
-    return f"Of {', '.join(names)}."
+    return f"Of {', '.join(names)}, or your own module."
 
 
 def describe_limits(example: str) -> str:

@@ -159,8 +159,8 @@ def pick_text(result: PickOutcome) -> str:
         value, test = (_or_failed(judged, found) for found in (result.value, result.test))
         tested = "" if result.test is None else f", {test} on test"
         lines.append(f"  {judged.name} {value} on val{tested}")
-    counts = (find_quantity(name).show_named(value) for name, value in result.counts.items())
-    lines.append(f"  {', '.join(counts)}")
+    costs = (find_stored_quantity(name).show_named(v) for name, v in result.costs.items())
+    lines.append(f"  {', '.join(costs)}")
     if result.ties:
         others = len(result.ties)
         lines.append(

@@ -11,7 +11,8 @@ from typing import Any
 from app.records import front as points
 from app.records.front import Front, Pick, Point
 from app.records.front_reading import front_from_json
-from app.records.quantities import LATENCY, Quantity, list_counted, resolve_name
+from app.records.plain import to_json_number
+from app.records.quantities import LATENCY, Quantity, resolve_name
 from app.runs.directory import Run, open_run
 from search import Constraint
 from search.limits import check_compatible, parse_bound, parse_limit, resolve_limit
@@ -21,7 +22,7 @@ from supernet.space import nearest
 
 @dataclass(frozen=True)
 class PickOutcome:
-    """The chosen subnetwork; latencies in milliseconds, ``counts`` by name in their stored units.
+    """The chosen subnetwork; latencies in milliseconds, ``costs`` the others in stored units.
 
     ``by`` is ``"budget"``, ``"knee"`` or ``"weights"``. ``ties`` are the other subnetworks within
     the budget that are not distinguishable from the chosen one in quality, cheapest first.
@@ -43,7 +44,7 @@ class PickOutcome:
     predicted: float | None
     test: float | None
     ties: tuple[str, ...]
-    counts: Mapping[str, float]
+    costs: Mapping[str, int | float | None]
     architecture: Mapping[str, Any]
 
 
@@ -201,6 +202,7 @@ def _outcome(
     quality = point.estimate(front.quality.name)
     latency = point.estimate(front.cost.name) if front.cost.per_device else None
     assert quality.value is not None
+    costs = [axis for axis in front.axes if not (axis.is_quality or axis.per_device)]
     return PickOutcome(
         run=run.path,
         search=front.search,
@@ -218,7 +220,7 @@ def _outcome(
         predicted=quality.predicted,
         test=quality.test,
         ties=tuple(p.digest for p in ties),
-        counts={q.name: stored[q.name] for q in list_counted() if q.name in stored},
+        costs={axis.name: to_json_number(point.best(axis.name)) for axis in costs},
         architecture=stored["architecture"],
     )
 

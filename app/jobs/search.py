@@ -13,7 +13,7 @@ import numpy as np
 from app.evaluation.early_stop import Racing
 from app.evaluation.log import EvaluationLog
 from app.evaluation.scheduler import WHOLE_ROUND, Evaluator, open_pool
-from app.records.quantities import find_quantity, list_counted
+from app.records.quantities import list_counted
 from app.runs import plugins
 from app.runs.directory import Run, now, open_run
 from app.runs.latency_table import open_table
@@ -22,7 +22,7 @@ from app.searching.checks import check_space, require_feasible
 from app.searching.earlier_run import Prior, open_prior
 from app.searching.front_writer import Findings, front_record, write_front
 from app.searching.informed_fit import InformedFit
-from app.searching.objectives import Sources, build_statistics
+from app.searching.objectives import Sources, build_statistics, load_quantity
 from app.searching.optuna_mirror import Study, open_study
 from app.searching.problem import build_problem, resolve_objectives, resolve_quantity
 from app.searching.progress import Narrator
@@ -200,7 +200,7 @@ def _tables(
         for limit in request.all_limits
         for full in resolve_quantity(limit.quantity, trained.quality, devices)
     ]
-    needed = any(find_quantity(name).of_tables for name in (*names, *limited))
+    needed = any(load_quantity(name).of_tables for name in (*names, *limited))
     if not needed and len(devices) == 1 and devices[0] not in run.devices:
         say(f"search: device {devices[0]!r} is not profiled; latency is left out")
         return {}

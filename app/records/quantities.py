@@ -246,7 +246,7 @@ def find_stored_quantity(name: str, unit: str = "", direction: str = "minimize")
         name=name,
         unit=unit,
         direction=direction,
-        title=name.replace("_", " "),
+        title=name.rpartition(".")[2].replace("_", " "),
         write=_percent if shares else partial(_with_unit, unit),
         shown_unit="%" if shares else unit,
         scale=100.0 if shares else 1.0,

@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.evaluation.log import EvaluationLog
-from app.records.quantities import find_quantity, list_counted, name_latency
-from app.searching.objectives import Sources, combine_devices, count_all, to_json_number
+from app.records.plain import to_json_number
+from app.records.quantities import find_stored_quantity, list_counted, name_latency
+from app.searching.objectives import Sources, combine_devices, count_all
 from app.searching.verify import Verified
 from predictors import Predictor, ReportCard, held_out_prediction
 from search import SearchProblem, SearchResult, indistinguishable
@@ -183,7 +184,7 @@ def _entries(
                 entries[quantity.name] = _evaluated(
                     sources.log, architecture, value, guessed, found
                 )
-            elif find_quantity(quantity.name).over_devices:
+            elif find_stored_quantity(quantity.name).over_devices:
                 entries[quantity.name] = _robust(quantity.name, value, measured, sources)
             elif quantity.name not in measured:
                 entries[quantity.name] = _known(value, quantity.source)

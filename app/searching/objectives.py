@@ -1,15 +1,16 @@
 """How the value of every quantity is obtained: the one place that knows.
 
 A new analytic quantity is an entry of :data:`app.records.quantities.QUANTITIES` and a function in
-:data:`ANALYTIC`.
+:data:`ANALYTIC`; or it is a module of a user's own, named by its dotted path, which has both as
+``QUANTITY`` and ``obtain``.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from types import ModuleType
 from typing import Protocol
 
 import numpy as np
@@ -29,6 +30,7 @@ from app.records.quantities import (
     list_counted,
     name_latency,
 )
+from app.runs import plugins
 from app.runs.latency_table import DeviceTable
 from app.runs.trained import Trained
 from app.searching.additive_costs import build_cost_terms, build_latency_terms
@@ -52,6 +54,14 @@ class Network(Protocol):
     @property
     def cost_model(self) -> CostModel:
         """Every variant of every unit of the network."""
+
+
+@dataclass(frozen=True)
+class Untrained:
+    """A family's network as it is built: all that analytic quantities need."""
+
+    supernet: Supernet
+    cost_model: CostModel
 
 
 @dataclass(frozen=True)
@@ -109,20 +119,56 @@ def build_statistics(sources: Sources) -> Statistics:
     return statistics
 
 
+def load_quantity(name: str) -> Quantity:
+    """The quantity that a name means, or that a module of a user's own describes.
+
+    Args:
+        name: A name or an alias, with ``@DEVICE`` for one of several devices; or a dotted path,
+            under which the quantity is kept in files.
+
+    Raises:
+        ValueError: Unknown name, a device for something that has none, no such module, or one
+            that describes no analytic quantity.
+    """
+    if not _is_path(name):
+        return find_quantity(name)
+    found = _load_own(name).QUANTITY
+    if not (isinstance(found, Quantity) and found.counted):
+        raise ValueError(
+            f"objective {name!r}: QUANTITY of the module must be a Quantity that is neither "
+            "evaluated nor a latency"
+        )
+    return replace(found, name=name, aliases=())
+
+
+def _is_path(name: str) -> bool:
+    return "." in name.partition("@")[0]
+
+
+def _load_own(path: str) -> ModuleType:
+    return plugins.load_own(path, "objective", ("QUANTITY", "obtain"))
+
+
+def _obtain(name: str, network: Network) -> Analytic:
+    function = _load_own(name).obtain if _is_path(name) else ANALYTIC[name]
+    found: Analytic = function(network)
+    return found
+
+
 def build_objective(name: str, sources: Sources) -> Objective:
     """One objective by its canonical name.
 
     Raises:
         ValueError: It is a latency, and the device has no table.
     """
-    quantity = find_quantity(name)
+    quantity = load_quantity(name)
     if quantity.is_quality:
         return _evaluated(quantity, sources)
     if quantity.per_device:
         return _looked_up(quantity, sources)
     if quantity.over_devices:
         return _over_devices(quantity, sources)
-    found = ANALYTIC[quantity.name](sources.trained)
+    found = _obtain(quantity.name, sources.trained)
     additive = None if found.additive is None else found.additive()
     return Objective(
         quantity.name, quantity.unit, quantity.direction, found.evaluate, "analytic",
@@ -141,13 +187,6 @@ def count_all(network: Network, rows: NDArray[np.int16]) -> dict[str, NDArray[np
         Values ``(n,)`` by name, in the order of the table of quantities.
     """
     return {q.name: ANALYTIC[q.name](network).evaluate(rows) for q in list_counted()}
-
-
-def to_json_number(value: float) -> int | float | None:
-    """A count as files hold it: whole where it is, ``None`` where it is no number."""
-    if not math.isfinite(value):
-        return None
-    return int(value) if float(value).is_integer() else float(value)
 
 
 def combine_devices(name: str, shares: Sequence[float]) -> float:

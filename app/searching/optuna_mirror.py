@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 
 from app.evaluation.log import EvaluationLog
+from app.records.plain import to_json_number
 from app.records.quantities import list_counted
 from app.runs.directory import Run
-from app.searching.objectives import count_all, to_json_number
+from app.searching.objectives import count_all
 from search import Evaluation, SearchProblem
 from search.arrays.pareto import nondominated
 from search.engines.optuna_logging import quiet_optuna

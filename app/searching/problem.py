@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterator, Sequence
 from functools import partial
 
-from app.records.quantities import LATENCY, find_quantity, name_latency
-from app.searching.objectives import Sources, build_objective
+from app.records.quantities import LATENCY, name_latency
+from app.searching.objectives import Sources, build_objective, load_quantity
 from search import Constraint, SearchProblem
 from search.limits import (
     Amount,
@@ -58,7 +58,7 @@ def resolve_quantity(name: str, quality: str, devices: Sequence[str]) -> tuple[s
         ValueError: Unknown name, a quality of another task, a device for something that has none,
             or one device where several are needed.
     """
-    quantity = find_quantity(name)
+    quantity = load_quantity(name)
     if quantity.is_quality and quantity.name != quality:
         raise ValueError(f"objective {name!r} does not fit the task; use {quality!r}")
     if quantity.over_devices and len(devices) < 2:
@@ -115,4 +115,4 @@ def _constraints(
 ) -> Iterator[Constraint]:
     for limit, full in wanted:
         limited = problem.quantities[problem.column(full)]
-        yield resolve_limit(limit, find_quantity(full), partial(evaluate_largest, problem, limited))
+        yield resolve_limit(limit, load_quantity(full), partial(evaluate_largest, problem, limited))
