@@ -193,6 +193,9 @@ QUANTITIES: dict[str, Quantity] = {
     )
 }  # fmt: skip
 
+# Names of what is evaluated on data.
+QUALITIES = tuple(quantity.name for quantity in QUANTITIES.values() if quantity.is_quality)
+
 
 def list_counted() -> Iterator[Quantity]:
     """What is known of every architecture without a device and without data."""
