@@ -11,8 +11,8 @@ import streamlit as st
 
 from app.explorer import markup
 from app.explorer.front_chart import SCALE, set_style
+from app.records import numbers
 from app.records.audit import read_audit, verdict
-from app.reporting import numbers
 from app.reporting.figures import AMBER
 from app.runs.directory import Run
 
@@ -65,7 +65,7 @@ def audit_figure(found: Mapping[str, Any]) -> go.Figure:
             "size": 10, "color": [row["macs"] for row in rows], "colorscale": SCALE,
             "colorbar": {"title": "MACs"}, "line": {"color": "#24292f", "width": 0.5},
         },
-        text=[f"{row['digest']}, {numbers.count(row['macs'])} MACs" for row in rows],
+        text=[f"{row['digest']}, {numbers.write_count(row['macs'])} MACs" for row in rows],
         hovertemplate="<b>%{text}</b><br>alone %{x:.4g}, inherited %{y:.4g}<extra></extra>",
     )  # fmt: skip
     name = found["objective"]

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import plotly.graph_objects as go
 
 from app.explorer.front_chart import set_style
-from app.records.front import Front, Hypervolume, Objective
+from app.records.front import Front, Hypervolume
+from app.records.quantities import Quantity
 from app.reporting.figures import AMBER, BLUE, GREY
 
 
@@ -39,7 +40,7 @@ def hypervolume_figure(rows: Sequence[Hypervolume], name: str = "this search") -
     return figure
 
 
-def parity_figure(front: Front, objective: Objective) -> go.Figure | None:
+def parity_figure(front: Front, objective: Quantity) -> go.Figure | None:
     """Predicted against real values of one objective; ``None`` when fewer than two have both."""
     both = [
         (e.predicted * objective.scale, e.value * objective.scale, p.digest)

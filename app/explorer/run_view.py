@@ -12,6 +12,7 @@ from typing import Any
 
 from app.records.front import Front, Hypervolume
 from app.records.front_reading import front_from_json
+from app.records.quantities import QUALITIES
 from supernet.files import read_json, read_records
 from supernet.space import SearchSpace
 
@@ -145,7 +146,7 @@ def quality_of(run: RunView, digest: str) -> Quality | None:
         row
         for row in run.evaluations
         if row.get("digest") == digest
-        and row.get("objective") in ("accuracy", "loss")
+        and row.get("objective") in QUALITIES
         and isinstance(row.get("value"), (int, float))
     ]
     if not rows:

@@ -10,9 +10,9 @@ from typing import Any
 from app.explorer.run_view import hypervolumes
 from app.jobs.pick import read_front
 from app.jobs.search import prepare
-from app.records.front import Front, Hypervolume, Objective
+from app.records.front import Front, Hypervolume
 from app.records.front_reading import front_from_json
-from app.reporting import numbers
+from app.records.quantities import Quantity
 from app.reporting.figures import front_svg
 from app.reporting.progress_figure import progress_svg
 from app.reporting.tables import markdown_table
@@ -244,23 +244,20 @@ def _front_rows(front: Front) -> tuple[list[str], list[list[str]]]:
     """Predicted and found value of every objective of every front point."""
     header = ["digest"]
     for objective in front.objectives:
-        header += [numbers.axis_label(objective), "predicted"]
+        header += [objective.axis_label, "predicted"]
         header += ["test"] if _tested(front, objective) else []
     rows = []
     for point in front.on_front():
         row = [point.digest]
         for objective in front.objectives:
             estimate = point.estimate(objective.name)
-            row += [
-                numbers.shown(objective, estimate.value),
-                numbers.shown(objective, estimate.predicted),
-            ]
-            row += [numbers.shown(objective, estimate.test)] if _tested(front, objective) else []
+            row += [objective.show(estimate.value), objective.show(estimate.predicted)]
+            row += [objective.show(estimate.test)] if _tested(front, objective) else []
         rows.append(row)
     return header, rows
 
 
-def _tested(front: Front, objective: Objective) -> bool:
+def _tested(front: Front, objective: Quantity) -> bool:
     return any(p.estimate(objective.name).test is not None for p in front.points)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from app.evaluation.early_stop import Racing
 from app.evaluation.log import EvaluationLog
 from app.evaluation.scheduler import WHOLE_ROUND, Evaluator, open_pool
+from app.records.quantities import list_counted
 from app.runs import plugins
 from app.runs.directory import Run, now, open_run
 from app.runs.latency_table import open_table
@@ -21,8 +22,9 @@ from app.searching.checks import check_space, require_feasible
 from app.searching.earlier_run import Prior, open_prior
 from app.searching.front_writer import Findings, front_record, write_front
 from app.searching.informed_fit import InformedFit
-from app.searching.objectives import Sources, build_problem, canonical, free_statistics, resolve
+from app.searching.objectives import Sources, build_statistics, load_quantity
 from app.searching.optuna_mirror import Study, open_study
+from app.searching.problem import build_problem, resolve_objectives, resolve_quantity
 from app.searching.progress import Narrator
 from app.searching.proxy_start import CANDIDATES, WarmStart, proxy_scores
 from app.searching.random_baseline import add_baseline
@@ -135,14 +137,14 @@ def prepare(
     Raises:
         ValueError: As for :func:`search_job`.
     """
-    names = resolve(request.objectives, trained.quality, request.devices)
+    names = resolve_objectives(request.objectives, trained.quality, request.devices)
     check_space(run, trained)
     log = EvaluationLog(trained)
     sources = Sources(trained, log, _tables(request, run, trained, names, say))
     problem = build_problem(names, request.all_limits, sources)
     require_feasible(problem)
     prior = _prior(request, run, trained)
-    fit: Fit = InformedFit(free_statistics(sources))
+    fit: Fit = InformedFit(build_statistics(sources))
     if prior is not None:
         say(f"search {request.name}: {len(prior.values)} evaluations of {prior.run} may help")
         fit = transferred(fit, prior.positions, prior.values)
@@ -196,9 +198,9 @@ def _tables(
     limited = [
         full
         for limit in request.all_limits
-        for full in canonical(limit.quantity, trained.quality, devices)
+        for full in resolve_quantity(limit.quantity, trained.quality, devices)
     ]
-    needed = any("latency" in name for name in (*names, *limited))
+    needed = any(load_quantity(name).of_tables for name in (*names, *limited))
     if not needed and len(devices) == 1 and devices[0] not in run.devices:
         say(f"search: device {devices[0]!r} is not profiled; latency is left out")
         return {}
@@ -321,6 +323,7 @@ def _outcome(run: Run, record: Mapping[str, Any], reused: int) -> SearchOutcome:
     quality = record["objectives"][0]["name"]
     report = record["report"].get(quality, {})
     points = record["points"]
+    counted = [q.name for q in list_counted() if all(q.name in p for p in points)]
     return SearchOutcome(
         run=run.path,
         search=record["search"],
@@ -331,8 +334,7 @@ def _outcome(run: Run, record: Mapping[str, Any], reused: int) -> SearchOutcome:
         stopped=record.get("stopped", "evaluations"),
         objectives=tuple(o["name"] for o in record["objectives"]),
         front=tuple(
-            {key: point[key] for key in ("digest", "objectives", "parameters", "macs",
-                                         "size_bytes", "within_limits")}
+            {key: point[key] for key in ("digest", "objectives", *counted, "within_limits")}
             for point in points if point["on_front"]
         ),
         indistinguishable=sum(bool(point.get("indistinguishable")) for point in points),

@@ -14,7 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.evaluation.log import EvaluationLog
-from app.searching.objectives import ROBUST, Sources, latency_name
+from app.records.plain import to_json_number
+from app.records.quantities import find_stored_quantity, list_counted, name_latency
+from app.searching.objectives import Sources, combine_devices, count_all
 from app.searching.verify import Verified
 from predictors import Predictor, ReportCard, held_out_prediction
 from search import SearchProblem, SearchResult, indistinguishable
@@ -132,9 +134,7 @@ def _points(findings: Findings) -> list[dict[str, Any]]:
     positions = history.positions[rows]
     architectures = problem.space.decode(positions)
     entries = _entries(findings, rows, architectures)
-    costs = findings.sources.trained.cost_model
-    counts = {"parameters": costs.parameters(positions), "macs": costs.macs(positions),
-              "size_bytes": costs.size_bytes(positions)}  # fmt: skip
+    counts = count_all(findings.sources.trained, positions)
     table = next(iter(findings.sources.tables.values()), None)
     points = []
     for i, architecture in enumerate(architectures):
@@ -148,7 +148,7 @@ def _points(findings: Findings) -> list[dict[str, Any]]:
                 "verified": found is not None,
                 "within_limits": _within(problem, entries[i]),
                 "objectives": entries[i],
-                **{name: int(column[i]) for name, column in counts.items()},
+                **{name: to_json_number(column[i]) for name, column in counts.items()},
                 "breakdown": [] if found is None or table is None
                 else table.breakdown(architecture),
             }
@@ -172,7 +172,7 @@ def _entries(
         found = findings.verified.get(architecture.digest)
         # Latencies are known and measured even when they were not searched for: picking needs it.
         measured = {
-            latency_name(device, devices): _latency(float(column[i]), device, found)
+            name_latency(device, devices): _latency(float(column[i]), device, found)
             for device, column in latencies.items()
         }
         entries = {}
@@ -184,7 +184,7 @@ def _entries(
                 entries[quantity.name] = _evaluated(
                     sources.log, architecture, value, guessed, found
                 )
-            elif quantity.name in ROBUST:
+            elif find_stored_quantity(quantity.name).over_devices:
                 entries[quantity.name] = _robust(quantity.name, value, measured, sources)
             elif quantity.name not in measured:
                 entries[quantity.name] = _known(value, quantity.source)
@@ -197,12 +197,11 @@ def _robust(
 ) -> dict[str, Any]:
     """The worst or mean latency from what was measured, tables standing in where nothing was."""
     devices = tuple(sources.tables)
-    entries = [(d, measured[latency_name(d, devices)]) for d in devices]
+    entries = [(d, measured[name_latency(d, devices)]) for d in devices]
     shares = [entry["value"] / sources.latency_of_largest(d) for d, entry in entries]
-    value = max(shares) if name == "worst_latency" else sum(shares) / len(shares)
     # One unmeasured device makes the whole a figure of a table.
     source = "measured" if all(e["source"] == "measured" for _, e in entries) else "table"
-    return {**_known(predicted, source), "value": value}
+    return {**_known(predicted, source), "value": combine_devices(name, shares)}
 
 
 def _latency_ratios(
@@ -211,7 +210,7 @@ def _latency_ratios(
     """Median of measured over predicted latency: how far each device moved since its table."""
     found = {}
     for device in devices:
-        name = latency_name(device, devices)
+        name = name_latency(device, devices)
         entries = (point["objectives"].get(name, {}) for point in points)
         ratios = [e["value"] / e["predicted"] for e in entries if e.get("source") == "measured"]
         if ratios:
@@ -290,8 +289,8 @@ def front_csv(record: Mapping[str, Any]) -> str:
     """Every point as a line, with what was predicted and found about each objective."""
     names = list(record["points"][0]["objectives"]) if record["points"] else []
     keys = ("predicted", "value", "low", "high", "test")
-    header = ["digest", "on_front", "indistinguishable", "verified", "parameters", "macs",
-              "size_bytes"]  # fmt: skip
+    header = ["digest", "on_front", "indistinguishable", "verified"]
+    header += [quantity.name for quantity in list_counted()]
     columns = [f"{name}_{key}" for name in names for key in keys]
     rows = []
     for point in record["points"]:
