@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 from pymoo.algorithms.moo.unsga3 import UNSGA3
 from pymoo.core.termination import NoTermination
 
-from search.engines.array_nsga2 import Score, Visited, vary
+from search.engines.array_nsga2 import vary
+from search.engines.contract import Rows, Score, Visited
 from search.engines.pymoo_replay import (
     Evaluated,
     Indices,
@@ -21,7 +22,6 @@ from search.engines.pymoo_replay import (
 )
 from supernet.space import SearchSpace
 
-Rows = NDArray[np.int16]
 _ATTEMPTS = 8
 
 

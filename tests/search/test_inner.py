@@ -8,7 +8,8 @@ from toys import line_space, nested_space, tradeoff, true_front
 
 from search.arrays.neighbourhood import neighbourhood, unique_rows
 from search.arrays.pareto import hypervolume, nondominated
-from search.engines.array_nsga2 import Visited, offspring, optimise, polish
+from search.engines.array_nsga2 import offspring, optimise, polish
+from search.engines.contract import Visited
 
 
 def first_wins(a, b):
