@@ -52,7 +52,7 @@ def vary(space: SearchSpace, mothers: Rows, fathers: Rows, rng: np.random.Genera
     return space.mutate(children, rng)
 
 
-def optimise(
+def evolve(
     space: SearchSpace,
     score: Score,
     seeds: Rows,
@@ -144,7 +144,7 @@ def polish(space: SearchSpace, score: Score, visited: Visited, steps: int) -> Vi
 
     Args:
         space: Where to search.
-        score: As for :func:`optimise`.
+        score: As for :func:`evolve`.
         visited: What an inner search looked at.
         steps: How often the changed front is expanded.
 

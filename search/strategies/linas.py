@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from search.arrays.neighbourhood import unique_rows
 from search.arrays.pareto import best_first
 from search.arrays.row_pool import all_rows
-from search.engines.array_nsga2 import optimise
-from search.engines.array_unsga3 import optimise_directed
+from search.engines import array_nsga2, array_unsga3
 from search.engines.contract import Engine, Visited
 from search.engines.surrogates import LEAST_ROWS, filled, fitted, scorer
 from search.history import History
@@ -42,7 +41,7 @@ class Linas:
     """
 
     fit: FitPredictor
-    engine: Engine = optimise
+    engine: Engine = array_nsga2.evolve
     population: int = 50
     inner_evaluations: int = 20_000
     directions: int = 20
@@ -89,8 +88,8 @@ class Linas:
         start = unique_rows(admissible_sample(problem, rng, 4 * self.population))
         start = start[: self.population]
         engine = self.engine
-        if engine is optimise and len(problem.objectives) > 2:
-            engine = partial(optimise_directed, most_directions=self.directions)
+        if engine is array_nsga2.evolve and len(problem.objectives) > 2:
+            engine = partial(array_unsga3.evolve, most_directions=self.directions)
         return engine(
             problem.space,
             score,
@@ -113,7 +112,7 @@ class Linas:
         return rows[left[order]]
 
 
-def build(fit: FitPredictor | None = None, *, engine: Engine = optimise) -> Strategy:
+def build(fit: FitPredictor | None = None, *, engine: Engine = array_nsga2.evolve) -> Strategy:
     """The strategy with its published settings.
 
     Args:

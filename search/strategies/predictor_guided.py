@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from search.arrays.neighbourhood import unique_rows
 from search.arrays.pareto import choose_by_hypervolume, nondominated, ranks, reference_point
 from search.arrays.row_pool import all_rows
-from search.engines.array_nsga2 import optimise, polish
+from search.engines.array_nsga2 import evolve, polish
 from search.engines.contract import Engine, Score, Visited
 from search.engines.surrogates import LEAST_ROWS, fitted, scorer
 from search.history import History
@@ -44,7 +44,7 @@ class PredictorGuided:
     """
 
     fit: FitPredictor
-    engine: Engine = optimise
+    engine: Engine = evolve
     initial: int = 30
     batch: int = 25
     least_batch: int = 6
@@ -148,7 +148,7 @@ class PredictorGuided:
         return rows[chosen + rest]
 
 
-def build(fit: FitPredictor | None = None, *, engine: Engine = optimise) -> Strategy:
+def build(fit: FitPredictor | None = None, *, engine: Engine = evolve) -> Strategy:
     """The strategy with its defaults.
 
     Args:
