@@ -42,6 +42,24 @@ class FitPredictor(Protocol):
         ...
 
 
+def require_fit(fit: FitPredictor | None, strategy: str) -> FitPredictor:
+    """The fit function, for a strategy that cannot do without.
+
+    Raises:
+        ValueError: There is none.
+    """
+    if fit is None:
+        raise ValueError(f"{strategy} needs a fit function, such as predictors.fit")
+    return fit
+
+
+def predict_nothing(
+    strategy: object, problem: SearchProblem, history: History, seed: int
+) -> Mapping[str, Model]:
+    """``models`` of strategies that predict nothing."""
+    return {}
+
+
 class Strategy(Protocol):
     """Decides what to evaluate next, as a pure function of what is known."""
 

@@ -7,7 +7,6 @@ from numpy.typing import NDArray
 from pymoo.algorithms.moo.unsga3 import UNSGA3
 from pymoo.core.termination import NoTermination
 
-from search.engines.algorithms.unsga3 import build_algorithm
 from search.engines.array_nsga2 import vary
 from search.engines.contract import Rows, Score, Visited
 from search.engines.pymoo_replay import (
@@ -17,6 +16,7 @@ from search.engines.pymoo_replay import (
     view,
 )
 from search.engines.pymoo_warnings import quiet_pymoo
+from search.engines.reference_directions import spread_directions
 from search.engines.tournaments import (
     win_within_niches,
 )
@@ -53,7 +53,8 @@ def evolve(
         Every distinct row that was scored.
     """
     seen = _join(None, seeds[:population], score)
-    algorithm = build_algorithm(population, seen.points.shape[1], most_directions=most_directions)
+    weights = spread_directions(seen.points.shape[1], most_directions)
+    algorithm = UNSGA3(weights, pop_size=population, output=None)
     known = {row.tobytes() for row in seen.positions}
     with quiet_pymoo():
         algorithm.setup(

@@ -25,7 +25,7 @@ from search.engines.contract import Engine
 from supernet.space import nearest
 
 if TYPE_CHECKING:
-    from search.engines.pymoo_evolution import BuildAlgorithm
+    from search.engines.algorithms import BuildAlgorithm
 
 __all__ = ["ENGINES", "Engine", "find_engine"]
 

@@ -20,7 +20,6 @@ nothing new.
 from __future__ import annotations
 
 from copy import deepcopy
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +34,7 @@ from pymoo.termination.max_gen import MaximumGenerationTermination
 
 from search.arrays.neighbourhood import row_keys, unique_rows
 from search.arrays.scaling import front_range, penalise
+from search.engines.algorithms import BuildAlgorithm
 from search.engines.contract import Rows, Score, Visited
 from search.engines.pymoo_warnings import quiet_pymoo
 from supernet.space import SearchSpace
@@ -42,14 +42,6 @@ from supernet.space import SearchSpace
 _ATTEMPTS = 8
 _MOST_EXCESS = 1e6
 _PARENT_ALONE = 0.1
-
-
-class BuildAlgorithm(Protocol):
-    """Makes a new algorithm of pymoo."""
-
-    def __call__(self, population: int, objectives: int, **operators: object) -> Algorithm:
-        """An unused algorithm with so many survivors and children, for so many objectives."""
-        ...
 
 
 def evolve(

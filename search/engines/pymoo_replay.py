@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,17 +14,18 @@ from pymoo.core.problem import Problem
 from pymoo.core.termination import NoTermination
 
 from search.arrays.scaling import front_range
+from search.engines.algorithms import BuildAlgorithm
 from search.engines.array_nsga2 import vary
 from search.engines.pymoo_warnings import quiet_pymoo
-from search.engines.tournaments import Better, Indices, Points, prefer_feasible
+from search.engines.tournaments import Better, Compete, Indices, Points, prefer_feasible
 from search.history import History
 from search.problem import SearchProblem
+from search.sampling.breeding import breed
 from search.sampling.first_sample import fresh_rows, initial_rows
-from search.strategy import Model
+from search.strategy import predict_nothing
 
 Rows = NDArray[np.int16]
 
-_ATTEMPTS = 12
 _MOST_EXCESS = 1e6
 
 
@@ -81,6 +83,7 @@ class Evolution:
     batch: int = 20
 
     has_first_sample = True
+    models = predict_nothing
 
     def batch_size(self, evaluated: int) -> int:
         """``population`` at first, then ``batch``."""
@@ -96,11 +99,35 @@ class Evolution:
         if len(seen) < 2:
             return fresh_rows(problem, history, count, rng)
         select = self.rebuild(problem, seen, self.population)
-        return children(problem, history, seen.positions, select, count, rng)
 
-    def models(self, problem: SearchProblem, history: History, seed: int) -> Mapping[str, Model]:
-        """None: nothing is predicted."""
-        return {}
+        def make_children(many: int) -> Rows:
+            mothers, fathers = select(many, rng)
+            return vary(problem.space, seen.positions[mothers], seen.positions[fathers], rng)
+
+        return breed(problem, history, make_children, count, rng)
+
+
+def replay_evolution(build_algorithm: BuildAlgorithm, compete: Compete) -> Evolution:
+    """A strategy whose parents are survivors of an algorithm of pymoo.
+
+    Args:
+        build_algorithm: Makes the algorithm; its operators are not used.
+        compete: Given the survivors, the tournament that the feasible ones hold.
+    """
+    return Evolution(partial(_rebuild, build_algorithm=build_algorithm, compete=compete))
+
+
+def _rebuild(
+    problem: SearchProblem,
+    seen: Evaluated,
+    population: int,
+    *,
+    build_algorithm: BuildAlgorithm,
+    compete: Compete,
+) -> Selection:
+    algorithm = build_algorithm(population, len(problem.objectives))
+    survivors = replay(algorithm, seen, population).pop
+    return tournament(survivors, seen, compete(survivors))
 
 
 def evaluated(problem: SearchProblem, history: History) -> Evaluated:
@@ -174,28 +201,6 @@ def replay(algorithm: Algorithm, seen: Evaluated, population: int) -> Algorithm:
         for rows in generations(seen, population):
             algorithm.tell(infills=individuals(seen, rows))
     return algorithm
-
-
-def children(
-    problem: SearchProblem,
-    history: History,
-    parents: Rows,
-    select: Selection,
-    count: int,
-    rng: np.random.Generator,
-) -> Rows:
-    """Up to ``count`` distinct admissible children that are not in the history.
-
-    Uniform crossover and reset mutation; random rows where the parents' surroundings are used up.
-    """
-    rows = np.zeros((0, len(problem.space)), dtype=np.int16)
-    for _ in range(_ATTEMPTS):
-        mothers, fathers = select(2 * count, rng)
-        made = problem.project(vary(problem.space, parents[mothers], parents[fathers], rng))
-        rows = history.new(np.concatenate((rows, made[problem.admits(made)])))
-        if len(rows) >= count:
-            return rows[:count]
-    return history.new(np.concatenate((rows, fresh_rows(problem, history, count, rng))))[:count]
 
 
 def weighted(points: Points, weights: Points) -> Points:

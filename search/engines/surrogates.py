@@ -21,10 +21,15 @@ _MOST_EXPANDED, _FEW_EXPANDED = 100, 10
 
 
 def fitted(
-    fit: FitPredictor, problem: SearchProblem, history: History, seed: int
+    fit: FitPredictor | None, problem: SearchProblem, history: History, seed: int
 ) -> dict[str, Model]:
-    """A model of every expensive quantity with at least five successful evaluations."""
+    """A model of every expensive quantity with at least five successful evaluations.
+
+    None at all without ``fit``.
+    """
     found: dict[str, Model] = {}
+    if fit is None:
+        return found
     for quantity in problem.expensive:
         values = history.values[:, problem.column(quantity.name)]
         known = np.isfinite(values)

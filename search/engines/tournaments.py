@@ -13,6 +13,8 @@ Points = NDArray[np.float64]
 Indices = NDArray[np.intp]
 # Given two arrays of places among the survivors, where the first one wins.
 Better = Callable[[Indices, Indices, np.random.Generator], NDArray[np.bool_]]
+# Given the survivors, the tournament among feasible ones.
+Compete = Callable[[Population], Better]
 
 
 def toss_coins(count: int, rng: np.random.Generator) -> NDArray[np.bool_]:
@@ -20,13 +22,14 @@ def toss_coins(count: int, rng: np.random.Generator) -> NDArray[np.bool_]:
     return np.asarray(rng.random(count) < 0.5)
 
 
-def win_by_chance(first: Indices, second: Indices, rng: np.random.Generator) -> NDArray[np.bool_]:
+def win_by_chance(survivors: Population) -> Better:
     """The tournament that either side wins."""
-    return toss_coins(len(first), rng)
+    return lambda first, second, rng: toss_coins(len(first), rng)
 
 
-def win_by_dominance(points: Points) -> Better:
-    """The tournament among points ``(k, m)`` that a dominating one wins; else chance."""
+def win_by_dominance(survivors: Population) -> Better:
+    """The tournament that a dominating one wins; else chance."""
+    points = survivors.get("F")
 
     def better(first: Indices, second: Indices, rng: np.random.Generator) -> NDArray[np.bool_]:
         mine, theirs = points[first], points[second]
@@ -35,6 +38,17 @@ def win_by_dominance(points: Points) -> Better:
         return wins | (~loses & toss_coins(len(first), rng))
 
     return better
+
+
+def win_by_survival_score(survivors: Population) -> Better:
+    """The tournament that the lower rank wins, then the larger score of AGE-MOEA-II's survival.
+
+    The score sets proximity to the ideal point against closeness to others.
+    """
+    rank = read_attribute(survivors, "rank", np.inf)
+    score = read_attribute(survivors, "crowding", 0.0)
+    place = np.lexsort((-np.nan_to_num(score), rank)).argsort()
+    return lambda first, second, rng: np.asarray(place[first] < place[second])
 
 
 def win_within_niches(survivors: Population) -> Better:
@@ -74,14 +88,14 @@ def prefer_feasible(excess: Points, better: Better) -> Better:
     return wins
 
 
-def select_parents(make: Callable[[Population], Better]) -> TournamentSelection:
+def select_parents(compete: Compete) -> TournamentSelection:
     """A tournament for pymoo's own mating.
 
     Those of NSGA-III and its relatives draw from an unseeded generator where both sides are beyond
     a limit.
 
     Args:
-        make: Given the survivors, the tournament among feasible ones.
+        compete: Given the survivors, the tournament among feasible ones.
     """
 
     def compare(
@@ -90,7 +104,7 @@ def select_parents(make: Callable[[Population], Better]) -> TournamentSelection:
         random_state: np.random.Generator,
         **others: object,
     ) -> Indices:
-        wins = prefer_feasible(survivors.get("CV")[:, 0], make(survivors))
+        wins = prefer_feasible(survivors.get("CV")[:, 0], compete(survivors))
         first, second = pairs.T
         return np.where(wins(first, second, random_state), first, second)[:, None]
 

@@ -34,8 +34,8 @@ def rebuild(problem: SearchProblem, seen: Evaluated, population: int) -> Selecti
     front = nondominated(np.concatenate((convergent.get("F"), diverse.get("F"))))
     share = front[: len(convergent)].sum() / len(front)
     from_convergent = share > front[len(convergent) :].sum() / len(front)
-    first = tournament(convergent, seen, win_by_dominance(convergent.get("F")))
-    second = tournament(diverse, seen, win_by_dominance(diverse.get("F")))
+    first = tournament(convergent, seen, win_by_dominance(convergent))
+    second = tournament(diverse, seen, win_by_dominance(diverse))
 
     def select(count: int, rng: np.random.Generator) -> tuple[Indices, Indices]:
         ours, theirs = first(count, rng), second(count, rng)

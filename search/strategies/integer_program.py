@@ -71,7 +71,7 @@ class IntegerProgram:
 
     def models(self, problem: SearchProblem, history: History, seed: int) -> Mapping[str, Model]:
         """A predictor for every expensive quantity, where ``fit`` is given."""
-        return {} if self.fit is None else fitted(self.fit, problem, history, seed)
+        return fitted(self.fit, problem, history, seed)
 
     def _solutions(
         self,

@@ -18,7 +18,7 @@ from search.engines.surrogates import LEAST_ROWS, filled, fitted, scorer
 from search.history import History
 from search.problem import SearchProblem
 from search.sampling.first_sample import admissible_sample, fresh_rows
-from search.strategy import FitPredictor, Model, Strategy
+from search.strategy import FitPredictor, Model, Strategy, require_fit
 
 SUMMARY = "LINAS with its published settings (Cummings et al. 2022)"
 _MOST_LISTED = 100_000
@@ -122,6 +122,4 @@ def build(fit: FitPredictor | None = None, *, engine: Engine = array_nsga2.evolv
     Raises:
         ValueError: No ``fit``.
     """
-    if fit is None:
-        raise ValueError("linas needs a fit function, such as predictors.fit")
-    return Linas(fit, engine)
+    return Linas(require_fit(fit, "linas"), engine)

@@ -20,7 +20,7 @@ from search.engines.surrogates import (
 from search.history import History
 from search.problem import SearchProblem
 from search.sampling.first_sample import admissible_sample, fresh_rows
-from search.strategy import FitPredictor, Model, Strategy
+from search.strategy import FitPredictor, Model, Strategy, require_fit
 
 SUMMARY = "random sample, predictor, then evolution within each cost budget (Cai et al. 2020)"
 Rows = NDArray[np.int16]
@@ -269,6 +269,4 @@ def build(fit: FitPredictor | None = None) -> Strategy:
     Raises:
         ValueError: No ``fit``.
     """
-    if fit is None:
-        raise ValueError("ofa_evolution needs a fit function, such as predictors.fit")
-    return OfaEvolution(fit)
+    return OfaEvolution(require_fit(fit, "ofa_evolution"))

@@ -17,7 +17,7 @@ from search.engines.surrogates import LEAST_ROWS, fitted, scorer
 from search.history import History
 from search.problem import SearchProblem
 from search.sampling.first_sample import admissible_sample, fresh_rows, initial_rows
-from search.strategy import FitPredictor, Model, Strategy
+from search.strategy import FitPredictor, Model, Strategy, require_fit
 
 SUMMARY = "iterates predictor and evolution as LINAS does; the default"
 # With three objectives a predicted front alone has hundreds of points.
@@ -158,6 +158,4 @@ def build(fit: FitPredictor | None = None, *, engine: Engine = evolve) -> Strate
     Raises:
         ValueError: No ``fit``.
     """
-    if fit is None:
-        raise ValueError("predictor_guided needs a fit function, such as predictors.fit")
-    return PredictorGuided(fit, engine)
+    return PredictorGuided(require_fit(fit, "predictor_guided"), engine)

@@ -42,7 +42,7 @@ def rebuild(
         width=width,
     )
     survivors = replay(algorithm, seen, population).pop
-    return tournament(survivors, seen, win_by_chance)
+    return tournament(survivors, seen, win_by_chance(survivors))
 
 
 def scale_aspirations(

@@ -179,9 +179,8 @@ def test_the_array_engine_is_the_default():
 
 
 def test_the_promised_names_are_there():
-    assert set(ENGINES) == {
-        "array", "nsga2", "nsga3", "unsga3", "agemoea2", "smsemoa", "ctaea", "moead", "rnsga3",
-    }  # fmt: skip
+    named = "array nsga2 nsga3 unsga3 agemoea2 smsemoa ctaea moead rnsga3"
+    assert set(ENGINES) == set(named.split())
 
 
 def test_listing_engines_loads_no_library():

@@ -301,7 +301,7 @@ def test_aging_changes_exactly_one_active_choice():
     space = nested_space()
     rng = np.random.default_rng(0)
     parents = space.sample(rng, 400)
-    children = aging_evolution.step(space, parents, rng)
+    children = aging_evolution.change_one(space, parents, rng)
     for parent, child in zip(parents, children, strict=True):
         assert (space.neighbours(parent) == child).all(axis=1).sum() == 1
     history = random_history(problem, [40])

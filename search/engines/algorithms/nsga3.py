@@ -14,7 +14,7 @@ def build_algorithm(population: int, objectives: int, **operators: object) -> NS
     return NSGA3(
         weights,
         pop_size=max(population, len(weights)),
-        selection=select_parents(lambda survivors: win_by_chance),
+        selection=select_parents(win_by_chance),
         output=None,
         **operators,
     )

@@ -34,7 +34,7 @@ def build_algorithm(
         points,
         pop_per_ref_point=each,
         mu=width,
-        selection=select_parents(lambda survivors: win_by_chance),
+        selection=select_parents(win_by_chance),
         output=None,
         **operators,
     )

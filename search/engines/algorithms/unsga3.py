@@ -8,11 +8,9 @@ from search.engines.reference_directions import spread_directions
 from search.engines.tournaments import select_parents, win_within_niches
 
 
-def build_algorithm(
-    population: int, objectives: int, *, most_directions: int | None = None, **operators: object
-) -> UNSGA3:
-    """A new U-NSGA-III; by default it has as many directions as survivors, at most."""
-    weights = spread_directions(objectives, most_directions or population)
+def build_algorithm(population: int, objectives: int, **operators: object) -> UNSGA3:
+    """A new U-NSGA-III with as many directions as survivors, or the next lower number there is."""
+    weights = spread_directions(objectives, population)
     return UNSGA3(
         weights,
         pop_size=max(population, len(weights)),
