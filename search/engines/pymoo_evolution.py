@@ -57,14 +57,9 @@ def evolve(
     """Run an algorithm of pymoo on cheap or predicted values.
 
     Args:
-        space: Where to search.
-        score: Rows ``(n, len(space))`` in; objectives to minimise ``(n, m)`` and violations
-            ``(n, c)`` out.
-        seeds: Distinct canonical rows to start from, at least one.
+        space, score, seeds, population, generations, rng: As for every
+            :class:`~search.engines.contract.Engine`.
         build: Makes the algorithm.
-        population: Survivors of a generation, and its children.
-        generations: Number of generations after the first.
-        rng: Source of randomness.
 
     Returns:
         Every distinct row that was scored: ``population * (generations + 1)`` at most, and only

@@ -78,12 +78,12 @@ class Evolution:
         batch: Children per round.
     """
 
+    has_first_sample = True
+    models = predict_nothing
+
     rebuild: Rebuild
     population: int = 20
     batch: int = 20
-
-    has_first_sample = True
-    models = predict_nothing
 
     def batch_size(self, evaluated: int) -> int:
         """``population`` at first, then ``batch``."""

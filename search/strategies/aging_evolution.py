@@ -33,12 +33,12 @@ class AgingEvolution:
         batch: Children per round; those of a round do not know each other.
     """
 
+    has_first_sample = True
+    models = predict_nothing
+
     population: int = 50
     sample: int = 25
     batch: int = 10
-
-    has_first_sample = True
-    models = predict_nothing
 
     def batch_size(self, evaluated: int) -> int:
         """``population`` at first, then ``batch``."""

@@ -56,6 +56,8 @@ class Boshnas:
         dropout: Of the teacher. The published 0.3 is for an embedding of few dimensions.
     """
 
+    has_first_sample = True
+
     fit: FitPredictor | None = None
     initial: int = 30
     batch: int = 25
@@ -68,8 +70,6 @@ class Boshnas:
     epochs: int = 200
     rate: float = 1e-2
     dropout: float = 0.1
-
-    has_first_sample = True
 
     def batch_size(self, evaluated: int) -> int:
         """``initial`` at first, then ``batch``."""

@@ -38,13 +38,13 @@ class CoarseToFine:
         rate: Probability that a choice of the skeleton moves a step up or down.
     """
 
+    has_first_sample = True
+    models = predict_nothing
+
     coarse: int = 60
     bins: int = 12
     batch: int = 48
     rate: float = 0.1
-
-    has_first_sample = True
-    models = predict_nothing
 
     def batch_size(self, evaluated: int) -> int:
         """Always ``batch``."""

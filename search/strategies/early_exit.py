@@ -40,15 +40,15 @@ class EarlyExit:
         inversion: Probability that a child has two choices of a kind exchanged; as published.
     """
 
+    has_first_sample = True
+    models = predict_nothing
+
     beta: float | None = None
     quantile: float = 0.5
     population: int = 40
     retained: float = 0.1
     mutation: float = 0.1
     inversion: float = 0.1
-
-    has_first_sample = True
-    models = predict_nothing
 
     def batch_size(self, evaluated: int) -> int:
         """The population, then what its survivors leave free."""

@@ -46,13 +46,13 @@ class IntegerProgram:
         exploration: Posterior deviations, times this, are added to every other program's weights.
     """
 
+    has_first_sample = True
+
     fit: FitPredictor | None = None
     initial: int = 50
     batch: int = 25
     gap: float = 1e-3
     exploration: float = 1.0
-
-    has_first_sample = True
 
     def batch_size(self, evaluated: int) -> int:
         """``initial`` at first, then ``batch``."""

@@ -40,13 +40,13 @@ class Linas:
         directions: Reference directions of that U-NSGA-III, at most.
     """
 
+    has_first_sample = True
+
     fit: FitPredictor
     engine: Engine = array_nsga2.evolve
     population: int = 50
     inner_evaluations: int = 20_000
     directions: int = 20
-
-    has_first_sample = True
 
     @property
     def generations(self) -> int:

@@ -38,12 +38,12 @@ class MixAndMatch:
         batch: Evaluations of a round.
     """
 
+    has_first_sample = False
+    models = predict_nothing
+
     kind: str | None = None
     others: Sequence[float] = (1.0, 0.5, 0.0)
     batch: int = 25
-
-    has_first_sample = False
-    models = predict_nothing
 
     def batch_size(self, evaluated: int) -> int:
         """Always ``batch``."""

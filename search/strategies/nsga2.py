@@ -27,11 +27,11 @@ class Nsga2:
         batch: Children per round.
     """
 
-    population: int = 20
-    batch: int = 20
-
     has_first_sample = True
     models = predict_nothing
+
+    population: int = 20
+    batch: int = 20
 
     def batch_size(self, evaluated: int) -> int:
         """``population`` at first, then ``batch``."""

@@ -47,6 +47,8 @@ class OfaEvolution:
         generations: Of one evolution. Published are 500; predicted scores settle long before.
     """
 
+    has_first_sample = True
+
     fit: FitPredictor
     sample: int = 200
     budgets: int = 50
@@ -55,8 +57,6 @@ class OfaEvolution:
     mutants: float = 0.5
     mutation: float = 0.1
     generations: int = 50
-
-    has_first_sample = True
 
     def batch_size(self, evaluated: int) -> int:
         """What is left of the sample, then one winner per budget."""

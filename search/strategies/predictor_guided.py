@@ -43,6 +43,8 @@ class PredictorGuided:
         optimism: Standard deviations by which predictions are improved when choosing.
     """
 
+    has_first_sample = True
+
     fit: FitPredictor
     engine: Engine = evolve
     initial: int = 30
@@ -52,8 +54,6 @@ class PredictorGuided:
     generations: int = 10
     descents: int = 2
     optimism: float = 0.5
-
-    has_first_sample = True
 
     def batch_size(self, evaluated: int) -> int:
         """``initial`` at first, then a twelfth of what is known within the limits of a round."""

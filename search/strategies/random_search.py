@@ -19,10 +19,10 @@ SUMMARY = "distinct random architectures; the baseline"
 class RandomSearch:
     """Random rows within the cheap limits; ``batch`` at a time."""
 
-    batch: int = 50
-
     has_first_sample = False
     models = predict_nothing
+
+    batch: int = 50
 
     def batch_size(self, evaluated: int) -> int:
         """Always ``batch``."""

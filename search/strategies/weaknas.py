@@ -39,6 +39,8 @@ class WeakNas:
         pool: Architectures ranked in a round.
     """
 
+    has_first_sample = True
+
     fit: FitPredictor
     initial: int = 100
     batch: int = 10
@@ -46,8 +48,6 @@ class WeakNas:
     least_top: int = 100
     shrink: float = 0.8
     pool: int = 10_000
-
-    has_first_sample = True
 
     def batch_size(self, evaluated: int) -> int:
         """What is left of the first sample, then ``batch``."""
