@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from search.front import ParetoFront, by_weights, knee, pareto_front, pick
+from search.front import ParetoFront, pareto_front, pick_by_weights, pick_knee, pick_within
 from search.history import Evaluation, History
 from search.noise import indistinguishable, probable_front
 from search.problem import Constraint, Objective, SearchProblem
@@ -24,12 +24,12 @@ __all__ = [
     "SearchResult",
     "Stops",
     "Strategy",
-    "by_weights",
     "check_feasible",
     "indistinguishable",
-    "knee",
     "pareto_front",
-    "pick",
+    "pick_by_weights",
+    "pick_knee",
+    "pick_within",
     "probable_front",
     "search",
 ]

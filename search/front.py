@@ -55,7 +55,9 @@ def pareto_front(problem: SearchProblem, history: History) -> ParetoFront:
     return ParetoFront(problem, history.positions[rows], history.values[rows], rows)
 
 
-def pick(front: ParetoFront, constraints: Sequence[Constraint], *, best: str | None = None) -> int:
+def pick_within(
+    front: ParetoFront, constraints: Sequence[Constraint], *, best: str | None = None
+) -> int:
     """The index of the best point that meets the constraints.
 
     Args:
@@ -100,7 +102,7 @@ def pick(front: ParetoFront, constraints: Sequence[Constraint], *, best: str | N
     return best_index(front.minimised, merit, within)
 
 
-def knee(front: ParetoFront) -> int:
+def pick_knee(front: ParetoFront) -> int:
     """The index of the point farthest beyond the plane through the front's extremes.
 
     Raises:
@@ -110,7 +112,7 @@ def knee(front: ParetoFront) -> int:
     return knee_index(front.minimised)
 
 
-def by_weights(front: ParetoFront, weights: Mapping[str, float]) -> int:
+def pick_by_weights(front: ParetoFront, weights: Mapping[str, float]) -> int:
     """The index of the point that suits preference weights best.
 
     Args:

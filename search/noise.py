@@ -10,10 +10,12 @@ from search.problem import SearchProblem
 from search.stops import usable
 
 # The one-sided 95 % quantile of the normal distribution.
-Z95 = 1.645
+Z_ONE_SIDED_95 = 1.645
 
 
-def probable_front(problem: SearchProblem, history: History, z: float = Z95) -> NDArray[np.intp]:
+def probable_front(
+    problem: SearchProblem, history: History, z: float = Z_ONE_SIDED_95
+) -> NDArray[np.intp]:
     """Rows of a history that no other row dominates beyond noise.
 
     A point is dominated beyond noise when another one is at least as good in every objective even
@@ -48,7 +50,9 @@ def probable_front(problem: SearchProblem, history: History, z: float = Z95) -> 
     return rows[kept]
 
 
-def indistinguishable(problem: SearchProblem, history: History, z: float = Z95) -> NDArray[np.intp]:
+def indistinguishable(
+    problem: SearchProblem, history: History, z: float = Z_ONE_SIDED_95
+) -> NDArray[np.intp]:
     """Rows that are off the front, but dominated only within noise, ascending, ``(k,)``."""
     plain = probable_front(problem, history, 0.0)
     return np.setdiff1d(probable_front(problem, history, z), plain)

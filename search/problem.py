@@ -137,8 +137,9 @@ class SearchProblem:
                 raise ValueError(f"objective {name!r} is listed twice")
         for constraint in self.constraints:
             _check_word("constrained objective", constraint.objective, names)
-        if self.pool is not None and (not len(self.pool) or self.pool.ndim != 2
-                                      or self.pool.shape[1] != len(self.space)):  # fmt: skip
+        if self.pool is None:
+            return
+        if not len(self.pool) or self.pool.ndim != 2 or self.pool.shape[1] != len(self.space):
             raise ValueError(
                 f"a pool of shape {self.pool.shape} cannot be searched; it needs at least one row "
                 f"of {len(self.space)} positions"

@@ -42,8 +42,35 @@ class FitPredictor(Protocol):
         ...
 
 
+def require_fit(fit: FitPredictor | None, strategy: str) -> FitPredictor:
+    """The fit function, for a strategy that cannot do without.
+
+    Raises:
+        ValueError: There is none.
+    """
+    if fit is None:
+        raise ValueError(f"{strategy} needs a fit function, such as predictors.fit")
+    return fit
+
+
+def predict_nothing(
+    strategy: object, problem: SearchProblem, history: History, seed: int
+) -> Mapping[str, Model]:
+    """``models`` of strategies that predict nothing."""
+    return {}
+
+
 class Strategy(Protocol):
     """Decides what to evaluate next, as a pure function of what is known."""
+
+    @property
+    def has_first_sample(self) -> bool:
+        """Whether the first round is a sample that later ones learn from.
+
+        Such a round must fit the budget whole, and may be chosen by other means. Without one the
+        first round is as good as any other.
+        """
+        ...
 
     def batch_size(self, evaluated: int) -> int:
         """How many architectures to propose when so many have been evaluated; at least 1."""

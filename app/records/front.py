@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from app.records.quantities import Quantity, find_stored_quantity, list_counted
 from search.front import best_index, knee_index, weight_vector, weighted_index
-from search.noise import Z95 as Z_ONE_SIDED
+from search.noise import Z_ONE_SIDED_95 as Z_ONE_SIDED
 from search.problem import Constraint
 from supernet.space import Value
 

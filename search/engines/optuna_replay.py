@@ -18,7 +18,7 @@ from search.engines.pymoo_replay import Evaluated, evaluated
 from search.history import History
 from search.problem import SearchProblem
 from search.sampling.first_sample import fresh_rows, initial_rows
-from search.strategy import Model
+from search.strategy import predict_nothing
 
 Rows = NDArray[np.int16]
 
@@ -63,7 +63,7 @@ class Round:
         seen: The successful evaluations.
         values: What the study is told to minimise, ``(len(seen), k)``.
         trials: The successful evaluations as trials.
-        seed: Of every random decision of the sampler.
+        seed: Seed of every random decision of the sampler.
     """
 
     problem: SearchProblem
@@ -99,6 +99,14 @@ class OptunaSearch:
     attributes: Callable[[Evaluated], list[dict[str, int]]] | None = None
     recalled: int | None = None
 
+    # A sampler's models do not leave it.
+    models = predict_nothing
+
+    @property
+    def has_first_sample(self) -> bool:
+        """Whether the sampler waits for a first sample."""
+        return self.initial > 0
+
     def batch_size(self, evaluated: int) -> int:
         """``initial`` at first, where there is one, then ``batch``."""
         return self.initial if evaluated == 0 and self.initial else self.batch
@@ -112,10 +120,6 @@ class OptunaSearch:
         with quiet_optuna():
             study = self._study(problem, history, int(rng.integers(2**31 - 1)))
             return asked(study, problem, history, self.distributions(problem), count, rng)
-
-    def models(self, problem: SearchProblem, history: History, seed: int) -> Mapping[str, Model]:
-        """None: a sampler's models do not leave it."""
-        return {}
 
     def distributions(self, problem: SearchProblem) -> dict[str, BaseDistribution]:
         """Every choice of two values or more as a parameter of its positions.

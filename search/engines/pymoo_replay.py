@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,24 +12,20 @@ from pymoo.core.algorithm import Algorithm
 from pymoo.core.population import Population
 from pymoo.core.problem import Problem
 from pymoo.core.termination import NoTermination
-from pymoo.util.reference_direction import (
-    UniformReferenceDirectionFactory,
-    get_partition_closest_to_points,
-)
 
-from search.arrays.pareto import nondominated
+from search.arrays.scaling import front_range
+from search.engines.algorithms import BuildAlgorithm
 from search.engines.array_nsga2 import vary
+from search.engines.pymoo_warnings import quiet_pymoo
+from search.engines.tournaments import Better, Compete, Indices, Points, prefer_feasible
 from search.history import History
 from search.problem import SearchProblem
+from search.sampling.breeding import breed
 from search.sampling.first_sample import fresh_rows, initial_rows
-from search.strategy import Model
+from search.strategy import predict_nothing
 
 Rows = NDArray[np.int16]
-Points = NDArray[np.float64]
-Indices = NDArray[np.intp]
-Better = Callable[[Indices, Indices, np.random.Generator], NDArray[np.bool_]]
 
-_ATTEMPTS = 12
 _MOST_EXCESS = 1e6
 
 
@@ -83,6 +78,9 @@ class Evolution:
         batch: Children per round.
     """
 
+    has_first_sample = True
+    models = predict_nothing
+
     rebuild: Rebuild
     population: int = 20
     batch: int = 20
@@ -101,29 +99,46 @@ class Evolution:
         if len(seen) < 2:
             return fresh_rows(problem, history, count, rng)
         select = self.rebuild(problem, seen, self.population)
-        return children(problem, history, seen.positions, select, count, rng)
 
-    def models(self, problem: SearchProblem, history: History, seed: int) -> Mapping[str, Model]:
-        """None: nothing is predicted."""
-        return {}
+        def make_children(many: int) -> Rows:
+            mothers, fathers = select(many, rng)
+            return vary(problem.space, seen.positions[mothers], seen.positions[fathers], rng)
+
+        return breed(problem, history, make_children, count, rng)
+
+
+def replay_evolution(build_algorithm: BuildAlgorithm, compete: Compete) -> Evolution:
+    """A strategy whose parents are survivors of an algorithm of pymoo.
+
+    Args:
+        build_algorithm: Makes the algorithm; its operators are not used.
+        compete: Given the survivors, the tournament that the feasible ones hold.
+    """
+    return Evolution(partial(_rebuild, build_algorithm=build_algorithm, compete=compete))
+
+
+def _rebuild(
+    problem: SearchProblem,
+    seen: Evaluated,
+    population: int,
+    *,
+    build_algorithm: BuildAlgorithm,
+    compete: Compete,
+) -> Selection:
+    algorithm = build_algorithm(population, len(problem.objectives))
+    survivors = replay(algorithm, seen, population).pop
+    return tournament(survivors, seen, compete(survivors))
 
 
 def evaluated(problem: SearchProblem, history: History) -> Evaluated:
     """The rows of a history without failures, objectives scaled by the range of the front.
 
-    Scaling by what is known now, also for earlier rounds, keeps an early outlier from squeezing
-    the front into a corner. Without feasible rows the range of all rows is used.
+    What is known now sets the scale, also for earlier rounds.
     """
     usable = np.flatnonzero(~history.failed)
     values = history.values[usable]
     points, violations = problem.minimised(values), problem.violations(values)
-    feasible = (violations <= 0).all(axis=1)
-    inside = points[feasible] if feasible.any() else points
-    front = inside[nondominated(inside)]
-    low = front.min(0) if len(front) else np.zeros(points.shape[1])
-    span = front.max(0) - low if len(front) else np.ones(points.shape[1])
-    wide = points.max(0, initial=-np.inf) - low
-    span = np.where(span > 0, span, np.where((wide > 0) & np.isfinite(wide), wide, 1.0))
+    low, span = front_range(points, np.asarray((violations <= 0).all(axis=1)))
     return Evaluated(
         history.positions[usable],
         (points - low) / span,
@@ -132,15 +147,6 @@ def evaluated(problem: SearchProblem, history: History) -> Evaluated:
         low,
         span,
     )
-
-
-def directions(objectives: int, most: int) -> Points:
-    """Evenly spread weight vectors ``(k, objectives)``, the most that are not more than ``most``.
-
-    Das and Dennis 1998; never fewer than one for each objective.
-    """
-    parts = max(get_partition_closest_to_points(most, objectives), 1)
-    return np.asarray(UniformReferenceDirectionFactory(objectives, n_partitions=parts).do())
 
 
 def view(seen: Evaluated, *, constrained: bool = True) -> Problem:
@@ -190,41 +196,11 @@ def replay(algorithm: Algorithm, seen: Evaluated, population: int) -> Algorithm:
         seen: What to tell.
         population: Size of the first generation.
     """
-    with quiet():
+    with quiet_pymoo():
         algorithm.setup(view(seen), termination=NoTermination(), seed=0, verbose=False)
         for rows in generations(seen, population):
             algorithm.tell(infills=individuals(seen, rows))
     return algorithm
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Silence divisions by empty ranges inside pymoo, which also changes the warning filters."""
-    with warnings.catch_warnings(), np.errstate(all="ignore"):
-        warnings.simplefilter("ignore")
-        yield
-
-
-def children(
-    problem: SearchProblem,
-    history: History,
-    parents: Rows,
-    select: Selection,
-    count: int,
-    rng: np.random.Generator,
-) -> Rows:
-    """Up to ``count`` distinct admissible children that are not in the history.
-
-    Uniform crossover and reset mutation; random rows where the parents' surroundings are used up.
-    """
-    rows = np.zeros((0, len(problem.space)), dtype=np.int16)
-    for _ in range(_ATTEMPTS):
-        mothers, fathers = select(2 * count, rng)
-        made = problem.project(vary(problem.space, parents[mothers], parents[fathers], rng))
-        rows = history.new(np.concatenate((rows, made[problem.admits(made)])))
-        if len(rows) >= count:
-            return rows[:count]
-    return history.new(np.concatenate((rows, fresh_rows(problem, history, count, rng))))[:count]
 
 
 def weighted(points: Points, weights: Points) -> Points:
@@ -251,13 +227,7 @@ def tournament(survivors: Population, seen: Evaluated, better: Better) -> Select
             wins among feasible ones.
     """
     rows = survivors.get("row").astype(np.intp)
-    excess = seen.excess[rows]
-
-    def wins(first: Indices, second: Indices, rng: np.random.Generator) -> NDArray[np.bool_]:
-        mine, theirs = excess[first], excess[second]
-        limited = (mine > 0) | (theirs > 0)
-        by_limit = np.where(mine == theirs, coins(len(first), rng), mine < theirs)
-        return np.where(limited, by_limit, better(first, second, rng))
+    wins = prefer_feasible(seen.excess[rows], better)
 
     def select(count: int, rng: np.random.Generator) -> tuple[Indices, Indices]:
         draws = rng.integers(len(rows), size=(4, count))
@@ -266,31 +236,3 @@ def tournament(survivors: Population, seen: Evaluated, better: Better) -> Select
         return rows[mother], rows[father]
 
     return select
-
-
-def coins(count: int, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Random booleans, ``(count,)``."""
-    return np.asarray(rng.random(count) < 0.5)
-
-
-def by_chance(first: Indices, second: Indices, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """The tournament that either side wins."""
-    return coins(len(first), rng)
-
-
-def dominance(points: Points) -> Better:
-    """The tournament among points ``(k, m)`` that a dominating one wins; else chance."""
-
-    def better(first: Indices, second: Indices, rng: np.random.Generator) -> NDArray[np.bool_]:
-        mine, theirs = points[first], points[second]
-        wins = (mine <= theirs).all(axis=1) & (mine < theirs).any(axis=1)
-        loses = (theirs <= mine).all(axis=1) & (theirs < mine).any(axis=1)
-        return wins | (~loses & coins(len(first), rng))
-
-    return better
-
-
-def numbers(survivors: Population, name: str, missing: float) -> Points:
-    """An attribute that survival has set, ``(k,)``; ``missing`` where it has not (infeasible)."""
-    found = [missing if value is None else value for value in survivors.get(name, to_numpy=False)]
-    return np.array(found, dtype=np.float64)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from search.arrays.neighbourhood import neighbourhood
 from search.arrays.pareto import best_first, nondominated
-from search.engines.array_nsga2 import Score
+from search.engines.contract import Score
 from search.history import History
 from search.problem import SearchProblem
 from search.sampling.first_sample import fresh_rows
@@ -21,10 +21,15 @@ _MOST_EXPANDED, _FEW_EXPANDED = 100, 10
 
 
 def fitted(
-    fit: FitPredictor, problem: SearchProblem, history: History, seed: int
+    fit: FitPredictor | None, problem: SearchProblem, history: History, seed: int
 ) -> dict[str, Model]:
-    """A model of every expensive quantity with at least five successful evaluations."""
+    """A model of every expensive quantity with at least five successful evaluations.
+
+    None at all without ``fit``.
+    """
     found: dict[str, Model] = {}
+    if fit is None:
+        return found
     for quantity in problem.expensive:
         values = history.values[:, problem.column(quantity.name)]
         known = np.isfinite(values)

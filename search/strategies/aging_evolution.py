@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,12 +10,12 @@ from numpy.typing import NDArray
 from search.engines.pymoo_replay import Evaluated, evaluated, weighted
 from search.history import History
 from search.problem import SearchProblem
+from search.sampling.breeding import breed
 from search.sampling.first_sample import fresh_rows, initial_rows
-from search.strategy import FitPredictor, Model, Strategy
+from search.strategy import FitPredictor, Strategy, predict_nothing
 from supernet.space import SearchSpace
 
 SUMMARY = "mutates winners of small tournaments among the youngest (Real et al. 2019)"
-_ATTEMPTS = 12
 
 
 @dataclass(frozen=True)
@@ -34,6 +33,9 @@ class AgingEvolution:
         batch: Children per round; those of a round do not know each other.
     """
 
+    has_first_sample = True
+    models = predict_nothing
+
     population: int = 50
     sample: int = 25
     batch: int = 10
@@ -49,14 +51,13 @@ class AgingEvolution:
         if not len(history):
             return initial_rows(problem, count, rng)
         seen = evaluated(problem, history)
-        rows = np.zeros((0, len(problem.space)), dtype=np.int16)
-        for _ in range(_ATTEMPTS if len(seen) else 0):
-            parents = seen.positions[self.winners(seen, 2 * count, rng)]
-            made = problem.project(step(problem.space, parents, rng))
-            rows = history.new(np.concatenate((rows, made[problem.admits(made)])))
-            if len(rows) >= count:
-                return rows[:count]
-        return history.new(np.concatenate((rows, fresh_rows(problem, history, count, rng))))[:count]
+        if not len(seen):
+            return fresh_rows(problem, history, count, rng)
+
+        def make_children(many: int) -> NDArray[np.int16]:
+            return change_one(problem.space, seen.positions[self.winners(seen, many, rng)], rng)
+
+        return breed(problem, history, make_children, count, rng)
 
     def winners(self, seen: Evaluated, count: int, rng: np.random.Generator) -> NDArray[np.intp]:
         """Rows that win a tournament among the last ``population``, ``(count,)``.
@@ -71,12 +72,8 @@ class AgingEvolution:
         value = np.where(excess > excess.min(axis=1, keepdims=True), np.inf, value)
         return entrants[np.arange(count), value.argmin(axis=1)]
 
-    def models(self, problem: SearchProblem, history: History, seed: int) -> Mapping[str, Model]:
-        """None: nothing is predicted."""
-        return {}
 
-
-def step(
+def change_one(
     space: SearchSpace, parents: NDArray[np.int16], rng: np.random.Generator
 ) -> NDArray[np.int16]:
     """Every parent ``(n, len(space))`` with one active choice changed to another value."""

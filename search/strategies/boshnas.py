@@ -56,6 +56,8 @@ class Boshnas:
         dropout: Of the teacher. The published 0.3 is for an embedding of few dimensions.
     """
 
+    has_first_sample = True
+
     fit: FitPredictor | None = None
     initial: int = 30
     batch: int = 25
@@ -85,7 +87,7 @@ class Boshnas:
 
     def models(self, problem: SearchProblem, history: History, seed: int) -> Mapping[str, Model]:
         """A predictor for every expensive quantity, where ``fit`` is given."""
-        return {} if self.fit is None else fitted(self.fit, problem, history, seed)
+        return fitted(self.fit, problem, history, seed)
 
     def _queries(
         self, problem: SearchProblem, history: History, count: int, rng: np.random.Generator
@@ -169,10 +171,8 @@ class Boshnas:
         predicted, spread = pair.teacher(features), pair.student(features)
         exact = view.scaled(problem.cheap_values(rows))
         known = np.isfinite(exact)
-        predicted = torch.where(
-            torch.from_numpy(known), torch.from_numpy(np.nan_to_num(exact).astype(np.float32)),
-            predicted,
-        )  # fmt: skip
+        certain = torch.from_numpy(np.nan_to_num(exact).astype(np.float32))
+        predicted = torch.where(torch.from_numpy(known), certain, predicted)
         spread = spread.masked_fill(torch.from_numpy(known), 0.0)
         merit = view.acquisition(predicted, spread, wanted, self.caution).numpy()
         merit = np.where(problem.admits(rows), merit, np.inf)

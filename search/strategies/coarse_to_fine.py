@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import product
 from math import prod
@@ -15,7 +14,7 @@ from search.arrays.pareto import best_first
 from search.engines.surrogates import cost_column, filled, front_neighbours, relative_size
 from search.history import History
 from search.problem import SearchProblem
-from search.strategy import FitPredictor, Model, Strategy
+from search.strategy import FitPredictor, Strategy, predict_nothing
 from supernet.space import SearchSpace
 
 SUMMARY = "coarse grid over kinds of choices, then local changes per cost bin (Yu et al. 2020)"
@@ -38,6 +37,9 @@ class CoarseToFine:
         batch: Evaluations of a round.
         rate: Probability that a choice of the skeleton moves a step up or down.
     """
+
+    has_first_sample = True
+    models = predict_nothing
 
     coarse: int = 60
     bins: int = 12
@@ -62,10 +64,6 @@ class CoarseToFine:
             # What is one step from the front comes before anything random.
             fine = np.concatenate((fine, front_neighbours(problem, known, rng)))
         return filled(problem, history, np.concatenate((grid, fine)), count, rng)
-
-    def models(self, problem: SearchProblem, history: History, seed: int) -> Mapping[str, Model]:
-        """None: nothing is predicted."""
-        return {}
 
     def fine(
         self, problem: SearchProblem, history: History, count: int, rng: np.random.Generator

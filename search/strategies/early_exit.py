@@ -3,7 +3,6 @@ children."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,13 +12,13 @@ from search.arrays.pareto import best_first
 from search.engines.surrogates import cost_column, filled, relative_size
 from search.history import History
 from search.problem import Constraint, Objective, SearchProblem
+from search.sampling.breeding import breed
 from search.sampling.feasibility import InfeasibleError, least_violation
 from search.sampling.first_sample import admissible_sample, fresh_rows
-from search.strategy import FitPredictor, Model, Strategy
+from search.strategy import FitPredictor, Strategy, predict_nothing
 
 SUMMARY = "evolution from a population kept below a cost threshold (Termritthikun et al. 2021)"
 Rows = NDArray[np.int16]
-_ATTEMPTS = 12
 _SAMPLE = 2000
 
 
@@ -40,6 +39,9 @@ class EarlyExit:
         mutation: Probability that a child has one choice drawn anew; as published.
         inversion: Probability that a child has two choices of a kind exchanged; as published.
     """
+
+    has_first_sample = True
+    models = predict_nothing
 
     beta: float | None = None
     quantile: float = 0.5
@@ -74,13 +76,11 @@ class EarlyExit:
         points = problem.minimised(history.values)
         best = best_first(points, problem.violations(history.values), self.survivors)
         parents = history.positions[best]
-        rows = parents[:0]
-        for _ in range(_ATTEMPTS):
-            children = problem.project(self.children(problem, parents, 2 * count, rng))
-            rows = history.new(np.concatenate((rows, children[problem.admits(children)])))
-            if len(rows) >= count:
-                break
-        return filled(problem, history, rows, count, rng)
+
+        def make_children(many: int) -> Rows:
+            return self.children(problem, parents, many, rng)
+
+        return breed(problem, history, make_children, count, rng)
 
     def children(
         self, problem: SearchProblem, parents: Rows, count: int, rng: np.random.Generator
@@ -102,10 +102,6 @@ class EarlyExit:
             rows[inverted, first] = rows[inverted, second]
             rows[inverted, second] = kept
         return space.canonical(rows)
-
-    def models(self, problem: SearchProblem, history: History, seed: int) -> Mapping[str, Model]:
-        """None: nothing is predicted."""
-        return {}
 
     def _first(
         self, problem: SearchProblem, history: History, count: int, rng: np.random.Generator

@@ -46,6 +46,8 @@ class IntegerProgram:
         exploration: Posterior deviations, times this, are added to every other program's weights.
     """
 
+    has_first_sample = True
+
     fit: FitPredictor | None = None
     initial: int = 50
     batch: int = 25
@@ -69,7 +71,7 @@ class IntegerProgram:
 
     def models(self, problem: SearchProblem, history: History, seed: int) -> Mapping[str, Model]:
         """A predictor for every expensive quantity, where ``fit`` is given."""
-        return {} if self.fit is None else fitted(self.fit, problem, history, seed)
+        return fitted(self.fit, problem, history, seed)
 
     def _solutions(
         self,

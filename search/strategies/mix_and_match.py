@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,7 @@ from search.arrays.neighbourhood import unique_rows
 from search.engines.surrogates import filled, front_neighbours
 from search.history import History
 from search.problem import SearchProblem
-from search.strategy import FitPredictor, Model, Strategy
+from search.strategy import FitPredictor, Strategy, predict_nothing
 from supernet.space import SearchSpace
 
 SUMMARY = "two adjacent sizes per network, the smaller in the first layers (Devvrit et al. 2023)"
@@ -38,6 +38,9 @@ class MixAndMatch:
         batch: Evaluations of a round.
     """
 
+    has_first_sample = False
+    models = predict_nothing
+
     kind: str | None = None
     others: Sequence[float] = (1.0, 0.5, 0.0)
     batch: int = 25
@@ -59,10 +62,6 @@ class MixAndMatch:
         if len(rows) < count and not history.failed.all():
             rows = np.concatenate((rows, front_neighbours(problem, history, rng)))
         return filled(problem, history, rows, count, rng)
-
-    def models(self, problem: SearchProblem, history: History, seed: int) -> Mapping[str, Model]:
-        """None: nothing is predicted."""
-        return {}
 
     def plan(self, space: SearchSpace) -> Rows:
         """Every network of the rule, any first few of them spread over all sizes.
@@ -125,8 +124,9 @@ def schedule(space: SearchSpace, columns: Sequence[int], others: float) -> Rows:
     return unique_rows(space.canonical(np.stack(rows)))
 
 
-def match(problem: SearchProblem, name: str, budget: float, *, kind: str | None = None,
-          others: float = 1.0) -> NDArray[np.int16]:  # fmt: skip
+def match(
+    problem: SearchProblem, name: str, budget: float, *, kind: str | None = None, others: float = 1
+) -> NDArray[np.int16]:
     """The network of the rule whose quantity ``name`` is as large as a budget allows.
 
     Args:

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from search.arrays.pareto import best_first
 from search.engines.array_nsga2 import offspring
+from search.engines.contract import Rows
 from search.history import History
 from search.problem import SearchProblem
+from search.sampling.breeding import breed
 from search.sampling.first_sample import fresh_rows
-from search.strategy import FitPredictor, Model, Strategy
+from search.strategy import FitPredictor, Strategy, predict_nothing
 
 SUMMARY = "evolution on real evaluations without a predictor (Deb et al. 2002)"
-_ATTEMPTS = 12
 
 
 @dataclass(frozen=True)
@@ -28,6 +27,9 @@ class Nsga2:
         batch: Children per round.
     """
 
+    has_first_sample = True
+    models = predict_nothing
+
     population: int = 20
     batch: int = 20
 
@@ -37,7 +39,7 @@ class Nsga2:
 
     def propose(
         self, problem: SearchProblem, history: History, count: int, rng: np.random.Generator
-    ) -> NDArray[np.int16]:
+    ) -> Rows:
         """Up to ``count`` distinct rows ``(k, len(space))`` that are not in the history."""
         if (~history.failed).sum() < 2:
             return fresh_rows(problem, history, count, rng)
@@ -45,20 +47,12 @@ class Nsga2:
         values = history.values[usable]
         order = best_first(problem.minimised(values), problem.violations(values), self.population)
         parents = history.positions[usable[order]]
-        rows = np.zeros((0, len(problem.space)), dtype=np.int16)
-        for _ in range(_ATTEMPTS):
-            # Parents are in order, so that the smaller index wins a tournament.
-            children = offspring(problem.space, parents, np.less, 2 * count, rng)
-            children = problem.project(children)
-            children = children[problem.admits(children)]
-            rows = history.new(np.concatenate((rows, children)))
-            if len(rows) >= count:
-                return rows[:count]
-        return history.new(np.concatenate((rows, fresh_rows(problem, history, count, rng))))[:count]
 
-    def models(self, problem: SearchProblem, history: History, seed: int) -> Mapping[str, Model]:
-        """None: nothing is predicted."""
-        return {}
+        def make_children(many: int) -> Rows:
+            # Parents are in order, so that the smaller index wins a tournament.
+            return offspring(problem.space, parents, np.less, many, rng)
+
+        return breed(problem, history, make_children, count, rng)
 
 
 def build(fit: FitPredictor | None = None) -> Strategy:

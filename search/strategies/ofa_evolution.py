@@ -20,7 +20,7 @@ from search.engines.surrogates import (
 from search.history import History
 from search.problem import SearchProblem
 from search.sampling.first_sample import admissible_sample, fresh_rows
-from search.strategy import FitPredictor, Model, Strategy
+from search.strategy import FitPredictor, Model, Strategy, require_fit
 
 SUMMARY = "random sample, predictor, then evolution within each cost budget (Cai et al. 2020)"
 Rows = NDArray[np.int16]
@@ -46,6 +46,8 @@ class OfaEvolution:
         mutation: Probability that a choice of a mutant changes; as published.
         generations: Of one evolution. Published are 500; predicted scores settle long before.
     """
+
+    has_first_sample = True
 
     fit: FitPredictor
     sample: int = 200
@@ -267,6 +269,4 @@ def build(fit: FitPredictor | None = None) -> Strategy:
     Raises:
         ValueError: No ``fit``.
     """
-    if fit is None:
-        raise ValueError("ofa_evolution needs a fit function, such as predictors.fit")
-    return OfaEvolution(fit)
+    return OfaEvolution(require_fit(fit, "ofa_evolution"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 from search.history import History
 from search.problem import SearchProblem
 from search.sampling.first_sample import fresh_rows
-from search.strategy import FitPredictor, Model, Strategy
+from search.strategy import FitPredictor, Strategy, predict_nothing
 
 SUMMARY = "distinct random architectures; the baseline"
 
@@ -19,6 +18,9 @@ SUMMARY = "distinct random architectures; the baseline"
 @dataclass(frozen=True)
 class RandomSearch:
     """Random rows within the cheap limits; ``batch`` at a time."""
+
+    has_first_sample = False
+    models = predict_nothing
 
     batch: int = 50
 
@@ -31,10 +33,6 @@ class RandomSearch:
     ) -> NDArray[np.int16]:
         """Up to ``count`` distinct rows ``(k, len(space))`` that are not in the history."""
         return fresh_rows(problem, history, count, rng)
-
-    def models(self, problem: SearchProblem, history: History, seed: int) -> Mapping[str, Model]:
-        """None: nothing is predicted."""
-        return {}
 
 
 def build(fit: FitPredictor | None = None) -> Strategy:

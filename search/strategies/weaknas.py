@@ -15,7 +15,7 @@ from search.engines.surrogates import LEAST_ROWS, filled, fitted, scorer
 from search.history import History
 from search.problem import SearchProblem
 from search.sampling.first_sample import admissible_sample, fresh_rows
-from search.strategy import FitPredictor, Model, Strategy
+from search.strategy import FitPredictor, Model, Strategy, require_fit
 
 SUMMARY = "weak predictors in turn, sampling from a shrinking predicted top (Wu et al. 2021)"
 Rows = NDArray[np.int16]
@@ -38,6 +38,8 @@ class WeakNas:
         shrink: Factor of the size from one round to the next.
         pool: Architectures ranked in a round.
     """
+
+    has_first_sample = True
 
     fit: FitPredictor
     initial: int = 100
@@ -97,6 +99,4 @@ def build(fit: FitPredictor | None = None) -> Strategy:
     Raises:
         ValueError: No ``fit``.
     """
-    if fit is None:
-        raise ValueError("weaknas needs a fit function, such as predictors.fit")
-    return WeakNas(fit)
+    return WeakNas(require_fit(fit, "weaknas"))

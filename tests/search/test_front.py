@@ -11,10 +11,10 @@ from search import (
     History,
     InfeasibleError,
     ParetoFront,
-    by_weights,
-    knee,
     pareto_front,
-    pick,
+    pick_by_weights,
+    pick_knee,
+    pick_within,
 )
 from search.arrays.pareto import nondominated
 
@@ -42,12 +42,12 @@ def test_front_leaves_out_dominated_failed_and_infeasible_points():
 def test_pick_is_the_best_within_the_budget():
     problem = tradeoff()
     front = pareto_front(problem, history_of(problem, VALUES))
-    at = pick(front, [Constraint("latency_ms", at_most=9.9)])
+    at = pick_within(front, [Constraint("latency_ms", at_most=9.9)])
     assert front.values[at].tolist() == [0.89, 3.0]
-    at = pick(front, [Constraint("accuracy", at_least=0.9)])
+    at = pick_within(front, [Constraint("accuracy", at_least=0.9)])
     assert front.values[at].tolist() == [0.9, 10.0]
-    assert front.values[pick(front, [])][0] == 0.95
-    assert front.values[pick(front, [], best="latency_ms")][1] == 1.0
+    assert front.values[pick_within(front, [])][0] == 0.95
+    assert front.values[pick_within(front, [], best="latency_ms")][1] == 1.0
 
 
 def test_pick_below_the_fastest_names_it():
@@ -56,23 +56,23 @@ def test_pick_below_the_fastest_names_it():
     with pytest.raises(
         InfeasibleError, match=r"latency_ms at most 0.7; the nearest has 1"
     ) as error:
-        pick(front, [Constraint("latency_ms", at_most=0.7)])
+        pick_within(front, [Constraint("latency_ms", at_most=0.7)])
     assert error.value.nearest == 1.0
     both = [Constraint("latency_ms", at_most=2), Constraint("accuracy", at_least=0.9)]
     with pytest.raises(InfeasibleError, match="all constraints at once"):
-        pick(front, both)
+        pick_within(front, both)
 
 
 def test_knee_is_the_bend():
     problem = tradeoff()
     front = pareto_front(problem, history_of(problem, VALUES))
-    assert front.values[knee(front)].tolist() == [0.89, 3.0]
+    assert front.values[pick_knee(front)].tolist() == [0.89, 3.0]
 
 
 def test_an_empty_front_is_an_error_not_an_index():
     problem = tradeoff()
     front = pareto_front(problem, history_of(problem, [[np.nan, 1.0]]))
-    for choose in (knee, lambda f: pick(f, [])):
+    for choose in (pick_knee, lambda f: pick_within(f, [])):
         with pytest.raises(ValueError, match="front is empty"):
             choose(front)
 
@@ -89,15 +89,15 @@ def convex_and_hollow() -> ParetoFront:
 def test_weights_move_along_the_front_and_reach_hollows():
     front = convex_and_hollow()
     share = [
-        by_weights(front, {"accuracy": w, "latency_ms": 1.0}) for w in (1e3, 3, 1, 1 / 3, 1e-3)
+        pick_by_weights(front, {"accuracy": w, "latency_ms": 1.0}) for w in (1e3, 3, 1, 1 / 3, 1e-3)
     ]
     values = front.values[share, 0]
     assert (np.diff(values) <= 0).all()
     assert share[0] == 0
     assert share[-1] == 4
     assert share[2] in (1, 2, 3), "equal weights choose a middle point, although it is hollow"
-    assert by_weights(front, {"accuracy": 1.0}) == 0, "an objective left out matters nothing"
-    assert by_weights(front, {"accuracy": 2, "latency_ms": 2}) == share[2], "only ratios count"
+    assert pick_by_weights(front, {"accuracy": 1.0}) == 0, "an objective left out matters nothing"
+    assert pick_by_weights(front, {"accuracy": 2, "latency_ms": 2}) == share[2], "only ratios count"
 
 
 def test_a_dominated_point_never_suits_weights_best():
@@ -107,7 +107,7 @@ def test_a_dominated_point_never_suits_weights_best():
     front = ParetoFront(problem, np.zeros((40, 12), np.int16), values, np.arange(40))
     plain = set(np.flatnonzero(nondominated(problem.minimised(values))))
     for weight in (0.0, 0.1, 0.5, 1, 2, 10):
-        assert by_weights(front, {"accuracy": weight, "latency_ms": 1.0}) in plain
+        assert pick_by_weights(front, {"accuracy": weight, "latency_ms": 1.0}) in plain
 
 
 @pytest.mark.parametrize(
@@ -121,4 +121,4 @@ def test_a_dominated_point_never_suits_weights_best():
 )
 def test_weights_that_cannot_work(weights, expected):
     with pytest.raises(ValueError, match=expected):
-        by_weights(convex_and_hollow(), weights)
+        pick_by_weights(convex_and_hollow(), weights)
