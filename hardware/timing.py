@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from hardware.device import Device, Timer
+from hardware.backend import Timer
+from hardware.device import Device
 from hardware.reference_model import reference_graph
 from supernet.graph.language import Graph
 from supernet.graph.onnx_model import random_inputs, to_onnx
@@ -103,15 +104,15 @@ class Measurement:
         return asdict(self)
 
 
-def timer_of(graph: Graph, device: Device, seed: int = 0) -> Timer:
+def load_timer(graph: Graph, device: Device, seed: int = 0) -> Timer:
     """Load a graph with random weights and inputs at batch 1."""
     model = to_onnx(graph, seed=seed, batch=1).SerializeToString()
     return device.load(model, random_inputs(graph, seed))
 
 
-def reference_timer(device: Device) -> Timer:
+def load_reference(device: Device) -> Timer:
     """Load the reference model; a call times one run after a run that fills the caches."""
-    timer = timer_of(reference_graph(), device)
+    timer = load_timer(reference_graph(), device)
     for _ in range(50):
         timer()
 
