@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from app.evaluation.log import EvaluationLog
 from app.searching.objectives import ROBUST, Sources, latency_name
 from app.searching.verify import Verified
-from predictors import Predictor, ReportCard, held_out_prediction
+from predictors import Predictor, ReportCard, predict_held_out
 from search import SearchProblem, SearchResult, indistinguishable
 from search.arrays.pareto import hypervolume
 from supernet import files
@@ -262,7 +262,7 @@ def _within(problem: SearchProblem, entries: Mapping[str, Mapping[str, Any]]) ->
 
 def _held_out(model: Any, positions: NDArray[np.int16]) -> tuple[NDArray[np.float64], ...]:
     predictor: Predictor = model
-    return held_out_prediction(predictor, positions)
+    return predict_held_out(predictor, positions)
 
 
 def _volume(
