@@ -29,7 +29,7 @@ _FLAGS = (
 class Device:
     """Where and how models run.
 
-    Attributes:
+    Args:
         name: Name of the device's folder in a run directory.
         provider: What computes, by the backend's name for it; its default where left empty.
         provider_options: ``(key, value)`` pairs for the provider.
@@ -119,7 +119,7 @@ class Device:
         """Name the runtime and the version that a fingerprint has of it, such as in a model card.
 
         Args:
-            fingerprint: Of this device, perhaps from an earlier version of the runtime.
+            fingerprint: What :meth:`fingerprint` was when it was measured.
         """
         backend = self._module()
         return f"{backend.TITLE} {fingerprint.get(backend.VERSION_FIELD, '')}".rstrip()

@@ -60,7 +60,7 @@ class Fit(Protocol):
             positions: Option positions of the evaluated architectures, ``(n, len(space))``;
                 entries of inert choices may hold anything.
             values: What was measured, ``(n,)``, in the unit that predictions shall have.
-            seed: Of everything the method draws; equal seeds give equal predictors.
+            seed: Decides everything the method draws; equal seeds give equal predictors.
             statistics: Gives free numbers of architectures, such as operations and parameters,
                 as further features; finite for every architecture of the space.
 
@@ -77,10 +77,10 @@ class Fit(Protocol):
 def prepare_training_rows(
     space: SearchSpace, positions: NDArray[np.integer], values: NDArray[np.floating]
 ) -> tuple[NDArray[np.int16], Vector]:
-    """Canonical positions and float values, checked for shape, count and finiteness.
+    """Make positions canonical and values floats, and check their shape, number and finiteness.
 
     Raises:
-        ValueError: Shapes disagree, there are fewer than 3 rows, or a value is not finite.
+        ValueError: The shapes disagree, there are fewer than 3 rows, or a value is not finite.
     """
     canonical = space.canonical(np.asarray(positions).reshape(-1, len(space)))
     targets = np.asarray(values, dtype=np.float64)
@@ -95,7 +95,7 @@ def prepare_training_rows(
 
 
 def predict_interval(predictor: Predictor, positions: NDArray[np.integer]) -> tuple[Vector, Vector]:
-    """Low and high ends ``(n,)`` of the intervals at the level of the predictor's report."""
+    """Predict low and high ends ``(n,)`` of intervals at the level of the predictor's report."""
     mean, std = predictor.predict(positions)
     half = std * predictor.report.widening
     return mean - half, mean + half
@@ -104,7 +104,7 @@ def predict_interval(predictor: Predictor, positions: NDArray[np.integer]) -> tu
 def predict_held_out(
     predictor: Predictor, positions: NDArray[np.integer]
 ) -> tuple[Vector, Vector, Vector]:
-    """Mean, low and high ``(n,)`` as predicted by a model that had not seen the architecture.
+    """Predict mean, low and high ``(n,)`` by a model that had not seen the architecture.
 
     For rows of the training set this is the cross-validated prediction; a plain prediction would
     mostly repeat the measured value and make every predictor look exact.

@@ -74,7 +74,7 @@ class ReportCard:
     best: str = HIGHEST
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON-able record; undefined figures become ``None``."""
+        """Return the report as JSON; undefined figures become ``None``."""
         record = asdict(self)
         return {
             key: None if isinstance(value, float) and not np.isfinite(value) else value
@@ -83,7 +83,7 @@ class ReportCard:
 
 
 def make_report_card(model: str, held_out: HeldOut, level: float = LEVEL) -> ReportCard:
-    """Scores and interval widening from held-out predictions.
+    """Compute scores and the widening of intervals from held-out predictions.
 
     The widening is the conformal quantile of the residuals over their claimed deviations (split
     conformal prediction, Lei et al. 2018, with leave-one-out residuals in place of a split), one
@@ -93,7 +93,7 @@ def make_report_card(model: str, held_out: HeldOut, level: float = LEVEL) -> Rep
     of the rows is judged by the other half's quantile.
 
     Args:
-        model: Module name of the method.
+        model: The method, by module name.
         held_out: Predictions of unseen rows.
         level: Nominal coverage between 0 and 1.
     """
@@ -128,12 +128,12 @@ def rescore_for_cost(report: ReportCard, held_out: HeldOut) -> ReportCard:
 
 
 def summarise_card(name: str, unit: str, report: ReportCard) -> str:
-    """One line that says how far a predictor can be trusted, for display before a search does.
+    """Write one line that says how far a predictor can be trusted.
 
     Args:
-        name: Of the predicted quantity.
-        unit: Of the quantity; empty for none.
-        report: Its report card.
+        name: What is predicted.
+        unit: The unit of what is predicted; empty for none.
+        report: The predictor's report card.
     """
     tau = f"tau {report.tau:.2f}" if np.isfinite(report.tau) else "tau undefined"
     width = f"{report.half_width:.3g} {unit}".rstrip()

@@ -64,11 +64,11 @@ def bootstrap_interval(
     rank correlations of few values often are.
 
     Args:
-        statistic: Of two vectors ``(n,)``; draws in which it is NaN are left out.
+        statistic: A function of two vectors ``(n,)``; draws in which it is NaN are left out.
         first: Shape ``(n,)``.
         second: Shape ``(n,)``.
-        rng: Source of randomness.
-        replicates: Draws.
+        rng: Draws the pairs.
+        replicates: How often to draw.
 
     Returns:
         Lower and upper end; NaN twice when the statistic was NaN in every draw.

@@ -56,12 +56,12 @@ def fit(
 
     best = fitted[0]
     for rival in fitted[1:]:
-        if _ahead(rival, best):
+        if _is_ahead(rival, best):
             best = rival
     return best
 
 
-def _ahead(rival: Predictor, best: Predictor) -> bool:
+def _is_ahead(rival: Predictor, best: Predictor) -> bool:
     ours, theirs = (
         model.report.tau if np.isfinite(model.report.tau) else -2.0 for model in (best, rival)
     )

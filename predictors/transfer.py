@@ -23,12 +23,12 @@ class Corrected:
     """A straight line through an earlier predictor's mean, and a predictor of what it misses.
 
     Args:
-        prior: Predictor of the earlier run.
-        slope: Of the values over the prior's mean.
-        offset: Likewise.
-        rest: Predictor of the remainder.
-        report: Of the sum.
-        held_out: Of the sum.
+        prior: The predictor of the earlier run.
+        slope: How fast the values rise with the prior's mean.
+        offset: What the values are where that mean is 0.
+        rest: The predictor of the remainder.
+        report: The report card of line and remainder together.
+        held_out: The held-out predictions behind it.
     """
 
     prior: Predictor
@@ -92,8 +92,10 @@ def transfer(fit: Fit, earlier_positions: Rows, earlier_values: NDArray[np.float
     ) -> Predictor:
         prior = earlier(space)
         plain = fit(space, positions, values, seed=seed, statistics=statistics)
-        feature = fit(space, positions, values, seed=seed, statistics=_with_mean(statistics, prior))
-        corrected = _corrected(fit, prior, space, positions, values, seed, statistics)
+        feature = fit(
+            space, positions, values, seed=seed, statistics=_append_mean(statistics, prior)
+        )
+        corrected = _fit_corrected(fit, prior, space, positions, values, seed, statistics)
         best = min((feature, corrected), key=lambda model: model.report.rmse)
         clear = best.report.rmse < (1 - MARGIN) * plain.report.rmse
         return best if clear else plain
@@ -101,7 +103,7 @@ def transfer(fit: Fit, earlier_positions: Rows, earlier_values: NDArray[np.float
     return fit_with_prior
 
 
-def _with_mean(statistics: Extras, prior: Predictor) -> Statistics:
+def _append_mean(statistics: Extras, prior: Predictor) -> Statistics:
     def columns(positions: NDArray[np.int16]) -> Features:
         mean = prior.mean(positions)[:, None]
         return mean if statistics is None else np.concatenate((statistics(positions), mean), 1)
@@ -109,7 +111,7 @@ def _with_mean(statistics: Extras, prior: Predictor) -> Statistics:
     return columns
 
 
-def _corrected(
+def _fit_corrected(
     fit: Fit,
     prior: Predictor,
     space: SearchSpace,

@@ -9,7 +9,7 @@ from typing import Any
 from app.runs.directory import Run, open_run
 from app.runs.trained import Say, build
 from hardware.device import Device
-from hardware.profile import Budget, default_budget, profile
+from hardware.profile import Budget, choose_budget, profile
 from hardware.table import LatencyTable
 from supernet.costs.cost_model import CostModel
 from supernet.space import nearest
@@ -166,7 +166,7 @@ def _existing(
 
 
 def _budget(request: ProfileRequest, cost_model: CostModel) -> Budget:
-    budget = default_budget(len(cost_model.distinct))
+    budget = choose_budget(len(cost_model.distinct))
     if request.passes is not None:
         budget = replace(budget, passes=request.passes)
     if request.networks is not None:

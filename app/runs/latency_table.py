@@ -49,7 +49,7 @@ class DeviceTable:
 
     def breakdown(self, architecture: Architecture) -> list[dict[str, Any]]:
         """What each unit adds to the prediction."""
-        return self.compiled.breakdown(architecture)
+        return self.compiled.break_down(architecture)
 
     def measure(
         self, graphs: Sequence[Graph], progress: Callable[[int, int], None] | None = None

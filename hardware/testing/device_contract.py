@@ -30,7 +30,7 @@ from hardware.campaign import measure_networks
 from hardware.device import Device
 from hardware.profile import Budget, profile
 from hardware.table import LatencyTable
-from hardware.testing.toy_space import ToySpace, dense_graph
+from hardware.testing.toy_space import ToySpace, build_dense_graph
 from hardware.timing import load_timer
 from supernet.graph.onnx_model import random_inputs, to_onnx
 
@@ -111,7 +111,7 @@ def check_several_models(backend: ModuleType) -> None:
 
 def check_inputs(backend: ModuleType) -> None:
     """Running a model leaves its inputs alone."""
-    graph = dense_graph(_SMALL)
+    graph = build_dense_graph(_SMALL)
     model, feeds = to_onnx(graph, batch=1).SerializeToString(), random_inputs(graph, 0)
     before = {name: values.copy() for name, values in feeds.items()}
     timer = Device(backend=backend.__name__).load(model, feeds)
@@ -131,7 +131,7 @@ def check_damaged_model(backend: ModuleType) -> None:
 def check_ranking(backend: ModuleType) -> None:
     """A campaign of whole networks puts a small one before a large one."""
     device = Device(backend=backend.__name__)
-    graphs = [dense_graph(_LARGE), dense_graph(_SMALL)]
+    graphs = [build_dense_graph(_LARGE), build_dense_graph(_SMALL)]
     large, small = measure_networks(graphs, device, rounds=2, visits=2)
     assert small.latency_ms < large.latency_ms, f"{small.latency_ms} ms >= {large.latency_ms} ms"
     for found in (large, small):
@@ -184,7 +184,7 @@ def check_device(backend: ModuleType) -> None:
 
 
 def _load(backend: ModuleType, widths: tuple[int, ...]) -> Timer:
-    return load_timer(dense_graph(widths), Device(backend=backend.__name__))
+    return load_timer(build_dense_graph(widths), Device(backend=backend.__name__))
 
 
 def _refusal(attempt: Callable[[], object]) -> str:

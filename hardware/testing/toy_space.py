@@ -14,7 +14,7 @@ DEPTHS = (1, 2, 3, 4)
 OUTSIDE = 16
 
 
-def dense_graph(widths: tuple[int, ...]) -> Graph:
+def build_dense_graph(widths: tuple[int, ...]) -> Graph:
     """Write pairs of fully connected layers, 16 -> width -> 16 for each width, with ReLUs between.
 
     Args:
@@ -50,7 +50,7 @@ def _make_space() -> SearchSpace:
 
 @dataclass(frozen=True)
 class ToySpace:
-    """Up to four layers of :func:`dense_graph`, each with a width of its own."""
+    """Up to four layers of :func:`build_dense_graph`, each with a width of its own."""
 
     space: SearchSpace = field(default_factory=_make_space)
 
@@ -60,7 +60,7 @@ class ToySpace:
         Args:
             widths: What the layers measure, in place of the space's own widths.
         """
-        made = {width: CostUnit(dense_graph((width,))) for width in widths}
+        made = {width: CostUnit(build_dense_graph((width,))) for width in widths}
         units = []
         for layer in range(len(DEPTHS)):
             variants = tuple(
@@ -74,4 +74,4 @@ class ToySpace:
     def graph(self, architecture: Architecture) -> Graph:
         """Write the whole network of an architecture."""
         depth = int(architecture["depth"])
-        return dense_graph(tuple(int(architecture[f"width{i}"]) for i in range(depth)))
+        return build_dense_graph(tuple(int(architecture[f"width{i}"]) for i in range(depth)))

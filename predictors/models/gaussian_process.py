@@ -11,10 +11,10 @@ from predictors.features.covariance import (
     CONSTANT,
     Covariance,
     Layout,
-    covariance,
-    inverse_of,
-    layout,
-    start,
+    begin_parameters,
+    invert,
+    lay_out,
+    make_covariance,
     tune,
 )
 from predictors.features.encoding import (
@@ -145,7 +145,7 @@ def fit(
     held_out = HeldOut(
         rows, targets, targets - error * scale, scale * amplitude * np.sqrt(variance)
     )
-    kernel = covariance(plan, tuned)
+    kernel = make_covariance(plan, tuned)
     tolerance = 0.01 * float(np.sqrt((error**2).mean()))
     return GaussianProcess(
         space=space,
@@ -179,10 +179,10 @@ class _Task:
 
     def solved(self, parameters: Vector) -> tuple[NDArray[np.float64], Vector]:
         """Inverse covariance ``(n, n)`` of all rows, and its product with the values."""
-        kernel = covariance(self.plan, parameters)
+        kernel = make_covariance(self.plan, parameters)
         matrix = kernel(self.features, self.features)
         matrix[np.diag_indices_from(matrix)] += kernel.noise
-        inverse, _ = inverse_of(matrix)
+        inverse, _ = invert(matrix)
         return inverse, inverse @ self.standard
 
     def held_out(self, tuned: Vector, rng: np.random.Generator) -> tuple[Vector, Vector]:
@@ -196,7 +196,7 @@ class _Task:
             return self._left_out(tuned)
         error, variance = np.zeros(count), np.ones(count)
         folds = rng.permutation(np.arange(count) % FOLDS)
-        begin = start(self.plan)
+        begin = begin_parameters(self.plan)
         for fold in np.unique(folds):
             rest = _subset(np.flatnonzero(folds != fold), TUNING_ROWS, rng)
             errors, variances = self._left_out(self.tuned(begin, rest, FOLD_STEPS))
@@ -226,8 +226,10 @@ def _choose(
         features = _features(space, ordered, free, rows)
         features -= features.mean(axis=0)
         owners = thermometer_owners(space) if ordered else one_hot_owners(space)
-        plan = layout(space, owners, features, len(free), linear=_only_names(space))
-        loss, parameters = tune(plan, start(plan), features[few], standard[few], COMPARING_STEPS)
+        plan = lay_out(space, owners, features, len(free), linear=_only_names(space))
+        loss, parameters = tune(
+            plan, begin_parameters(plan), features[few], standard[few], COMPARING_STEPS
+        )
         if best is None or loss < best[0]:
             best = (loss, ordered, plan, parameters)
     assert best is not None

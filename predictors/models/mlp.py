@@ -28,7 +28,7 @@ FULL_TRAINING = Training(steps=600, learning_rate=1e-3, weight_decay=1e-4)
 class Trunk:
     """Hidden layers that were trained before, and the head they were trained with.
 
-    Attributes:
+    Args:
         space: The search space whose one-hot code they take.
         layers: One or more perceptrons.
     """

@@ -11,7 +11,7 @@ THRESHOLD = 0.92
 
 
 def find_sufficient_epoch(curves: NDArray[np.floating], threshold: float = THRESHOLD) -> int:
-    """The first epoch from which on candidates rank as they do at the end.
+    """Find the first epoch from which on candidates rank as they do at the end.
 
     Fully trained pilots say where every other training may stop (Dai et al. 2021, "FBNetV3",
     section 3.2, which uses a rank correlation of 0.92).

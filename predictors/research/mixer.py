@@ -43,7 +43,7 @@ class Mixer:
 
 
 def initialise(members: int, layers: int, statistics: int, seed: int) -> Mixer:
-    """Random mixers for matrices ``(layers, statistics)``; residual branches start small."""
+    """Draw random mixers for matrices ``(layers, statistics)``; residual branches start small."""
     rng = np.random.default_rng(seed)
     tokens, channels = max(2, int(layers * TOKEN_EXPANSION)), CHANNEL_EXPANSION * CHANNELS
     shapes = {"embed": (statistics, CHANNELS), "place": (layers, CHANNELS), "head": (CHANNELS, 1)}

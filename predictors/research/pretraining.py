@@ -26,7 +26,7 @@ FINE_TUNING = Training(steps=120, learning_rate=2e-3, weight_decay=1e-3)
 class Pretrained:
     """Hidden layers that know the statistics of a space.
 
-    Attributes:
+    Args:
         trunk: The hidden layers, and the head that predicted the statistics.
         error: Root mean squared error of the standardised statistics on architectures it had not
             seen, ``(k,)``: 0 is perfect, 1 no better than their mean.
@@ -67,7 +67,7 @@ def pretrain(
     Args:
         space: The search space.
         statistics: Canonical positions ``(n, len(space))`` in, numbers ``(n, k)`` out.
-        seed: Of the architectures, initial weights and batches.
+        seed: Draws architectures, initial weights and batches.
         samples: How many random architectures; a tenth of them, unseen, measures the error.
         width: Units of each hidden layer.
         training: Steps and rates of the pretraining.

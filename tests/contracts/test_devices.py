@@ -16,7 +16,7 @@ from hardware.backend import FOLDER, find_backend, list_backends
 from hardware.device import Device
 from hardware.profile import Budget, check_anchors, profile
 from hardware.testing.device_contract import CHECKS, check_device
-from hardware.testing.toy_space import ToySpace, dense_graph
+from hardware.testing.toy_space import ToySpace, build_dense_graph
 from supernet.graph.language import Graph
 
 pytest.importorskip("onnx")
@@ -120,7 +120,7 @@ def test_a_backend_of_the_working_directory_is_found_by_its_dotted_path(tmp_path
 
 
 def test_the_simulated_device_counts_as_the_graph_language_does() -> None:
-    graph = dense_graph((16, 128))
+    graph = build_dense_graph((16, 128))
     timer = Device(backend=SIMULATED).load(*_written(graph))
     assert timer() / 1e6 == pytest.approx(true_ms(graph))
 

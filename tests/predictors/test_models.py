@@ -69,8 +69,8 @@ def test_the_gradient_of_the_evidence_is_that_of_finite_differences(linear):
     rows = sample(25)
     code = np.concatenate((thermometer(WORLD, rows), rng.normal(size=(25, 2))), axis=1)
     code -= code.mean(0)
-    plan = kernels.layout(WORLD, thermometer_owners(WORLD), code, 2, linear=linear)
-    at = kernels.start(plan) + rng.normal(0, 0.3, len(kernels.start(plan)))
+    plan = kernels.lay_out(WORLD, thermometer_owners(WORLD), code, 2, linear=linear)
+    at = kernels.begin_parameters(plan) + rng.normal(0, 0.3, len(kernels.begin_parameters(plan)))
     targets = rng.normal(size=25)
     _, gradient = kernels._loss(at, plan, code, targets)
     for i in [*rng.permutation(len(at))[:12].tolist(), len(at) - 3, len(at) - 2, len(at) - 1]:

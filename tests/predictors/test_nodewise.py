@@ -98,8 +98,11 @@ def test_unusable_layer_statistics_are_one_clear_sentence(fit):
         fit(WORLD, rows, np.arange(10.0), seed=0, layers=lambda r: np.zeros((len(r), 4)))
     with pytest.raises(ValueError, match="layer statistics have to be finite"):
         fit(
-            WORLD, rows, np.arange(10.0), seed=0,
+            WORLD,
+            rows,
+            np.arange(10.0),
+            seed=0,
             layers=lambda r: np.full((len(r), 4, 1), np.nan),
-        )  # fmt: skip
+        )
     with pytest.raises(ValueError, match="at least 3 evaluations"):
         fit(WORLD, rows[:2], np.arange(2.0), seed=0, layers=layers)
