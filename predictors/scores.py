@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,10 +22,7 @@ def kendall_tau(first: ArrayLike, second: ArrayLike) -> float:
     """
     from scipy.stats import kendalltau
 
-    a, b = _pair(first, second)
-    if _is_constant(a) or _is_constant(b):
-        return float("nan")
-    return float(kendalltau(a, b).statistic)
+    return _correlate(kendalltau, first, second)
 
 
 def sparse_kendall_tau(scores: ArrayLike, true: ArrayLike, threshold: float) -> float:
@@ -96,10 +94,7 @@ def spearman(first: ArrayLike, second: ArrayLike) -> float:
     """
     from scipy.stats import spearmanr
 
-    a, b = _pair(first, second)
-    if _is_constant(a) or _is_constant(b):
-        return float("nan")
-    return float(spearmanr(a, b).statistic)
+    return _correlate(spearmanr, first, second)
 
 
 def rmse(predicted: ArrayLike, true: ArrayLike) -> float:
@@ -133,5 +128,9 @@ def _pair(first: ArrayLike, second: ArrayLike) -> tuple[NDArray[np.float64], NDA
     return a, b
 
 
-def _is_constant(values: NDArray[np.float64]) -> bool:
-    return bool((values == values[:1]).all())
+def _correlate(test: Callable[..., Any], first: ArrayLike, second: ArrayLike) -> float:
+    """Take the statistic of one of scipy's tests; NaN, without a warning, where a side is flat."""
+    a, b = _pair(first, second)
+    if any((values == values[:1]).all() for values in (a, b)):
+        return float("nan")
+    return float(test(a, b).statistic)
