@@ -42,7 +42,7 @@ def main() -> None:
     begun = time.process_time()
     compiled.predict(positions)
     rate = len(positions) / (time.process_time() - begun)
-    fastest, least = compiled.fastest()
+    fastest, least = compiled.find_fastest()
     report = {k: v for k, v in table.report.items() if k != "points"}
     print(json.dumps({
         "preset": arguments.preset, "seed": arguments.seed, "space_size": cost_model.space.size,

@@ -11,15 +11,16 @@ from pathlib import Path
 
 import numpy as np
 
-from hardware.device import Device, Timer, fingerprint_digest
+from hardware.backend import Timer
+from hardware.device import Device, digest_fingerprint
 from hardware.timing import (
     Effort,
     Measurement,
     Progress,
     Quiet,
-    reference_timer,
+    load_reference,
+    load_timer,
     summarise_all,
-    timer_of,
     visit,
 )
 from supernet.files import append_record, read_records
@@ -31,15 +32,19 @@ _RESIDENT = 8
 
 _FLUSH_S = 0.5
 
+NETWORK_EFFORT = Effort(warmup=1, least=3, most=12, budget_ms=4.0)
+"""How long one visit to a whole network lasts."""
+
 
 @dataclass(frozen=True, slots=True)
 class Subject:
     """One model to measure.
 
-    Attributes:
-        key: its name in the log.
-        graph: the model.
-        visits: visits in every pass; with more than one the session stays loaded between them.
+    Args:
+        key: Its name in the log.
+        graph: The model.
+        visits: How often it is visited in every pass; the session of one that is visited more than
+            once stays loaded in between.
     """
 
     key: str
@@ -51,13 +56,13 @@ class Subject:
 class Campaign:
     """What to measure, and how often.
 
-    Attributes:
-        subjects: the models.
-        passes: how often every session is loaded anew.
-        seed: seed of the order and of the random weights.
-        units: effort of a visit to a subject visited once per pass.
-        networks: effort of a visit to a subject visited several times per pass.
-        seconds: no pass after the second is begun if it is likely to end later than this.
+    Args:
+        subjects: The models.
+        passes: How often every session is loaded anew.
+        seed: Draws the order and the random weights.
+        units: How long a visit to a subject lasts that is visited once per pass.
+        networks: How long a visit to a subject lasts that is visited several times per pass.
+        seconds: No pass after the second is begun where it is likely to end later than this.
     """
 
     subjects: tuple[Subject, ...]
@@ -68,15 +73,19 @@ class Campaign:
     seconds: float = float("inf")
 
     def digest(self, device: Device) -> str:
-        """Tells whether a log belongs to this campaign on this device."""
-        text = json.dumps([
-            [[s.key, s.graph.digest, s.visits] for s in self.subjects], self.passes, self.seed,
-            asdict(self.units), asdict(self.networks), fingerprint_digest(device.fingerprint()),
-        ])  # fmt: skip
+        """Condense what a log has to be of to belong to this campaign on this device.
+
+        Returns:
+            16 hexadecimal digits.
+        """
+        subjects = [[s.key, s.graph.digest, s.visits] for s in self.subjects]
+        efforts = [asdict(self.units), asdict(self.networks)]
+        where = digest_fingerprint(device.fingerprint())
+        text = json.dumps([subjects, self.passes, self.seed, *efforts, where])
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
-    def steps(self) -> Iterator[tuple[int, int, tuple[int, ...]]]:
-        """The plan: ``(pass, group, subjects in visiting order)`` for every group of a pass.
+    def plan_steps(self) -> Iterator[tuple[int, int, tuple[int, ...]]]:
+        """Plan ``(pass, group, subjects in visiting order)`` for every group of a pass.
 
         Within a group a few networks stay loaded and their visits are spread over an equal
         share of the other subjects. The order is a function of the seed alone.
@@ -94,31 +103,36 @@ class Campaign:
                 order = rng.permutation(np.array([*single[group::groups], *repeated], dtype=int))
                 yield number, group, tuple(int(i) for i in order)
 
-    def planned(self) -> int:
-        """Number of visits."""
+    def count_visits(self) -> int:
+        """Count the visits that are planned."""
         return self.passes * sum(s.visits for s in self.subjects)
 
 
 @dataclass(frozen=True)
 class Visits:
-    """What a campaign measured: per subject, ``(pass, samples (n, 3) in nanoseconds)``."""
+    """What a campaign measured.
+
+    Args:
+        by_key: For each subject ``(pass, samples)`` of every visit; samples are nanoseconds
+            ``(n, 3)`` of the model, the reference before and the reference after.
+    """
 
     by_key: dict[str, list[tuple[int, np.ndarray]]]
 
-    def of_passes(self, wanted: Sequence[int]) -> dict[str, list[np.ndarray]]:
-        """Samples of the given passes; subjects without any are left out."""
+    def select_passes(self, wanted: Sequence[int]) -> dict[str, list[np.ndarray]]:
+        """Gather the samples of the given passes; subjects without any are left out."""
         chosen = {
             key: [samples for number, samples in rows if number in wanted]
             for key, rows in self.by_key.items()
         }
         return {key: rows for key, rows in chosen.items() if rows}
 
-    def count(self) -> int:
-        """Number of visits."""
+    def count_visits(self) -> int:
+        """Count the visits that were made."""
         return sum(len(rows) for rows in self.by_key.values())
 
-    def passes(self) -> int:
-        """Number of passes carried out."""
+    def count_passes(self) -> int:
+        """Count the passes that were carried out."""
         return 1 + max(number for rows in self.by_key.values() for number, _ in rows)
 
 
@@ -133,11 +147,11 @@ def run_campaign(
     """Carry out a campaign, or what is left of it.
 
     Args:
-        campaign: the plan.
-        device: where.
-        log: file that visits are appended to, half a second at a time.
-        resume: continue a log of the same campaign; a log of another one is replaced.
-        progress: called with the number of visits done and planned.
+        campaign: The plan.
+        device: Where they run.
+        log: File that visits are appended to, half a second at a time.
+        resume: Continue a log of the same campaign; a log of another one is replaced.
+        progress: Called with the number of visits done and planned.
 
     Returns:
         Every planned visit, or those of fewer passes if the time was up.
@@ -150,9 +164,9 @@ def run_campaign(
     found: dict[str, list[tuple[int, np.ndarray]]] = {s.key: [] for s in campaign.subjects}
     writer = _Writer(log)
     reference: Timer | None = None
-    place, total = 0, campaign.planned()
+    place, total = 0, campaign.count_visits()
     try:
-        for number, group, order in campaign.steps():
+        for number, group, order in campaign.plan_steps():
             if group == 0 and number >= 2:
                 if last == campaign.passes and _is_late(campaign, number, started):
                     last = number
@@ -165,8 +179,8 @@ def run_campaign(
                 if place in done:
                     samples = np.array(done[place], dtype=np.int64)
                 else:
-                    reference = reference or reference_timer(device)
-                    timer = live.get(index) or timer_of(
+                    reference = reference or load_reference(device)
+                    timer = live.get(index) or load_timer(
                         subject.graph, device, campaign.seed + number
                     )
                     if subject.visits > 1:
@@ -196,35 +210,29 @@ def measure_networks(
     """Measure whole networks, interleaved in random order, with random weights at batch 1.
 
     Args:
-        graphs: the networks.
-        device: where.
-        rounds: freshly loaded sessions of each network.
-        visits: visits to each session.
-        seed: seed of the order and of the weights.
+        graphs: The networks.
+        device: Where they run.
+        rounds: Freshly loaded sessions of each network.
+        visits: Visits to each session.
+        seed: Draws the order and the weights.
         quiet: ``LatencyTable.quiet``, to be on the table's scale.
-        progress: called with the number of visits done and planned.
+        progress: Called with the number of visits done and planned.
 
     Returns:
         One measurement per graph, in order; ``low_ms`` and ``high_ms`` bound the latency.
 
     Raises:
-        ValueError: if ``rounds`` or ``visits`` is not positive.
+        ValueError: ``rounds`` or ``visits`` is not positive, or the device cannot be used.
     """
     if rounds < 1 or visits < 1:
         raise ValueError(f"rounds = {rounds}, visits = {visits} measures nothing; use 1 or more")
     if not graphs:
         return []
     subjects = tuple(Subject(str(i), g, visits) for i, g in enumerate(graphs))
-    effort = network_effort()
-    campaign = Campaign(subjects, rounds, seed, effort, effort)
+    campaign = Campaign(subjects, rounds, seed, NETWORK_EFFORT, NETWORK_EFFORT)
     found = run_campaign(campaign, device, progress=progress)
-    summary, _ = summarise_all({}, found.of_passes(range(rounds)), device.clock, known=quiet)
+    summary, _ = summarise_all({}, found.select_passes(range(rounds)), device.clock, known=quiet)
     return [summary[s.key] for s in subjects]
-
-
-def network_effort() -> Effort:
-    """Effort of a visit to a whole network."""
-    return Effort(warmup=1, least=3, most=12, budget_ms=4.0)
 
 
 class _Writer:
@@ -254,14 +262,14 @@ class _Writer:
 
 
 def _is_late(campaign: Campaign, done: int, started: float) -> bool:
-    """Whether one more pass, as long as those before, would end after the time limit."""
+    """Tell whether one more pass, as long as those before, would end after the time limit."""
     return (time.monotonic() - started) * (done + 1) / done > campaign.seconds
 
 
 def _read_log(
     log: Path, campaign: Campaign, device: Device, resume: bool
 ) -> tuple[dict[int, list[list[int]]], int]:
-    """Visits by step and the number of passes; starts a new log if there is none of this kind."""
+    """Read visits by step and the number of passes; start a log if none is of this campaign."""
     digest = campaign.digest(device)
     records = read_records(log) if resume else []
     if not records or not isinstance(records[0], dict) or records[0].get("campaign") != digest:

@@ -19,13 +19,13 @@ _CHUNK = 8192  # rows whose index and sum arrays stay in the second-level cache
 class CompiledTable:
     """Predictions for one space.
 
-    Attributes:
-        space: the space.
-        units: names of the units, in network order.
-        columns: per unit, the columns of an encoded architecture it depends on.
-        strides: per unit, what each column's position counts in ``tables``.
-        tables: per unit, latency in milliseconds by combination of positions; 0 where absent.
-        fixed_ms: latency of every network beyond its units.
+    Args:
+        space: The space.
+        units: Names of the units, in network order.
+        columns: Per unit, the columns of an encoded architecture it depends on.
+        strides: Per unit, what each column's position counts in ``tables``.
+        tables: Per unit, latency in milliseconds by combination of positions; 0 where absent.
+        fixed_ms: Latency of every network beyond its units.
     """
 
     space: SearchSpace
@@ -55,7 +55,7 @@ class CompiledTable:
         )
 
     def predict(self, positions: NDArray[np.integer]) -> NDArray[np.float64]:
-        """Latency in milliseconds; encoded architectures ``(n, len(space))`` in, ``(n,)`` out."""
+        """Predict milliseconds ``(n,)`` of encoded architectures ``(n, len(space))``."""
         positions = np.asarray(positions)
         result = np.full(len(positions), self.fixed_ms)
         for start in range(0, len(positions), _CHUNK):
@@ -70,8 +70,8 @@ class CompiledTable:
                     result[rows] += table[0]
         return result
 
-    def breakdown(self, architecture: Architecture) -> list[dict[str, Any]]:
-        """What each unit adds; the parts sum to the prediction.
+    def break_down(self, architecture: Architecture) -> list[dict[str, Any]]:
+        """Break a prediction down into what each unit adds.
 
         Returns:
             ``{"unit": name, "latency_ms": value}`` in network order, absent units left out,
@@ -88,16 +88,18 @@ class CompiledTable:
         parts.append({"unit": "fixed overhead", "latency_ms": self.fixed_ms})
         return parts
 
-    def fastest(self, *, seed: int = 0) -> tuple[Architecture, float]:
-        """An architecture of least predicted latency, and that latency in milliseconds.
+    def find_fastest(self, *, seed: int = 0) -> tuple[Architecture, float]:
+        """Find an architecture of least predicted latency, and that latency in milliseconds.
 
         Steepest descent over one-gene changes from the smallest architecture and the best of
         1000 random ones; for spaces whose larger options cost more it is the minimum.
         """
         rng = np.random.default_rng(seed)
         sample = self.space.sample(rng, 1000)
-        starts = [self.space.encode([self.space.smallest])[0],
-                  sample[int(self.predict(sample).argmin())]]  # fmt: skip
+        starts = [
+            self.space.encode([self.space.smallest])[0],
+            sample[int(self.predict(sample).argmin())],
+        ]
         best, least = starts[0], float("inf")
         for row in starts:
             current = float(self.predict(row[None])[0])

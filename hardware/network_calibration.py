@@ -26,11 +26,11 @@ FIXED = "fixed_ms"
 class Calibration:
     """Coefficients of the terms, each additive over units, and a fixed part per network.
 
-    Attributes:
-        coefficients: one per entry of ``TERMS``; 0 where the term is not used.
-        fixed_ms: milliseconds added to every network, 0 or more.
-        error: leave-one-out mean relative error on the calibration networks.
-        networks: number of calibration networks.
+    Args:
+        coefficients: One for each entry of ``TERMS``; 0 where the term is not used.
+        fixed_ms: Milliseconds added to every network, 0 or more.
+        error: Leave-one-out mean relative error on the calibration networks.
+        networks: Number of calibration networks.
     """
 
     coefficients: tuple[float, ...]
@@ -39,11 +39,18 @@ class Calibration:
     networks: int
 
     def unit_ms(self, features: np.ndarray) -> np.ndarray:
-        """What units contribute to a network: ``(units, len(TERMS))`` to ``(units,)``, >= 0."""
+        """Compute what units add to a network, in milliseconds, 0 or more.
+
+        Args:
+            features: :func:`collect_unit_features`, ``(units, len(TERMS))``.
+
+        Returns:
+            Shape ``(units,)``.
+        """
         return np.asarray(np.maximum(0.0, features @ np.array(self.coefficients)))
 
     def to_json(self) -> dict[str, Any]:
-        """All coefficients by name."""
+        """Return all coefficients by name."""
         names = [name for name, _ in TERMS]
         return {
             "version": 1,
@@ -55,35 +62,46 @@ class Calibration:
 
     @classmethod
     def from_json(cls, payload: Mapping[str, Any]) -> Calibration:
-        """The calibration :meth:`to_json` wrote."""
+        """Restore the calibration that :meth:`to_json` wrote."""
         terms = payload["terms"]
-        return cls(tuple(terms[name] for name, _ in TERMS), payload[FIXED],
-                   payload["leave_one_out_error"], payload["networks"])  # fmt: skip
+        return cls(
+            tuple(terms[name] for name, _ in TERMS),
+            payload[FIXED],
+            payload["leave_one_out_error"],
+            payload["networks"],
+        )
 
 
-def unit_features(cost_model: CostModel, isolated_ms: np.ndarray) -> np.ndarray:
-    """Columns of ``TERMS`` for every distinct unit, ``(units, len(TERMS))``."""
+def collect_unit_features(cost_model: CostModel, isolated_ms: np.ndarray) -> np.ndarray:
+    """Collect the columns of ``TERMS`` for every distinct unit, ``(units, len(TERMS))``.
+
+    Args:
+        cost_model: Names the distinct units.
+        isolated_ms: Latency of each of them measured alone, ``(units,)``.
+    """
     return np.array(
         [
-            (ms, 1.0, unit.parameters / 1e6, _border_values(unit.graph) / 1e6)
+            (ms, 1.0, unit.parameters / 1e6, _count_border_values(unit.graph) / 1e6)
             for unit, ms in zip(cost_model.distinct, isolated_ms, strict=True)
         ]
     )
 
 
-def calibrate(features: np.ndarray, membership: np.ndarray, measured_ms: np.ndarray) -> Calibration:
+def fit_calibration(
+    features: np.ndarray, membership: np.ndarray, measured_ms: np.ndarray
+) -> Calibration:
     """Fit the coefficients on measured networks by least relative squares.
 
     Of the sets of terms, the one with the least leave-one-out error is kept, provided that it
     ranks no worse than the scale alone does. Coefficients of the wrong sign are dropped.
 
     Args:
-        features: :func:`unit_features`, ``(units, len(TERMS))``.
-        membership: how often each network contains each unit, ``(n, units)``.
-        measured_ms: measured latency, ``(n,)``.
+        features: :func:`collect_unit_features`, ``(units, len(TERMS))``.
+        membership: How often each network contains each unit, ``(n, units)``.
+        measured_ms: Measured latency, ``(n,)``.
 
     Raises:
-        ValueError: if there are fewer than 4 networks.
+        ValueError: There are fewer than 4 networks.
     """
     count = len(measured_ms)
     if count < 4:
@@ -97,11 +115,13 @@ def calibrate(features: np.ndarray, membership: np.ndarray, measured_ms: np.ndar
             chosen = (0, *extra)
             predicted = np.array(
                 [
-                    design[left] @ _fit(np.delete(design, left, 0), np.delete(measured_ms, left),
-                                        chosen, signs)
+                    design[left]
+                    @ _solve(
+                        np.delete(design, left, 0), np.delete(measured_ms, left), chosen, signs
+                    )
                     for left in range(count)
                 ]
-            )  # fmt: skip
+            )
             error = float(np.abs(predicted / measured_ms - 1).mean())
             tau = kendall_tau(predicted, measured_ms)
             if not extra:
@@ -109,18 +129,18 @@ def calibrate(features: np.ndarray, membership: np.ndarray, measured_ms: np.ndar
             if (best is None or error < best[0]) and tau >= floor_tau - 0.01:
                 best = (error, chosen)
     assert best is not None
-    found = _fit(design, measured_ms, best[1], signs)
+    found = _solve(design, measured_ms, best[1], signs)
     # No unit may cost less than nothing; what that adds is taken from the other parts again.
     kept = membership @ np.maximum(0.0, features @ found[:-1])
-    again = _fit(np.column_stack([kept, np.ones(count)]), measured_ms, (0, 1), signs[[0, -1]])
+    again = _solve(np.column_stack([kept, np.ones(count)]), measured_ms, (0, 1), signs[[0, -1]])
     coefficients = tuple(float(v) for v in found[:-1] * again[0])
     return Calibration(coefficients, float(again[1]), best[0], count)
 
 
-def _fit(
+def _solve(
     design: np.ndarray, target: np.ndarray, chosen: tuple[int, ...], signs: np.ndarray
 ) -> np.ndarray:
-    """Coefficients of the chosen columns, 0 elsewhere; columns of the wrong sign are left out."""
+    """Fit the chosen columns, 0 elsewhere; columns of the wrong sign are left out."""
     columns = list(chosen)
     relative = design / target[:, None]
     while True:
@@ -134,8 +154,8 @@ def _fit(
     return result
 
 
-def _border_values(graph: Graph) -> int:
-    """Values in a unit's inputs and outputs for one sample."""
+def _count_border_values(graph: Graph) -> int:
+    """Count the values in a unit's inputs and outputs for one sample."""
     return sum(
         int(np.prod([d for d in spec.shape if isinstance(d, int)]))
         for spec in (*graph.inputs, *graph.outputs)
@@ -143,8 +163,8 @@ def _border_values(graph: Graph) -> int:
 
 
 def kendall_tau(first: np.ndarray, second: np.ndarray) -> float:
-    """Kendall's rank correlation (tau-b), -1 to 1; 0 where one side is constant."""
-    rows, columns = np.triu_indices(len(first), 1)
-    a, b = np.sign(first[rows] - first[columns]), np.sign(second[rows] - second[columns])
-    scale = float((np.abs(a).sum() * np.abs(b).sum()) ** 0.5)
-    return float((a * b).sum()) / scale if scale else 0.0
+    """Compute Kendall's rank correlation (tau-b), -1 to 1; 0 where one side is constant."""
+    from scipy.stats import kendalltau
+
+    tau = float(kendalltau(first, second).statistic)
+    return tau if np.isfinite(tau) else 0.0

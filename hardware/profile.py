@@ -1,4 +1,4 @@
-"""Building a latency table: measure units and networks together, calibrate, validate."""
+"""Building a latency table: measure units and networks together, fit_calibration, validate."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from typing import Any
 import numpy as np
 
 from hardware.campaign import (
+    NETWORK_EFFORT,
     Campaign,
     Subject,
     Visits,
     measure_networks,
-    network_effort,
     run_campaign,
 )
 from hardware.compiled_table import CompiledTable
 from hardware.device import Device
-from hardware.network_calibration import calibrate, unit_features
+from hardware.network_calibration import collect_unit_features, fit_calibration
 from hardware.table import LatencyTable
-from hardware.timing import Effort, Measurement, Progress, now, summarise_all
-from hardware.validation import validation_report
+from hardware.timing import Effort, Measurement, Progress, summarise_all, write_time
+from hardware.validation import judge_predictions
 from supernet.costs.cost_model import CostModel
 from supernet.graph.language import Graph
 from supernet.space import Architecture
@@ -36,13 +36,13 @@ LOG = "measurements.jsonl"
 class Budget:
     """How much is measured.
 
-    Attributes:
-        passes: fresh sessions of every unit and network.
-        visits: visits to every network in a pass.
-        calibration: networks the calibration is fitted on, smallest and largest included.
-        validation: other networks, on which the table is judged.
-        unit_ms: time of one visit to a unit.
-        seconds: passes after the second are skipped if they would end later than this.
+    Args:
+        passes: Fresh sessions of every unit and network.
+        visits: Visits to every network in a pass.
+        calibration: Networks the calibration is fitted on, smallest and largest included.
+        validation: Other networks, on which the table is judged.
+        unit_ms: Time of one visit to a unit.
+        seconds: Passes after the second are skipped if they would end later than this.
     """
 
     passes: int = 4
@@ -59,8 +59,8 @@ class Budget:
             raise ValueError("calibration and validation need 4 networks each, or more")
 
 
-def default_budget(units: int) -> Budget:
-    """A budget that builds tables of 60 to 3000 units in minutes: fewer passes for more units."""
+def choose_budget(units: int) -> Budget:
+    """Choose a budget that builds tables of 60 to 3000 units in minutes: fewer passes for more."""
     if units <= 150:
         return Budget(passes=8, unit_ms=6.0, seconds=50.0)
     if units <= 800:
@@ -88,36 +88,41 @@ def profile(
     where it stopped when called again with the same arguments.
 
     Args:
-        cost_model: units of the space.
-        network_graph: the whole network of an architecture.
-        device: where to measure.
-        folder: of the device in a run directory.
-        precision: of units and networks.
-        seed: seed of networks, order and weights.
-        budget: how much to measure; default by the number of units.
-        progress: called with visits done and planned.
-        resume: continue an interrupted run of the same campaign.
+        cost_model: The units of the space.
+        network_graph: Writes the whole network of an architecture.
+        device: Where to measure.
+        folder: The device's folder in a run directory.
+        precision: Precision of units and networks.
+        seed: Draws networks, order and weights.
+        budget: How much to measure; by default :func:`choose_budget` decides.
+        progress: Called with visits done and planned.
+        resume: Continue an interrupted run of the same campaign.
+
+    Returns:
+        The table, as it is saved in the folder.
 
     Raises:
-        ValueError: if the precision is not one of the cost model's.
+        ValueError: The precision is not the cost model's, the space is too small to validate a
+            table, or the device cannot be used.
     """
     started = time.monotonic()
     precisions = sorted({unit.precision for unit in cost_model.distinct})
     if precisions != [precision]:
         raise ValueError(f"precision {precision!r} cannot be profiled; the units are {precisions}")
-    budget = budget or default_budget(len(cost_model.distinct))
-    networks = _networks(cost_model, budget, seed)
+    budget = budget or choose_budget(len(cost_model.distinct))
+    networks = _draw_networks(cost_model, budget, seed)
     keys = [f"network-{a.digest}" for a in networks]
     subjects = [Subject(u.digest, u.graph) for u in cost_model.distinct]
     subjects += [
         Subject(k, network_graph(a), budget.visits) for k, a in zip(keys, networks, strict=True)
     ]
     effort = Effort(budget_ms=budget.unit_ms)
-    campaign = Campaign(tuple(subjects), budget.passes, seed, effort, network_effort(),
-                        budget.seconds)  # fmt: skip
+    campaign = Campaign(
+        tuple(subjects), budget.passes, seed, effort, NETWORK_EFFORT, budget.seconds
+    )
     log = Path(folder) / LOG
     visits = run_campaign(campaign, device, log=log, resume=resume, progress=progress)
-    table = _evaluate(cost_model, networks, keys, visits, device, budget, precision)
+    table = _make_table(cost_model, networks, keys, visits, device, budget, precision)
     report = {**table.report, "seconds": time.monotonic() - started}
     table = LatencyTable(**{**table.__dict__, "report": report})
     table.save(folder)
@@ -128,10 +133,10 @@ def profile(
 class Drift:
     """How a device differs from when its table was made.
 
-    Attributes:
-        ratio: median over anchors of latency now over latency then.
-        anchors: ``{"digest", "then_ms", "now_ms"}`` of each.
-        message: one sentence.
+    Args:
+        ratio: Median over anchors of latency now over latency then.
+        anchors: ``{"digest", "then_ms", "now_ms"}`` of each anchor network.
+        message: One sentence.
     """
 
     ratio: float
@@ -149,15 +154,27 @@ def check_anchors(
 ) -> Drift:
     """Measure the table's anchor networks again and say how far the device has drifted.
 
+    Args:
+        table: The table.
+        cost_model: Of the same space.
+        network_graph: Writes the whole network of an architecture.
+        device: The device of the table.
+        rounds: Freshly loaded sessions of each anchor.
+
+    Returns:
+        Ratios of latencies now and then, and a sentence about them.
+
     Raises:
-        ValueError: if the table is of another space or device.
+        ValueError: The table is of another space or device.
     """
     table.compile(cost_model, device)
     networks = [cost_model.space.architecture_from_json(a["architecture"]) for a in table.anchors]
     found = measure_networks(
-        [network_graph(a) for a in networks], device, rounds=rounds,
+        [network_graph(a) for a in networks],
+        device,
+        rounds=rounds,
         quiet=table.quiet,
-    )  # fmt: skip
+    )
     rows = tuple(
         {"digest": a["digest"], "then_ms": a["latency_ms"], "now_ms": m.latency_ms}
         for a, m in zip(table.anchors, found, strict=True)
@@ -169,8 +186,8 @@ def check_anchors(
     return Drift(ratio, rows, message)
 
 
-def _networks(cost_model: CostModel, budget: Budget, seed: int) -> list[Architecture]:
-    """Distinct networks: smallest, largest, then random; calibration first, then validation."""
+def _draw_networks(cost_model: CostModel, budget: Budget, seed: int) -> list[Architecture]:
+    """Draw distinct networks: smallest, largest, then random; those of the calibration first."""
     space = cost_model.space
     wanted = budget.calibration + budget.validation
     chosen = {a.digest: a for a in (space.smallest, space.largest)}
@@ -186,7 +203,7 @@ def _networks(cost_model: CostModel, budget: Budget, seed: int) -> list[Architec
     return list(chosen.values())
 
 
-def _evaluate(
+def _make_table(
     cost_model: CostModel,
     networks: Sequence[Architecture],
     keys: Sequence[str],
@@ -197,37 +214,39 @@ def _evaluate(
 ) -> LatencyTable:
     """Turn measurements into a table with its report."""
     clock = device.clock
-    passes = visits.passes()
-    every = _by_kind(visits.of_passes(range(passes)), keys)
+    passes = visits.count_passes()
+    every = _split_by_kind(visits.select_passes(range(passes)), keys)
     found, quiet = summarise_all(*every, clock)
     halves = [
-        summarise_all(*_by_kind(visits.of_passes(range(h, passes, 2)), keys), clock, known=quiet)[0]
+        summarise_all(
+            *_split_by_kind(visits.select_passes(range(h, passes, 2)), keys), clock, known=quiet
+        )[0]
         for h in (0, 1)
     ]
     positions = cost_model.space.encode(list(networks))
     isolated = np.array([found[u.digest].latency_ms for u in cost_model.distinct])
     measured = np.array([found[k].latency_ms for k in keys])
     known, unseen = slice(0, budget.calibration), slice(budget.calibration, None)
-    features = unit_features(cost_model, isolated)
-    fitted = calibrate(features, _membership(cost_model, positions[known]), measured[known])
+    features = collect_unit_features(cost_model, isolated)
+    fitted = fit_calibration(features, _count_units(cost_model, positions[known]), measured[known])
     compiled = CompiledTable.build(cost_model, fitted.unit_ms(features), fitted.fixed_ms)
     predicted = compiled.predict(positions)
     parts = [np.array([half[k].latency_ms for k in keys[unseen]]) for half in halves]
-    report = validation_report(predicted[unseen], measured[unseen], (parts[0], parts[1]))
+    report = judge_predictions(predicted[unseen], measured[unseen], (parts[0], parts[1]))
     report |= {
         "units": len(isolated),
-        "visits": visits.count(),
+        "visits": visits.count_visits(),
         "passes": passes,
         "budget": asdict(budget),
         "quiet_share": float(np.mean([m.quiet for m in found.values()])),
         "points": [
-            _point(a, float(p), found[k], i < budget.calibration)
+            _compare_network(a, float(p), found[k], i < budget.calibration)
             for i, (a, p, k) in enumerate(zip(networks, predicted, keys, strict=True))
         ],
     }
     anchors = np.argsort(measured[known])[[0, budget.calibration // 2, -1]][:ANCHORS]
     rows = {
-        u.digest: _row(found[u.digest]) | {"macs": u.macs, "parameters": u.parameters}
+        u.digest: _describe(found[u.digest]) | {"macs": u.macs, "parameters": u.parameters}
         for u in cost_model.distinct
     }
     return LatencyTable(
@@ -239,26 +258,29 @@ def _evaluate(
         calibration=fitted,
         report=report,
         anchors=tuple(
-            {"digest": networks[i].digest, "architecture": networks[i].to_json(),
-             "latency_ms": float(measured[i])}
+            {
+                "digest": networks[i].digest,
+                "architecture": networks[i].to_json(),
+                "latency_ms": float(measured[i]),
+            }
             for i in anchors
         ),
         quiet=quiet,
-        created=now(),
-    )  # fmt: skip
+        created=write_time(),
+    )
 
 
-def _membership(cost_model: CostModel, positions: np.ndarray) -> np.ndarray:
-    """How often each network contains each distinct unit, ``(networks, units)``."""
+def _count_units(cost_model: CostModel, positions: np.ndarray) -> np.ndarray:
+    """Count how often each network contains each distinct unit, ``(networks, units)``."""
     counts = np.zeros((len(positions), len(cost_model.distinct) + 1))
     np.add.at(counts, (np.arange(len(positions))[:, None], cost_model.index(positions)), 1.0)
     return counts[:, :-1]
 
 
-def _by_kind(
+def _split_by_kind(
     visits: Mapping[str, list[np.ndarray]], networks: Sequence[str]
 ) -> tuple[dict[str, list[np.ndarray]], dict[str, list[np.ndarray]]]:
-    """Visits to units, and visits to networks."""
+    """Split visits into those to units and those to networks."""
     names = set(networks)
     return (
         {key: rows for key, rows in visits.items() if key not in names},
@@ -266,17 +288,26 @@ def _by_kind(
     )
 
 
-def _row(m: Measurement) -> dict[str, Any]:
+def _describe(m: Measurement) -> dict[str, Any]:
     return {
-        "latency_ms": m.latency_ms, "median_ms": m.median_ms, "low_ms": m.low_ms,
-        "high_ms": m.high_ms, "spread": m.spread, "repeats": m.repeats, "visits": m.visits,
-    }  # fmt: skip
+        "latency_ms": m.latency_ms,
+        "median_ms": m.median_ms,
+        "low_ms": m.low_ms,
+        "high_ms": m.high_ms,
+        "spread": m.spread,
+        "repeats": m.repeats,
+        "visits": m.visits,
+    }
 
 
-def _point(
+def _compare_network(
     architecture: Architecture, predicted: float, m: Measurement, used: bool
 ) -> dict[str, Any]:
     return {
-        "digest": architecture.digest, "predicted_ms": predicted, "measured_ms": m.latency_ms,
-        "low_ms": m.low_ms, "high_ms": m.high_ms, "calibration": used,
-    }  # fmt: skip
+        "digest": architecture.digest,
+        "predicted_ms": predicted,
+        "measured_ms": m.latency_ms,
+        "low_ms": m.low_ms,
+        "high_ms": m.high_ms,
+        "calibration": used,
+    }

@@ -7,8 +7,8 @@ from itertools import pairwise
 from supernet.graph.language import BATCH, Attribute, Graph, Node, TensorSpec
 
 
-def reference_graph() -> Graph:
-    """An inverted bottleneck on 14 x 14 pixels: 16 -> 48 -> depthwise 3 x 3 -> 16 channels.
+def build_reference_graph() -> Graph:
+    """Build an inverted bottleneck on 14 x 14 pixels: 16 -> 48 -> depthwise 3 x 3 -> 16 channels.
 
     It takes some 20 microseconds on a desktop core and uses the kernels that dominate
     convolutional networks, so what slows it down slows them down.

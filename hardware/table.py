@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from hardware.compiled_table import CompiledTable
-from hardware.device import Device, differences
-from hardware.network_calibration import Calibration, unit_features
+from hardware.device import Device, list_differences
+from hardware.network_calibration import Calibration, collect_unit_features
 from hardware.timing import Quiet
 from supernet.costs.cost_model import CostModel
 from supernet.files import new_folder, read_json, write_bytes, write_json
@@ -22,26 +22,35 @@ VERSION = 1
 FILES = ("device.json", "table.parquet", "calibration.json")
 PREVIOUS = "previous"
 
-_COLUMNS = ("latency_ms", "median_ms", "low_ms", "high_ms", "spread", "repeats", "visits", "macs",
-            "parameters")  # fmt: skip
+_COLUMNS = (
+    "latency_ms",
+    "median_ms",
+    "low_ms",
+    "high_ms",
+    "spread",
+    "repeats",
+    "visits",
+    "macs",
+    "parameters",
+)
 
 
 @dataclass(frozen=True)
 class LatencyTable:
     """Latency of every unit of a space on one device, calibrated and validated on networks.
 
-    Attributes:
-        device: what was measured.
-        fingerprint: of the machine at that time.
-        space: digest of the space.
-        precision: of the units.
-        rows: unit digest to measured values (``latency_ms``, ``low_ms``, ``high_ms``, ...).
-        calibration: from sums of units to networks.
-        report: validation on networks that were not used for the calibration.
-        anchors: networks to measure again later: ``{"choices", "latency_ms", ...}``.
-        quiet: how samples from a busy machine were corrected.
-        created: when, ISO 8601.
-        note: what went wrong while loading, empty if nothing.
+    Args:
+        device: What was measured.
+        fingerprint: What the device's fingerprint was at that time.
+        space: Digest of the space.
+        precision: Precision of the units.
+        rows: Unit digest to measured values (``latency_ms``, ``low_ms``, ``high_ms``, ...).
+        calibration: From sums of units to networks.
+        report: Validation on networks that were not used for the calibration.
+        anchors: Networks to measure again later: ``{"choices", "latency_ms", ...}``.
+        quiet: How samples from a busy machine were corrected.
+        created: When, ISO 8601.
+        note: What went wrong while loading, empty if nothing.
     """
 
     device: Device
@@ -57,14 +66,14 @@ class LatencyTable:
     note: str = field(default="", compare=False)
 
     def compile(self, cost_model: CostModel, device: Device | None = None) -> CompiledTable:
-        """Arrays that predict populations of the cost model's space.
+        """Make arrays that predict populations of the cost model's space.
 
         Args:
-            cost_model: of the same space.
-            device: if given, the table must be of this device on this machine.
+            cost_model: The units of the same space.
+            device: Where given, the table has to be of this device on this machine.
 
         Raises:
-            ValueError: if the table is of another space, precision, device or runtime version,
+            ValueError: The table is of another space, precision, device or runtime version,
                 or lacks a unit; the message names what differs.
         """
         if cost_model.space.digest != self.space:
@@ -87,16 +96,16 @@ class LatencyTable:
         if device is not None:
             self.check_device(device)
         isolated = np.array([self.rows[u.digest]["latency_ms"] for u in cost_model.distinct])
-        unit_ms = self.calibration.unit_ms(unit_features(cost_model, isolated))
+        unit_ms = self.calibration.unit_ms(collect_unit_features(cost_model, isolated))
         return CompiledTable.build(cost_model, unit_ms, self.calibration.fixed_ms)
 
     def check_device(self, device: Device) -> None:
         """Refuse a table that was measured under other conditions.
 
         Raises:
-            ValueError: naming what differs between the table's machine and this one.
+            ValueError: Naming what differs between the table's machine and this one.
         """
-        different = differences(self.fingerprint, device.fingerprint())
+        different = list_differences(self.fingerprint, device.fingerprint())
         if different:
             raise ValueError(
                 f"the latency table of device {self.device.name!r} was measured under other "
@@ -110,18 +119,26 @@ class LatencyTable:
         complete older table in the folder is kept in ``previous/`` first.
         """
         folder = Path(folder)
-        if (folder / "report.json").exists() and _problem(folder) is None:
+        if (folder / "report.json").exists() and _find_problem(folder) is None:
             contents = {n: (folder / n).read_bytes() for n in (*FILES, "report.json")}
             with new_folder(folder / PREVIOUS) as keep:
                 for name, data in contents.items():
                     (keep / name).write_bytes(data)
         contents = {"table.parquet": self._parquet()}
         write_bytes(folder / "table.parquet", contents["table.parquet"])
-        write_json(folder / "device.json", {
-            "version": VERSION, **self.device.to_json(), "fingerprint": dict(self.fingerprint),
-            "space": self.space, "precision": self.precision, "quiet": asdict(self.quiet),
-            "created": self.created, "anchors": [dict(a) for a in self.anchors],
-        })  # fmt: skip
+        write_json(
+            folder / "device.json",
+            {
+                "version": VERSION,
+                **self.device.to_json(),
+                "fingerprint": dict(self.fingerprint),
+                "space": self.space,
+                "precision": self.precision,
+                "quiet": asdict(self.quiet),
+                "created": self.created,
+                "anchors": [dict(a) for a in self.anchors],
+            },
+        )
         write_json(folder / "calibration.json", self.calibration.to_json())
         digests = {name: _digest(folder / name) for name in FILES}
         write_json(folder / "report.json", {"version": VERSION, **self.report, "files": digests})
@@ -131,14 +148,14 @@ class LatencyTable:
         """Read a table; a damaged one is replaced by the previous one, which ``note`` says.
 
         Raises:
-            ValueError: if neither is intact; the message names what is wrong.
+            ValueError: Neither is intact; the message names what is wrong.
         """
         folder = Path(folder)
-        problem = _problem(folder)
+        problem = _find_problem(folder)
         if problem is None:
             return cls._read(folder, "")
         older = folder / PREVIOUS
-        if older.exists() and _problem(older) is None:
+        if older.exists() and _find_problem(older) is None:
             return cls._read(older, f"{problem}; the previous table is used instead")
         raise ValueError(f"{problem}; profile the device again")
 
@@ -184,8 +201,8 @@ def _digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _problem(folder: Path) -> str | None:
-    """What is wrong with the files of a table, None if nothing."""
+def _find_problem(folder: Path) -> str | None:
+    """Find what is wrong with the files of a table, ``None`` if nothing."""
     if not (folder / "report.json").exists():
         return f"there is no complete latency table in {folder}"
     try:

@@ -3,7 +3,7 @@
 Two virtual processors often share one core: the same code then takes 1.5 to 1.8 times as long
 while the other one works, and the state flips every few hundred milliseconds. Each sample is
 therefore stored with the reference's time before and after it. Samples are brought to the
-quiet machine's scale with the measured sensitivity, and the quieter ones count more.
+quiet machine's scale with the measured estimate_sensitivity, and the quieter ones count more.
 """
 
 from __future__ import annotations
@@ -14,14 +14,13 @@ from datetime import datetime, timezone
 from typing import Any
 
 import numpy as np
+from scipy.special import stdtrit
 
-from hardware.device import Device, Timer
-from hardware.reference_model import reference_graph
+from hardware.backend import Timer
+from hardware.device import Device
+from hardware.reference_model import build_reference_graph
 from supernet.graph.language import Graph
 from supernet.graph.onnx_model import draw_random_inputs, to_onnx
-
-# Two-sided 95 % quantiles of Student's t for 1, 2, ... degrees of freedom.
-_T95 = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23, 2.20, 2.18, 2.16, 2.14, 2.13)
 
 # A sample whose reference took twice the quiet time has 1/16 of the weight of a quiet one.
 _QUIETNESS = 4
@@ -38,12 +37,12 @@ _SENSITIVITY = 0.8
 class Effort:
     """How long one visit to a loaded model lasts.
 
-    Attributes:
-        warmup: runs thrown away; the first runs of a session allocate memory.
-        least: fewest samples.
-        most: most samples.
-        budget_ms: stop once the samples took this long, but not before ``least``.
-        burst_ms: a sample repeats the model about this long, so that the reference, which has
+    Args:
+        warmup: Runs thrown away; the first runs of a session allocate memory.
+        least: Fewest samples.
+        most: Most samples.
+        budget_ms: Stop once the samples took this long, but not before ``least``.
+        burst_ms: A sample repeats the model about this long, so that the reference, which has
             to run between samples, does not empty the caches before every single run.
     """
 
@@ -58,10 +57,10 @@ class Effort:
 class Quiet:
     """What turns a sample from a busy machine into one from the quiet machine.
 
-    Attributes:
-        reference_ns: time of the reference model on the quiet machine.
-        units: how the time of a unit grows with the reference's, an exponent.
-        networks: the same for whole networks. They run longer than a busy spell may last, so
+    Args:
+        reference_ns: Time of the reference model on the quiet machine.
+        units: How the time of a unit grows with the reference's, an exponent.
+        networks: The same for whole networks. They run longer than a busy spell may last, so
             the reference around them says less and the exponent is smaller.
     """
 
@@ -74,17 +73,17 @@ class Quiet:
 class Measurement:
     """Latency of one model on one device, at batch 1, brought to the quiet machine's scale.
 
-    Attributes:
-        latency_ms: the number to use: weighted 40 % quantile of the samples.
-        median_ms: weighted median of the samples.
-        low_ms: lower end of a 95 % interval of ``latency_ms``, from the spread between visits.
-        high_ms: upper end.
-        spread: standard deviation between visits over the latency.
-        repeats: timed runs (bursts count once).
-        visits: separate visits, interleaved with those to other models.
+    Args:
+        latency_ms: The number to use: weighted 40 % quantile of the samples.
+        median_ms: Weighted median of the samples.
+        low_ms: Lower end of a 95 % interval of ``latency_ms``, from the spread between visits.
+        high_ms: Upper end.
+        spread: Standard deviation between visits over the latency.
+        repeats: Timed runs (bursts count once).
+        visits: Separate visits, interleaved with those to other models.
         clock: "thread-cpu" or "wall".
-        quiet: share of samples taken while the reference was within 10 % of its best.
-        at: when, ISO 8601.
+        quiet: Share of samples taken while the reference was within 10 % of its best.
+        at: When, ISO 8601.
     """
 
     latency_ms: float
@@ -99,19 +98,28 @@ class Measurement:
     at: str
 
     def to_json(self) -> dict[str, Any]:
-        """All fields."""
+        """Return all fields."""
         return asdict(self)
 
 
-def timer_of(graph: Graph, device: Device, seed: int = 0) -> Timer:
-    """Load a graph with random weights and inputs at batch 1."""
+def load_timer(graph: Graph, device: Device, seed: int = 0) -> Timer:
+    """Load a graph with random weights and inputs at batch 1.
+
+    Args:
+        graph: What to load.
+        device: Where to load it.
+        seed: Draws weights and inputs.
+
+    Raises:
+        ValueError: The device cannot be used, or cannot load the graph.
+    """
     model = to_onnx(graph, seed=seed, batch=1).SerializeToString()
     return device.load(model, draw_random_inputs(graph, seed))
 
 
-def reference_timer(device: Device) -> Timer:
+def load_reference(device: Device) -> Timer:
     """Load the reference model; a call times one run after a run that fills the caches."""
-    timer = timer_of(reference_graph(), device)
+    timer = load_timer(build_reference_graph(), device)
     for _ in range(50):
         timer()
 
@@ -123,7 +131,12 @@ def reference_timer(device: Device) -> Timer:
 
 
 def visit(timer: Timer, reference: Timer, effort: Effort) -> np.ndarray:
-    """One visit to a loaded model.
+    """Visit a loaded model once.
+
+    Args:
+        timer: Runs the model.
+        reference: Runs the reference model.
+        effort: How long the visit lasts.
 
     Returns:
         Nanoseconds, ``(samples, 3)``: model, reference before, reference after.
@@ -142,29 +155,32 @@ def visit(timer: Timer, reference: Timer, effort: Effort) -> np.ndarray:
     return np.array(rows, dtype=np.int64)
 
 
-def quiet_reference(visits: Sequence[np.ndarray], known: float | None = None) -> float:
-    """Nanoseconds the reference takes on the quiet machine: its 5th percentile.
+def estimate_quiet_reference(visits: Sequence[np.ndarray], known: float | None = None) -> float:
+    """Estimate what the reference takes on the quiet machine: its 5th percentile.
 
     Args:
-        visits: all visits of a campaign.
-        known: the value of an earlier campaign on the same device; the smaller one holds,
+        visits: All visits of a campaign.
+        known: The value of an earlier campaign on the same device; the smaller one holds,
             because a machine that was busy all the time has no quiet samples.
+
+    Returns:
+        Nanoseconds.
     """
     own = float(np.percentile(np.concatenate([v[:, 1] for v in visits]), 5))
     return own if known is None else min(own, known)
 
 
-def sensitivity(groups: Sequence[np.ndarray], reference: float, default: float) -> float:
-    """How a model's time grows with the reference's: exponent, median over models.
+def estimate_sensitivity(groups: Sequence[np.ndarray], reference: float, default: float) -> float:
+    """Estimate how a model's time grows with the reference's: an exponent, median over models.
 
     Args:
-        groups: all samples of each model, ``(samples, 3)``.
-        reference: :func:`quiet_reference`.
-        default: the answer when fewer than 5 models were seen both quiet and busy.
+        groups: All samples of each model, ``(samples, 3)``.
+        reference: :func:`estimate_quiet_reference`.
+        default: What holds where fewer than 5 models were seen both quiet and busy.
     """
     found = []
     for samples in groups:
-        ratio = _busyness(samples, reference)
+        ratio = _estimate_busyness(samples, reference)
         quiet, busy = ratio < 1.05, ratio > 1.2
         if quiet.sum() >= 3 and busy.sum() >= 3:
             level = np.median(samples[quiet, 0])
@@ -178,31 +194,31 @@ def summarise(
     """Combine the visits to one model.
 
     Args:
-        visits: each ``(samples, 3)`` nanoseconds.
-        reference: :func:`quiet_reference` of the campaign.
-        exponent: :func:`sensitivity` of the campaign.
-        clock: which clock the samples are from.
-        at: when, ISO 8601.
+        visits: Each ``(samples, 3)`` nanoseconds.
+        reference: :func:`estimate_quiet_reference` of the campaign.
+        exponent: :func:`estimate_sensitivity` of the campaign.
+        clock: Which clock the samples are from.
+        at: When, ISO 8601.
 
     Raises:
-        ValueError: if there is no visit.
+        ValueError: There is no visit.
     """
     if not visits:
         raise ValueError("there is no visit to summarise; measure at least once")
-    ratios = [_busyness(v, reference) for v in visits]
+    ratios = [_estimate_busyness(v, reference) for v in visits]
     values = [v[:, 0] / r**exponent / 1e6 for v, r in zip(visits, ratios, strict=True)]
     weights = [r**-_QUIETNESS for r in ratios]
     everything, importance = np.concatenate(values), np.concatenate(weights)
-    centre = weighted_quantile(everything, importance, _LEVEL)
-    each = np.array([weighted_quantile(v, w, _LEVEL) for v, w in zip(values, weights, strict=True)])
+    centre = weigh_quantile(everything, importance, _LEVEL)
+    each = np.array([weigh_quantile(v, w, _LEVEL) for v, w in zip(values, weights, strict=True)])
     trust = np.array([w.mean() for w in weights])
     deviation = float(np.sqrt(np.average((each - centre) ** 2, weights=trust)))
     effective = float(trust.sum() ** 2 / (trust**2).sum())
     freedom = max(1, int(effective) - 1)
-    half = _T95[min(freedom, len(_T95)) - 1] * deviation / max(1.0, effective - 1) ** 0.5
+    half = float(stdtrit(freedom, 0.975)) * deviation / max(1.0, effective - 1) ** 0.5
     return Measurement(
         latency_ms=centre,
-        median_ms=weighted_quantile(everything, importance, 0.5),
+        median_ms=weigh_quantile(everything, importance, 0.5),
         low_ms=max(0.0, centre - half),
         high_ms=centre + half,
         spread=deviation / centre if centre else 0.0,
@@ -221,45 +237,47 @@ def summarise_all(
     *,
     known: Quiet | None = None,
 ) -> tuple[dict[str, Measurement], Quiet]:
-    """Summaries of every model of a campaign by key, and what they were corrected with.
+    """Summarise every model of a campaign by key, and say what they were corrected with.
 
     Args:
-        units: visits to units by key.
-        networks: visits to networks by key.
-        clock: which clock the samples are from.
-        known: of an earlier campaign on the same device, if there was one.
+        units: Visits to units by key.
+        networks: Visits to networks by key.
+        clock: Which clock the samples are from.
+        known: The correction of an earlier campaign on the same device, if there was one.
     """
     everything = [v for kind in (units, networks) for group in kind.values() for v in group]
-    reference = quiet_reference(everything, known.reference_ns if known else None)
+    reference = estimate_quiet_reference(everything, known.reference_ns if known else None)
     if known is None:
         kinds = [[np.concatenate(list(g)) for g in kind.values()] for kind in (units, networks)]
-        both = sensitivity([*kinds[0], *kinds[1]], reference, _SENSITIVITY)
-        quiet = Quiet(reference, *(sensitivity(groups, reference, both) for groups in kinds))
+        both = estimate_sensitivity([*kinds[0], *kinds[1]], reference, _SENSITIVITY)
+        quiet = Quiet(
+            reference, *(estimate_sensitivity(groups, reference, both) for groups in kinds)
+        )
     else:
         quiet = Quiet(reference, known.units, known.networks)
-    at = now()
+    at = write_time()
     found = {k: summarise(list(g), reference, quiet.units, clock, at) for k, g in units.items()}
     for key, group in networks.items():
         found[key] = summarise(list(group), reference, quiet.networks, clock, at)
     return found, quiet
 
 
-def weighted_quantile(values: np.ndarray, weights: np.ndarray, level: float) -> float:
-    """The value below which ``level`` of the weight lies, interpolated between samples."""
+def weigh_quantile(values: np.ndarray, weights: np.ndarray, level: float) -> float:
+    """Find the value below which ``level`` of the weight lies, interpolated between samples."""
     order = np.argsort(values)
     values, weights = values[order], weights[order]
     middles = np.cumsum(weights) - weights / 2
     return float(np.interp(level * weights.sum(), middles, values))
 
 
-def _busyness(samples: np.ndarray, reference: float) -> np.ndarray:
-    """Reference around each sample over the quiet reference, at least 1, ``(samples,)``."""
+def _estimate_busyness(samples: np.ndarray, reference: float) -> np.ndarray:
+    """Estimate how much slower than quiet each sample's surroundings were, ``(samples,)``, >= 1."""
     around = np.sqrt(samples[:, 1].astype(np.float64) * samples[:, 2])
     return np.maximum(around / reference, 1.0)
 
 
-def now() -> str:
-    """The time, ISO 8601 in UTC."""
+def write_time() -> str:
+    """Write down the time, ISO 8601 in UTC."""
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 

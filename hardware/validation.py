@@ -12,15 +12,15 @@ MAX_ERROR = 0.05
 MIN_TAU = 0.90
 
 
-def validation_report(
+def judge_predictions(
     predicted_ms: np.ndarray, measured_ms: np.ndarray, halves_ms: tuple[np.ndarray, np.ndarray]
 ) -> dict[str, Any]:
-    """Compare predictions with measurements of other networks.
+    """Judge predictions by measurements of other networks.
 
     Args:
-        predicted_ms: the table's predictions, ``(n,)``.
-        measured_ms: measurements, ``(n,)``.
-        halves_ms: the same networks measured in each half of the passes, fresh sessions.
+        predicted_ms: The table's predictions, ``(n,)``.
+        measured_ms: Measurements, ``(n,)``.
+        halves_ms: The same networks measured in each half of the passes, fresh sessions.
 
     Returns:
         Errors as fractions. ``floor_mape`` and ``floor_tau`` compare the two halves: no

@@ -5,20 +5,27 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from predictors.predictor import HeldOut, Vector
+from predictors.report_card import HeldOut, Vector
 
 
-def partitions(count: int, folds: int, repeats: int, seed: int) -> NDArray[np.intp]:
-    """Which fold each of ``count`` rows is in, for every repeat, ``(repeats, count)``."""
+def deal_folds(count: int, folds: int, repeats: int, seed: int) -> NDArray[np.intp]:
+    """Deal ``count`` rows into folds, anew for every repeat.
+
+    Returns:
+        The fold of each row, ``(repeats, count)``.
+    """
     rng = np.random.default_rng(seed)
     deals = [rng.permutation(np.arange(count) % folds) for _ in range(repeats)]
     return np.stack(deals).astype(np.intp)
 
 
-def training_rows_of(folds: NDArray[np.integer], number: int, seed: int) -> NDArray[np.intp]:
-    """Rows outside each fold of each repeat, ``(repeats * number, t)``, all of one length.
+def choose_training_rows(folds: NDArray[np.integer], number: int, seed: int) -> NDArray[np.intp]:
+    """Choose the rows outside each fold of each repeat, equally many for each.
 
     Folds differ in size by one at most; a member with one row too many leaves out a random one.
+
+    Returns:
+        Row numbers, ``(repeats * number, t)``.
     """
     rng = np.random.default_rng(seed)
     kept = [np.flatnonzero(deal != fold) for deal in folds for fold in range(number)]
@@ -26,19 +33,20 @@ def training_rows_of(folds: NDArray[np.integer], number: int, seed: int) -> NDAr
     return np.stack([np.sort(rng.permutation(rows)[:least]) for rows in kept]).astype(np.intp)
 
 
-def unseen_predictions(
+def hold_out_members(
     rows: NDArray[np.int16],
     targets: Vector,
     predicted: NDArray[np.float64],
     folds: NDArray[np.intp],
 ) -> tuple[HeldOut, float]:
-    """Means of the members that had not seen each row, and the noise that explains their errors.
+    """Average the members that had not seen each row, and find the noise that explains errors.
 
     Args:
-        rows: Training rows ``(n, len(space))``.
+        rows: The training rows ``(n, len(space))``.
         targets: Their values ``(n,)``.
-        predicted: By every member, ``(members, n)``, in the order of :func:`training_rows_of`.
-        folds: Of :func:`partitions`.
+        predicted: Predictions of every member, ``(members, n)``, in the order of
+            :func:`choose_training_rows`.
+        folds: What :func:`deal_folds` dealt.
 
     Returns:
         Held-out predictions, and the standard deviation that the disagreement of the members does

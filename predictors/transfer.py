@@ -8,9 +8,9 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from predictors.features.encoding import Features, Statistics
-from predictors.predictor import HeldOut, Predictor, ReportCard, Vector, report_card, training_rows
-from predictors.select import Fit
+from predictors.features.encoding import Extras, Features, Statistics
+from predictors.predictor import Fit, Predictor, Rows, Values, prepare_training_rows
+from predictors.report_card import HeldOut, ReportCard, Vector, make_report_card
 from supernet.space import SearchSpace
 
 # How much smaller the earlier run must make held-out errors before it is used at all: of several
@@ -23,12 +23,12 @@ class Corrected:
     """A straight line through an earlier predictor's mean, and a predictor of what it misses.
 
     Args:
-        prior: Predictor of the earlier run.
-        slope: Of the values over the prior's mean.
-        offset: Likewise.
-        rest: Predictor of the remainder.
-        report: Of the sum.
-        held_out: Of the sum.
+        prior: The predictor of the earlier run.
+        slope: How fast the values rise with the prior's mean.
+        offset: What the values are where that mean is 0.
+        rest: The predictor of the remainder.
+        report: The report card of line and remainder together.
+        held_out: The held-out predictions behind it.
     """
 
     prior: Predictor
@@ -38,22 +38,20 @@ class Corrected:
     report: ReportCard
     held_out: HeldOut
 
-    def mean(self, positions: NDArray[np.integer]) -> Vector:
+    def mean(self, positions: Rows) -> Vector:
         """Expected values ``(n,)``."""
         return self._line(positions) + self.rest.mean(positions)
 
-    def predict(self, positions: NDArray[np.integer]) -> tuple[Vector, Vector]:
+    def predict(self, positions: Rows) -> tuple[Vector, Vector]:
         """Expected values and standard deviations, ``(n,)`` each."""
         mean, std = self.rest.predict(positions)
         return self._line(positions) + mean, std
 
-    def _line(self, positions: NDArray[np.integer]) -> Vector:
+    def _line(self, positions: Rows) -> Vector:
         return self.slope * self.prior.mean(positions) + self.offset
 
 
-def transferred(
-    fit: Fit, earlier_positions: NDArray[np.integer], earlier_values: NDArray[np.floating]
-) -> Fit:
+def transfer(fit: Fit, earlier_positions: Rows, earlier_values: NDArray[np.floating]) -> Fit:
     """Let an earlier run over the same choices, on other data or another device, help this one.
 
     Three predictors are fitted: one that ignores the earlier run, one with the earlier predictor's
@@ -86,16 +84,18 @@ def transferred(
 
     def fit_with_prior(
         space: SearchSpace,
-        positions: NDArray[np.integer],
-        values: NDArray[np.floating],
+        positions: Rows,
+        values: Values,
         *,
         seed: int,
-        statistics: Statistics | None = None,
+        statistics: Extras = None,
     ) -> Predictor:
         prior = earlier(space)
         plain = fit(space, positions, values, seed=seed, statistics=statistics)
-        feature = fit(space, positions, values, seed=seed, statistics=_with_mean(statistics, prior))
-        corrected = _corrected(fit, prior, space, positions, values, seed, statistics)
+        feature = fit(
+            space, positions, values, seed=seed, statistics=_append_mean(statistics, prior)
+        )
+        corrected = _fit_corrected(fit, prior, space, positions, values, seed, statistics)
         best = min((feature, corrected), key=lambda model: model.report.rmse)
         clear = best.report.rmse < (1 - MARGIN) * plain.report.rmse
         return best if clear else plain
@@ -103,7 +103,7 @@ def transferred(
     return fit_with_prior
 
 
-def _with_mean(statistics: Statistics | None, prior: Predictor) -> Statistics:
+def _append_mean(statistics: Extras, prior: Predictor) -> Statistics:
     def columns(positions: NDArray[np.int16]) -> Features:
         mean = prior.mean(positions)[:, None]
         return mean if statistics is None else np.concatenate((statistics(positions), mean), 1)
@@ -111,17 +111,17 @@ def _with_mean(statistics: Statistics | None, prior: Predictor) -> Statistics:
     return columns
 
 
-def _corrected(
+def _fit_corrected(
     fit: Fit,
     prior: Predictor,
     space: SearchSpace,
-    positions: NDArray[np.integer],
-    values: NDArray[np.floating],
+    positions: Rows,
+    values: Values,
     seed: int,
-    statistics: Statistics | None,
+    statistics: Extras,
 ) -> Corrected:
     """The line by least squares, never falling; held-out values leave it out of the row too."""
-    rows, targets = training_rows(space, positions, values)
+    rows, targets = prepare_training_rows(space, positions, values)
     x = prior.mean(rows)
     centred = x - x.mean()
     spread = float(centred @ centred)
@@ -139,6 +139,6 @@ def _corrected(
         slope=slope,
         offset=float(targets.mean() - slope * x.mean()),
         rest=rest,
-        report=report_card(rest.report.model, held_out),
+        report=make_report_card(rest.report.model, held_out),
         held_out=held_out,
     )

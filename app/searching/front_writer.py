@@ -18,7 +18,7 @@ from app.records.plain import to_json_number
 from app.records.quantities import find_stored_quantity, list_counted, name_latency
 from app.searching.objectives import Sources, combine_devices, count_all
 from app.searching.verify import Verified
-from predictors import Predictor, ReportCard, held_out_prediction
+from predictors import Predictor, ReportCard, predict_held_out
 from search import SearchProblem, SearchResult, indistinguishable
 from search.arrays.pareto import hypervolume
 from supernet import files
@@ -261,7 +261,7 @@ def _within(problem: SearchProblem, entries: Mapping[str, Mapping[str, Any]]) ->
 
 def _held_out(model: Any, positions: NDArray[np.int16]) -> tuple[NDArray[np.float64], ...]:
     predictor: Predictor = model
-    return held_out_prediction(predictor, positions)
+    return predict_held_out(predictor, positions)
 
 
 def _volume(

@@ -299,8 +299,11 @@ def _binomial(sources: Sources, values: NDArray[np.float64]) -> NDArray[np.float
 
 
 def _spread(sources: Sources, values: NDArray[np.float64]) -> NDArray[np.float64]:
-    found = {r["value"]: (r["high"] - r["low"]) / (2 * Z_TWO_SIDED_95) for r in sources.log.records("val")
-             if r["value"] is not None}  # fmt: skip
+    found = {
+        r["value"]: (r["high"] - r["low"]) / (2 * Z_TWO_SIDED_95)
+        for r in sources.log.records("val")
+        if r["value"] is not None
+    }
     return np.array([found.get(float(value), 0.0) for value in values])
 
 

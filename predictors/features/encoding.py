@@ -12,10 +12,14 @@ from supernet.space import SearchSpace
 
 Features = NDArray[np.float64]
 Statistics = Callable[[NDArray[np.int16]], NDArray[np.float64]]
+"""Canonical positions ``(n, len(space))`` in, free numbers of architectures ``(n, k)`` out."""
+
+Extras = Statistics | None
+"""Statistics as further features of a predictor, or none."""
 
 
 def one_hot(space: SearchSpace, positions: NDArray[np.integer]) -> Features:
-    """Masked one-hot code: one column per legal value, all zero for a choice that is inert.
+    """Encode one-hot and masked: one column per legal value, all zero for a choice that is inert.
 
     Args:
         space: Defines the columns, so that training and prediction cannot disagree.
@@ -36,7 +40,7 @@ def one_hot(space: SearchSpace, positions: NDArray[np.integer]) -> Features:
 
 
 def ordinal(space: SearchSpace, positions: NDArray[np.integer]) -> Features:
-    """One column per choice: the position scaled to (0, 1], and 0 for a choice that is inert.
+    """Encode one column per choice: the position scaled to (0, 1], and 0 for an inert choice.
 
     Args:
         space: Defines the columns.
@@ -51,7 +55,7 @@ def ordinal(space: SearchSpace, positions: NDArray[np.integer]) -> Features:
 
 
 def thermometer(space: SearchSpace, positions: NDArray[np.integer]) -> NDArray[np.bool_]:
-    """For every value but the first of a choice: does the choice stand there or later?
+    """Encode for every value but the first of a choice whether the choice stands there or later.
 
     Neighbouring values share most columns, so that what is learned of one carries over; an inert
     choice is as far from its first value as that is from nothing, which its parent's column says.
@@ -76,14 +80,14 @@ def thermometer(space: SearchSpace, positions: NDArray[np.integer]) -> NDArray[n
 
 
 def thermometer_owners(space: SearchSpace) -> NDArray[np.intp]:
-    """The choice of every column of :func:`thermometer`: all second values, all third, ..."""
+    """List the choice of every column of :func:`thermometer`: all second values, all third, ..."""
     levels = range(1, int(space.cardinalities.max(initial=1)))
     found = [np.flatnonzero(space.cardinalities > level) for level in levels]
     return np.concatenate((*found, np.zeros(0, dtype=np.intp)))
 
 
 def one_hot_owners(space: SearchSpace) -> NDArray[np.intp]:
-    """The choice of every column of :func:`one_hot`."""
+    """List the choice of every column of :func:`one_hot`."""
     return np.repeat(np.arange(len(space)), space.cardinalities)
 
 
@@ -130,10 +134,10 @@ def ordinal_with(
     return np.concatenate((ordinal(space, positions), free(positions)), axis=1)
 
 
-def scaled(
+def standardise(
     space: SearchSpace, statistics: Statistics | None, rows: NDArray[np.int16]
 ) -> Standardised:
-    """Statistics standardised on training rows.
+    """Standardise statistics on training rows.
 
     Args:
         space: The search space.

@@ -26,8 +26,9 @@ class Layers:
     """Weights of ``m`` perceptrons of one shape.
 
     Args:
-        weights: Of each layer, ``(m, inputs, outputs)``.
-        biases: Of each layer but the last, ``(m, 1, outputs)``: the base value takes its place.
+        weights: The weights of each layer, ``(m, inputs, outputs)``.
+        biases: The biases of each layer but the last, whose place the base value takes,
+            ``(m, 1, outputs)``.
     """
 
     weights: tuple[Array, ...]
@@ -62,7 +63,7 @@ class Training:
     """How perceptrons are trained: Adam on the whole training set or batches of it.
 
     Args:
-        steps: Of the optimiser.
+        steps: How many the optimiser takes.
         learning_rate: At the start; it falls to 0 as half a cosine.
         weight_decay: Decoupled (AdamW).
         batch: Rows per step and member, at most.
@@ -87,8 +88,8 @@ class Training:
             )
 
 
-def initial(members: int, sizes: Sequence[int], seed: int) -> Layers:
-    """Random perceptrons with layers of ``sizes`` (inputs first, outputs last).
+def initialise(members: int, sizes: Sequence[int], seed: int) -> Layers:
+    """Draw random perceptrons with layers of ``sizes`` (inputs first, outputs last).
 
     Hidden weights have the variance ``2 / inputs`` that suits ReLU (He et al. 2015); the last
     layer starts near 0, so that training starts at the base value.
@@ -121,7 +122,7 @@ def train(
         targets: ``(n, outputs)``, standardised.
         rows: Training rows of each member, ``(m, t)``.
         training: Steps, rates and batch size.
-        seed: Of the batches, when there are more rows than fit one.
+        seed: Draws the batches, when there are more rows than fit one.
         loss: Compares ``(..., t)`` scores and targets; summed over outputs and members.
 
     Returns:

@@ -10,8 +10,8 @@ from predictors.scores import spearman
 THRESHOLD = 0.92
 
 
-def sufficient_epoch(curves: NDArray[np.floating], threshold: float = THRESHOLD) -> int:
-    """The first epoch from which on candidates rank as they do at the end.
+def find_sufficient_epoch(curves: NDArray[np.floating], threshold: float = THRESHOLD) -> int:
+    """Find the first epoch from which on candidates rank as they do at the end.
 
     Fully trained pilots say where every other training may stop (Dai et al. 2021, "FBNetV3",
     section 3.2, which uses a rank correlation of 0.92).

@@ -5,18 +5,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hardware.network_calibration import Calibration, calibrate, kendall_tau
+from hardware.network_calibration import Calibration, fit_calibration, kendall_tau
 from hardware.timing import (
     Effort,
     Quiet,
-    quiet_reference,
-    sensitivity,
+    estimate_quiet_reference,
+    estimate_sensitivity,
     summarise,
     summarise_all,
     visit,
-    weighted_quantile,
+    weigh_quantile,
 )
-from hardware.validation import validation_report
+from hardware.validation import judge_predictions
 
 
 def samples(true_ns: float, busy: np.ndarray, rng: np.random.Generator, exponent: float = 0.8):
@@ -51,14 +51,14 @@ def test_sensitivity_is_measured() -> None:
         np.concatenate(samples(1e5, np.array([1.0, 1.6, 1.0, 1.8]), rng, exponent=0.5))
         for _ in range(8)
     ]
-    assert sensitivity(groups, 20_100, 0.8) == pytest.approx(0.5, abs=0.05)
-    assert sensitivity(groups[:1], 20_100, 0.8) == 0.8  # too little to tell
+    assert estimate_sensitivity(groups, 20_100, 0.8) == pytest.approx(0.5, abs=0.05)
+    assert estimate_sensitivity(groups[:1], 20_100, 0.8) == 0.8  # too little to tell
 
 
 def test_known_quiet_reference_holds_when_the_machine_is_busy_throughout() -> None:
     busy = samples(1e5, np.full(5, 1.7), np.random.default_rng(2))
-    assert quiet_reference(busy) == pytest.approx(34_000, rel=0.02)
-    assert quiet_reference(busy, known=20_000.0) == 20_000.0
+    assert estimate_quiet_reference(busy) == pytest.approx(34_000, rel=0.02)
+    assert estimate_quiet_reference(busy, known=20_000.0) == 20_000.0
     known, _ = summarise_all({}, {"a": busy}, "wall", known=Quiet(20_000.0, 0.0, 0.8))
     assert known["a"].latency_ms == pytest.approx(0.1, rel=0.04)
 
@@ -71,14 +71,17 @@ def test_interval_widens_with_disagreement_between_visits() -> None:
     narrow, wide = (summarise(v, 20_000.0, 0.8, "wall", "now") for v in (calm, wild))
     assert narrow.low_ms <= narrow.latency_ms <= narrow.high_ms
     assert wide.high_ms - wide.low_ms > 5 * (narrow.high_ms - narrow.low_ms)
+    # Six visits of equal weight: Student's t at 4 degrees of freedom, as tables print it.
+    level = wide.spread * wide.latency_ms / np.sqrt(5)
+    assert (wide.high_ms - wide.latency_ms) / level == pytest.approx(2.78, abs=0.15)
     with pytest.raises(ValueError, match="no visit to summarise"):
         summarise([], 1.0, 1.0, "wall", "now")
 
 
 def test_weighted_quantile_ignores_what_weighs_nothing() -> None:
     values = np.array([1.0, 2.0, 3.0, 100.0])
-    assert weighted_quantile(values, np.array([1.0, 1.0, 1.0, 1e-9]), 0.5) == pytest.approx(2.0)
-    assert weighted_quantile(values, np.ones(4), 0.0) == 1.0
+    assert weigh_quantile(values, np.array([1.0, 1.0, 1.0, 1e-9]), 0.5) == pytest.approx(2.0)
+    assert weigh_quantile(values, np.ones(4), 0.0) == 1.0
 
 
 def test_visit_respects_its_budget_and_bursts() -> None:
@@ -97,13 +100,13 @@ def test_visit_respects_its_budget_and_bursts() -> None:
 
 def test_calibration_recovers_the_terms_it_is_made_of() -> None:
     rng = np.random.default_rng(4)
-    features = np.column_stack([
-        rng.uniform(0.1, 1, 30), np.ones(30), rng.uniform(0, 2, 30), rng.uniform(0, 1, 30)
-    ])  # fmt: skip
+    features = np.column_stack(
+        [rng.uniform(0.1, 1, 30), np.ones(30), rng.uniform(0, 2, 30), rng.uniform(0, 1, 30)]
+    )
     membership = rng.integers(0, 2, (20, 30)).astype(float)
     truth = np.array([1.1, -0.02, 0.15, -0.03])
     target = membership @ features @ truth + 0.3
-    found = calibrate(features, membership, target)
+    found = fit_calibration(features, membership, target)
     assert np.allclose(found.coefficients, truth, atol=1e-6)
     assert found.fixed_ms == pytest.approx(0.3, abs=1e-6)
     assert Calibration.from_json(found.to_json()) == found
@@ -114,7 +117,7 @@ def test_calibration_keeps_units_and_overhead_at_zero_or_more() -> None:
     features = np.column_stack([rng.uniform(0.01, 1, 20), np.ones(20), np.zeros((20, 2))])
     membership = rng.integers(0, 2, (24, 20)).astype(float)
     target = membership @ np.maximum(0, features[:, 0] - 0.1)
-    found = calibrate(features, membership, target)
+    found = fit_calibration(features, membership, target)
     assert found.unit_ms(features).min() == 0
     assert found.fixed_ms >= 0
     predicted = membership @ found.unit_ms(features) + found.fixed_ms
@@ -123,7 +126,7 @@ def test_calibration_keeps_units_and_overhead_at_zero_or_more() -> None:
 
 def test_too_few_networks_are_refused() -> None:
     with pytest.raises(ValueError, match="3 calibration networks are too few"):
-        calibrate(np.ones((2, 4)), np.ones((3, 2)), np.ones(3))
+        fit_calibration(np.ones((2, 4)), np.ones((3, 2)), np.ones(3))
 
 
 def test_rank_correlation() -> None:
@@ -131,18 +134,25 @@ def test_rank_correlation() -> None:
     assert kendall_tau(np.array([1, 2, 3]), np.array([3, 2, 1])) == -1
     assert kendall_tau(np.array([1, 2, 3, 4]), np.array([1, 2, 4, 3])) == pytest.approx(2 / 3)
     assert kendall_tau(np.ones(3), np.array([1, 2, 3])) == 0
+    rng = np.random.default_rng(0)
+    for levels in (3, 1000):
+        a, b = rng.integers(0, levels, (2, 40))
+        rows, columns = np.triu_indices(40, 1)
+        x, y = np.sign(a[rows] - a[columns]), np.sign(b[rows] - b[columns])
+        by_pairs = (x * y).sum() / (np.abs(x).sum() * np.abs(y).sum()) ** 0.5
+        assert kendall_tau(a, b) == pytest.approx(by_pairs, abs=1e-14)
 
 
 def test_report_gates_on_error_floor_and_rank() -> None:
     truth = np.linspace(1, 2, 20)
-    good = validation_report(truth * 1.04, truth, (truth, truth * 1.01))
+    good = judge_predictions(truth * 1.04, truth, (truth, truth * 1.01))
     assert good["trustworthy"]
     assert good["mape"] == pytest.approx(0.04)
     assert good["median_bias"] == pytest.approx(0.04)
     assert good["within_5"] == 1.0
-    biased = validation_report(truth * 1.08, truth, (truth, truth * 1.01))
+    biased = judge_predictions(truth * 1.08, truth, (truth, truth * 1.01))
     assert "mean error is 8.0% and 5.0% is the most allowed" in biased["verdict"]
-    noisy = validation_report(truth * 1.08, truth, (truth, truth * 1.05))
+    noisy = judge_predictions(truth * 1.08, truth, (truth, truth * 1.05))
     assert noisy["trustworthy"]  # 8 % is within twice what repeating the measurement shows
-    shuffled = validation_report(truth[::-1], truth, (truth, truth * 2))
+    shuffled = judge_predictions(truth[::-1], truth, (truth, truth * 2))
     assert "rank correlation is -1.00" in shuffled["verdict"]

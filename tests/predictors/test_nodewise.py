@@ -8,7 +8,7 @@ from worlds import space
 
 from predictors.networks.perceptron import Training
 from predictors.networks.ranking_losses import mse
-from predictors.research.mixer import initial
+from predictors.research.mixer import initialise
 from predictors.research.nodewise import fit_mixer, fit_trees
 from predictors.scores import kendall_tau
 
@@ -48,7 +48,7 @@ def test_the_last_third_is_found_where_a_sum_is_lost(fit):
 
 
 def test_tokens_are_really_mixed():
-    mixers = initial(1, 6, 2, seed=0)
+    mixers = initialise(1, 6, 2, seed=0)
     rng = np.random.default_rng(0)
     matrix = rng.normal(size=(1, 6, 2))
 
@@ -98,8 +98,11 @@ def test_unusable_layer_statistics_are_one_clear_sentence(fit):
         fit(WORLD, rows, np.arange(10.0), seed=0, layers=lambda r: np.zeros((len(r), 4)))
     with pytest.raises(ValueError, match="layer statistics have to be finite"):
         fit(
-            WORLD, rows, np.arange(10.0), seed=0,
+            WORLD,
+            rows,
+            np.arange(10.0),
+            seed=0,
             layers=lambda r: np.full((len(r), 4, 1), np.nan),
-        )  # fmt: skip
+        )
     with pytest.raises(ValueError, match="at least 3 evaluations"):
         fit(WORLD, rows[:2], np.arange(2.0), seed=0, layers=layers)

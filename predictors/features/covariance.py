@@ -68,7 +68,7 @@ class Covariance:
     def __call__(self, first: Matrix, second: Matrix) -> Matrix:
         """Covariances ``(n, m)`` of features ``(n, features)`` and ``(m, features)``."""
         product: Matrix = (first * self.weights) @ second.T
-        result = _correlation(self.weights, first, second, product)
+        result = _correlate(self.weights, first, second, product)
         result *= self.amplitude
         result += CONSTANT
         if self.linear:
@@ -81,7 +81,7 @@ class Covariance:
         return own + self.amplitude + CONSTANT
 
 
-def layout(
+def lay_out(
     space: SearchSpace,
     owners: NDArray[np.intp],
     features: Matrix,
@@ -89,7 +89,7 @@ def layout(
     *,
     linear: bool = False,
 ) -> Layout:
-    """Parameters of the relevances: one per kind, per choice, per column and per statistic.
+    """Lay out the parameters of the relevances: one per kind, choice, column and statistic.
 
     Args:
         space: Names the kinds.
@@ -115,13 +115,13 @@ def layout(
     return Layout(groups, base, np.concatenate((spread, np.full(free, STATISTIC_SD))), linear)
 
 
-def start(plan: Layout) -> Vector:
-    """Parameters before tuning: relevances, then logarithms of the variances."""
+def begin_parameters(plan: Layout) -> Vector:
+    """Return the parameters before tuning: relevances, then logarithms of the variances."""
     return np.concatenate((np.zeros(len(plan.spread)), LINEAR if plan.linear else RADIAL))
 
 
-def covariance(plan: Layout, parameters: Vector) -> Covariance:
-    """The covariance that parameters (relevances, then two or three variances) stand for."""
+def make_covariance(plan: Layout, parameters: Vector) -> Covariance:
+    """Make the covariance that parameters (relevances, then two or three variances) stand for."""
     count = len(plan.spread)
     weights = np.exp(plan.base + plan.groups @ parameters[:count])
     *linear, amplitude, noise = np.exp(parameters[count:]).tolist()
@@ -157,8 +157,8 @@ def tune(
     return float(found.fun), np.asarray(found.x, dtype=np.float64)
 
 
-def inverse_of(matrix: Matrix) -> tuple[Matrix, float]:
-    """Inverse and logarithm of the determinant of a positive definite matrix ``(n, n)``."""
+def invert(matrix: Matrix) -> tuple[Matrix, float]:
+    """Compute inverse and logarithm of the determinant of a positive definite matrix ``(n, n)``."""
     from scipy.linalg import lapack
 
     # A symmetric matrix is its own transpose, which spares the library a copy.
@@ -171,8 +171,8 @@ def inverse_of(matrix: Matrix) -> tuple[Matrix, float]:
     return inverse, float(2 * np.log(np.diag(factor)).sum())
 
 
-def _correlation(weights: Vector, first: Matrix, second: Matrix, product: Matrix) -> Matrix:
-    """Radial correlations ``(n, m)``; ``product`` holds the weighted products."""
+def _correlate(weights: Vector, first: Matrix, second: Matrix, product: Matrix) -> Matrix:
+    """Compute radial correlations ``(n, m)``; ``product`` holds the weighted products."""
     result: Matrix = product - 0.5 * ((first**2) @ weights)[:, None]
     result -= 0.5 * ((second**2) @ weights)
     np.minimum(result, 0, out=result)
@@ -184,22 +184,22 @@ def _loss(
     parameters: Vector, plan: Layout, features: Matrix, targets: Vector
 ) -> tuple[float, Vector]:
     """Negative log evidence (same book, equation 5.8) and prior, and the gradient (5.9)."""
-    now = covariance(plan, parameters)
+    now = make_covariance(plan, parameters)
     product: Matrix = (features * now.weights) @ features.T
-    radial = _correlation(now.weights, features, features, product)
+    radial = _correlate(now.weights, features, features, product)
     radial *= now.amplitude
     matrix = radial + CONSTANT
     if plan.linear:
         matrix += now.linear * product
     matrix[np.diag_indices_from(matrix)] += now.noise
     try:
-        inverse, determinant = inverse_of(matrix)
+        inverse, determinant = invert(matrix)
     except np.linalg.LinAlgError:
         # The line search steps back from here.
         return 1e12, np.zeros_like(parameters)
     solved = inverse @ targets
     spread = np.concatenate((plan.spread, LINEAR_SD if plan.linear else RADIAL_SD))
-    off = (parameters - start(plan)) / spread
+    off = (parameters - begin_parameters(plan)) / spread
     loss = 0.5 * (targets @ solved + determinant + (off**2).sum())
     outer = 0.5 * (inverse - np.outer(solved, solved))
     variances = [(now.noise - LEAST_NOISE) * np.trace(outer)]
