@@ -32,7 +32,7 @@ from hardware.profile import Budget, profile
 from hardware.table import LatencyTable
 from hardware.testing.toy_space import ToySpace, build_dense_graph
 from hardware.timing import load_timer
-from supernet.graph.onnx_model import random_inputs, to_onnx
+from supernet.graph.onnx_model import draw_random_inputs, to_onnx
 
 # Far more work than the smallest network, on any device.
 _SMALL, _LARGE = (16,), (512,) * 24
@@ -112,7 +112,7 @@ def check_several_models(backend: ModuleType) -> None:
 def check_inputs(backend: ModuleType) -> None:
     """Running a model leaves its inputs alone."""
     graph = build_dense_graph(_SMALL)
-    model, feeds = to_onnx(graph, batch=1).SerializeToString(), random_inputs(graph, 0)
+    model, feeds = to_onnx(graph, batch=1).SerializeToString(), draw_random_inputs(graph, 0)
     before = {name: values.copy() for name, values in feeds.items()}
     timer = Device(backend=backend.__name__).load(model, feeds)
     for _ in range(3):

@@ -126,6 +126,6 @@ def test_the_simulated_device_counts_as_the_graph_language_does() -> None:
 
 
 def _written(graph: Graph) -> tuple[bytes, dict[str, np.ndarray]]:
-    from supernet.graph.onnx_model import random_inputs, to_onnx
+    from supernet.graph.onnx_model import draw_random_inputs, to_onnx
 
-    return to_onnx(graph, batch=1).SerializeToString(), random_inputs(graph, 0)
+    return to_onnx(graph, batch=1).SerializeToString(), draw_random_inputs(graph, 0)
