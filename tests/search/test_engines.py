@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -233,6 +235,15 @@ def test_a_dotted_path_names_a_class_a_function_or_a_module(own_modules, path, t
     visited = run(find_engine(path), tradeoff(cheap=False))
     assert 20 * 8 < len(visited.positions) <= 20 * 16
     assert [told] == sys.modules["own.engines"].SIZES
+
+
+def test_the_example_of_the_documentation_is_an_engine(own_modules, tmp_path):
+    text = (Path(__file__).resolve().parents[2] / "docs" / "extending.md").read_text()
+    examples = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    (code,) = [example for example in examples if "def build_algorithm" in example]
+    (tmp_path / "own" / "example.py").write_text(code)
+    visited = run(find_engine("own.example"), tradeoff(cheap=False))
+    assert 20 * 8 < len(visited.positions) <= 20 * 16
 
 
 def test_a_module_of_ones_own_does_without_pymoo(own_modules):
