@@ -13,8 +13,6 @@ from app.jobs.search import prepare
 from app.records.front import Front, Hypervolume, Objective
 from app.records.front_reading import front_from_json
 from app.reporting import numbers
-from app.reporting.figures import front_svg
-from app.reporting.progress_figure import progress_svg
 from app.reporting.tables import markdown_table
 from app.runs import plugins
 from app.runs.directory import Run, open_run
