@@ -9,9 +9,9 @@ import altair as alt
 
 from app.explorer.layers import Genome
 from app.records.front import Front, Point
+from app.records.quantities import LATENCY
 from app.reporting import chart_style as style
 from app.reporting.chart_style import Row
-from app.reporting.numbers import milliseconds, shown
 
 CHOSEN, COMPARED = "chosen", "compared"
 # With more columns than this the values no longer fit into their cells.
@@ -29,7 +29,7 @@ def draw_breakdown(point: Point, compared: Point | None = None) -> alt.LayerChar
     if compared is not None and compared.breakdown:
         members.append((COMPARED, compared))
     rows: list[Row] = [
-        {"unit": unit, "kind": kind, "latency": latency, "text": milliseconds(latency)}
+        {"unit": unit, "kind": kind, "latency": latency, "text": LATENCY.show(latency)}
         for kind, member in members
         for unit, latency in member.breakdown
     ]
@@ -76,7 +76,7 @@ def draw_genomes(genome: Genome, front: Front, chosen: str | None = None) -> alt
         chosen: Digest of the one whose column is framed.
     """
     cost = front.cost
-    labels = [shown(cost, front.point(digest).best(cost.name)) for digest in genome.digests]
+    labels = [cost.show(front.point(digest).best(cost.name)) for digest in genome.digests]
     rows: list[Row] = [
         {
             "column": column,

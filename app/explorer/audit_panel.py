@@ -9,8 +9,8 @@ from typing import Any
 import streamlit as st
 
 from app.explorer import markup
+from app.records import numbers
 from app.records.audit import read_audit, verdict
-from app.reporting import numbers
 from app.reporting.audit_chart import draw_audit
 from app.runs.directory import Run
 

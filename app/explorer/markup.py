@@ -8,8 +8,8 @@ from typing import Any
 
 from app.explorer.layers import Gene, Layer, columns
 from app.explorer.run_view import TableReport
-from app.records.front import Objective
-from app.reporting import numbers
+from app.records import numbers
+from app.records.quantities import Quantity
 
 # Text follows the theme (light or dark); only coloured cells set both of their colours.
 STYLE = """<style>
@@ -128,12 +128,12 @@ def table_facts(report: TableReport) -> str:
     return " · ".join(parts)
 
 
-def report_facts(report: Mapping[str, object], objective: Objective) -> list[tuple[str, str, str]]:
+def report_facts(report: Mapping[str, object], objective: Quantity) -> list[tuple[str, str, str]]:
     """A predictor's report card as labelled figures; entries it does not know come last."""
 
     def unit(value: float) -> str:
         # Errors of a fraction are shown in points, as differences are.
-        return numbers.difference(objective, value, 0.0).lstrip("+")
+        return objective.show_difference(value, 0.0).lstrip("+")
 
     def share(value: float) -> str:
         return numbers.percent(value, 0)

@@ -15,8 +15,9 @@ if str(Path(__file__).resolve().parents[2]) not in sys.path:
 from app.explorer import audit_panel, markup, run_view, tabs
 from app.explorer.run_view import RunView
 from app.records import front as points
-from app.records.front import Front, Objective, Point
-from app.reporting import numbers
+from app.records import numbers
+from app.records.front import Front, Point
+from app.records.quantities import stored_quantity
 from app.reporting.front_chart import CLICKED, Emphasis, draw_front
 
 NONE = "nothing"
@@ -116,10 +117,10 @@ def _header(run: RunView, front: Front | None) -> None:
         for label, member in (("Largest", run.space.largest), ("Smallest", run.space.smallest)):
             quality = run_view.quality_of(run, member.digest)
             if quality is not None:
-                shown = Objective(quality.objective, quality.unit, quality.unit == "fraction")
+                judged = stored_quantity(quality.objective, quality.unit, "maximize")
                 split = {"val": "validation"}.get(quality.split, quality.split)
                 title = f"{label}, {split} {quality.objective}"
-                entries.append((title, numbers.shown(shown, quality.value), ""))
+                entries.append((title, judged.show(quality.value), ""))
     if front is not None and front.evaluations is not None:
         note = f"evaluations, {front.strategy}".rstrip(", ")
         entries.append(("Search", f"{front.evaluations:,}", note))
@@ -178,14 +179,14 @@ def _front_page(run: RunView, front: Front, overlays: list[tuple[str, Front]]) -
         chosen = _chosen_card(run, front, budget)
     compared = _compared(front, chosen, key)
     with left:
-        axes = {numbers.axis_label(axis): axis for axis in front.axes}
+        axes = {axis.axis_label: axis for axis in front.axes}
         names = list(axes)
         first, second, third = st.columns([1, 1, 1.1], vertical_alignment="bottom")
         x = axes[str(first.selectbox(
-            "Horizontal", names, names.index(numbers.axis_label(front.cost)), key=f"x {key}"
+            "Horizontal", names, names.index(front.cost.axis_label), key=f"x {key}"
         ))]  # fmt: skip
         y = axes[str(second.selectbox(
-            "Vertical", names, names.index(numbers.axis_label(front.quality)), key=f"y {key}"
+            "Vertical", names, names.index(front.quality.axis_label), key=f"y {key}"
         ))]  # fmt: skip
         behind = third.checkbox("Show other evaluated points", key=f"behind {key}")
         emphasis = Emphasis(
@@ -239,9 +240,9 @@ def _budget_slider(front: Front, key: str) -> float | None:
 
 def _where(front: Front) -> str:
     """On which device a latency budget is spent, and whether latencies were measured there."""
-    if not points.is_latency(front.cost.name):
+    if not front.cost.per_device:
         return ""
-    device = front.cost.name.partition("@")[2] or front.device
+    device = front.cost.device or front.device
     return f", {'by the table of' if device in front.unmeasured else 'measured on'} {device}"
 
 
@@ -254,9 +255,9 @@ def _chosen_card(run: RunView, front: Front, budget: float | None) -> Point | No
         nearest = answer.nearest
         if nearest is not None:
             st.error(
-                f"No verified subnetwork meets {numbers.shown(cost, budget)}: the nearest feasible "
-                f"is {nearest.digest} with {numbers.shown(cost, nearest.best(cost.name))} and "
-                f"{numbers.shown(quality, nearest.best(quality.name))} {quality.title}."
+                f"No verified subnetwork meets {cost.show(budget)}: the nearest feasible "
+                f"is {nearest.digest} with {cost.show(nearest.best(cost.name))} and "
+                f"{quality.show(nearest.best(quality.name))} {quality.title}."
             )
         return None
     point = answer.point
@@ -268,9 +269,9 @@ def _chosen_card(run: RunView, front: Front, budget: float | None) -> Point | No
         st.caption(
             f"{others} other verified subnetwork{'s' if others > 1 else ''} within the budget "
             f"cannot be told apart from it in {quality.title}; the cheapest is "
-            f"{answer.ties[0].digest} with {numbers.shown(cost, answer.ties[0].best(cost.name))}."
+            f"{answer.ties[0].digest} with {cost.show(answer.ties[0].best(cost.name))}."
         )
-    if points.is_latency(cost.name):
+    if cost.per_device:
         pick = run_view.pick_command(run.path, front.search, budget)
         st.caption("The same from the command line")
         export = run_view.export_command(run.path, point.digest, Path(f"exported-{point.digest}"))
@@ -289,9 +290,9 @@ def _figures(front: Front, point: Point) -> list[tuple[str, str, str]]:
         if interval is not None and estimate.value is not None:
             wide = max(interval) * axis.scale
             note = f"± {numbers.significant(wide, 2)}" if wide else ""
-        entries.append((axis.title.capitalize(), numbers.shown(axis, estimate.best), note))
+        entries.append((axis.title.capitalize(), axis.show(estimate.best), note))
         if estimate.test is not None:
-            entries.append((f"Test {axis.title}", numbers.shown(axis, estimate.test), ""))
+            entries.append((f"Test {axis.title}", axis.show(estimate.test), ""))
     return entries
 
 
@@ -307,8 +308,8 @@ def compare_clicked(front: Front, key: str) -> None:
 def _compared(front: Front, chosen: Point | None, key: str) -> Point | None:
     ordered = sorted(front.points, key=lambda p: p.best(front.cost.name) or 0.0)
     labels = {
-        p.digest: f"{p.digest} · {numbers.shown(front.quality, p.best(front.quality.name))} · "
-        f"{numbers.shown(front.cost, p.best(front.cost.name))}"
+        p.digest: f"{p.digest} · {front.quality.show(p.best(front.quality.name))} · "
+        f"{front.cost.show(p.best(front.cost.name))}"
         for p in ordered
     }
     with st.sidebar:

@@ -10,9 +10,8 @@ import streamlit as st
 from app.explorer import layers, markup, run_view
 from app.explorer.architecture_charts import draw_breakdown, draw_genomes
 from app.explorer.run_view import RunView
-from app.records import front as points
 from app.records.front import Front, Point
-from app.reporting import numbers
+from app.records.quantities import LATENCY
 from app.reporting.progress_charts import draw_hypervolume, draw_learning_curve, draw_parity
 
 
@@ -78,10 +77,10 @@ def _show_layers(run: RunView, front: Front, chosen: Point, compared: Point | No
             [
                 {
                     "": axis.title,
-                    "chosen": numbers.shown(axis, chosen.best(axis.name)),
-                    "compared": numbers.shown(axis, compared.best(axis.name)),
-                    "difference": numbers.difference(
-                        axis, chosen.best(axis.name), compared.best(axis.name)
+                    "chosen": axis.show(chosen.best(axis.name)),
+                    "compared": axis.show(compared.best(axis.name)),
+                    "difference": axis.show_difference(
+                        chosen.best(axis.name), compared.best(axis.name)
                     ),
                 }
                 for axis in front.axes
@@ -98,13 +97,12 @@ def _show_breakdown(front: Front, chosen: Point | None, compared: Point | None, 
         )
         return
     total = sum(cost for _, cost in chosen.breakdown)
-    real = chosen.estimate(
-        front.cost.name if points.is_latency(front.cost.name) else points.LATENCY
-    )
+    latency = front.cost if front.cost.per_device else LATENCY
+    real = chosen.estimate(latency.name)
     st.caption(
-        f"The units add up to {numbers.milliseconds(total)} in the table; the whole network is "
-        f"predicted at {numbers.milliseconds(real.predicted)} after calibration and measured at "
-        f"{numbers.milliseconds(real.value)} on {front.device}."
+        f"The units add up to {latency.show(total)} in the table; the whole network is "
+        f"predicted at {latency.show(real.predicted)} after calibration and measured at "
+        f"{latency.show(real.value)} on {front.device}."
     )
     st.altair_chart(draw_breakdown(chosen, compared), key=f"breakdown {key}")
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from app.evaluation.log import EvaluationLog, find_architecture
-from app.records.front import is_latency
+from app.records.quantities import stored_quantity
 from app.reporting.model_card import CardFacts, model_card
 from app.runs.directory import Run, open_run
 from app.runs.latency_table import measure_one
@@ -155,8 +155,9 @@ def _latency(
             if point["digest"] != architecture.digest:
                 continue
             for key, entry in point["objectives"].items():
-                if is_latency(key) and entry.get("source") == "measured":
-                    device = key.partition("@")[2] or front["device"]
+                quantity = stored_quantity(key)
+                if quantity.per_device and entry.get("source") == "measured":
+                    device = quantity.device or front["device"]
                     return {**entry, "device": device, "method": front["latency_method"]}
     say(f"export {architecture.digest}: measuring latency on this processor")
     return measure_one(trained.supernet.graph(architecture))

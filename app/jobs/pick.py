@@ -8,13 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from app.records import front as points
-from app.records.front import ALIASES, ROBUST, Front, Pick, Point
+from app.records.front import Front, Pick, Point
 from app.records.front_reading import front_from_json
+from app.records.quantities import LATENCY, Quantity, canonical_name, counted_quantities
 from app.runs.directory import Run, open_run
-from search import Constraint, Objective
+from search import Constraint
 from search.limits import check_compatible, parse_bound, parse_limit, resolve_limit
 from supernet import files
 from supernet.space import nearest
@@ -22,7 +21,7 @@ from supernet.space import nearest
 
 @dataclass(frozen=True)
 class PickOutcome:
-    """The chosen subnetwork; latencies in milliseconds.
+    """The chosen subnetwork; latencies in milliseconds, ``counts`` by name in their stored units.
 
     ``by`` is ``"budget"``, ``"knee"`` or ``"weights"``. ``ties`` are the other subnetworks within
     the budget that are not distinguishable from the chosen one in quality, cheapest first.
@@ -44,9 +43,7 @@ class PickOutcome:
     predicted: float | None
     test: float | None
     ties: tuple[str, ...]
-    parameters: int
-    macs: int
-    size_bytes: int
+    counts: Mapping[str, float]
     architecture: Mapping[str, Any]
 
 
@@ -115,7 +112,7 @@ def _on_device(front: Front, payload: Mapping[str, Any], device: str | None) -> 
 def _within(front: Front, latency_ms: float | None, limits: Sequence[str]) -> Pick:
     constraints = [_constraint(front, text) for text in limits]
     if latency_ms is not None:
-        if not points.is_latency(front.cost.name):
+        if not front.cost.per_device:
             raise ValueError(
                 f"search {front.search!r} has no latency to pick by; profile a device and search "
                 "again"
@@ -144,38 +141,32 @@ def _within(front: Front, latency_ms: float | None, limits: Sequence[str]) -> Pi
 
 def _constraint(front: Front, text: str) -> Constraint:
     limit = parse_limit(text)
-    axis = next(o for o in front.axes if o.name == _named(front, limit.quantity))
-    way = "maximize" if axis.maximize else "minimize"
-    unit = axis.unit
-    source = "analytic" if points.is_cost(axis.name) else "evaluated"
-    quantity = Objective(axis.name, unit, way, lambda rows: np.full(len(rows), np.nan), source)
+    quantity = _named(front, limit.quantity)
 
     def largest() -> float:
+        if quantity.over_devices:
+            return 1.0
         raise ValueError(
             f"limit {text!r}: a picked point has no largest architecture to compare with; write "
             "a number"
         )
 
-    if axis.name in ROBUST and limit.amount.relative:
-        return Constraint(axis.name, at_most=limit.amount.value)
     return resolve_limit(limit, quantity, largest)
 
 
-def _named(front: Front, name: str) -> str:
+def _named(front: Front, name: str) -> Quantity:
     """The axis of a front that a user's name means."""
-    plain, at, device = name.partition("@")
-    full = ALIASES.get(plain, plain)
-    if at and full == points.LATENCY:
-        full = points.latency_of(device)
-    elif full == points.LATENCY and points.is_latency(front.cost.name):
-        full = front.cost.name
-    known = [axis.name for axis in front.axes]
-    if full not in known:
+    full = canonical_name(name)
+    if full == LATENCY.name and front.cost.per_device:
+        return front.cost
+    axes = {axis.name: axis for axis in front.axes}
+    if full not in axes:
+        known = list(axes)
         raise ValueError(
             f"search {front.search!r} has no {name!r}{nearest(full, known)}; it has "
             f"{', '.join(known)}"
         )
-    return full
+    return axes[full]
 
 
 def _weights(front: Front, weights: str | Mapping[str, float]) -> dict[str, float]:
@@ -192,7 +183,7 @@ def _weights(front: Front, weights: str | Mapping[str, float]) -> dict[str, floa
                 raise ValueError(f"weights {weights!r} name {name.strip()!r} twice")
             pairs[name.strip()] = parse_bound(number, f"the weight of {name.strip()}").value
         weights = pairs
-    return {_named(front, name): float(weight) for name, weight in weights.items()}
+    return {_named(front, name).name: float(weight) for name, weight in weights.items()}
 
 
 def _outcome(
@@ -208,7 +199,7 @@ def _outcome(
 ) -> PickOutcome:
     stored = next(p for p in payload["points"] if p["digest"] == point.digest)
     quality = point.estimate(front.quality.name)
-    latency = point.estimate(front.cost.name) if points.is_latency(front.cost.name) else None
+    latency = point.estimate(front.cost.name) if front.cost.per_device else None
     assert quality.value is not None
     return PickOutcome(
         run=run.path,
@@ -227,9 +218,7 @@ def _outcome(
         predicted=quality.predicted,
         test=quality.test,
         ties=tuple(p.digest for p in ties),
-        parameters=stored["parameters"],
-        macs=stored["macs"],
-        size_bytes=stored["size_bytes"],
+        counts={q.name: stored[q.name] for q in counted_quantities() if q.name in stored},
         architecture=stored["architecture"],
     )
 

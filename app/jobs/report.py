@@ -10,9 +10,9 @@ from typing import Any
 from app.explorer.run_view import hypervolumes
 from app.jobs.pick import read_front
 from app.jobs.search import prepare
-from app.records.front import Front, Hypervolume, Objective
+from app.records.front import Front, Hypervolume
 from app.records.front_reading import front_from_json
-from app.reporting import numbers
+from app.records.quantities import Quantity
 from app.reporting.tables import markdown_table
 from app.runs import plugins
 from app.runs.directory import Run, open_run
@@ -138,18 +138,27 @@ def _search_files(run: Run, front: Front, record: Mapping[str, Any]) -> dict[str
         "front.csv": front_csv(record),
         "verification.csv": table_csv(*_verification(front)),
         "hypervolume.csv": (run.search(front.search) / "hypervolume.csv").read_text("utf-8"),
-        "hypervolume.svg": progress_svg(trace, _progress_title(front, record)),
         "report.md": _page(front, record, trace),
     }
     if front.reports:
         found["predictors.csv"] = table_csv(*_cards(front))
-    if any(p.on_front for p in front.points):
-        found["front.svg"] = front_svg(front)
+    return {**found, **_pictures(front, trace)}
+
+
+def _pictures(front: Front, trace: Sequence[Hypervolume]) -> dict[str, str]:
+    """The charts of one search as SVG, by file name."""
+    # Loading Altair takes a second, which a command that draws nothing should not wait for.
+    from app.reporting.front_chart import Emphasis, draw_front
+    from app.reporting.progress_charts import draw_hypervolume
+    from app.reporting.svg import render_svg
+
+    title = f"Search {front.search}: {front.strategy}, {front.evaluations} evaluations"
+    found = {"hypervolume.svg": render_svg(draw_hypervolume(trace), title, width=640, height=380)}
+    if front.on_front():
+        chart = draw_front(front, front.cost, front.quality, Emphasis(behind=True))
+        title = f"Search {front.search} on device {front.device}"
+        found["front.svg"] = render_svg(chart, title)
     return found
-
-
-def _progress_title(front: Front, record: Mapping[str, Any]) -> str:
-    return f"Search {front.search}: {record.get('strategy')}, {record['evaluations']} evaluations"
 
 
 def _verification(front: Front) -> tuple[list[str], list[list[Any]]]:
@@ -242,23 +251,20 @@ def _front_rows(front: Front) -> tuple[list[str], list[list[str]]]:
     """Predicted and found value of every objective of every front point."""
     header = ["digest"]
     for objective in front.objectives:
-        header += [numbers.axis_label(objective), "predicted"]
+        header += [objective.axis_label, "predicted"]
         header += ["test"] if _tested(front, objective) else []
     rows = []
     for point in front.on_front():
         row = [point.digest]
         for objective in front.objectives:
             estimate = point.estimate(objective.name)
-            row += [
-                numbers.shown(objective, estimate.value),
-                numbers.shown(objective, estimate.predicted),
-            ]
-            row += [numbers.shown(objective, estimate.test)] if _tested(front, objective) else []
+            row += [objective.show(estimate.value), objective.show(estimate.predicted)]
+            row += [objective.show(estimate.test)] if _tested(front, objective) else []
         rows.append(row)
     return header, rows
 
 
-def _tested(front: Front, objective: Objective) -> bool:
+def _tested(front: Front, objective: Quantity) -> bool:
     return any(p.estimate(objective.name).test is not None for p in front.points)
 
 

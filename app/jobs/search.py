@@ -13,6 +13,7 @@ import numpy as np
 from app.evaluation.early_stop import Racing
 from app.evaluation.log import EvaluationLog
 from app.evaluation.scheduler import WHOLE_ROUND, Evaluator, open_pool
+from app.records.quantities import counted_quantities, find_quantity
 from app.runs import plugins
 from app.runs.directory import Run, now, open_run
 from app.runs.latency_table import open_table
@@ -198,7 +199,7 @@ def _tables(
         for limit in request.all_limits
         for full in canonical(limit.quantity, trained.quality, devices)
     ]
-    needed = any("latency" in name for name in (*names, *limited))
+    needed = any(find_quantity(name).of_tables for name in (*names, *limited))
     if not needed and len(devices) == 1 and devices[0] not in run.devices:
         say(f"search: device {devices[0]!r} is not profiled; latency is left out")
         return {}
@@ -321,6 +322,7 @@ def _outcome(run: Run, record: Mapping[str, Any], reused: int) -> SearchOutcome:
     quality = record["objectives"][0]["name"]
     report = record["report"].get(quality, {})
     points = record["points"]
+    counted = [q.name for q in counted_quantities() if all(q.name in p for p in points)]
     return SearchOutcome(
         run=run.path,
         search=record["search"],
@@ -331,8 +333,7 @@ def _outcome(run: Run, record: Mapping[str, Any], reused: int) -> SearchOutcome:
         stopped=record.get("stopped", "evaluations"),
         objectives=tuple(o["name"] for o in record["objectives"]),
         front=tuple(
-            {key: point[key] for key in ("digest", "objectives", "parameters", "macs",
-                                         "size_bytes", "within_limits")}
+            {key: point[key] for key in ("digest", "objectives", *counted, "within_limits")}
             for point in points if point["on_front"]
         ),
         indistinguishable=sum(bool(point.get("indistinguishable")) for point in points),

@@ -10,51 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from app.records.quantities import Quantity, counted_quantities, stored_quantity
 from search.front import best_index, knee_index, weight_vector, weighted_index
 from search.noise import Z95 as Z_ONE_SIDED
 from search.problem import Constraint
 from supernet.space import Value
 
-LATENCY = "latency_ms"
-ALIASES = {"latency": LATENCY, "size": "size_bytes"}
-ROBUST = ("worst_latency", "mean_latency")
 # Half the width of a 95 % interval in standard deviations.
 _Z95 = 1.96
-# What points carry besides the objectives that were searched for: name -> unit.
-COUNTS = {"parameters": "", "macs": "", "size_bytes": "bytes"}
-EXTRAS = {LATENCY: "ms", **COUNTS}
-
-
-@dataclass(frozen=True)
-class Objective:
-    """What an axis shows: the key in the files, its stored unit and whether more is better."""
-
-    name: str
-    unit: str
-    maximize: bool
-
-    @property
-    def title(self) -> str:
-        """The name in words, without the unit suffix."""
-        plain = {"macs": "multiply-adds", "loss": "validation loss", "size_bytes": "size"}
-        name, _, device = self.name.partition("@")
-        words = plain.get(name, name.removesuffix("_ms").replace("_", " "))
-        return f"{words} on {device}" if device else words
-
-    @property
-    def scale(self) -> float:
-        """Factor from the stored to the shown unit."""
-        if self.unit == "fraction":
-            return 100.0
-        return {"size_bytes": 1e-3, "macs": 1e-6, "parameters": 1e-3}.get(self.name, 1.0)
-
-    @property
-    def shown_unit(self) -> str:
-        """Unit on screen: percent, kilobytes, millions."""
-        if self.unit == "fraction":
-            return "%"
-        plain = {"size_bytes": "KB", "macs": "M", "parameters": "thousand"}
-        return plain.get(self.name, self.unit)
 
 
 @dataclass(frozen=True)
@@ -124,7 +87,7 @@ class Front:
     seed: int | None
     evaluations: int | None
     space_digest: str
-    objectives: tuple[Objective, ...]
+    objectives: tuple[Quantity, ...]
     limits: Mapping[str, float]
     points: tuple[Point, ...]
     hypervolume: Mapping[str, float]
@@ -135,36 +98,40 @@ class Front:
     stopped: str = ""
 
     @property
-    def quality(self) -> Objective:
+    def quality(self) -> Quantity:
         """What a budget is spent on: the first objective that is not a cost, or among costs only
         the first that is no latency."""
-        gained = [o for o in self.objectives if not is_cost(o.name)]
-        costs = [o for o in self.objectives if not is_latency(o.name)]
+        gained = [o for o in self.objectives if o.is_quality]
+        costs = [o for o in self.objectives if not o.per_device]
         return (gained or costs or list(self.objectives))[0]
 
     @property
-    def cost(self) -> Objective:
+    def cost(self) -> Quantity:
         """What a budget limits: the latency (of the first device), searched for or not, or else
         the next objective."""
         others = [o for o in self.axes if o.name != self.quality.name]
-        own = latency_of(self.device)
-        latencies = [o for o in others if is_latency(o.name)]
-        found = next((o for o in latencies if o.name in (LATENCY, own)), None)
+        latencies = [o for o in others if o.per_device]
+        found = next((o for o in latencies if o.device in ("", self.device)), None)
         return found or (latencies or others or [self.quality])[0]
 
     @property
-    def axes(self) -> tuple[Objective, ...]:
+    def axes(self) -> tuple[Quantity, ...]:
         """Everything a point can be placed by: the objectives, then what else is known."""
         named = {o.name for o in self.objectives}
-        keys = dict.fromkeys(k for p in self.points for k in p.estimates if is_latency(k))
-        units = {**dict.fromkeys(keys, "ms"), **EXTRAS}
-        extras = [Objective(n, u, False) for n, u in units.items() if n not in named]
-        known = [o for o in extras if any(p.best(o.name) is not None for p in self.points)]
+        carried = dict.fromkeys(name for p in self.points for name in p.estimates)
+        found = (stored_quantity(name) for name in carried)
+        extras = [*(q for q in found if q.per_device), *counted_quantities()]
+        known = [
+            q
+            for q in extras
+            if q.name not in named and any(p.best(q.name) is not None for p in self.points)
+        ]
         return (*self.objectives, *known)
 
-    def named(self, name: str) -> Objective:
+    def named(self, name: str) -> Quantity:
         """The axis called ``name``; a plain one without a unit when the front has none."""
-        return next((o for o in self.axes if o.name == name), Objective(name, "", True))
+        plain = stored_quantity(name, "", "maximize")
+        return next((o for o in self.axes if o.name == name), plain)
 
     def point(self, digest: str) -> Point:
         """The point of an architecture; KeyError when the front does not hold it."""
@@ -192,21 +159,6 @@ class Pick:
     ties: tuple[Point, ...] = ()
 
 
-def is_latency(name: str) -> bool:
-    """Whether a quantity is the latency on some device."""
-    return name == LATENCY or name.startswith(f"{LATENCY}@")
-
-
-def is_cost(name: str) -> bool:
-    """Whether a quantity is a cost rather than what costs are spent on."""
-    return is_latency(name) or name in ROBUST or name in COUNTS
-
-
-def latency_of(device: str) -> str:
-    """The key of a device's latency in a search of several devices."""
-    return f"{LATENCY}@{device}"
-
-
 def measured(front: Front) -> tuple[Point, ...]:
     """Verified points whose quality and cost are both known for real, by rising cost.
 
@@ -214,7 +166,7 @@ def measured(front: Front) -> tuple[Point, ...]:
     prediction of its table has to do.
     """
     name, found = front.cost.name, []
-    remote = name.partition("@")[2] in front.unmeasured
+    remote = front.cost.device in front.unmeasured
     for point in front.points:
         quality, cost = point.estimate(front.quality.name), point.estimate(name)
         # A latency that was only looked up is no measurement, whatever else was verified.
@@ -293,7 +245,7 @@ def by_weights(front: Front, weights: Mapping[str, float]) -> Point | None:
     return points[weighted_index(minimised(points, front.objectives), vector)] if points else None
 
 
-def minimised(points: Sequence[Point], objectives: Sequence[Objective]) -> NDArray[np.float64]:
+def minimised(points: Sequence[Point], objectives: Sequence[Quantity]) -> NDArray[np.float64]:
     """Values ``(n, m)`` with signs turned so that less is better."""
     return np.array(
         [[(p.best(o.name) or 0.0) * (-1 if o.maximize else 1) for o in objectives] for p in points]

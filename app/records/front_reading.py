@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from app.records.front import COUNTS, LATENCY, Estimate, Front, Objective, Point
+from app.records.front import Estimate, Front, Point
+from app.records.quantities import LATENCY, Quantity, counted_quantities, stored_quantity
 
 FORMAT_VERSION = 1
 
@@ -31,7 +32,7 @@ def front_from_json(payload: Mapping[str, Any], where: str, search: str) -> Fron
         )
     try:
         objectives = tuple(
-            Objective(str(o["name"]), str(o.get("unit", "")), o["direction"] == "maximize")
+            stored_quantity(str(o["name"]), str(o.get("unit", "")), str(o["direction"]))
             for o in payload["objectives"]
         )
         points = tuple(_point(row) for row in payload["points"])
@@ -71,10 +72,10 @@ def front_from_json(payload: Mapping[str, Any], where: str, search: str) -> Fron
 
 def _point(row: Mapping[str, Any]) -> Point:
     estimates = {str(name): _estimate(entry) for name, entry in row["objectives"].items()}
-    for name in COUNTS:
-        count = _number(row.get(name))
-        if name not in estimates and count is not None:
-            estimates[name] = Estimate(None, count, "analytic", None, None, None)
+    for quantity in counted_quantities():
+        count = _number(row.get(quantity.name))
+        if quantity.name not in estimates and count is not None:
+            estimates[quantity.name] = Estimate(None, count, "analytic", None, None, None)
     return Point(
         digest=str(row["digest"]),
         choices=dict(row["architecture"]),
@@ -82,7 +83,7 @@ def _point(row: Mapping[str, Any]) -> Point:
         verified=bool(row.get("verified")),
         estimates=estimates,
         breakdown=tuple(
-            (str(part["unit"]), float(part[LATENCY])) for part in row.get("breakdown") or ()
+            (str(part["unit"]), float(part[LATENCY.name])) for part in row.get("breakdown") or ()
         ),
         indistinguishable=bool(row.get("indistinguishable")),
     )
@@ -109,7 +110,7 @@ def _number(value: object) -> float | None:
 
 
 def _reports(
-    report: object, objectives: Sequence[Objective]
+    report: object, objectives: Sequence[Quantity]
 ) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Predictor report cards by objective: the file holds one card, or one per objective."""
     if not isinstance(report, Mapping) or not report:

@@ -7,9 +7,9 @@ from typing import Any
 
 import altair as alt
 
+from app.records.quantities import MACS
 from app.reporting import chart_style as style
 from app.reporting.chart_style import Axis, Row
-from app.reporting.numbers import count
 
 
 def draw_audit(found: Mapping[str, Any]) -> alt.LayerChart:
@@ -29,7 +29,7 @@ def draw_audit(found: Mapping[str, Any]) -> alt.LayerChart:
         {
             "digest": network["digest"],
             "macs": network["macs"],
-            "macs_text": count(network["macs"]),
+            "macs_text": MACS.show(network["macs"]),
             **dict(zip(("left", "x", "right"), across, strict=True)),
             **dict(zip(("bottom", "y", "top"), up, strict=True)),
         }

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, replace
 
 import altair as alt
 
-from app.records.front import Front, Objective, Point
+from app.records.front import Front, Point
+from app.records.quantities import Quantity
 from app.reporting import chart_style as style
 from app.reporting.chart_style import Axis, Mark, Row
-from app.reporting.numbers import axis_label, shown
 
 BEHIND = Mark("evaluated, not on the front", style.GREY, area=26, opacity=0.6)
 CLOSE = Mark("behind within noise only", style.GREY, area=34, filled=False, opacity=0.8)
@@ -47,7 +47,7 @@ class Emphasis:
 
 
 def draw_front(
-    front: Front, x: Objective, y: Objective, emphasis: Emphasis | None = None
+    front: Front, x: Quantity, y: Quantity, emphasis: Emphasis | None = None
 ) -> alt.LayerChart:
     """Predicted and verified points of a front over two axes, joined by thin lines.
 
@@ -74,7 +74,7 @@ def draw_front(
 class _Drawing:
     """One chart while it is made: what is drawn and the axes that all layers share."""
 
-    def __init__(self, front: Front, x: Objective, y: Objective, emphasis: Emphasis) -> None:
+    def __init__(self, front: Front, x: Quantity, y: Quantity, emphasis: Emphasis) -> None:
         self.front, self.x, self.y, self.emphasis = front, x, y, emphasis
         points = _placed(front.points, x, y)
         self.members = _placed(front.on_front(), x, y)
@@ -122,7 +122,7 @@ class _Drawing:
             values += [end for p in self.members for end in _interval(p, axis) or ()]
             if axis is self.x and self.budget is not None:
                 values.append(self.budget)
-            axes.append(Axis(axis_label(axis), style.padded_domain(values), clamp=True))
+            axes.append(Axis(axis.axis_label, style.padded_domain(values), clamp=True))
         return axes[0], axes[1]
 
     # -- layers ------------------------------------------------------------------------------------
@@ -261,8 +261,8 @@ class _Drawing:
                 "digest": point.digest,
                 "across": first * self.x.scale,
                 "up": second * self.y.scale,
-                "across_text": shown(self.x, first),
-                "up_text": shown(self.y, second),
+                "across_text": self.x.show(first),
+                "up_text": self.y.show(second),
             }
         ]
 
@@ -271,17 +271,17 @@ def _other_color(number: int) -> str:
     return OTHER_COLORS[number % len(OTHER_COLORS)]
 
 
-def _placed(points: Sequence[Point], x: Objective, y: Objective) -> list[Point]:
+def _placed(points: Sequence[Point], x: Quantity, y: Quantity) -> list[Point]:
     """Those whose place on both axes is known, from left to right."""
     known = [p for p in points if p.best(x.name) is not None and p.best(y.name) is not None]
     return sorted(known, key=lambda p: _shown(p, x))
 
 
-def _shown(point: Point, axis: Objective) -> float:
+def _shown(point: Point, axis: Quantity) -> float:
     return (point.best(axis.name) or 0.0) * axis.scale
 
 
-def _interval(point: Point, axis: Objective) -> tuple[float, float] | None:
+def _interval(point: Point, axis: Quantity) -> tuple[float, float] | None:
     """Ends of the interval around a verified value, in the unit of the axis."""
     estimate = point.estimate(axis.name)
     around = estimate.interval_around(estimate.value)
@@ -290,7 +290,7 @@ def _interval(point: Point, axis: Objective) -> tuple[float, float] | None:
     return (estimate.value - around[0]) * axis.scale, (estimate.value + around[1]) * axis.scale
 
 
-def _describe(point: Point, axis: Objective) -> str:
+def _describe(point: Point, axis: Quantity) -> str:
     estimate = point.estimate(axis.name)
     source = f" ({estimate.source})" if estimate.source else ""
-    return f"{shown(axis, estimate.best)}{source}"
+    return f"{axis.show(estimate.best)}{source}"

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import altair as alt
 
-from app.records.front import Front, Hypervolume, Objective
+from app.records.front import Front, Hypervolume
+from app.records.quantities import Quantity
 from app.reporting import chart_style as style
 from app.reporting.chart_style import Axis, Row
-from app.reporting.numbers import axis_label, shown
 
 THIS_SEARCH, RANDOM_SEARCH = "this search", "random search"
 # The rank correlation from which on a predictor's ranking can be relied on.
@@ -61,7 +61,7 @@ def _steps(kind: str, trace: Sequence[tuple[int, float | None]]) -> list[Row]:
     return rows
 
 
-def draw_parity(front: Front, axis: Objective) -> alt.LayerChart | None:
+def draw_parity(front: Front, axis: Quantity) -> alt.LayerChart | None:
     """Predicted against real values of one objective; ``None`` when fewer than two have both."""
     rows: list[Row] = []
     for point in front.points:
@@ -72,14 +72,14 @@ def draw_parity(front: Front, axis: Objective) -> alt.LayerChart | None:
                     "digest": point.digest,
                     "x": estimate.predicted * axis.scale,
                     "y": estimate.value * axis.scale,
-                    "predicted": shown(axis, estimate.predicted),
-                    "real": shown(axis, estimate.value),
+                    "predicted": axis.show(estimate.predicted),
+                    "real": axis.show(estimate.value),
                 }
             )
     if len(rows) < 2:
         return None
     ends = style.padded_domain([float(row[key] or 0.0) for row in rows for key in ("x", "y")])
-    x, y = (Axis(f"{kind} {axis_label(axis)}", ends) for kind in ("predicted", "real"))
+    x, y = (Axis(f"{kind} {axis.axis_label}", ends) for kind in ("predicted", "real"))
     marks = (
         alt.Chart(style.tabulate(rows))
         .mark_circle(color=style.BLUE, size=46, opacity=0.75)

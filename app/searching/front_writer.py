@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.evaluation.log import EvaluationLog
-from app.searching.objectives import ROBUST, Sources, latency_name
+from app.records.quantities import counted_quantities, find_quantity
+from app.searching.objectives import Sources, count_all, latency_name, over_devices, plain_number
 from app.searching.verify import Verified
 from predictors import Predictor, ReportCard, held_out_prediction
 from search import SearchProblem, SearchResult, indistinguishable
@@ -132,9 +133,7 @@ def _points(findings: Findings) -> list[dict[str, Any]]:
     positions = history.positions[rows]
     architectures = problem.space.decode(positions)
     entries = _entries(findings, rows, architectures)
-    costs = findings.sources.trained.cost_model
-    counts = {"parameters": costs.parameters(positions), "macs": costs.macs(positions),
-              "size_bytes": costs.size_bytes(positions)}  # fmt: skip
+    counts = count_all(findings.sources.trained, positions)
     table = next(iter(findings.sources.tables.values()), None)
     points = []
     for i, architecture in enumerate(architectures):
@@ -148,7 +147,7 @@ def _points(findings: Findings) -> list[dict[str, Any]]:
                 "verified": found is not None,
                 "within_limits": _within(problem, entries[i]),
                 "objectives": entries[i],
-                **{name: int(column[i]) for name, column in counts.items()},
+                **{name: plain_number(column[i]) for name, column in counts.items()},
                 "breakdown": [] if found is None or table is None
                 else table.breakdown(architecture),
             }
@@ -184,7 +183,7 @@ def _entries(
                 entries[quantity.name] = _evaluated(
                     sources.log, architecture, value, guessed, found
                 )
-            elif quantity.name in ROBUST:
+            elif find_quantity(quantity.name).over_devices:
                 entries[quantity.name] = _robust(quantity.name, value, measured, sources)
             elif quantity.name not in measured:
                 entries[quantity.name] = _known(value, quantity.source)
@@ -199,10 +198,9 @@ def _robust(
     devices = tuple(sources.tables)
     entries = [(d, measured[latency_name(d, devices)]) for d in devices]
     shares = [entry["value"] / sources.latency_of_largest(d) for d, entry in entries]
-    value = max(shares) if name == "worst_latency" else sum(shares) / len(shares)
     # One unmeasured device makes the whole a figure of a table.
     source = "measured" if all(e["source"] == "measured" for _, e in entries) else "table"
-    return {**_known(predicted, source), "value": value}
+    return {**_known(predicted, source), "value": over_devices(name, shares)}
 
 
 def _latency_ratios(
@@ -290,8 +288,8 @@ def front_csv(record: Mapping[str, Any]) -> str:
     """Every point as a line, with what was predicted and found about each objective."""
     names = list(record["points"][0]["objectives"]) if record["points"] else []
     keys = ("predicted", "value", "low", "high", "test")
-    header = ["digest", "on_front", "indistinguishable", "verified", "parameters", "macs",
-              "size_bytes"]  # fmt: skip
+    header = ["digest", "on_front", "indistinguishable", "verified"]
+    header += [quantity.name for quantity in counted_quantities()]
     columns = [f"{name}_{key}" for name in names for key in keys]
     rows = []
     for point in record["points"]:

@@ -18,7 +18,9 @@ from typing import Any
 import numpy as np
 
 from app.evaluation.log import EvaluationLog
+from app.records.quantities import counted_quantities
 from app.runs.directory import Run
+from app.searching.objectives import count_all, plain_number
 from search import Evaluation, SearchProblem
 from search.arrays.pareto import nondominated
 from search.engines.optuna_logging import quiet_optuna
@@ -73,10 +75,9 @@ class Study:
             return
         record = self._log.find(architecture, "val", stopped=True) or {}
         facts = {key: record[key] for key in _FACTS if record.get(key) is not None}
-        costs = self._log.trained.cost_model
-        row = evaluation.positions[None]
-        facts |= {"parameters": int(costs.parameters(row)[0]), "macs": int(costs.macs(row)[0]),
-                  "batch": evaluation.batch}  # fmt: skip
+        counts = count_all(self._log.trained, evaluation.positions[None])
+        facts |= {name: plain_number(value[0]) for name, value in counts.items()}
+        facts["batch"] = evaluation.batch
         values = np.array([[evaluation.values[name] for name in self._problem.names]])
         system = self._artifact(architecture, values, bool(record.get("stopped")))
         trial = _trial(architecture, self._distributions, self._problem, values[0], facts, system)
@@ -169,7 +170,7 @@ class Study:
             for key, number in entry.items()
             if key != "value" and number is not None
         }
-        facts |= {key: point[key] for key in ("parameters", "macs", "size_bytes")}
+        facts |= {q.name: point[q.name] for q in counted_quantities() if q.name in point}
         system = _architecture_file(self._store, architecture)
         exports = self._log.trained.run.path / "exports" / architecture.digest
         for model in sorted(exports.glob("*.onnx")):
