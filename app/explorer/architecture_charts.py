@@ -40,7 +40,7 @@ def draw_breakdown(point: Point, compared: Point | None = None) -> alt.LayerChar
             "unit:N",
             sort=names,
             scale=alt.Scale(paddingInner=0.3),
-            axis=alt.Axis(title=None, labelLimit=260, grid=False),
+            axis=alt.Axis(title=None, labelLimit=260, labelOverlap=False, grid=False),
         ),
         x=style.Axis("latency of the unit (ms)", zero=True).across("latency"),
         tooltip=["unit:N", alt.Tooltip("text:N", title="latency"), "kind:N"],
@@ -50,9 +50,9 @@ def draw_breakdown(point: Point, compared: Point | None = None) -> alt.LayerChar
     colors = alt.Scale(domain=[CHOSEN, COMPARED], range=[style.BLUE, style.PINK])
     legend = alt.Legend(orient="top", title=None) if both else None
     bars = base.mark_bar().encode(color=alt.Color("kind:N", scale=colors, legend=legend))
-    # The colour of written text is that of the page around the chart, light or dark.
-    values = base.mark_text(align="left", dx=4, fontSize=11).encode(text="text:N")
-    return alt.layer(bars, values).properties(height=(36 if both else 24) * len(names))
+    values = base.mark_text(align="left", dx=4, fontSize=11, color=style.MUTED, aria=False)
+    layers = [bars, values.encode(text="text:N")]
+    return alt.layer(*layers).properties(height=110 + (38 if both else 26) * len(names))
 
 
 def merge_units(breakdowns: Sequence[Sequence[str]]) -> list[str]:
@@ -106,7 +106,7 @@ def draw_genomes(genome: Genome, front: Front, chosen: str | None = None) -> alt
     y = alt.Y(
         "choice:N",
         scale=alt.Scale(domain=list(genome.names), paddingInner=0.1),
-        axis=alt.Axis(title=None, labelLimit=260, ticks=False),
+        axis=alt.Axis(title=None, labelLimit=260, labelOverlap=False, ticks=False),
     )
     shades = alt.Scale(domain=[0, 0.5, 1], range=list(style.SHADES))
     base = alt.Chart(style.tabulate(rows)).encode(x=x, y=y)
@@ -130,4 +130,4 @@ def draw_genomes(genome: Genome, front: Front, chosen: str | None = None) -> alt
             fill=None, stroke=style.RED, strokeWidth=2.5, tooltip=None, aria=False
         )
         layers.append(frame.encode(x=x))
-    return alt.layer(*layers).properties(height=60 + 21 * len(genome.names))
+    return alt.layer(*layers).properties(height=140 + 24 * len(genome.names))

@@ -11,6 +11,8 @@ import pandas as pd
 # Okabe and Ito's palette: distinguishable with every common colour vision.
 BLUE, SKY, AMBER, RED = "#0072B2", "#56B4E9", "#E69F00", "#D55E00"
 PINK, GREEN, GREY = "#CC79A7", "#009E73", "#8A9096"
+# For text that stands in a chart: readable on a light and on a dark page.
+MUTED = "#7a828a"
 # Light to dark: readable without colour vision and in print.
 SHADES = ("#dbe9f6", "#6aaed6", "#08468b")
 
@@ -65,20 +67,22 @@ def draw_marks(
     def scale(values: Sequence[str | float]) -> alt.Scale:
         return alt.Scale(type="ordinal", domain=names, range=list(values))
 
-    fills = [mark.color if mark.filled else "transparent" for mark in marks]
+    fills = scale([mark.color if mark.filled else "transparent" for mark in marks])
+    colors = scale([mark.color for mark in marks])
+    shapes = scale([mark.shape for mark in marks])
+    areas = scale([mark.area for mark in marks])
+    opacities = scale([mark.opacity for mark in marks])
     return (
         alt.Chart(tabulate(rows))
         .mark_point(strokeWidth=1.5, opacity=1)
         .encode(
             x=x,
             y=y,
-            fill=alt.Fill("kind:N", scale=scale(fills), legend=legend),
-            stroke=alt.Stroke("kind:N", scale=scale([mark.color for mark in marks]), legend=legend),
-            shape=alt.Shape("kind:N", scale=scale([mark.shape for mark in marks]), legend=legend),
-            size=alt.Size("kind:N", scale=scale([mark.area for mark in marks]), legend=legend),
-            opacity=alt.Opacity(
-                "kind:N", scale=scale([mark.opacity for mark in marks]), legend=legend
-            ),
+            fill=alt.Fill("kind:N", sort=names, scale=fills, legend=legend),
+            stroke=alt.Stroke("kind:N", sort=names, scale=colors, legend=legend),
+            shape=alt.Shape("kind:N", sort=names, scale=shapes, legend=legend),
+            size=alt.Size("kind:N", sort=names, scale=areas, legend=legend),
+            opacity=alt.Opacity("kind:N", sort=names, scale=opacities, legend=legend),
             tooltip=list(tooltip),
             description="digest:N",
         )

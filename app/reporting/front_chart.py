@@ -22,7 +22,7 @@ CHOSEN = Mark("chosen", style.RED, area=300, filled=False)
 OTHER_COLORS = (style.GREEN, "#6A3D9A", "#8C6D00", "#5F6B76")
 # More of the points behind the front than this hide each other and only make a chart slow.
 MOST_BEHIND = 500
-HEIGHT = 440
+HEIGHT = 480
 # Name of the selection that a click on a point makes; its field is ``digest``.
 CLICKED = "clicked"
 

@@ -103,7 +103,9 @@ def draw_learning_curve(curve: Sequence[Sequence[float]]) -> alt.LayerChart:
     vertical = Axis("Kendall tau, held out")
     lines = (
         alt.Chart(style.tabulate(rows))
-        .mark_line(color=style.BLUE, strokeWidth=2, point=alt.OverlayMarkDef(size=46))
+        .mark_line(
+            color=style.BLUE, strokeWidth=2, point=alt.OverlayMarkDef(size=46, color=style.BLUE)
+        )
         .encode(
             x=Axis("evaluations fitted on").across("evaluations"),
             y=vertical.up("tau"),
