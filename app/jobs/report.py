@@ -12,8 +12,12 @@ from app.jobs.pick import read_front
 from app.jobs.search import prepare
 from app.records.front import Front, Hypervolume
 from app.records.front_reading import front_from_json
-from app.records.quantities import Quantity
-from app.reporting.tables import markdown_table
+from app.reporting.report_text import (
+    CARD_LABELS,
+    SearchSummary,
+    write_overview,
+    write_search_page,
+)
 from app.runs import plugins
 from app.runs.directory import Run, open_run
 from app.runs.trained import Say, open_trained
@@ -21,28 +25,6 @@ from app.searching.front_writer import front_csv, table_csv
 from app.searching.random_baseline import add_baseline
 from app.searching.request import request_from_plan, stored_plan
 from supernet import files
-
-_CARD = (
-    ("model", "method"), ("samples", "fitted on"), ("tau", "Kendall tau"),
-    ("spearman", "Spearman"), ("rmse", "RMSE"), ("regret", "regret of the top picks"),
-    ("level", "interval level"), ("coverage", "interval coverage"),
-    ("needed", "evaluations to tau 0.9"),
-)  # fmt: skip
-
-
-@dataclass(frozen=True)
-class SearchSummary:
-    """One search in a report; hypervolumes against the reference of the search."""
-
-    search: str
-    strategy: str
-    evaluations: int
-    failed: int
-    points: int
-    hypervolume: float | None
-    searched: float | None
-    baseline: float | None
-    predictor_tau: float | None
 
 
 @dataclass(frozen=True)
@@ -103,7 +85,8 @@ def report_job(
             files.write_text(folder / name / file, text)
             written.append(f"{name}/{file}")
         summaries.append(_summary(front, record))
-    files.write_text(folder / "report.md", _overview(opened, summaries))
+    overview = write_overview(opened.path.resolve().name, summaries)
+    files.write_text(folder / "report.md", overview)
     written.insert(0, "report.md")
     return ReportOutcome(opened.path, folder, tuple(summaries), tuple(written))
 
@@ -138,7 +121,9 @@ def _search_files(run: Run, front: Front, record: Mapping[str, Any]) -> dict[str
         "front.csv": front_csv(record),
         "verification.csv": table_csv(*_verification(front)),
         "hypervolume.csv": (run.search(front.search) / "hypervolume.csv").read_text("utf-8"),
-        "report.md": _page(front, record, trace),
+        "report.md": write_search_page(
+            front, baseline=(record.get("baseline") or {}).get("hypervolume"), traced=bool(trace)
+        ),
     }
     if front.reports:
         found["predictors.csv"] = table_csv(*_cards(front))
@@ -181,8 +166,8 @@ def _verification(front: Front) -> tuple[list[str], list[list[Any]]]:
 
 
 def _cards(front: Front) -> tuple[list[str], list[list[Any]]]:
-    header = ["quantity", *(key for key, _ in _CARD)]
-    rows = [[name, *(card.get(key) for key, _ in _CARD)] for name, card in front.reports.items()]
+    header = ["quantity", *CARD_LABELS]
+    rows = [[name, *(card.get(key) for key in CARD_LABELS)] for name, card in front.reports.items()]
     return header, rows
 
 
@@ -201,88 +186,3 @@ def _summary(front: Front, record: Mapping[str, Any]) -> SearchSummary:
         baseline=(record.get("baseline") or {}).get("hypervolume"),
         predictor_tau=tau if isinstance(tau, float) else None,
     )
-
-
-def _overview(run: Run, summaries: Sequence[SearchSummary]) -> str:
-    rows = [
-        (f"[{s.search}]({s.search}/report.md)", s.strategy, s.evaluations, s.failed, s.points,
-         _number(s.searched), _number(s.baseline), _number(s.predictor_tau))
-        for s in summaries
-    ]  # fmt: skip
-    header = ("search", "strategy", "evaluations", "failed", "front", "hypervolume",
-              "random search", "predictor tau")  # fmt: skip
-    return (
-        f"# {run.path.resolve().name}\n\n{markdown_table(header, rows)}\n\n"
-        "Hypervolumes of one line share a reference point; those of different lines do not and "
-        "must not be compared.\n"
-    )
-
-
-def _page(front: Front, record: Mapping[str, Any], trace: Sequence[Hypervolume]) -> str:
-    volume, beside = record.get("hypervolume", {}), record.get("baseline") or {}
-    known = [
-        ("as searched", volume.get("searched")),
-        ("front as predicted", volume.get("predicted")),
-        ("front verified", volume.get("verified")),
-        ("random search, as many evaluations", beside.get("hypervolume")),
-    ]
-    volumes = [(name, _number(value)) for name, value in known if value is not None]
-    parts = [
-        f"# Search {front.search}",
-        f"{front.strategy}, seed {front.seed}, {record['evaluations']} evaluations on "
-        f"{front.device or 'no device'}, {front.failed} failed.",
-        "## Front",
-        "![Front](front.svg)",
-        markdown_table(*_front_rows(front)),
-        "## Hypervolume",
-        markdown_table(("hypervolume", ""), volumes),
-        "![Hypervolume](hypervolume.svg)" if trace else "No progress was recorded.",
-        "## Predictors",
-        _card_tables(front) or "This search used no predictor.",
-    ]
-    if front.unmeasured:
-        parts.insert(
-            4, f"Not measured, as predicted by their tables: {', '.join(front.unmeasured)}."
-        )
-    return "\n\n".join(parts) + "\n"
-
-
-def _front_rows(front: Front) -> tuple[list[str], list[list[str]]]:
-    """Predicted and found value of every objective of every front point."""
-    header = ["digest"]
-    for objective in front.objectives:
-        header += [objective.axis_label, "predicted"]
-        header += ["test"] if _tested(front, objective) else []
-    rows = []
-    for point in front.on_front():
-        row = [point.digest]
-        for objective in front.objectives:
-            estimate = point.estimate(objective.name)
-            row += [objective.show(estimate.value), objective.show(estimate.predicted)]
-            row += [objective.show(estimate.test)] if _tested(front, objective) else []
-        rows.append(row)
-    return header, rows
-
-
-def _tested(front: Front, objective: Quantity) -> bool:
-    return any(p.estimate(objective.name).test is not None for p in front.points)
-
-
-def _card_tables(front: Front) -> str:
-    tables = []
-    for name, card in front.reports.items():
-        rows = [
-            (label, _number(card.get(key))) for key, label in _CARD if card.get(key) is not None
-        ]
-        curve = card.get("curve")
-        if isinstance(curve, list) and curve:
-            steps = ", ".join(f"{_number(tau)} at {int(n)}" for n, tau in curve)
-            rows.append(("learning curve (tau at evaluations)", steps))
-        tables.append(markdown_table((f"predictor of {name}", ""), rows))
-    return "\n\n".join(tables)
-
-
-def _number(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return "" if value is None else str(value)
