@@ -18,7 +18,7 @@ from app.jobs.quickstart import QuickstartOutcome
 from app.jobs.report import ReportOutcome
 from app.jobs.search import SearchOutcome
 from app.jobs.train import TrainOutcome
-from app.records.audit import verdict
+from app.records.audit import AuditRecord, QualityRecord, Statistic, ViolationRecord
 from app.records.front import ROBUST, is_cost, is_latency
 from app.reporting.tables import table
 
@@ -186,93 +186,103 @@ def evaluate_text(result: EvaluateOutcome) -> str:
 def audit_text(result: AuditOutcome) -> str:
     """An audit: the networks, how well they are ranked, and what else was found."""
     found = result.report
-    name = found["objective"]
+    name = found.objective
     rows = [
-        (row["digest"], count(row["macs"]), count(row["parameters"]),
-         quality(name, row["inherited"]["value"]), quality(name, row["alone"]["value"]),
-         _gap(name, row["gap"]), f"{row['seconds']:.0f}")
-        for row in found["networks"]
-    ]  # fmt: skip
+        (
+            network.digest,
+            count(network.macs),
+            count(network.parameters),
+            quality(name, network.inherited.value),
+            quality(name, network.alone.value),
+            _gap(name, network.gap),
+            f"{network.seconds:.0f}",
+        )
+        for network in found.networks
+    ]
     header = ("network", "MACs", "parameters", f"inherited {name}", "alone", "gap", "seconds")
-    bin_shown = found["sparse_kendall_tau"]["bin"]
+    sparse = found.sparse_kendall_tau
     figures = [
-        ("Kendall tau", *_estimate(found["kendall_tau"])),
-        (f"sparse Kendall tau ({bin_shown:g})", *_estimate(found["sparse_kendall_tau"])),
-        ("Spearman", *_estimate(found["spearman"])),
-        ("Kendall tau of MACs alone", *_estimate(found["kendall_tau_of_macs"])),
-        ("mean gap, inherited less alone", _gap(name, found["gap"]["value"]),
-         f"{_gap(name, found['gap']['low'])} to {_gap(name, found['gap']['high'])}"),
+        ("Kendall tau", *_estimate(found.kendall_tau)),
+        (f"sparse Kendall tau ({sparse.bin:g})", *_estimate(sparse)),
+        ("Spearman", *_estimate(found.spearman)),
+        ("Kendall tau of MACs alone", *_estimate(found.kendall_tau_of_macs)),
+        ("mean gap, inherited less alone", *_gap_with_interval(name, found.gap)),
         *(
-            (f"  {count(part['macs'][0])} to {count(part['macs'][1])} MACs",
-             _gap(name, part["gap"]["value"]),
-             f"{_gap(name, part['gap']['low'])} to {_gap(name, part['gap']['high'])}")
-            for part in found["by_size"]
+            (
+                f"  {count(part.macs[0])} to {count(part.macs[1])} MACs",
+                *_gap_with_interval(name, part.gap),
+            )
+            for part in found.by_size
         ),
-    ]  # fmt: skip
+    ]
     return "\n".join(
         [
-            f"Audit {result.audit!r} on the {found['split']} split, {found['seconds']:.0f} s:",
+            f"Audit {result.audit!r} on the {found.split} split, {found.seconds:.0f} s:",
             table(header, rows),
             "",
             table(("over these networks", "", "95 % interval"), figures),
-            verdict(found),
-            f"Alone they span {_gap(name, found['spread']['alone'])[1:]}; one {name} is known to "
-            f"{_gap(name, found['spread']['half_interval'])[1:]} up or down.",
+            found.verdict,
+            f"Alone they span {_gap(name, found.spread.alone)[1:]}; one {name} is known to "
+            f"{_gap(name, found.spread.half_interval)[1:]} up or down.",
             *_weights_text(name, found),
             f"Next: look at {result.folder / 'scatter.svg'}",
         ]
     )
 
 
-def _weights_text(name: str, found: Mapping[str, Any]) -> list[str]:
+def _weights_text(name: str, found: AuditRecord) -> list[str]:
     """What inherited weights alone told, in a few sentences."""
     lines = []
-    nested = found["monotonicity"]
+    nested = found.monotonicity
     if nested is not None:
-        worst = nested["worst"]
-        most = (
-            "" if worst is None else f", by up to {_gap(name, worst['drop'])[1:]}{_raised(worst)}"
-        )
+        worst = nested.worst
+        most = "" if worst is None else f", by up to {_gap(name, worst.drop)[1:]}{_raised(worst)}"
         lines.append(
-            f"Nested pairs whose larger network is worse beyond noise: {nested['violations']} of "
-            f"{nested['pairs']}{most}; chance alone would make about 1 in 40."
+            f"Nested pairs whose larger network is worse beyond noise: {nested.violations} of "
+            f"{nested.pairs}{most}; chance alone would make about 1 in 40."
         )
-    if found["choices"]:
-        idle = [row["name"] for row in found["choices"] if row["without_effect"]]
-        strongest = max(found["choices"], key=lambda row: row["output_change"])
+    if found.choices:
+        idle = [effect.name for effect in found.choices if effect.without_effect]
+        strongest = max(found.choices, key=lambda effect: effect.output_change)
         lines.append(
             f"Choices without any effect: {', '.join(idle) or 'none'}; the strongest is "
-            f"{strongest['name']} ({strongest['output_change']:.1%} of the probability moves)."
+            f"{strongest.name} ({strongest.output_change:.1%} of the probability moves)."
         )
-    for curve in found["calibration"]:
-        settled = curve["settled"]
+    for curve in found.calibration:
+        settled = curve.settled
         when = "not settled" if settled is None else f"settled from {settled} batches"
         lines.append(
-            f"Recalibration of {curve['digest']}: {quality(name, curve['values'][0])} without, "
-            f"{quality(name, curve['values'][-1])} after {curve['batches'][-1]} batches of "
-            f"{curve['batch_size']}, {when}."
+            f"Recalibration of {curve.digest}: {quality(name, curve.values[0])} without, "
+            f"{quality(name, curve.values[-1])} after {curve.batches[-1]} batches of "
+            f"{curve.batch_size}, {when}."
         )
     return lines
 
 
-def _raised(violation: Mapping[str, Any]) -> str:
+def _raised(violation: ViolationRecord) -> str:
     """The choices that make a larger network worse, when they are few."""
-    smaller, larger = violation["smaller"], violation["larger"]
+    smaller, larger = violation.smaller, violation.larger
     changed = [name for name in smaller if larger[name] != smaller[name]]
     if len(changed) > 2:
         return ""
     return f" ({', '.join(f'{n} {smaller[n]} -> {larger[n]}' for n in changed)})"
 
 
-def _estimate(found: Mapping[str, Any]) -> tuple[str, str]:
-    value, low, high = found["value"], found["low"], found["high"]
-    if value is None:
+def _estimate(found: Statistic) -> tuple[str, str]:
+    if found.value is None:
         return "undefined", ""
-    return f"{value:.3f}", "" if low is None else f"{low:.3f} to {high:.3f}"
+    low, high = found.low, found.high
+    interval = "" if low is None or high is None else f"{low:.3f} to {high:.3f}"
+    return f"{found.value:.3f}", interval
 
 
 def _gap(objective: str, value: float) -> str:
     return f"{100 * value:+.2f} points" if objective == "accuracy" else f"{value:+.4f}"
+
+
+def _gap_with_interval(objective: str, gap: QualityRecord) -> tuple[str, str]:
+    interval = f"{_gap(objective, gap.low)} to {_gap(objective, gap.high)}"
+    return _gap(objective, gap.value), interval
 
 
 def export_text(result: ExportOutcome) -> str:

@@ -2,34 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from html import escape
-from typing import Any
 
+from app.records.audit import AuditRecord, NetworkRecord, QualityRecord
 from app.reporting.figures import AMBER, BLUE, GREY, INK, Axis, frame
 
 WIDTH, HEIGHT = 560, 480
 
 
-def audit_svg(found: Mapping[str, Any], title: str) -> str:
+def audit_svg(found: AuditRecord, title: str) -> str:
     """One mark per network with its 95 % intervals, larger for more MACs, and the diagonal.
 
     Args:
-        found: The content of ``audit.json``.
+        found: What the audit found.
         title: Name of the run.
 
     Returns:
         A complete SVG document.
     """
-    rows = found["networks"]
-    scale = 100.0 if found["unit"] == "fraction" else 1.0
-    unit = "%" if found["unit"] == "fraction" else found["unit"]
-    across = _axis([row["alone"] for row in rows], scale, 74, WIDTH - 20)
-    up = _axis([row["inherited"] for row in rows], scale, HEIGHT - 54, 66)
-    tau = found["kendall_tau"]
-    shown = "undefined" if tau["value"] is None else f"{tau['value']:.2f}"
-    heading = f"{title}: Kendall tau {shown} over {len(rows)} networks ({found['split']})"
-    dearest = max(row["macs"] for row in rows) or 1
+    rows = found.networks
+    scale = 100.0 if found.unit == "fraction" else 1.0
+    unit = "%" if found.unit == "fraction" else found.unit
+    across = _axis([row.alone for row in rows], scale, 74, WIDTH - 20)
+    up = _axis([row.inherited for row in rows], scale, HEIGHT - 54, 66)
+    tau = found.kendall_tau.value
+    shown = "undefined" if tau is None else f"{tau:.2f}"
+    heading = f"{title}: Kendall tau {shown} over {len(rows)} networks ({found.split})"
+    dearest = max(row.macs for row in rows) or 1
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{HEIGHT}" '
         f'viewBox="0 0 {WIDTH} {HEIGHT}" role="img" font-family="Helvetica,Arial,sans-serif" '
@@ -39,18 +38,18 @@ def audit_svg(found: Mapping[str, Any], title: str) -> str:
         f'<text x="74" y="24" font-size="15" font-weight="bold">{escape(heading)}</text>',
         f'<text x="74" y="46">larger marks: more MACs; lines: 95 % intervals; '
         f'<tspan fill="{AMBER}">amber</tspan>: equal</text>',
-        *frame(across, up, f"{found['objective']} when trained alone ({unit})",
-                f"{found['objective']} with inherited weights ({unit})"),
+        *frame(across, up, f"{found.objective} when trained alone ({unit})",
+                f"{found.objective} with inherited weights ({unit})"),
         *_diagonal(across, up),
     ]  # fmt: skip
     for row in rows:
-        parts += _mark(row, scale, across, up, 3 + 5 * (row["macs"] / dearest) ** 0.5)
+        parts += _mark(row, scale, across, up, 3 + 5 * (row.macs / dearest) ** 0.5)
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 
-def _axis(values: list[Mapping[str, float]], scale: float, start: float, end: float) -> Axis:
-    low = min(value["low"] for value in values) * scale
-    high = max(value["high"] for value in values) * scale
+def _axis(values: list[QualityRecord], scale: float, start: float, end: float) -> Axis:
+    low = min(value.low for value in values) * scale
+    high = max(value.high for value in values) * scale
     edge = 0.05 * (high - low or abs(high) or 1.0)
     return Axis(low - edge, high + edge, start, end)
 
@@ -66,14 +65,14 @@ def _diagonal(across: Axis, up: Axis) -> list[str]:
     ]
 
 
-def _mark(row: Mapping[str, Any], scale: float, across: Axis, up: Axis, radius: float) -> list[str]:
-    alone, inherited = row["alone"], row["inherited"]
-    cx, cy = across.at(alone["value"] * scale), up.at(inherited["value"] * scale)
-    left, right = (across.at(alone[end] * scale) for end in ("low", "high"))
-    bottom, top = (up.at(inherited[end] * scale) for end in ("low", "high"))
+def _mark(row: NetworkRecord, scale: float, across: Axis, up: Axis, radius: float) -> list[str]:
+    alone, inherited = row.alone, row.inherited
+    cx, cy = across.at(alone.value * scale), up.at(inherited.value * scale)
+    left, right = (across.at(end * scale) for end in (alone.low, alone.high))
+    bottom, top = (up.at(end * scale) for end in (inherited.low, inherited.high))
     return [
         f'<path d="M{left:.1f} {cy:.1f}H{right:.1f}M{cx:.1f} {bottom:.1f}V{top:.1f}" '
         f'stroke="{GREY}" stroke-opacity="0.6"/>',
         f'<circle cx="{cx:.1f}" cy="{cy:.1f}" r="{radius:.1f}" fill="{BLUE}" fill-opacity="0.8" '
-        f'stroke="white"><title>{escape(row["digest"])}</title></circle>',
+        f'stroke="white"><title>{escape(row.digest)}</title></circle>',
     ]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
+from app.records.evaluation import EvaluationRecord
+from app.records.export import LatencyRecord, ParityRecord
+from app.records.run import RunRecord
 from supernet.data import IMAGES, DataShape
 from supernet.quality.export import Exported
 from supernet.space import Architecture
@@ -24,12 +26,12 @@ class CardFacts:
         parity: Content of ``parity.json``.
     """
 
-    record: Mapping[str, Any]
+    record: RunRecord
     shape: DataShape
     checkpoint: str
-    qualities: Mapping[str, Mapping[str, Any]]
-    latency: Mapping[str, Any] | None
-    parity: Mapping[str, Any]
+    qualities: Mapping[str, EvaluationRecord]
+    latency: LatencyRecord | None
+    parity: ParityRecord
 
 
 def model_card(architecture: Architecture, exported: Exported, facts: CardFacts) -> str:
@@ -41,7 +43,7 @@ def model_card(architecture: Architecture, exported: Exported, facts: CardFacts)
             f"# Subnetwork {architecture.digest}",
             "",
             f"A network for {facts.shape.task}, taken out of a supernet of family "
-            f"{record['family']} (preset {record['preset']}) with inherited weights, without "
+            f"{record.family} (preset {record.preset}) with inherited weights, without "
             "retraining.",
             "",
             "| | |",
@@ -50,8 +52,8 @@ def model_card(architecture: Architecture, exported: Exported, facts: CardFacts)
             f"| Multiply-adds | {exported.macs:,} |",
             *(_quality_row(facts.qualities[s]) for s in ("test", "val") if s in facts.qualities),
             _latency_row(facts.latency),
-            f"| Torch against ONNX Runtime | at most {facts.parity['max_abs_difference']:.2g} "
-            f"apart over {facts.parity['samples']} real inputs |",
+            f"| Torch against ONNX Runtime | at most {facts.parity.max_abs_difference:.2g} "
+            f"apart over {facts.parity.samples} real inputs |",
             "",
             "## How these figures were obtained",
             "",
@@ -69,41 +71,41 @@ def model_card(architecture: Architecture, exported: Exported, facts: CardFacts)
             "",
             "## Origin",
             "",
-            f"- Data: {record['data']['spec']}, fingerprint `{record['data']['fingerprint'][:16]}`",
-            f"- Space `{record['space']}`, checkpoint `{facts.checkpoint}`, seed {record['seed']}",
-            f"- Versions: {', '.join(f'{k} {v}' for k, v in record['versions'].items())}",
+            f"- Data: {record.data.spec}, fingerprint `{record.data.fingerprint[:16]}`",
+            f"- Space `{record.space}`, checkpoint `{facts.checkpoint}`, seed {record.seed}",
+            f"- Versions: {', '.join(f'{k} {v}' for k, v in record.versions.items())}",
             "",
         ]
     )
 
 
-def _quality_row(quality: Mapping[str, Any]) -> str:
-    name = f"{quality['objective'].capitalize()} ({quality['split']} split)"
+def _quality_row(quality: EvaluationRecord) -> str:
+    name = f"{quality.objective.capitalize()} ({quality.split} split)"
     return f"| {name} | {quality_text(quality)} |"
 
 
-def quality_text(quality: Mapping[str, Any]) -> str:
+def quality_text(quality: EvaluationRecord) -> str:
     """A quality with its 95 % interval: ``97.41 % (95 % interval 94.7 to 98.7 %)``."""
-    value, low, high = (quality.get(key) for key in ("value", "low", "high"))
+    value, low, high = (quality.value, quality.low, quality.high)
     if value is None:
         return "the evaluation failed"
-    if quality["unit"] == "fraction":
+    if quality.unit == "fraction":
         text, interval = f"{100 * value:.2f} %", None
         if low is not None and high is not None:
             interval = f"{100 * low:.1f} to {100 * high:.1f} %"
     else:
-        text, interval = f"{value:.4f} {quality['unit']}", None
+        text, interval = f"{value:.4f} {quality.unit}", None
         if low is not None and high is not None:
             interval = f"{low:.3f} to {high:.3f}"
     return f"{text} (95 % interval {interval})" if interval else text
 
 
-def _latency_row(latency: Mapping[str, Any] | None) -> str:
+def _latency_row(latency: LatencyRecord | None) -> str:
     if latency is None:
         return "| Latency | not measured |"
     return (
-        f"| Latency, batch 1 | {latency['value']:.4g} ms (95 % interval {latency['low']:.4g} to "
-        f"{latency['high']:.4g} ms) on {latency['device']} |"
+        f"| Latency, batch 1 | {latency.value:.4g} ms (95 % interval {latency.low:.4g} to "
+        f"{latency.high:.4g} ms) on {latency.device} |"
     )
 
 
@@ -120,11 +122,11 @@ def _methods(exported: Exported, facts: CardFacts) -> list[str]:
             quality = facts.qualities[split]
             use = "used to choose the architecture" if split == "val" else "unseen by the search"
             lines.append(
-                f"- {quality['objective'].capitalize()} on the {split} split ({use}): "
-                f"{quality['samples']} samples, torch in float32."
+                f"- {quality.objective.capitalize()} on the {split} split ({use}): "
+                f"{quality.samples} samples, torch in float32."
             )
     if facts.latency is not None:
-        lines.append(f"- Latency: {facts.latency['method']}")
+        lines.append(f"- Latency: {facts.latency.method}")
     lines.append("- Parity: outputs of torch and of ONNX Runtime on the same real inputs.")
     return lines
 
