@@ -42,9 +42,7 @@ def summarise(pieces: Pieces, plan: AuditSettings, trained: Trained) -> AuditRec
     networks = collect_networks(pieces, trained)
     first = pieces.inherited[f"inherited/{networks[0].digest}"]
     higher_is_better = first.objective == "accuracy"
-    compared = compare_qualities(
-        networks, plan.bin, plan.seed, higher_is_better=higher_is_better
-    )
+    compared = compare_qualities(networks, plan.bin, plan.seed, higher_is_better=higher_is_better)
     return AuditRecord(
         settings=plan,
         objective=first.objective,

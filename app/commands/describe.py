@@ -8,7 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from app.runs import plugins
+from app.searching.objectives import count_all
+from supernet.costs.cost_model import CostModel
 from supernet.space import nearest
+from supernet.supernet import Supernet
 
 _SAMPLES = 1000
 
@@ -36,6 +39,14 @@ class Description:
     units: int
     distinct_units: int
     costs: Mapping[str, Mapping[str, int]]
+
+
+@dataclass(frozen=True)
+class _Untrained:
+    """A family's network as it is built, for counting its costs."""
+
+    supernet: Supernet
+    cost_model: CostModel
 
 
 def list_families() -> tuple[FamilyInfo, ...]:
@@ -69,12 +80,16 @@ def describe_family(name: str, preset: str | None = None) -> Description:
     model, space = supernet.cost_model(), supernet.space
     ends = space.encode([space.smallest, space.largest])
     sample = space.sample(np.random.default_rng(0), _SAMPLES)
-    costs = {}
-    for key, count in (("parameters", model.parameters), ("macs", model.macs),
-                       ("size_bytes", model.size_bytes)):  # fmt: skip
-        low, high = count(ends)
-        middle = np.median(count(sample))
-        costs[key] = {"smallest": int(low), "median": int(middle), "largest": int(high)}
+    network = _Untrained(supernet, model)
+    middle = count_all(network, sample)
+    costs = {
+        key: {
+            "smallest": int(low),
+            "median": int(np.median(middle[key])),
+            "largest": int(high),
+        }
+        for key, (low, high) in count_all(network, ends).items()
+    }
     return Description(
         family=name,
         preset=preset,

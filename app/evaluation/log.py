@@ -77,7 +77,7 @@ class EvaluationLog:
             seconds=round(finding.seconds, 4),
             at=now(),
         )
-        record = record.model_copy(update=_describe_race(finding))
+        record = record.replace(**_describe_race(finding))
         append_record(self.trained.run.evaluations, record)
         self._remember(record)
         return record

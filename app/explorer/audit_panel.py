@@ -10,8 +10,8 @@ import streamlit as st
 
 from app.explorer import markup
 from app.explorer.front_chart import SCALE, set_style
-from app.records.audit import AuditRecord, NetworkRecord, QualityRecord, read_audit
-from app.reporting import numbers
+from app.records import numbers
+from app.records.audit import AuditRecord, QualityRecord, read_audit
 from app.reporting.figures import AMBER
 from app.runs.directory import Run
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 import plotly.graph_objects as go
 
 from app.explorer.layers import Genome
-from app.records.front import Estimate, Front, Objective, Point
+from app.records.front import Estimate, Front, Point
+from app.records.quantities import LATENCY, Quantity
 from app.reporting.figures import AMBER, BLUE, GREY, PINK, RED
-from app.reporting.numbers import axis_label, milliseconds, shown
 
 OVERLAYS = ("#009E73", "#6A3D9A", "#8C6D00", "#5F6B76")
 HEIGHT = 440
@@ -29,7 +29,7 @@ class Marks:
     overlays: Sequence[tuple[str, Front]] = field(default_factory=tuple)
 
 
-def front_figure(front: Front, x: Objective, y: Objective, marks: Marks | None = None) -> go.Figure:
+def front_figure(front: Front, x: Quantity, y: Quantity, marks: Marks | None = None) -> go.Figure:
     """Predicted and verified points of a front over two axes, joined by thin lines.
 
     Args:
@@ -97,7 +97,7 @@ def front_figure(front: Front, x: Objective, y: Objective, marks: Marks | None =
             annotation_position="bottom right",
             annotation_font={"color": RED, "size": 11},
         )
-    set_style(figure, axis_label(x), axis_label(y), legend=True)
+    set_style(figure, x.axis_label, y.axis_label, legend=True)
     # A click selects; the other marks must not fade, as they still mean what they meant.
     figure.update_traces(selected={"marker": {"opacity": 1}}, unselected={"marker": {"opacity": 1}})
     return figure
@@ -106,8 +106,8 @@ def front_figure(front: Front, x: Objective, y: Objective, marks: Marks | None =
 def _add_points(
     figure: go.Figure,
     points: Sequence[Point],
-    x: Objective,
-    y: Objective,
+    x: Quantity,
+    y: Quantity,
     name: str,
     marker: dict[str, object],
     *,
@@ -149,7 +149,7 @@ def _error_bar(estimates: Sequence[Estimate], scale: float) -> dict[str, object]
 
 
 def _add_steps(
-    figure: go.Figure, front: Front, members: Sequence[Point], x: Objective, y: Objective
+    figure: go.Figure, front: Front, members: Sequence[Point], x: Quantity, y: Quantity
 ) -> None:
     """The staircase of the verified front: what is reachable at each budget."""
     if x.maximize or y.name != front.quality.name:
@@ -167,7 +167,7 @@ def _add_steps(
     )
 
 
-def _add_joins(figure: go.Figure, members: Sequence[Point], x: Objective, y: Objective) -> None:
+def _add_joins(figure: go.Figure, members: Sequence[Point], x: Quantity, y: Quantity) -> None:
     xs: list[float | None] = []
     ys: list[float | None] = []
     for point in members:
@@ -187,9 +187,7 @@ def _add_joins(figure: go.Figure, members: Sequence[Point], x: Objective, y: Obj
         )
 
 
-def _add_predictions(
-    figure: go.Figure, members: Sequence[Point], x: Objective, y: Objective
-) -> None:
+def _add_predictions(figure: go.Figure, members: Sequence[Point], x: Quantity, y: Quantity) -> None:
     placed = [(p, _predicted(p, x, y)) for p in members if p.verified]
     found = [(p, ends) for p, ends in placed if ends is not None]
     if found:
@@ -206,7 +204,7 @@ def _add_predictions(
 
 
 def _add_overlay(
-    figure: go.Figure, name: str, front: Front, x: Objective, y: Objective, color: str
+    figure: go.Figure, name: str, front: Front, x: Quantity, y: Quantity, color: str
 ) -> None:
     members = [
         p for p in front.on_front() if p.best(x.name) is not None and p.best(y.name) is not None
@@ -224,7 +222,7 @@ def _add_overlay(
     )
 
 
-def _predicted(point: Point, x: Objective, y: Objective) -> tuple[float, float] | None:
+def _predicted(point: Point, x: Quantity, y: Quantity) -> tuple[float, float] | None:
     """Where the point was predicted to be; exact figures stand in where nothing is predicted."""
     across, up = point.estimate(x.name), point.estimate(y.name)
     if across.predicted is None and up.predicted is None:
@@ -234,16 +232,16 @@ def _predicted(point: Point, x: Objective, y: Objective) -> tuple[float, float] 
     return None if first is None or second is None else (first * x.scale, second * y.scale)
 
 
-def _scaled(value: float | None, objective: Objective) -> float | None:
+def _scaled(value: float | None, objective: Quantity) -> float | None:
     return None if value is None else value * objective.scale
 
 
-def _hover(point: Point, x: Objective, y: Objective) -> str:
+def _hover(point: Point, x: Quantity, y: Quantity) -> str:
     lines = [f"<b>{point.digest}</b>"]
     for axis in (x, y):
         estimate = point.estimate(axis.name)
         source = f" ({estimate.source})" if estimate.source else ""
-        lines.append(f"{axis.title}: {shown(axis, estimate.best)}{source}")
+        lines.append(f"{axis.title}: {axis.show(estimate.best)}{source}")
     return "<br>".join(lines)
 
 
@@ -263,7 +261,7 @@ def breakdown_figure(point: Point, compared: Point | None = None) -> go.Figure:
             orientation="h",
             marker={"color": color},
             width=0.34 if len(rows) > 1 else 0.66,
-            text=[milliseconds(found.get(name)) for name in names],
+            text=[LATENCY.show(found.get(name)) for name in names],
             textposition="outside",
             cliponaxis=False,
             hovertemplate="%{y}: %{text}<extra></extra>",
@@ -289,7 +287,7 @@ def genome_figure(genome: Genome, front: Front, chosen: str | None = None) -> go
     hover = [
         [
             f"<b>{points[i].digest}</b><br>{name} = {'skipped' if value is None else value}"
-            f"<br>{cost.title}: {shown(cost, points[i].best(cost.name))}"
+            f"<br>{cost.title}: {cost.show(points[i].best(cost.name))}"
             for i, value in enumerate(row)
         ]
         for name, row in zip(genome.names, genome.values, strict=True)
@@ -314,7 +312,7 @@ def genome_figure(genome: Genome, front: Front, chosen: str | None = None) -> go
             showscale=False,
         )
     )
-    labels = [shown(cost, point.best(cost.name)) for point in points]
+    labels = [cost.show(point.best(cost.name)) for point in points]
     set_style(
         figure, f"{cost.title}, cheapest on the left", "", height=130 + 21 * len(genome.names)
     )

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 import plotly.graph_objects as go
 
 from app.explorer.front_chart import set_style
-from app.records.front import Front, Hypervolume, Objective
+from app.records.front import Front
+from app.records.quantities import Quantity
+from app.records.trace import Hypervolume
 from app.reporting.figures import AMBER, BLUE, GREY
 
 
@@ -39,7 +41,7 @@ def hypervolume_figure(rows: Sequence[Hypervolume], name: str = "this search") -
     return figure
 
 
-def parity_figure(front: Front, objective: Objective) -> go.Figure | None:
+def parity_figure(front: Front, objective: Quantity) -> go.Figure | None:
     """Predicted against real values of one objective; ``None`` when fewer than two have both."""
     both = [
         (e.predicted * objective.scale, e.value * objective.scale, p.digest)
@@ -76,7 +78,7 @@ def parity_figure(front: Front, objective: Objective) -> go.Figure | None:
     return figure
 
 
-def curve_figure(curve: Sequence[Sequence[float]]) -> go.Figure:
+def curve_figure(curve: Sequence[tuple[int, float | None]]) -> go.Figure:
     """How well a predictor ranks held-out architectures after so many evaluations.
 
     Args:

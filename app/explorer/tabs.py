@@ -8,11 +8,12 @@ from pathlib import Path
 
 import streamlit as st
 
-from app.explorer import front_chart, layers, markup, progress_chart, run_view
-from app.explorer.run_view import RunView
-from app.records import front as points
+from app.explorer import front_chart, layers, markup, progress_chart
 from app.records.front import Front, Point
-from app.reporting import numbers
+from app.records.quantities import LATENCY
+from app.records.trace import read_trace
+from app.runs.command_lines import export_command
+from app.runs.run_view import RunView
 
 PLOT = {"displaylogo": False, "displayModeBar": False}
 
@@ -70,10 +71,10 @@ def _layer_view(run: RunView, front: Front, chosen: Point, compared: Point | Non
             [
                 {
                     "": axis.title,
-                    "chosen": numbers.shown(axis, chosen.best(axis.name)),
-                    "compared": numbers.shown(axis, compared.best(axis.name)),
-                    "difference": numbers.difference(
-                        axis, chosen.best(axis.name), compared.best(axis.name)
+                    "chosen": axis.show(chosen.best(axis.name)),
+                    "compared": axis.show(compared.best(axis.name)),
+                    "difference": axis.show_difference(
+                        chosen.best(axis.name), compared.best(axis.name)
                     ),
                 }
                 for axis in front.axes
@@ -90,13 +91,12 @@ def _breakdown(front: Front, chosen: Point | None, compared: Point | None) -> No
         )
         return
     total = sum(cost for _, cost in chosen.breakdown)
-    real = chosen.estimate(
-        front.cost.name if points.is_latency(front.cost.name) else points.LATENCY
-    )
+    latency = front.cost if front.cost.per_device else LATENCY
+    real = chosen.estimate(latency.name)
     st.caption(
-        f"The units add up to {numbers.milliseconds(total)} in the table; the whole network is "
-        f"predicted at {numbers.milliseconds(real.predicted)} after calibration and measured at "
-        f"{numbers.milliseconds(real.value)} on {front.device}."
+        f"The units add up to {latency.show(total)} in the table; the whole network is "
+        f"predicted at {latency.show(real.predicted)} after calibration and measured at "
+        f"{latency.show(real.value)} on {front.device}."
     )
     st.plotly_chart(front_chart.breakdown_figure(chosen, compared), key="breakdown", config=PLOT)
 
@@ -106,7 +106,7 @@ def _search_progress(run: RunView, front: Front, key: str) -> None:
     with left:
         st.markdown("**Progress of the search**")
         try:
-            rows = run_view.hypervolumes(run.path, front.search)
+            rows = read_trace(run.path / "searches" / front.search)
         except (OSError, ValueError) as error:
             st.warning(markup.sentence(error))
             rows = ()
@@ -117,10 +117,10 @@ def _search_progress(run: RunView, front: Front, key: str) -> None:
         else:
             st.info("No progress was recorded for this search.")
         volume = front.hypervolume
-        if "predicted" in volume and "verified" in volume:
+        if volume.predicted is not None and volume.verified is not None:
             st.caption(
-                f"Hypervolume of the front: {volume['predicted']:.4g} as predicted, "
-                f"{volume['verified']:.4g} verified."
+                f"Hypervolume of the front: {volume.predicted:.4g} as predicted, "
+                f"{volume.verified:.4g} verified."
             )
         if _ended(front):
             st.caption(_ended(front))
@@ -132,10 +132,11 @@ def _search_progress(run: RunView, front: Front, key: str) -> None:
                 markup.facts(markup.report_facts(report, front.named(name)), grid=True),
                 unsafe_allow_html=True,
             )
-            curve = report.get("curve")
-            if isinstance(curve, list) and len(curve) > 1:
+            if len(report.curve) > 1:
                 st.plotly_chart(
-                    progress_chart.curve_figure(curve), key=f"curve {name} {key}", config=PLOT
+                    progress_chart.curve_figure(report.curve),
+                    key=f"curve {name} {key}",
+                    config=PLOT,
                 )
         if not front.reports:
             st.info("This search used no predictor, or stored no report of it.")
@@ -177,7 +178,7 @@ def _export(run: RunView, front: Front, point: Point) -> None:
         str(run.path / "exports" / point.digest), key=f"out {run.path} {point.digest}",
     )  # fmt: skip
     st.code(
-        run_view.export_command(run.path, point.digest, Path(folder)),
+        export_command(run.path, point.digest, Path(folder)),
         language="bash",
         wrap_lines=True,
     )

@@ -121,7 +121,7 @@ class _Audit:
             began = time.perf_counter()
             piece = make()
             seconds = round(time.perf_counter() - began, 3)
-            piece = piece.model_copy(update={"key": key, "seconds": seconds})
+            piece = piece.replace(key=key, seconds=seconds)
             append_record(self.path, piece)
             known[key] = piece
         return known[key]
@@ -194,7 +194,9 @@ class _Audit:
             pairs=pairs,
             violations=tuple(
                 ViolationRecord(
-                    smaller=v.smaller.to_dict(), larger=v.larger.to_dict(), drop=v.drop,
+                    smaller=v.smaller.to_dict(),
+                    larger=v.larger.to_dict(),
+                    drop=v.drop,
                     error=v.error,
                 )
                 for v in found
@@ -262,9 +264,7 @@ class _Audit:
             say(f"warning: {note}")
         only = alone.space.smallest
         found = evaluate(alone, only, trained.data, self.request.split)
-        return AlonePiece(
-            steps=result.steps, resumed_from=result.resumed_from, **_numbers(found)
-        )
+        return AlonePiece(steps=result.steps, resumed_from=result.resumed_from, **_numbers(found))
 
 
 def fresh_supernet(run: Run, seed: int) -> Supernet:

@@ -10,7 +10,8 @@ import torch
 
 from app.evaluation.log import EvaluationLog, find_architecture
 from app.records.export import LatencyRecord, ParityRecord
-from app.records.front import Front, is_latency
+from app.records.front import Front, value_or
+from app.records.quantities import stored_quantity
 from app.records.record import write_record
 from app.reporting.model_card import CardFacts, model_card
 from app.runs.directory import Run, open_run
@@ -159,13 +160,14 @@ def _latency(
 def _measured_latency(front: Front, digest: str) -> LatencyRecord | None:
     for point in front.points:
         for name, estimate in point.estimates.items() if point.digest == digest else ():
-            known = (estimate.value, estimate.low, estimate.high)
-            if is_latency(name) and estimate.source == "measured" and None not in known:
+            quantity, value = stored_quantity(name), estimate.value
+            measured = quantity.per_device and estimate.source == "measured"
+            if measured and value is not None:
                 return LatencyRecord(
-                    value=estimate.value,
-                    low=estimate.low,
-                    high=estimate.high,
-                    device=name.partition("@")[2] or front.device,
+                    value=value,
+                    low=value_or(value, estimate.low),
+                    high=value_or(value, estimate.high),
+                    device=quantity.device or front.device,
                     method=front.latency_method or "",
                 )
     return None

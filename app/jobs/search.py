@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import numpy as np
 
 from app.evaluation.early_stop import Racing
 from app.evaluation.log import EvaluationLog
 from app.evaluation.scheduler import WHOLE_ROUND, Evaluator, open_pool
+from app.records.front import Front, FrontHeader, Point
+from app.records.quantities import find_quantity
+from app.records.record import write_record
+from app.records.search import SearchRecord
 from app.runs import plugins
 from app.runs.directory import Run, now, open_run
 from app.runs.latency_table import DeviceTable, open_table
@@ -27,9 +29,6 @@ from app.searching.progress import Narrator
 from app.searching.proxy_start import CANDIDATES, WarmStart, proxy_scores
 from app.searching.random_baseline import add_baseline
 from app.searching.report_cards import report_cards
-from app.records.front import Front, FrontHeader, Point
-from app.records.record import write_record
-from app.records.search import SearchRecord
 from app.searching.request import FILE, SearchRequest, is_complete, plan_search, read_plan
 from app.searching.verify import measurable, verify
 from predictors.select import Fit
@@ -206,7 +205,7 @@ def _tables(
         for limit in request.all_limits
         for full in canonical(limit.quantity, trained.quality, devices)
     ]
-    needed = any("latency" in name for name in (*names, *limited))
+    needed = any(find_quantity(name).of_tables for name in (*names, *limited))
     if not needed and len(devices) == 1 and devices[0] not in run.devices:
         say(f"search: device {devices[0]!r} is not profiled; latency is left out")
         return {}
@@ -228,8 +227,7 @@ def _searched(setting: Setting, folder: Path, say: Say) -> tuple[Front, int]:
 
 
 def _write_plan(plan: SearchRecord, folder: Path, status: str) -> None:
-    now_stored = plan.model_copy(update={"status": status, "updated": now()})
-    write_record(folder / FILE, now_stored)
+    write_record(folder / FILE, plan.replace(status=status, updated=now()))
 
 
 def _study(setting: Setting, folder: Path) -> Study:
@@ -311,8 +309,8 @@ def _verified(setting: Setting, result: SearchResult, say: Say) -> Front:
         search=request.name,
         device=request.devices[0],
         devices=request.devices,
-        unmeasured_devices=tuple(name for name in sources.tables if name not in here),
-        space=setting.plan.space,
+        unmeasured=tuple(name for name in sources.tables if name not in here),
+        space_digest=setting.plan.space,
         checkpoint=setting.plan.checkpoint,
         seed=request.seed,
         strategy=request.strategy,

@@ -16,7 +16,7 @@ from app.runs.batch_size import check_batch
 from app.runs.directory import Run, create_run, open_run
 from app.runs.teacher import open_teacher
 from app.runs.trained import Say, absolute, best_device, limit_threads, read_recipe
-from supernet.data import IMAGES, DataSource, open_data
+from supernet.data import DataSource, open_data
 from supernet.supernet import Supernet
 from supernet.training import Progress, Recipe, Strategy, TrainResult, compose, distributed, train
 from supernet.training import preset as recipe_preset
@@ -148,9 +148,7 @@ def _is_trained(run: Run) -> bool:
     return stage is not None and stage.complete
 
 
-def _prepare(
-    request: TrainRequest, say: Say
-) -> tuple[Strategy, DataSource, Recipe, RunIdentity]:
+def _prepare(request: TrainRequest, say: Say) -> tuple[Strategy, DataSource, Recipe, RunIdentity]:
     old = _resumed(request)
     before = DEFAULT_FAMILY if old is None else old.family
     name = before if request.family is None else request.family
@@ -190,7 +188,7 @@ def _prepare(
         space=supernet.space.digest,
     )
     if taught is not None:
-        identity = identity.model_copy(update={"teacher": taught})
+        identity = identity.replace(teacher=taught)
     return strategy, data, recipe, identity
 
 
@@ -248,9 +246,7 @@ def _options(request: TrainRequest) -> dict[str, int]:
 def _config(identity: RunIdentity) -> dict[str, JsonValue]:
     """The effective settings, enough to start the same training again."""
     keys = {"family", "preset", "recipe", "seed", "teacher"}
-    asked: dict[str, JsonValue] = identity.model_dump(
-        mode="json", include=keys, exclude_unset=True
-    )
+    asked: dict[str, JsonValue] = identity.model_dump(mode="json", include=keys, exclude_unset=True)
     return {**asked, "data": identity.data.spec}
 
 

@@ -20,9 +20,7 @@ _EXPECTED = {
 }
 
 
-def explain_damage(
-    where: str, error: ValidationError, content: bytes, remedy: str
-) -> ValueError:
+def explain_damage(where: str, error: ValidationError, content: bytes, remedy: str) -> ValueError:
     """The first thing that is wrong, as an error to raise.
 
     Args:

@@ -130,6 +130,11 @@ class EvaluationRecord(FileRecord):
         """The value; NaN for an evaluation that failed."""
         return math.nan if self.value is None else self.value
 
+    @property
+    def calibrated_on(self) -> int:
+        """Training samples behind its normalisation statistics; 0 for none."""
+        return 0 if self.calibration is None else self.calibration.used
+
     def unpack_scores(self) -> NDArray[np.float64] | None:
-        """The scores ``(samples,)`` of a raced candidate in the order of the race, else ``None``."""
+        """The scores ``(samples,)`` of a raced candidate in the race's order, else ``None``."""
         return None if self.scores is None else self.scores.unpack(self.samples)

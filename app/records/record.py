@@ -22,6 +22,7 @@ from supernet import files
 from supernet.space import Value
 
 FORMAT = 1
+Kind = TypeVar("Kind", bound="Record")
 
 
 class Record(BaseModel):
@@ -32,8 +33,15 @@ class Record(BaseModel):
     """
 
     model_config: ClassVar[ConfigDict] = ConfigDict(
-        frozen=True, strict=True, extra="allow", allow_inf_nan=False, validate_by_name=True, serialize_by_alias=True
+        frozen=True, strict=True, extra="allow", allow_inf_nan=False, populate_by_name=True
     )
+
+    def replace(self: Kind, **changes: object) -> Kind:
+        """A copy with other values; what was derived from the old ones is derived anew."""
+        copied = self.model_copy(update=changes)
+        for name in copied.__dict__.keys() - type(self).model_fields.keys():
+            del copied.__dict__[name]
+        return copied
 
 
 class FileRecord(Record):
@@ -47,9 +55,6 @@ class FileRecord(Record):
     format: Annotated[
         int, Field(ge=FORMAT, le=FORMAT, validation_alias=AliasChoices("format", "version"))
     ] = FORMAT
-
-
-Kind = TypeVar("Kind", bound=Record)
 
 
 def _refuse_infinite(value: JsonValue) -> JsonValue:
@@ -112,7 +117,9 @@ def parse_record(payload: object, kind: type[Kind], where: str, remedy: str) -> 
 
 def to_json(record: Record) -> dict[str, JsonValue]:
     """What is written of a record: the format first, then every field that was given."""
-    content: dict[str, JsonValue] = record.model_dump(mode="json", exclude_unset=True)
+    content: dict[str, JsonValue] = record.model_dump(
+        mode="json", by_alias=True, exclude_unset=True
+    )
     if isinstance(record, FileRecord):
         return {"format": record.format, **{k: v for k, v in content.items() if k != "format"}}
     return content

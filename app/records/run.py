@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pydantic import Field
+
 from app.records.record import Count, FileRecord, Json, Record, Seed
 
 REMEDY = "restore the file, or train a new run"
@@ -142,5 +144,5 @@ class RunRecord(FileRecord, RunIdentity):
     """
 
     created: str = ""
-    versions: dict[str, str] = {}
-    stages: dict[str, StageRecord] = {}
+    versions: dict[str, str] = Field(default_factory=dict)
+    stages: dict[str, StageRecord] = Field(default_factory=dict)

@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 from html import escape
 
-from app.records.front import Front, Objective, Point
-from app.reporting import numbers
+from app.records.front import Front, Point
+from app.records.quantities import Quantity
 
 # Okabe and Ito's palette: distinguishable with every common colour vision.
 BLUE, AMBER, RED, PINK, GREY = "#0072B2", "#E69F00", "#D55E00", "#CC79A7", "#8A9096"
@@ -81,7 +81,7 @@ def front_svg(
         f"<title>{escape(heading)}</title>",
         f'<rect width="{width}" height="{height}" fill="white"/>',
         f'<text x="74" y="24" font-size="15" font-weight="bold">{escape(heading)}</text>',
-        *frame(across, up, numbers.axis_label(x), numbers.axis_label(y)),
+        *frame(across, up, x.axis_label, y.axis_label),
         *_legend(front, drawn, chosen),
     ]
     parts += [
@@ -105,7 +105,7 @@ def _axis(values: list[float], start: float, end: float) -> Axis:
     return Axis(low - edge, high + edge, start, end)
 
 
-def _extent(point: Point, objective: Objective) -> list[float]:
+def _extent(point: Point, objective: Quantity) -> list[float]:
     """What an axis must reach for this point: its value and, on the front, its interval."""
     estimate, centre = point.estimate(objective.name), _shown(point, objective)
     interval = estimate.interval_around(estimate.value)
@@ -114,7 +114,7 @@ def _extent(point: Point, objective: Objective) -> list[float]:
     return [centre - interval[0] * objective.scale, centre + interval[1] * objective.scale]
 
 
-def _shown(point: Point, objective: Objective) -> float:
+def _shown(point: Point, objective: Quantity) -> float:
     return (point.best(objective.name) or 0.0) * objective.scale
 
 
@@ -158,9 +158,7 @@ def _legend(front: Front, drawn: list[Point], chosen: str | None) -> list[str]:
     for point in drawn:
         if point.digest == chosen:
             x, y = front.cost, front.quality
-            label = (
-                f"{numbers.shown(y, point.best(y.name))} at {numbers.shown(x, point.best(x.name))}"
-            )
+            label = f"{y.show(point.best(y.name))} at {x.show(point.best(x.name))}"
             entries.append((_circle(0, 0), label))
     parts, left = [], 80
     for mark, label in entries:
@@ -179,7 +177,7 @@ def _diamond(x: float, y: float) -> str:
     )
 
 
-def _prediction(p: Point, x: Objective, y: Objective, across: Axis, up: Axis) -> list[str]:
+def _prediction(p: Point, x: Quantity, y: Quantity, across: Axis, up: Axis) -> list[str]:
     first, second = p.estimate(x.name), p.estimate(y.name)
     if not p.verified or (first.predicted is None and second.predicted is None):
         return []
@@ -196,7 +194,7 @@ def _prediction(p: Point, x: Objective, y: Objective, across: Axis, up: Axis) ->
     ]
 
 
-def _verified(p: Point, x: Objective, y: Objective, across: Axis, up: Axis) -> list[str]:
+def _verified(p: Point, x: Quantity, y: Quantity, across: Axis, up: Axis) -> list[str]:
     cx, cy = across.at(_shown(p, x)), up.at(_shown(p, y))
     parts = []
     for objective, axis in ((x, across), (y, up)):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from app.records.front import Hypervolume
+from app.records.trace import Hypervolume
 from app.reporting.figures import BLUE, GREY, INK, Axis, frame
 
 WIDTH, HEIGHT = 640, 380

@@ -121,7 +121,7 @@ class Run:
         """What ``run.json`` says about a stage; ``None`` before it began."""
         return self.record.stages.get(name)
 
-    def set_stage(self, name: str, status: str, /, **facts: JsonValue) -> None:
+    def set_stage(self, name: str, status: str, /, **facts: object) -> None:
         """Record that a stage is ``"running"`` or ``"complete"``, and facts about it."""
         path, record = self.path / "run.json", self.record
         old = record.stages.get(name)
@@ -129,7 +129,7 @@ class Run:
         content = {**known, **facts, "status": status, "updated": now()}
         stage = parse_record(content, StageRecord, f"stage {name} of {path}", REMEDY)
         stages = {**record.stages, name: stage}
-        write_record(path, record.model_copy(update={"stages": stages}))
+        write_record(path, record.replace(stages=stages))
 
     def writing(self) -> AbstractContextManager[None]:
         """Keep other commands from writing to this run at the same time.
@@ -247,8 +247,8 @@ def find_differences(ours: RunIdentity, theirs: RunIdentity) -> list[Difference]
     from differs already.
     """
     names = set(RunIdentity.model_fields)
-    pair = [identity.model_dump(mode="json", include=names) for identity in (ours, theirs)]
-    found = list(_compare_leaves(*pair, ""))
+    before, now = (x.model_dump(mode="json", include=names) for x in (ours, theirs))
+    found = list(_compare_leaves(before, now, ""))
     causes = [
         difference
         for difference in found

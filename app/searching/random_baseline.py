@@ -66,7 +66,7 @@ def add_baseline(
         failed=int(result.history.failed.sum()),
         hypervolume=float(result.trace[-1]),
     )
-    whole = front.model_copy(update={"baseline": baseline})
+    whole = front.replace(baseline=baseline)
     write_front(folder, whole, _read_own_trace(folder), result.trace)
     return whole
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from app.searching.additive_costs import cost_terms, latency_terms
-from app.searching.objectives import Sources, objective
+from app.records.quantities import counted_quantities
+from app.searching.additive_costs import latency_terms
+from app.searching.objectives import ANALYTIC, Sources, objective
 from hardware.compiled_table import CompiledTable
 from search.integer.exact import solve
 from supernet.costs.cost_model import CostModel
@@ -34,16 +35,17 @@ def test_terms_of_a_latency_table_equal_its_predictions(costs, table):
 
 def test_terms_of_a_cost_model_equal_its_counts(costs):
     rows = costs.space.sample(np.random.default_rng(0), 200)
-    terms = cost_terms(costs)
-    assert set(terms) == {"macs", "parameters", "size_bytes"}
-    for name, found in terms.items():
-        expected = getattr(costs, name)(rows)
-        np.testing.assert_allclose(found(rows), expected, rtol=1e-12)
+    assert {q.name for q in counted_quantities()} == set(ANALYTIC)
+    for name, obtain in ANALYTIC.items():
+        found, expected = obtain(OpenedRun(costs)), getattr(costs, name)(rows)
+        np.testing.assert_array_equal(found.evaluate(rows), expected)
+        np.testing.assert_allclose(found.additive()(rows), expected, rtol=1e-12)
         assert np.ptp(expected) > 0
 
 
 def test_the_largest_network_within_a_latency_is_found_exactly(costs, table):
-    latency, parameters = latency_terms(table), cost_terms(costs)["parameters"]
+    latency = latency_terms(table)
+    parameters = ANALYTIC["parameters"](OpenedRun(costs)).additive()
     rows = costs.space.sample(np.random.default_rng(2), 2000)
     limit = float(np.quantile(table.predict(rows), 0.2))
     best = solve(costs.space, parameters, [(latency, limit)])

@@ -6,10 +6,10 @@ import xml.etree.ElementTree as ElementTree
 from typing import Any
 
 import pytest
+from app.records.front_reading import front_from_json
 
 from app.explorer import front_chart, layers, progress_chart
 from app.records.front import Front, Hypervolume
-from app.records.front_reading import front_from_json
 from app.reporting import figures
 from tests.app.explorer_fixture import front_json, small_space
 

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from app.records.front_reading import front_from_json
 
 from app.explorer import layers, markup, run_view
 from app.records import front as points
-from app.records.front import Front, Objective
-from app.records.front_reading import front_from_json
-from app.reporting import numbers
+from app.records import numbers
+from app.records.front import Front
+from app.records.quantities import ACCURACY, LATENCY
 from supernet.space import SearchSpace
 from tests.app.explorer_fixture import front_json, small_space, write_run
 
@@ -308,7 +309,8 @@ def test_text_from_files_cannot_become_markup() -> None:
         (numbers.milliseconds(0.021349), "0.0213 ms"),
         (numbers.milliseconds(9.996), "10.0 ms"),
         (numbers.milliseconds(1234.5), "1,230 ms"),
-        (numbers.milliseconds(None), numbers.MISSING),
+        (LATENCY.show(None), numbers.MISSING),
+        (LATENCY.show(0.021349), "0.0213 ms"),
         (numbers.percent(0.97249, 2), "97.25 %"),
         (numbers.size(999), "999 B"),
         (numbers.size(999_600), "1.00 MB"),
@@ -323,7 +325,6 @@ def test_numbers_read_well(text: str, expected: str) -> None:
 
 
 def test_differences_carry_sign_and_unit() -> None:
-    accuracy = Objective("accuracy", "fraction", True)
-    latency = Objective("latency_ms", "ms", False)
-    assert numbers.difference(accuracy, 0.98, 0.97) == "+1.00 points"
-    assert numbers.difference(latency, 0.1, 0.131) == "\N{MINUS SIGN}0.0310 ms"
+    assert ACCURACY.show_difference(0.98, 0.97) == "+1.00 points"
+    assert LATENCY.show_difference(0.1, 0.131) == "\N{MINUS SIGN}0.0310 ms"
+    assert LATENCY.show_difference(0.1, None) == numbers.MISSING

@@ -9,10 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from app.records.front_reading import front_from_json
 
 from app.explorer import run_view
 from app.records import front as points
-from app.records.front_reading import front_from_json
+from app.records.quantities import SIZE
 from app.reporting.progress_figure import progress_svg
 from search import Constraint
 from tests.app.conftest import EVALUATIONS, Command, contents
@@ -110,7 +111,7 @@ def test_among_costs_only_the_latency_is_still_the_latency(command: Command, run
     within = command("pick", "--run", run, "--latency-ms", 1e6)
     smallest = min(verified, key=lambda p: p["size_bytes"])
     assert within.out.startswith(f"Within 1e+06 ms on cpu: {smallest['digest']}"), within.err
-    assert "bytes" in within.out
+    assert f"size {SIZE.show(smallest['size_bytes'])}" in within.out
     assert "on val" not in within.out
     found = command("pick", "--run", run, "--weights", "latency=3,size=1", "--json")
     assert json.loads(found.out)["weights"] == {"latency_ms": 3.0, "size_bytes": 1.0}

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 
-from app.records.front import Objective, is_latency
-
 MISSING = "\N{EN DASH}"
 
 
@@ -19,20 +17,18 @@ def significant(value: float, digits: int = 3) -> str:
     return f"{rounded:,.{max(decimals, 0)}f}"
 
 
-def percent(fraction: float | None, decimals: int = 1) -> str:
+def percent(fraction: float, decimals: int = 1) -> str:
     """A fraction as percent: 0.9725 is ``97.2 %`` or ``97.3 %``, as binary rounding has it."""
-    return MISSING if fraction is None else f"{100 * fraction:.{decimals}f} %"
+    return f"{100 * fraction:.{decimals}f} %"
 
 
-def milliseconds(value: float | None) -> str:
+def milliseconds(value: float) -> str:
     """A latency with three significant digits: ``0.0213 ms``."""
-    return MISSING if value is None else f"{significant(value)} ms"
+    return f"{significant(value)} ms"
 
 
-def size(size_bytes: float | None) -> str:
+def size(size_bytes: float) -> str:
     """Bytes as KB or MB of 1000: ``45.1 KB``."""
-    if size_bytes is None:
-        return MISSING
     for factor, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "KB")):
         # From 999.5 on, three digits would show "1,000" of the smaller unit.
         if size_bytes >= 0.9995 * factor:
@@ -40,10 +36,8 @@ def size(size_bytes: float | None) -> str:
     return f"{size_bytes:.0f} B"
 
 
-def count(value: float | None) -> str:
+def count(value: float) -> str:
     """A large count: ``912``, ``45.1 K``, ``1.23 M``, ``4.56 G``."""
-    if value is None:
-        return MISSING
     for factor, unit in ((1e9, "G"), (1e6, "M"), (1e3, "K")):
         if value >= 0.9995 * factor:
             return f"{significant(value / factor)} {unit}"
@@ -60,35 +54,3 @@ def space_size(value: int) -> str:
         mantissa, exponent = "1.0", exponent + 1
     superscript = str(exponent).translate(str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹"))
     return f"{mantissa} \N{MULTIPLICATION SIGN} 10{superscript}"
-
-
-def shown(objective: Objective, value: float | None) -> str:
-    """A stored value with its unit, the way the objective is usually written."""
-    if value is None:
-        return MISSING
-    if objective.unit == "fraction":
-        return percent(value, 2)
-    if objective.name == "size_bytes":
-        return size(value)
-    if objective.name in ("macs", "parameters"):
-        return count(value)
-    if is_latency(objective.name):
-        return milliseconds(value)
-    return f"{significant(value, 4)} {objective.unit}".strip()
-
-
-def difference(objective: Objective, value: float | None, other: float | None) -> str:
-    """``value - other`` with a sign: ``+0.42 points``, ``−0.0310 ms``."""
-    if value is None or other is None:
-        return MISSING
-    sign = "+" if value >= other else "\N{MINUS SIGN}"
-    gap = abs(value - other)
-    if objective.unit == "fraction":
-        return f"{sign}{100 * gap:.2f} points"
-    return f"{sign}{shown(objective, gap)}"
-
-
-def axis_label(objective: Objective) -> str:
-    """Name and unit of an axis or a selector: ``latency (ms)``."""
-    unit = objective.shown_unit
-    return f"{objective.title} ({unit})" if unit else objective.title
