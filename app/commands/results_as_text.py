@@ -25,9 +25,9 @@ from app.records.quantities import (
     MACS,
     PARAMETERS,
     Quantity,
-    counted_quantities,
     find_quantity,
-    stored_quantity,
+    find_stored_quantity,
+    list_counted,
 )
 from app.reporting.tables import table
 
@@ -101,9 +101,9 @@ def search_text(result: SearchOutcome) -> str:
 def front_table(result: SearchOutcome, marked: str = "") -> str:
     """One line for each point of the front, the marked one with a star."""
     first = result.front[0] if result.front else None
-    searched = [] if first is None else [stored_quantity(name) for name in first.estimates]
+    searched = [] if first is None else [find_stored_quantity(name) for name in first.estimates]
     carried = {} if first is None else first.counts
-    counted = [q for q in counted_quantities() if q.name in carried and q not in searched]
+    counted = [q for q in list_counted() if q.name in carried and q not in searched]
     header = ["", "digest"]
     for quantity in searched:
         header += _columns(quantity)
@@ -155,13 +155,13 @@ def pick_text(result: PickOutcome) -> str:
         lines.append(f"  measured {latency} (predicted {predicted})")
     elif result.latency_ms is not None:
         lines.append(f"  {latency} on {result.device} by its table, not measured")
-    judged = stored_quantity(result.objective)
+    judged = find_stored_quantity(result.objective)
     if judged.is_quality:
         value, test = (_or_failed(judged, found) for found in (result.value, result.test))
         tested = "" if result.test is None else f", {test} on test"
         lines.append(f"  {judged.name} {value} on val{tested}")
-    counts = (find_quantity(name).show_named(value) for name, value in result.counts.items())
-    lines.append(f"  {', '.join(counts)}")
+    costs = (find_stored_quantity(name).show_named(v) for name, v in result.costs.items())
+    lines.append(f"  {', '.join(costs)}")
     if result.ties:
         others = len(result.ties)
         lines.append(

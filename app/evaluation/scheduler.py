@@ -17,6 +17,7 @@ from app.evaluation.log import EvaluationLog
 from app.evaluation.ray_pool import RayPool
 from app.evaluation.workers import Finding, InlinePool, Pool, ProcessPool, Setup, Task
 from app.records.evaluation import EvaluationRecord
+from app.records.quantities import QUALITIES
 from search import History, SearchProblem, SearchResult, pareto_front
 from search.stops import hypervolume_trace
 from supernet.data import IMAGES
@@ -25,7 +26,6 @@ from supernet.space import Architecture
 SPLIT = "val"
 # A round is handed over whole: what is in flight is decided here.
 WHOLE_ROUND = 1 << 30
-_OURS = ("accuracy", "loss")
 
 
 @dataclass
@@ -95,7 +95,7 @@ class Evaluator(AbstractContextManager["Evaluator"]):
         # Stopped candidates of this search by their rows, with the bound that stopped them.
         self.stopped: dict[bytes, Bound] = {}
         names = [o.name for o in problem.objectives if o.expensive]
-        others = [n for n in names if n not in _OURS]
+        others = [n for n in names if n not in QUALITIES]
         if racing is not None and (others or not names):
             raise ValueError(
                 "racing compares candidates by one evaluated objective and the known others; "
@@ -128,7 +128,7 @@ class Evaluator(AbstractContextManager["Evaluator"]):
         """
         columns: dict[str, NDArray[np.float64]] = {}
         for quantity in self.problem.expensive:
-            if quantity.name in _OURS:
+            if quantity.name in QUALITIES:
                 columns[quantity.name] = self._qualities(rows)
             else:
                 columns[quantity.name] = np.asarray(quantity.evaluate(rows), np.float64)

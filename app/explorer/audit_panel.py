@@ -64,7 +64,7 @@ def audit_figure(found: AuditRecord) -> go.Figure:
             "size": 10, "color": [row.macs for row in rows], "colorscale": SCALE,
             "colorbar": {"title": "MACs"}, "line": {"color": "#24292f", "width": 0.5},
         },
-        text=[f"{row.digest}, {numbers.count(row.macs)} MACs" for row in rows],
+        text=[f"{row.digest}, {numbers.write_count(row.macs)} MACs" for row in rows],
         hovertemplate="<b>%{text}</b><br>alone %{x:.4g}, inherited %{y:.4g}<extra></extra>",
     )  # fmt: skip
     name = found.objective

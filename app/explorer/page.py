@@ -15,7 +15,7 @@ if str(Path(__file__).resolve().parents[2]) not in sys.path:
 from app.explorer import audit_panel, front_chart, markup, tabs
 from app.records import numbers, picking
 from app.records.front import Front, Point
-from app.records.quantities import stored_quantity
+from app.records.quantities import find_stored_quantity
 from app.runs import command_lines, run_view
 from app.runs.run_view import RunView
 
@@ -111,12 +111,12 @@ def _header(run: RunView, front: Front | None) -> None:
     family = f"{run.family} ({run.preset})" if run.preset else run.family
     entries = [("Family", family, ""), ("Data", run.data, "")]
     if run.space is not None:
-        size = numbers.space_size(run.space.size)
+        size = numbers.write_space_size(run.space.size)
         entries.append(("Search space", size, f"networks, {len(run.space)} choices"))
         for label, member in (("Largest", run.space.largest), ("Smallest", run.space.smallest)):
             quality = run_view.find_quality(run, member.digest)
             if quality is not None:
-                judged = stored_quantity(quality.objective, quality.unit, "maximize")
+                judged = find_stored_quantity(quality.objective, quality.unit, "maximize")
                 split = {"val": "validation"}.get(quality.split, quality.split)
                 title = f"{label}, {split} {quality.objective}"
                 entries.append((title, judged.show(quality.value), ""))
@@ -288,7 +288,7 @@ def _figures(front: Front, point: Point) -> list[tuple[str, str, str]]:
         note = ""
         if interval is not None and estimate.value is not None:
             wide = max(interval) * axis.scale
-            note = f"± {numbers.significant(wide, 2)}" if wide else ""
+            note = f"± {numbers.write_digits(wide, 2)}" if wide else ""
         entries.append((axis.title.capitalize(), axis.show(estimate.best), note))
         if estimate.test is not None:
             entries.append((f"Test {axis.title}", axis.show(estimate.test), ""))

@@ -11,7 +11,7 @@ import torch
 from app.evaluation.log import EvaluationLog, find_architecture
 from app.records.export import LatencyRecord, ParityRecord
 from app.records.front import Front, value_or
-from app.records.quantities import stored_quantity
+from app.records.quantities import find_stored_quantity
 from app.records.record import write_record
 from app.reporting.model_card import CardFacts, model_card
 from app.runs.directory import Run, open_run
@@ -160,7 +160,7 @@ def _latency(
 def _measured_latency(front: Front, digest: str) -> LatencyRecord | None:
     for point in front.points:
         for name, estimate in point.estimates.items() if point.digest == digest else ():
-            quantity, value = stored_quantity(name), estimate.value
+            quantity, value = find_stored_quantity(name), estimate.value
             measured = quantity.per_device and estimate.source == "measured"
             if measured and value is not None:
                 return LatencyRecord(

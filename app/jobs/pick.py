@@ -10,7 +10,8 @@ from pathlib import Path
 from app.records import picking
 from app.records.front import Front, Point
 from app.records.picking import Pick
-from app.records.quantities import LATENCY, Quantity, canonical_name
+from app.records.plain import to_json_number
+from app.records.quantities import LATENCY, Quantity, resolve_name
 from app.runs.directory import Run, open_run
 from search import Constraint
 from search.limits import check_compatible, parse_bound, parse_limit, resolve_limit
@@ -19,7 +20,7 @@ from supernet.space import Value, nearest
 
 @dataclass(frozen=True)
 class PickOutcome:
-    """The chosen subnetwork; latencies in milliseconds, ``counts`` by name in their stored units.
+    """The chosen subnetwork; latencies in milliseconds, ``costs`` the others in stored units.
 
     ``by`` is ``"budget"``, ``"knee"`` or ``"weights"``. ``ties`` are the other subnetworks within
     the budget that are not distinguishable from the chosen one in quality, cheapest first.
@@ -41,7 +42,7 @@ class PickOutcome:
     predicted: float | None
     test: float | None
     ties: tuple[str, ...]
-    counts: Mapping[str, float]
+    costs: Mapping[str, int | float | None]
     architecture: Mapping[str, Value]
 
 
@@ -157,7 +158,7 @@ def _read_limit(front: Front, text: str) -> Constraint:
 
 def _find_axis(front: Front, name: str) -> Quantity:
     """The axis of a front that a user's name means."""
-    full = canonical_name(name)
+    full = resolve_name(name)
     if full == LATENCY.name and front.cost.per_device:
         return front.cost
     axes = {axis.name: axis for axis in front.axes}
@@ -200,6 +201,7 @@ def _outcome(
     quality = point.estimate(front.quality.name)
     latency = point.estimate(front.cost.name) if front.cost.per_device else None
     assert quality.value is not None
+    costs = [axis for axis in front.axes if not (axis.is_quality or axis.per_device)]
     return PickOutcome(
         run=run.path,
         search=front.search,
@@ -217,7 +219,7 @@ def _outcome(
         predicted=quality.predicted,
         test=quality.test,
         ties=tuple(p.digest for p in ties),
-        counts=point.counts,
+        costs={axis.name: to_json_number(point.best(axis.name)) for axis in costs},
         architecture=point.choices,
     )
 

@@ -12,7 +12,6 @@ from app.evaluation.early_stop import Racing
 from app.evaluation.log import EvaluationLog
 from app.evaluation.scheduler import WHOLE_ROUND, Evaluator, open_pool
 from app.records.front import Front, FrontHeader, Point
-from app.records.quantities import find_quantity
 from app.records.record import write_record
 from app.records.search import SearchRecord
 from app.runs import plugins
@@ -23,8 +22,9 @@ from app.searching.checks import check_space, require_feasible
 from app.searching.earlier_run import Prior, open_prior
 from app.searching.front_writer import Findings, build_front, write_front
 from app.searching.informed_fit import InformedFit
-from app.searching.objectives import Sources, build_problem, canonical, free_statistics, resolve
+from app.searching.objectives import Sources, build_statistics, load_quantity
 from app.searching.optuna_mirror import Study, open_study
+from app.searching.problem import build_problem, resolve_objectives, resolve_quantity
 from app.searching.progress import Narrator
 from app.searching.proxy_start import CANDIDATES, WarmStart, proxy_scores
 from app.searching.random_baseline import add_baseline
@@ -137,14 +137,14 @@ def prepare(
     Raises:
         ValueError: As for :func:`search_job`.
     """
-    names = resolve(request.objectives, trained.quality, request.devices)
+    names = resolve_objectives(request.objectives, trained.quality, request.devices)
     check_space(run, trained)
     log = EvaluationLog(trained)
     sources = Sources(trained, log, _tables(request, run, trained, names, say))
     problem = build_problem(names, request.all_limits, sources)
     require_feasible(problem)
     prior = _prior(request, run, trained)
-    fit: Fit = InformedFit(free_statistics(sources))
+    fit: Fit = InformedFit(build_statistics(sources))
     if prior is not None:
         say(f"search {request.name}: {len(prior.values)} evaluations of {prior.run} may help")
         fit = transferred(fit, prior.positions, prior.values)
@@ -203,9 +203,9 @@ def _tables(
     limited = [
         full
         for limit in request.all_limits
-        for full in canonical(limit.quantity, trained.quality, devices)
+        for full in resolve_quantity(limit.quantity, trained.quality, devices)
     ]
-    needed = any(find_quantity(name).of_tables for name in (*names, *limited))
+    needed = any(load_quantity(name).of_tables for name in (*names, *limited))
     if not needed and len(devices) == 1 and devices[0] not in run.devices:
         say(f"search: device {devices[0]!r} is not profiled; latency is left out")
         return {}

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pydantic import Field, field_validator, model_validator
 
-from app.records.quantities import Quantity, counted_quantities, stored_quantity
+from app.records.quantities import Quantity, find_stored_quantity, list_counted
 from app.records.record import (
     Choices,
     Count,
@@ -109,10 +109,10 @@ class Point(Record):
     @model_validator(mode="after")
     def _check_counts(self) -> Point:
         known = self.model_extra or {}
-        for quantity in counted_quantities():
-            value = known.get(quantity.name, 0)
-            whole = isinstance(value, int | float) and not isinstance(value, bool)
-            if not whole or not 0 <= value < _LARGEST_COUNT:
+        for quantity in list_counted():
+            value = known.get(quantity.name)
+            usable = isinstance(value, int | float) and not isinstance(value, bool)
+            if value is not None and not (usable and 0 <= value < _LARGEST_COUNT):
                 raise ValueError(f"{quantity.name} must be a number from 0 on")
         return self
 
@@ -120,8 +120,8 @@ class Point(Record):
     def counts(self) -> dict[str, int | float]:
         """What the architecture alone decides, by the name of the quantity."""
         known = self.model_extra or {}
-        names = (quantity.name for quantity in counted_quantities())
-        return {name: known[name] for name in names if name in known}
+        names = (quantity.name for quantity in list_counted())
+        return {name: known[name] for name in names if known.get(name) is not None}
 
     def estimate(self, name: str) -> Estimate:
         """The estimate of an objective or count; all ``None`` when the file has none."""
@@ -275,7 +275,7 @@ class Front(FileRecord, FrontHeader):
     @cached_property
     def objectives(self) -> tuple[Quantity, ...]:
         """What was searched for."""
-        return tuple(stored_quantity(o.name, o.unit, o.direction) for o in self.searched_for)
+        return tuple(find_stored_quantity(o.name, o.unit, o.direction) for o in self.searched_for)
 
     @property
     def reports(self) -> dict[str, CardRecord]:
@@ -310,8 +310,8 @@ class Front(FileRecord, FrontHeader):
         """Everything a point can be placed by: the objectives, then what else is known."""
         named = {o.name for o in self.objectives}
         carried = dict.fromkeys(name for p in self.points for name in p.estimates)
-        found = (stored_quantity(name) for name in carried)
-        extras = [*(q for q in found if q.per_device), *counted_quantities()]
+        found = (find_stored_quantity(name) for name in carried)
+        extras = [*(q for q in found if q.per_device), *list_counted()]
         known = [
             q
             for q in extras
@@ -321,7 +321,7 @@ class Front(FileRecord, FrontHeader):
 
     def named(self, name: str) -> Quantity:
         """The axis called ``name``; a plain one without a unit when the front has none."""
-        plain = stored_quantity(name, "", "maximize")
+        plain = find_stored_quantity(name, "", "maximize")
         return next((o for o in self.axes if o.name == name), plain)
 
     def point(self, digest: str) -> Point:

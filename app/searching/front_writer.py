@@ -24,10 +24,11 @@ from app.records.front import (
     Point,
     value_or,
 )
-from app.records.quantities import counted_quantities, find_quantity
+from app.records.plain import to_json_number
+from app.records.quantities import find_stored_quantity, list_counted, name_latency
 from app.records.record import drop_infinite, write_record
 from app.records.trace import format_table, write_trace
-from app.searching.objectives import Sources, count_all, latency_name, over_devices, plain_number
+from app.searching.objectives import Sources, combine_devices, count_all
 from app.searching.verify import Verified
 from predictors import Predictor, ReportCard, held_out_prediction
 from search import SearchProblem, SearchResult, indistinguishable
@@ -121,7 +122,7 @@ def write_front(
 def format_front(front: Front) -> str:
     """Every point as a line of comma-separated text, with what was predicted and found."""
     names = list(front.points[0].estimates) if front.points else []
-    counted = [quantity.name for quantity in counted_quantities()]
+    counted = [quantity.name for quantity in list_counted()]
     header = ["digest", "on_front", "indistinguishable", "verified", *counted]
     header += [
         f"{name}_{key}" for name in names for key in ("predicted", "value", "low", "high", "test")
@@ -163,7 +164,7 @@ def _build_points(findings: Findings) -> tuple[Point, ...]:
             estimates=estimates[i],
             unit_latencies=table.breakdown(architecture) if verified and table is not None else (),
         )
-        known = {name: plain_number(column[i]) for name, column in counts.items()}
+        known = {name: to_json_number(column[i]) for name, column in counts.items()}
         points.append(point.replace(**known))
     return tuple(points)
 
@@ -184,7 +185,7 @@ def _build_estimates(
         verified = findings.verified.get(architecture.digest)
         # Latencies are known and measured even when they were not searched for: picking needs it.
         measured = {
-            latency_name(device, devices): _estimate_latency(float(column[i]), device, verified)
+            name_latency(device, devices): _estimate_latency(float(column[i]), device, verified)
             for device, column in latencies.items()
         }
         estimates = {}
@@ -196,7 +197,7 @@ def _build_estimates(
                 estimates[quantity.name] = _estimate_quality(
                     sources.log, architecture, value, guessed, verified
                 )
-            elif find_quantity(quantity.name).over_devices:
+            elif find_stored_quantity(quantity.name).over_devices:
                 estimates[quantity.name] = _summarise_devices(
                     quantity.name, value, measured, sources
                 )
@@ -211,7 +212,7 @@ def _summarise_devices(
 ) -> Estimate:
     """The worst or mean latency from what was measured, tables standing in where nothing was."""
     devices = tuple(sources.tables)
-    pairs = [(device, measured[latency_name(device, devices)]) for device in devices]
+    pairs = [(device, measured[name_latency(device, devices)]) for device in devices]
     shares = [
         value_or(math.nan, estimate.value) / sources.latency_of_largest(device)
         for device, estimate in pairs
@@ -219,14 +220,14 @@ def _summarise_devices(
     # One unmeasured device makes the whole a figure of a table.
     whole = all(estimate.source == MEASURED for _, estimate in pairs)
     source = MEASURED if whole else "table"
-    return _known(predicted, source).replace(value=over_devices(name, shares))
+    return _known(predicted, source).replace(value=combine_devices(name, shares))
 
 
 def _latency_ratios(points: Sequence[Point], devices: tuple[str, ...]) -> dict[str, float]:
     """Median of measured over predicted latency: how far each device moved since its table."""
     found = {}
     for device in devices:
-        name = latency_name(device, devices)
+        name = name_latency(device, devices)
         ratios = [
             estimate.value / estimate.predicted
             for estimate in (point.estimate(name) for point in points)

@@ -21,9 +21,10 @@ from pydantic import JsonValue
 from app.evaluation.log import EvaluationLog
 from app.records.evaluation import EvaluationRecord
 from app.records.front import Front, Point, value_or
+from app.records.plain import to_json_number
 from app.records.record import to_json
 from app.runs.directory import Run
-from app.searching.objectives import count_all, plain_number
+from app.searching.objectives import count_all
 from search import Evaluation, SearchProblem
 from search.arrays.pareto import nondominated
 from search.engines.optuna_logging import quiet_optuna
@@ -95,7 +96,7 @@ class Study:
         record = self._log.find(architecture, "val", stopped=True)
         facts = {} if record is None else _list_facts(record)
         counts = count_all(self._log.trained, evaluation.positions[None])
-        facts |= {name: plain_number(value[0]) for name, value in counts.items()}
+        facts |= {name: to_json_number(value[0]) for name, value in counts.items()}
         facts["batch"] = evaluation.batch
         values = np.array([[evaluation.values[name] for name in self._problem.names]])
         system = self._artifact(architecture, values, record is not None and record.stopped)

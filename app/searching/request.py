@@ -9,7 +9,7 @@ from pathlib import Path
 
 from app.records.record import read_record
 from app.records.search import LENGTH, REMEDY, EarlierRunRecord, SearchRecord, SearchSettings
-from app.searching.objectives import latency_limit, named_devices
+from app.searching.problem import find_devices, parse_latency_limit
 from search import Stops, Strategy
 from search.limits import Limit, parse_bound, parse_limit
 
@@ -105,14 +105,14 @@ class SearchRequest:
         Raises:
             ValueError: One of them cannot be read.
         """
-        budget = () if self.latency_ms is None else (latency_limit(self.latency_ms),)
+        budget = () if self.latency_ms is None else (parse_latency_limit(self.latency_ms),)
         return (*budget, *(parse_limit(text) for text in self.limits))
 
     @property
     def devices(self) -> tuple[str, ...]:
         """Devices asked for, then those that objectives or limits name besides."""
         asked = [part.strip() for part in self.device.split(",") if part.strip()]
-        named = named_devices([*self.objectives, *(limit.quantity for limit in self.all_limits)])
+        named = find_devices([*self.objectives, *(limit.quantity for limit in self.all_limits)])
         return tuple(dict.fromkeys((*asked, *named))) or ("cpu",)
 
     @property
