@@ -12,10 +12,11 @@ import streamlit as st
 if str(Path(__file__).resolve().parents[2]) not in sys.path:
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from app.explorer import audit_panel, front_chart, markup, tabs
+from app.explorer import audit_panel, markup, tabs
 from app.records import numbers, picking
 from app.records.front import Front, Point
 from app.records.quantities import find_stored_quantity
+from app.reporting.front_chart import CLICKED, Emphasis, draw_front
 from app.runs import command_lines, run_view
 from app.runs.run_view import RunView
 
@@ -49,7 +50,7 @@ def main(arguments: list[str]) -> None:
         st.info("This search has not evaluated anything yet; run its command again to go on.")
     else:
         _front_page(run, front, _select_overlays(runs, run, front))
-    audit_panel.panel(run.path)
+    audit_panel.show_audits(run.path)
 
 
 def _open(path: Path) -> RunView | None:
@@ -187,23 +188,25 @@ def _front_page(run: RunView, front: Front, overlays: list[tuple[str, Front]]) -
         y = axes[str(second.selectbox(
             "Vertical", names, names.index(front.quality.axis_label), key=f"y {key}"
         ))]  # fmt: skip
-        dominated = third.checkbox("Show other evaluated points", key=f"dominated {key}")
-        marks = front_chart.Marks(
-            chosen.digest if chosen else None, compared.digest if compared else None,
-            budget, dominated, overlays,
-        )  # fmt: skip
-        st.plotly_chart(
-            front_chart.front_figure(front, x, y, marks),
+        behind = third.checkbox("Show other evaluated points", key=f"behind {key}")
+        emphasis = Emphasis(
+            chosen=chosen.digest if chosen else None,
+            compared=compared.digest if compared else None,
+            budget=budget,
+            behind=behind,
+            others=overlays,
+        )
+        st.altair_chart(
+            draw_front(front, x, y, emphasis),
             key=f"front {key}",
-            on_select=lambda: clicked(key),
-            selection_mode="points",
-            config=tabs.PLOT,
+            on_select=lambda: compare_clicked(front, key),
+            selection_mode=CLICKED,
         )
         st.caption(
             "Bars are 95 % intervals. Click a point to compare it with the chosen one.",
             help=f"Latency: {markup.plain(front.latency_method)}" if front.latency_method else None,
         )
-    tabs.tabs(run, front, chosen, compared, key)
+    tabs.show_tabs(run, front, chosen, compared, key)
 
 
 def _budget_slider(front: Front, key: str) -> float | None:
@@ -295,13 +298,13 @@ def _figures(front: Front, point: Point) -> list[tuple[str, str, str]]:
     return entries
 
 
-def clicked(key: str) -> None:
-    """Compare with the point that was clicked in the front chart."""
+def compare_clicked(front: Front, key: str) -> None:
+    """Compare with the point of this front that was clicked; a click elsewhere changes nothing."""
     event = st.session_state.get(f"front {key}") or {}
-    found = event.get("selection", {}).get("points", [])
-    data = found[0].get("customdata") if found else None
-    if data:
-        st.session_state[f"compare {key}"] = data[0] if isinstance(data, list) else data["0"]
+    found = event.get("selection", {}).get(CLICKED, [])
+    digests = {point.digest for point in front.points}
+    if found and found[0].get("digest") in digests:
+        st.session_state[f"compare {key}"] = found[0]["digest"]
 
 
 def _compared(front: Front, chosen: Point | None, key: str) -> Point | None:

@@ -13,7 +13,7 @@ from app.records.export import LatencyRecord, ParityRecord
 from app.records.front import Front, value_or
 from app.records.quantities import find_stored_quantity
 from app.records.record import write_record
-from app.reporting.model_card import CardFacts, model_card
+from app.reporting.model_card import CardFacts, write_model_card
 from app.runs.directory import Run, open_run
 from app.runs.latency_table import measure_one
 from app.runs.trained import Say, Trained, open_trained
@@ -76,7 +76,7 @@ def export_job(run: Path, architecture: str, out: Path | None, say: Say) -> Expo
         write(temporary, exported, chosen)
         write_record(temporary / PARITY, parity)
         files.write_json(temporary / LABELS, list(trained.shape.labels))
-        files.write_text(temporary / CARD, model_card(chosen, exported, facts))
+        files.write_text(temporary / CARD, write_model_card(chosen, exported, facts))
     quality = qualities.get("test", qualities["val"])
     return ExportOutcome(
         folder=folder,

@@ -9,12 +9,14 @@ from pathlib import Path
 from app.jobs.pick import find_front
 from app.jobs.search import prepare
 from app.records.front import Front
-from app.records.quantities import Quantity
 from app.records.trace import FILE as TRACE
 from app.records.trace import Hypervolume, format_table, read_trace
-from app.reporting.figures import front_svg
-from app.reporting.progress_figure import progress_svg
-from app.reporting.tables import markdown_table
+from app.reporting.report_text import (
+    CARD_LABELS,
+    SearchSummary,
+    write_overview,
+    write_search_page,
+)
 from app.runs import plugins
 from app.runs.directory import Run, open_run
 from app.runs.trained import Say, open_trained
@@ -22,33 +24,6 @@ from app.searching.front_writer import format_front
 from app.searching.random_baseline import add_baseline
 from app.searching.request import read_plan, rebuild_request
 from supernet import files
-
-_CARD = (
-    ("model", "method"),
-    ("samples", "fitted on"),
-    ("tau", "Kendall tau"),
-    ("spearman", "Spearman"),
-    ("rmse", "RMSE"),
-    ("regret", "regret of the top picks"),
-    ("level", "interval level"),
-    ("coverage", "interval coverage"),
-    ("needed", "evaluations to tau 0.9"),
-)
-
-
-@dataclass(frozen=True)
-class SearchSummary:
-    """One search in a report; hypervolumes against the reference of the search."""
-
-    search: str
-    strategy: str
-    evaluations: int
-    failed: int
-    points: int
-    hypervolume: float | None
-    searched: float | None
-    baseline: float | None
-    predictor_tau: float | None
 
 
 @dataclass(frozen=True)
@@ -108,7 +83,8 @@ def report_job(
             files.write_text(folder / name / file, text)
             written.append(f"{name}/{file}")
         summaries.append(_summarise(front))
-    files.write_text(folder / "report.md", _write_overview(opened, summaries))
+    overview = write_overview(opened.path.resolve().name, summaries)
+    files.write_text(folder / "report.md", overview)
     written.insert(0, "report.md")
     return ReportOutcome(opened.path, folder, tuple(summaries), tuple(written))
 
@@ -142,18 +118,27 @@ def _write_search(run: Run, front: Front) -> dict[str, str]:
         "front.csv": format_front(front),
         "verification.csv": format_table(*_list_verified(front)),
         "hypervolume.csv": (run.search(front.search) / TRACE).read_text("utf-8"),
-        "hypervolume.svg": progress_svg(trace, _progress_title(front)),
-        "report.md": _write_page(front, trace),
+        "report.md": write_search_page(front, traced=bool(trace)),
     }
     if front.reports:
         found["predictors.csv"] = format_table(*_list_cards(front))
-    if any(p.on_front for p in front.points):
-        found["front.svg"] = front_svg(front)
+    return {**found, **_pictures(front, trace)}
+
+
+def _pictures(front: Front, trace: Sequence[Hypervolume]) -> dict[str, str]:
+    """The charts of one search as SVG, by file name."""
+    # Loading Altair takes a second, which a command that draws nothing should not wait for.
+    from app.reporting.front_chart import Emphasis, draw_front
+    from app.reporting.progress_charts import draw_hypervolume
+    from app.reporting.svg import render_svg
+
+    title = f"Search {front.search}: {front.strategy}, {front.evaluations} evaluations"
+    found = {"hypervolume.svg": render_svg(draw_hypervolume(trace), title, width=640, height=380)}
+    if front.on_front():
+        chart = draw_front(front, front.cost, front.quality, Emphasis(behind=True))
+        title = f"Search {front.search} on device {front.device}"
+        found["front.svg"] = render_svg(chart, title)
     return found
-
-
-def _progress_title(front: Front) -> str:
-    return f"Search {front.search}: {front.strategy}, {front.evaluations} evaluations"
 
 
 def _list_verified(front: Front) -> tuple[list[str], list[list[object]]]:
@@ -177,9 +162,9 @@ def _list_verified(front: Front) -> tuple[list[str], list[list[object]]]:
 
 
 def _list_cards(front: Front) -> tuple[list[str], list[list[object]]]:
-    header = ["quantity", *(key for key, _ in _CARD)]
+    header = ["quantity", *CARD_LABELS]
     rows = [
-        [name, *(getattr(card, key) for key, _ in _CARD)] for name, card in front.reports.items()
+        [name, *(getattr(card, key) for key in CARD_LABELS)] for name, card in front.reports.items()
     ]
     return header, rows
 
@@ -197,105 +182,3 @@ def _summarise(front: Front) -> SearchSummary:
         baseline=None if front.baseline is None else front.baseline.hypervolume,
         predictor_tau=None if card is None else card.tau,
     )
-
-
-def _write_overview(run: Run, summaries: Sequence[SearchSummary]) -> str:
-    rows = [
-        (
-            f"[{s.search}]({s.search}/report.md)",
-            s.strategy,
-            s.evaluations,
-            s.failed,
-            s.points,
-            _show(s.searched),
-            _show(s.baseline),
-            _show(s.predictor_tau),
-        )
-        for s in summaries
-    ]
-    header = (
-        "search",
-        "strategy",
-        "evaluations",
-        "failed",
-        "front",
-        "hypervolume",
-        "random search",
-        "predictor tau",
-    )
-    return (
-        f"# {run.path.resolve().name}\n\n{markdown_table(header, rows)}\n\n"
-        "Hypervolumes of one line share a reference point; those of different lines do not and "
-        "must not be compared.\n"
-    )
-
-
-def _write_page(front: Front, trace: Sequence[Hypervolume]) -> str:
-    volume, beside = front.hypervolume, front.baseline
-    known = [
-        ("as searched", volume.searched),
-        ("front as predicted", volume.predicted),
-        ("front verified", volume.verified),
-        ("random search, as many evaluations", None if beside is None else beside.hypervolume),
-    ]
-    volumes = [(name, _show(value)) for name, value in known if value is not None]
-    parts = [
-        f"# Search {front.search}",
-        f"{front.strategy}, seed {front.seed}, {front.evaluations} evaluations on "
-        f"{front.device or 'no device'}, {front.failed} failed.",
-        "## Front",
-        "![Front](front.svg)",
-        markdown_table(*_front_rows(front)),
-        "## Hypervolume",
-        markdown_table(("hypervolume", ""), volumes),
-        "![Hypervolume](hypervolume.svg)" if trace else "No progress was recorded.",
-        "## Predictors",
-        _card_tables(front) or "This search used no predictor.",
-    ]
-    if front.unmeasured:
-        parts.insert(
-            4, f"Not measured, as predicted by their tables: {', '.join(front.unmeasured)}."
-        )
-    return "\n\n".join(parts) + "\n"
-
-
-def _front_rows(front: Front) -> tuple[list[str], list[list[str]]]:
-    """Predicted and found value of every objective of every front point."""
-    header = ["digest"]
-    for objective in front.objectives:
-        header += [objective.axis_label, "predicted"]
-        header += ["test"] if _tested(front, objective) else []
-    rows = []
-    for point in front.on_front():
-        row = [point.digest]
-        for objective in front.objectives:
-            estimate = point.estimate(objective.name)
-            row += [objective.show(estimate.value), objective.show(estimate.predicted)]
-            row += [objective.show(estimate.test)] if _tested(front, objective) else []
-        rows.append(row)
-    return header, rows
-
-
-def _tested(front: Front, objective: Quantity) -> bool:
-    return any(p.estimate(objective.name).test is not None for p in front.points)
-
-
-def _card_tables(front: Front) -> str:
-    tables = []
-    for name, card in front.reports.items():
-        rows = [
-            (label, _show(getattr(card, key)))
-            for key, label in _CARD
-            if getattr(card, key) is not None
-        ]
-        if card.curve:
-            steps = ", ".join(f"{_show(tau)} at {n}" for n, tau in card.curve)
-            rows.append(("learning curve (tau at evaluations)", steps))
-        tables.append(markdown_table((f"predictor of {name}", ""), rows))
-    return "\n\n".join(tables)
-
-
-def _show(value: float | str | None) -> str:
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return "" if value is None else str(value)
