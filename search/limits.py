@@ -170,7 +170,7 @@ def check_compatible(constraints: Sequence[Constraint]) -> None:
                 )
 
 
-def of_largest(problem: SearchProblem, quantity: Objective) -> float:
+def evaluate_largest(problem: SearchProblem, quantity: Objective) -> float:
     """A cheap quantity of the largest architecture (of the pool, where there is one)."""
     space = problem.space
     row = problem.project(space.encode([space.largest]))

@@ -8,10 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from app.runs import plugins
-from app.searching.objectives import count_all
-from supernet.costs.cost_model import CostModel
+from app.searching.objectives import Untrained, count_all
 from supernet.space import nearest
-from supernet.supernet import Supernet
 
 _SAMPLES = 1000
 
@@ -39,14 +37,6 @@ class Description:
     units: int
     distinct_units: int
     costs: Mapping[str, Mapping[str, int]]
-
-
-@dataclass(frozen=True)
-class _Untrained:
-    """A family's network as it is built, for counting its costs."""
-
-    supernet: Supernet
-    cost_model: CostModel
 
 
 def list_families() -> tuple[FamilyInfo, ...]:
@@ -80,7 +70,7 @@ def describe_family(name: str, preset: str | None = None) -> Description:
     model, space = supernet.cost_model(), supernet.space
     ends = space.encode([space.smallest, space.largest])
     sample = space.sample(np.random.default_rng(0), _SAMPLES)
-    network = _Untrained(supernet, model)
+    network = Untrained(supernet, model)
     middle = count_all(network, sample)
     costs = {
         key: {

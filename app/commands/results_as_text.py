@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 from app.commands.describe import Description, FamilyInfo
 from app.commands.doctor import Health
@@ -18,16 +17,17 @@ from app.jobs.quickstart import QuickstartOutcome
 from app.jobs.report import ReportOutcome
 from app.jobs.search import SearchOutcome
 from app.jobs.train import TrainOutcome
-from app.records.audit import verdict
+from app.records.audit import AuditRecord, QualityRecord, Statistic, ViolationRecord
+from app.records.front import Estimate
 from app.records.quantities import (
     ACCURACY,
     LATENCY,
     MACS,
     PARAMETERS,
     Quantity,
-    counted_quantities,
     find_quantity,
-    stored_quantity,
+    find_stored_quantity,
+    list_counted,
 )
 from app.reporting.tables import table
 
@@ -100,18 +100,19 @@ def search_text(result: SearchOutcome) -> str:
 
 def front_table(result: SearchOutcome, marked: str = "") -> str:
     """One line for each point of the front, the marked one with a star."""
-    first = result.front[0] if result.front else {"objectives": {}}
-    searched = [stored_quantity(name) for name in first["objectives"]]
-    counted = [q for q in counted_quantities() if q.name in first and q not in searched]
+    first = result.front[0] if result.front else None
+    searched = [] if first is None else [find_stored_quantity(name) for name in first.estimates]
+    carried = {} if first is None else first.counts
+    counted = [q for q in list_counted() if q.name in carried and q not in searched]
     header = ["", "digest"]
     for quantity in searched:
         header += _columns(quantity)
     rows = []
     for point in result.front:
-        row = ["*" if point["digest"] == marked else "", point["digest"]]
+        row = ["*" if point.digest == marked else "", point.digest]
         for quantity in searched:
-            row += _cells(quantity, point["objectives"][quantity.name])
-        rows.append([*row, *(quantity.show(point[quantity.name]) for quantity in counted)])
+            row += _cells(quantity, point.estimate(quantity.name))
+        rows.append([*row, *(quantity.show(point.counts[quantity.name]) for quantity in counted)])
     return table([*header, *(quantity.title for quantity in counted)], rows)
 
 
@@ -121,13 +122,13 @@ def _columns(quantity: Quantity) -> list[str]:
     return [quantity.title, "test"] if quantity.is_quality else [quantity.title]
 
 
-def _cells(quantity: Quantity, entry: Mapping[str, Any]) -> list[str]:
+def _cells(quantity: Quantity, estimate: Estimate) -> list[str]:
     if quantity.per_device:
-        found = entry["value"] if entry["source"] == "measured" else None
-        return [quantity.show(found), quantity.show(entry["predicted"])]
+        found = estimate.value if estimate.source == "measured" else None
+        return [quantity.show(found), quantity.show(estimate.predicted)]
     if quantity.is_quality:
-        return [_or_failed(quantity, entry["value"]), _or_failed(quantity, entry["test"])]
-    return [quantity.show(entry["value"])]
+        return [_or_failed(quantity, estimate.value), _or_failed(quantity, estimate.test)]
+    return [quantity.show(estimate.value)]
 
 
 def _or_failed(quantity: Quantity, value: float | None) -> str:
@@ -154,13 +155,13 @@ def pick_text(result: PickOutcome) -> str:
         lines.append(f"  measured {latency} (predicted {predicted})")
     elif result.latency_ms is not None:
         lines.append(f"  {latency} on {result.device} by its table, not measured")
-    judged = stored_quantity(result.objective)
+    judged = find_stored_quantity(result.objective)
     if judged.is_quality:
         value, test = (_or_failed(judged, found) for found in (result.value, result.test))
         tested = "" if result.test is None else f", {test} on test"
         lines.append(f"  {judged.name} {value} on val{tested}")
-    counts = (find_quantity(name).show_named(value) for name, value in result.counts.items())
-    lines.append(f"  {', '.join(counts)}")
+    costs = (find_stored_quantity(name).show_named(v) for name, v in result.costs.items())
+    lines.append(f"  {', '.join(costs)}")
     if result.ties:
         others = len(result.ties)
         lines.append(
@@ -207,98 +208,108 @@ def _shape(parameters: float, macs: float) -> str:
 def audit_text(result: AuditOutcome) -> str:
     """An audit: the networks, how well they are ranked, and what else was found."""
     found = result.report
-    name = found["objective"]
-    judged = find_quantity(name)
+    judged = find_quantity(found.objective)
     gap = partial(judged.show_difference, other=0.0)
     rows = [
-        (row["digest"], MACS.show(row["macs"]), PARAMETERS.show(row["parameters"]),
-         judged.show(row["inherited"]["value"]), judged.show(row["alone"]["value"]),
-         gap(row["gap"]), f"{row['seconds']:.0f}")
-        for row in found["networks"]
-    ]  # fmt: skip
+        (
+            network.digest,
+            MACS.show(network.macs),
+            PARAMETERS.show(network.parameters),
+            judged.show(network.inherited.value),
+            judged.show(network.alone.value),
+            gap(network.gap),
+            f"{network.seconds:.0f}",
+        )
+        for network in found.networks
+    ]
     header = (
         "network",
         MACS.title,
         PARAMETERS.title,
-        f"inherited {name}",
+        f"inherited {judged.name}",
         "alone",
         "gap",
         "seconds",
     )
-    bin_shown = found["sparse_kendall_tau"]["bin"]
+    sparse = found.sparse_kendall_tau
     figures = [
-        ("Kendall tau", *_estimate(found["kendall_tau"])),
-        (f"sparse Kendall tau ({bin_shown:g})", *_estimate(found["sparse_kendall_tau"])),
-        ("Spearman", *_estimate(found["spearman"])),
-        ("Kendall tau of MACs alone", *_estimate(found["kendall_tau_of_macs"])),
-        ("mean gap, inherited less alone", gap(found["gap"]["value"]),
-         f"{gap(found['gap']['low'])} to {gap(found['gap']['high'])}"),
+        ("Kendall tau", *_show_statistic(found.kendall_tau)),
+        (f"sparse Kendall tau ({sparse.bin:g})", *_show_statistic(sparse)),
+        ("Spearman", *_show_statistic(found.spearman)),
+        ("Kendall tau of MACs alone", *_show_statistic(found.kendall_tau_of_macs)),
+        ("mean gap, inherited less alone", *_show_gap(gap, found.gap)),
         *(
-            (f"  {MACS.show(part['macs'][0])} to {MACS.show(part['macs'][1])} {MACS.title}",
-             gap(part["gap"]["value"]),
-             f"{gap(part['gap']['low'])} to {gap(part['gap']['high'])}")
-            for part in found["by_size"]
+            (
+                f"  {MACS.show(part.macs[0])} to {MACS.show(part.macs[1])} {MACS.title}",
+                *_show_gap(gap, part.gap),
+            )
+            for part in found.by_size
         ),
-    ]  # fmt: skip
+    ]
     return "\n".join(
         [
-            f"Audit {result.audit!r} on the {found['split']} split, {found['seconds']:.0f} s:",
+            f"Audit {result.audit!r} on the {found.split} split, {found.seconds:.0f} s:",
             table(header, rows),
             "",
             table(("over these networks", "", "95 % interval"), figures),
-            verdict(found),
-            f"Alone they span {gap(found['spread']['alone'])[1:]}; one {name} is known to "
-            f"{gap(found['spread']['half_interval'])[1:]} up or down.",
+            found.verdict,
+            f"Alone they span {gap(found.spread.alone)[1:]}; one {judged.name} is known to "
+            f"{gap(found.spread.half_interval)[1:]} up or down.",
             *_weights_text(judged, found),
             f"Next: look at {result.folder / 'scatter.svg'}",
         ]
     )
 
 
-def _weights_text(judged: Quantity, found: Mapping[str, Any]) -> list[str]:
+def _weights_text(judged: Quantity, found: AuditRecord) -> list[str]:
     """What inherited weights alone told, in a few sentences."""
     lines = []
     gap = partial(judged.show_difference, other=0.0)
-    nested = found["monotonicity"]
+    nested = found.monotonicity
     if nested is not None:
-        worst = nested["worst"]
-        most = "" if worst is None else f", by up to {gap(worst['drop'])[1:]}{_raised(worst)}"
+        worst = nested.worst
+        most = "" if worst is None else f", by up to {gap(worst.drop)[1:]}{_raised(worst)}"
         lines.append(
-            f"Nested pairs whose larger network is worse beyond noise: {nested['violations']} of "
-            f"{nested['pairs']}{most}; chance alone would make about 1 in 40."
+            f"Nested pairs whose larger network is worse beyond noise: {nested.violations} of "
+            f"{nested.pairs}{most}; chance alone would make about 1 in 40."
         )
-    if found["choices"]:
-        idle = [row["name"] for row in found["choices"] if row["without_effect"]]
-        strongest = max(found["choices"], key=lambda row: row["output_change"])
+    if found.choices:
+        idle = [effect.name for effect in found.choices if effect.without_effect]
+        strongest = max(found.choices, key=lambda effect: effect.output_change)
         lines.append(
             f"Choices without any effect: {', '.join(idle) or 'none'}; the strongest is "
-            f"{strongest['name']} ({strongest['output_change']:.1%} of the probability moves)."
+            f"{strongest.name} ({strongest.output_change:.1%} of the probability moves)."
         )
-    for curve in found["calibration"]:
-        settled = curve["settled"]
+    for curve in found.calibration:
+        settled = curve.settled
         when = "not settled" if settled is None else f"settled from {settled} batches"
         lines.append(
-            f"Recalibration of {curve['digest']}: {judged.show(curve['values'][0])} without, "
-            f"{judged.show(curve['values'][-1])} after {curve['batches'][-1]} batches of "
-            f"{curve['batch_size']}, {when}."
+            f"Recalibration of {curve.digest}: {judged.show(curve.values[0])} without, "
+            f"{judged.show(curve.values[-1])} after {curve.batches[-1]} batches of "
+            f"{curve.batch_size}, {when}."
         )
     return lines
 
 
-def _raised(violation: Mapping[str, Any]) -> str:
+def _raised(violation: ViolationRecord) -> str:
     """The choices that make a larger network worse, when they are few."""
-    smaller, larger = violation["smaller"], violation["larger"]
-    changed = [name for name in smaller if larger[name] != smaller[name]]
+    smaller, larger = violation.smaller, violation.larger
+    changed = [name for name in smaller if larger.get(name) != smaller[name]]
     if len(changed) > 2:
         return ""
-    return f" ({', '.join(f'{n} {smaller[n]} -> {larger[n]}' for n in changed)})"
+    return f" ({', '.join(f'{n} {smaller[n]} -> {larger.get(n)}' for n in changed)})"
 
 
-def _estimate(found: Mapping[str, Any]) -> tuple[str, str]:
-    value, low, high = found["value"], found["low"], found["high"]
-    if value is None:
+def _show_statistic(found: Statistic) -> tuple[str, str]:
+    if found.value is None:
         return "undefined", ""
-    return f"{value:.3f}", "" if low is None else f"{low:.3f} to {high:.3f}"
+    low, high = found.low, found.high
+    interval = "" if low is None or high is None else f"{low:.3f} to {high:.3f}"
+    return f"{found.value:.3f}", interval
+
+
+def _show_gap(show: Callable[[float], str], gap: QualityRecord) -> tuple[str, str]:
+    return show(gap.value), f"{show(gap.low)} to {show(gap.high)}"
 
 
 def export_text(result: ExportOutcome) -> str:

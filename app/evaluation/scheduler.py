@@ -8,15 +8,16 @@ from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from types import TracebackType
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from app.evaluation.early_stop import Bound, Racing, best_rival, dominated, race, saved
-from app.evaluation.log import EvaluationLog, number, scores
+from app.evaluation.log import EvaluationLog
 from app.evaluation.ray_pool import RayPool
 from app.evaluation.workers import Finding, InlinePool, Pool, ProcessPool, Setup, Task
+from app.records.evaluation import EvaluationRecord
+from app.records.quantities import QUALITIES
 from search import History, SearchProblem, SearchResult, pareto_front
 from search.stops import hypervolume_trace
 from supernet.data import IMAGES
@@ -25,7 +26,6 @@ from supernet.space import Architecture
 SPLIT = "val"
 # A round is handed over whole: what is in flight is decided here.
 WHOLE_ROUND = 1 << 30
-_OURS = ("accuracy", "loss")
 
 
 @dataclass
@@ -42,7 +42,7 @@ class _Known:
     places: list[int] = field(default_factory=list)
     others: list[NDArray[np.float64]] = field(default_factory=list)
     quality: list[float] = field(default_factory=list)
-    records: list[Mapping[str, Any]] = field(default_factory=list)
+    records: list[EvaluationRecord] = field(default_factory=list)
 
 
 class Evaluator(AbstractContextManager["Evaluator"]):
@@ -95,7 +95,7 @@ class Evaluator(AbstractContextManager["Evaluator"]):
         # Stopped candidates of this search by their rows, with the bound that stopped them.
         self.stopped: dict[bytes, Bound] = {}
         names = [o.name for o in problem.objectives if o.expensive]
-        others = [n for n in names if n not in _OURS]
+        others = [n for n in names if n not in QUALITIES]
         if racing is not None and (others or not names):
             raise ValueError(
                 "racing compares candidates by one evaluated objective and the known others; "
@@ -128,7 +128,7 @@ class Evaluator(AbstractContextManager["Evaluator"]):
         """
         columns: dict[str, NDArray[np.float64]] = {}
         for quantity in self.problem.expensive:
-            if quantity.name in _OURS:
+            if quantity.name in QUALITIES:
                 columns[quantity.name] = self._qualities(rows)
             else:
                 columns[quantity.name] = np.asarray(quantity.evaluate(rows), np.float64)
@@ -146,7 +146,7 @@ class Evaluator(AbstractContextManager["Evaluator"]):
             architecture = self.problem.space.decode(row[None])[0]
             record = self.log.evaluate(architecture, SPLIT)
             values = history.values.copy()
-            values[index, self._column] = number(record)
+            values[index, self._column] = record.value_or_nan
             history = History(history.names, history.positions, values, history.batches)
             del self.stopped[row.tobytes()]
         if history is result.history:
@@ -239,12 +239,12 @@ class Evaluator(AbstractContextManager["Evaluator"]):
             ) from error
         self.pool.restart()
 
-    def _task(self, architecture: Architecture, rival: Mapping[str, Any] | None) -> Task:
+    def _task(self, architecture: Architecture, rival: EvaluationRecord | None) -> Task:
         return Task(architecture.to_dict(), SPLIT, self.racing, _scores_of(rival))
 
     def _rival(
         self, place: int, row: NDArray[np.int16], cheap: NDArray[np.float64]
-    ) -> Mapping[str, Any] | None:
+    ) -> EvaluationRecord | None:
         """The record a candidate is raced against: one of the search, ``lag`` places before it."""
         if self.racing is None:
             return None
@@ -263,8 +263,8 @@ class Evaluator(AbstractContextManager["Evaluator"]):
         return None if found is None else known.records[able[found]]
 
     def _stored(
-        self, architecture: Architecture, rival: Mapping[str, Any] | None
-    ) -> Mapping[str, Any] | None:
+        self, architecture: Architecture, rival: EvaluationRecord | None
+    ) -> EvaluationRecord | None:
         """A record that makes an evaluation needless."""
         record = self.log.find(architecture, SPLIT)
         if record is None and self.racing is not None:
@@ -273,9 +273,9 @@ class Evaluator(AbstractContextManager["Evaluator"]):
                 return partial
         return record
 
-    def _bound(self, record: Mapping[str, Any], rival: Mapping[str, Any] | None) -> Bound | None:
+    def _bound(self, record: EvaluationRecord, rival: EvaluationRecord | None) -> Bound | None:
         """Where the candidate of a record stops against a rival."""
-        seen, against = scores(record), _scores_of(rival)
+        seen, against = record.unpack_scores(), _scores_of(rival)
         if self.racing is None or seen is None or against is None:
             return None
         return race(seen, self.total, against, self.racing, maximize=self.maximize)
@@ -285,8 +285,8 @@ class Evaluator(AbstractContextManager["Evaluator"]):
         place: int,
         row: NDArray[np.int16],
         cheap: NDArray[np.float64],
-        record: Mapping[str, Any],
-        rival: Mapping[str, Any] | None,
+        record: EvaluationRecord,
+        rival: EvaluationRecord | None,
     ) -> float:
         """The value the search sees; remembers the record as a rival for later candidates."""
         bound = self._bound(record, rival)
@@ -294,7 +294,7 @@ class Evaluator(AbstractContextManager["Evaluator"]):
             self.stopped[row.tobytes()] = bound
             self.samples.append(bound.samples)
             return bound.estimate
-        value = number(record)
+        value = record.value_or_nan
         self.samples.append(self.total)
         if self.racing is None:
             return value
@@ -334,11 +334,11 @@ def open_pool(log: EvaluationLog, *, workers: int = 1, ray: str | None = None) -
     return ProcessPool(setup)
 
 
-def _scores_of(rival: Mapping[str, Any] | None) -> NDArray[np.float64] | float | None:
+def _scores_of(rival: EvaluationRecord | None) -> NDArray[np.float64] | float | None:
     if rival is None:
         return None
-    found = scores(rival)
-    return number(rival) if found is None else found
+    found = rival.unpack_scores()
+    return rival.value_or_nan if found is None else found
 
 
 def _died(error: Exception) -> bool:

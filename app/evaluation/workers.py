@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.evaluation.early_stop import Bound, Racing, Scores, race
+from app.records.quantities import QUANTITIES
 from app.runs.directory import open_run
 from app.runs.trained import Trained, open_trained
 from supernet.data import IMAGES
@@ -145,8 +146,7 @@ def work(trained: Trained, caches: Caches, samples: int, task: Task) -> Finding:
     began = time.perf_counter()
     data = trained.data
     total = len(data.split(task.split))
-    image = data.shape.task == IMAGES
-    objective, unit = ("accuracy", "fraction") if image else ("loss", "nats/token")
+    quality = QUANTITIES[trained.quality]
     try:
         architecture = trained.supernet.space.architecture(task.choices)
         finding = _evaluated(trained, architecture, caches, samples, task, began)
@@ -157,7 +157,9 @@ def work(trained: Trained, caches: Caches, samples: int, task: Task) -> Finding:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
     nan = float("nan")
     seconds = time.perf_counter() - began
-    return Finding(objective, unit, nan, nan, nan, total, total, 0, seconds, failure=reason)
+    return Finding(
+        quality.name, quality.unit, nan, nan, nan, total, total, 0, seconds, failure=reason
+    )
 
 
 def _evaluated(

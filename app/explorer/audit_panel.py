@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import streamlit as st
 
 from app.explorer import markup
 from app.records import numbers
-from app.records.audit import read_audit, verdict
+from app.records.audit import AuditRecord, read_audit
 from app.reporting.audit_chart import draw_audit
 from app.runs.directory import Run
 
@@ -33,38 +31,40 @@ def show_audits(path: Path) -> None:
             st.altair_chart(draw_audit(found), key=f"audit {path} {name}")
         with right:
             st.markdown(markup.facts(list_figures(found), grid=True), unsafe_allow_html=True)
-            st.caption(verdict(found))
+            st.caption(found.verdict)
             for line in list_findings(found):
                 st.caption(line)
 
 
-def list_figures(found: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+def list_figures(found: AuditRecord) -> list[tuple[str, str, str]]:
     """Name, value and interval of every correlation and of the mean gap."""
     rows = []
-    sparse = f"Sparse Kendall tau ({found['sparse_kendall_tau']['bin']:g})"
-    for key, title in (
-        ("kendall_tau", "Kendall tau"), ("sparse_kendall_tau", sparse), ("spearman", "Spearman"),
-        ("kendall_tau_of_macs", "Kendall tau of MACs alone"),
-    ):  # fmt: skip
-        value, low, high = (found[key][part] for part in ("value", "low", "high"))
+    sparse = f"Sparse Kendall tau ({found.sparse_kendall_tau.bin:g})"
+    for statistic, title in (
+        (found.kendall_tau, "Kendall tau"),
+        (found.sparse_kendall_tau, sparse),
+        (found.spearman, "Spearman"),
+        (found.kendall_tau_of_macs, "Kendall tau of MACs alone"),
+    ):
+        value, low, high = statistic.value, statistic.low, statistic.high
         interval = "" if low is None else f"{low:.2f} to {high:.2f}"
         rows.append((title, numbers.MISSING if value is None else f"{value:.2f}", interval))
-    gap = found["gap"]["value"]
-    shown = f"{100 * gap:+.2f} points" if found["unit"] == "fraction" else f"{gap:+.4f}"
+    gap = found.gap.value
+    shown = f"{100 * gap:+.2f} points" if found.unit == "fraction" else f"{gap:+.4f}"
     rows.append(("Mean gap", shown, "inherited less alone"))
     return rows
 
 
-def list_findings(found: Mapping[str, Any]) -> list[str]:
+def list_findings(found: AuditRecord) -> list[str]:
     """What was found about the inherited weights, in a sentence each."""
     lines = []
-    nested = found["monotonicity"]
+    nested = found.monotonicity
     if nested is not None:
         lines.append(
-            f"{nested['violations']} of {nested['pairs']} larger networks are worse than one "
+            f"{nested.violations} of {nested.pairs} larger networks are worse than one "
             "inside them, beyond noise."
         )
-    idle = [row["name"] for row in found["choices"] if row["without_effect"]]
+    idle = [effect.name for effect in found.choices if effect.without_effect]
     if idle:
         lines.append(f"Choices without any effect: {', '.join(idle)}.")
     return lines

@@ -12,13 +12,13 @@ import streamlit as st
 if str(Path(__file__).resolve().parents[2]) not in sys.path:
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from app.explorer import audit_panel, markup, run_view, tabs
-from app.explorer.run_view import RunView
-from app.records import front as points
-from app.records import numbers
+from app.explorer import audit_panel, markup, tabs
+from app.records import numbers, picking
 from app.records.front import Front, Point
-from app.records.quantities import stored_quantity
+from app.records.quantities import find_stored_quantity
 from app.reporting.front_chart import CLICKED, Emphasis, draw_front
+from app.runs import command_lines, run_view
+from app.runs.run_view import RunView
 
 NONE = "nothing"
 
@@ -112,12 +112,12 @@ def _header(run: RunView, front: Front | None) -> None:
     family = f"{run.family} ({run.preset})" if run.preset else run.family
     entries = [("Family", family, ""), ("Data", run.data, "")]
     if run.space is not None:
-        size = numbers.space_size(run.space.size)
+        size = numbers.write_space_size(run.space.size)
         entries.append(("Search space", size, f"networks, {len(run.space)} choices"))
         for label, member in (("Largest", run.space.largest), ("Smallest", run.space.smallest)):
-            quality = run_view.quality_of(run, member.digest)
+            quality = run_view.find_quality(run, member.digest)
             if quality is not None:
-                judged = stored_quantity(quality.objective, quality.unit, "maximize")
+                judged = find_stored_quantity(quality.objective, quality.unit, "maximize")
                 split = {"val": "validation"}.get(quality.split, quality.split)
                 title = f"{label}, {split} {quality.objective}"
                 entries.append((title, judged.show(quality.value), ""))
@@ -148,19 +148,19 @@ def _table_verdict(run: RunView, front: Front | None) -> None:
         if report is None:
             st.warning(f"{title} has not been validated: treat table latencies as a guess.")
             continue
-        verdict = markup.plain(report.sentence) or "It carries no verdict."
+        verdict = markup.plain(report.verdict) or "It carries no verdict."
         figures = markup.table_facts(report)
-        if report.trusted:
+        if report.trustworthy:
             st.caption(f"{title}: trustworthy · {figures}", help=verdict)
         else:
             st.warning(
-                f"{title}. {verdict} Rely only on measured latencies of verified points.  \n"
+                f"{title}. {verdict} Rely only on measured latencies of verified picking.  \n"
                 f"{figures}"
             )
 
 
 def _nothing_to_show(run: RunView) -> None:
-    step = run_view.next_command(run)
+    step = run_view.suggest_command(run)
     if step is None:
         st.info("No search was made for this device; choose another one on the left.")
         return
@@ -211,7 +211,7 @@ def _front_page(run: RunView, front: Front, overlays: list[tuple[str, Front]]) -
 
 def _budget_slider(front: Front, key: str) -> float | None:
     """The budget in the stored unit of the front's cost; ``None`` when nothing was measured."""
-    costs = [p.estimate(front.cost.name).value or 0.0 for p in points.measured(front)]
+    costs = [p.estimate(front.cost.name).value or 0.0 for p in picking.list_measured(front)]
     if not costs:
         st.warning(
             "No point of this search was verified by measurement yet. "
@@ -222,7 +222,7 @@ def _budget_slider(front: Front, key: str) -> float | None:
     low, high = 0.85 * min(costs) * scale, max(costs) * scale
     step = 10.0 ** math.floor(math.log10((high - low or 1.0) / 100))
     low, high = math.floor(low / step) * step, (math.floor(high / step) + 1) * step
-    start = points.knee(front)
+    start = picking.pick_knee(front)
     wanted = front.limits.get(front.cost.name)
     value = start.best(front.cost.name) if start else max(costs)
     value = (value if wanted is None else wanted) or max(costs)
@@ -250,7 +250,7 @@ def _chosen_card(run: RunView, front: Front, budget: float | None) -> Point | No
     if budget is None:
         return None
     cost, quality = front.cost, front.quality
-    answer = points.pick(front, budget)
+    answer = picking.pick(front, budget)
     if answer.point is None:
         nearest = answer.nearest
         if nearest is not None:
@@ -272,9 +272,11 @@ def _chosen_card(run: RunView, front: Front, budget: float | None) -> Point | No
             f"{answer.ties[0].digest} with {cost.show(answer.ties[0].best(cost.name))}."
         )
     if cost.per_device:
-        pick = run_view.pick_command(run.path, front.search, budget)
+        pick = command_lines.pick_command(run.path, front.search, budget)
         st.caption("The same from the command line")
-        export = run_view.export_command(run.path, point.digest, Path(f"exported-{point.digest}"))
+        export = command_lines.export_command(
+            run.path, point.digest, Path(f"exported-{point.digest}")
+        )
         st.code(f"{pick}\n{export}", language="bash", wrap_lines=True)
     return point
 
@@ -289,7 +291,7 @@ def _figures(front: Front, point: Point) -> list[tuple[str, str, str]]:
         note = ""
         if interval is not None and estimate.value is not None:
             wide = max(interval) * axis.scale
-            note = f"± {numbers.significant(wide, 2)}" if wide else ""
+            note = f"± {numbers.write_digits(wide, 2)}" if wide else ""
         entries.append((axis.title.capitalize(), axis.show(estimate.best), note))
         if estimate.test is not None:
             entries.append((f"Test {axis.title}", axis.show(estimate.test), ""))

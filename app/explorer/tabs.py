@@ -7,12 +7,14 @@ from pathlib import Path
 
 import streamlit as st
 
-from app.explorer import layers, markup, run_view
+from app.explorer import layers, markup
 from app.explorer.architecture_charts import draw_breakdown, draw_genomes
-from app.explorer.run_view import RunView
 from app.records.front import Front, Point
 from app.records.quantities import LATENCY
+from app.records.trace import read_trace
 from app.reporting.progress_charts import draw_hypervolume, draw_learning_curve, draw_parity
+from app.runs.command_lines import export_command
+from app.runs.run_view import RunView
 
 
 def show_tabs(
@@ -112,7 +114,7 @@ def _show_search(run: RunView, front: Front, key: str) -> None:
     with left:
         st.markdown("**Progress of the search**")
         try:
-            rows = run_view.hypervolumes(run.path, front.search)
+            rows = read_trace(run.path / "searches" / front.search)
         except (OSError, ValueError) as error:
             st.warning(markup.sentence(error))
             rows = ()
@@ -121,10 +123,10 @@ def _show_search(run: RunView, front: Front, key: str) -> None:
         else:
             st.info("No progress was recorded for this search.")
         volume = front.hypervolume
-        if "predicted" in volume and "verified" in volume:
+        if volume.predicted is not None and volume.verified is not None:
             st.caption(
-                f"Hypervolume of the front: {volume['predicted']:.4g} as predicted, "
-                f"{volume['verified']:.4g} verified."
+                f"Hypervolume of the front: {volume.predicted:.4g} as predicted, "
+                f"{volume.verified:.4g} verified."
             )
         if _describe_end(front):
             st.caption(_describe_end(front))
@@ -136,9 +138,8 @@ def _show_search(run: RunView, front: Front, key: str) -> None:
                 markup.facts(markup.report_facts(report, front.named(name)), grid=True),
                 unsafe_allow_html=True,
             )
-            curve = report.get("curve")
-            if isinstance(curve, list) and len(curve) > 1:
-                st.altair_chart(draw_learning_curve(curve), key=f"curve {name} {key}")
+            if len(report.curve) > 1:
+                st.altair_chart(draw_learning_curve(report.curve), key=f"curve {name} {key}")
         if not front.reports:
             st.info("This search used no predictor, or stored no report of it.")
         chart = draw_parity(front, front.quality)
@@ -179,7 +180,7 @@ def _show_export(run: RunView, front: Front, point: Point) -> None:
         str(run.path / "exports" / point.digest), key=f"out {run.path} {point.digest}",
     )  # fmt: skip
     st.code(
-        run_view.export_command(run.path, point.digest, Path(folder)),
+        export_command(run.path, point.digest, Path(folder)),
         language="bash",
         wrap_lines=True,
     )

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from app.explorer.run_view import hypervolumes
-from app.jobs.pick import read_front
+from app.jobs.pick import find_front
 from app.jobs.search import prepare
-from app.records.front import Front, Hypervolume
-from app.records.front_reading import front_from_json
+from app.records.front import Front
+from app.records.trace import FILE as TRACE
+from app.records.trace import Hypervolume, format_table, read_trace
 from app.reporting.report_text import (
     CARD_LABELS,
     SearchSummary,
@@ -21,9 +20,9 @@ from app.reporting.report_text import (
 from app.runs import plugins
 from app.runs.directory import Run, open_run
 from app.runs.trained import Say, open_trained
-from app.searching.front_writer import front_csv, table_csv
+from app.searching.front_writer import format_front
 from app.searching.random_baseline import add_baseline
-from app.searching.request import request_from_plan, stored_plan
+from app.searching.request import read_plan, rebuild_request
 from supernet import files
 
 
@@ -64,7 +63,7 @@ def report_job(
     """
     opened = open_run(run)
     if search is not None:
-        read_front(opened, search)
+        find_front(opened, search)
     names = opened.searches if search is None else (search,)
     if not names:
         raise ValueError(
@@ -76,57 +75,53 @@ def report_job(
         raise ValueError(f"{folder} is a file; a report needs a folder")
     summaries, written = [], []
     for name in names:
-        record = opened.front(name)
-        if baseline and not record.get("baseline"):
-            record = _with_baseline(opened, name, record, say)
-        front = front_from_json(record, str(opened.search(name) / "front.json"), name)
-        contents = _search_files(opened, front, record)
+        front = opened.front(name)
+        if baseline and front.baseline is None:
+            front = _evaluate_baseline(opened, front, say)
+        contents = _write_search(opened, front)
         for file, text in contents.items():
             files.write_text(folder / name / file, text)
             written.append(f"{name}/{file}")
-        summaries.append(_summary(front, record))
+        summaries.append(_summarise(front))
     overview = write_overview(opened.path.resolve().name, summaries)
     files.write_text(folder / "report.md", overview)
     written.insert(0, "report.md")
     return ReportOutcome(opened.path, folder, tuple(summaries), tuple(written))
 
 
-def _with_baseline(run: Run, name: str, record: Mapping[str, Any], say: Say) -> dict[str, Any]:
-    folder = run.search(name)
-    plan = stored_plan(folder)
+def _evaluate_baseline(run: Run, front: Front, say: Say) -> Front:
+    name, folder = front.search, run.search(front.search)
+    plan = read_plan(folder)
     if plan is None:
         raise ValueError(
             f"search {name!r} has no search.json, so that its baseline cannot be evaluated; "
             "report with --no-baseline"
         )
     # Random search needs neither, and the earlier run may be gone.
-    request = replace(request_from_plan(run.path, name, plan["config"]), proxies=(), prior=None)
+    request = replace(rebuild_request(run.path, name, plan.config), proxies=(), prior=None)
     trained = open_trained(run, say)
     with run.writing():
         setting = prepare(request, run, trained, plugins.strategy(request.strategy), say)
-        changed = [key for key in ("space", "checkpoint", "table")
-                   if setting.plan[key] != plan.get(key)]  # fmt: skip
+        changed = setting.plan.find_changes(plan)
         if changed:
             raise ValueError(
                 f"the {' and '.join(changed)} of the run changed since search {name!r}, so that "
                 "its baseline cannot be evaluated; search again, or report with --no-baseline"
             )
-        return add_baseline(setting.problem, setting.sources.log, folder, record, say)
+        return add_baseline(setting.problem, setting.sources.log, folder, front, say)
 
 
-def _search_files(run: Run, front: Front, record: Mapping[str, Any]) -> dict[str, str]:
+def _write_search(run: Run, front: Front) -> dict[str, str]:
     """Every file of one search by name."""
-    trace = hypervolumes(run.path, front.search)
+    trace = read_trace(run.search(front.search))
     found = {
-        "front.csv": front_csv(record),
-        "verification.csv": table_csv(*_verification(front)),
-        "hypervolume.csv": (run.search(front.search) / "hypervolume.csv").read_text("utf-8"),
-        "report.md": write_search_page(
-            front, baseline=(record.get("baseline") or {}).get("hypervolume"), traced=bool(trace)
-        ),
+        "front.csv": format_front(front),
+        "verification.csv": format_table(*_list_verified(front)),
+        "hypervolume.csv": (run.search(front.search) / TRACE).read_text("utf-8"),
+        "report.md": write_search_page(front, traced=bool(trace)),
     }
     if front.reports:
-        found["predictors.csv"] = table_csv(*_cards(front))
+        found["predictors.csv"] = format_table(*_list_cards(front))
     return {**found, **_pictures(front, trace)}
 
 
@@ -146,18 +141,19 @@ def _pictures(front: Front, trace: Sequence[Hypervolume]) -> dict[str, str]:
     return found
 
 
-def _verification(front: Front) -> tuple[list[str], list[list[Any]]]:
+def _list_verified(front: Front) -> tuple[list[str], list[list[object]]]:
     """Every verified point: predicted and found values of each objective, their difference."""
     header = ["digest"]
     for objective in front.axes:
         name = objective.name
-        header += [f"{name}_predicted", f"{name}_found", f"{name}_low", f"{name}_high",
-                   f"{name}_source", f"{name}_test"]  # fmt: skip
-    rows: list[list[Any]] = []
+        header += [
+            f"{name}_{part}" for part in ("predicted", "found", "low", "high", "source", "test")
+        ]
+    rows: list[list[object]] = []
     for point in front.on_front():
         if not point.verified:
             continue
-        row: list[Any] = [point.digest]
+        row: list[object] = [point.digest]
         for objective in front.axes:
             e = point.estimate(objective.name)
             row += [e.predicted, e.value, e.low, e.high, e.source, e.test]
@@ -165,24 +161,24 @@ def _verification(front: Front) -> tuple[list[str], list[list[Any]]]:
     return header, rows
 
 
-def _cards(front: Front) -> tuple[list[str], list[list[Any]]]:
+def _list_cards(front: Front) -> tuple[list[str], list[list[object]]]:
     header = ["quantity", *CARD_LABELS]
-    rows = [[name, *(card.get(key) for key in CARD_LABELS)] for name, card in front.reports.items()]
+    rows = [
+        [name, *(getattr(card, key) for key in CARD_LABELS)] for name, card in front.reports.items()
+    ]
     return header, rows
 
 
-def _summary(front: Front, record: Mapping[str, Any]) -> SearchSummary:
-    volume = record.get("hypervolume", {})
-    card = front.reports.get(front.quality.name, {})
-    tau = card.get("tau")
+def _summarise(front: Front) -> SearchSummary:
+    card = front.reports.get(front.quality.name)
     return SearchSummary(
         search=front.search,
         strategy=front.strategy,
-        evaluations=int(record["evaluations"]),
+        evaluations=front.evaluations,
         failed=front.failed,
         points=len(front.on_front()),
-        hypervolume=volume.get("verified"),
-        searched=volume.get("searched"),
-        baseline=(record.get("baseline") or {}).get("hypervolume"),
-        predictor_tau=tau if isinstance(tau, float) else None,
+        hypervolume=front.hypervolume.verified,
+        searched=front.hypervolume.searched,
+        baseline=None if front.baseline is None else front.baseline.hypervolume,
+        predictor_tau=None if card is None else card.tau,
     )

@@ -7,14 +7,14 @@ stays fast.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
 from app.records import numbers
 
 # Factors to the stored unit; powers of 1000, as counts and sizes are written.
-COUNT_SUFFIXES = {"k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "B": 1e9, "T": 1e12}
+COUNT_SUFFIXES = {"K": 1e3, "k": 1e3, "M": 1e6, "G": 1e9, "B": 1e9, "T": 1e12}
 BYTE_SUFFIXES = {"B": 1.0, "KB": 1e3, "kB": 1e3, "MB": 1e6, "GB": 1e9}
 TIME_SUFFIXES = {"us": 1e-3, "ms": 1.0, "s": 1e3}
 
@@ -113,10 +113,10 @@ class Quantity:
 
 
 def _with_unit(unit: str, value: float) -> str:
-    return f"{numbers.significant(value, 4)} {unit}".strip()
+    return f"{numbers.write_digits(value, 4)} {unit}".strip()
 
 
-_percent = partial(numbers.percent, decimals=2)
+_percent = partial(numbers.write_percent, decimals=2)
 
 ACCURACY = Quantity(
     name="accuracy", unit="fraction", direction="maximize", title="accuracy", write=_percent,
@@ -136,7 +136,7 @@ LATENCY = Quantity(
     unit="ms",
     direction="minimize",
     title="latency",
-    write=numbers.milliseconds,
+    write=numbers.write_milliseconds,
     aliases=("latency",),
     shown_unit="ms",
     suffixes=TIME_SUFFIXES,
@@ -158,7 +158,7 @@ PARAMETERS = Quantity(
     unit="weights",
     direction="minimize",
     title="parameters",
-    write=numbers.count,
+    write=numbers.write_count,
     shown_unit="thousand",
     scale=1e-3,
     suffixes=COUNT_SUFFIXES,
@@ -168,7 +168,7 @@ MACS = Quantity(
     unit="macs",
     direction="minimize",
     title="multiply-adds",
-    write=numbers.count,
+    write=numbers.write_count,
     shown_unit="M",
     scale=1e-6,
     suffixes=COUNT_SUFFIXES,
@@ -178,7 +178,7 @@ SIZE = Quantity(
     unit="bytes",
     direction="minimize",
     title="size",
-    write=numbers.size,
+    write=numbers.write_bytes,
     aliases=("size",),
     shown_unit="KB",
     scale=1e-3,
@@ -193,8 +193,11 @@ QUANTITIES: dict[str, Quantity] = {
     )
 }  # fmt: skip
 
+# Names of what is evaluated on data.
+QUALITIES = tuple(quantity.name for quantity in QUANTITIES.values() if quantity.is_quality)
 
-def counted_quantities() -> Iterator[Quantity]:
+
+def list_counted() -> Iterator[Quantity]:
     """What is known of every architecture without a device and without data."""
     return (quantity for quantity in QUANTITIES.values() if quantity.counted)
 
@@ -227,7 +230,7 @@ def find_quantity(name: str) -> Quantity:
     return found.on_device(device) if at else found
 
 
-def stored_quantity(name: str, unit: str = "", direction: str = "minimize") -> Quantity:
+def find_stored_quantity(name: str, unit: str = "", direction: str = "minimize") -> Quantity:
     """The quantity of a file; one that this release does not know is as the file describes it.
 
     Args:
@@ -246,7 +249,7 @@ def stored_quantity(name: str, unit: str = "", direction: str = "minimize") -> Q
         name=name,
         unit=unit,
         direction=direction,
-        title=name.replace("_", " "),
+        title=name.rpartition(".")[2].replace("_", " "),
         write=_percent if shares else partial(_with_unit, unit),
         shown_unit="%" if shares else unit,
         scale=100.0 if shares else 1.0,
@@ -254,7 +257,12 @@ def stored_quantity(name: str, unit: str = "", direction: str = "minimize") -> Q
     )
 
 
-def canonical_name(name: str) -> str:
+def name_latency(device: str, devices: Sequence[str]) -> str:
+    """The name of the latency on a device: plain with one device, ``latency_ms@DEVICE`` else."""
+    return LATENCY.name if len(devices) == 1 else LATENCY.on_device(device).name
+
+
+def resolve_name(name: str) -> str:
     """The key in files that a name means: ``latency@phone`` is ``latency_ms@phone``.
 
     Names that this release does not know are left as they are.

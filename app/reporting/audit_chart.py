@@ -2,38 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import altair as alt
 
+from app.records.audit import AuditRecord, QualityRecord
 from app.records.quantities import MACS
 from app.reporting import chart_style as style
 from app.reporting.chart_style import Axis, Row
 
 
-def draw_audit(found: Mapping[str, Any]) -> alt.LayerChart:
+def draw_audit(found: AuditRecord) -> alt.LayerChart:
     """One mark per network with its 95 % intervals, larger for more MACs, and the diagonal.
 
     Args:
-        found: The content of ``audit.json``.
+        found: What the audit found.
     """
-    scale = 100.0 if found["unit"] == "fraction" else 1.0
-    unit = "%" if found["unit"] == "fraction" else found["unit"]
-    name = found["objective"]
-    alone, inherited = ([_ends(network[kind], scale) for network in found["networks"]]
-                        for kind in ("alone", "inherited"))  # fmt: skip
+    scale = 100.0 if found.unit == "fraction" else 1.0
+    unit = "%" if found.unit == "fraction" else found.unit
+    name = found.objective
+    alone = [_ends(network.alone, scale) for network in found.networks]
+    inherited = [_ends(network.inherited, scale) for network in found.networks]
     x = _axis(alone, f"{name} when trained alone ({unit})")
     y = _axis(inherited, f"{name} with inherited weights ({unit})")
     rows: list[Row] = [
         {
-            "digest": network["digest"],
-            "macs": network["macs"],
-            "macs_text": MACS.show(network["macs"]),
+            "digest": network.digest,
+            "macs": network.macs,
+            "macs_text": MACS.show(network.macs),
             **dict(zip(("left", "x", "right"), across, strict=True)),
             **dict(zip(("bottom", "y", "top"), up, strict=True)),
         }
-        for network, across, up in zip(found["networks"], alone, inherited, strict=True)
+        for network, across, up in zip(found.networks, alone, inherited, strict=True)
     ]
     base = alt.Chart(style.tabulate(rows))
     bars = base.mark_rule(color=style.GREY, opacity=0.6, aria=False)
@@ -43,7 +43,7 @@ def draw_audit(found: Mapping[str, Any]) -> alt.LayerChart:
         base.mark_circle(color=style.BLUE, opacity=0.85, stroke="white", strokeWidth=0.8).encode(
             x=x.across("x"),
             y=y.up("y"),
-            size=_size([network["macs"] for network in found["networks"]]),
+            size=_size([network.macs for network in found.networks]),
             tooltip=[
                 alt.Tooltip("digest:N", title="architecture"),
                 alt.Tooltip("macs_text:N", title="multiply-adds"),
@@ -59,9 +59,9 @@ def draw_audit(found: Mapping[str, Any]) -> alt.LayerChart:
     return alt.layer(*layers).properties(height=380)
 
 
-def _ends(quality: Mapping[str, float], scale: float) -> tuple[float, float, float]:
+def _ends(quality: QualityRecord, scale: float) -> tuple[float, float, float]:
     """The interval around a quality: its lower end, the value, its upper end."""
-    return quality["low"] * scale, quality["value"] * scale, quality["high"] * scale
+    return quality.low * scale, quality.value * scale, quality.high * scale
 
 
 def _axis(intervals: Sequence[tuple[float, float, float]], title: str) -> Axis:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
+from app.records.evaluation import EvaluationRecord
+from app.records.export import LatencyRecord, ParityRecord
+from app.records.run import RunRecord
 from app.reporting.markdown import render_markdown
 from supernet.data import IMAGES, DataShape
 from supernet.quality.export import Exported
@@ -25,12 +27,12 @@ class CardFacts:
         parity: Content of ``parity.json``.
     """
 
-    record: Mapping[str, Any]
+    record: RunRecord
     shape: DataShape
     checkpoint: str
-    qualities: Mapping[str, Mapping[str, Any]]
-    latency: Mapping[str, Any] | None
-    parity: Mapping[str, Any]
+    qualities: Mapping[str, EvaluationRecord]
+    latency: LatencyRecord | None
+    parity: ParityRecord
 
 
 def write_model_card(architecture: Architecture, exported: Exported, facts: CardFacts) -> str:
@@ -56,17 +58,17 @@ def write_model_card(architecture: Architecture, exported: Exported, facts: Card
     )
 
 
-def describe_quality(quality: Mapping[str, Any]) -> str:
+def describe_quality(quality: EvaluationRecord) -> str:
     """A quality with its 95 % interval: ``97.41 % (95 % interval 94.7 to 98.7 %)``."""
-    value, low, high = (quality.get(key) for key in ("value", "low", "high"))
+    value, low, high = (quality.value, quality.low, quality.high)
     if value is None:
         return "the evaluation failed"
-    if quality["unit"] == "fraction":
+    if quality.unit == "fraction":
         text, interval = f"{100 * value:.2f} %", None
         if low is not None and high is not None:
             interval = f"{100 * low:.1f} to {100 * high:.1f} %"
     else:
-        text, interval = f"{value:.4f} {quality['unit']}", None
+        text, interval = f"{value:.4f} {quality.unit}", None
         if low is not None and high is not None:
             interval = f"{low:.3f} to {high:.3f}"
     return f"{text} (95 % interval {interval})" if interval else text

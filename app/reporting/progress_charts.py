@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import altair as alt
 
-from app.records.front import Front, Hypervolume
+from app.records.front import Front
 from app.records.quantities import Quantity
+from app.records.trace import Hypervolume
 from app.reporting import chart_style as style
 from app.reporting.chart_style import Axis, Row
 
@@ -93,7 +94,7 @@ def draw_parity(front: Front, axis: Quantity) -> alt.LayerChart | None:
     return alt.layer(style.draw_diagonal(ends, x, y), marks).properties(height=320)
 
 
-def draw_learning_curve(curve: Sequence[Sequence[float]]) -> alt.LayerChart:
+def draw_learning_curve(curve: Sequence[tuple[int, float | None]]) -> alt.LayerChart:
     """How well a predictor ranks held-out architectures after so many evaluations.
 
     Args:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from app.records.front import Front
+from app.records.front import CardRecord, Front
 from app.records.quantities import Quantity
 from app.reporting.markdown import Markdown, render_markdown, write_link, write_table
 
@@ -77,19 +77,18 @@ def write_overview(run: str, searches: Sequence[SearchSummary]) -> str:
     return render_markdown("overview.md.jinja", run=run, table=write_table(header, rows))
 
 
-def write_search_page(front: Front, *, baseline: float | None, traced: bool) -> str:
+def write_search_page(front: Front, *, traced: bool) -> str:
     """The page of one search as Markdown; its pictures lie beside it.
 
     Args:
         front: What the search found.
-        baseline: Hypervolume of random search, where it was evaluated.
         traced: Whether the progress of the search was recorded.
     """
     return render_markdown(
         "search.md.jinja",
         front=front,
         points=_tabulate_points(front),
-        volumes=_tabulate_volumes(front, baseline),
+        volumes=_tabulate_volumes(front),
         traced=traced,
         cards=[_tabulate_card(name, card) for name, card in front.reports.items()],
     )
@@ -116,26 +115,26 @@ def _was_tested(front: Front, quantity: Quantity) -> bool:
     return any(p.estimate(quantity.name).test is not None for p in front.points)
 
 
-def _tabulate_volumes(front: Front, baseline: float | None) -> Markdown:
+def _tabulate_volumes(front: Front) -> Markdown:
+    beside = front.baseline
     known = (
-        ("as searched", front.hypervolume.get("searched")),
-        ("front as predicted", front.hypervolume.get("predicted")),
-        ("front verified", front.hypervolume.get("verified")),
-        ("random search, as many evaluations", baseline),
+        ("as searched", front.hypervolume.searched),
+        ("front as predicted", front.hypervolume.predicted),
+        ("front verified", front.hypervolume.verified),
+        ("random search, as many evaluations", None if beside is None else beside.hypervolume),
     )
     rows = [(name, _write_number(value)) for name, value in known if value is not None]
     return write_table(("hypervolume", ""), rows)
 
 
-def _tabulate_card(name: str, card: Mapping[str, object]) -> Markdown:
+def _tabulate_card(name: str, card: CardRecord) -> Markdown:
     rows = [
-        (label, _write_number(card[key]))
+        (label, _write_number(getattr(card, key)))
         for key, label in CARD_LABELS.items()
-        if card.get(key) is not None
+        if getattr(card, key) is not None
     ]
-    curve = card.get("curve")
-    if isinstance(curve, list) and curve:
-        steps = ", ".join(f"{_write_number(tau)} at {int(count)}" for count, tau in curve)
+    if card.curve:
+        steps = ", ".join(f"{_write_number(tau)} at {count}" for count, tau in card.curve)
         rows.append(("learning curve (tau at evaluations)", steps))
     return write_table((f"predictor of {name}", ""), rows)
 

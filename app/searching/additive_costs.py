@@ -13,12 +13,12 @@ from supernet.costs.cost_model import CostModel, UnitVariants
 from supernet.space import SearchSpace
 
 
-def latency_terms(table: CompiledTable) -> AdditiveTerms:
+def build_latency_terms(table: CompiledTable) -> AdditiveTerms:
     """What a compiled table adds up, in milliseconds; equal to ``table.predict`` on any row."""
     return _terms(table.space, table.columns, table.tables, table.fixed_ms)
 
 
-def cost_terms(
+def build_cost_terms(
     model: CostModel, values: Callable[[UnitVariants], Sequence[float]]
 ) -> AdditiveTerms:
     """A cost that is a sum over the units of a network.

@@ -1,24 +1,24 @@
 """How the value of every quantity is obtained: the one place that knows.
 
 A new analytic quantity is an entry of :data:`app.records.quantities.QUANTITIES` and a function in
-:data:`ANALYTIC`.
+:data:`ANALYTIC`; or it is a module of a user's own, named by its dotted path, which has both as
+``QUANTITY`` and ``obtain``.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
+from types import ModuleType
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from app.evaluation.log import EvaluationLog, number
+from app.evaluation.log import EvaluationLog
 from app.records.quantities import (
     ACCURACY,
-    LATENCY,
     LOSS,
     MACS,
     MEAN_LATENCY,
@@ -26,17 +26,18 @@ from app.records.quantities import (
     SIZE,
     WORST_LATENCY,
     Quantity,
-    counted_quantities,
     find_quantity,
+    list_counted,
+    name_latency,
 )
+from app.runs import plugins
 from app.runs.latency_table import DeviceTable
 from app.runs.trained import Trained
-from app.searching.additive_costs import cost_terms, latency_terms
+from app.searching.additive_costs import build_cost_terms, build_latency_terms
 from predictors import Statistics
-from search import Constraint, Objective, SearchProblem
+from search import Objective
 from search.arrays.additive import AdditiveTerms
 from search.devices import mean_of, worst_of
-from search.limits import Amount, Limit, check_compatible, of_largest, parse_bound, resolve_limit
 from search.problem import Evaluate
 from supernet.costs.cost_model import CostModel, CostUnit, UnitVariants
 from supernet.quality.evaluate import Z95
@@ -53,6 +54,14 @@ class Network(Protocol):
     @property
     def cost_model(self) -> CostModel:
         """Every variant of every unit of the network."""
+
+
+@dataclass(frozen=True)
+class Untrained:
+    """A family's network as it is built: all that analytic quantities need."""
+
+    supernet: Supernet
+    cost_model: CostModel
 
 
 @dataclass(frozen=True)
@@ -89,7 +98,7 @@ class Sources:
         return float(self.tables[device].latency_ms(space.encode([space.largest]))[0])
 
 
-def free_statistics(sources: Sources) -> Statistics:
+def build_statistics(sources: Sources) -> Statistics:
     """What every architecture costs, for nothing: features that tell a predictor its size.
 
     Logarithms of multiply-adds, parameters and the latency on each profiled device; sizes span
@@ -110,124 +119,56 @@ def free_statistics(sources: Sources) -> Statistics:
     return statistics
 
 
-def latency_name(device: str, devices: Sequence[str]) -> str:
-    """The name of the latency on a device: plain with one device, ``latency_ms@DEVICE`` else."""
-    return LATENCY.name if len(devices) == 1 else LATENCY.on_device(device).name
-
-
-def named_devices(names: Sequence[str]) -> tuple[str, ...]:
-    """Devices that objectives or limits name, as in ``latency@pixel``, each once."""
-    found = (name.partition("@")[2] for name in names if "@" in name)
-    return tuple(dict.fromkeys(device for device in found if device))
-
-
-def resolve(
-    names: Sequence[str], quality: str, devices: Sequence[str] = ("cpu",)
-) -> tuple[str, ...]:
-    """Canonical objective names, at least two, each once.
+def load_quantity(name: str) -> Quantity:
+    """The quantity that a name means, or that a module of a user's own describes.
 
     Args:
-        names: As a user writes them; empty for the quality and the latency of every device.
-        quality: What this task is judged by.
-        devices: Those of the search; ``latency`` is the latency on each of them.
+        name: A name or an alias, with ``@DEVICE`` for one of several devices; or a dotted path,
+            under which the quantity is kept in files.
 
     Raises:
-        ValueError: Unknown name, a name twice, fewer than two, or a quality of another task.
+        ValueError: Unknown name, a device for something that has none, no such module, or one
+            that describes no analytic quantity.
     """
-    found = [
-        full
-        for name in (names or (quality, LATENCY.name))
-        for full in canonical(name, quality, devices)
-    ]
-    for name in found:
-        if found.count(name) > 1:
-            raise ValueError(f"objective {name!r} is listed twice")
-    if len(found) < 2:
-        raise ValueError(f"a search needs at least two objectives; {found[0]!r} is only one")
-    return tuple(found)
-
-
-def canonical(name: str, quality: str, devices: Sequence[str]) -> tuple[str, ...]:
-    """The quantities that a name stands for; several where ``latency`` has several devices.
-
-    Raises:
-        ValueError: Unknown name, a quality of another task, a device for something that has none,
-            or one device where several are needed.
-    """
-    quantity = find_quantity(name)
-    if quantity.is_quality and quantity.name != quality:
-        raise ValueError(f"objective {name!r} does not fit the task; use {quality!r}")
-    if quantity.over_devices and len(devices) < 2:
+    if not _is_path(name):
+        return find_quantity(name)
+    found = _load_own(name).QUANTITY
+    if not (isinstance(found, Quantity) and found.counted):
         raise ValueError(
-            f"objective {name!r} needs two or more devices; name them, such as --device cpu,phone"
+            f"objective {name!r}: QUANTITY of the module must be a Quantity that is neither "
+            "evaluated nor a latency"
         )
-    if not quantity.per_device:
-        return (quantity.name,)
-    wanted = [quantity.device] if quantity.device else devices
-    return tuple(latency_name(device, devices) for device in wanted)
+    return replace(found, name=name, aliases=())
 
 
-def latency_limit(budget: float | str) -> Limit:
-    """The limit that ``--latency-ms`` stands for.
-
-    Raises:
-        ValueError: It is no latency above 0 and no share of the largest.
-    """
-    text = f"{budget:g}" if isinstance(budget, float) else str(budget).strip()
-    try:
-        amount = Amount(float(text))
-    except ValueError:
-        amount = parse_bound(text, "the latency budget")
-    if not (math.isfinite(amount.value) and amount.value > 0):
-        raise ValueError(f"a latency budget of {text} ms cannot work; it must be above 0")
-    return Limit(LATENCY.name, True, amount, f"{LATENCY.short_name}<={text}")
+def _is_path(name: str) -> bool:
+    return "." in name.partition("@")[0]
 
 
-def build_problem(names: Sequence[str], limits: Sequence[Limit], sources: Sources) -> SearchProblem:
-    """The search problem of resolved objective names and limits.
-
-    Raises:
-        ValueError: Latency is asked for without a table, or a limit is impossible, unknown, or
-            excluded by another one.
-    """
-    devices = tuple(sources.tables)
-    wanted = [
-        (limit, full)
-        for limit in limits
-        for full in canonical(limit.quantity, sources.trained.quality, devices or ("",))
-    ]
-    extra = dict.fromkeys(full for _, full in wanted if full not in names)
-    objectives = tuple(objective(name, sources) for name in names)
-    limited = tuple(objective(name, sources) for name in extra)
-    space = sources.trained.supernet.space
-    free = SearchProblem(space, objectives, (), limited)
-    constraints = tuple(_constraints(wanted, free))
-    check_compatible(constraints)
-    return SearchProblem(space, objectives, constraints, limited)
+def _load_own(path: str) -> ModuleType:
+    return plugins.load_own(path, "objective", ("QUANTITY", "obtain"))
 
 
-def _constraints(
-    wanted: Sequence[tuple[Limit, str]], problem: SearchProblem
-) -> Iterator[Constraint]:
-    for limit, full in wanted:
-        limited = problem.quantities[problem.column(full)]
-        yield resolve_limit(limit, find_quantity(full), partial(of_largest, problem, limited))
+def _obtain(name: str, network: Network) -> Analytic:
+    function = _load_own(name).obtain if _is_path(name) else ANALYTIC[name]
+    found: Analytic = function(network)
+    return found
 
 
-def objective(name: str, sources: Sources) -> Objective:
+def build_objective(name: str, sources: Sources) -> Objective:
     """One objective by its canonical name.
 
     Raises:
         ValueError: It is a latency, and the device has no table.
     """
-    quantity = find_quantity(name)
+    quantity = load_quantity(name)
     if quantity.is_quality:
         return _evaluated(quantity, sources)
     if quantity.per_device:
         return _looked_up(quantity, sources)
     if quantity.over_devices:
         return _over_devices(quantity, sources)
-    found = ANALYTIC[quantity.name](sources.trained)
+    found = _obtain(quantity.name, sources.trained)
     additive = None if found.additive is None else found.additive()
     return Objective(
         quantity.name, quantity.unit, quantity.direction, found.evaluate, "analytic",
@@ -245,17 +186,10 @@ def count_all(network: Network, rows: NDArray[np.int16]) -> dict[str, NDArray[np
     Returns:
         Values ``(n,)`` by name, in the order of the table of quantities.
     """
-    return {q.name: ANALYTIC[q.name](network).evaluate(rows) for q in counted_quantities()}
+    return {q.name: ANALYTIC[q.name](network).evaluate(rows) for q in list_counted()}
 
 
-def plain_number(value: float) -> int | float | None:
-    """A count as files hold it: whole where it is, ``None`` where it is no number."""
-    if not math.isfinite(value):
-        return None
-    return int(value) if float(value).is_integer() else float(value)
-
-
-def over_devices(name: str, shares: Sequence[float]) -> float:
+def combine_devices(name: str, shares: Sequence[float]) -> float:
     """A quantity over several devices from the latencies on each.
 
     Args:
@@ -279,7 +213,9 @@ def sum_over_units(network: Network, cost: Callable[[CostUnit], float]) -> Analy
     def of_variants(unit: UnitVariants) -> list[float]:
         return [0.0 if variant is None else cost(variant) for variant in unit.variants]
 
-    return Analytic(partial(costs.total, values=each), partial(cost_terms, costs, of_variants))
+    return Analytic(
+        partial(costs.total, values=each), partial(build_cost_terms, costs, of_variants)
+    )
 
 
 # -- one function for each analytic quantity -------------------------------------------------------
@@ -296,7 +232,9 @@ def _macs(network: Network) -> Analytic:
 def _size(network: Network) -> Analytic:
     costs = network.cost_model
     # Statistics and the precision of each weight belong to the variant, not to its graph.
-    return Analytic(costs.size_bytes, partial(cost_terms, costs, lambda unit: unit.size_bytes))
+    return Analytic(
+        costs.size_bytes, partial(build_cost_terms, costs, lambda unit: unit.size_bytes)
+    )
 
 
 ANALYTIC: dict[str, Callable[[Network], Analytic]] = {
@@ -313,7 +251,7 @@ def _looked_up(quantity: Quantity, sources: Sources) -> Objective:
     table = sources.tables.get(quantity.device or next(iter(sources.tables), ""))
     if table is None:
         raise ValueError("latency needs a profiled device; run the profile command first")
-    terms = latency_terms(table.compiled)
+    terms = build_latency_terms(table.compiled)
     return Objective(
         quantity.name, quantity.unit, quantity.direction, table.latency_ms, "table", additive=terms
     )
@@ -321,7 +259,7 @@ def _looked_up(quantity: Quantity, sources: Sources) -> Objective:
 
 def _over_devices(quantity: Quantity, sources: Sources) -> Objective:
     devices = tuple(sources.tables)
-    parts = [objective(latency_name(device, devices), sources) for device in devices]
+    parts = [build_objective(name_latency(device, devices), sources) for device in devices]
     scales = [sources.latency_of_largest(device) for device in devices]
     build, _ = _OVER_DEVICES[quantity.name]
     return build(quantity.name, quantity.unit, parts, scales)
@@ -345,7 +283,7 @@ def _evaluated(quantity: Quantity, sources: Sources) -> Objective:
     space, log = sources.trained.supernet.space, sources.log
 
     def evaluate(rows: NDArray[np.int16]) -> NDArray[np.float64]:
-        return np.array([number(log.evaluate(a, "val")) for a in space.decode(rows)])
+        return np.array([log.evaluate(a, "val").value_or_nan for a in space.decode(rows)])
 
     noise = partial(_NOISE[quantity.name], sources)
     return Objective(
@@ -361,8 +299,11 @@ def _binomial(sources: Sources, values: NDArray[np.float64]) -> NDArray[np.float
 
 
 def _spread(sources: Sources, values: NDArray[np.float64]) -> NDArray[np.float64]:
-    found = {r["value"]: (r["high"] - r["low"]) / (2 * Z95) for r in sources.log.records("val")
-             if r["value"] is not None}  # fmt: skip
+    found = {
+        record.value: (record.high - record.low) / (2 * Z95)
+        for record in sources.log.records("val")
+        if record.value is not None and record.low is not None and record.high is not None
+    }
     return np.array([found.get(float(value), 0.0) for value in values])
 
 

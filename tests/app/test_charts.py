@@ -5,14 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
-from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from app.explorer import architecture_charts, layers
-from app.records.front import Front, Hypervolume
-from app.records.front_reading import front_from_json
+from app.records.front import Front, parse_front
+from app.records.trace import Hypervolume
 from app.reporting import progress_charts
 from app.reporting.chart_style import BLUE, padded_domain
 from app.reporting.front_chart import MOST_BEHIND, Emphasis, draw_front
@@ -26,7 +25,7 @@ BEHIND = "evaluated, not on the front"
 
 @pytest.fixture
 def front() -> Front:
-    return front_from_json(front_json(small_space()), "front.json", "default")
+    return parse_front(front_json(small_space()), "front.json", "default")
 
 
 def draw(front: Front, **emphasis: Any) -> Drawn:
@@ -97,8 +96,8 @@ def test_points_behind_the_front_come_on_demand(front: Front) -> None:
 
 def test_points_within_noise_have_a_mark_of_their_own(front: Front) -> None:
     hidden = [p.digest for p in front.points if not p.on_front]
-    points = tuple(replace(p, indistinguishable=p.digest in hidden[:3]) for p in front.points)
-    kinds = draw(replace(front, points=points), behind=True).kinds
+    points = tuple(p.replace(indistinguishable=p.digest in hidden[:3]) for p in front.points)
+    kinds = draw(front.replace(points=points), behind=True).kinds
     assert {row["digest"] for row in kinds["behind within noise only"]} == set(hidden[:3])
     assert {row["digest"] for row in kinds[BEHIND]} == set(hidden[3:])
 
@@ -140,10 +139,11 @@ def test_axes_carry_units_and_reach_over_everything_but_predictions(front: Front
     assert low < min(p.estimate("latency_ms").low or 9 for p in front.on_front())
     assert high > 0.5
     assert scale["clamp"] is True, "a prediction outside is drawn at the edge"
-    wild = replace(front.points[0].estimate("latency_ms"), predicted=1e9)
-    first = replace(front.points[0], estimates={**front.points[0].estimates, "latency_ms": wild})
+    wild = front.points[0].estimate("latency_ms").replace(predicted=1e9)
+    estimates = {**front.points[0].estimates, "latency_ms": wild}
+    first = front.points[0].replace(estimates=estimates)
     assert first.on_front
-    far = draw(replace(front, points=(first, *front.points[1:])), behind=True, budget=0.5)
+    far = draw(front.replace(points=(first, *front.points[1:])), behind=True, budget=0.5)
     assert far.one("point").encoding["x"]["scale"]["domain"] == scale["domain"]
     assert places(far, PREDICTED, "across")[first.digest] == 1e9
     assert any(row["across_text"].endswith("ms") for row in far.kinds[PREDICTED])
@@ -161,7 +161,7 @@ def test_hovering_tells_values_and_where_they_come_from(front: Front) -> None:
 
 
 def test_other_fronts_are_drawn_beside_it(front: Front) -> None:
-    other = front_from_json(front_json(small_space(), seed=4), "front.json", "other")
+    other = parse_front(front_json(small_space(), seed=4), "front.json", "other")
     drawn = draw(front, others=[("other run", other)])
     expected = {p.digest for p in other.on_front()}
     assert {row["digest"] for row in drawn.kinds["other run"]} == expected
@@ -176,7 +176,7 @@ def test_axes_without_any_point_leave_an_empty_chart(front: Front) -> None:
 
 
 def test_thousands_of_points_are_thinned_out_but_not_those_that_matter() -> None:
-    front = front_from_json(front_json(small_space(), count=4000), "front.json", "default")
+    front = parse_front(front_json(small_space(), count=4000), "front.json", "default")
     behind = [p for p in front.points if not p.on_front]
     assert len(behind) > 3 * MOST_BEHIND
     chosen, compared = behind[7].digest, behind[100].digest
@@ -323,11 +323,11 @@ def test_left_is_cheaper_and_up_is_better(front: Front) -> None:
 
 def test_hostile_names_stay_text(front: Front) -> None:
     name = "\"><script>alert(1)</script> & ]]> ' datum.kind"
-    other = front_from_json(front_json(small_space(), seed=4), "front.json", "other")
-    hostile = replace(front.on_front()[0], digest=name)
+    other = parse_front(front_json(small_space(), seed=4), "front.json", "other")
+    hostile = front.on_front()[0].replace(digest=name)
     points = (hostile, *(p for p in front.points if p.digest != front.on_front()[0].digest))
     chart = draw_front(
-        replace(front, points=points), front.cost, front.quality, Emphasis(others=[(name, other)])
+        front.replace(points=points), front.cost, front.quality, Emphasis(others=[(name, other)])
     )
     svg = render_svg(chart, name)
     root = ElementTree.fromstring(svg)
@@ -340,11 +340,11 @@ def test_hostile_names_stay_text(front: Front) -> None:
 def test_a_picture_is_the_same_in_another_process(front: Front) -> None:
     program = (
         "import hashlib\n"
-        "from app.records.front_reading import front_from_json\n"
+        "from app.records.front import parse_front\n"
         "from app.reporting.front_chart import Emphasis, draw_front\n"
         "from app.reporting.svg import render_svg\n"
         "from tests.app.explorer_fixture import front_json, small_space\n"
-        "front = front_from_json(front_json(small_space()), 'front.json', 'default')\n"
+        "front = parse_front(front_json(small_space()), 'front.json', 'default')\n"
         "chart = draw_front(front, front.cost, front.quality, Emphasis(behind=True))\n"
         "print(hashlib.sha256(render_svg(chart, 't').encode()).hexdigest())\n"
     )
@@ -368,7 +368,7 @@ def test_a_picture_takes_no_data_from_elsewhere(front: Front) -> None:
 def test_a_front_of_one_point_can_be_drawn() -> None:
     payload = front_json(small_space())
     payload["points"] = payload["points"][:1]
-    front = front_from_json(payload, "front.json", "default")
+    front = parse_front(payload, "front.json", "default")
     svg = render_svg(draw_front(front, front.cost, front.quality), "one")
     assert len(marks_in(svg, aria_roledescription="point", fill=BLUE)) == 1
 

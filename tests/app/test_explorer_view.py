@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from app.records.front_reading import front_from_json
 
 from app.explorer import layers, markup, run_view
 from app.records import front as points
 from app.records import numbers
 from app.records.front import Front
-from app.records.front_reading import front_from_json
 from app.records.quantities import ACCURACY, LATENCY
 from supernet.space import SearchSpace
 from tests.app.explorer_fixture import front_json, small_space, write_run
@@ -306,18 +306,18 @@ def test_text_from_files_cannot_become_markup() -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        (numbers.milliseconds(0.021349), "0.0213 ms"),
-        (numbers.milliseconds(9.996), "10.0 ms"),
-        (numbers.milliseconds(1234.5), "1,230 ms"),
+        (numbers.write_milliseconds(0.021349), "0.0213 ms"),
+        (numbers.write_milliseconds(9.996), "10.0 ms"),
+        (numbers.write_milliseconds(1234.5), "1,230 ms"),
         (LATENCY.show(None), numbers.MISSING),
         (LATENCY.show(0.021349), "0.0213 ms"),
-        (numbers.percent(0.97249, 2), "97.25 %"),
-        (numbers.size(999), "999 B"),
-        (numbers.size(999_600), "1.00 MB"),
-        (numbers.size(45_123), "45.1 KB"),
-        (numbers.count(719_800), "720 K"),
-        (numbers.space_size(148_176), "148,176"),
-        (numbers.space_size(99_960_000), "1.0 \N{MULTIPLICATION SIGN} 10⁸"),
+        (numbers.write_percent(0.97249, 2), "97.25 %"),
+        (numbers.write_bytes(999), "999 B"),
+        (numbers.write_bytes(999_600), "1.00 MB"),
+        (numbers.write_bytes(45_123), "45.1 KB"),
+        (numbers.write_count(719_800), "720 K"),
+        (numbers.write_space_size(148_176), "148,176"),
+        (numbers.write_space_size(99_960_000), "1.0 \N{MULTIPLICATION SIGN} 10⁸"),
     ],
 )
 def test_numbers_read_well(text: str, expected: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.jobs.report import report_job
+from app.records.evaluation import EvaluationRecord
+from app.records.export import LatencyRecord, ParityRecord
+from app.records.run import DataRecord, RunRecord, ShapeRecord
 from app.reporting.markdown import (
     Markdown,
     escape_markdown,
@@ -50,40 +54,59 @@ def exported(shape: tuple[int, ...], name: str, calibration: int) -> Exported:
     )
 
 
-def quality(split: str, value: float, samples: int, *, interval: bool = True) -> dict[str, Any]:
-    return {
-        "objective": "accuracy",
-        "unit": "fraction",
-        "split": split,
-        "value": value,
-        "low": value - 0.012 if interval else None,
-        "high": value + 0.009 if interval else None,
-        "samples": samples,
-    }
+def quality(split: str, value: float, samples: int, **changes: Any) -> EvaluationRecord:
+    found = EvaluationRecord(
+        architecture={},
+        digest="",
+        objective="accuracy",
+        unit="fraction",
+        split=split,
+        value=value,
+        low=value - 0.012,
+        high=value + 0.009,
+        samples=samples,
+    )
+    return found.replace(**changes)
 
 
-def run_record(**changes: Any) -> dict[str, Any]:
-    return {
-        "family": "ofa_mobilenetv3",
-        "preset": "tiny",
-        "space": "5bace",
-        "seed": 3,
-        "data": {"spec": "folder:some photos", "fingerprint": "0123456789abcdef0123"},
-        "versions": {"python": "3.11.2", "torch": "2.13.0+cpu"},
-        **changes,
-    }
+def run_record(**changes: Any) -> RunRecord:
+    shape = ShapeRecord(
+        task="image-classification", input=(3, 8, 8), classes=10, labels=(), mean=(), std=()
+    )
+    found = RunRecord(
+        family="ofa_mobilenetv3",
+        preset="tiny",
+        family_config={},
+        recipe={},
+        space="5bace",
+        seed=3,
+        data=DataRecord(spec="folder:some photos", fingerprint="0123456789abcdef0123", shape=shape),
+        versions={"python": "3.11.2", "torch": "2.13.0+cpu"},
+    )
+    return found.replace(**changes)
 
 
-def facts(shape: DataShape, qualities: dict[str, Any], **changes: Any) -> CardFacts:
-    given: dict[str, Any] = {
-        "record": run_record(),
-        "shape": shape,
-        "checkpoint": "c0ffee",
-        "qualities": qualities,
-        "latency": None,
-        "parity": {"max_abs_difference": 4.77e-06, "samples": 64},
-    }
-    return CardFacts(**{**given, **changes})
+def facts(shape: DataShape, qualities: dict[str, EvaluationRecord], **changes: Any) -> CardFacts:
+    parity = ParityRecord(
+        architecture="",
+        max_abs_difference=4.77e-06,
+        limit=1e-4,
+        same_decision=1.0,
+        samples=64,
+        split="val",
+        output_spread=1.0,
+        onnxruntime="",
+        torch="",
+    )
+    given = CardFacts(
+        record=run_record(),
+        shape=shape,
+        checkpoint="c0ffee",
+        qualities=qualities,
+        latency=None,
+        parity=parity,
+    )
+    return replace(given, **changes)
 
 
 def images(channels: int) -> DataShape:
@@ -94,13 +117,13 @@ def images(channels: int) -> DataShape:
 
 
 def test_the_card_of_an_image_network_with_everything_known() -> None:
-    latency = {
-        "value": 0.024812,
-        "low": 0.0241,
-        "high": 0.02533,
-        "device": "cpu",
-        "method": "median of 30 rounds, onnxruntime 1.20, one thread.",
-    }
+    latency = LatencyRecord(
+        value=0.024812,
+        low=0.0241,
+        high=0.02533,
+        device="cpu",
+        method="median of 30 rounds, onnxruntime 1.20, one thread.",
+    )
     qualities = {"val": quality("val", 0.9777, 270), "test": quality("test", 0.9888, 269)}
     text = write_model_card(
         small_space().largest,
@@ -114,14 +137,13 @@ def test_the_card_of_a_grey_image_network_without_interval_and_latency() -> None
     text = write_model_card(
         small_space().smallest,
         exported((1, 8, 8), "pixels", 0),
-        facts(images(1), {"val": quality("val", 0.9777, 270, interval=False)}),
+        facts(images(1), {"val": quality("val", 0.9777, 270, low=None, high=None)}),
     )
     assert text == recorded("card_grey.md")
 
 
 def test_the_card_of_a_language_model() -> None:
-    loss = {**quality("test", 2.04312, 4096), "objective": "loss", "unit": "nats/token",
-            "low": 2.0, "high": 2.1}  # fmt: skip
+    loss = quality("test", 2.04312, 4096, objective="loss", unit="nats/token", low=2.0, high=2.1)
     shape = DataShape("language-modelling", (64,), 31, tuple("abcdefg"))
     text = write_model_card(
         small_space().largest,
@@ -145,7 +167,7 @@ def test_a_report_with_everything_known(tmp_path: Path) -> None:
         payload["points"] = front[:3] + behind[:2]
         payload["failed"] = 2
         payload["unmeasured_devices"] = ["phone", "watch"]
-        payload["baseline"] = {"hypervolume": 0.0391}
+        payload["baseline"] = {"strategy": "random", "evaluations": 62, "hypervolume": 0.0391}
         payload["hypervolume"]["searched"] = 0.0398
         curve = [[12, 0.5], [24, 0.7], [48, 0.8123]]
         payload["report"] = {
@@ -176,8 +198,8 @@ def test_a_report_without_predictor(tmp_path: Path) -> None:
 
 def test_a_hostile_name_is_shown_as_it_is() -> None:
     record = run_record(family=HOSTILE, preset="# x", versions={"py|thon": HOSTILE})
-    record["data"] = {"spec": HOSTILE, "fingerprint": "`` ` <b>"}
-    latency = {"value": 1.0, "low": 0.9, "high": 1.1, "device": HOSTILE, "method": HOSTILE}
+    record = record.replace(data=record.data.replace(spec=HOSTILE, fingerprint="`` ` <b>"))
+    latency = LatencyRecord(value=1.0, low=0.9, high=1.1, device=HOSTILE, method=HOSTILE)
     text = write_model_card(
         small_space().smallest,
         exported((1, 8, 8), "pixels", 0),
@@ -189,7 +211,7 @@ def test_a_hostile_name_is_shown_as_it_is() -> None:
         facts(
             images(1),
             {"val": quality("val", 0.9, 10)},
-            latency={**latency, "device": "cpu", "method": "m"},
+            latency=latency.replace(device="cpu", method="m"),
         ),
     )
     assert "\\<img" in text

@@ -13,7 +13,7 @@ from search import Constraint
 from search.limits import (
     Amount,
     check_compatible,
-    of_largest,
+    evaluate_largest,
     parse_bound,
     parse_limit,
     resolve_limit,
@@ -132,10 +132,12 @@ def test_contradictory_limits_are_both_named():
 def test_the_largest_architecture_or_the_most_similar_one_of_a_pool():
     problem = tradeoff()
     latency = problem.objectives[1]
-    assert of_largest(problem, latency) == 5 + 2 * np.arange(1, 13).sum()
+    assert evaluate_largest(problem, latency) == 5 + 2 * np.arange(1, 13).sum()
     from dataclasses import replace
 
     row = problem.space.encode([problem.space.largest])
     row[0, 0] = 0
     pool = np.concatenate((np.zeros_like(row), row))
-    assert of_largest(replace(problem, pool=pool), latency) == 5 + 2 * np.arange(1, 13).sum() - 2
+    assert (
+        evaluate_largest(replace(problem, pool=pool), latency) == 5 + 2 * np.arange(1, 13).sum() - 2
+    )
