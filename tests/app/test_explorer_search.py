@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from app.records.front_reading import front_from_json
 
 from app.explorer import markup, progress_chart
-from app.records import front as points
-from app.records.front import Hypervolume
+from app.records import picking
+from app.records.front import parse_front
 from app.records.quantities import ACCURACY
+from app.records.trace import Hypervolume
 from tests.app.explorer_fixture import front_json, small_space, write_run
 from tests.app.test_explorer import figure, open_page, text
 
@@ -85,7 +85,7 @@ def test_a_search_over_devices(run: Path, monkeypatch: pytest.MonkeyPatch) -> No
         point["objectives"]["latency_ms@phone"] = {**entry, "source": "table"}
         point["objectives"]["worst_latency"] = {**entry, "source": "table"}
     rewrite(run, payload)
-    front = front_from_json(payload, "front.json", "default")
+    front = parse_front(payload, "front.json", "default")
     assert front.cost.name == "latency_ms@cpu"
     assert front.cost.title == "latency on cpu"
     assert front.quality.name == "accuracy"
@@ -94,4 +94,4 @@ def test_a_search_over_devices(run: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert names[:4] == ["accuracy", "worst_latency", "latency_ms@cpu", "latency_ms@phone"]
     page = open_page(monkeypatch, run)
     assert "measured on cpu" in page.slider[0].label
-    assert points.pick(front, 1e9).point is not None
+    assert picking.pick(front, 1e9).point is not None

@@ -13,6 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.jobs.report import report_job
+from app.records.evaluation import EvaluationRecord
+from app.records.export import LatencyRecord, ParityRecord
+from app.records.run import DataRecord, RunRecord, ShapeRecord
 from app.reporting.markdown import (
     Markdown,
     escape_markdown,
@@ -50,40 +53,54 @@ def exported(shape: tuple[int, ...], name: str, calibration: int) -> Exported:
     )
 
 
-def quality(split: str, value: float, samples: int, *, interval: bool = True) -> dict[str, Any]:
-    return {
-        "objective": "accuracy",
-        "unit": "fraction",
-        "split": split,
-        "value": value,
-        "low": value - 0.012 if interval else None,
-        "high": value + 0.009 if interval else None,
-        "samples": samples,
-    }
+def quality(split: str, value: float, samples: int, *, interval: bool = True) -> EvaluationRecord:
+    return EvaluationRecord(
+        architecture={},
+        digest="d1",
+        objective="accuracy",
+        unit="fraction",
+        split=split,
+        value=value,
+        low=value - 0.012 if interval else None,
+        high=value + 0.009 if interval else None,
+        samples=samples,
+    )
 
 
-def run_record(**changes: Any) -> dict[str, Any]:
-    return {
-        "family": "ofa_mobilenetv3",
-        "preset": "tiny",
-        "space": "5bace",
-        "seed": 3,
-        "data": {"spec": "folder:some photos", "fingerprint": "0123456789abcdef0123"},
-        "versions": {"python": "3.11.2", "torch": "2.13.0+cpu"},
-        **changes,
-    }
+def run_record(**changes: object) -> RunRecord:
+    shape = ShapeRecord(task="any", input=(1,), classes=2, labels=(), mean=(), std=())
+    record = RunRecord(
+        family="ofa_mobilenetv3",
+        preset="tiny",
+        family_config={},
+        recipe={},
+        space="5bace",
+        seed=3,
+        data=DataRecord(spec="folder:some photos", fingerprint="0123456789abcdef0123", shape=shape),
+        versions={"python": "3.11.2", "torch": "2.13.0+cpu"},
+    )
+    return record.replace(**changes)
 
 
-def facts(shape: DataShape, qualities: dict[str, Any], **changes: Any) -> CardFacts:
-    given: dict[str, Any] = {
-        "record": run_record(),
-        "shape": shape,
-        "checkpoint": "c0ffee",
-        "qualities": qualities,
-        "latency": None,
-        "parity": {"max_abs_difference": 4.77e-06, "samples": 64},
-    }
-    return CardFacts(**{**given, **changes})
+def facts(
+    shape: DataShape,
+    qualities: dict[str, EvaluationRecord],
+    *,
+    record: RunRecord | None = None,
+    latency: LatencyRecord | None = None,
+) -> CardFacts:
+    parity = ParityRecord(
+        architecture="d1",
+        max_abs_difference=4.77e-06,
+        limit=1e-4,
+        same_decision=1.0,
+        samples=64,
+        split="val",
+        output_spread=1.0,
+        onnxruntime="1.20",
+        torch="2.13",
+    )
+    return CardFacts(record or run_record(), shape, "c0ffee", qualities, latency, parity)
 
 
 def images(channels: int) -> DataShape:
@@ -94,13 +111,13 @@ def images(channels: int) -> DataShape:
 
 
 def test_the_card_of_an_image_network_with_everything_known() -> None:
-    latency = {
-        "value": 0.024812,
-        "low": 0.0241,
-        "high": 0.02533,
-        "device": "cpu",
-        "method": "median of 30 rounds, onnxruntime 1.20, one thread.",
-    }
+    latency = LatencyRecord(
+        value=0.024812,
+        low=0.0241,
+        high=0.02533,
+        device="cpu",
+        method="median of 30 rounds, onnxruntime 1.20, one thread.",
+    )
     qualities = {"val": quality("val", 0.9777, 270), "test": quality("test", 0.9888, 269)}
     text = write_model_card(
         small_space().largest,
@@ -120,8 +137,9 @@ def test_the_card_of_a_grey_image_network_without_interval_and_latency() -> None
 
 
 def test_the_card_of_a_language_model() -> None:
-    loss = {**quality("test", 2.04312, 4096), "objective": "loss", "unit": "nats/token",
-            "low": 2.0, "high": 2.1}  # fmt: skip
+    loss = quality("test", 2.04312, 4096).replace(
+        objective="loss", unit="nats/token", low=2.0, high=2.1
+    )
     shape = DataShape("language-modelling", (64,), 31, tuple("abcdefg"))
     text = write_model_card(
         small_space().largest,
@@ -176,8 +194,8 @@ def test_a_report_without_predictor(tmp_path: Path) -> None:
 
 def test_a_hostile_name_is_shown_as_it_is() -> None:
     record = run_record(family=HOSTILE, preset="# x", versions={"py|thon": HOSTILE})
-    record["data"] = {"spec": HOSTILE, "fingerprint": "`` ` <b>"}
-    latency = {"value": 1.0, "low": 0.9, "high": 1.1, "device": HOSTILE, "method": HOSTILE}
+    record = record.replace(data=record.data.replace(spec=HOSTILE, fingerprint="`` ` <b>"))
+    latency = LatencyRecord(value=1.0, low=0.9, high=1.1, device=HOSTILE, method=HOSTILE)
     text = write_model_card(
         small_space().smallest,
         exported((1, 8, 8), "pixels", 0),
@@ -189,7 +207,7 @@ def test_a_hostile_name_is_shown_as_it_is() -> None:
         facts(
             images(1),
             {"val": quality("val", 0.9, 10)},
-            latency={**latency, "device": "cpu", "method": "m"},
+            latency=latency.replace(device="cpu", method="m"),
         ),
     )
     assert "\\<img" in text
