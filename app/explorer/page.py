@@ -121,7 +121,7 @@ def _header(run: RunView, front: Front | None) -> None:
                 split = {"val": "validation"}.get(quality.split, quality.split)
                 title = f"{label}, {split} {quality.objective}"
                 entries.append((title, judged.show(quality.value), ""))
-    if front is not None and front.evaluations is not None:
+    if front is not None and front.evaluations:
         note = f"evaluations, {front.strategy}".rstrip(", ")
         entries.append(("Search", f"{front.evaluations:,}", note))
     st.markdown(markup.facts(entries), unsafe_allow_html=True)

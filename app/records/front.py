@@ -200,8 +200,8 @@ class BaselineRecord(Record):
         hypervolume: Against the reference of the search.
     """
 
-    strategy: str
-    evaluations: Count
+    strategy: str = ""
+    evaluations: Count = 0
     failed: Count = 0
     hypervolume: float | None
 
