@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.evaluation.workers import Caches, Finding, Task, work
+from app.evaluation.worker import Caches, Finding, Task, work
 from app.runs.directory import Run, now
 from app.runs.trained import Trained
 from supernet import files

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from app.evaluation.early_stop import Racing
+from app.evaluation.choose_pool import open_pool
 from app.evaluation.log import EvaluationLog
-from app.evaluation.scheduler import WHOLE_ROUND, Evaluator, open_pool
+from app.evaluation.race_bounds import RaceRule
+from app.evaluation.scheduler import WHOLE_ROUND, Evaluator
 from app.runs import plugins
 from app.runs.directory import Run, now, open_run
 from app.runs.latency_table import open_table
@@ -238,24 +239,24 @@ def _search(setting: Setting, study: Study, say: Say) -> tuple[SearchResult, int
         narrator.evaluated(request.evaluations)
 
     pool = open_pool(log, workers=request.workers, ray=request.ray)
-    racing = Racing() if request.early_stop else None
-    with Evaluator(problem, log, pool=pool, racing=racing) as evaluator:
+    rule = RaceRule() if request.early_stop else None
+    with Evaluator(problem, log, pool=pool, rule=rule) as evaluator:
         result = search(
             problem,
             setting.strategy,
             stops=request.stops,
             seed=request.seed,
-            known=evaluator.known(),
+            known=evaluator.list_known(),
             evaluate_batch=evaluator.evaluate_batch,
             chunk=1 if pool.width == 1 else WHOLE_ROUND,
             on_evaluated=evaluated,
             progress=narrator,
         )
-        result = evaluator.settled(result)
-    if racing is not None:
+        result = evaluator.settle(result)
+    if rule is not None:
         say(
             f"search {request.name}: {len(evaluator.stopped)} hopeless candidates were stopped "
-            f"early; {evaluator.saved:.0%} of the validation samples were not looked at"
+            f"early; {evaluator.saved_share:.0%} of the validation samples were not looked at"
         )
     if result.stopped == STAGNATION:
         say(

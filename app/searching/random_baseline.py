@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.evaluation.log import EvaluationLog
+from app.evaluation.pools import WorkerPool
 from app.evaluation.scheduler import WHOLE_ROUND, Evaluator
-from app.evaluation.workers import Pool
 from app.runs.trained import Say
 from app.searching.front_writer import write_front
 from search import SearchProblem, search
@@ -27,7 +27,7 @@ def add_baseline(
     folder: Path,
     record: Mapping[str, Any],
     say: Say,
-    pool: Pool | None = None,
+    pool: WorkerPool | None = None,
 ) -> dict[str, Any]:
     """Evaluate as many random architectures as a search did, and store their trace beside its own.
 
@@ -56,7 +56,7 @@ def add_baseline(
             random_search.build(),
             evaluations=record["evaluations"],
             seed=record["seed"],
-            known=evaluator.known(),
+            known=evaluator.list_known(),
             evaluate_batch=evaluator.evaluate_batch,
             chunk=WHOLE_ROUND,
             reference=np.array([bounds[objective.name] for objective in problem.objectives]),

@@ -17,7 +17,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from app.evaluation.log import EvaluationLog
-from app.evaluation.workers import Finding
+from app.evaluation.worker import Finding
 from app.runs.directory import Run
 from app.runs.trained import Trained
 from app.searching.optuna_mirror import Study, open_study
