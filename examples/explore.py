@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 
 from app.commands.serve_explorer import explore_job, prepare
-from app.explorer.run_view import load_run
+from app.runs.run_view import load_run
 
 
 def main() -> None:

@@ -4,20 +4,38 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from search.problem import Constraint, Objective, SearchProblem
 
 _AMOUNT = re.compile(r"([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*(%|[A-Za-z]*)")
 _LIMIT = re.compile(r"\s*([^\s<>=]+)\s*(<=|>=|<|>|==?)?\s*(.*?)\s*")
-# Factors to the unit a quantity is stored in; powers of 1000, as counts and sizes are written.
-_COUNTS = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "B": 1e9, "T": 1e12}
-_UNITS = {
-    "ms": {"": 1.0, "ms": 1.0, "us": 1e-3, "s": 1e3},
-    "bytes": {"": 1.0, "B": 1.0, "KB": 1e3, "kB": 1e3, "MB": 1e6, "GB": 1e9},
-    "fraction": {"": 1.0},
-}
+
+
+class Limitable(Protocol):
+    """What has to be known about a quantity to read a limit on it."""
+
+    @property
+    def name(self) -> str:
+        """The key of its values."""
+
+    @property
+    def unit(self) -> str:
+        """What limits are stored in; a ``fraction`` is at most 1."""
+
+    @property
+    def direction(self) -> str:
+        """``"maximize"`` or ``"minimize"``."""
+
+    @property
+    def suffixes(self) -> Mapping[str, float]:
+        """Suffixes that amounts may have, with their factors to the unit."""
+
+    @property
+    def limited_by_share(self) -> bool:
+        """Whether a limit may be a share of the largest architecture: ``size<=50%``."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +105,7 @@ def parse_limit(text: str) -> Limit:
     return Limit(match[1], match[2] == "<=", amount, text)
 
 
-def resolve_limit(limit: Limit, quantity: Objective, largest: Callable[[], float]) -> Constraint:
+def resolve_limit(limit: Limit, quantity: Limitable, largest: Callable[[], float]) -> Constraint:
     """A limit as a constraint on a quantity, in its unit.
 
     Args:
@@ -96,12 +114,12 @@ def resolve_limit(limit: Limit, quantity: Objective, largest: Callable[[], float
         largest: The quantity of the largest architecture; asked only by relative limits.
 
     Raises:
-        ValueError: A suffix that the quantity's unit does not have, a limit of 0 from above, or a
-            percentage of a quantity that has to be evaluated.
+        ValueError: A suffix that the quantity does not have, a limit of 0 from above, or a share
+            of a quantity that has none.
     """
     amount = limit.amount
     if amount.relative:
-        if quantity.expensive:
+        if not quantity.limited_by_share:
             raise ValueError(
                 f"limit {limit.text!r}: a percentage is a share of the largest architecture, "
                 f"which is for costs; write {quantity.name} as a number"
@@ -109,14 +127,7 @@ def resolve_limit(limit: Limit, quantity: Objective, largest: Callable[[], float
             )
         value = amount.value * largest()
     else:
-        known = _UNITS.get(quantity.unit, _COUNTS)
-        if amount.suffix not in known:
-            legal = ", ".join(repr(name) for name in known if name) or "none"
-            raise ValueError(
-                f"limit {limit.text!r}: {quantity.name} has no suffix {amount.suffix!r}; it has "
-                f"{legal}, or % of the largest architecture"
-            )
-        value = amount.value * known[amount.suffix]
+        value = amount.value * _factor(limit, quantity)
     if limit.at_most and value <= 0 and quantity.direction == "minimize":
         raise ValueError(f"limit {limit.text!r} cannot be met; {quantity.name} is above 0")
     if quantity.unit == "fraction" and value > 1:
@@ -126,6 +137,20 @@ def resolve_limit(limit: Limit, quantity: Objective, largest: Callable[[], float
     if limit.at_most:
         return Constraint(quantity.name, at_most=value)
     return Constraint(quantity.name, at_least=value)
+
+
+def _factor(limit: Limit, quantity: Limitable) -> float:
+    suffix = limit.amount.suffix
+    if not suffix:
+        return 1.0
+    if suffix not in quantity.suffixes:
+        legal = [", ".join(map(repr, quantity.suffixes))] if quantity.suffixes else []
+        legal += ["% of the largest architecture"] if quantity.limited_by_share else []
+        raise ValueError(
+            f"limit {limit.text!r}: {quantity.name} has no suffix {suffix!r}; it has "
+            f"{', or '.join(legal) or 'none'}"
+        )
+    return quantity.suffixes[suffix]
 
 
 def check_compatible(constraints: Sequence[Constraint]) -> None:
@@ -145,7 +170,7 @@ def check_compatible(constraints: Sequence[Constraint]) -> None:
                 )
 
 
-def of_largest(problem: SearchProblem, quantity: Objective) -> float:
+def evaluate_largest(problem: SearchProblem, quantity: Objective) -> float:
     """A cheap quantity of the largest architecture (of the pool, where there is one)."""
     space = problem.space
     row = problem.project(space.encode([space.largest]))

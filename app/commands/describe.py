@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from app.runs import plugins
+from app.searching.objectives import Untrained, count_all
 from supernet.space import nearest
 
 _SAMPLES = 1000
@@ -69,12 +70,16 @@ def describe_family(name: str, preset: str | None = None) -> Description:
     model, space = supernet.cost_model(), supernet.space
     ends = space.encode([space.smallest, space.largest])
     sample = space.sample(np.random.default_rng(0), _SAMPLES)
-    costs = {}
-    for key, count in (("parameters", model.parameters), ("macs", model.macs),
-                       ("size_bytes", model.size_bytes)):  # fmt: skip
-        low, high = count(ends)
-        middle = np.median(count(sample))
-        costs[key] = {"smallest": int(low), "median": int(middle), "largest": int(high)}
+    network = Untrained(supernet, model)
+    middle = count_all(network, sample)
+    costs = {
+        key: {
+            "smallest": int(low),
+            "median": int(np.median(middle[key])),
+            "largest": int(high),
+        }
+        for key, (low, high) in count_all(network, ends).items()
+    }
     return Description(
         family=name,
         preset=preset,

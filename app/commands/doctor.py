@@ -11,8 +11,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 EXTRAS = {"transformers": "hf", "playwright": "browser"}
-NEEDED = ("torch", "numpy", "onnx", "onnxruntime", "pymoo", "scikit-learn", "streamlit", "plotly",
-          "pandas", "pyarrow", "pydantic", "safetensors", "typer")  # fmt: skip
+NEEDED = ("torch", "numpy", "onnx", "onnxruntime", "pymoo", "scikit-learn", "streamlit", "altair",
+          "vl-convert-python", "pandas", "pyarrow", "pydantic", "safetensors", "typer")  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from app.commands.describe import Description, FamilyInfo
 from app.commands.doctor import Health
-from app.commands.terminal import count, milliseconds, quality
 from app.jobs.audit import AuditOutcome
 from app.jobs.evaluate import EvaluateOutcome
 from app.jobs.export import ExportOutcome
@@ -18,8 +17,18 @@ from app.jobs.quickstart import QuickstartOutcome
 from app.jobs.report import ReportOutcome
 from app.jobs.search import SearchOutcome
 from app.jobs.train import TrainOutcome
-from app.records.audit import verdict
-from app.records.front import ROBUST, is_cost, is_latency
+from app.records.audit import AuditRecord, QualityRecord, Statistic, ViolationRecord
+from app.records.front import Estimate
+from app.records.quantities import (
+    ACCURACY,
+    LATENCY,
+    MACS,
+    PARAMETERS,
+    Quantity,
+    find_quantity,
+    find_stored_quantity,
+    list_counted,
+)
 from app.reporting.tables import table
 
 
@@ -84,36 +93,47 @@ def search_text(result: SearchOutcome) -> str:
         names = ", ".join(result.unmeasured_devices)
         lines.append(f"Latencies on {names} are those of the tables: this is another machine.")
     which = "" if result.search == "default" else f" --search {result.search}"
-    how = "--latency-ms X" if "latency_ms" in result.objectives else "--knee"
+    how = "--latency-ms X" if LATENCY.name in result.objectives else "--knee"
     lines.append(f"Next: supernet pick --run {result.run}{which} {how}")
     return "\n".join(lines)
 
 
 def front_table(result: SearchOutcome, marked: str = "") -> str:
     """One line for each point of the front, the marked one with a star."""
-    names = list(result.front[0]["objectives"]) if result.front else []
+    first = result.front[0] if result.front else None
+    searched = [] if first is None else [find_stored_quantity(name) for name in first.estimates]
+    carried = {} if first is None else first.counts
+    counted = [q for q in list_counted() if q.name in carried and q not in searched]
     header = ["", "digest"]
-    for name in names:
-        where = name.partition("@")[2]
-        suffix = f" {where}" if where else ""
-        header += [f"measured ms{suffix}", f"predicted ms{suffix}"] if is_latency(name) else [name]
-        header += ["test"] if name in ("accuracy", "loss") else []
+    for quantity in searched:
+        header += _columns(quantity)
     rows = []
     for point in result.front:
-        row = ["*" if point["digest"] == marked else "", point["digest"]]
-        for name in names:
-            entry = point["objectives"][name]
-            if is_latency(name):
-                found = entry["value"] if entry["source"] == "measured" else None
-                row += [milliseconds(found), milliseconds(entry["predicted"])]
-            elif name in ("accuracy", "loss"):
-                row += [quality(name, entry["value"]), quality(name, entry["test"])]
-            elif name in ROBUST:
-                row.append(f"{entry['value']:.1%}")
-            else:
-                row.append(count(entry["value"]))
-        rows.append([*row, count(point["parameters"]), count(point["macs"])])
-    return table([*header, "parameters", "MACs"], rows)
+        row = ["*" if point.digest == marked else "", point.digest]
+        for quantity in searched:
+            row += _cells(quantity, point.estimate(quantity.name))
+        rows.append([*row, *(quantity.show(point.counts[quantity.name]) for quantity in counted)])
+    return table([*header, *(quantity.title for quantity in counted)], rows)
+
+
+def _columns(quantity: Quantity) -> list[str]:
+    if quantity.per_device:
+        return [f"measured {quantity.title}", f"predicted {quantity.title}"]
+    return [quantity.title, "test"] if quantity.is_quality else [quantity.title]
+
+
+def _cells(quantity: Quantity, estimate: Estimate) -> list[str]:
+    if quantity.per_device:
+        found = estimate.value if estimate.source == "measured" else None
+        return [quantity.show(found), quantity.show(estimate.predicted)]
+    if quantity.is_quality:
+        return [_or_failed(quantity, estimate.value), _or_failed(quantity, estimate.test)]
+    return [quantity.show(estimate.value)]
+
+
+def _or_failed(quantity: Quantity, value: float | None) -> str:
+    """A value that was evaluated; there is none only when the evaluation failed."""
+    return "failed" if value is None else quantity.show(value)
 
 
 def pick_text(result: PickOutcome) -> str:
@@ -129,21 +149,19 @@ def pick_text(result: PickOutcome) -> str:
         ),
     }  # fmt: skip
     lines = [f"{ways[result.by]}: {result.digest}"]
+    latency = LATENCY.show(result.latency_ms)
     if result.latency_ms is not None and result.latency_source == "measured":
-        lines.append(
-            f"  measured {result.latency_ms:.4g} ms (predicted "
-            f"{milliseconds(result.latency_predicted_ms)} ms)"
-        )
+        predicted = LATENCY.show(result.latency_predicted_ms)
+        lines.append(f"  measured {latency} (predicted {predicted})")
     elif result.latency_ms is not None:
-        lines.append(f"  {result.latency_ms:.4g} ms on {result.device} by its table, not measured")
-    test = "" if result.test is None else f", {quality(result.objective, result.test)} on test"
-    if not is_cost(result.objective):
-        lines.append(f"  {result.objective} {quality(result.objective, result.value)} on val{test}")
-    elif result.objective == "size_bytes":
-        lines.append(f"  {count(result.size_bytes)} bytes")
-    lines += [
-        f"  {count(result.parameters)} parameters, {count(result.macs)} MACs",
-    ]
+        lines.append(f"  {latency} on {result.device} by its table, not measured")
+    judged = find_stored_quantity(result.objective)
+    if judged.is_quality:
+        value, test = (_or_failed(judged, found) for found in (result.value, result.test))
+        tested = "" if result.test is None else f", {test} on test"
+        lines.append(f"  {judged.name} {value} on val{tested}")
+    costs = (find_stored_quantity(name).show_named(v) for name, v in result.costs.items())
+    lines.append(f"  {', '.join(costs)}")
     if result.ties:
         others = len(result.ties)
         lines.append(
@@ -174,113 +192,133 @@ def _volume(value: float | None) -> str:
 
 def evaluate_text(result: EvaluateOutcome) -> str:
     """One quality with its interval."""
-    low, high = quality(result.objective, result.low), quality(result.objective, result.high)
+    judged = find_quantity(result.objective)
     return (
-        f"{result.digest}: {result.objective} {quality(result.objective, result.value)} on the "
-        f"{result.split} split of {result.data} (95 % interval {low} to {high}, "
-        f"{result.samples} samples), {count(result.parameters)} parameters, "
-        f"{count(result.macs)} MACs"
+        f"{result.digest}: {judged.name} {_or_failed(judged, result.value)} on the "
+        f"{result.split} split of {result.data} (95 % interval {judged.show(result.low)} to "
+        f"{judged.show(result.high)}, {result.samples} samples), "
+        f"{_shape(result.parameters, result.macs)}"
     )
+
+
+def _shape(parameters: float, macs: float) -> str:
+    return f"{PARAMETERS.show_named(parameters)}, {MACS.show_named(macs)}"
 
 
 def audit_text(result: AuditOutcome) -> str:
     """An audit: the networks, how well they are ranked, and what else was found."""
     found = result.report
-    name = found["objective"]
+    judged = find_quantity(found.objective)
+    gap = partial(judged.show_difference, other=0.0)
     rows = [
-        (row["digest"], count(row["macs"]), count(row["parameters"]),
-         quality(name, row["inherited"]["value"]), quality(name, row["alone"]["value"]),
-         _gap(name, row["gap"]), f"{row['seconds']:.0f}")
-        for row in found["networks"]
-    ]  # fmt: skip
-    header = ("network", "MACs", "parameters", f"inherited {name}", "alone", "gap", "seconds")
-    bin_shown = found["sparse_kendall_tau"]["bin"]
+        (
+            network.digest,
+            MACS.show(network.macs),
+            PARAMETERS.show(network.parameters),
+            judged.show(network.inherited.value),
+            judged.show(network.alone.value),
+            gap(network.gap),
+            f"{network.seconds:.0f}",
+        )
+        for network in found.networks
+    ]
+    header = (
+        "network",
+        MACS.title,
+        PARAMETERS.title,
+        f"inherited {judged.name}",
+        "alone",
+        "gap",
+        "seconds",
+    )
+    sparse = found.sparse_kendall_tau
     figures = [
-        ("Kendall tau", *_estimate(found["kendall_tau"])),
-        (f"sparse Kendall tau ({bin_shown:g})", *_estimate(found["sparse_kendall_tau"])),
-        ("Spearman", *_estimate(found["spearman"])),
-        ("Kendall tau of MACs alone", *_estimate(found["kendall_tau_of_macs"])),
-        ("mean gap, inherited less alone", _gap(name, found["gap"]["value"]),
-         f"{_gap(name, found['gap']['low'])} to {_gap(name, found['gap']['high'])}"),
+        ("Kendall tau", *_show_statistic(found.kendall_tau)),
+        (f"sparse Kendall tau ({sparse.bin:g})", *_show_statistic(sparse)),
+        ("Spearman", *_show_statistic(found.spearman)),
+        ("Kendall tau of MACs alone", *_show_statistic(found.kendall_tau_of_macs)),
+        ("mean gap, inherited less alone", *_show_gap(gap, found.gap)),
         *(
-            (f"  {count(part['macs'][0])} to {count(part['macs'][1])} MACs",
-             _gap(name, part["gap"]["value"]),
-             f"{_gap(name, part['gap']['low'])} to {_gap(name, part['gap']['high'])}")
-            for part in found["by_size"]
+            (
+                f"  {MACS.show(part.macs[0])} to {MACS.show(part.macs[1])} {MACS.title}",
+                *_show_gap(gap, part.gap),
+            )
+            for part in found.by_size
         ),
-    ]  # fmt: skip
+    ]
     return "\n".join(
         [
-            f"Audit {result.audit!r} on the {found['split']} split, {found['seconds']:.0f} s:",
+            f"Audit {result.audit!r} on the {found.split} split, {found.seconds:.0f} s:",
             table(header, rows),
             "",
             table(("over these networks", "", "95 % interval"), figures),
-            verdict(found),
-            f"Alone they span {_gap(name, found['spread']['alone'])[1:]}; one {name} is known to "
-            f"{_gap(name, found['spread']['half_interval'])[1:]} up or down.",
-            *_weights_text(name, found),
+            found.verdict,
+            f"Alone they span {gap(found.spread.alone)[1:]}; one {judged.name} is known to "
+            f"{gap(found.spread.half_interval)[1:]} up or down.",
+            *_weights_text(judged, found),
             f"Next: look at {result.folder / 'scatter.svg'}",
         ]
     )
 
 
-def _weights_text(name: str, found: Mapping[str, Any]) -> list[str]:
+def _weights_text(judged: Quantity, found: AuditRecord) -> list[str]:
     """What inherited weights alone told, in a few sentences."""
     lines = []
-    nested = found["monotonicity"]
+    gap = partial(judged.show_difference, other=0.0)
+    nested = found.monotonicity
     if nested is not None:
-        worst = nested["worst"]
-        most = (
-            "" if worst is None else f", by up to {_gap(name, worst['drop'])[1:]}{_raised(worst)}"
-        )
+        worst = nested.worst
+        most = "" if worst is None else f", by up to {gap(worst.drop)[1:]}{_raised(worst)}"
         lines.append(
-            f"Nested pairs whose larger network is worse beyond noise: {nested['violations']} of "
-            f"{nested['pairs']}{most}; chance alone would make about 1 in 40."
+            f"Nested pairs whose larger network is worse beyond noise: {nested.violations} of "
+            f"{nested.pairs}{most}; chance alone would make about 1 in 40."
         )
-    if found["choices"]:
-        idle = [row["name"] for row in found["choices"] if row["without_effect"]]
-        strongest = max(found["choices"], key=lambda row: row["output_change"])
+    if found.choices:
+        idle = [effect.name for effect in found.choices if effect.without_effect]
+        strongest = max(found.choices, key=lambda effect: effect.output_change)
         lines.append(
             f"Choices without any effect: {', '.join(idle) or 'none'}; the strongest is "
-            f"{strongest['name']} ({strongest['output_change']:.1%} of the probability moves)."
+            f"{strongest.name} ({strongest.output_change:.1%} of the probability moves)."
         )
-    for curve in found["calibration"]:
-        settled = curve["settled"]
+    for curve in found.calibration:
+        settled = curve.settled
         when = "not settled" if settled is None else f"settled from {settled} batches"
         lines.append(
-            f"Recalibration of {curve['digest']}: {quality(name, curve['values'][0])} without, "
-            f"{quality(name, curve['values'][-1])} after {curve['batches'][-1]} batches of "
-            f"{curve['batch_size']}, {when}."
+            f"Recalibration of {curve.digest}: {judged.show(curve.values[0])} without, "
+            f"{judged.show(curve.values[-1])} after {curve.batches[-1]} batches of "
+            f"{curve.batch_size}, {when}."
         )
     return lines
 
 
-def _raised(violation: Mapping[str, Any]) -> str:
+def _raised(violation: ViolationRecord) -> str:
     """The choices that make a larger network worse, when they are few."""
-    smaller, larger = violation["smaller"], violation["larger"]
-    changed = [name for name in smaller if larger[name] != smaller[name]]
+    smaller, larger = violation.smaller, violation.larger
+    changed = [name for name in smaller if larger.get(name) != smaller[name]]
     if len(changed) > 2:
         return ""
-    return f" ({', '.join(f'{n} {smaller[n]} -> {larger[n]}' for n in changed)})"
+    return f" ({', '.join(f'{n} {smaller[n]} -> {larger.get(n)}' for n in changed)})"
 
 
-def _estimate(found: Mapping[str, Any]) -> tuple[str, str]:
-    value, low, high = found["value"], found["low"], found["high"]
-    if value is None:
+def _show_statistic(found: Statistic) -> tuple[str, str]:
+    if found.value is None:
         return "undefined", ""
-    return f"{value:.3f}", "" if low is None else f"{low:.3f} to {high:.3f}"
+    low, high = found.low, found.high
+    interval = "" if low is None or high is None else f"{low:.3f} to {high:.3f}"
+    return f"{found.value:.3f}", interval
 
 
-def _gap(objective: str, value: float) -> str:
-    return f"{100 * value:+.2f} points" if objective == "accuracy" else f"{value:+.4f}"
+def _show_gap(show: Callable[[float], str], gap: QualityRecord) -> tuple[str, str]:
+    return show(gap.value), f"{show(gap.low)} to {show(gap.high)}"
 
 
 def export_text(result: ExportOutcome) -> str:
     """What was written where."""
-    latency = "" if result.latency_ms is None else f", {result.latency_ms:.4g} ms"
+    latency = "" if result.latency_ms is None else f", {LATENCY.show(result.latency_ms)}"
+    judged = find_quantity(result.objective)
     return (
-        f"Exported {result.digest} to {result.folder}: {count(result.parameters)} parameters, "
-        f"{result.objective} {quality(result.objective, result.value)} on {result.split}{latency}; "
+        f"Exported {result.digest} to {result.folder}: {PARAMETERS.show_named(result.parameters)}, "
+        f"{judged.name} {_or_failed(judged, result.value)} on {result.split}{latency}; "
         f"ONNX Runtime differs from torch by at most {result.max_abs_difference:.2g}."
     )
 
@@ -288,14 +326,20 @@ def export_text(result: ExportOutcome) -> str:
 def quickstart_text(result: QuickstartOutcome) -> str:
     """The summary of the whole path."""
     ends = [
-        (name, quality(end.objective, end.value), count(end.parameters), count(end.macs))
+        (
+            name,
+            _or_failed(find_quantity(end.objective), end.value),
+            PARAMETERS.show(end.parameters),
+            MACS.show(end.macs),
+        )
         for name, end in result.ends.items()
     ]
+    header = ("network", ACCURACY.title, PARAMETERS.title, MACS.title)
     return "\n\n".join(
         [
             f"One supernet, {result.train.space_size:,} subnetworks, no retraining "
             f"(accuracy on the test split):\n"
-            f"{table(('network', 'accuracy', 'parameters', 'MACs'), ends)}",
+            f"{table(header, ends)}",
             f"Latency table of this processor: {result.profile.verdict}",
             f"The front after {result.search.evaluations} evaluations, every point evaluated and "
             f"measured for real (* chosen for a budget of {result.budget_ms:g} ms):\n"
@@ -318,16 +362,17 @@ def families_text(families: Sequence[FamilyInfo]) -> str:
 
 def describe_text(found: Description) -> str:
     """A space and its costs."""
-    words = {"parameters": "parameters", "macs": "MACs", "size_bytes": "bytes"}
+    ends = ("smallest", "median", "largest")
+    costs = {find_quantity(name): values for name, values in found.costs.items()}
     rows = [
-        (words[key], *(count(values[end]) for end in ("smallest", "median", "largest")))
-        for key, values in found.costs.items()
+        (quantity.title, *(quantity.show(values[end]) for end in ends))
+        for quantity, values in costs.items()
     ]
     return (
         f"{found.family} ({found.preset}), {found.task}\n"
         f"{found.choices} choices, {found.size:,} distinct subnetworks, {found.units} units with "
         f"{found.distinct_units} variants to profile\n"
-        f"{table(('cost', 'smallest', 'median', 'largest'), rows)}"
+        f"{table(('cost', *ends), rows)}"
     )
 
 

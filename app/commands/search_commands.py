@@ -9,15 +9,16 @@ from typing import Annotated
 import typer
 
 from app.commands.options import Config, Json, RunDir, Seed, app, fields_of
+from app.commands.quantity_help import describe_limits, describe_objectives
 from app.commands.terminal import say, show
 
 Limits = Annotated[
     list[str] | None,
-    typer.Option("--limit", help="Limit, repeatable: size<=50%, accuracy>=0.9, macs<=300M."),
+    typer.Option("--limit", help=describe_limits("size<=50%")),
 ]
 Budgets = Annotated[
     list[str] | None,
-    typer.Option("--limit", help="Limit, repeatable: size<=40KB, accuracy>=0.9, macs<=300M."),
+    typer.Option("--limit", help=describe_limits("size<=40KB")),
 ]
 
 # Read from the folder without importing it, so that help stays fast.
@@ -54,10 +55,7 @@ def search(
     limits: Limits = None,
     objectives: Annotated[
         str,
-        typer.Option(
-            help="Of accuracy, loss, latency, latency@DEVICE, size, macs, parameters, "
-            "worst_latency, mean_latency."
-        ),
+        typer.Option(help=describe_objectives()),
     ] = "",
     evaluations: Annotated[int, typer.Option(help="Architectures to evaluate.")] = 200,
     max_minutes: Annotated[

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from app.evaluation.log import number, scores
 from app.evaluation.race_bounds import (
     Bound,
     RaceRule,
@@ -19,11 +16,10 @@ from app.evaluation.race_bounds import (
     find_stop,
     is_dominated,
 )
+from app.records.evaluation import EvaluationRecord
+from app.records.quantities import QUALITIES
 from search import History, SearchProblem
 from supernet.space import Architecture
-
-# What is evaluated on the validation split; every other expensive quantity is measured elsewhere.
-QUALITIES = ("accuracy", "loss")
 
 
 @dataclass(frozen=True)
@@ -57,7 +53,7 @@ class _Rival:
     place: int
     others: NDArray[np.float64]
     quality: float
-    record: Mapping[str, Any]
+    record: EvaluationRecord
 
 
 class Race:
@@ -99,7 +95,7 @@ class Race:
         """Share of the validation samples that were not looked at, of all candidates so far."""
         return compute_saved_share(self._samples, self.total)
 
-    def find_rival(self, candidate: Candidate) -> Mapping[str, Any] | None:
+    def find_rival(self, candidate: Candidate) -> EvaluationRecord | None:
         """Find the record that a candidate is raced against: one ``lag`` places before it."""
         last = candidate.place - self.rule.lag
         able = [rival for rival in self._rivals if rival.place <= last]
@@ -115,16 +111,14 @@ class Race:
         )
         return None if found is None else able[found].record
 
-    def find_bound(
-        self, record: Mapping[str, Any], rival: Mapping[str, Any] | None
-    ) -> Bound | None:
+    def find_bound(self, record: EvaluationRecord, rival: EvaluationRecord | None) -> Bound | None:
         """Find where the candidate of a record stops against a rival; ``None`` if nowhere."""
-        seen, against = scores(record), read_scores(rival)
+        seen, against = record.unpack_scores(), read_scores(rival)
         if seen is None or against is None:
             return None
         return find_stop(seen, self.total, against, self.rule, maximize=self.maximize)
 
-    def judge(self, candidate: Candidate, record: Mapping[str, Any]) -> float:
+    def judge(self, candidate: Candidate, record: EvaluationRecord) -> float:
         """Decide the value the search sees, and remember the candidate.
 
         Returns:
@@ -137,7 +131,7 @@ class Race:
             self._samples.append(bound.samples)
             return bound.estimate
         self._samples.append(self.total)
-        value = number(record)
+        value = record.value_or_nan
         values = candidate.cheap.copy()
         values[self._column] = value
         if np.isfinite(values).all() and (self.problem.violations(values[None]) <= 0).all():
@@ -170,9 +164,9 @@ class Race:
         return History(history.names, history.positions, values, history.batches)
 
 
-def read_scores(rival: Mapping[str, Any] | None) -> Scores | float | None:
+def read_scores(rival: EvaluationRecord | None) -> Scores | float | None:
     """Read the scores of a rival's record, or its value where they were not kept."""
     if rival is None:
         return None
-    found = scores(rival)
-    return number(rival) if found is None else found
+    found = rival.unpack_scores()
+    return rival.value_or_nan if found is None else found

@@ -6,18 +6,19 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from types import TracebackType
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from app.evaluation.in_flight import InFlight
-from app.evaluation.log import EvaluationLog, number
+from app.evaluation.log import EvaluationLog
 from app.evaluation.pools import InlinePool, WorkerPool
-from app.evaluation.race import QUALITIES, Candidate, Race, read_scores
+from app.evaluation.race import Candidate, Race, read_scores
 from app.evaluation.race_bounds import Bound, RaceRule
 from app.evaluation.round_queue import RoundQueue
 from app.evaluation.worker import Task
+from app.records.evaluation import EvaluationRecord
+from app.records.quantities import QUALITIES
 from search import SearchProblem, SearchResult, pareto_front
 from search.stops import hypervolume_trace
 from supernet.data import IMAGES
@@ -131,7 +132,7 @@ class Evaluator(AbstractContextManager["Evaluator"]):
         while (index := race.find_unsettled(history)) is not None:
             architecture = self.problem.space.decode(history.positions[index][None])[0]
             record = self.log.evaluate(architecture, SPLIT)
-            history = race.settle(history, index, number(record))
+            history = race.settle(history, index, record.value_or_nan)
         if history is result.history:
             return result
         return replace(
@@ -176,8 +177,8 @@ class Evaluator(AbstractContextManager["Evaluator"]):
         return [Candidate(place, *parts) for place, parts in enumerate(found, start=first)]
 
     def _find_record(
-        self, candidate: Candidate, rival: Mapping[str, Any] | None
-    ) -> Mapping[str, Any] | None:
+        self, candidate: Candidate, rival: EvaluationRecord | None
+    ) -> EvaluationRecord | None:
         """Find a record that makes an evaluation needless."""
         record = self.log.find(candidate.architecture, SPLIT)
         if record is not None or self._race is None:
@@ -187,9 +188,9 @@ class Evaluator(AbstractContextManager["Evaluator"]):
             return partial
         return None
 
-    def _make_task(self, candidate: Candidate, rival: Mapping[str, Any] | None) -> Task:
+    def _make_task(self, candidate: Candidate, rival: EvaluationRecord | None) -> Task:
         rule = None if self._race is None else self._race.rule
         return Task(candidate.architecture.to_dict(), SPLIT, rule, read_scores(rival))
 
-    def _judge(self, candidate: Candidate, record: Mapping[str, Any]) -> float:
-        return number(record) if self._race is None else self._race.judge(candidate, record)
+    def _judge(self, candidate: Candidate, record: EvaluationRecord) -> float:
+        return record.value_or_nan if self._race is None else self._race.judge(candidate, record)

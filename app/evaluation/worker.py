@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from app.evaluation.race_bounds import Bound, RaceRule, Scores, find_stop
+from app.records.quantities import QUANTITIES
 from supernet.data import IMAGES, DataSource
 from supernet.quality.evaluate import (
     BatchCache,
@@ -38,6 +39,11 @@ class TrainedNetwork(Protocol):
     @property
     def data(self) -> DataSource:
         """What it is evaluated on; may raise ValueError when the data is gone."""
+        ...
+
+    @property
+    def quality(self) -> str:
+        """The quantity that it is judged by."""
         ...
 
 
@@ -117,8 +123,7 @@ def work(trained: TrainedNetwork, caches: Caches, samples: int, task: Task) -> F
     began = time.perf_counter()
     data = trained.data
     total = len(data.split(task.split))
-    image = data.shape.task == IMAGES
-    objective, unit = ("accuracy", "fraction") if image else ("loss", "nats/token")
+    quality = QUANTITIES[trained.quality]
     try:
         architecture = trained.supernet.space.architecture(task.choices)
         finding = _evaluate(trained, architecture, caches, samples, task, began)
@@ -129,7 +134,9 @@ def work(trained: TrainedNetwork, caches: Caches, samples: int, task: Task) -> F
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
     nan = float("nan")
     seconds = time.perf_counter() - began
-    return Finding(objective, unit, nan, nan, nan, total, total, 0, seconds, failure=reason)
+    return Finding(
+        quality.name, quality.unit, nan, nan, nan, total, total, 0, seconds, failure=reason
+    )
 
 
 def _evaluate(

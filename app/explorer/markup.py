@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from html import escape
 from typing import Any
 
 from app.explorer.layers import Gene, Layer, columns
-from app.explorer.run_view import TableReport
-from app.records.front import Objective
-from app.reporting import numbers
+from app.records import numbers
+from app.records.device import TableReport
+from app.records.front import CardRecord
+from app.records.quantities import Quantity
+from app.records.record import to_json
 
 # Text follows the theme (light or dark); only coloured cells set both of their colours.
 STYLE = """<style>
@@ -119,24 +121,26 @@ def _was(gene: Gene) -> str:
 def table_facts(report: TableReport) -> str:
     """The figures of a latency table's validation in one sentence fragment."""
     shares = [("MAPE", report.mape), ("within 5 %", report.within_5)]
-    shares += [("within 10 %", report.within_10), ("repeat noise floor", report.noise_floor)]
-    parts = [f"{label} {numbers.percent(value)}" for label, value in shares if value is not None]
-    if report.tau is not None:
-        parts.append(f"Kendall τ {report.tau:.2f}")
+    shares += [("within 10 %", report.within_10), ("repeat noise floor", report.floor_mape)]
+    parts = [
+        f"{label} {numbers.write_percent(value)}" for label, value in shares if value is not None
+    ]
+    if report.kendall_tau is not None:
+        parts.append(f"Kendall τ {report.kendall_tau:.2f}")
     if report.networks is not None:
         parts.append(f"{report.networks} held-out networks")
     return " · ".join(parts)
 
 
-def report_facts(report: Mapping[str, object], objective: Objective) -> list[tuple[str, str, str]]:
+def report_facts(card: CardRecord, objective: Quantity) -> list[tuple[str, str, str]]:
     """A predictor's report card as labelled figures; entries it does not know come last."""
 
     def unit(value: float) -> str:
         # Errors of a fraction are shown in points, as differences are.
-        return numbers.difference(objective, value, 0.0).lstrip("+")
+        return objective.show_difference(value, 0.0).lstrip("+")
 
     def share(value: float) -> str:
-        return numbers.percent(value, 0)
+        return numbers.write_percent(value, 0)
 
     known: dict[str, tuple[str, Callable[[Any], str]]] = {
         "model": ("Model", str),
@@ -150,13 +154,14 @@ def report_facts(report: Mapping[str, object], objective: Objective) -> list[tup
         "regret": ("Regret of the top picks", unit),
         "needed": ("For Kendall τ 0.9", lambda value: f"{value} more" if value else "reached"),
     }
+    report = to_json(card)
     entries = []
     for key, (label, write) in known.items():
         if report.get(key) is not None:
             entries.append((label, write(report[key]), ""))
     for key, value in report.items():
         if key not in (*known, "aim", "best") and isinstance(value, (int, float, str)):
-            shown = numbers.significant(value) if isinstance(value, float) else str(value)
+            shown = numbers.write_digits(value) if isinstance(value, float) else str(value)
             entries.append((key.replace("_", " ").capitalize(), shown, ""))
     return entries
 

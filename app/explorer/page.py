@@ -12,11 +12,13 @@ import streamlit as st
 if str(Path(__file__).resolve().parents[2]) not in sys.path:
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from app.explorer import audit_panel, front_chart, markup, run_view, tabs
-from app.explorer.run_view import RunView
-from app.records import front as points
-from app.records.front import Front, Objective, Point
-from app.reporting import numbers
+from app.explorer import audit_panel, markup, tabs
+from app.records import numbers, picking
+from app.records.front import Front, Point
+from app.records.quantities import find_stored_quantity
+from app.reporting.front_chart import CLICKED, Emphasis, draw_front
+from app.runs import command_lines, run_view
+from app.runs.run_view import RunView
 
 NONE = "nothing"
 
@@ -48,7 +50,7 @@ def main(arguments: list[str]) -> None:
         st.info("This search has not evaluated anything yet; run its command again to go on.")
     else:
         _front_page(run, front, _select_overlays(runs, run, front))
-    audit_panel.panel(run.path)
+    audit_panel.show_audits(run.path)
 
 
 def _open(path: Path) -> RunView | None:
@@ -110,16 +112,16 @@ def _header(run: RunView, front: Front | None) -> None:
     family = f"{run.family} ({run.preset})" if run.preset else run.family
     entries = [("Family", family, ""), ("Data", run.data, "")]
     if run.space is not None:
-        size = numbers.space_size(run.space.size)
+        size = numbers.write_space_size(run.space.size)
         entries.append(("Search space", size, f"networks, {len(run.space)} choices"))
         for label, member in (("Largest", run.space.largest), ("Smallest", run.space.smallest)):
-            quality = run_view.quality_of(run, member.digest)
+            quality = run_view.find_quality(run, member.digest)
             if quality is not None:
-                shown = Objective(quality.objective, quality.unit, quality.unit == "fraction")
+                judged = find_stored_quantity(quality.objective, quality.unit, "maximize")
                 split = {"val": "validation"}.get(quality.split, quality.split)
                 title = f"{label}, {split} {quality.objective}"
-                entries.append((title, numbers.shown(shown, quality.value), ""))
-    if front is not None and front.evaluations is not None:
+                entries.append((title, judged.show(quality.value), ""))
+    if front is not None and front.evaluations:
         note = f"evaluations, {front.strategy}".rstrip(", ")
         entries.append(("Search", f"{front.evaluations:,}", note))
     st.markdown(markup.facts(entries), unsafe_allow_html=True)
@@ -146,19 +148,19 @@ def _table_verdict(run: RunView, front: Front | None) -> None:
         if report is None:
             st.warning(f"{title} has not been validated: treat table latencies as a guess.")
             continue
-        verdict = markup.plain(report.sentence) or "It carries no verdict."
+        verdict = markup.plain(report.verdict) or "It carries no verdict."
         figures = markup.table_facts(report)
-        if report.trusted:
+        if report.trustworthy:
             st.caption(f"{title}: trustworthy · {figures}", help=verdict)
         else:
             st.warning(
-                f"{title}. {verdict} Rely only on measured latencies of verified points.  \n"
+                f"{title}. {verdict} Rely only on measured latencies of verified picking.  \n"
                 f"{figures}"
             )
 
 
 def _nothing_to_show(run: RunView) -> None:
-    step = run_view.next_command(run)
+    step = run_view.suggest_command(run)
     if step is None:
         st.info("No search was made for this device; choose another one on the left.")
         return
@@ -177,37 +179,39 @@ def _front_page(run: RunView, front: Front, overlays: list[tuple[str, Front]]) -
         chosen = _chosen_card(run, front, budget)
     compared = _compared(front, chosen, key)
     with left:
-        axes = {numbers.axis_label(axis): axis for axis in front.axes}
+        axes = {axis.axis_label: axis for axis in front.axes}
         names = list(axes)
         first, second, third = st.columns([1, 1, 1.1], vertical_alignment="bottom")
         x = axes[str(first.selectbox(
-            "Horizontal", names, names.index(numbers.axis_label(front.cost)), key=f"x {key}"
+            "Horizontal", names, names.index(front.cost.axis_label), key=f"x {key}"
         ))]  # fmt: skip
         y = axes[str(second.selectbox(
-            "Vertical", names, names.index(numbers.axis_label(front.quality)), key=f"y {key}"
+            "Vertical", names, names.index(front.quality.axis_label), key=f"y {key}"
         ))]  # fmt: skip
-        dominated = third.checkbox("Show other evaluated points", key=f"dominated {key}")
-        marks = front_chart.Marks(
-            chosen.digest if chosen else None, compared.digest if compared else None,
-            budget, dominated, overlays,
-        )  # fmt: skip
-        st.plotly_chart(
-            front_chart.front_figure(front, x, y, marks),
+        behind = third.checkbox("Show other evaluated points", key=f"behind {key}")
+        emphasis = Emphasis(
+            chosen=chosen.digest if chosen else None,
+            compared=compared.digest if compared else None,
+            budget=budget,
+            behind=behind,
+            others=overlays,
+        )
+        st.altair_chart(
+            draw_front(front, x, y, emphasis),
             key=f"front {key}",
-            on_select=lambda: clicked(key),
-            selection_mode="points",
-            config=tabs.PLOT,
+            on_select=lambda: compare_clicked(front, key),
+            selection_mode=CLICKED,
         )
         st.caption(
             "Bars are 95 % intervals. Click a point to compare it with the chosen one.",
             help=f"Latency: {markup.plain(front.latency_method)}" if front.latency_method else None,
         )
-    tabs.tabs(run, front, chosen, compared, key)
+    tabs.show_tabs(run, front, chosen, compared, key)
 
 
 def _budget_slider(front: Front, key: str) -> float | None:
     """The budget in the stored unit of the front's cost; ``None`` when nothing was measured."""
-    costs = [p.estimate(front.cost.name).value or 0.0 for p in points.measured(front)]
+    costs = [p.estimate(front.cost.name).value or 0.0 for p in picking.list_measured(front)]
     if not costs:
         st.warning(
             "No point of this search was verified by measurement yet. "
@@ -218,7 +222,7 @@ def _budget_slider(front: Front, key: str) -> float | None:
     low, high = 0.85 * min(costs) * scale, max(costs) * scale
     step = 10.0 ** math.floor(math.log10((high - low or 1.0) / 100))
     low, high = math.floor(low / step) * step, (math.floor(high / step) + 1) * step
-    start = points.knee(front)
+    start = picking.pick_knee(front)
     wanted = front.limits.get(front.cost.name)
     value = start.best(front.cost.name) if start else max(costs)
     value = (value if wanted is None else wanted) or max(costs)
@@ -236,9 +240,9 @@ def _budget_slider(front: Front, key: str) -> float | None:
 
 def _where(front: Front) -> str:
     """On which device a latency budget is spent, and whether latencies were measured there."""
-    if not points.is_latency(front.cost.name):
+    if not front.cost.per_device:
         return ""
-    device = front.cost.name.partition("@")[2] or front.device
+    device = front.cost.device or front.device
     return f", {'by the table of' if device in front.unmeasured else 'measured on'} {device}"
 
 
@@ -246,14 +250,14 @@ def _chosen_card(run: RunView, front: Front, budget: float | None) -> Point | No
     if budget is None:
         return None
     cost, quality = front.cost, front.quality
-    answer = points.pick(front, budget)
+    answer = picking.pick(front, budget)
     if answer.point is None:
         nearest = answer.nearest
         if nearest is not None:
             st.error(
-                f"No verified subnetwork meets {numbers.shown(cost, budget)}: the nearest feasible "
-                f"is {nearest.digest} with {numbers.shown(cost, nearest.best(cost.name))} and "
-                f"{numbers.shown(quality, nearest.best(quality.name))} {quality.title}."
+                f"No verified subnetwork meets {cost.show(budget)}: the nearest feasible "
+                f"is {nearest.digest} with {cost.show(nearest.best(cost.name))} and "
+                f"{quality.show(nearest.best(quality.name))} {quality.title}."
             )
         return None
     point = answer.point
@@ -265,12 +269,14 @@ def _chosen_card(run: RunView, front: Front, budget: float | None) -> Point | No
         st.caption(
             f"{others} other verified subnetwork{'s' if others > 1 else ''} within the budget "
             f"cannot be told apart from it in {quality.title}; the cheapest is "
-            f"{answer.ties[0].digest} with {numbers.shown(cost, answer.ties[0].best(cost.name))}."
+            f"{answer.ties[0].digest} with {cost.show(answer.ties[0].best(cost.name))}."
         )
-    if points.is_latency(cost.name):
-        pick = run_view.pick_command(run.path, front.search, budget)
+    if cost.per_device:
+        pick = command_lines.pick_command(run.path, front.search, budget)
         st.caption("The same from the command line")
-        export = run_view.export_command(run.path, point.digest, Path(f"exported-{point.digest}"))
+        export = command_lines.export_command(
+            run.path, point.digest, Path(f"exported-{point.digest}")
+        )
         st.code(f"{pick}\n{export}", language="bash", wrap_lines=True)
     return point
 
@@ -285,27 +291,27 @@ def _figures(front: Front, point: Point) -> list[tuple[str, str, str]]:
         note = ""
         if interval is not None and estimate.value is not None:
             wide = max(interval) * axis.scale
-            note = f"± {numbers.significant(wide, 2)}" if wide else ""
-        entries.append((axis.title.capitalize(), numbers.shown(axis, estimate.best), note))
+            note = f"± {numbers.write_digits(wide, 2)}" if wide else ""
+        entries.append((axis.title.capitalize(), axis.show(estimate.best), note))
         if estimate.test is not None:
-            entries.append((f"Test {axis.title}", numbers.shown(axis, estimate.test), ""))
+            entries.append((f"Test {axis.title}", axis.show(estimate.test), ""))
     return entries
 
 
-def clicked(key: str) -> None:
-    """Compare with the point that was clicked in the front chart."""
+def compare_clicked(front: Front, key: str) -> None:
+    """Compare with the point of this front that was clicked; a click elsewhere changes nothing."""
     event = st.session_state.get(f"front {key}") or {}
-    found = event.get("selection", {}).get("points", [])
-    data = found[0].get("customdata") if found else None
-    if data:
-        st.session_state[f"compare {key}"] = data[0] if isinstance(data, list) else data["0"]
+    found = event.get("selection", {}).get(CLICKED, [])
+    digests = {point.digest for point in front.points}
+    if found and found[0].get("digest") in digests:
+        st.session_state[f"compare {key}"] = found[0]["digest"]
 
 
 def _compared(front: Front, chosen: Point | None, key: str) -> Point | None:
     ordered = sorted(front.points, key=lambda p: p.best(front.cost.name) or 0.0)
     labels = {
-        p.digest: f"{p.digest} · {numbers.shown(front.quality, p.best(front.quality.name))} · "
-        f"{numbers.shown(front.cost, p.best(front.cost.name))}"
+        p.digest: f"{p.digest} · {front.quality.show(p.best(front.quality.name))} · "
+        f"{front.cost.show(p.best(front.cost.name))}"
         for p in ordered
     }
     with st.sidebar:

@@ -73,9 +73,9 @@ def evaluate_job(
             with opened.writing():
                 record = log.evaluate(chosen, split)
         return EvaluateOutcome(
-            opened.path, chosen.digest, trained.data.spec, split, record["objective"],
-            record["unit"], record["value"], record["low"], record["high"], record["samples"],
-            record["calibration"]["used"], *counts,
+            opened.path, chosen.digest, trained.data.spec, split, record.objective,
+            record.unit, record.value, record.low, record.high, record.samples,
+            record.calibrated_on, *counts,
         )  # fmt: skip
     source = trained.data if data is None else open_other_data(data, trained)
     result = evaluate(supernet, chosen, source, split, batch_size=batch_size)

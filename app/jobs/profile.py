@@ -94,7 +94,7 @@ def profile_job(request: ProfileRequest, say: Say) -> ProfileOutcome:
             f"unknown precision {request.precision!r}{nearest(request.precision, PRECISIONS)}; "
             f"this release profiles {', '.join(PRECISIONS)}"
         )
-    supernet = build(run.record)
+    supernet = build(run)
     cost_model = supernet.cost_model()
     budget = _budget(request, cost_model)
     folder = run.device(device.name)

@@ -86,7 +86,8 @@ def quickstart_job(request: QuickstartRequest, say: Say) -> QuickstartOutcome:
         SearchRequest(run=request.out, evaluations=request.evaluations, seed=request.seed), say
     )
     say("4/5 picking a subnetwork")
-    latencies = [point["objectives"]["latency_ms"]["value"] for point in search.front]
+    known = (point.estimate("latency_ms").value for point in search.front)
+    latencies = [latency for latency in known if latency is not None]
     budget = _rounded_up(statistics.median_high(latencies))
     pick = pick_job(request.out, budget)
     ends = {

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import numpy as np
 
@@ -14,27 +12,31 @@ from app.evaluation.choose_pool import open_pool
 from app.evaluation.log import EvaluationLog
 from app.evaluation.race_bounds import RaceRule
 from app.evaluation.scheduler import WHOLE_ROUND, Evaluator
+from app.records.front import Front, FrontHeader, Point
+from app.records.record import write_record
+from app.records.search import SearchRecord
 from app.runs import plugins
 from app.runs.directory import Run, now, open_run
-from app.runs.latency_table import open_table
+from app.runs.latency_table import DeviceTable, open_table
 from app.runs.trained import Say, Trained, open_trained
 from app.searching.checks import check_space, require_feasible
 from app.searching.earlier_run import Prior, open_prior
-from app.searching.front_writer import Findings, front_record, write_front
+from app.searching.front_writer import Findings, build_front, write_front
 from app.searching.informed_fit import InformedFit
-from app.searching.objectives import Sources, build_problem, canonical, free_statistics, resolve
+from app.searching.objectives import Sources, build_statistics, load_quantity
 from app.searching.optuna_mirror import Study, open_study
+from app.searching.problem import build_problem, resolve_objectives, resolve_quantity
 from app.searching.progress import Narrator
 from app.searching.proxy_start import CANDIDATES, WarmStart, proxy_scores
 from app.searching.random_baseline import add_baseline
 from app.searching.report_cards import report_cards
-from app.searching.request import SearchRequest, identity_of, is_complete, plan_of, stored_plan
+from app.searching.request import FILE, SearchRequest, is_complete, plan_search, read_plan
 from app.searching.verify import measurable, verify
 from predictors.select import Fit
 from predictors.transfer import transferred
 from search import Evaluation, SearchProblem, SearchResult, Strategy, search
 from search.stops import STAGNATION, TIME
-from supernet import files, proxies
+from supernet import proxies
 
 DRIFT = 0.10
 __all__ = ["SearchOutcome", "SearchRequest", "Setting", "prepare", "search_job"]
@@ -58,7 +60,7 @@ class SearchOutcome:
     failed: int
     stopped: str
     objectives: tuple[str, ...]
-    front: tuple[Mapping[str, Any], ...]
+    front: tuple[Point, ...]
     indistinguishable: int
     hypervolume: float | None
     searched_hypervolume: float | None
@@ -87,7 +89,7 @@ class Setting:
     problem: SearchProblem
     strategy: Strategy
     fit: Fit
-    plan: Mapping[str, Any]
+    plan: SearchRecord
 
 
 def search_job(request: SearchRequest, say: Say) -> SearchOutcome:
@@ -116,16 +118,16 @@ def search_job(request: SearchRequest, say: Say) -> SearchOutcome:
         reused = 0
         if is_complete(folder, setting.plan, replace=request.replace):
             say(f"search {request.name}: already complete")
-            record = files.read_json(folder / "front.json")
+            front = run.front(request.name)
             study = _study(setting, folder)
-            study.restore(record)
-            study.verified(record)
+            study.restore(front)
+            study.mirror_verified(front)
         else:
-            record, reused = _searched(setting, folder, say)
-        if request.baseline and not record.get("baseline"):
+            front, reused = _searched(setting, folder, say)
+        if request.baseline and front.baseline is None:
             pool = open_pool(setting.sources.log, workers=request.workers, ray=request.ray)
-            record = add_baseline(setting.problem, setting.sources.log, folder, record, say, pool)
-    return _outcome(run, record, reused)
+            front = add_baseline(setting.problem, setting.sources.log, folder, front, say, pool)
+    return _outcome(run, front, reused)
 
 
 def prepare(
@@ -136,14 +138,14 @@ def prepare(
     Raises:
         ValueError: As for :func:`search_job`.
     """
-    names = resolve(request.objectives, trained.quality, request.devices)
+    names = resolve_objectives(request.objectives, trained.quality, request.devices)
     check_space(run, trained)
     log = EvaluationLog(trained)
     sources = Sources(trained, log, _tables(request, run, trained, names, say))
     problem = build_problem(names, request.all_limits, sources)
     require_feasible(problem)
     prior = _prior(request, run, trained)
-    fit: Fit = InformedFit(free_statistics(sources))
+    fit: Fit = InformedFit(build_statistics(sources))
     if prior is not None:
         say(f"search {request.name}: {len(prior.values)} evaluations of {prior.run} may help")
         fit = transferred(fit, prior.positions, prior.values)
@@ -156,17 +158,22 @@ def prepare(
         table.table.check_device(table.device)
     digests = {name: table.digest for name, table in tables.items()}
     space = trained.supernet.space.digest
-    stored = None if prior is None else prior.to_json()
-    plan = plan_of(request, names, space, trained.checkpoint.digest, digests, stored)
+    plan = plan_search(
+        request,
+        names,
+        space=space,
+        checkpoint=trained.checkpoint.digest,
+        tables=digests,
+        prior=None if prior is None else prior.record,
+    )
     return Setting(run, request, sources, problem, strategy, fit, plan)
 
 
 def _prior(request: SearchRequest, run: Run, trained: Trained) -> Prior | None:
     if request.prior is None:
         return None
-    stored = None if request.replace else stored_plan(run.search(request.name))
-    before = None if stored is None else stored["config"]["prior"]
-    return open_prior(request.prior, trained, before if isinstance(before, Mapping) else None)
+    stored = None if request.replace else read_plan(run.search(request.name))
+    return open_prior(request.prior, trained, None if stored is None else stored.config.prior)
 
 
 def _strategy(
@@ -192,39 +199,43 @@ def _strategy(
 
 def _tables(
     request: SearchRequest, run: Run, trained: Trained, names: tuple[str, ...], say: Say
-) -> dict[str, Any]:
+) -> dict[str, DeviceTable]:
     devices = request.devices
     limited = [
         full
         for limit in request.all_limits
-        for full in canonical(limit.quantity, trained.quality, devices)
+        for full in resolve_quantity(limit.quantity, trained.quality, devices)
     ]
-    needed = any("latency" in name for name in (*names, *limited))
+    needed = any(load_quantity(name).of_tables for name in (*names, *limited))
     if not needed and len(devices) == 1 and devices[0] not in run.devices:
         say(f"search: device {devices[0]!r} is not profiled; latency is left out")
         return {}
     return {name: open_table(run, name, trained.cost_model, say) for name in devices}
 
 
-def _searched(setting: Setting, folder: Path, say: Say) -> tuple[dict[str, Any], int]:
-    request, run, plan = setting.request, setting.run, setting.plan
+def _searched(setting: Setting, folder: Path, say: Say) -> tuple[Front, int]:
+    request, run = setting.request, setting.run
     study = _study(setting, folder)
-    files.write_json(folder / "search.json", {**plan, "status": "running", "updated": now()})
+    _write_plan(setting.plan, folder, "running")
     run.set_stage("search", "running", name=request.name)
     result, reused = _search(setting, study, say)
-    record = _verified(setting, result, say)
-    write_front(folder, record, result.trace)
-    study.verified(record)
-    files.write_json(folder / "search.json", {**plan, "status": "complete", "updated": now()})
+    front = _verified(setting, result, say)
+    write_front(folder, front, result.trace)
+    study.mirror_verified(front)
+    _write_plan(setting.plan, folder, "complete")
     run.set_stage("search", "complete", name=request.name)
-    return record, reused
+    return front, reused
+
+
+def _write_plan(plan: SearchRecord, folder: Path, status: str) -> None:
+    write_record(folder / FILE, plan.replace(status=status, updated=now()))
 
 
 def _study(setting: Setting, folder: Path) -> Study:
     request = setting.request
     return open_study(
         folder, request.name, setting.problem, setting.sources.log,
-        identity=identity_of(setting.plan), storage=request.storage,
+        identity=setting.plan.config.identity, storage=request.storage,
     )  # fmt: skip
 
 
@@ -288,26 +299,26 @@ def _nearest(problem: SearchProblem, result: SearchResult) -> str:
     )
 
 
-def _verified(setting: Setting, result: SearchResult, say: Say) -> dict[str, Any]:
+def _verified(setting: Setting, result: SearchResult, say: Say) -> Front:
     request, sources, problem = setting.request, setting.sources, setting.problem
     if not len(result.front):
         raise ValueError(f"search {request.name!r} found nothing: {_nearest(problem, result)}")
     here = measurable(sources.tables, say)
     architectures = problem.space.decode(result.front.positions)
     verified = verify(architectures, sources.log, here, say)
-    header = {
-        "search": request.name,
-        "device": request.devices[0],
-        "devices": list(request.devices),
-        "unmeasured_devices": [name for name in sources.tables if name not in here],
-        "space": setting.plan["space"],
-        "checkpoint": setting.plan["checkpoint"],
-        "seed": request.seed,
-        "strategy": request.strategy,
-    }
+    header = FrontHeader(
+        search=request.name,
+        device=request.devices[0],
+        devices=request.devices,
+        unmeasured=tuple(name for name in sources.tables if name not in here),
+        space_digest=setting.plan.space,
+        checkpoint=setting.plan.checkpoint,
+        seed=request.seed,
+        strategy=request.strategy,
+    )
     cards = report_cards(problem, result.history, result.models, seed=request.seed, fit=setting.fit)
-    record = front_record(Findings(problem, result, verified, sources, cards), header)
-    for device, ratio in record["latency_ratios"].items():
+    front = build_front(Findings(problem, result, verified, sources, cards), header)
+    for device, ratio in front.latency_ratios.items():
         if abs(ratio - 1) > DRIFT:
             word = "slower" if ratio > 1 else "faster"
             say(
@@ -315,31 +326,26 @@ def _verified(setting: Setting, result: SearchResult, say: Say) -> dict[str, Any
                 "table predicts; measured values are kept beside the predictions, and "
                 f"`supernet profile --run {request.run} --device {device} --replace` renews it"
             )
-    return record
+    return front
 
 
-def _outcome(run: Run, record: Mapping[str, Any], reused: int) -> SearchOutcome:
-    quality = record["objectives"][0]["name"]
-    report = record["report"].get(quality, {})
-    points = record["points"]
+def _outcome(run: Run, front: Front, reused: int) -> SearchOutcome:
+    quality = front.objectives[0].name
+    card = front.reports.get(quality)
     return SearchOutcome(
         run=run.path,
-        search=record["search"],
-        device=record["device"],
-        evaluations=record["evaluations"],
+        search=front.search,
+        device=front.device,
+        evaluations=front.evaluations,
         reused=reused,
-        failed=record.get("failed", 0),
-        stopped=record.get("stopped", "evaluations"),
-        objectives=tuple(o["name"] for o in record["objectives"]),
-        front=tuple(
-            {key: point[key] for key in ("digest", "objectives", "parameters", "macs",
-                                         "size_bytes", "within_limits")}
-            for point in points if point["on_front"]
-        ),
-        indistinguishable=sum(bool(point.get("indistinguishable")) for point in points),
-        hypervolume=record["hypervolume"]["verified"],
-        searched_hypervolume=record["hypervolume"].get("searched"),
-        baseline_hypervolume=(record.get("baseline") or {}).get("hypervolume"),
-        predictor_tau=report.get("tau"),
-        unmeasured_devices=tuple(record.get("unmeasured_devices", ())),
-    )  # fmt: skip
+        failed=front.failed,
+        stopped=front.stopped,
+        objectives=tuple(o.name for o in front.objectives),
+        front=tuple(point for point in front.points if point.on_front),
+        indistinguishable=sum(point.indistinguishable for point in front.points),
+        hypervolume=front.hypervolume.verified,
+        searched_hypervolume=front.hypervolume.searched,
+        baseline_hypervolume=None if front.baseline is None else front.baseline.hypervolume,
+        predictor_tau=None if card is None else card.tau,
+        unmeasured_devices=front.unmeasured,
+    )

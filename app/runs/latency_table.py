@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from app.records.export import LatencyRecord
+from app.records.front import UnitLatency
 from app.runs.directory import Run
 from hardware.campaign import measure_networks
 from hardware.compiled_table import CompiledTable
@@ -47,9 +49,9 @@ class DeviceTable:
         """Predicted latency ``(n,)`` of encoded architectures ``(n, len(space))``."""
         return self.compiled.predict(positions)
 
-    def breakdown(self, architecture: Architecture) -> list[dict[str, Any]]:
+    def breakdown(self, architecture: Architecture) -> tuple[UnitLatency, ...]:
         """What each unit adds to the prediction."""
-        return self.compiled.breakdown(architecture)
+        return tuple(UnitLatency(**part) for part in self.compiled.breakdown(architecture))
 
     def measure(
         self, graphs: Sequence[Graph], progress: Callable[[int, int], None] | None = None
@@ -109,18 +111,17 @@ def method(device: Device, fingerprint: Mapping[str, Any]) -> str:
     )
 
 
-def measure_one(graph: Graph) -> dict[str, Any]:
+def measure_one(graph: Graph) -> LatencyRecord:
     """Latency of one network on this machine's processor with one thread."""
     device = Device()
     found = measure_networks([graph], device)[0]
-    return {
-        "value": found.latency_ms,
-        "low": found.low_ms,
-        "high": found.high_ms,
-        "source": "measured",
-        "device": device.name,
-        "method": method(device, device.fingerprint()),
-    }
+    return LatencyRecord(
+        value=found.latency_ms,
+        low=found.low_ms,
+        high=found.high_ms,
+        device=device.name,
+        method=method(device, device.fingerprint()),
+    )
 
 
 def _digest(table: LatencyTable) -> str:

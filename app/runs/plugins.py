@@ -6,6 +6,7 @@ import ast
 import os
 import pkgutil
 import sys
+from collections.abc import Sequence
 from importlib import import_module
 from importlib.abc import SourceLoader
 from importlib.util import find_spec
@@ -54,14 +55,32 @@ def load(folder: str, name: str) -> ModuleType:
             f"unknown {word} {name!r}{nearest(name, known)}; {_PLURALS[folder]} are "
             f"{', '.join(known)}, or the dotted path of a module of your own"
         )
-    path = name
-    if name in known:
-        path = f"{folder}.{name}"
-    elif os.getcwd() not in sys.path:
+    if name not in known:
+        return load_own(name, word, _PARTS[folder])
+    return _import_checked(f"{folder}.{name}", name, word, _PARTS[folder])
+
+
+def load_own(path: str, word: str, parts: Sequence[str]) -> ModuleType:
+    """A user's own module, looked up from the working directory, too.
+
+    Args:
+        path: Dotted path.
+        word: What it is, for messages.
+        parts: Names that it must have.
+
+    Raises:
+        ValueError: There is no such module, or it lacks a part.
+        ModuleNotFoundError: It needs an optional package that is not installed.
+    """
+    if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
+    return _import_checked(path, path, word, parts)
+
+
+def _import_checked(path: str, name: str, word: str, parts: Sequence[str]) -> ModuleType:
     try:
         module = import_module(path)
-        lacks = [part for part in _PARTS[folder] if not hasattr(module, part)]
+        lacks = [part for part in parts if not hasattr(module, part)]
         if lacks:
             raise ValueError(f"module {path!r} is no {word}: it lacks {', '.join(lacks)}")
         return module

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import torch
 
+from app.records.run import REMEDY, RunRecord
 from app.runs import plugins
 from app.runs.allocator import keep_freed_memory
 from app.runs.directory import Run
 from supernet.costs.cost_model import CostModel
 from supernet.data import IMAGES, DataShape, DataSource, open_data
 from supernet.supernet import Supernet
+from supernet.training import Recipe
 from supernet.training import checkpoint as checkpoints
 from supernet.training.checkpoint import Checkpoint
 
@@ -43,7 +45,7 @@ class Trained:
     @cached_property
     def shape(self) -> DataShape:
         """What the network was built for."""
-        return DataShape.from_json(self.run.record["data"]["shape"])
+        return shape_of(self.run.record)
 
     @cached_property
     def data(self) -> DataSource:
@@ -75,20 +77,52 @@ def limit_threads(supernet: Supernet) -> None:
         torch.set_num_threads(1)
 
 
-def build(record: Mapping[str, Any]) -> Supernet:
-    """The supernet a ``run.json`` describes, with initial weights, on the processor.
+def build(run: Run) -> Supernet:
+    """The supernet of a run, with initial weights, on the processor.
 
     Raises:
         ValueError: Unknown family or configuration, or a space other than the recorded one.
     """
-    family = plugins.family(record["family"])
-    supernet: Supernet = family.build(family.from_json(record["family_config"]))
-    if supernet.space.digest != record["space"]:
+    record = run.record
+    family = plugins.family(record.family)
+    with _explaining(run.path, "family_config"):
+        supernet: Supernet = family.build(family.from_json(record.family_config))
+    if supernet.space.digest != record.space:
         raise ValueError(
-            f"family {record['family']!r} now builds space {supernet.space.digest}, the run has "
-            f"{record['space']}; use the version of the family the run was made with"
+            f"family {record.family!r} now builds space {supernet.space.digest}, the run has "
+            f"{record.space}; use the version of the family the run was made with"
         )
     return supernet
+
+
+def read_recipe(record: RunRecord, path: Path) -> Recipe:
+    """How a run was trained.
+
+    Args:
+        record: The content of its ``run.json``.
+        path: Its directory, for messages.
+
+    Raises:
+        ValueError: It has no such field, or an impossible value.
+    """
+    with _explaining(path, "recipe"):
+        return Recipe.from_json(record.recipe)
+
+
+def shape_of(record: RunRecord) -> DataShape:
+    """What the network of a run was built for."""
+    return DataShape.from_json(record.data.shape.model_dump())
+
+
+@contextmanager
+def _explaining(path: Path, place: str) -> Iterator[None]:
+    """Settings whose values only their own package can judge, refused in a sentence."""
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{path / 'run.json'} was damaged or edited: {place} cannot be used ({error}); {REMEDY}"
+        ) from error
 
 
 def open_trained(run: Run, say: Say) -> Trained:
@@ -101,8 +135,8 @@ def open_trained(run: Run, say: Say) -> Trained:
     Raises:
         ValueError: Not trained yet, or no usable checkpoint.
     """
-    record = run.record
-    if run.stage("train").get("status") != "complete":
+    stage = run.stage("train")
+    if stage is None or not stage.complete:
         raise ValueError(
             f"the training of {run.path} is not complete; "
             f"run: supernet train --out {run.path} --resume"
@@ -111,7 +145,7 @@ def open_trained(run: Run, say: Say) -> Trained:
     for note in found.notes:
         say(f"warning: {note}")
     assert found.checkpoint is not None
-    supernet = build(record)
+    supernet = build(run)
     checkpoints.load_weights(supernet, found.checkpoint)
     supernet.to(best_device()).eval()
     limit_threads(supernet)
@@ -119,22 +153,22 @@ def open_trained(run: Run, say: Say) -> Trained:
     return Trained(run, supernet, found.checkpoint)
 
 
-def open_run_data(record: Mapping[str, Any]) -> DataSource:
+def open_run_data(record: RunRecord) -> DataSource:
     """The data a ``run.json`` names.
 
     Raises:
         ValueError: It is gone, unusable, or its content changed, or the run has none.
     """
-    asked = record["data"]
-    if asked["spec"] == NO_DATA:
+    asked = record.data
+    if asked.spec == NO_DATA:
         raise ValueError(
             "these weights were imported without data, which calibration and evaluation need; "
             "import them again with --data, or evaluate with --data"
         )
-    data = open_data(asked["spec"], **data_options(asked))
-    if data.fingerprint != asked["fingerprint"]:
+    data = open_data(asked.spec, **asked.options)
+    if data.fingerprint != asked.fingerprint:
         raise ValueError(
-            f"the content of {asked['spec']} changed since the run was trained on it; "
+            f"the content of {asked.spec} changed since the run was trained on it; "
             "restore it, or train a new run"
         )
     return data
@@ -150,16 +184,11 @@ def open_other_data(spec: str, trained: Trained) -> DataSource:
     context = {"context": trained.shape.input[0]} if spec.startswith("text:") else {}
     data = open_data(absolute(spec), **size, **context)
     shape = trained.shape
-    if trained.run.record["data"]["spec"] == NO_DATA and data.shape.classes == shape.classes:
+    if trained.run.record.data.spec == NO_DATA and data.shape.classes == shape.classes:
         # Nobody has said what its classes are called; their number and order must do.
         shape = replace(shape, labels=data.shape.labels)
     data.check_same_classes(shape)
     return data
-
-
-def data_options(asked: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of ``open_data`` among the entries of a data record."""
-    return {key: asked[key] for key in ("context", "image_size") if asked.get(key) is not None}
 
 
 def absolute(spec: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,27 +12,24 @@ from search.arrays.additive import AdditiveTerms
 from supernet.costs.cost_model import CostModel, UnitVariants
 from supernet.space import SearchSpace
 
-COUNTS = ("macs", "parameters", "size_bytes")
 
-
-def latency_terms(table: CompiledTable) -> AdditiveTerms:
+def build_latency_terms(table: CompiledTable) -> AdditiveTerms:
     """What a compiled table adds up, in milliseconds; equal to ``table.predict`` on any row."""
     return _terms(table.space, table.columns, table.tables, table.fixed_ms)
 
 
-def cost_terms(model: CostModel) -> Mapping[str, AdditiveTerms]:
-    """``macs``, ``parameters`` and ``size_bytes`` of a cost model as sums over its units."""
+def build_cost_terms(
+    model: CostModel, values: Callable[[UnitVariants], Sequence[float]]
+) -> AdditiveTerms:
+    """A cost that is a sum over the units of a network.
+
+    Args:
+        model: The units and what each can become.
+        values: The cost of each variant of a unit, in the order of its variants.
+    """
     columns = [tuple(model.space.index(name) for name in unit.choices) for unit in model.units]
-    return {
-        name: _terms(model.space, columns, [_values(unit, name) for unit in model.units])
-        for name in COUNTS
-    }
-
-
-def _values(unit: UnitVariants, name: str) -> NDArray[np.float64]:
-    if name == "size_bytes":
-        return np.array(unit.size_bytes, dtype=np.float64)
-    return np.array([0 if v is None else getattr(v, name) for v in unit.variants], dtype=np.float64)
+    tables = [np.array(values(unit), dtype=np.float64) for unit in model.units]
+    return _terms(model.space, columns, tables)
 
 
 def _terms(

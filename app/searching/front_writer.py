@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from app.evaluation.log import EvaluationLog
-from app.searching.objectives import ROBUST, Sources, latency_name
+from app.records.front import (
+    FILE,
+    CardRecord,
+    ConstraintRecord,
+    Estimate,
+    Front,
+    FrontHeader,
+    HypervolumeRecord,
+    ObjectiveRecord,
+    Point,
+    value_or,
+)
+from app.records.plain import to_json_number
+from app.records.quantities import find_stored_quantity, list_counted, name_latency
+from app.records.record import drop_infinite, write_record
+from app.records.trace import format_table, write_trace
+from app.searching.objectives import Sources, combine_devices, count_all
 from app.searching.verify import Verified
 from predictors import Predictor, ReportCard, held_out_prediction
 from search import SearchProblem, SearchResult, indistinguishable
@@ -22,8 +36,7 @@ from search.arrays.pareto import hypervolume
 from supernet import files
 from supernet.space import Architecture
 
-FORMAT_VERSION = 1
-BASELINE = "random_search"
+MEASURED = "measured"
 
 
 @dataclass(frozen=True)
@@ -45,83 +58,87 @@ class Findings:
     cards: Mapping[str, ReportCard]
 
 
-def front_record(findings: Findings, header: Mapping[str, Any]) -> dict[str, Any]:
-    """The content of ``front.json``.
+def build_front(findings: Findings, header: FrontHeader) -> Front:
+    """What a finished and verified search found, as ``front.json`` holds it.
 
     Args:
-        findings: Of a finished and verified search.
-        header: Name, devices, strategy, seed and digests.
+        findings: Of the search.
+        header: Which search it is.
     """
     problem, result = findings.problem, findings.result
-    points = _points(findings)
+    points = _build_points(findings)
     reference = dict(zip((o.name for o in problem.objectives), result.reference, strict=True))
     tables = findings.sources.tables
     ratios = _latency_ratios(points, tuple(tables))
-    return {
-        "version": FORMAT_VERSION,
-        **header,
-        "latency_method": next((table.method for table in tables.values()), None),
-        "evaluations": len(result.history),
-        "failed": int(result.history.failed.sum()),
-        "stopped": result.stopped,
-        "objectives": [
-            {"name": o.name, "unit": o.unit, "direction": o.direction} for o in problem.objectives
-        ],
-        "constraints": [
-            {"objective": c.objective, "at_most": c.at_most, "at_least": c.at_least}
+    return Front(
+        **dict(header),
+        latency_method=next((table.method for table in tables.values()), None),
+        evaluations=len(result.history),
+        failed=int(result.history.failed.sum()),
+        stopped=result.stopped,
+        searched_for=tuple(
+            ObjectiveRecord(name=o.name, unit=o.unit, direction=o.direction)
+            for o in problem.objectives
+        ),
+        constraints=tuple(
+            ConstraintRecord(objective=c.objective, at_most=c.at_most, at_least=c.at_least)
             for c in problem.constraints
-        ],
-        "latency_ratio": next(iter(ratios.values()), None),
-        "latency_ratios": ratios,
-        "points": points,
-        "hypervolume": {
-            "predicted": _volume(points, problem, result.reference, "predicted"),
-            "searched": _finite(result.trace[-1]) if len(result.trace) else None,
-            "verified": _volume(points, problem, result.reference, "value"),
-            "reference": {name: _finite(value) for name, value in reference.items()},
-        },
-        "report": {name: card.to_json() for name, card in findings.cards.items()},
-    }
+        ),
+        latency_ratio=next(iter(ratios.values()), None),
+        latency_ratios=ratios,
+        points=points,
+        hypervolume=HypervolumeRecord(
+            predicted=_measure_volume(points, problem, result.reference, _predicted),
+            searched=drop_infinite(result.trace[-1]) if len(result.trace) else None,
+            verified=_measure_volume(points, problem, result.reference, _found),
+            reference={name: drop_infinite(value) for name, value in reference.items()},
+        ),
+        cards={name: _build_card(card) for name, card in findings.cards.items()},
+    )
 
 
 def write_front(
     folder: Path,
-    record: Mapping[str, Any],
-    trace: NDArray[np.float64],
+    front: Front,
+    trace: Iterable[float | None],
     baseline: NDArray[np.float64] | None = None,
 ) -> None:
     """Write the tables first and ``front.json`` last: it marks the search as complete.
 
     Args:
         folder: Of the search.
-        record: The content of ``front.json``.
-        trace: Hypervolume after each evaluation, ``(n,)``.
+        front: What it found.
+        trace: Hypervolume after each evaluation.
         baseline: The same of random search, ``(k,)``; a further column where there is one.
 
     Raises:
         OSError: A write failed; older files are intact.
     """
-    files.write_text(folder / "hypervolume.csv", hypervolume_csv(trace, baseline))
-    files.write_text(folder / "front.csv", front_csv(record))
-    files.write_json(folder / "front.json", record)
+    write_trace(folder, trace, baseline)
+    files.write_text(folder / "front.csv", format_front(front))
+    write_record(folder / FILE, front)
 
 
-def hypervolume_csv(trace: NDArray[np.float64], baseline: NDArray[np.float64] | None = None) -> str:
-    """Traces as a table: evaluations, hypervolume and, where there is one, the baseline's."""
-    header = ["evaluations", "hypervolume"]
-    columns = [trace]
-    if baseline is not None:
-        header.append(BASELINE)
-        columns.append(baseline)
+def format_front(front: Front) -> str:
+    """Every point as a line of comma-separated text, with what was predicted and found."""
+    names = list(front.points[0].estimates) if front.points else []
+    counted = [quantity.name for quantity in list_counted()]
+    header = ["digest", "on_front", "indistinguishable", "verified", *counted]
+    header += [
+        f"{name}_{key}" for name in names for key in ("predicted", "value", "low", "high", "test")
+    ]
     rows = []
-    for i in range(max(map(len, columns))):
-        cells = [f"{c[i]:.9g}" if i < len(c) and np.isfinite(c[i]) else "" for c in columns]
-        if any(cells):
-            rows.append((i + 1, *cells))
-    return table_csv(header, rows)
+    for point in front.points:
+        row: list[object] = [point.digest, point.on_front, point.indistinguishable, point.verified]
+        row += [point.counts.get(name) for name in counted]
+        for name in names:
+            e = point.estimate(name)
+            row += [e.predicted, e.value, e.low, e.high, e.test]
+        rows.append(row)
+    return format_table(header, rows)
 
 
-def _points(findings: Findings) -> list[dict[str, Any]]:
+def _build_points(findings: Findings) -> tuple[Point, ...]:
     """The front first, cheapest last objective first, then everything else that was evaluated."""
     problem, history = findings.problem, findings.result.history
     front = list(findings.result.front.rows)
@@ -131,179 +148,173 @@ def _points(findings: Findings) -> list[dict[str, Any]]:
     rows = np.array([*front, *rest], dtype=np.intp)
     positions = history.positions[rows]
     architectures = problem.space.decode(positions)
-    entries = _entries(findings, rows, architectures)
-    costs = findings.sources.trained.cost_model
-    counts = {"parameters": costs.parameters(positions), "macs": costs.macs(positions),
-              "size_bytes": costs.size_bytes(positions)}  # fmt: skip
+    estimates = _build_estimates(findings, rows, architectures)
+    counts = count_all(findings.sources.trained, positions)
     table = next(iter(findings.sources.tables.values()), None)
     points = []
     for i, architecture in enumerate(architectures):
-        found = findings.verified.get(architecture.digest)
-        points.append(
-            {
-                "digest": architecture.digest,
-                "architecture": architecture.to_dict(),
-                "on_front": i < len(front),
-                "indistinguishable": int(rows[i]) in close,
-                "verified": found is not None,
-                "within_limits": _within(problem, entries[i]),
-                "objectives": entries[i],
-                **{name: int(column[i]) for name, column in counts.items()},
-                "breakdown": [] if found is None or table is None
-                else table.breakdown(architecture),
-            }
-        )  # fmt: skip
-    return points
+        verified = architecture.digest in findings.verified
+        point = Point(
+            digest=architecture.digest,
+            choices=architecture.to_dict(),
+            on_front=i < len(front),
+            indistinguishable=int(rows[i]) in close,
+            verified=verified,
+            within_limits=_is_within(problem, estimates[i]),
+            estimates=estimates[i],
+            unit_latencies=table.breakdown(architecture) if verified and table is not None else (),
+        )
+        known = {name: to_json_number(column[i]) for name, column in counts.items()}
+        points.append(point.replace(**known))
+    return tuple(points)
 
 
-def _entries(
+def _build_estimates(
     findings: Findings, rows: NDArray[np.intp], architectures: Sequence[Architecture]
-) -> list[dict[str, dict[str, Any]]]:
+) -> list[dict[str, Estimate]]:
     """What is known about every quantity of every point."""
     problem, history, sources = findings.problem, findings.result.history, findings.sources
     positions = history.positions[rows]
-    predictions = {
-        name: _held_out(model, positions) for name, model in findings.result.models.items()
+    guesses = {
+        name: _predict_held_out(model, positions) for name, model in findings.result.models.items()
     }
     devices = tuple(sources.tables)
     latencies = {name: table.latency_ms(positions) for name, table in sources.tables.items()}
     result = []
     for i, architecture in enumerate(architectures):
-        found = findings.verified.get(architecture.digest)
+        verified = findings.verified.get(architecture.digest)
         # Latencies are known and measured even when they were not searched for: picking needs it.
         measured = {
-            latency_name(device, devices): _latency(float(column[i]), device, found)
+            name_latency(device, devices): _estimate_latency(float(column[i]), device, verified)
             for device, column in latencies.items()
         }
-        entries = {}
+        estimates = {}
         for column, quantity in enumerate(problem.quantities):
             value = float(history.values[rows[i], column])
             if quantity.expensive:
-                guess = predictions.get(quantity.name)
-                guessed = None if guess is None else tuple(_finite(part[i]) for part in guess)
-                entries[quantity.name] = _evaluated(
-                    sources.log, architecture, value, guessed, found
+                guess = guesses.get(quantity.name)
+                guessed = None if guess is None else [drop_infinite(part[i]) for part in guess]
+                estimates[quantity.name] = _estimate_quality(
+                    sources.log, architecture, value, guessed, verified
                 )
-            elif quantity.name in ROBUST:
-                entries[quantity.name] = _robust(quantity.name, value, measured, sources)
+            elif find_stored_quantity(quantity.name).over_devices:
+                estimates[quantity.name] = _summarise_devices(
+                    quantity.name, value, measured, sources
+                )
             elif quantity.name not in measured:
-                entries[quantity.name] = _known(value, quantity.source)
-        result.append({**entries, **measured})
+                estimates[quantity.name] = _known(value, quantity.source)
+        result.append({**estimates, **measured})
     return result
 
 
-def _robust(
-    name: str, predicted: float, measured: Mapping[str, Mapping[str, Any]], sources: Sources
-) -> dict[str, Any]:
+def _summarise_devices(
+    name: str, predicted: float, measured: Mapping[str, Estimate], sources: Sources
+) -> Estimate:
     """The worst or mean latency from what was measured, tables standing in where nothing was."""
     devices = tuple(sources.tables)
-    entries = [(d, measured[latency_name(d, devices)]) for d in devices]
-    shares = [entry["value"] / sources.latency_of_largest(d) for d, entry in entries]
-    value = max(shares) if name == "worst_latency" else sum(shares) / len(shares)
+    pairs = [(device, measured[name_latency(device, devices)]) for device in devices]
+    shares = [
+        value_or(math.nan, estimate.value) / sources.latency_of_largest(device)
+        for device, estimate in pairs
+    ]
     # One unmeasured device makes the whole a figure of a table.
-    source = "measured" if all(e["source"] == "measured" for _, e in entries) else "table"
-    return {**_known(predicted, source), "value": value}
+    whole = all(estimate.source == MEASURED for _, estimate in pairs)
+    source = MEASURED if whole else "table"
+    return _known(predicted, source).replace(value=combine_devices(name, shares))
 
 
-def _latency_ratios(
-    points: Sequence[Mapping[str, Any]], devices: tuple[str, ...]
-) -> dict[str, float]:
+def _latency_ratios(points: Sequence[Point], devices: tuple[str, ...]) -> dict[str, float]:
     """Median of measured over predicted latency: how far each device moved since its table."""
     found = {}
     for device in devices:
-        name = latency_name(device, devices)
-        entries = (point["objectives"].get(name, {}) for point in points)
-        ratios = [e["value"] / e["predicted"] for e in entries if e.get("source") == "measured"]
+        name = name_latency(device, devices)
+        ratios = [
+            estimate.value / estimate.predicted
+            for estimate in (point.estimate(name) for point in points)
+            if estimate.source == MEASURED and estimate.value and estimate.predicted
+        ]
         if ratios:
             found[device] = float(np.median(ratios))
     return found
 
 
-def _evaluated(
+def _estimate_quality(
     log: EvaluationLog,
     architecture: Architecture,
     value: float,
-    guess: tuple[float | None, ...] | None,
-    found: Verified | None,
-) -> dict[str, Any]:
+    guess: Sequence[float | None] | None,
+    verified: Verified | None,
+) -> Estimate:
     record = log.find(architecture, "val", stopped=True) or log.evaluate(architecture, "val")
-    stopped = bool(record.get("stopped"))
+    stopped = record.stopped
     predicted, low, high = guess or (None, None, None)
-    return {
-        "predicted": predicted,
-        "predicted_low": low,
-        "predicted_high": high,
+    test = None if verified is None else verified.test
+    return Estimate(
+        predicted=predicted,
+        predicted_low=low,
+        predicted_high=high,
         # Of a candidate that was stopped early the search knows an estimate within its bound.
-        "value": value if stopped else record["value"],
-        "source": "stopped early" if stopped else "evaluated",
-        "low": None if stopped else record["low"],
-        "high": None if stopped else record["high"],
-        "test": None if found is None else found.test["value"],
-        "test_low": None if found is None else found.test["low"],
-        "test_high": None if found is None else found.test["high"],
-    }
+        value=value if stopped else record.value,
+        source="stopped early" if stopped else "evaluated",
+        low=None if stopped else record.low,
+        high=None if stopped else record.high,
+        test=None if test is None else test.value,
+        test_low=None if test is None else test.low,
+        test_high=None if test is None else test.high,
+    )
 
 
-def _latency(predicted: float, device: str, found: Verified | None) -> dict[str, Any]:
-    if found is None or device not in found.latencies:
+def _estimate_latency(predicted: float, device: str, verified: Verified | None) -> Estimate:
+    if verified is None or device not in verified.latencies:
         return _known(predicted, "table")
-    return {"predicted": predicted, **found.latencies[device], "source": "measured"}
+    found = verified.latencies[device]
+    return Estimate(
+        predicted=predicted,
+        value=found.latency_ms,
+        low=found.low_ms,
+        high=found.high_ms,
+        source=MEASURED,
+    )
 
 
-def _known(value: float, source: str) -> dict[str, Any]:
-    return {"predicted": value, "value": value, "source": source, "low": None, "high": None}
+def _known(value: float, source: str) -> Estimate:
+    return Estimate(predicted=value, value=value, source=source, low=None, high=None)
 
 
-def _within(problem: SearchProblem, entries: Mapping[str, Mapping[str, Any]]) -> bool:
+def _is_within(problem: SearchProblem, estimates: Mapping[str, Estimate]) -> bool:
     """Whether the limits hold for the values that are known best, measured ones included."""
-    limits = ((entries[c.objective]["value"], c) for c in problem.constraints)
-    return all(float(c.violation(np.array([value]))[0]) <= 0 for value, c in limits)
+    values = ((value_or(math.nan, estimates[c.objective].value), c) for c in problem.constraints)
+    return all(float(c.violation(np.array([value]))[0]) <= 0 for value, c in values)
 
 
-def _held_out(model: Any, positions: NDArray[np.int16]) -> tuple[NDArray[np.float64], ...]:
-    predictor: Predictor = model
-    return held_out_prediction(predictor, positions)
+def _predict_held_out(
+    model: object, positions: NDArray[np.int16]
+) -> tuple[NDArray[np.float64], ...]:
+    return held_out_prediction(cast(Predictor, model), positions)
 
 
-def _volume(
-    points: Sequence[Mapping[str, Any]],
+def _build_card(card: ReportCard) -> CardRecord:
+    return CardRecord.model_validate(card.to_json())
+
+
+def _measure_volume(
+    points: Sequence[Point],
     problem: SearchProblem,
     reference: NDArray[np.float64],
-    key: str,
+    read: Callable[[Estimate], float | None],
 ) -> float | None:
     """Hypervolume of the front by its predicted or its real values."""
     names = [objective.name for objective in problem.objectives]
-    rows = [
-        [point["objectives"][name][key] for name in names] for point in points if point["on_front"]
-    ]
+    rows = [[read(point.estimate(name)) for name in names] for point in points if point.on_front]
     if not rows or any(value is None for row in rows for value in row):
         return None
     bound = problem.minimised(reference[None])[0]
-    return _finite(hypervolume(problem.minimised(np.array(rows, dtype=np.float64)), bound))
+    return drop_infinite(hypervolume(problem.minimised(np.array(rows, dtype=np.float64)), bound))
 
 
-def _finite(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None
+def _predicted(estimate: Estimate) -> float | None:
+    return estimate.predicted
 
 
-def front_csv(record: Mapping[str, Any]) -> str:
-    """Every point as a line, with what was predicted and found about each objective."""
-    names = list(record["points"][0]["objectives"]) if record["points"] else []
-    keys = ("predicted", "value", "low", "high", "test")
-    header = ["digest", "on_front", "indistinguishable", "verified", "parameters", "macs",
-              "size_bytes"]  # fmt: skip
-    columns = [f"{name}_{key}" for name in names for key in keys]
-    rows = []
-    for point in record["points"]:
-        values = [point["objectives"].get(name, {}).get(key) for name in names for key in keys]
-        rows.append([point.get(name) for name in header] + values)
-    return table_csv((*header, *columns), rows)
-
-
-def table_csv(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """A table as comma-separated text."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    return text.getvalue()
+def _found(estimate: Estimate) -> float | None:
+    return estimate.value

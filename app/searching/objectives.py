@@ -1,30 +1,81 @@
-"""Objectives by name: what a search optimises, where the numbers come from, which way is better."""
+"""How the value of every quantity is obtained: the one place that knows.
+
+A new analytic quantity is an entry of :data:`app.records.quantities.QUANTITIES` and a function in
+:data:`ANALYTIC`; or it is a module of a user's own, named by its dotted path, which has both as
+``QUANTITY`` and ``obtain``.
+"""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
+from types import ModuleType
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from app.evaluation.log import EvaluationLog, number
-from app.records.front import ALIASES, LATENCY
+from app.evaluation.log import EvaluationLog
+from app.records.quantities import (
+    ACCURACY,
+    LOSS,
+    MACS,
+    MEAN_LATENCY,
+    PARAMETERS,
+    SIZE,
+    WORST_LATENCY,
+    Quantity,
+    find_quantity,
+    list_counted,
+    name_latency,
+)
+from app.runs import plugins
 from app.runs.latency_table import DeviceTable
 from app.runs.trained import Trained
-from app.searching.additive_costs import cost_terms, latency_terms
+from app.searching.additive_costs import build_cost_terms, build_latency_terms
 from predictors import Statistics
-from search import Constraint, Objective, SearchProblem
+from search import Objective
+from search.arrays.additive import AdditiveTerms
 from search.devices import mean_of, worst_of
-from search.limits import Amount, Limit, check_compatible, of_largest, parse_bound, resolve_limit
+from search.problem import Evaluate
+from supernet.costs.cost_model import CostModel, CostUnit, UnitVariants
 from supernet.quality.evaluate import Z95
-from supernet.space import nearest
+from supernet.supernet import Supernet
 
-QUALITIES = ("accuracy", "loss")
-ROBUST = {"worst_latency": worst_of, "mean_latency": mean_of}
-NAMES = ("accuracy", "loss", "latency", "size", "macs", "parameters", *ROBUST)
+
+class Network(Protocol):
+    """What analytic quantities are computed from: a trained run, or a family's own network."""
+
+    @property
+    def supernet(self) -> Supernet:
+        """The network and its space."""
+
+    @property
+    def cost_model(self) -> CostModel:
+        """Every variant of every unit of the network."""
+
+
+@dataclass(frozen=True)
+class Untrained:
+    """A family's network as it is built: all that analytic quantities need."""
+
+    supernet: Supernet
+    cost_model: CostModel
+
+
+@dataclass(frozen=True)
+class Analytic:
+    """A quantity that the architecture alone decides.
+
+    Args:
+        evaluate: Rows ``(n, len(space))`` in, values ``(n,)`` in the stored unit out.
+        additive: Gives the same quantity as a sum over units, where it is one; with it, exact
+            selection can bound and optimise the quantity.
+    """
+
+    evaluate: Evaluate
+    additive: Callable[[], AdditiveTerms] | None = None
 
 
 @dataclass(frozen=True)
@@ -47,7 +98,7 @@ class Sources:
         return float(self.tables[device].latency_ms(space.encode([space.largest]))[0])
 
 
-def free_statistics(sources: Sources) -> Statistics:
+def build_statistics(sources: Sources) -> Statistics:
     """What every architecture costs, for nothing: features that tell a predictor its size.
 
     Logarithms of multiply-adds, parameters and the latency on each profiled device; sizes span
@@ -68,161 +119,192 @@ def free_statistics(sources: Sources) -> Statistics:
     return statistics
 
 
-def latency_name(device: str, devices: Sequence[str]) -> str:
-    """The name of the latency on a device: plain with one device, ``latency_ms@DEVICE`` else."""
-    return LATENCY if len(devices) == 1 else f"{LATENCY}@{device}"
-
-
-def named_devices(names: Sequence[str]) -> tuple[str, ...]:
-    """Devices that objectives or limits name, as in ``latency@pixel``, each once."""
-    found = (name.partition("@")[2] for name in names if "@" in name)
-    return tuple(dict.fromkeys(device for device in found if device))
-
-
-def resolve(
-    names: Sequence[str], quality: str, devices: Sequence[str] = ("cpu",)
-) -> tuple[str, ...]:
-    """Canonical objective names, at least two, each once.
+def load_quantity(name: str) -> Quantity:
+    """The quantity that a name means, or that a module of a user's own describes.
 
     Args:
-        names: As a user writes them; empty for the quality and the latency of every device.
-        quality: What this task is judged by.
-        devices: Those of the search; ``latency`` is the latency on each of them.
+        name: A name or an alias, with ``@DEVICE`` for one of several devices; or a dotted path,
+            under which the quantity is kept in files.
 
     Raises:
-        ValueError: Unknown name, a name twice, fewer than two, or a quality of another task.
+        ValueError: Unknown name, a device for something that has none, no such module, or one
+            that describes no analytic quantity.
     """
-    found = [
-        full for name in (names or (quality, LATENCY)) for full in canonical(name, quality, devices)
-    ]
-    for name in found:
-        if found.count(name) > 1:
-            raise ValueError(f"objective {name!r} is listed twice")
-    if len(found) < 2:
-        raise ValueError(f"a search needs at least two objectives; {found[0]!r} is only one")
-    return tuple(found)
-
-
-def canonical(name: str, quality: str, devices: Sequence[str]) -> tuple[str, ...]:
-    """The quantities that a name stands for; several where ``latency`` has several devices.
-
-    Raises:
-        ValueError: Unknown name, a quality of another task, a device for something that has none,
-            or one device where several are needed.
-    """
-    plain, at, device = name.partition("@")
-    if plain not in NAMES and plain not in ALIASES.values():
+    if not _is_path(name):
+        return find_quantity(name)
+    found = _load_own(name).QUANTITY
+    if not (isinstance(found, Quantity) and found.counted):
         raise ValueError(
-            f"unknown objective {name!r}{nearest(plain, NAMES)}; objectives are {', '.join(NAMES)}"
+            f"objective {name!r}: QUANTITY of the module must be a Quantity that is neither "
+            "evaluated nor a latency"
         )
-    plain = ALIASES.get(plain, plain)
-    if plain in QUALITIES and plain != quality:
-        raise ValueError(f"objective {plain!r} does not fit the task; use {quality!r}")
-    if at and (plain != LATENCY or not device):
-        raise ValueError(
-            f"objective {name!r} is impossible; only latency has a device: latency@cpu"
-        )
-    if plain in ROBUST and len(devices) < 2:
-        raise ValueError(
-            f"objective {plain!r} needs two or more devices; name them, such as --device cpu,phone"
-        )
-    if plain != LATENCY:
-        return (plain,)
-    return tuple(latency_name(d, devices) for d in ([device] if device else devices))
+    return replace(found, name=name, aliases=())
 
 
-def latency_limit(budget: float | str) -> Limit:
-    """The limit that ``--latency-ms`` stands for.
-
-    Raises:
-        ValueError: It is no latency above 0 and no share of the largest.
-    """
-    text = f"{budget:g}" if isinstance(budget, float) else str(budget).strip()
-    try:
-        amount = Amount(float(text))
-    except ValueError:
-        amount = parse_bound(text, "the latency budget")
-    if not (math.isfinite(amount.value) and amount.value > 0):
-        raise ValueError(f"a latency budget of {text} ms cannot work; it must be above 0")
-    return Limit("latency", True, amount, f"latency<={text}")
+def _is_path(name: str) -> bool:
+    return "." in name.partition("@")[0]
 
 
-def build_problem(names: Sequence[str], limits: Sequence[Limit], sources: Sources) -> SearchProblem:
-    """The search problem of resolved objective names and limits.
-
-    Raises:
-        ValueError: Latency is asked for without a table, or a limit is impossible, unknown, or
-            excluded by another one.
-    """
-    devices = tuple(sources.tables)
-    wanted = [
-        (limit, full)
-        for limit in limits
-        for full in canonical(limit.quantity, sources.trained.quality, devices or ("",))
-    ]
-    extra = dict.fromkeys(full for _, full in wanted if full not in names)
-    objectives = tuple(objective(name, sources) for name in names)
-    limited = tuple(objective(name, sources) for name in extra)
-    space = sources.trained.supernet.space
-    free = SearchProblem(space, objectives, (), limited)
-    constraints = tuple(_constraints(wanted, free))
-    check_compatible(constraints)
-    return SearchProblem(space, objectives, constraints, limited)
+def _load_own(path: str) -> ModuleType:
+    return plugins.load_own(path, "objective", ("QUANTITY", "obtain"))
 
 
-def _constraints(
-    wanted: Sequence[tuple[Limit, str]], problem: SearchProblem
-) -> Iterator[Constraint]:
-    for limit, full in wanted:
-        quantity = problem.quantities[problem.column(full)]
-        yield resolve_limit(limit, quantity, partial(of_largest, problem, quantity))
+def _obtain(name: str, network: Network) -> Analytic:
+    function = _load_own(name).obtain if _is_path(name) else ANALYTIC[name]
+    found: Analytic = function(network)
+    return found
 
 
-def objective(name: str, sources: Sources) -> Objective:
+def build_objective(name: str, sources: Sources) -> Objective:
     """One objective by its canonical name.
 
     Raises:
         ValueError: It is a latency, and the device has no table.
     """
-    if name in QUALITIES:
-        return _quality(name, sources)
-    plain, _, device = name.partition("@")
-    if plain == LATENCY:
-        table = sources.tables.get(device or next(iter(sources.tables), ""))
-        if table is None:
-            raise ValueError("latency needs a profiled device; run the profile command first")
-        terms = latency_terms(table.compiled)
-        return Objective(name, "ms", "minimize", table.latency_ms, "table", additive=terms)
-    if name in ROBUST:
-        devices = tuple(sources.tables)
-        parts = [objective(latency_name(d, devices), sources) for d in devices]
-        scales = [sources.latency_of_largest(d) for d in devices]
-        return ROBUST[name](name, "fraction", parts, scales)
-    costs = sources.trained.cost_model
-    count = {"size_bytes": costs.size_bytes, "macs": costs.macs, "parameters": costs.parameters}
-    unit = {"size_bytes": "bytes", "macs": "macs", "parameters": "weights"}
-    terms = cost_terms(costs)[name]
-    return Objective(name, unit[name], "minimize", count[name], "analytic", additive=terms)
+    quantity = load_quantity(name)
+    if quantity.is_quality:
+        return _evaluated(quantity, sources)
+    if quantity.per_device:
+        return _looked_up(quantity, sources)
+    if quantity.over_devices:
+        return _over_devices(quantity, sources)
+    found = _obtain(quantity.name, sources.trained)
+    additive = None if found.additive is None else found.additive()
+    return Objective(
+        quantity.name, quantity.unit, quantity.direction, found.evaluate, "analytic",
+        additive=additive,
+    )  # fmt: skip
 
 
-def _quality(name: str, sources: Sources) -> Objective:
-    space = sources.trained.supernet.space
-    log = sources.log
+def count_all(network: Network, rows: NDArray[np.int16]) -> dict[str, NDArray[np.float64]]:
+    """Every quantity that the architecture alone decides.
+
+    Args:
+        network: Whose space the rows are of.
+        rows: ``(n, len(space))``.
+
+    Returns:
+        Values ``(n,)`` by name, in the order of the table of quantities.
+    """
+    return {q.name: ANALYTIC[q.name](network).evaluate(rows) for q in list_counted()}
+
+
+def combine_devices(name: str, shares: Sequence[float]) -> float:
+    """A quantity over several devices from the latencies on each.
+
+    Args:
+        name: Of the quantity.
+        shares: Latency on each device, relative to that of the largest architecture there.
+    """
+    _, combine = _OVER_DEVICES[name]
+    return combine(shares)
+
+
+def sum_over_units(network: Network, cost: Callable[[CostUnit], float]) -> Analytic:
+    """A quantity that adds up over the units of an architecture.
+
+    Args:
+        network: Whose units.
+        cost: Of one unit, in the stored unit of the quantity.
+    """
+    costs = network.cost_model
+    each = np.array([cost(unit) for unit in costs.distinct])
+
+    def of_variants(unit: UnitVariants) -> list[float]:
+        return [0.0 if variant is None else cost(variant) for variant in unit.variants]
+
+    return Analytic(
+        partial(costs.total, values=each), partial(build_cost_terms, costs, of_variants)
+    )
+
+
+# -- one function for each analytic quantity -------------------------------------------------------
+
+
+def _parameters(network: Network) -> Analytic:
+    return sum_over_units(network, lambda unit: unit.parameters)
+
+
+def _macs(network: Network) -> Analytic:
+    return sum_over_units(network, lambda unit: unit.macs)
+
+
+def _size(network: Network) -> Analytic:
+    costs = network.cost_model
+    # Statistics and the precision of each weight belong to the variant, not to its graph.
+    return Analytic(
+        costs.size_bytes, partial(build_cost_terms, costs, lambda unit: unit.size_bytes)
+    )
+
+
+ANALYTIC: dict[str, Callable[[Network], Analytic]] = {
+    PARAMETERS.name: _parameters,
+    MACS.name: _macs,
+    SIZE.name: _size,
+}
+
+
+# -- latencies, from tables ------------------------------------------------------------------------
+
+
+def _looked_up(quantity: Quantity, sources: Sources) -> Objective:
+    table = sources.tables.get(quantity.device or next(iter(sources.tables), ""))
+    if table is None:
+        raise ValueError("latency needs a profiled device; run the profile command first")
+    terms = build_latency_terms(table.compiled)
+    return Objective(
+        quantity.name, quantity.unit, quantity.direction, table.latency_ms, "table", additive=terms
+    )
+
+
+def _over_devices(quantity: Quantity, sources: Sources) -> Objective:
+    devices = tuple(sources.tables)
+    parts = [build_objective(name_latency(device, devices), sources) for device in devices]
+    scales = [sources.latency_of_largest(device) for device in devices]
+    build, _ = _OVER_DEVICES[quantity.name]
+    return build(quantity.name, quantity.unit, parts, scales)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+# How objectives are combined, and how single values are.
+_OVER_DEVICES: dict[str, tuple[Callable[..., Objective], Callable[[Sequence[float]], float]]] = {
+    WORST_LATENCY.name: (worst_of, max),
+    MEAN_LATENCY.name: (mean_of, _mean),
+}
+
+
+# -- qualities, by evaluation ----------------------------------------------------------------------
+
+
+def _evaluated(quantity: Quantity, sources: Sources) -> Objective:
+    space, log = sources.trained.supernet.space, sources.log
 
     def evaluate(rows: NDArray[np.int16]) -> NDArray[np.float64]:
-        return np.array([number(log.evaluate(a, "val")) for a in space.decode(rows)])
+        return np.array([log.evaluate(a, "val").value_or_nan for a in space.decode(rows)])
 
-    def binomial(values: NDArray[np.float64]) -> NDArray[np.float64]:
-        samples = len(sources.trained.data.val)
-        # A share of exactly 0 or 1 has an error, too: that of half a sample.
-        share = np.clip(values, 0.5 / samples, 1 - 0.5 / samples)
-        return np.sqrt(share * (1 - share) / samples)
+    noise = partial(_NOISE[quantity.name], sources)
+    return Objective(
+        quantity.name, quantity.unit, quantity.direction, evaluate, "evaluated", noise=noise
+    )
 
-    def spread(values: NDArray[np.float64]) -> NDArray[np.float64]:
-        found = {r["value"]: (r["high"] - r["low"]) / (2 * Z95) for r in log.records("val")
-                 if r["value"] is not None}  # fmt: skip
-        return np.array([found.get(float(value), 0.0) for value in values])
 
-    if name == "accuracy":
-        return Objective(name, "fraction", "maximize", evaluate, "evaluated", noise=binomial)
-    return Objective(name, "nats/token", "minimize", evaluate, "evaluated", noise=spread)
+def _binomial(sources: Sources, values: NDArray[np.float64]) -> NDArray[np.float64]:
+    samples = len(sources.trained.data.val)
+    # A share of exactly 0 or 1 has an error, too: that of half a sample.
+    share = np.clip(values, 0.5 / samples, 1 - 0.5 / samples)
+    return np.sqrt(share * (1 - share) / samples)
+
+
+def _spread(sources: Sources, values: NDArray[np.float64]) -> NDArray[np.float64]:
+    found = {
+        record.value: (record.high - record.low) / (2 * Z95)
+        for record in sources.log.records("val")
+        if record.value is not None and record.low is not None and record.high is not None
+    }
+    return np.array([found.get(float(value), 0.0) for value in values])
+
+
+_NOISE = {ACCURACY.name: _binomial, LOSS.name: _spread}

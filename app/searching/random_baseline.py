@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from app.evaluation.log import EvaluationLog
 from app.evaluation.pools import WorkerPool
 from app.evaluation.scheduler import WHOLE_ROUND, Evaluator
+from app.records.front import BaselineRecord, Front
+from app.records.trace import read_trace
 from app.runs.trained import Say
 from app.searching.front_writer import write_front
 from search import SearchProblem, search
@@ -25,10 +23,10 @@ def add_baseline(
     problem: SearchProblem,
     log: EvaluationLog,
     folder: Path,
-    record: Mapping[str, Any],
+    front: Front,
     say: Say,
     pool: WorkerPool | None = None,
-) -> dict[str, Any]:
+) -> Front:
     """Evaluate as many random architectures as a search did, and store their trace beside its own.
 
     The hypervolume reference is that of the search, so that both traces can be compared. Its
@@ -38,53 +36,42 @@ def add_baseline(
         problem: What was searched for.
         log: Where evaluations are kept.
         folder: Of the search.
-        record: Its ``front.json``.
+        front: What it found.
         say: Told about progress.
         pool: Who evaluates; by default this process. Closed at the end.
 
     Returns:
-        The record with an entry ``baseline``, as written.
+        The front with its ``baseline``, as written.
 
     Raises:
         OSError: The disk is full; evaluations made so far are kept.
     """
-    say(f"baseline: {record['evaluations']} random architectures for search {record['search']}")
-    bounds = record["hypervolume"]["reference"]
+    say(f"baseline: {front.evaluations} random architectures for search {front.search}")
+    bounds = front.hypervolume.reference
     with Evaluator(problem, log, pool=pool) as evaluator:
         result = search(
             problem,
             random_search.build(),
-            evaluations=record["evaluations"],
-            seed=record["seed"],
+            evaluations=front.evaluations,
+            seed=front.seed,
             known=evaluator.list_known(),
             evaluate_batch=evaluator.evaluate_batch,
             chunk=WHOLE_ROUND,
             reference=np.array([bounds[objective.name] for objective in problem.objectives]),
             progress=lambda now: say(f"baseline: {now.done}/{now.total} evaluations"),
         )
-    failed = int(result.history.failed.sum())
-    whole = {
-        **record,
-        "baseline": {
-            "strategy": NAME,
-            "evaluations": len(result.history),
-            "failed": failed,
-            "hypervolume": float(result.trace[-1]),
-        },
-    }
-    write_front(folder, whole, read_trace(folder), result.trace)
+    baseline = BaselineRecord(
+        strategy=NAME,
+        evaluations=len(result.history),
+        failed=int(result.history.failed.sum()),
+        hypervolume=float(result.trace[-1]),
+    )
+    whole = front.replace(baseline=baseline)
+    write_front(folder, whole, _read_own_trace(folder), result.trace)
     return whole
 
 
-def read_trace(folder: Path) -> NDArray[np.float64]:
-    """The hypervolume of a search after each evaluation, ``(n,)``, from its file.
-
-    Raises:
-        ValueError: The file is damaged.
-    """
-    path = folder / "hypervolume.csv"
-    try:
-        rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
-        return np.array([float(row["hypervolume"]) for row in rows])
-    except (KeyError, TypeError, ValueError):
-        raise ValueError(f"{path} was damaged; search again with --replace") from None
+def _read_own_trace(folder: Path) -> list[float | None]:
+    """The hypervolume of a search after each evaluation; ``None`` while there was no front."""
+    known = {row.evaluations: row.value for row in read_trace(folder)}
+    return [known.get(number) for number in range(1, max(known, default=0) + 1)]

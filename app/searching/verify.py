@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from app.evaluation.log import EvaluationLog
+from app.records.evaluation import EvaluationRecord
 from app.runs.latency_table import DeviceTable
 from app.runs.trained import Say
+from hardware.timing import Measurement
 from supernet.space import Architecture
 
 
@@ -18,11 +19,11 @@ class Verified:
 
     Args:
         test: Its record on the test split.
-        latencies: By device: median and 95 % interval in milliseconds.
+        latencies: Measured, by device.
     """
 
-    test: Mapping[str, Any]
-    latencies: Mapping[str, Mapping[str, float]]
+    test: EvaluationRecord
+    latencies: Mapping[str, Measurement]
 
 
 def measurable(tables: Mapping[str, DeviceTable], say: Say) -> dict[str, DeviceTable]:
@@ -68,14 +69,11 @@ def verify(
         tests[architecture.digest] = log.evaluate(architecture, "test")
         if number % 10 == 0 or number == len(architectures):
             say(f"verify: {number}/{len(architectures)} evaluated on the test split")
-    measured: dict[str, list[Mapping[str, float]]] = {}
+    measured: dict[str, list[Measurement]] = {}
     supernet = log.trained.supernet
     for name, table in tables.items():
         say(f"verify: measuring {len(architectures)} networks on {name}")
-        found = table.measure([supernet.graph(a) for a in architectures])
-        measured[name] = [
-            {"value": m.latency_ms, "low": m.low_ms, "high": m.high_ms} for m in found
-        ]
+        measured[name] = table.measure([supernet.graph(a) for a in architectures])
     return {
         a.digest: Verified(tests[a.digest], {name: rows[i] for name, rows in measured.items()})
         for i, a in enumerate(architectures)

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from app.searching.additive_costs import cost_terms, latency_terms
-from app.searching.objectives import Sources, objective
+from app.records.quantities import list_counted
+from app.searching.additive_costs import build_latency_terms
+from app.searching.objectives import ANALYTIC, Sources, build_objective
 from hardware.compiled_table import CompiledTable
 from search.integer.exact import solve
 from supernet.costs.cost_model import CostModel
@@ -28,22 +29,23 @@ def table(costs):
 
 def test_terms_of_a_latency_table_equal_its_predictions(costs, table):
     rows = costs.space.sample(np.random.default_rng(0), 200)
-    np.testing.assert_allclose(latency_terms(table)(rows), table.predict(rows), rtol=1e-12)
+    np.testing.assert_allclose(build_latency_terms(table)(rows), table.predict(rows), rtol=1e-12)
     assert np.ptp(table.predict(rows)) > 0.5
 
 
 def test_terms_of_a_cost_model_equal_its_counts(costs):
     rows = costs.space.sample(np.random.default_rng(0), 200)
-    terms = cost_terms(costs)
-    assert set(terms) == {"macs", "parameters", "size_bytes"}
-    for name, found in terms.items():
-        expected = getattr(costs, name)(rows)
-        np.testing.assert_allclose(found(rows), expected, rtol=1e-12)
+    assert {q.name for q in list_counted()} == set(ANALYTIC)
+    for name, obtain in ANALYTIC.items():
+        found, expected = obtain(OpenedRun(costs)), getattr(costs, name)(rows)
+        np.testing.assert_array_equal(found.evaluate(rows), expected)
+        np.testing.assert_allclose(found.additive()(rows), expected, rtol=1e-12)
         assert np.ptp(expected) > 0
 
 
 def test_the_largest_network_within_a_latency_is_found_exactly(costs, table):
-    latency, parameters = latency_terms(table), cost_terms(costs)["parameters"]
+    latency = build_latency_terms(table)
+    parameters = ANALYTIC["parameters"](OpenedRun(costs)).additive()
     rows = costs.space.sample(np.random.default_rng(2), 2000)
     limit = float(np.quantile(table.predict(rows), 0.2))
     best = solve(costs.space, parameters, [(latency, limit)])
@@ -73,5 +75,5 @@ def test_objectives_of_a_run_know_their_sums(costs, table):
     sources = Sources(OpenedRun(costs), None, {"cpu": OpenedTable(table)})
     rows = costs.space.sample(np.random.default_rng(3), 50)
     for name in ("latency_ms", "size_bytes", "macs", "parameters"):
-        found = objective(name, sources)
+        found = build_objective(name, sources)
         np.testing.assert_allclose(found.additive(rows), found.evaluate(rows), rtol=1e-12)

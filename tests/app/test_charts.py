@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 
 from app.explorer import front_chart, layers, progress_chart
-from app.records.front import Front, Hypervolume
-from app.records.front_reading import front_from_json
+from app.records.front import Front, parse_front
+from app.records.trace import Hypervolume
 from app.reporting import figures
 from tests.app.explorer_fixture import front_json, small_space
 
 
 @pytest.fixture
 def front() -> Front:
-    return front_from_json(front_json(small_space()), "front.json", "default")
+    return parse_front(front_json(small_space()), "front.json", "default")
 
 
 def draw(front: Front, **marks: Any) -> dict[str | None, Any]:
@@ -75,7 +75,7 @@ def test_axes_carry_units(front: Front) -> None:
 
 
 def test_other_fronts_are_drawn_beside_it(front: Front) -> None:
-    other = front_from_json(front_json(small_space(), seed=4), "front.json", "other")
+    other = parse_front(front_json(small_space(), seed=4), "front.json", "other")
     trace = draw(front, overlays=[("other run", other)])["other run"]
     assert len(trace.x) == len(other.on_front())
 
@@ -121,10 +121,10 @@ def test_the_picture_is_svg_with_every_front_point(front: Front) -> None:
 def test_a_front_of_one_point_can_be_drawn() -> None:
     payload = front_json(small_space())
     payload["points"] = payload["points"][:1]
-    front = front_from_json(payload, "front.json", "default")
+    front = parse_front(payload, "front.json", "default")
     assert "<svg" in figures.front_svg(front)
     payload["points"][0]["on_front"] = False
-    behind = front_from_json(payload, "front.json", "default")
+    behind = parse_front(payload, "front.json", "default")
     with pytest.raises(ValueError, match="nothing to draw"):
         figures.front_svg(behind)
 

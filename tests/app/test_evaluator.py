@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from app.evaluation.choose_pool import open_pool
-from app.evaluation.log import EvaluationLog, number, scores
+from app.evaluation.log import EvaluationLog
 from app.evaluation.pools import ProcessPool
 from app.evaluation.race_bounds import RaceRule
 from app.evaluation.scheduler import WHOLE_ROUND, Evaluator
@@ -116,7 +116,7 @@ def test_values_come_back_in_the_order_asked(run: Path) -> None:
         assert value == direct.value
         record = log.find(architecture, "val")
         assert record is not None
-        assert (record["value"], record["low"], record["high"]) == (
+        assert (record.value, record.low, record.high) == (
             direct.value, direct.low, direct.high,
         )  # fmt: skip
         assert "scores" not in record, "only races need them"
@@ -178,16 +178,18 @@ def test_records_of_stopped_candidates_say_so(run: Path) -> None:
     assert len(stopped) == len(evaluator.stopped)
     total = len(log.trained.data.val)
     for record in stopped:
-        assert record["fidelity"] == record["samples"] / total < 1
-        assert record["low"] <= record["value"] <= record["high"]
-        kept = scores(record)
+        assert record.fidelity == record.samples / total < 1
+        assert record.low <= record.value <= record.high
+        kept = record.unpack_scores()
         assert kept is not None
-        assert len(kept) == record["samples"]
-        architecture = log.trained.supernet.space.architecture(record["architecture"])
+        assert len(kept) == record.samples
+        architecture = log.trained.supernet.space.architecture(record.architecture)
         assert log.find(architecture, "val") is None, "an estimate is no evaluation"
         assert log.find(architecture, "val", stopped=True) == record
     whole = [record for record in lines if not record.get("stopped")]
-    assert all(r["fidelity"] == 1 and scores(r).mean() == pytest.approx(number(r)) for r in whole)
+    assert all(
+        r.fidelity == 1 and r.unpack_scores().mean() == pytest.approx(r.value_or_nan) for r in whole
+    )
     assert len(log.known("val")) == len(whole)
 
 
@@ -230,7 +232,7 @@ def test_a_stopped_candidate_that_could_reach_the_front_is_finished(run: Path) -
     architecture = log.trained.supernet.space.decode(history.positions[index][None])[0]
     record = log.find(architecture, "val")
     assert record is not None, "finished"
-    assert settled.history.values[index, 0] == number(record) != bound.estimate
+    assert settled.history.values[index, 0] == record.value_or_nan != bound.estimate
     assert key not in evaluator.stopped
 
 
@@ -252,8 +254,8 @@ def test_failures_are_kept_with_their_reason(run: Path, monkeypatch: pytest.Monk
     assert np.isnan(found).tolist() == [False, True, False]
     record = opened(run).find(bad, "val")
     assert record is not None
-    assert record["value"] is None
-    assert record["failure"] == "RuntimeError: size mismatch in layer 3"
+    assert record.value is None
+    assert record.failure == "RuntimeError: size mismatch in layer 3"
 
 
 @pytest.mark.parametrize("rule", [None, RULE])
@@ -268,7 +270,7 @@ def test_outputs_that_are_no_numbers_are_failures(run: Path, rule: RaceRule | No
     assert np.isnan(found).all(), "the first class would be right for a tenth of the digits"
     record = log.find(problem.space.decode(rows)[0], "val")
     assert record is not None
-    assert "not finite" in record["failure"]
+    assert "not finite" in record.failure
 
 
 def test_two_processes_give_the_values_of_one(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -445,7 +447,7 @@ def test_the_ray_pool_starts_uses_and_ends_its_actors(
     with Evaluator(problem, log, pool=open_pool(log, workers=2, ray="auto")) as evaluator:
         found = evaluator.evaluate_batch(rows)["accuracy"]
     assert (fake.started, fake.killed, fake.down) == (2, 2, True)
-    inline = [number(log.evaluate(a, "val")) for a in problem.space.decode(rows)]
+    inline = [log.evaluate(a, "val").value_or_nan for a in problem.space.decode(rows)]
     assert found.tolist() == inline
 
 

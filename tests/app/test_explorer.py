@@ -11,9 +11,9 @@ from types import ModuleType, SimpleNamespace
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app.explorer import run_view
-from app.records import front as points
+from app.records import picking
 from app.records.front import Front
+from app.runs import run_view
 from tests.app.explorer_fixture import front_json, small_space, write_run
 
 SCRIPT = Path(__file__).resolve().parents[2] / "app" / "explorer" / "page.py"
@@ -62,7 +62,7 @@ def test_the_budget_slider_names_the_best_subnetwork(
         slider.set_value(budget)
         page.run()
         assert not page.exception
-        expected = points.pick(front, budget).point
+        expected = picking.pick(front, budget).point
         assert expected is not None
         assert chosen(page) == expected.digest
         assert f"supernet pick --run {run} --latency-ms {budget:.6g}" in text(page)
@@ -88,7 +88,7 @@ def test_a_budget_below_the_fastest_names_the_nearest_feasible(
     page.slider[0].set_value(page.slider[0].min).run()
     assert not page.exception
     assert "No verified subnetwork meets" in page.error[0].value
-    assert points.measured(front_of(run))[0].digest in page.error[0].value
+    assert picking.list_measured(front_of(run))[0].digest in page.error[0].value
     assert chosen(page) == ""
 
 

@@ -15,8 +15,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from app.explorer import run_view
-from app.records import front as points
+from app.explorer.launch import explore_command
+from app.records import picking
+from app.runs import run_view
 from tests.app.explorer_fixture import write_run
 
 pytestmark = pytest.mark.browser
@@ -41,7 +42,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str
     elsewhere = run.parent
     log = (elsewhere / "server.log").open("wb")
     process = subprocess.Popen(
-        run_view.explore_command([run], port=port, headless=True),
+        explore_command([run], port=port, headless=True),
         stdout=log, stderr=subprocess.STDOUT, cwd=elsewhere,
         env={**os.environ, "STREAMLIT_BROWSER_GATHER_USAGE_STATS": "false"},
     )  # fmt: skip
@@ -99,8 +100,8 @@ def test_moving_the_slider_changes_the_named_subnetwork(
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.goto(address)
     front = run_view.load_run(run).fronts["default"]
-    members = points.measured(front)
-    default = points.knee(front)
+    members = picking.list_measured(front)
+    default = picking.pick_knee(front)
     assert default is not None
     named(page, default.digest)
     page.locator(".js-plotly-plot .scatterlayer").first.wait_for()

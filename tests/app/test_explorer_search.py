@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from app.explorer import markup, progress_chart
-from app.records import front as points
-from app.records.front import Hypervolume, Objective
-from app.records.front_reading import front_from_json
-from app.reporting import numbers
+from app.records import picking
+from app.records.front import parse_front
+from app.records.quantities import ACCURACY
+from app.records.trace import Hypervolume
 from tests.app.explorer_fixture import front_json, small_space, write_run
 from tests.app.test_explorer import figure, open_page, text
 
@@ -70,9 +70,7 @@ def test_the_card_shows_learning_curve_and_what_is_missing(
     curve = next(iter(figure(page, "curve").values()))
     assert curve["x"] == [12, 24, 48]
     assert "90 more" in text(page)
-    entries = markup.report_facts(
-        {"needed": 0, "aim": 0.9}, Objective("accuracy", "fraction", True)
-    )
+    entries = markup.report_facts({"needed": 0, "aim": 0.9}, ACCURACY)
     assert [entry[1] for entry in entries] == ["reached"]
 
 
@@ -87,13 +85,13 @@ def test_a_search_over_devices(run: Path, monkeypatch: pytest.MonkeyPatch) -> No
         point["objectives"]["latency_ms@phone"] = {**entry, "source": "table"}
         point["objectives"]["worst_latency"] = {**entry, "source": "table"}
     rewrite(run, payload)
-    front = front_from_json(payload, "front.json", "default")
+    front = parse_front(payload, "front.json", "default")
     assert front.cost.name == "latency_ms@cpu"
     assert front.cost.title == "latency on cpu"
     assert front.quality.name == "accuracy"
-    assert numbers.shown(front.cost, 0.0213) == "0.0213 ms"
+    assert front.cost.show(0.0213) == "0.0213 ms"
     names = [axis.name for axis in front.axes]
     assert names[:4] == ["accuracy", "worst_latency", "latency_ms@cpu", "latency_ms@phone"]
     page = open_page(monkeypatch, run)
     assert "measured on cpu" in page.slider[0].label
-    assert points.pick(front, 1e9).point is not None
+    assert picking.pick(front, 1e9).point is not None

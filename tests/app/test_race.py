@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import base64
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
 
 from app.evaluation.race import Candidate, Race, read_scores
 from app.evaluation.race_bounds import RaceRule
+from app.records.evaluation import EvaluationRecord, ScoresRecord
 from search import Constraint, History, Objective, SearchProblem
 from supernet.space import Choice, SearchSpace
 
@@ -40,15 +39,24 @@ def candidate(place: int, size: int) -> Candidate:
     return Candidate(place, SPACE.decode(row[None])[0], row, np.array([np.nan, 1.0 + size]))
 
 
-def record(right: int, samples: int = TOTAL) -> dict[str, Any]:
-    bits = np.zeros(samples, bool)
-    bits[:right] = True
-    data = base64.b64encode(np.packbits(bits).tobytes()).decode()
-    return {
-        "value": right / samples,
-        "samples": samples,
-        "scores": {"kind": "bits", "data": data},
-    }
+def record(right: int, samples: int = TOTAL) -> EvaluationRecord:
+    answers = np.zeros(samples, np.float32)
+    answers[:right] = 1
+    kept = ScoresRecord.pack(answers, binary=True)
+    return bare_record(right / samples).model_copy(update={"samples": samples, "scores": kept})
+
+
+def bare_record(value: float | None) -> EvaluationRecord:
+    """A record without scores."""
+    return EvaluationRecord(
+        architecture={"size": 0},
+        digest="",
+        objective="accuracy",
+        value=value,
+        unit="fraction",
+        split="val",
+        samples=TOTAL,
+    )
 
 
 def test_a_rival_lies_the_lag_before_and_costs_no_more():
@@ -87,19 +95,19 @@ def test_a_hopeless_candidate_gets_its_estimate_and_is_no_rival():
 def test_candidates_beyond_the_limits_or_without_a_value_are_no_rivals():
     race = race_of(Constraint("cost", at_most=8.0))
     race.judge(candidate(0, 9), record(200))
-    assert np.isnan(race.judge(candidate(1, 2), {"value": None, "samples": TOTAL}))
+    assert np.isnan(race.judge(candidate(1, 2), bare_record(None)))
     assert race.find_rival(candidate(8, 12)) is None
     assert not race.stopped
 
 
 def test_a_rival_without_scores_counts_by_its_value():
     assert read_scores(None) is None
-    assert read_scores({"value": 0.5, "samples": TOTAL}) == 0.5
+    assert read_scores(bare_record(0.5)) == 0.5
     kept = read_scores(record(150))
     assert isinstance(kept, np.ndarray)
     assert kept.sum() == 150
     race = race_of()
-    race.judge(candidate(0, 4), {"value": 1.0, "samples": TOTAL})
+    race.judge(candidate(0, 4), bare_record(1.0))
     race.judge(candidate(2, 5), record(0, samples=25))
     assert len(race.stopped) == 1
 

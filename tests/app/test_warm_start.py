@@ -16,7 +16,7 @@ from app.runs.directory import Run, open_run
 from app.runs.trained import Trained, open_trained
 from app.searching.earlier_run import open_prior
 from app.searching.proxy_start import WarmStart, first_rows
-from app.searching.request import request_from_plan
+from app.searching.request import read_plan, rebuild_request
 from search import History, Objective, SearchProblem, Strategy
 from search.sampling.first_sample import initial_rows
 from search.strategies import nsga2
@@ -197,7 +197,9 @@ def test_a_prior_helps_and_the_search_stays_what_it_was(
     plain = json.loads((earlier / "searches/default/front.json").read_text())
     assert json.loads(first.out)["predictor_tau"] > plain["report"]["accuracy"]["tau"]
     stored = config_of(fresh, "helped")["prior"]
-    assert request_from_plan(fresh, "helped", config_of(fresh, "helped")).prior == earlier
+    plan = read_plan(fresh / "searches" / "helped")
+    assert plan is not None
+    assert rebuild_request(fresh, "helped", plan.config).prior == earlier
     assert (stored["run"], stored["evaluations"]) == (str(earlier), EVALUATIONS)
 
     # The earlier run goes on; this one is killed, and continues with what it used.

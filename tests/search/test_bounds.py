@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
 import numpy as np
 import pytest
 from toys import tradeoff
 
-from search import Constraint, Objective
+from search import Constraint
 from search.limits import (
     Amount,
     check_compatible,
-    of_largest,
+    evaluate_largest,
     parse_bound,
     parse_limit,
     resolve_limit,
 )
 
 
-def quantity(name="size_bytes", unit="bytes", source="analytic", direction="minimize"):
-    return Objective(name, unit, direction, lambda rows: rows.sum(1) * 1.0, source)
+@dataclass(frozen=True)
+class Limited:
+    """What limits ask of a quantity."""
+
+    name: str = "size_bytes"
+    unit: str = "bytes"
+    direction: str = "minimize"
+    suffixes: Mapping[str, float] = field(default_factory=lambda: {"B": 1.0, "KB": 1e3})
+    limited_by_share: bool = True
 
 
-ACCURACY = quantity("accuracy", "fraction", "evaluated", "maximize")
+ACCURACY = Limited("accuracy", "fraction", "maximize", {}, False)
 
 
 @pytest.mark.parametrize(
@@ -61,18 +71,19 @@ def test_amounts_that_are_none(text, expected):
 
 
 @pytest.mark.parametrize(
-    ("text", "unit", "expected"),
+    ("text", "suffixes", "expected"),
     [
-        ("size<=50%", "bytes", {"at_most": 100.0}),
-        ("size <= 2KB", "bytes", {"at_most": 2000.0}),
-        ("size>=25%", "bytes", {"at_least": 50.0}),
-        ("macs<=300M", "macs", {"at_most": 3e8}),
-        ("latency<=1500us", "ms", {"at_most": 1.5}),
+        ("size<=50%", {}, {"at_most": 100.0}),
+        ("size <= 2KB", {"KB": 1e3}, {"at_most": 2000.0}),
+        ("size>=25%", {}, {"at_least": 50.0}),
+        ("macs<=300M", {"K": 1e3, "M": 1e6}, {"at_most": 3e8}),
+        ("latency<=1500us", {"us": 1e-3}, {"at_most": 1.5}),
+        ("size<=7", {"KB": 1e3}, {"at_most": 7.0}),
     ],
 )
-def test_limits_become_constraints_in_the_stored_unit(text, unit, expected):
+def test_limits_become_constraints_in_the_stored_unit(text, suffixes, expected):
     limit = parse_limit(text)
-    found = resolve_limit(limit, quantity("q", unit), lambda: 200.0)
+    found = resolve_limit(limit, Limited("q", "u", suffixes=suffixes), lambda: 200.0)
     assert found == Constraint("q", **expected)
 
 
@@ -91,10 +102,16 @@ def test_an_absolute_limit_does_not_ask_for_the_largest():
         ("size==50", None, "cannot be read"),
         ("<=50", None, "cannot be read"),
         ("size<=", None, "amount '' cannot be read"),
-        ("size<=50ms", quantity(), "size_bytes has no suffix 'ms'; it has 'B', 'KB'"),
+        (
+            "size<=50ms",
+            Limited(),
+            "size_bytes has no suffix 'ms'; it has 'B', 'KB', or % of the largest architecture",
+        ),
+        ("size<=50ms", Limited(suffixes={}), "no suffix 'ms'; it has % of the largest"),
+        ("accuracy>=1M", ACCURACY, "accuracy has no suffix 'M'; it has none"),
         ("accuracy>=90%", ACCURACY, "share of the largest.*write accuracy.*such as 0.9"),
         ("accuracy>=90", ACCURACY, "fraction between 0 and 1"),
-        ("size<=0", quantity(), "limit 'size<=0' cannot be met"),
+        ("size<=0", Limited(), "limit 'size<=0' cannot be met"),
     ],
 )
 def test_limits_that_are_none(text, what, expected):
@@ -115,10 +132,12 @@ def test_contradictory_limits_are_both_named():
 def test_the_largest_architecture_or_the_most_similar_one_of_a_pool():
     problem = tradeoff()
     latency = problem.objectives[1]
-    assert of_largest(problem, latency) == 5 + 2 * np.arange(1, 13).sum()
+    assert evaluate_largest(problem, latency) == 5 + 2 * np.arange(1, 13).sum()
     from dataclasses import replace
 
     row = problem.space.encode([problem.space.largest])
     row[0, 0] = 0
     pool = np.concatenate((np.zeros_like(row), row))
-    assert of_largest(replace(problem, pool=pool), latency) == 5 + 2 * np.arange(1, 13).sum() - 2
+    assert (
+        evaluate_largest(replace(problem, pool=pool), latency) == 5 + 2 * np.arange(1, 13).sum() - 2
+    )

@@ -1,0 +1,118 @@
+"""From objectives and limits as people write them to a search problem."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from functools import partial
+
+from app.records.quantities import LATENCY, name_latency
+from app.searching.objectives import Sources, build_objective, load_quantity
+from search import Constraint, SearchProblem
+from search.limits import (
+    Amount,
+    Limit,
+    check_compatible,
+    evaluate_largest,
+    parse_bound,
+    resolve_limit,
+)
+
+
+def find_devices(names: Sequence[str]) -> tuple[str, ...]:
+    """Devices that objectives or limits name, as in ``latency@pixel``, each once."""
+    found = (name.partition("@")[2] for name in names if "@" in name)
+    return tuple(dict.fromkeys(device for device in found if device))
+
+
+def resolve_objectives(
+    names: Sequence[str], quality: str, devices: Sequence[str] = ("cpu",)
+) -> tuple[str, ...]:
+    """Canonical objective names, at least two, each once.
+
+    Args:
+        names: As a user writes them; empty for the quality and the latency of every device.
+        quality: What this task is judged by.
+        devices: Those of the search; ``latency`` is the latency on each of them.
+
+    Raises:
+        ValueError: Unknown name, a name twice, fewer than two, or a quality of another task.
+    """
+    found = [
+        full
+        for name in (names or (quality, LATENCY.name))
+        for full in resolve_quantity(name, quality, devices)
+    ]
+    for name in found:
+        if found.count(name) > 1:
+            raise ValueError(f"objective {name!r} is listed twice")
+    if len(found) < 2:
+        raise ValueError(f"a search needs at least two objectives; {found[0]!r} is only one")
+    return tuple(found)
+
+
+def resolve_quantity(name: str, quality: str, devices: Sequence[str]) -> tuple[str, ...]:
+    """The quantities that a name stands for; several where ``latency`` has several devices.
+
+    Raises:
+        ValueError: Unknown name, a quality of another task, a device for something that has none,
+            or one device where several are needed.
+    """
+    quantity = load_quantity(name)
+    if quantity.is_quality and quantity.name != quality:
+        raise ValueError(f"objective {name!r} does not fit the task; use {quality!r}")
+    if quantity.over_devices and len(devices) < 2:
+        raise ValueError(
+            f"objective {name!r} needs two or more devices; name them, such as --device cpu,phone"
+        )
+    if not quantity.per_device:
+        return (quantity.name,)
+    wanted = [quantity.device] if quantity.device else devices
+    return tuple(name_latency(device, devices) for device in wanted)
+
+
+def parse_latency_limit(budget: float | str) -> Limit:
+    """The limit that ``--latency-ms`` stands for.
+
+    Raises:
+        ValueError: It is no latency above 0 and no share of the largest.
+    """
+    text = f"{budget:g}" if isinstance(budget, float) else str(budget).strip()
+    try:
+        amount = Amount(float(text))
+    except ValueError:
+        amount = parse_bound(text, "the latency budget")
+    if not (math.isfinite(amount.value) and amount.value > 0):
+        raise ValueError(f"a latency budget of {text} ms cannot work; it must be above 0")
+    return Limit(LATENCY.name, True, amount, f"{LATENCY.short_name}<={text}")
+
+
+def build_problem(names: Sequence[str], limits: Sequence[Limit], sources: Sources) -> SearchProblem:
+    """The search problem of resolved objective names and limits.
+
+    Raises:
+        ValueError: Latency is asked for without a table, or a limit is impossible, unknown, or
+            excluded by another one.
+    """
+    devices = tuple(sources.tables)
+    wanted = [
+        (limit, full)
+        for limit in limits
+        for full in resolve_quantity(limit.quantity, sources.trained.quality, devices or ("",))
+    ]
+    extra = dict.fromkeys(full for _, full in wanted if full not in names)
+    objectives = tuple(build_objective(name, sources) for name in names)
+    limited = tuple(build_objective(name, sources) for name in extra)
+    space = sources.trained.supernet.space
+    free = SearchProblem(space, objectives, (), limited)
+    constraints = tuple(_constraints(wanted, free))
+    check_compatible(constraints)
+    return SearchProblem(space, objectives, constraints, limited)
+
+
+def _constraints(
+    wanted: Sequence[tuple[Limit, str]], problem: SearchProblem
+) -> Iterator[Constraint]:
+    for limit, full in wanted:
+        limited = problem.quantities[problem.column(full)]
+        yield resolve_limit(limit, load_quantity(full), partial(evaluate_largest, problem, limited))
