@@ -10,6 +10,7 @@ import numpy as np
 
 from app.evaluation.pools import Setup, work_apart
 from app.evaluation.worker import Finding, Task
+from supernet.reproducible import use_reproducible_kernels
 
 _PATIENCE_SECONDS = 10.0
 
@@ -75,6 +76,8 @@ class _Actor:
     """One worker of a Ray cluster."""
 
     def __init__(self, setup: Setup) -> None:
+        # Other machines of a cluster do not inherit this one's environment.
+        use_reproducible_kernels()
         self._setup = setup
 
     def run(self, task: Task) -> Finding:

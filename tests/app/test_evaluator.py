@@ -123,6 +123,7 @@ def test_values_come_back_in_the_order_asked(run: Path) -> None:
     assert len(opened(run).known("val")) == 7, "all are on disk"
 
 
+@pytest.mark.exactness
 @pytest.mark.parametrize("rule", [None, RULE])
 def test_who_finishes_first_changes_nothing(
     run: Path, tmp_path: Path, rule: RaceRule | None
@@ -139,6 +140,7 @@ def test_who_finishes_first_changes_nothing(
     assert np.array_equal(results[0].history.values, results[1].history.values)
 
 
+@pytest.mark.exactness
 @pytest.mark.parametrize(
     ("names", "seed"), [(("macs",), 0), (("macs", "parameters"), 2), (("parameters",), 3)]
 )
@@ -273,6 +275,7 @@ def test_outputs_that_are_no_numbers_are_failures(run: Path, rule: RaceRule | No
     assert "not finite" in record.failure
 
 
+@pytest.mark.exactness
 def test_two_processes_give_the_values_of_one(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     log = opened(run)

@@ -19,6 +19,7 @@ from hardware.profile import LOG, Budget, check_anchors, profile
 from hardware.table import LatencyTable
 from hardware.timing import Effort
 from supernet.files import read_records
+from tests.timing import saved_by_batching
 
 pytest.importorskip("onnx")
 SMALL = Budget(passes=4, visits=3, calibration=8, validation=10, unit_ms=1.0)
@@ -61,12 +62,10 @@ def test_fastest_is_the_minimum_of_the_whole_space(toy, imaginary, tmp_path) -> 
     assert architecture == toy.space.smallest
 
 
-def test_a_million_predictions_per_second(toy, imaginary, tmp_path) -> None:
+def test_predictions_of_many_are_made_at_once(toy, imaginary, tmp_path) -> None:
     compiled = build(toy, imaginary(), tmp_path / "cpu").compile(toy.cost_model())
     rows = toy.space.sample(np.random.default_rng(3), 200_000)
-    started = time.process_time()
-    compiled.predict(rows)
-    assert len(rows) / (time.process_time() - started) > 1e6
+    assert saved_by_batching(compiled.predict, rows) > 200  # measured 2,000
 
 
 def test_device_whose_networks_are_not_sums_is_not_trusted(toy, imaginary, tmp_path) -> None:
