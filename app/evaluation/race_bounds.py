@@ -177,6 +177,8 @@ def bound_right_answers(right: int, drawn: int, members: int, error: float) -> i
     return low
 
 
+# scipy.stats.hypergeom.cdf, which the tests compare with, takes six times as long, and a search
+# asks for tens of thousands of these.
 def _probability_of_at_most(right: int, drawn: int, members: int, whole: int) -> float:
     """Probability of ``right`` or fewer right ones among ``drawn``, when ``whole`` are."""
     logs = _log_factorials(members)

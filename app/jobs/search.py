@@ -32,8 +32,8 @@ from app.searching.random_baseline import add_baseline
 from app.searching.report_cards import report_cards
 from app.searching.request import FILE, SearchRequest, is_complete, plan_search, read_plan
 from app.searching.verify import measurable, verify
-from predictors.select import Fit
-from predictors.transfer import transferred
+from predictors.predictor import Fit
+from predictors.transfer import transfer
 from search import Evaluation, SearchProblem, SearchResult, Strategy, search
 from search.stops import STAGNATION, TIME
 from supernet import proxies
@@ -148,7 +148,7 @@ def prepare(
     fit: Fit = InformedFit(build_statistics(sources))
     if prior is not None:
         say(f"search {request.name}: {len(prior.values)} evaluations of {prior.run} may help")
-        fit = transferred(fit, prior.positions, prior.values)
+        fit = transfer(fit, prior.positions, prior.values)
     strategy = _strategy(request, trained, module, fit, say)
     if problem.expensive:
         request.check_first_sample(strategy)

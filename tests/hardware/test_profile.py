@@ -131,14 +131,12 @@ def test_log_of_another_campaign_is_replaced(toy, imaginary, tmp_path) -> None:
 
 
 KILLED = """
-import sys
-sys.path.insert(0, {here!r})
 from pathlib import Path
-from conftest import chain
 from hardware.campaign import Campaign, Subject, run_campaign
 from hardware.device import Device
+from hardware.testing.toy_space import dense_graph
 from hardware.timing import Effort
-subjects = tuple(Subject(str(w), chain((w,) * 3), 1 + w % 2) for w in range(16, 40))
+subjects = tuple(Subject(str(w), dense_graph((w,) * 3), 1 + w % 2) for w in range(16, 40))
 campaign = Campaign(subjects, 3, 0, Effort(budget_ms=20.0, most=500), Effort())
 found = run_campaign(campaign, Device(), log=Path({log!r}))
 print(found.count())
@@ -148,8 +146,7 @@ print(found.count())
 def test_killed_process_continues_where_it_was(tmp_path) -> None:
     pytest.importorskip("onnxruntime")
     log = tmp_path / LOG
-    here = str(Path(__file__).parent)
-    code = KILLED.format(here=here, log=str(log))
+    code = KILLED.format(log=str(log))
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     process = subprocess.Popen([sys.executable, "-c", code], env=environment)
     deadline = time.monotonic() + 60
