@@ -13,6 +13,7 @@ import typer
 from app.commands import errors, search_commands
 from app.commands.options import Arch, Config, Json, RunDir, Seed, app, fields_of
 from app.commands.terminal import say, show
+from supernet.reproducible import use_reproducible_kernels
 
 # Typer's own and click's exceptions, depending on its version, share this base.
 _USAGE: type[Exception] = next(
@@ -275,4 +276,6 @@ def run(arguments: Sequence[str]) -> int:
 
 def main() -> None:
     """Entry point of the ``supernet`` command."""
+    # Before any command imports torch; what it starts inherits it.
+    use_reproducible_kernels()
     sys.exit(run(sys.argv[1:]))

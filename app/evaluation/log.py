@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from app.evaluation.workers import Caches, Finding, Task, work
+from app.evaluation.worker import Caches, Finding, Task, work
 from app.records.evaluation import CalibrationRecord, EvaluationRecord, ScoresRecord
 from app.records.record import Choices, append_record, drop_infinite, read_log, read_record
 from app.records.space import ArchitectureRecord

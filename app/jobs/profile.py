@@ -6,11 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import onnxruntime
-
 from app.runs.directory import Run, open_run
 from app.runs.trained import Say, build
-from hardware.device import CPU, Device
+from hardware.device import Device
 from hardware.profile import Budget, default_budget, profile
 from hardware.table import LatencyTable
 from supernet.costs.cost_model import CostModel
@@ -134,13 +132,8 @@ def _device(request: ProfileRequest, run: Run) -> Device:
     provider = request.provider
     if provider is None and request.device != "cpu":
         provider = LatencyTable.load(run.device(request.device)).device.provider
-    found = Device(name=request.device, provider=provider or CPU, threads=request.threads)
-    available = onnxruntime.get_available_providers()
-    if found.provider not in available:
-        raise ValueError(
-            f"ONNX Runtime here has no {found.provider}{nearest(found.provider, available)}; "
-            f"it has {', '.join(available)}"
-        )
+    found = Device(name=request.device, provider=provider or "", threads=request.threads)
+    found.check()
     return found
 
 

@@ -8,9 +8,10 @@ from types import ModuleType
 
 import numpy as np
 
-from app.evaluation.early_stop import Racing
+from app.evaluation.choose_pool import open_pool
 from app.evaluation.log import EvaluationLog
-from app.evaluation.scheduler import WHOLE_ROUND, Evaluator, open_pool
+from app.evaluation.race_bounds import RaceRule
+from app.evaluation.scheduler import WHOLE_ROUND, Evaluator
 from app.records.front import Front, FrontHeader, Point
 from app.records.record import write_record
 from app.records.search import SearchRecord
@@ -31,8 +32,8 @@ from app.searching.random_baseline import add_baseline
 from app.searching.report_cards import report_cards
 from app.searching.request import FILE, SearchRequest, is_complete, plan_search, read_plan
 from app.searching.verify import measurable, verify
-from predictors.select import Fit
-from predictors.transfer import transferred
+from predictors.predictor import Fit
+from predictors.transfer import transfer
 from search import Evaluation, SearchProblem, SearchResult, Strategy, search
 from search.stops import STAGNATION, TIME
 from supernet import proxies
@@ -147,7 +148,7 @@ def prepare(
     fit: Fit = InformedFit(build_statistics(sources))
     if prior is not None:
         say(f"search {request.name}: {len(prior.values)} evaluations of {prior.run} may help")
-        fit = transferred(fit, prior.positions, prior.values)
+        fit = transfer(fit, prior.positions, prior.values)
     strategy = _strategy(request, trained, module, fit, say)
     if problem.expensive:
         request.check_first_sample(strategy)
@@ -249,24 +250,24 @@ def _search(setting: Setting, study: Study, say: Say) -> tuple[SearchResult, int
         narrator.evaluated(request.evaluations)
 
     pool = open_pool(log, workers=request.workers, ray=request.ray)
-    racing = Racing() if request.early_stop else None
-    with Evaluator(problem, log, pool=pool, racing=racing) as evaluator:
+    rule = RaceRule() if request.early_stop else None
+    with Evaluator(problem, log, pool=pool, rule=rule) as evaluator:
         result = search(
             problem,
             setting.strategy,
             stops=request.stops,
             seed=request.seed,
-            known=evaluator.known(),
+            known=evaluator.list_known(),
             evaluate_batch=evaluator.evaluate_batch,
             chunk=1 if pool.width == 1 else WHOLE_ROUND,
             on_evaluated=evaluated,
             progress=narrator,
         )
-        result = evaluator.settled(result)
-    if racing is not None:
+        result = evaluator.settle(result)
+    if rule is not None:
         say(
             f"search {request.name}: {len(evaluator.stopped)} hopeless candidates were stopped "
-            f"early; {evaluator.saved:.0%} of the validation samples were not looked at"
+            f"early; {evaluator.saved_share:.0%} of the validation samples were not looked at"
         )
     if result.stopped == STAGNATION:
         say(

@@ -16,7 +16,10 @@ import pytest
 
 from tests.app.conftest import EVALUATIONS, PROFILE, SEARCH, STEPS, Command
 
-pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals are POSIX")
+pytestmark = [
+    pytest.mark.exactness,
+    pytest.mark.skipif(os.name != "posix", reason="signals are POSIX"),
+]
 ROOT = Path(__file__).parents[2]
 
 
