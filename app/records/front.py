@@ -174,7 +174,7 @@ class CardRecord(Record):
     As :class:`predictors.ReportCard`, which explains each figure.
     """
 
-    model: str = ""
+    model: str
     samples: Count | None = None
     tau: float | None = None
     spearman: float | None = None
