@@ -40,7 +40,16 @@ STRATEGIES = (
     "optuna_tpe",
 )
 # What says when or how fast, and what a commit may name differently without another result.
-VOLATILE = ("seconds", "time", "at", "created", "updated", "version", "format", "samples_per_second")
+VOLATILE = (
+    "seconds",
+    "time",
+    "at",
+    "created",
+    "updated",
+    "version",
+    "format",
+    "samples_per_second",
+)
 
 
 def main() -> int:
