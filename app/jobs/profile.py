@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from app.jobs.outcomes import ProfileOutcome
 from app.runs.directory import Run, open_run
 from app.runs.trained import Say, build
 from hardware.device import Device
@@ -53,25 +54,6 @@ class ProfileRequest:
                 f"networks = {self.networks}: calibration and validation need 4 networks each, "
                 "or more"
             )
-
-
-@dataclass(frozen=True)
-class ProfileOutcome:
-    """A latency table and how far it can be trusted; errors are fractions."""
-
-    run: Path
-    device: str
-    units: int
-    mape: float
-    within_5: float
-    within_10: float
-    kendall_tau: float
-    floor_mape: float
-    networks: int
-    trustworthy: bool
-    verdict: str
-    seconds: float
-    reused: bool
 
 
 def profile_job(request: ProfileRequest, say: Say) -> ProfileOutcome:

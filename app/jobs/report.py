@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
+from app.jobs.outcomes import ReportOutcome
 from app.jobs.pick import find_front
-from app.jobs.search import prepare
 from app.records.front import Front
 from app.records.trace import FILE as TRACE
 from app.records.trace import Hypervolume, format_table, read_trace
@@ -23,17 +23,8 @@ from app.runs.trained import Say, open_trained
 from app.searching.front_writer import format_front
 from app.searching.random_baseline import add_baseline
 from app.searching.request import read_plan, rebuild_request
+from app.searching.setting import prepare
 from supernet import files
-
-
-@dataclass(frozen=True)
-class ReportOutcome:
-    """What was written: ``report.md`` in ``folder`` and a folder for each search."""
-
-    run: Path
-    folder: Path
-    searches: tuple[SearchSummary, ...]
-    written: tuple[str, ...]
 
 
 def report_job(

@@ -102,7 +102,7 @@ def test_two_ranks_are_one_process(worker: Path, family: str, parts: int, tolera
 
 @pytest.mark.slow
 def test_the_command_trains_under_torchrun(tmp_path: Path) -> None:
-    arguments = ["-m", "app", "train", "--data", "digits", "--steps", "4", "--batch-size", "32",
+    arguments = ["-m", "supernet", "train", "--data", "digits", "--steps", "4", "--batch-size", "32",
                  "--out", str(tmp_path / "run"), "--json"]  # fmt: skip
     run = torchrun(arguments)
     assert run.returncode == 0, run.stderr
