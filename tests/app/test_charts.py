@@ -218,7 +218,7 @@ def test_units_of_the_compared_one_stand_where_they_belong() -> None:
 def test_the_genome_frames_the_chosen_column(front: Front) -> None:
     members = front.on_front()
     space = small_space()
-    genome = layers.genome(space, members)
+    genome = layers.line_up(space, members)
     drawn = take_apart(architecture_charts.draw_genomes(genome, front, members[3].digest))
     cells, frame = drawn.all("rect")
     assert frame.column("x") == [3]

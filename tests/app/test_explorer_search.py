@@ -10,7 +10,7 @@ import pytest
 
 from app.explorer import markup
 from app.records import picking
-from app.records.front import parse_front
+from app.records.front import CardRecord, parse_front
 from app.records.quantities import ACCURACY
 from tests.app.chart_reading import by_kind, chart_with
 from tests.app.explorer_fixture import front_json, small_space, write_run
@@ -73,7 +73,7 @@ def test_the_card_shows_learning_curve_and_what_is_missing(
     curve = chart_with(page, "Kendall tau, held out").one("line")
     assert (curve.column("x"), curve.column("y")) == ([12, 24, 48], [0.5, 0.7, 0.8])
     assert "90 more" in text(page)
-    entries = markup.report_facts({"needed": 0, "aim": 0.9}, ACCURACY)
+    entries = markup.list_card(CardRecord(needed=0, aim=0.9), ACCURACY)
     assert [entry[1] for entry in entries] == ["reached"]
 
 
