@@ -168,5 +168,5 @@ def _known_digests(run: Run) -> dict[str, Choices]:
     records = read_log(run.evaluations, EvaluationRecord)
     known = {record.digest: record.architecture for record in records}
     for name in run.searches:
-        known |= {point.digest: point.choices for point in run.front(name).points}
+        known |= {point.digest: point.choices for point in run.read_front(name).points}
     return known

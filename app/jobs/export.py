@@ -133,7 +133,7 @@ def _latency(
 ) -> LatencyRecord | None:
     """The latency a search verified, else one measured now on this machine's processor."""
     for name in run.searches:
-        front = run.front(name)
+        front = run.read_front(name)
         if front.checkpoint == trained.checkpoint.digest:
             found = _measured_latency(front, architecture.digest)
             if found is not None:

@@ -209,4 +209,4 @@ def find_front(run: Run, search: str) -> Front:
             f"there is no front of a search {search!r} in {run.path}{nearest(search, known)}; "
             f"{have}; run: supernet search --run {run.path}"
         )
-    return run.front(search)
+    return run.read_front(search)

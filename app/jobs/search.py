@@ -58,7 +58,7 @@ def search_job(request: SearchRequest, say: Say) -> SearchOutcome:
         reused = 0
         if is_complete(folder, setting.plan, replace=request.replace):
             say(f"search {request.name}: already complete")
-            front = run.front(request.name)
+            front = run.read_front(request.name)
             study = _study(setting, folder)
             study.restore(front)
             study.mirror_verified(front)

@@ -52,7 +52,7 @@ def use_run(path: Path) -> None:
 
 def use_front(path: Path) -> None:
     front = read_front(path)
-    points = (picking.pick(front, 1.0).point, picking.pick_knee(front), *front.on_front())
+    points = (picking.pick(front, 1.0).point, picking.pick_knee(front), *front.list_front())
     for axis in front.axes:
         for point in filter(None, points):
             axis.show(point.best(axis.name))
