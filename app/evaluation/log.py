@@ -6,7 +6,9 @@ from pathlib import Path
 
 from app.evaluation.worker import Caches, Finding, Task, work
 from app.records.evaluation import CalibrationRecord, EvaluationRecord, ScoresRecord
-from app.records.record import Choices, append_record, drop_infinite, read_log, read_record
+from app.records.front import read_front
+from app.records.record import Choices, drop_infinite
+from app.records.record_files import append_record, read_log, read_record
 from app.records.space import ArchitectureRecord
 from app.runs.directory import Run, now
 from app.runs.trained import Trained
@@ -168,5 +170,5 @@ def _known_digests(run: Run) -> dict[str, Choices]:
     records = read_log(run.evaluations, EvaluationRecord)
     known = {record.digest: record.architecture for record in records}
     for name in run.searches:
-        known |= {point.digest: point.choices for point in run.read_front(name).points}
+        known |= {point.digest: point.choices for point in read_front(run.search(name)).points}
     return known

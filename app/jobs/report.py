@@ -8,7 +8,8 @@ from pathlib import Path
 
 from app.jobs.outcomes import ReportOutcome
 from app.jobs.pick import find_front
-from app.records.front import Front
+from app.records.front import Front, read_front
+from app.records.front_files import format_front
 from app.records.trace import FILE as TRACE
 from app.records.trace import Hypervolume, format_table, read_trace
 from app.reporting.report_text import (
@@ -20,7 +21,6 @@ from app.reporting.report_text import (
 from app.runs import plugins
 from app.runs.directory import Run, open_run
 from app.runs.trained import Say, open_trained
-from app.searching.front_writer import format_front
 from app.searching.random_baseline import add_baseline
 from app.searching.request import read_plan, rebuild_request
 from app.searching.setting import prepare
@@ -66,7 +66,7 @@ def report_job(
         raise ValueError(f"{folder} is a file; a report needs a folder")
     summaries, written = [], []
     for name in names:
-        front = opened.read_front(name)
+        front = read_front(opened.search(name))
         if baseline and front.baseline is None:
             front = _evaluate_baseline(opened, front, say)
         contents = _write_search(opened, front)

@@ -10,15 +10,8 @@ from typing import Annotated
 from pydantic import Field, field_validator, model_validator
 
 from app.records.quantities import Quantity, find_stored_quantity, list_counted
-from app.records.record import (
-    Choices,
-    Count,
-    FileRecord,
-    Record,
-    Seed,
-    parse_record,
-    read_record,
-)
+from app.records.record import Choices, Count, FileRecord, Record, Seed
+from app.records.record_files import parse_record, read_record
 
 FILE = "front.json"
 REMEDY = "restore the file, or search again with --replace"
@@ -338,15 +331,18 @@ class Front(FileRecord, FrontHeader):
         return tuple(sorted(members, key=lambda p: value_or(math.inf, p.best(name))))
 
 
-def read_front(path: Path) -> Front:
-    """The content of a ``front.json``; the search is called as its folder is.
+def read_front(folder: Path) -> Front:
+    """What a search found; it is called as its folder is.
+
+    Args:
+        folder: Of the search.
 
     Raises:
         FileNotFoundError: The search has not finished.
         ValueError: The file is damaged or of another format.
     """
-    front = read_record(path, Front, REMEDY)
-    return front.replace(search=path.resolve().parent.name)
+    front = read_record(folder / FILE, Front, REMEDY)
+    return front.replace(search=folder.resolve().name)
 
 
 def parse_front(payload: object, where: str, search: str) -> Front:

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
-from app.records.front import Front, read_front
-from app.records.record import parse_record, read_record, to_json, write_record
+from app.records.record import to_json
+from app.records.record_files import parse_record, read_record, write_record
 from app.records.run import REMEDY, RunIdentity, RunRecord, StageRecord
 from app.records.space import SpaceRecord
 from supernet import __version__, files
@@ -107,15 +107,6 @@ class Run:
     def search(self, name: str) -> Path:
         """Folder of a search."""
         return self.path / "searches" / name
-
-    def read_front(self, search: str) -> Front:
-        """The content of a search's ``front.json``.
-
-        Raises:
-            FileNotFoundError: The search has not finished.
-            ValueError: It is damaged.
-        """
-        return read_front(self.search(search) / "front.json")
 
     def stage(self, name: str) -> StageRecord | None:
         """What ``run.json`` says about a stage; ``None`` before it began."""

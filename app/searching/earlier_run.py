@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.records.evaluation import EvaluationRecord
-from app.records.record import read_log
+from app.records.record_files import read_log
 from app.records.search import EarlierRunRecord
 from app.runs.directory import Run, open_run
 from app.runs.trained import Trained

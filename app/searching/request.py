@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.records.record import read_record
+from app.records.record_files import read_record
 from app.records.search import LENGTH, REMEDY, EarlierRunRecord, SearchRecord, SearchSettings
 from app.searching.problem import find_devices, parse_latency_limit
 from search import Stops, Strategy

@@ -21,7 +21,9 @@ from app.records.device import DeviceRecord, TableReport
 from app.records.evaluation import EvaluationRecord
 from app.records.export import ParityRecord
 from app.records.front import Front, parse_front, read_front
-from app.records.record import read_log, read_record, to_json, write_record
+from app.records.front_files import format_front
+from app.records.record import to_json
+from app.records.record_files import read_log, read_record, write_record
 from app.records.run import RunRecord
 from app.records.search import LENGTH, SearchRecord
 from app.records.space import ArchitectureRecord
@@ -29,7 +31,6 @@ from app.records.trace import read_trace
 from app.runs.directory import Run, open_run, read_space
 from app.runs.run_view import load_run
 from app.runs.trained import build, read_recipe, shape_of
-from app.searching.front_writer import format_front
 from app.searching.request import read_plan, rebuild_request
 from tests.app.conftest import Command
 from tests.app.explorer_fixture import front_json, small_space
@@ -51,7 +52,7 @@ def use_run(path: Path) -> None:
 
 
 def use_front(path: Path) -> None:
-    front = read_front(path)
+    front = read_front(path.parent)
     points = (picking.pick(front, 1.0).point, picking.pick_knee(front), *front.list_front())
     for axis in front.axes:
         for point in filter(None, points):
@@ -367,7 +368,7 @@ def test_thousands_of_points_and_lines_take_a_moment(run: Path, tmp_path: Path) 
     path = tmp_path / "front.json"
     path.write_text(json.dumps(payload))
     decoded = least_seconds(lambda: json.loads(path.read_bytes()))
-    assert least_seconds(lambda: read_front(path)) < 8 * decoded
+    assert least_seconds(lambda: read_front(tmp_path)) < 8 * decoded
     log = tmp_path / "evaluations.jsonl"
     log.write_text((run / "evaluations.jsonl").read_text().splitlines()[0] + "\n")
     log.write_text(log.read_text() * 5000)
