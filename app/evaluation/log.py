@@ -7,9 +7,9 @@ from pathlib import Path
 from app.evaluation.worker import Caches, Finding, Task, work
 from app.records.evaluation import CalibrationRecord, EvaluationRecord, ScoresRecord
 from app.records.front import read_front
-from app.records.record import Choices, drop_infinite
-from app.records.record_files import append_record, read_log, read_record
 from app.records.space import ArchitectureRecord
+from app.records.typed_json.record import Choices, drop_infinite
+from app.records.typed_json.record_files import append_record, read_log, read_record
 from app.runs.directory import Run, now
 from app.runs.trained import Trained
 from supernet.quality.evaluate import CALIBRATION_SAMPLES

@@ -11,7 +11,7 @@ from app.records import numbers
 from app.records.device import TableReport
 from app.records.front import CardRecord
 from app.records.quantities import Quantity
-from app.records.record import to_json
+from app.records.typed_json.record import to_json
 
 # Text follows the theme (light or dark); only coloured cells set both of their colours.
 STYLE = """<style>

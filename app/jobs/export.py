@@ -12,7 +12,7 @@ from app.jobs.outcomes import ExportOutcome
 from app.records.export import LatencyRecord, ParityRecord
 from app.records.front import Front, read_front, value_or
 from app.records.quantities import find_stored_quantity
-from app.records.record_files import write_record
+from app.records.typed_json.record_files import write_record
 from app.reporting.model_card import CardFacts, write_model_card
 from app.runs.directory import Run, open_run
 from app.runs.latency_table import measure_one

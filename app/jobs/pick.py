@@ -10,8 +10,8 @@ from app.jobs.outcomes import PickOutcome
 from app.records import picking
 from app.records.front import Front, Point, read_front
 from app.records.picking import Pick
-from app.records.plain import to_json_number
 from app.records.quantities import LATENCY, Quantity, resolve_name
+from app.records.typed_json.plain import to_json_number
 from app.runs.directory import Run, open_run
 from search import Constraint
 from search.limits import check_compatible, parse_bound, parse_limit, resolve_limit

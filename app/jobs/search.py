@@ -12,8 +12,8 @@ from app.evaluation.scheduler import WHOLE_ROUND, Evaluator
 from app.jobs.outcomes import SearchOutcome
 from app.records.front import Front, FrontHeader, read_front
 from app.records.front_files import write_front
-from app.records.record_files import write_record
 from app.records.search import SearchRecord
+from app.records.typed_json.record_files import write_record
 from app.runs import plugins
 from app.runs.directory import Run, now, open_run
 from app.runs.trained import Say, open_trained

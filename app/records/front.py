@@ -10,8 +10,8 @@ from typing import Annotated
 from pydantic import Field, field_validator, model_validator
 
 from app.records.quantities import Quantity, find_stored_quantity, list_counted
-from app.records.record import Choices, Count, FileRecord, Record, Seed
-from app.records.record_files import parse_record, read_record
+from app.records.typed_json.record import Choices, Count, FileRecord, Record, Seed
+from app.records.typed_json.record_files import parse_record, read_record
 
 FILE = "front.json"
 REMEDY = "restore the file, or search again with --replace"

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from app.records.front import FILE, Front
 from app.records.quantities import list_counted
-from app.records.record_files import write_record
 from app.records.trace import format_table, write_trace
+from app.records.typed_json.record_files import write_record
 from supernet import files
 
 

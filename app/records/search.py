@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import JsonValue
 
-from app.records.record import Count, FileRecord, Record, Seed
+from app.records.typed_json.record import Count, FileRecord, Record, Seed
 
 REMEDY = "choose another --name, or --replace it"
 # How long a search goes on; another answer continues the same search.

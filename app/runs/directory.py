@@ -13,10 +13,10 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
-from app.records.record import to_json
-from app.records.record_files import parse_record, read_record, write_record
 from app.records.run import REMEDY, RunIdentity, RunRecord, StageRecord
 from app.records.space import SpaceRecord
+from app.records.typed_json.record import to_json
+from app.records.typed_json.record_files import parse_record, read_record, write_record
 from supernet import __version__, files
 from supernet.space import SearchSpace
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.records.record_files import read_record
+from app.records.quantities import LATENCY
 from app.records.search import LENGTH, REMEDY, EarlierRunRecord, SearchRecord, SearchSettings
-from app.searching.latency_options import find_devices, parse_latency_limit
+from app.records.typed_json.record_files import read_record
 from search import Stops, Strategy
-from search.limits import Limit, parse_bound, parse_limit
+from search.limits import Amount, Limit, parse_bound, parse_limit
 
 FILE = "search.json"
 # Methods that learn nothing from a first sample: their first round is as good as any other.
@@ -133,6 +133,28 @@ class SearchRequest:
                 f"evaluations = {self.evaluations} is fewer than the {first} of the first sample "
                 f"of {self.strategy}; use {first} or more, or another strategy"
             )
+
+
+def find_devices(names: Sequence[str]) -> tuple[str, ...]:
+    """Devices that objectives or limits name, as in ``latency@pixel``, each once."""
+    found = (name.partition("@")[2] for name in names if "@" in name)
+    return tuple(dict.fromkeys(device for device in found if device))
+
+
+def parse_latency_limit(budget: float | str) -> Limit:
+    """The limit that ``--latency-ms`` stands for.
+
+    Raises:
+        ValueError: It is no latency above 0 and no share of the largest.
+    """
+    text = f"{budget:g}" if isinstance(budget, float) else str(budget).strip()
+    try:
+        amount = Amount(float(text))
+    except ValueError:
+        amount = parse_bound(text, "the latency budget")
+    if not (math.isfinite(amount.value) and amount.value > 0):
+        raise ValueError(f"a latency budget of {text} ms cannot work; it must be above 0")
+    return Limit(LATENCY.name, True, amount, f"{LATENCY.short_name}<={text}")
 
 
 def plan_search(

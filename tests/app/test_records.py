@@ -22,12 +22,12 @@ from app.records.evaluation import EvaluationRecord
 from app.records.export import ParityRecord
 from app.records.front import Front, parse_front, read_front
 from app.records.front_files import format_front
-from app.records.record import to_json
-from app.records.record_files import read_log, read_record, write_record
 from app.records.run import RunRecord
 from app.records.search import LENGTH, SearchRecord
 from app.records.space import ArchitectureRecord
 from app.records.trace import read_trace
+from app.records.typed_json.record import to_json
+from app.records.typed_json.record_files import read_log, read_record, write_record
 from app.runs.directory import Run, open_run, read_space
 from app.runs.run_view import load_run
 from app.runs.trained import build, read_recipe, shape_of

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from app.records.damage import explain_damage
-from app.records.record import FileRecord, Kind, to_json
+from app.records.typed_json.damage import explain_damage
+from app.records.typed_json.record import FileRecord, Kind, to_json
 from supernet import files
 
 
