@@ -26,7 +26,8 @@ def open_pool(log: EvaluationLog, *, workers: int = 1, ray: str | None = None) -
         raise ValueError(f"workers = {workers} is impossible; use at least 1")
     trained = log.trained
     run = os.path.abspath(trained.run.path)
-    setup = Setup(run, trained.checkpoint.digest, log.calibration_samples, workers)
+    digest = trained.checkpoint.digest
+    setup = Setup(run, digest, log.calibration_samples, workers, trained.run.trusted)
     if ray is not None:
         return RayPool(setup, ray)
     if workers == 1:

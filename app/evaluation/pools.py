@@ -28,12 +28,14 @@ class Setup:
         checkpoint: Digest of the weights that the results are for.
         calibration_samples: As for :func:`supernet.quality.evaluate.evaluate`.
         workers: How many share the processor.
+        trusted: Dotted paths of a user's own modules that the run's files may name.
     """
 
     run: str
     checkpoint: str
     calibration_samples: int
     workers: int = 1
+    trusted: tuple[str, ...] = ()
 
 
 class WorkerPool(Protocol):
@@ -125,7 +127,7 @@ def _open_once(setup: Setup) -> tuple[Trained, Caches]:
     # Ctrl-C reaches all processes of a terminal; the one that asked says what became of it.
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-    trained = open_trained(open_run(Path(setup.run)), lambda _: None)
+    trained = open_trained(open_run(Path(setup.run), setup.trusted), lambda _: None)
     if trained.checkpoint.digest != setup.checkpoint:
         raise ValueError(
             f"{setup.run} has weights {trained.checkpoint.digest} by now; the search began with "
