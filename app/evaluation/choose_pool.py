@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 
 from app.evaluation.log import EvaluationLog
-from app.evaluation.pools import InlinePool, ProcessPool, Setup, WorkerPool
+from app.evaluation.pools import InlinePool, WorkerPool
+from app.evaluation.process_pool import ProcessPool, Setup
 from app.evaluation.ray_pool import RayPool
 
 

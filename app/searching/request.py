@@ -9,7 +9,7 @@ from pathlib import Path
 
 from app.records.record import read_record
 from app.records.search import LENGTH, REMEDY, EarlierRunRecord, SearchRecord, SearchSettings
-from app.searching.problem import find_devices, parse_latency_limit
+from app.searching.written_limits import find_devices, parse_latency_limit
 from search import Stops, Strategy
 from search.limits import Limit, parse_bound, parse_limit
 

@@ -64,5 +64,5 @@ def test_a_strategy_from_before_there_was_a_choice_has_a_first_sample():
             return 10
 
     few = SearchRequest(run=Path(), strategy="mine.older", evaluations=9)
-    with pytest.raises(ValueError, match="fewer than the 10 of the first sample of mine.older"):
+    with pytest.raises(ValueError, match=r"fewer than the 10 of the first sample of mine\.older"):
         few.check_first_sample(Older())
