@@ -41,6 +41,7 @@ class AuditRequest:
             0 leaves these checks out.
         name: Of the audit.
         replace: Audit anew where another audit has this name.
+        trust: Dotted paths of the user's own modules that files of the run may name.
     """
 
     run: Path
@@ -53,6 +54,7 @@ class AuditRequest:
     probes: int = 3
     name: str = "default"
     replace: bool = False
+    trust: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.networks < FEWEST:
@@ -92,7 +94,7 @@ def plan_training(request: AuditRequest, trained: Trained) -> Recipe:
         changes["epochs"] = request.epochs
     elif "steps" in changes:
         changes["epochs"] = None
-    ours = read_recipe(trained.run.record, trained.run.path)
+    ours = read_recipe(trained.run)
     recipe = standalone_recipe(ours, changes, trained.data.epoch)
     check_batch(recipe, trained.data)
     return recipe
@@ -125,7 +127,7 @@ def _read_value(name: str, text: str, kind: str) -> str | float:
 
 def plan_audit(request: AuditRequest, trained: Trained, recipe: Recipe) -> AuditSettings:
     """What decides the result of an audit; stored as ``settings.json``."""
-    changed = read_recipe(trained.run.record, trained.run.path).differences(recipe)
+    changed = read_recipe(trained.run).differences(recipe)
     return AuditSettings(
         networks=request.networks,
         seed=request.seed,

@@ -44,9 +44,9 @@ class Description:
 def list_families() -> tuple[FamilyInfo, ...]:
     """Every family in the folder."""
     found = []
-    for name in plugins.names(plugins.FAMILIES):
+    for name in plugins.list_names(plugins.FAMILY):
         try:
-            module = plugins.family(name)
+            module = plugins.load_family(name)
         except ModuleNotFoundError as error:
             found.append(FamilyInfo(name, "", "", (), str(error)))
             continue
@@ -61,7 +61,7 @@ def describe_family(name: str, preset: str | None = None) -> Description:
     Raises:
         ValueError: Unknown family or preset.
     """
-    module = plugins.family(name)
+    module = plugins.load_family(name)
     preset = preset or module.DEFAULT_PRESET
     if preset not in module.PRESETS:
         raise ValueError(

@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from app.reporting.tables import table
+from app.runs import plugins
 
 EXTRAS = {"transformers": "hf", "playwright": "browser"}
 NEEDED = ("torch", "numpy", "onnx", "onnxruntime", "pymoo", "scikit-learn", "streamlit", "altair",
@@ -19,7 +20,10 @@ NEEDED = ("torch", "numpy", "onnx", "onnxruntime", "pymoo", "scikit-learn", "str
 
 @dataclass(frozen=True)
 class Health:
-    """The findings; sizes in gigabytes."""
+    """The findings; sizes in gigabytes.
+
+    ``backends`` are the device backends by name, with what keeps one from being used here.
+    """
 
     supernet: str
     python: str
@@ -33,6 +37,7 @@ class Health:
     cuda: str | None
     providers: tuple[str, ...]
     extras: dict[str, bool]
+    backends: dict[str, str | None]
     problems: tuple[str, ...]
 
 
@@ -63,6 +68,10 @@ def examine(folder: Path) -> Health:
         cuda=torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         providers=tuple(onnxruntime.get_available_providers()),
         extras={extra: find_spec(module) is not None for module, extra in EXTRAS.items()},
+        backends={
+            name: plugins.load_backend(name).explain_absence()
+            for name in plugins.list_names(plugins.BACKEND)
+        },
         problems=tuple(problems),
     )
 
@@ -112,6 +121,7 @@ def format_health(health: Health) -> str:
             (f"extra {name}", "present" if here else f"missing: pip install 'supernet[{name}]'")
             for name, here in health.extras.items()
         ),
+        *((f"backend {name}", why or "usable") for name, why in health.backends.items()),
     ]
     verdict = "; ".join(health.problems) or "Everything that is needed is there."
     return f"{table(('what', 'found'), rows)}\n{verdict}"

@@ -11,7 +11,8 @@ from typing import Annotated
 import typer
 
 from app.commands import errors, search_commands
-from app.commands.options import Arch, Config, Json, RunDir, Seed, app
+from app.commands.folders import BACKENDS
+from app.commands.options import Arch, Config, Json, RunDir, Seed, Trust, app
 from app.commands.terminal import say, show
 from supernet.reproducible import use_reproducible_kernels
 
@@ -90,7 +91,9 @@ def train(
     out: Annotated[Path, typer.Option(help="Run directory.")],
     family: Annotated[str | None, typer.Option(help="Family [ofa_mobilenetv3].")] = None,
     preset: Annotated[str | None, typer.Option(help="Preset of the family.")] = None,
-    data: Annotated[str | None, typer.Option(help="digits, folder:PATH or text:PATH.")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="digits, folder:PATH, text:PATH or package.module:function.")
+    ] = None,
     recipe: Annotated[str | None, typer.Option(help="Training recipe; suits the data.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of every random decision.")] = None,
     steps: Annotated[int | None, typer.Option(help="Instead of the recipe's.")] = None,
@@ -104,6 +107,7 @@ def train(
         Path | None, typer.Option(help="A finished run; its largest network teaches.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
+    trust: Trust = None,
     config: Config = None,
     json: Json = False,
 ) -> None:
@@ -127,6 +131,7 @@ def train(
         context=context,
         teacher=teacher,
         resume=resume,
+        trust=tuple(trust or ()),
     )
     result = train_job(request, say)
     show(result, format_training(result), json)
@@ -157,13 +162,19 @@ def import_(
 def profile(
     run: RunDir,
     device: Annotated[str, typer.Option(help="Name of the device.")] = "cpu",
-    provider: Annotated[str | None, typer.Option(help="ONNX Runtime provider.")] = None,
+    provider: Annotated[
+        str | None, typer.Option(help="What computes, as the backend calls it.")
+    ] = None,
+    backend: Annotated[
+        str | None, typer.Option(help=f"{BACKENDS}, or your own module [as profiled before].")
+    ] = None,
     threads: Annotated[int, typer.Option(help="Threads of one operator.")] = 1,
     precision: Annotated[str, typer.Option(help="fp32.")] = "fp32",
     seed: Seed = 0,
     passes: Annotated[int | None, typer.Option(help="Sessions of every unit.")] = None,
     networks: Annotated[int | None, typer.Option(help="Networks that judge the table.")] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Measure again.")] = False,
+    trust: Trust = None,
     config: Config = None,
     json: Json = False,
 ) -> None:
@@ -181,6 +192,8 @@ def profile(
         passes=passes,
         networks=networks,
         replace=replace,
+        backend=backend,
+        trust=tuple(trust or ()),
     )
     result = profile_job(request, say)
     show(result, format_profile(result), json)
@@ -196,6 +209,7 @@ def evaluate(
     split: Annotated[str, typer.Option(help="train, val or test.")] = "val",
     data: Annotated[str | None, typer.Option(help="Other data with the same classes.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Samples at a time.")] = None,
+    trust: Trust = None,
     config: Config = None,
     json: Json = False,
 ) -> None:
@@ -203,7 +217,9 @@ def evaluate(
     from app.commands.texts.runs import format_evaluation
     from app.jobs.evaluate import evaluate_job
 
-    result = evaluate_job(run, arch, say, split=split, data=data, batch_size=batch_size)
+    result = evaluate_job(
+        run, arch, say, split=split, data=data, batch_size=batch_size, trust=trust or ()
+    )
     show(result, format_evaluation(result), json)
 
 
@@ -221,6 +237,7 @@ def audit(
     probes: Annotated[int, typer.Option(help="Checks of the inherited weights; 0: none.")] = 3,
     name: Annotated[str, typer.Option(help="Name of the audit.")] = "default",
     replace: Annotated[bool, typer.Option("--replace", help="Replace another audit.")] = False,
+    trust: Trust = None,
     config: Config = None,
     json: Json = False,
 ) -> None:
@@ -240,6 +257,7 @@ def audit(
         probes=probes,
         name=name,
         replace=replace,
+        trust=tuple(trust or ()),
     )
     result = audit_job(request, say)
     show(result, format_audit(result), json)
@@ -250,6 +268,7 @@ def export(
     run: RunDir,
     arch: Arch,
     out: Annotated[Path | None, typer.Option(help="Folder [RUN/exports/DIGEST].")] = None,
+    trust: Trust = None,
     config: Config = None,
     json: Json = False,
 ) -> None:
@@ -257,7 +276,7 @@ def export(
     from app.commands.texts.runs import format_export
     from app.jobs.export import export_job
 
-    result = export_job(run, arch, out, say)
+    result = export_job(run, arch, out, say, trust=trust or ())
     show(result, format_export(result), json)
 
 

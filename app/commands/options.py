@@ -61,6 +61,10 @@ Config = Annotated[
     ),
 ]  # fmt: skip
 RunDir = Annotated[Path, typer.Option("--run", help="Run directory.")]
+Trust = Annotated[
+    list[str] | None,
+    typer.Option("--trust", help="Your own module that a file of the run names; repeatable."),
+]
 Seed = Annotated[int, typer.Option(help="Seed of every random decision.")]
 Arch = Annotated[
     str, typer.Option("--arch", help="Digest, smallest, largest, or an architecture JSON file.")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import pkgutil
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from app.commands.options import Config, Json, RunDir, Seed, app
+from app.commands.folders import ENGINES, PREDICTORS, STRATEGIES
+from app.commands.options import Config, Json, RunDir, Seed, Trust, app
 from app.commands.quantity_help import describe_limits, describe_objectives
 from app.commands.terminal import say, show
 
@@ -20,13 +20,6 @@ Budgets = Annotated[
     list[str] | None,
     typer.Option("--limit", help=describe_limits("size<=40KB")),
 ]
-
-# Read from the folder without importing it, so that help stays fast.
-STRATEGIES = ", ".join(
-    module.name
-    for module in pkgutil.iter_modules([str(Path(__file__).parents[2] / "search" / "strategies")])
-    if not module.name.startswith("_")
-)
 
 
 def register() -> None:
@@ -40,9 +33,9 @@ def register() -> None:
 
 def _strategies(asked: bool) -> None:
     if asked:
-        from app.runs.plugins import strategy_lines
+        from app.runs.plugins import list_strategies
 
-        print("\n".join(strategy_lines()))
+        print("\n".join(list_strategies()))
         raise typer.Exit()
 
 
@@ -86,6 +79,11 @@ def search(
             "--strategies", callback=_strategies, is_eager=True, help="Say what each strategy is."
         ),
     ] = False,
+    predictor: Annotated[str, typer.Option(help=f"{PREDICTORS}, or your own module.")] = "auto",
+    engine: Annotated[
+        str,
+        typer.Option(help=f"What evolves on predictions: {ENGINES}, or your own by dotted path."),
+    ] = "array",
     proxies: Annotated[
         str, typer.Option(help="Zero-cost proxies that choose the first round: naswot,synflow.")
     ] = "",
@@ -96,6 +94,7 @@ def search(
     name: Annotated[str, typer.Option(help="Name of the search.")] = "default",
     seed: Seed = 0,
     replace: Annotated[bool, typer.Option("--replace", help="Replace another search.")] = False,
+    trust: Trust = None,
     config: Config = None,
     json: Json = False,
 ) -> None:
@@ -118,11 +117,14 @@ def search(
         ray=ray,
         storage=storage,
         strategy=strategy,
+        predictor=predictor,
+        engine=engine,
         proxies=_split(proxies),
         prior=prior,
         name=name,
         seed=seed,
         replace=replace,
+        trust=tuple(trust or ()),
     )
     result = search_job(request, say)
     show(result, format_search(result), json)
@@ -161,6 +163,7 @@ def report(
     baseline: Annotated[
         bool, typer.Option(help="Evaluate random search beside where it is missing.")
     ] = True,
+    trust: Trust = None,
     config: Config = None,
     json: Json = False,
 ) -> None:
@@ -168,7 +171,7 @@ def report(
     from app.commands.texts.searches import format_report
     from app.jobs.report import report_job
 
-    result = report_job(run, say, out=out, search=search, baseline=baseline)
+    result = report_job(run, say, out=out, search=search, baseline=baseline, trust=trust or ())
     show(result, format_report(result), json)
 
 

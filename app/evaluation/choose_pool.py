@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 
 from app.evaluation.log import EvaluationLog
-from app.evaluation.pools import InlinePool, ProcessPool, Setup, WorkerPool
+from app.evaluation.pools import InlinePool, WorkerPool
+from app.evaluation.process_pool import ProcessPool, Setup
 from app.evaluation.ray_pool import RayPool
 
 
@@ -26,7 +27,8 @@ def open_pool(log: EvaluationLog, *, workers: int = 1, ray: str | None = None) -
         raise ValueError(f"workers = {workers} is impossible; use at least 1")
     trained = log.trained
     run = os.path.abspath(trained.run.path)
-    setup = Setup(run, trained.checkpoint.digest, log.calibration_samples, workers)
+    digest = trained.checkpoint.digest
+    setup = Setup(run, digest, log.calibration_samples, workers, trained.run.trusted)
     if ray is not None:
         return RayPool(setup, ray)
     if workers == 1:

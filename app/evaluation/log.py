@@ -3,17 +3,38 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Protocol
 
-from app.evaluation.worker import Caches, Finding, Task, work
+from app.evaluation.worker import Caches, Finding, Task, TrainedNetwork, work
 from app.records.evaluation import CalibrationRecord, EvaluationRecord, ScoresRecord
 from app.records.front import read_front
 from app.records.space import ArchitectureRecord
 from app.records.typed_json.record import Choices, drop_infinite
 from app.records.typed_json.record_files import append_record, read_log, read_record
 from app.runs.directory import Run, now
-from app.runs.trained import Trained
+from supernet.costs.cost_model import CostModel
 from supernet.quality.evaluate import CALIBRATION_SAMPLES
 from supernet.space import Architecture, SearchSpace, nearest
+from supernet.training.checkpoint import Checkpoint
+
+
+class LoggedNetwork(TrainedNetwork, Protocol):
+    """A network whose evaluations are kept: its run and its weights."""
+
+    @property
+    def run(self) -> Run:
+        """Where the log lies."""
+        ...
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """The weights that values belong to."""
+        ...
+
+    @property
+    def cost_model(self) -> CostModel:
+        """What its architectures cost."""
+        ...
 
 
 class EvaluationLog:
@@ -24,7 +45,9 @@ class EvaluationLog:
     candidates that were stopped before the whole split are kept apart: they are estimates.
     """
 
-    def __init__(self, trained: Trained, calibration_samples: int = CALIBRATION_SAMPLES) -> None:
+    def __init__(
+        self, trained: LoggedNetwork, calibration_samples: int = CALIBRATION_SAMPLES
+    ) -> None:
         self.trained = trained
         self.calibration_samples = calibration_samples
         self.caches = Caches()

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from app.evaluation.pools import Setup, work_apart
+from app.evaluation.process_pool import Setup, work_apart
 from app.evaluation.worker import Finding, Task
 from supernet.reproducible import use_reproducible_kernels
 

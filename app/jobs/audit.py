@@ -28,9 +28,8 @@ from app.records.audit_pieces import (
     read_pieces,
 )
 from app.records.typed_json.record_files import append_record, write_record
-from app.runs import plugins
 from app.runs.directory import Run, open_run, writing
-from app.runs.trained import Say, Trained, best_device, open_trained
+from app.runs.trained import Say, Trained, best_device, load_own_family, open_trained
 from supernet import files
 from supernet.quality import audit
 from supernet.quality.evaluate import Evaluation, evaluate
@@ -56,7 +55,7 @@ def audit_job(request: AuditRequest, say: Say) -> AuditOutcome:
         FloatingPointError: A stand-alone training diverged.
         OSError: The disk is full; what is finished is kept.
     """
-    run = open_run(request.run)
+    run = open_run(request.run, request.trust)
     trained = open_trained(run, say)
     folder = run.audit(request.name)
     recipe = plan_training(request, trained)
@@ -272,7 +271,7 @@ def fresh_supernet(run: Run, seed: int) -> Supernet:
         seed: Of the weights.
     """
     record = run.record
-    family = plugins.family(record.family)
+    family = load_own_family(run)
     config = family.from_json(record.family_config)
     if "seed" in {field.name for field in fields(config)}:
         config = replace(config, seed=seed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from app.evaluation.log import EvaluationLog, find_architecture
@@ -21,6 +22,7 @@ def evaluate_job(
     split: str = "val",
     data: str | None = None,
     batch_size: int | None = None,
+    trust: Sequence[str] = (),
 ) -> EvaluateOutcome:
     """Extract one architecture, recalibrate it and run it on a split.
 
@@ -31,6 +33,7 @@ def evaluate_job(
         split: ``"train"``, ``"val"`` or ``"test"``.
         data: Other data than the run's; its classes must be the same. Not stored in the run.
         batch_size: Samples at a time, for other data; by default as many as fit comfortably.
+        trust: Dotted paths of the user's own modules that files of the run may name.
 
     Raises:
         ValueError: Unknown architecture or split, or data that does not fit the network.
@@ -41,7 +44,7 @@ def evaluate_job(
         )
     if batch_size is not None and batch_size < 1:
         raise ValueError(f"batch size {batch_size} cannot work; it must be at least 1")
-    opened = open_run(run)
+    opened = open_run(run, trust)
     trained = open_trained(opened, say)
     chosen = find_architecture(opened, trained.supernet.space, architecture)
     supernet = trained.supernet

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,9 @@ PARITY_LIMIT = 1e-4
 _OURS = {ONNX, WEIGHTS, ARCHITECTURE, CARD, PARITY, LABELS}
 
 
-def export_job(run: Path, architecture: str, out: Path | None, say: Say) -> ExportOutcome:
+def export_job(
+    run: Path, architecture: str, out: Path | None, say: Say, *, trust: Sequence[str] = ()
+) -> ExportOutcome:
     """Write one architecture of a run as ONNX, safetensors, JSON, model card and parity proof.
 
     Args:
@@ -35,12 +38,13 @@ def export_job(run: Path, architecture: str, out: Path | None, say: Say) -> Expo
         architecture: Digest, ``smallest``, ``largest`` or a JSON file.
         out: The folder to write; by default ``RUN/exports/DIGEST``.
         say: Told about progress.
+        trust: Dotted paths of the user's own modules that files of the run may name.
 
     Raises:
         ValueError: Unknown architecture, or ``out`` holds something else.
         RuntimeError: ONNX Runtime and torch disagree; nothing is written.
     """
-    opened = open_run(run)
+    opened = open_run(run, trust)
     trained = open_trained(opened, say)
     chosen = find_architecture(opened, trained.supernet.space, architecture)
     folder = Path(out) if out is not None else opened.path / "exports" / chosen.digest

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from app.jobs.outcomes import ProfileOutcome
+from app.runs import plugins
 from app.runs.directory import Run, open_run
+from app.runs.latency_table import load_table
 from app.runs.trained import Say, build
 from hardware.device import Device
 from hardware.profile import Budget, default_budget, profile
@@ -32,6 +34,9 @@ class ProfileRequest:
         passes: Fresh sessions of every unit and network; ``None`` suits the number of units.
         networks: Whole networks to validate on, and at most as many to calibrate on.
         replace: Measure again what is already there.
+        backend: Module name in ``hardware/devices`` or a dotted path; ``None`` keeps the one of a
+            known device, else ``onnx_runtime``.
+        trust: Dotted paths of the user's own modules that files of the run may name.
     """
 
     run: Path
@@ -43,6 +48,8 @@ class ProfileRequest:
     passes: int | None = None
     networks: int | None = None
     replace: bool = False
+    backend: str | None = None
+    trust: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.seed < 0:
@@ -67,7 +74,7 @@ def profile_job(request: ProfileRequest, say: Say) -> ProfileOutcome:
         ValueError: Unknown device or precision, or the device's folder holds another table.
         OSError: The disk is full; an older table is intact.
     """
-    run = open_run(request.run)
+    run = open_run(request.run, (*request.trust, *_typed(request)))
     device = _device(request, run)
     if request.precision not in PRECISIONS:
         raise ValueError(
@@ -80,7 +87,7 @@ def profile_job(request: ProfileRequest, say: Say) -> ProfileOutcome:
     folder = run.device(device.name)
     with run.writing():
         if not request.replace:
-            old = _existing(folder, device, cost_model, request, say)
+            old = _existing(run, device, cost_model, request, say)
             if old is not None:
                 return _outcome(run, old, reused=True)
         config = {"device": device.to_json(), "precision": request.precision,
@@ -106,27 +113,38 @@ def profile_job(request: ProfileRequest, say: Say) -> ProfileOutcome:
 
 def _device(request: ProfileRequest, run: Run) -> Device:
     known = tuple(dict.fromkeys(("cpu", *run.devices)))
-    if request.provider is None and request.device not in known:
+    new = request.device not in known
+    if new and request.provider is None and request.backend is None:
         raise ValueError(
             f"unknown device {request.device!r}{nearest(request.device, known)}; known are "
-            f"{', '.join(known)}; a new device needs --provider"
+            f"{', '.join(known)}; a new device needs --provider or --backend"
         )
+    old = load_table(run, request.device).device if request.device in run.devices else Device()
+    backend = old.backend if request.backend is None else request.backend
     provider = request.provider
-    if provider is None and request.device != "cpu":
-        provider = LatencyTable.load(run.device(request.device)).device.provider
-    found = Device(name=request.device, provider=provider or "", threads=request.threads)
+    if provider is None:
+        # The default provider of another backend is its own.
+        provider = old.provider if backend == old.backend else ""
+    plugins.load_backend(backend)
+    found = Device(request.device, provider, threads=request.threads, backend=backend)
     found.check()
     return found
 
 
+def _typed(request: ProfileRequest) -> tuple[str, ...]:
+    """What the user names by asking for it."""
+    return () if request.backend is None else (request.backend,)
+
+
 def _existing(
-    folder: Path, device: Device, cost_model: CostModel, request: ProfileRequest, say: Say
+    run: Run, device: Device, cost_model: CostModel, request: ProfileRequest, say: Say
 ) -> LatencyTable | None:
     """The table that is already there, if it is the one asked for."""
+    folder = run.device(device.name)
     if not (folder / "report.json").exists():
         return None
     try:
-        table = LatencyTable.load(folder)
+        table = load_table(run, device.name)
     except ValueError as error:
         say(f"warning: {error}")
         return None

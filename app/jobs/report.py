@@ -22,7 +22,8 @@ from app.runs import plugins
 from app.runs.directory import Run, open_run
 from app.runs.trained import Say, open_trained
 from app.searching.random_baseline import add_baseline
-from app.searching.request import read_plan, rebuild_request
+from app.searching.request import FILE as PLAN
+from app.searching.request import SearchRequest, read_plan, rebuild_request
 from app.searching.setting import prepare
 from supernet import files
 
@@ -34,6 +35,7 @@ def report_job(
     out: Path | None = None,
     search: str | None = None,
     baseline: bool = True,
+    trust: Sequence[str] = (),
 ) -> ReportOutcome:
     """Write ``report.md`` and, for each search, its front, progress, predictors and verification.
 
@@ -46,13 +48,14 @@ def report_job(
         out: Folder; by default ``report`` in the run.
         search: One search only.
         baseline: Whether a missing baseline is evaluated.
+        trust: Dotted paths of the user's own modules that files of the run may name.
 
     Raises:
         ValueError: No finished search, unknown search, or a search whose baseline is missing and
             cannot be evaluated any more because the run changed.
         OSError: A write failed.
     """
-    opened = open_run(run)
+    opened = open_run(run, trust)
     if search is not None:
         find_front(opened, search)
     names = opened.searches if search is None else (search,)
@@ -90,9 +93,11 @@ def _evaluate_baseline(run: Run, front: Front, say: Say) -> Front:
         )
     # Random search needs neither, and the earlier run may be gone.
     request = replace(rebuild_request(run.path, name, plan.config), proxies=(), prior=None)
+    for word, named in _list_named(request):
+        plugins.require_trust(word, named, run.trusted, folder / PLAN)
     trained = open_trained(run, say)
     with run.writing():
-        setting = prepare(request, run, trained, plugins.strategy(request.strategy), say)
+        setting = prepare(request, run, trained, say)
         changed = setting.plan.find_changes(plan)
         if changed:
             raise ValueError(
@@ -100,6 +105,14 @@ def _evaluate_baseline(run: Run, front: Front, say: Say) -> Front:
                 "its baseline cannot be evaluated; search again, or report with --no-baseline"
             )
         return add_baseline(setting.problem, setting.sources.log, folder, front, say)
+
+
+def _list_named(request: SearchRequest) -> list[tuple[str, str]]:
+    """What a stored search names that may be a user's own, with what each is."""
+    objectives = (("objective", name) for name in request.objectives)
+    limits = (("objective", limit.quantity) for limit in request.all_limits)
+    named = [("strategy", request.strategy), ("predictor", request.predictor)]
+    return [*named, ("engine", request.engine), *objectives, *limits]
 
 
 def _write_search(run: Run, front: Front) -> dict[str, str]:

@@ -14,9 +14,9 @@ from app.records.front import Front, FrontHeader, read_front
 from app.records.front_files import write_front
 from app.records.search import SearchRecord
 from app.records.typed_json.record_files import write_record
-from app.runs import plugins
 from app.runs.directory import Run, now, open_run
 from app.runs.trained import Say, open_trained
+from app.searching.choice import find_choice
 from app.searching.front_builder import Findings, build_front
 from app.searching.optuna_mirror import Study, open_study
 from app.searching.progress import Narrator
@@ -46,15 +46,15 @@ def search_job(request: SearchRequest, say: Say) -> SearchOutcome:
             evaluations of another space, or another search of this name.
         OSError: The disk is full; evaluations made so far are kept.
     """
-    run = open_run(request.run)
+    run = open_run(request.run, request.trust)
     # Read before minutes are spent on opening the network.
     request.devices  # noqa: B018
-    module = plugins.strategy(request.strategy)
+    chosen = find_choice(request)
     for name in request.proxies:
         proxies.load(name)
     trained = open_trained(run, say)
     with run.writing():
-        setting = prepare(request, run, trained, module, say)
+        setting = prepare(request, run, trained, say, chosen)
         folder = run.search(request.name)
         reused = 0
         if is_complete(folder, setting.plan, replace=request.replace):

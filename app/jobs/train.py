@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from types import ModuleType
 
 from pydantic import JsonValue
 
@@ -16,8 +17,17 @@ from app.runs import plugins
 from app.runs.batch_size import check_batch
 from app.runs.directory import Run, create_run, open_run
 from app.runs.teacher import open_teacher
-from app.runs.trained import Say, absolute, best_device, limit_threads, read_recipe
-from supernet.data import DataSource, open_data
+from app.runs.trained import (
+    Say,
+    absolute,
+    best_device,
+    limit_threads,
+    load_own_family,
+    open_typed_data,
+    read_recipe,
+    trust_data,
+)
+from supernet.data import DataSource
 from supernet.supernet import Supernet
 from supernet.training import Progress, Recipe, Strategy, TrainResult, compose, distributed, train
 from supernet.training import preset as recipe_preset
@@ -34,7 +44,8 @@ class TrainRequest:
         out: The run directory.
         family: Module name in ``supernet/families`` or a dotted path.
         preset: Of the family.
-        data: ``"digits"``, ``"folder:PATH"`` or ``"text:PATH"``.
+        data: ``"digits"``, ``"folder:PATH"``, ``"text:PATH"``, or ``"package.module:function"``, a
+            function of the user's own.
         recipe: Name of a training recipe, or of strategies on top of the one that suits the data
             (``"alphanet"``, ``"image+fairnas"``).
         seed: Of initial weights, batches and sampled architectures.
@@ -47,6 +58,7 @@ class TrainRequest:
         context: Tokens a language model sees at once.
         teacher: A finished run whose largest network teaches all architectures.
         resume: Continue the run in ``out``, which must exist.
+        trust: Dotted paths of the user's own modules that files of the run may name.
     """
 
     out: Path
@@ -64,6 +76,7 @@ class TrainRequest:
     context: int | None = None
     teacher: Path | None = None
     resume: bool = False
+    trust: tuple[str, ...] = ()
 
 
 def train_job(request: TrainRequest, say: Say) -> TrainOutcome:
@@ -135,22 +148,23 @@ def _is_trained(run: Run) -> bool:
 
 
 def _prepare(request: TrainRequest, say: Say) -> tuple[Strategy, DataSource, Recipe, RunIdentity]:
-    old = _resumed(request)
-    before = DEFAULT_FAMILY if old is None else old.family
-    name = before if request.family is None else request.family
-    family = plugins.family(name)
+    run = _find_run(request)
+    old = None if run is None else run.record
+    family, name = _find_family(request, run)
     same_family = old is not None and name == old.family
     preset = request.preset or (old.preset if old and same_family else family.DEFAULT_PRESET)
     asked = old.data if old and request.data is None else None
     options = {**({} if asked is None else asked.options), **_options(request)}
     spec = absolute(request.data or ("digits" if asked is None else asked.spec))
-    data = open_data(spec, **options)
+    if asked is not None and run is not None:
+        trust_data(run, spec)
+    data = open_typed_data(spec, options)
     if data.shape.task != family.TASK:
         raise ValueError(
             f"family {name!r} is for {family.TASK}, and {data.spec} is for {data.shape.task}; "
             "see `supernet families`"
         )
-    recipe = _recipe(request, old, data)
+    recipe = _recipe(request, run, data)
     config = family.configure(preset, data.shape)
     if "seed" in {field.name for field in fields(config)}:
         config = replace(config, seed=recipe.seed)
@@ -162,7 +176,7 @@ def _prepare(request: TrainRequest, say: Say) -> tuple[Strategy, DataSource, Rec
     source = request.teacher or _teacher_of(old, recipe)
     teacher, taught = None, None
     if source is not None:
-        teacher, taught = open_teacher(source, data, say)
+        teacher, taught = open_teacher(source, data, say, request.trust)
     strategy = compose(supernet, data, recipe, recipe.total_steps(data.epoch), teacher)
     identity = RunIdentity(
         family=name,
@@ -178,18 +192,26 @@ def _prepare(request: TrainRequest, say: Say) -> tuple[Strategy, DataSource, Rec
     return strategy, data, recipe, identity
 
 
-def _resumed(request: TrainRequest) -> RunRecord | None:
-    """The record of the run to continue; what the request leaves open is taken from it."""
+def _find_family(request: TrainRequest, run: Run | None) -> tuple[ModuleType, str]:
+    """The family to train and its name: as asked for, else that of the run to continue."""
+    if request.family is None and run is not None:
+        return load_own_family(run), run.record.family
+    name = request.family or DEFAULT_FAMILY
+    return plugins.load_family(name), name
+
+
+def _find_run(request: TrainRequest) -> Run | None:
+    """The run to continue; what the request leaves open is taken from it."""
     if not request.resume:
         return None
     try:
-        run = open_run(request.out)
+        run = open_run(request.out, request.trust)
     except ValueError as error:
         raise ValueError(f"there is nothing to resume: {error}") from None
     stage = run.stage("train")
     if stage is not None and stage.source is not None:
         raise ValueError(f"the weights in {request.out} were imported; {IMPORTED}")
-    return run.record
+    return run
 
 
 def _teacher_of(old: RunRecord | None, recipe: Recipe) -> Path | None:
@@ -198,9 +220,9 @@ def _teacher_of(old: RunRecord | None, recipe: Recipe) -> Path | None:
     return Path(old.teacher.run)
 
 
-def _recipe(request: TrainRequest, old: RunRecord | None, data: DataSource) -> Recipe:
-    if request.recipe is None and old is not None:
-        recipe = read_recipe(old, request.out)
+def _recipe(request: TrainRequest, run: Run | None, data: DataSource) -> Recipe:
+    if request.recipe is None and run is not None:
+        recipe = read_recipe(run)
     else:
         suitable = _suitable_recipe(data)
         name = request.recipe or suitable
@@ -214,7 +236,7 @@ def _recipe(request: TrainRequest, old: RunRecord | None, data: DataSource) -> R
             raise ValueError("--steps and --epochs exclude each other; give one of them")
         changes |= {"steps": request.steps, "epochs": None}
     steps = request.steps or 0
-    if steps and request.recipe is None and old is None and recipe.warmup_steps > steps:
+    if steps and request.recipe is None and run is None and recipe.warmup_steps > steps:
         changes["warmup_steps"] = steps // 4
     return recipe.but(changes)
 

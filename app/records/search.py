@@ -41,6 +41,8 @@ class SearchSettings(Record):
         early_stop: Whether hopeless candidates are stopped.
         proxies: Zero-cost proxies that choose the first round.
         prior: The earlier run that helps, if any.
+        predictor: Method of prediction, ``"auto"`` for the one that ranks best.
+        engine: What evolves on predictions.
     """
 
     device: str
@@ -55,6 +57,8 @@ class SearchSettings(Record):
     early_stop: bool = False
     proxies: tuple[str, ...] = ()
     prior: EarlierRunRecord | None = None
+    predictor: str = "auto"
+    engine: str = "array"
 
     @property
     def identity(self) -> dict[str, JsonValue]:

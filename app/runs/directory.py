@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -43,9 +43,15 @@ class Difference:
 
 @dataclass(frozen=True)
 class Run:
-    """A run directory that exists; every property reads what is on disk now."""
+    """A run directory that exists; every property reads what is on disk now.
+
+    Args:
+        path: The directory.
+        trusted: Dotted paths of a user's own modules that its files may name.
+    """
 
     path: Path
+    trusted: tuple[str, ...] = ()
 
     @property
     def record(self) -> RunRecord:
@@ -154,9 +160,17 @@ def writing(folder: Path) -> Iterator[None]:
         yield
 
 
-def open_run(path: Path) -> Run:
-    """The run at ``path``; ValueError when there is none."""
-    run = Run(Path(path))
+def open_run(path: Path, trusted: Sequence[str] = ()) -> Run:
+    """Open the run at ``path``.
+
+    Args:
+        path: The directory.
+        trusted: Dotted paths of a user's own modules that its files may name.
+
+    Raises:
+        ValueError: There is none, or its ``run.json`` is damaged.
+    """
+    run = Run(Path(path), tuple(trusted))
     run.record  # noqa: B018
     return run
 

@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 
 from app.records.export import LatencyRecord
 from app.records.front import UnitLatency
+from app.runs import plugins
 from app.runs.directory import Run
 from hardware.campaign import measure_networks
 from hardware.compiled_table import CompiledTable
 from hardware.device import Device
-from hardware.table import LatencyTable
+from hardware.table import PREVIOUS, LatencyTable
 from hardware.timing import Measurement
+from supernet import files
 from supernet.costs.cost_model import CostModel
 from supernet.graph.language import Graph
 from supernet.space import Architecture, nearest
@@ -71,6 +73,24 @@ class DeviceTable:
         return method(self.device, self.table.fingerprint)
 
 
+def load_table(run: Run, name: str) -> LatencyTable:
+    """Load the latency table of a device of a run, once its backend may be used.
+
+    Raises:
+        ValueError: It is damaged, or its backend is a user's own module that was not named in
+            this command.
+    """
+    folder = run.device(name)
+    for file in (folder / "device.json", folder / PREVIOUS / "device.json"):
+        if not file.exists():
+            continue
+        about = files.read_json(file)
+        backend = about.get("backend") if isinstance(about, dict) else None
+        if isinstance(backend, str):
+            plugins.require_trust("device backend", backend, run.trusted, file)
+    return LatencyTable.load(folder)
+
+
 def open_table(run: Run, name: str, cost_model: CostModel, say: Say) -> DeviceTable:
     """The latency table of a device of a run.
 
@@ -91,7 +111,7 @@ def open_table(run: Run, name: str, cost_model: CostModel, say: Say) -> DeviceTa
             f"device {name!r} is not profiled in {run.path}{nearest(name, known)}; {have}; "
             f"run: supernet profile --run {run.path} --device {name}"
         )
-    table = LatencyTable.load(folder)
+    table = load_table(run, name)
     if table.note:
         say(f"warning: {table.note}")
     compiled = table.compile(cost_model)

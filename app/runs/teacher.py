@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -30,7 +31,9 @@ class AtOwnSize(nn.Module):
         return output if isinstance(output, Tensor) else output.logits
 
 
-def open_teacher(path: Path, data: DataSource, say: Say) -> tuple[nn.Module, TeacherRecord]:
+def open_teacher(
+    path: Path, data: DataSource, say: Say, trusted: Sequence[str] = ()
+) -> tuple[nn.Module, TeacherRecord]:
     """The largest network of a run, and the record of where it came from.
 
     Its normalisation statistics are estimated anew on the training split it will teach on.
@@ -39,6 +42,7 @@ def open_teacher(path: Path, data: DataSource, say: Say) -> tuple[nn.Module, Tea
         path: A run whose training is complete.
         data: What it will teach on: the same task and classes.
         say: Told about damaged checkpoints that were passed over.
+        trusted: Dotted paths of a user's own modules that its files may name.
 
     Returns:
         The network in eval mode on the best device, and where it came from.
@@ -46,7 +50,7 @@ def open_teacher(path: Path, data: DataSource, say: Say) -> tuple[nn.Module, Tea
     Raises:
         ValueError: No such run, not trained yet, or trained for something else.
     """
-    run = open_run(path)
+    run = open_run(path, trusted)
     _check_fits(path, shape_of(run.record), data)
     trained: Trained = open_trained(run, say)
     supernet, largest = trained.supernet, trained.supernet.space.largest

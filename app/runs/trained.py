@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from types import ModuleType
 
 import torch
 
@@ -16,7 +17,7 @@ from app.runs import plugins
 from app.runs.allocator import keep_freed_memory
 from app.runs.directory import Run
 from supernet.costs.cost_model import CostModel
-from supernet.data import IMAGES, DataShape, DataSource, open_data
+from supernet.data import IMAGES, KINDS, DataShape, DataSource, open_data
 from supernet.supernet import Supernet
 from supernet.training import Recipe
 from supernet.training import checkpoint as checkpoints
@@ -53,7 +54,7 @@ class Trained:
     @cached_property
     def data(self) -> DataSource:
         """The data of the run; ValueError when its content changed since training."""
-        return open_run_data(self.run.record)
+        return open_run_data(self.run)
 
     @cached_property
     def cost_model(self) -> CostModel:
@@ -87,7 +88,7 @@ def build(run: Run) -> Supernet:
         ValueError: Unknown family or configuration, or a space other than the recorded one.
     """
     record = run.record
-    family = plugins.family(record.family)
+    family = load_own_family(run)
     with _explaining(run.path, "family_config"):
         supernet: Supernet = family.build(family.from_json(record.family_config))
     if supernet.space.digest != record.space:
@@ -98,18 +99,28 @@ def build(run: Run) -> Supernet:
     return supernet
 
 
-def read_recipe(record: RunRecord, path: Path) -> Recipe:
-    """How a run was trained.
-
-    Args:
-        record: The content of its ``run.json``.
-        path: Its directory, for messages.
+def load_own_family(run: Run) -> ModuleType:
+    """Load the family that a run is of.
 
     Raises:
-        ValueError: It has no such field, or an impossible value.
+        ValueError: Unknown, or a user's own module that was not named in this command.
     """
-    with _explaining(path, "recipe"):
-        return Recipe.from_json(record.recipe)
+    name = run.record.family
+    plugins.require_trust("family", name, run.trusted, run.path / "run.json")
+    return plugins.load_family(name)
+
+
+def read_recipe(run: Run) -> Recipe:
+    """Read how a run was trained.
+
+    Raises:
+        ValueError: Its recipe has no such field, an impossible value, or a sampler of the user's
+            own that was not named in this command.
+    """
+    with _explaining(run.path, "recipe"):
+        recipe = Recipe.from_json(run.record.recipe)
+    plugins.require_trust("sampler", recipe.sampler, run.trusted, run.path / "run.json")
+    return recipe
 
 
 def shape_of(record: RunRecord) -> DataShape:
@@ -156,25 +167,41 @@ def open_trained(run: Run, say: Say) -> Trained:
     return Trained(run, supernet, found.checkpoint)
 
 
-def open_run_data(record: RunRecord) -> DataSource:
-    """The data a ``run.json`` names.
+def open_run_data(run: Run) -> DataSource:
+    """Open the data that a run was trained on.
 
     Raises:
-        ValueError: It is gone, unusable, or its content changed, or the run has none.
+        ValueError: It is gone, unusable, or its content changed; the run has none; or it comes
+            from a function of the user's own that was not named in this command.
     """
-    asked = record.data
+    asked = run.record.data
     if asked.spec == NO_DATA:
         raise ValueError(
             "these weights were imported without data, which calibration and evaluation need; "
             "import them again with --data, or evaluate with --data"
         )
-    data = open_data(asked.spec, **asked.options)
+    trust_data(run, asked.spec)
+    data = open_typed_data(asked.spec, asked.options)
     if data.fingerprint != asked.fingerprint:
         raise ValueError(
             f"the content of {asked.spec} changed since the run was trained on it; "
             "restore it, or train a new run"
         )
     return data
+
+
+def trust_data(run: Run, spec: str) -> None:
+    """Refuse a function of the user's own that only ``run.json`` names.
+
+    Raises:
+        ValueError: ``spec`` is one, and was not named in this command.
+    """
+    if _is_function(spec):
+        plugins.require_trust("data", spec, run.trusted, run.path / "run.json")
+
+
+def _is_function(spec: str) -> bool:
+    return spec.partition(":")[0] not in KINDS and plugins.is_own(spec)
 
 
 def open_other_data(spec: str, trained: Trained) -> DataSource:
@@ -185,13 +212,28 @@ def open_other_data(spec: str, trained: Trained) -> DataSource:
     """
     size = {"image_size": trained.shape.input[-1]} if spec.startswith("folder:") else {}
     context = {"context": trained.shape.input[0]} if spec.startswith("text:") else {}
-    data = open_data(absolute(spec), **size, **context)
+    data = open_typed_data(absolute(spec), {**size, **context})
     shape = trained.shape
     if trained.run.record.data.spec == NO_DATA and data.shape.classes == shape.classes:
         # Nobody has said what its classes are called; their number and order must do.
         shape = replace(shape, labels=data.shape.labels)
     data.check_same_classes(shape)
     return data
+
+
+def open_typed_data(spec: str, options: Mapping[str, int]) -> DataSource:
+    """Open data that the user has named, if need be by a function in the working directory.
+
+    Args:
+        spec: As for :func:`supernet.data.open_data`.
+        options: Its options.
+
+    Raises:
+        ValueError: The spec is unknown or its data cannot be used.
+    """
+    if _is_function(spec):
+        plugins.load_own(spec.partition(":")[0], f"data {spec!r}", ())
+    return open_data(spec, **options)
 
 
 def absolute(spec: str) -> str:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.records.quantities import LATENCY
 from app.records.search import LENGTH, REMEDY, EarlierRunRecord, SearchRecord, SearchSettings
 from app.records.typed_json.record_files import read_record
+from app.searching.written_limits import find_devices, parse_latency_limit
 from search import Stops, Strategy
-from search.limits import Amount, Limit, parse_bound, parse_limit
+from search.limits import Limit, parse_bound, parse_limit
 
 FILE = "search.json"
-# Methods that learn nothing from a first sample: their first round is as good as any other.
-_WITHOUT_START = ("random_search", "optuna_random", "mix_and_match")
+AUTO = "auto"
+DEFAULT_ENGINE = "array"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,11 +41,16 @@ class SearchRequest:
         ray: Address of a Ray cluster that evaluates; ``None`` for this machine.
         storage: Where the Optuna study is kept; by default a journal file beside the front.
         strategy: Module name in ``search/strategies`` or a dotted path.
+        predictor: Module name in ``predictors/models`` or a dotted path, ``"auto"`` for the method
+            that ranks unseen architectures best.
+        engine: What evolves on predictions: one of ``search.engines.choice.ENGINES`` or a dotted
+            path.
         proxies: Zero-cost proxies that choose the first round; none for the strategy's own.
         prior: An earlier run of the same space whose evaluations help the predictors, if any.
         name: Of the search.
         seed: Of every random decision.
         replace: Search anew where another search has this name.
+        trust: Dotted paths of the user's own modules that files of the run may name.
     """
 
     run: Path
@@ -62,11 +67,14 @@ class SearchRequest:
     ray: str | None = None
     storage: str | None = None
     strategy: str = "predictor_guided"
+    predictor: str = AUTO
+    engine: str = DEFAULT_ENGINE
     proxies: tuple[str, ...] = ()
     prior: Path | None = None
     name: str = "default"
     seed: int = 0
     replace: bool = False
+    trust: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.evaluations < 5:
@@ -89,11 +97,6 @@ class SearchRequest:
             raise ValueError(f"workers = {self.workers} is impossible; use at least 1")
         if len(set(self.proxies)) < len(self.proxies):
             raise ValueError(f"proxies {','.join(self.proxies)!r} must be different names")
-        if self.proxies and self.strategy in _WITHOUT_START:
-            raise ValueError(
-                f"strategy {self.strategy!r} has no first sample that proxies could choose; leave "
-                "out --proxies, or use another strategy"
-            )
         names = [part.strip() for part in self.device.split(",")]
         if self.device and (not all(names) or len(set(names)) < len(names)):
             raise ValueError(f"devices {self.device!r} must be different names separated by commas")
@@ -128,33 +131,12 @@ class SearchRequest:
             ValueError: ``evaluations`` is below the first sample of the strategy.
         """
         first = strategy.batch_size(0)
-        if self.strategy not in _WITHOUT_START and self.evaluations < first:
+        # Strategies of users' own from before there was the attribute lack it.
+        if getattr(strategy, "has_first_sample", True) and self.evaluations < first:
             raise ValueError(
                 f"evaluations = {self.evaluations} is fewer than the {first} of the first sample "
                 f"of {self.strategy}; use {first} or more, or another strategy"
             )
-
-
-def find_devices(names: Sequence[str]) -> tuple[str, ...]:
-    """Devices that objectives or limits name, as in ``latency@pixel``, each once."""
-    found = (name.partition("@")[2] for name in names if "@" in name)
-    return tuple(dict.fromkeys(device for device in found if device))
-
-
-def parse_latency_limit(budget: float | str) -> Limit:
-    """The limit that ``--latency-ms`` stands for.
-
-    Raises:
-        ValueError: It is no latency above 0 and no share of the largest.
-    """
-    text = f"{budget:g}" if isinstance(budget, float) else str(budget).strip()
-    try:
-        amount = Amount(float(text))
-    except ValueError:
-        amount = parse_bound(text, "the latency budget")
-    if not (math.isfinite(amount.value) and amount.value > 0):
-        raise ValueError(f"a latency budget of {text} ms cannot work; it must be above 0")
-    return Limit(LATENCY.name, True, amount, f"{LATENCY.short_name}<={text}")
 
 
 def plan_search(
@@ -194,6 +176,8 @@ def plan_search(
         early_stop=request.early_stop,
         proxies=request.proxies,
         prior=prior,
+        predictor=request.predictor,
+        engine=request.engine,
     )
     only = next(iter(tables.values()), None)
     return SearchRecord(
@@ -226,6 +210,8 @@ def rebuild_request(run: Path, name: str, settings: SearchSettings) -> SearchReq
             seed=settings.seed,
             proxies=settings.proxies,
             prior=None if settings.prior is None else Path(settings.prior.run),
+            predictor=settings.predictor,
+            engine=settings.engine,
         )
     except ValueError as error:
         path = run / "searches" / name / FILE

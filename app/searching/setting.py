@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from types import ModuleType
 
 from app.evaluation.log import EvaluationLog
 from app.records.search import SearchRecord
 from app.runs.directory import Run
 from app.runs.latency_table import DeviceTable, open_table
+from app.runs.plugins import is_own
 from app.runs.trained import Say, Trained
 from app.searching.checks import check_space, require_feasible
+from app.searching.choice import Choice, find_choice
 from app.searching.earlier_run import Prior, open_prior
 from app.searching.informed_fit import InformedFit
 from app.searching.objectives import Sources, build_statistics, load_quantity
 from app.searching.problem import build_problem, resolve_objectives, resolve_quantity
 from app.searching.proxy_start import CANDIDATES, WarmStart, proxy_scores
-from app.searching.request import SearchRequest, plan_search, read_plan
+from app.searching.request import AUTO, SearchRequest, plan_search, read_plan
 from predictors.predictor import Fit
 from predictors.transfer import transfer
 from search import SearchProblem, Strategy
@@ -46,13 +47,21 @@ class Setting:
 
 
 def prepare(
-    request: SearchRequest, run: Run, trained: Trained, module: ModuleType, say: Say
+    request: SearchRequest, run: Run, trained: Trained, say: Say, chosen: Choice | None = None
 ) -> Setting:
     """Open what a search needs and refuse what cannot work, before anything is spent.
 
+    Args:
+        request: What to search for.
+        run: The run.
+        trained: Its network.
+        say: Told about progress.
+        chosen: What the request names, when it was looked up before.
+
     Raises:
-        ValueError: As for :func:`search_job`.
+        ValueError: As for :func:`app.jobs.search.search_job`.
     """
+    chosen = chosen or find_choice(request)
     names = resolve_objectives(request.objectives, trained.quality, request.devices)
     check_space(run, trained)
     log = EvaluationLog(trained)
@@ -60,11 +69,11 @@ def prepare(
     problem = build_problem(names, request.all_limits, sources)
     require_feasible(problem)
     prior = _prior(request, run, trained)
-    fit: Fit = InformedFit(build_statistics(sources))
+    fit: Fit = InformedFit(build_statistics(sources), chosen.method)
     if prior is not None:
         say(f"search {request.name}: {len(prior.values)} evaluations of {prior.run} may help")
         fit = transfer(fit, prior.positions, prior.values)
-    strategy = _strategy(request, trained, module, fit, say)
+    strategy = _build_strategy(request, trained, chosen, fit, say)
     if problem.expensive:
         request.check_first_sample(strategy)
     tables = sources.tables
@@ -91,18 +100,20 @@ def _prior(request: SearchRequest, run: Run, trained: Trained) -> Prior | None:
     return open_prior(request.prior, trained, None if stored is None else stored.config.prior)
 
 
-def _strategy(
-    request: SearchRequest, trained: Trained, module: ModuleType, fit: Fit, say: Say
+def _build_strategy(
+    request: SearchRequest, trained: Trained, chosen: Choice, fit: Fit, say: Say
 ) -> Strategy:
-    strategy: Strategy = module.build(fit)
+    strategy = chosen.build(fit)
     # Whether a strategy of the user's own makes use of a fit shows in no attribute.
-    if request.prior is not None and "." not in request.strategy and not hasattr(strategy, "fit"):
-        raise ValueError(
-            f"strategy {request.strategy!r} fits no predictor that a prior could help; leave out "
-            "--prior, or use another strategy"
-        )
+    if not is_own(request.strategy) and not hasattr(strategy, "fit"):
+        _refuse_fit(request)
     if not request.proxies:
         return strategy
+    if not getattr(strategy, "has_first_sample", True):
+        raise ValueError(
+            f"strategy {request.strategy!r} has no first sample that proxies could choose; leave "
+            "out --proxies, or use another strategy"
+        )
     scores = proxy_scores(trained, request.proxies)
     first = strategy.batch_size(0)
     say(
@@ -110,6 +121,20 @@ def _strategy(
         f"{CANDIDATES * first} by {' and '.join(request.proxies)}"
     )
     return WarmStart(strategy, scores)
+
+
+def _refuse_fit(request: SearchRequest) -> None:
+    """ValueError where something is asked for that only helps to predict."""
+    if request.prior is not None:
+        raise ValueError(
+            f"strategy {request.strategy!r} fits no predictor that a prior could help; leave out "
+            "--prior, or use another strategy"
+        )
+    if request.predictor != AUTO:
+        raise ValueError(
+            f"strategy {request.strategy!r} fits no predictor; leave out --predictor, or use "
+            "another strategy"
+        )
 
 
 def _tables(

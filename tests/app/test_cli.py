@@ -79,6 +79,8 @@ def test_doctor_reports_this_machine(command: Command) -> None:
     health = json.loads(outcome.out)
     assert health["packages"]["torch"]
     assert "CPUExecutionProvider" in health["providers"]
+    assert health["backends"]["onnx_runtime"] is None, "it can be used"
+    assert "backend onnx_runtime" in command("doctor").out
     assert outcome.code == (1 if health["problems"] else 0)
 
 

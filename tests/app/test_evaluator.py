@@ -19,7 +19,7 @@ import torch
 
 from app.evaluation.choose_pool import open_pool
 from app.evaluation.log import EvaluationLog
-from app.evaluation.pools import ProcessPool
+from app.evaluation.process_pool import ProcessPool
 from app.evaluation.race_bounds import RaceRule
 from app.evaluation.scheduler import WHOLE_ROUND, Evaluator
 from app.evaluation.worker import Finding, Task, work

@@ -126,7 +126,7 @@ def test_a_search_begins_with_what_proxies_prefer(
 
     # Another process proposes the same, so that a killed search continues as it began.
     request = SearchRequest(run=fresh, evaluations=22, strategy="nsga2", proxies=("naswot",))
-    setting = prepare(request, open_run(fresh), opened(fresh), nsga2, lambda _: None)
+    setting = prepare(request, open_run(fresh), opened(fresh), lambda _: None)
     assert isinstance(setting.strategy, WarmStart)
     again, plain = (first_of(s, setting.problem) for s in (setting.strategy, nsga2.build()))
     assert again == warm[:20]
