@@ -21,9 +21,9 @@ from app.reporting.report_text import (
 from app.runs import plugins
 from app.runs.directory import Run, open_run
 from app.runs.trained import Say, open_trained
-from app.searching.random_baseline import add_baseline
 from app.searching.request import FILE as PLAN
 from app.searching.request import SearchRequest, read_plan, rebuild_request
+from app.searching.results.random_baseline import add_baseline
 from app.searching.setting import prepare
 from supernet import files
 

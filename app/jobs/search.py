@@ -17,14 +17,14 @@ from app.records.typed_json.record_files import write_record
 from app.runs.directory import Run, now, open_run
 from app.runs.trained import Say, open_trained
 from app.searching.choice import find_choice
-from app.searching.front_builder import Findings, build_front
 from app.searching.optuna_mirror import Study, open_study
 from app.searching.progress import Narrator
-from app.searching.random_baseline import add_baseline
-from app.searching.report_cards import report_cards
 from app.searching.request import FILE, SearchRequest, is_complete
+from app.searching.results.front_builder import Findings, build_front
+from app.searching.results.random_baseline import add_baseline
+from app.searching.results.report_cards import report_cards
+from app.searching.results.verify import measurable, verify
 from app.searching.setting import Setting, prepare
-from app.searching.verify import measurable, verify
 from search import Evaluation, SearchProblem, SearchResult, search
 from search.stops import STAGNATION, TIME
 from supernet import proxies

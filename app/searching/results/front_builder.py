@@ -26,7 +26,7 @@ from app.records.quantities import find_stored_quantity, name_latency
 from app.records.typed_json.plain import to_json_number
 from app.records.typed_json.record import drop_infinite
 from app.searching.objectives import Sources, combine_devices, count_all
-from app.searching.verify import Verified
+from app.searching.results.verify import Verified
 from predictors import Predictor, ReportCard, predict_held_out
 from search import SearchProblem, SearchResult, indistinguishable
 from search.arrays.pareto import hypervolume

@@ -1,0 +1,1 @@
+"""What follows a search: its front verified and built, its predictors judged, random search beside."""
