@@ -73,8 +73,8 @@ def test_the_card_shows_learning_curve_and_what_is_missing(
     curve = chart_with(page, "Kendall tau, held out").one("line")
     assert (curve.column("x"), curve.column("y")) == ([12, 24, 48], [0.5, 0.7, 0.8])
     assert "90 more" in text(page)
-    entries = markup.list_card(CardRecord(needed=0, aim=0.9), ACCURACY)
-    assert [entry[1] for entry in entries] == ["reached"]
+    entries = markup.list_card(CardRecord(model="ridge", needed=0, aim=0.9), ACCURACY)
+    assert [entry[1] for entry in entries] == ["ridge", "reached"]
 
 
 def test_a_search_over_devices(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
