@@ -13,7 +13,7 @@ from app.reporting import chart_style as style
 from app.reporting.chart_style import Axis, Mark, Row
 
 BEHIND = Mark("evaluated, not on the front", style.GREY, area=26, opacity=0.6)
-CLOSE = Mark("behind within noise only", style.GREY, area=34, filled=False, opacity=0.8)
+CLOSE = Mark("behind by less than noise", style.GREY, area=34, filled=False, opacity=0.8)
 PREDICTED = Mark("predicted", style.AMBER, "diamond", area=64, filled=False)
 VERIFIED = Mark("verified (measured)", style.BLUE, area=72)
 UNVERIFIED = Mark("not verified yet", style.BLUE, area=64, filled=False)

@@ -26,7 +26,9 @@ def draw_hypervolume(trace: Sequence[Hypervolume]) -> alt.LayerChart:
     ours = _steps(THIS_SEARCH, [(row.evaluations, row.value) for row in trace])
     beside = _steps(RANDOM_SEARCH, [(row.evaluations, row.baseline) for row in trace])
     # One line alone needs no legend: the axis names it.
-    legend = alt.Legend(orient="top", title=None, symbolType="stroke", symbolStrokeWidth=2)
+    legend = alt.Legend(
+        orient="top", title=None, symbolType="stroke", symbolStrokeWidth=2, symbolSize=500
+    )
     shown_legend = legend if ours and beside else None
     last = max((row.evaluations for row in trace), default=1)
     top = max((float(row["hypervolume"] or 0.0) for row in (*ours, *beside)), default=1.0)

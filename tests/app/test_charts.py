@@ -98,7 +98,7 @@ def test_points_within_noise_have_a_mark_of_their_own(front: Front) -> None:
     hidden = [p.digest for p in front.points if not p.on_front]
     points = tuple(p.replace(indistinguishable=p.digest in hidden[:3]) for p in front.points)
     kinds = draw(front.replace(points=points), behind=True).kinds
-    assert {row["digest"] for row in kinds["behind within noise only"]} == set(hidden[:3])
+    assert {row["digest"] for row in kinds["behind by less than noise"]} == set(hidden[:3])
     assert {row["digest"] for row in kinds[BEHIND]} == set(hidden[3:])
 
 
