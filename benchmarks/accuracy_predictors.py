@@ -23,7 +23,7 @@ from synthetic_ofa import load_objective, ofa_space
 from threadpoolctl import ThreadpoolController
 
 import predictors
-from predictors import Statistics, interval
+from predictors import Statistics, predict_interval
 from predictors.scores import kendall_tau
 from supernet.space import Choice, SearchSpace
 
@@ -133,7 +133,7 @@ def scores(data: Table, name: str, size: int, seeds: int, statistics: bool) -> d
         model = fit(data.space, data.rows[part], data.values[part], seed=seed, statistics=free)
         seconds.append(time.process_time() - start)
         taus.append(kendall_tau(model.mean(data.rows[rest]), data.values[rest]))
-        low, high = interval(model, data.rows[rest])
+        low, high = predict_interval(model, data.rows[rest])
         inside = (low <= data.values[rest]) & (data.values[rest] <= high)
         covered.append(float(inside.mean()))
     return {

@@ -20,7 +20,7 @@ from synthetic_ofa import ofa_space
 
 from hardware.compiled_table import CompiledTable
 from predictors import fit
-from search.engines.array_nsga2 import optimise
+from search.engines.array_nsga2 import evolve
 from supernet.space import SearchSpace
 
 BAR = 200_000
@@ -83,7 +83,7 @@ def _evolution(space: SearchSpace, latency: CompiledTable, model: Any) -> int:
 
     rng = np.random.default_rng(1)
     start = time.process_time()
-    found = optimise(space, score, space.sample(rng, 500), population=500, generations=40, rng=rng)
+    found = evolve(space, score, space.sample(rng, 500), population=500, generations=40, rng=rng)
     return round(len(found.positions) / (time.process_time() - start))
 
 

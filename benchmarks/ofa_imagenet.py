@@ -20,7 +20,7 @@ from predictors import fit, one_hot
 from predictors.scores import kendall_tau, rmse
 from search import Objective, SearchProblem, search
 from search.arrays.pareto import hypervolume
-from search.engines.array_nsga2 import optimise
+from search.engines.array_nsga2 import evolve
 from search.strategies import nsga2, predictor_guided, random_search
 
 REFERENCE = np.array([-70.0, 520.0])  # 70 % top-1 and 520 million MACs, to be minimised
@@ -81,7 +81,7 @@ def ideal(task: SearchProblem, seed: int = 0) -> float:
         return np.stack(columns, 1), np.zeros((len(rows), 0))
 
     seeds = np.unique(task.space.sample(rng, 200), axis=0)
-    found = optimise(task.space, score, seeds, population=200, generations=299, rng=rng)
+    found = evolve(task.space, score, seeds, population=200, generations=299, rng=rng)
     return hypervolume(found.objectives, REFERENCE)
 
 

@@ -17,7 +17,6 @@ import json
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +32,10 @@ from _published import cell_statistics, nasbench201, ofa_table
 import predictors
 from predictors.models import mlp
 from predictors.networks.ranking_losses import logistic
-from predictors.research.pretraining import pretrained
+from predictors.predictor import Fit
+from predictors.research.pretraining import pretrain
 from predictors.scores import kendall_tau
-from predictors.select import Fit
-from predictors.transfer import transferred
+from predictors.transfer import transfer
 from supernet.space import SearchSpace
 
 LABELS = (50, 100)
@@ -78,12 +77,14 @@ def compared(
     fits: dict[str, Fit] = {"perceptron": mlp.fit, "perceptron, ranking loss": ranking}
     output: dict[str, Any] = {"pretraining_error": {}}
     for name, source in statistics.items():
-        start = pretrained(space, source, seed=0)
+        start = pretrain(space, source, seed=0)
         output["pretraining_error"][name] = round(float(np.sqrt((start.error**2).mean())), 3)
         fits[f"{name} as features"] = functools.partial(mlp.fit, statistics=source)
-        fits[f"pretrained on {name}"] = start
-        fits[f"pretrained on {name}, ranking loss"] = replace(start, loss=logistic)
-        fits[f"pretrained on {name}, and as features"] = functools.partial(start, statistics=source)
+        fits[f"pretrained on {name}"] = start.prepare_fit()
+        fits[f"pretrained on {name}, ranking loss"] = start.prepare_fit(loss=logistic)
+        fits[f"pretrained on {name}, and as features"] = functools.partial(
+            start.prepare_fit(), statistics=source
+        )
     for labels in LABELS:
         output[str(labels)] = scores(space, rows, values, fits, labels, seeds)
     return output
@@ -139,8 +140,8 @@ def with_earlier(space: SearchSpace, rows: NDArray, values: NDArray) -> dict[str
     noise = np.random.default_rng(0).normal(size=len(rows))
     return {
         "alone": predictors.fit,
-        "earlier run": transferred(predictors.fit, rows, values),
-        "earlier run about nothing": transferred(predictors.fit, rows, noise),
+        "earlier run": transfer(predictors.fit, rows, values),
+        "earlier run about nothing": transfer(predictors.fit, rows, noise),
     }
 
 

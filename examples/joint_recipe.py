@@ -23,7 +23,7 @@ import torch
 from numpy.typing import NDArray
 
 import predictors
-from predictors.research.epochs import sufficient_epoch
+from predictors.research.epochs import find_sufficient_epoch
 from search import Objective, SearchProblem, search
 from search.strategies import predictor_guided
 from supernet.data import DataSource, open_data
@@ -72,7 +72,7 @@ def main() -> None:
         return curve(supernet, architecture, base.but(changes), data, epochs, "val", each)
 
     pilots = joint.sample(np.random.default_rng(asked.seed), asked.pilots)
-    enough = sufficient_epoch(np.array([trained(row, asked.epochs, True) for row in pilots]))
+    enough = find_sufficient_epoch(np.array([trained(row, asked.epochs, True) for row in pilots]))
     print(f"{enough} of {asked.epochs} epochs rank {asked.pilots} pilots as all of them do")
     costs = supernet.cost_model()
 

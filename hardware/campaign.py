@@ -11,15 +11,16 @@ from pathlib import Path
 
 import numpy as np
 
-from hardware.device import Device, Timer, fingerprint_digest
+from hardware.backend import Timer
+from hardware.device import Device, digest_fingerprint
 from hardware.timing import (
     Effort,
     Measurement,
     Progress,
     Quiet,
-    reference_timer,
+    load_reference,
+    load_timer,
     summarise_all,
-    timer_of,
     visit,
 )
 from supernet.files import append_record, read_records
@@ -69,10 +70,10 @@ class Campaign:
 
     def digest(self, device: Device) -> str:
         """Tells whether a log belongs to this campaign on this device."""
-        text = json.dumps([
-            [[s.key, s.graph.digest, s.visits] for s in self.subjects], self.passes, self.seed,
-            asdict(self.units), asdict(self.networks), fingerprint_digest(device.fingerprint()),
-        ])  # fmt: skip
+        subjects = [[s.key, s.graph.digest, s.visits] for s in self.subjects]
+        efforts = [asdict(self.units), asdict(self.networks)]
+        where = digest_fingerprint(device.fingerprint())
+        text = json.dumps([subjects, self.passes, self.seed, *efforts, where])
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def steps(self) -> Iterator[tuple[int, int, tuple[int, ...]]]:
@@ -165,8 +166,8 @@ def run_campaign(
                 if place in done:
                     samples = np.array(done[place], dtype=np.int64)
                 else:
-                    reference = reference or reference_timer(device)
-                    timer = live.get(index) or timer_of(
+                    reference = reference or load_reference(device)
+                    timer = live.get(index) or load_timer(
                         subject.graph, device, campaign.seed + number
                     )
                     if subject.visits > 1:

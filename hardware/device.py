@@ -1,4 +1,4 @@
-"""What a latency belongs to: an execution provider with its options, on one kind of machine."""
+"""What a latency belongs to: a backend's provider with its options, on one kind of machine."""
 
 from __future__ import annotations
 
@@ -6,51 +6,44 @@ import hashlib
 import json
 import os
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any
 
+import numpy as np
+
+from hardware.backend import Backend, Timer, find_backend
 from supernet.graph.onnx_model import OPSET
-
-CPU = "CPUExecutionProvider"
+from supernet.space import nearest
 
 # Instruction sets that change which kernels run; the full flag list differs between kernels.
-_FLAGS = ("avx", "avx2", "fma", "avx512f", "avx512bw", "avx512vl", "avx512_vnni", "avx512_bf16",
-          "avx512_fp16", "avx_vnni", "amx_tile", "amx_int8", "amx_bf16", "sse4_2", "neon",
-          "asimd", "asimddp", "i8mm", "bf16", "sve", "sve2")  # fmt: skip
-
-Timer = Callable[[], int]
-"""Runs a loaded model once and returns nanoseconds."""
-
-
-class Backend(Protocol):
-    """What a module in ``hardware/devices`` provides."""
-
-    def load(self, model: bytes, feeds: Mapping[str, Any], device: Device) -> Timer:
-        """Load an ONNX model and return a function that runs it once and returns nanoseconds."""
-        ...
-
-    def describe(self, device: Device) -> dict[str, Any]:
-        """Versions and options that change latency."""
-        ...
+_FLAGS = (
+    *("avx", "avx2", "fma", "avx512f", "avx512bw", "avx512vl", "avx512_vnni", "avx512_bf16"),
+    *("avx512_fp16", "avx_vnni", "amx_tile", "amx_int8", "amx_bf16", "sse4_2"),
+    *("neon", "asimd", "asimddp", "i8mm", "bf16", "sve", "sve2"),
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """An ONNX Runtime execution provider with its options and thread count.
+    """Where and how models run.
 
     Attributes:
-        name: name of the device's folder in a run directory.
-        provider: execution provider.
+        name: Name of the device's folder in a run directory.
+        provider: What computes, by the backend's name for it; its default where left empty.
         provider_options: ``(key, value)`` pairs for the provider.
-        threads: threads of one operator.
-        backend: module in ``hardware/devices``, or a dotted path to one of your own.
+        threads: Threads of one operator.
+        backend: Module in ``hardware/devices``, or the dotted path of a module of your own; see
+            :class:`hardware.backend.Backend`.
+
+    Raises:
+        ValueError: The name cannot be a folder's, there is no thread, or the provider is left to
+            a backend that there is not.
     """
 
     name: str = "cpu"
-    provider: str = CPU
+    provider: str = ""
     provider_options: tuple[tuple[str, str], ...] = ()
     threads: int = 1
     backend: str = "onnx_runtime"
@@ -60,24 +53,53 @@ class Device:
             raise ValueError(f"threads = {self.threads} is not a thread count; use 1 or more")
         if not self.name or "/" in self.name or self.name.startswith("."):
             raise ValueError(f"device name {self.name!r} cannot be a folder name; use letters")
+        if not self.provider:
+            object.__setattr__(self, "provider", self._module().DEFAULT_PROVIDER)
 
     @property
     def clock(self) -> str:
-        """``"thread-cpu"`` where one thread does all the work, else ``"wall"``.
+        """The clock that latencies are read from, ``"thread-cpu"`` or ``"wall"``.
 
         Processor time of the calling thread equals the wall time of a run that nobody
         interrupts, and stays usable on a busy machine. It misses the work of other threads and
-        of accelerators, so there the wall clock is used.
+        of accelerators; the backend knows where that matters.
         """
-        return "thread-cpu" if self.threads == 1 and self.provider == CPU else "wall"
+        return self._module().choose_clock(self)
 
-    def load(self, model: bytes, feeds: Mapping[str, Any]) -> Timer:
-        """Load an ONNX model; the returned function runs it once and returns nanoseconds."""
+    def check(self) -> None:
+        """Refuse a device that this machine does not have.
+
+        Raises:
+            ValueError: There is no such backend, it cannot be used here, or it has no such
+                provider; one sentence that names what there is.
+        """
+        backend = self._module()
+        absence = backend.explain_absence()
+        if absence is not None:
+            raise ValueError(absence)
+        known = backend.list_providers()
+        if self.provider not in known:
+            raise ValueError(
+                f"{backend.TITLE} here has no {self.provider}{nearest(self.provider, known)}; "
+                f"it has {', '.join(known)}"
+            )
+
+    def load(self, model: bytes, feeds: Mapping[str, np.ndarray]) -> Timer:
+        """Load an ONNX model; the returned function runs it once and returns nanoseconds.
+
+        Args:
+            model: Serialised, of batch 1.
+            feeds: Inputs by name.
+
+        Raises:
+            ValueError: As :meth:`check` does, or the model cannot be loaded.
+        """
+        self.check()
         return self._module().load(model, feeds, self)
 
     def fingerprint(self) -> dict[str, Any]:
-        """Everything about this machine and configuration that a latency depends on."""
-        model, flags = _processor()
+        """Collect everything about this machine and configuration that a latency depends on."""
+        model, flags = _describe_processor()
         return {
             "cpu": model,
             "flags": flags,
@@ -93,8 +115,17 @@ class Device:
             **self._module().describe(self),
         }
 
+    def name_runtime(self, fingerprint: Mapping[str, Any]) -> str:
+        """Name the runtime and the version that a fingerprint has of it, such as in a model card.
+
+        Args:
+            fingerprint: Of this device, perhaps from an earlier version of the runtime.
+        """
+        backend = self._module()
+        return f"{backend.TITLE} {fingerprint.get(backend.VERSION_FIELD, '')}".rstrip()
+
     def to_json(self) -> dict[str, Any]:
-        """The device as JSON, without the fingerprint."""
+        """Return the device as JSON, without the fingerprint."""
         return {
             "name": self.name,
             "provider": self.provider,
@@ -105,38 +136,30 @@ class Device:
 
     @classmethod
     def from_json(cls, payload: Mapping[str, Any]) -> Device:
-        """The device :meth:`to_json` wrote.
+        """Restore the device that :meth:`to_json` wrote.
 
         Raises:
-            ValueError: if a field is missing.
+            ValueError: A field is missing.
         """
         try:
             options = tuple(sorted(payload["provider_options"].items()))
-            return cls(payload["name"], payload["provider"], options, payload["threads"],
-                       payload["backend"])  # fmt: skip
+            fields = (payload[key] for key in ("name", "provider", "threads", "backend"))
+            name, provider, threads, backend = fields
+            return cls(name, provider, options, threads, backend)
         except KeyError as error:
             raise ValueError(f"device description has no {error}; profile it again") from error
 
     def _module(self) -> Backend:
-        path = self.backend if "." in self.backend else f"hardware.devices.{self.backend}"
-        try:
-            return cast(Backend, import_module(path))
-        except ModuleNotFoundError as error:
-            if error.name != path:
-                raise
-            here = sorted(p.stem for p in (Path(__file__).parent / "devices").glob("[a-z]*.py"))
-            raise ValueError(
-                f"there is no device backend {self.backend!r}; there are {here}"
-            ) from error
+        return find_backend(self.backend)
 
 
-def fingerprint_digest(fingerprint: Mapping[str, Any]) -> str:
-    """12 hex digits of a fingerprint."""
+def digest_fingerprint(fingerprint: Mapping[str, Any]) -> str:
+    """Condense a fingerprint to 12 hexadecimal digits."""
     return hashlib.sha256(json.dumps(fingerprint, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
-    """What differs between two fingerprints, as ``"key: ours -> theirs"`` phrases."""
+def list_differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
+    """List what differs between two fingerprints, as ``"key: ours -> theirs"`` phrases."""
     return [
         f"{key}: {ours.get(key)!r} -> {theirs.get(key)!r}"
         for key in sorted(set(ours) | set(theirs))
@@ -144,8 +167,8 @@ def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]
     ]
 
 
-def _processor() -> tuple[str, list[str]]:
-    """Processor model and the instruction sets that matter, as far as the system tells."""
+def _describe_processor() -> tuple[str, list[str]]:
+    """Return the processor's model and the instruction sets that matter, where the system tells."""
     info = Path("/proc/cpuinfo")
     if not info.exists():
         return platform.processor() or platform.machine(), []

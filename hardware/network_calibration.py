@@ -143,8 +143,8 @@ def _border_values(graph: Graph) -> int:
 
 
 def kendall_tau(first: np.ndarray, second: np.ndarray) -> float:
-    """Kendall's rank correlation (tau-b), -1 to 1; 0 where one side is constant."""
-    rows, columns = np.triu_indices(len(first), 1)
-    a, b = np.sign(first[rows] - first[columns]), np.sign(second[rows] - second[columns])
-    scale = float((np.abs(a).sum() * np.abs(b).sum()) ** 0.5)
-    return float((a * b).sum()) / scale if scale else 0.0
+    """Compute Kendall's rank correlation (tau-b), -1 to 1; 0 where one side is constant."""
+    from scipy.stats import kendalltau
+
+    tau = float(kendalltau(first, second).statistic)
+    return tau if np.isfinite(tau) else 0.0

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from hardware.compiled_table import CompiledTable
-from hardware.device import Device, differences
+from hardware.device import Device, list_differences
 from hardware.network_calibration import Calibration, unit_features
 from hardware.timing import Quiet
 from supernet.costs.cost_model import CostModel
@@ -96,7 +96,7 @@ class LatencyTable:
         Raises:
             ValueError: naming what differs between the table's machine and this one.
         """
-        different = differences(self.fingerprint, device.fingerprint())
+        different = list_differences(self.fingerprint, device.fingerprint())
         if different:
             raise ValueError(
                 f"the latency table of device {self.device.name!r} was measured under other "

@@ -14,14 +14,13 @@ from datetime import datetime, timezone
 from typing import Any
 
 import numpy as np
+from scipy.special import stdtrit
 
-from hardware.device import Device, Timer
+from hardware.backend import Timer
+from hardware.device import Device
 from hardware.reference_model import reference_graph
 from supernet.graph.language import Graph
 from supernet.graph.onnx_model import random_inputs, to_onnx
-
-# Two-sided 95 % quantiles of Student's t for 1, 2, ... degrees of freedom.
-_T95 = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23, 2.20, 2.18, 2.16, 2.14, 2.13)
 
 # A sample whose reference took twice the quiet time has 1/16 of the weight of a quiet one.
 _QUIETNESS = 4
@@ -103,15 +102,15 @@ class Measurement:
         return asdict(self)
 
 
-def timer_of(graph: Graph, device: Device, seed: int = 0) -> Timer:
+def load_timer(graph: Graph, device: Device, seed: int = 0) -> Timer:
     """Load a graph with random weights and inputs at batch 1."""
     model = to_onnx(graph, seed=seed, batch=1).SerializeToString()
     return device.load(model, random_inputs(graph, seed))
 
 
-def reference_timer(device: Device) -> Timer:
+def load_reference(device: Device) -> Timer:
     """Load the reference model; a call times one run after a run that fills the caches."""
-    timer = timer_of(reference_graph(), device)
+    timer = load_timer(reference_graph(), device)
     for _ in range(50):
         timer()
 
@@ -199,7 +198,7 @@ def summarise(
     deviation = float(np.sqrt(np.average((each - centre) ** 2, weights=trust)))
     effective = float(trust.sum() ** 2 / (trust**2).sum())
     freedom = max(1, int(effective) - 1)
-    half = _T95[min(freedom, len(_T95)) - 1] * deviation / max(1.0, effective - 1) ** 0.5
+    half = float(stdtrit(freedom, 0.975)) * deviation / max(1.0, effective - 1) ** 0.5
     return Measurement(
         latency_ms=centre,
         median_ms=weighted_quantile(everything, importance, 0.5),

@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 from predictors.features.encoding import Statistics, one_hot
-from predictors.learning_curve import card_with_curve
-from predictors.predictor import (
-    Predictor,
-    ReportCard,
-    card_of_cost,
-    card_text,
-    held_out_prediction,
-    interval,
-)
+from predictors.learning_curve import add_learning_curve, measure_learning_curve
+from predictors.predictor import Fit, Predictor, predict_held_out, predict_interval
+from predictors.report_card import ReportCard, rescore_for_cost, summarise_card
 from predictors.select import fit
 
 __all__ = [
+    "Fit",
     "Predictor",
     "ReportCard",
     "Statistics",
-    "card_of_cost",
-    "card_text",
-    "card_with_curve",
+    "add_learning_curve",
     "fit",
-    "held_out_prediction",
-    "interval",
+    "measure_learning_curve",
     "one_hot",
+    "predict_held_out",
+    "predict_interval",
+    "rescore_for_cost",
+    "summarise_card",
 ]

@@ -5,17 +5,17 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from predictors.predictor import HeldOut, Vector
+from predictors.report_card import HeldOut, Vector
 
 
-def partitions(count: int, folds: int, repeats: int, seed: int) -> NDArray[np.intp]:
+def deal_folds(count: int, folds: int, repeats: int, seed: int) -> NDArray[np.intp]:
     """Which fold each of ``count`` rows is in, for every repeat, ``(repeats, count)``."""
     rng = np.random.default_rng(seed)
     deals = [rng.permutation(np.arange(count) % folds) for _ in range(repeats)]
     return np.stack(deals).astype(np.intp)
 
 
-def training_rows_of(folds: NDArray[np.integer], number: int, seed: int) -> NDArray[np.intp]:
+def choose_training_rows(folds: NDArray[np.integer], number: int, seed: int) -> NDArray[np.intp]:
     """Rows outside each fold of each repeat, ``(repeats * number, t)``, all of one length.
 
     Folds differ in size by one at most; a member with one row too many leaves out a random one.
@@ -26,7 +26,7 @@ def training_rows_of(folds: NDArray[np.integer], number: int, seed: int) -> NDAr
     return np.stack([np.sort(rng.permutation(rows)[:least]) for rows in kept]).astype(np.intp)
 
 
-def unseen_predictions(
+def hold_out_members(
     rows: NDArray[np.int16],
     targets: Vector,
     predicted: NDArray[np.float64],
@@ -37,8 +37,8 @@ def unseen_predictions(
     Args:
         rows: Training rows ``(n, len(space))``.
         targets: Their values ``(n,)``.
-        predicted: By every member, ``(members, n)``, in the order of :func:`training_rows_of`.
-        folds: Of :func:`partitions`.
+        predicted: By every member, ``(members, n)``, in the order of :func:`choose_training_rows`.
+        folds: Of :func:`deal_folds`.
 
     Returns:
         Held-out predictions, and the standard deviation that the disagreement of the members does

@@ -7,12 +7,10 @@ from dataclasses import replace
 from math import ceil, floor, log10
 
 import numpy as np
-from numpy.typing import NDArray
 
-from predictors.features.encoding import Statistics
-from predictors.predictor import AIM, ReportCard, training_rows
+from predictors.predictor import Fit, Rows, Values, prepare_training_rows
+from predictors.report_card import AIM, ReportCard
 from predictors.scores import kendall_tau
-from predictors.select import Fit
 from predictors.select import fit as fit_best
 from supernet.space import SearchSpace
 
@@ -25,26 +23,24 @@ _LEAST_ROWS, _LEAST_TEST = 8, 6
 _FURTHEST, _SCATTER, _FLATTEST = 10.0, 0.25, 0.05
 
 
-def learning_curve(
+def measure_learning_curve(
     space: SearchSpace,
-    positions: NDArray[np.integer],
-    values: NDArray[np.floating],
+    positions: Rows,
+    values: Values,
     *,
-    seed: int,
     fit: Fit = fit_best,
-    statistics: Statistics | None = None,
+    seed: int,
     shares: Sequence[float] = SHARES,
     repeats: int = REPEATS,
 ) -> Curve:
-    """Kendall tau on the rest after fits to random parts of the rows.
+    """Measure Kendall's tau on the rest after fits to random parts of the rows.
 
     Args:
         space: The search space.
         positions: ``(n, len(space))``.
         values: Finite values ``(n,)``.
-        seed: Deals the rows.
         fit: The method, by default the automatic choice at every size.
-        statistics: Handed to the method.
+        seed: Deals the rows, and is handed to the method.
         shares: Sizes of the parts as shares of ``n``; sizes below 8 are left out.
         repeats: Random parts per size, averaged.
 
@@ -52,9 +48,9 @@ def learning_curve(
         Pairs of size and mean tau, sizes rising; empty with too few rows or constant values.
 
     Raises:
-        ValueError: As the method does.
+        ValueError: As in :class:`predictors.predictor.Fit`.
     """
-    rows, targets = training_rows(space, positions, values)
+    rows, targets = prepare_training_rows(space, positions, values)
     curve = []
     for size in sorted({round(share * len(rows)) for share in shares}):
         if size < _LEAST_ROWS or len(rows) - size < _LEAST_TEST:
@@ -63,15 +59,15 @@ def learning_curve(
         for repeat in range(repeats):
             order = np.random.default_rng((seed, repeat)).permutation(len(rows))
             part, rest = order[:size], order[size:]
-            model = fit(space, rows[part], targets[part], seed=seed, statistics=statistics)
+            model = fit(space, rows[part], targets[part], seed=seed)
             found.append(kendall_tau(model.mean(rows[rest]), targets[rest]))
         if np.isfinite(found).all():
             curve.append((size, float(np.mean(found))))
     return tuple(curve)
 
 
-def needed(curve: Curve, aim: float = AIM) -> int | None:
-    """About how many evaluations more than the last point's lead to a Kendall tau of ``aim``.
+def estimate_needed(curve: Curve, aim: float = AIM) -> int | None:
+    """Estimate how many evaluations more than the last point's lead to a Kendall tau of ``aim``.
 
     Fits ``1 - tau = a * n ** -b``, the power law that errors of most learners follow (Hestness et
     al. 2017, "Deep Learning Scaling is Predictable, Empirically"), larger samples weighing more.
@@ -111,39 +107,22 @@ def needed(curve: Curve, aim: float = AIM) -> int | None:
     return _rounded(sizes[-1] * (np.exp(steps / slope) - 1))
 
 
-def card_with_curve(
-    report: ReportCard,
-    space: SearchSpace,
-    positions: NDArray[np.integer],
-    values: NDArray[np.floating],
-    *,
-    seed: int,
-    fit: Fit = fit_best,
-    statistics: Statistics | None = None,
-    aim: float = AIM,
-) -> ReportCard:
-    """The report with its learning curve and the estimate made from it.
+def add_learning_curve(report: ReportCard, curve: Curve, *, aim: float = AIM) -> ReportCard:
+    """Put a learning curve on the report, and the estimate made from it.
 
-    The curve takes fifteen fits to parts of the rows, so it is made on demand. Its last point is
-    the report's own: all rows, held out one by one or fold by fold.
+    The curve's last point becomes the report's own: all rows, held out one by one or fold by fold.
 
     Args:
-        report: Of the method, fitted to the same rows.
-        space: The search space.
-        positions: ``(n, len(space))``.
-        values: Finite values ``(n,)``.
-        seed: Deals the rows.
-        fit: The method, by default the automatic choice.
-        statistics: Handed to the method.
+        report: The report of a method.
+        curve: :func:`measure_learning_curve` of the same method and rows.
         aim: The Kendall tau to reach.
 
     Raises:
-        ValueError: As the method does, or an ``aim`` outside (0, 1).
+        ValueError: ``aim`` is not between 0 and 1.
     """
-    curve = learning_curve(space, positions, values, seed=seed, fit=fit, statistics=statistics)
     if np.isfinite(report.tau):
         curve = (*curve, (report.samples, report.tau))
-    return replace(report, curve=curve, needed=needed(curve, aim), aim=aim)
+    return replace(report, curve=curve, needed=estimate_needed(curve, aim), aim=aim)
 
 
 def _rounded(count: float) -> int:

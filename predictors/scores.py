@@ -7,31 +7,28 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-_ROWS = 512
+# scipy.stats takes half a second to import, so it waits for the first correlation.
 
 
 def kendall_tau(first: ArrayLike, second: ArrayLike) -> float:
-    """Kendall's tau-b of two vectors ``(n,)``: 1 same order, -1 reversed, ties discounted.
+    """Compute Kendall's tau-b of two vectors ``(n,)``: 1 same order, -1 reversed, ties discounted.
 
     Returns:
         The coefficient, or NaN when either vector is constant or shorter than 2.
+
+    Raises:
+        ValueError: The shapes differ.
     """
+    from scipy.stats import kendalltau
+
     a, b = _pair(first, second)
-    agreement = ties_a = ties_b = 0.0
-    # Blocks of rows keep the pairwise comparison within a few megabytes for any n.
-    for start in range(0, len(a), _ROWS):
-        sign_a = np.sign(a[start : start + _ROWS, None] - a[None])
-        sign_b = np.sign(b[start : start + _ROWS, None] - b[None])
-        agreement += float((sign_a * sign_b).sum())
-        ties_a += float((sign_a == 0).sum())
-        ties_b += float((sign_b == 0).sum())
-    total = float(len(a)) ** 2
-    scale = np.sqrt((total - ties_a) * (total - ties_b))
-    return float(agreement / scale) if scale > 0 else float("nan")
+    if _is_constant(a) or _is_constant(b):
+        return float("nan")
+    return float(kendalltau(a, b).statistic)
 
 
 def sparse_kendall_tau(scores: ArrayLike, true: ArrayLike, threshold: float) -> float:
-    """Kendall's tau-b after the true values ``(n,)`` are rounded to multiples of ``threshold``.
+    """Compute Kendall's tau-b after the true values are rounded to multiples of ``threshold``.
 
     True values that differ by less than they can be measured say nothing about a ranking; rounded
     they tie, and a tie counts for neither order (Yu, Ranftl and Salzmann, "How to Train Your
@@ -61,7 +58,10 @@ def bootstrap_interval(
     rng: np.random.Generator,
     replicates: int = 2000,
 ) -> tuple[float, float]:
-    """95 % percentile bootstrap interval of a statistic of pairs, drawn anew with replacement.
+    """Bootstrap the 95 % percentile interval of a statistic of pairs, drawn with replacement.
+
+    Unlike ``scipy.stats.bootstrap`` it leaves out draws in which the statistic is undefined, as
+    rank correlations of few values often are.
 
     Args:
         statistic: Of two vectors ``(n,)``; draws in which it is NaN are left out.
@@ -86,25 +86,30 @@ def bootstrap_interval(
 
 
 def spearman(first: ArrayLike, second: ArrayLike) -> float:
-    """Spearman's rank correlation of two vectors ``(n,)``, ties on average ranks.
+    """Compute Spearman's rank correlation of two vectors ``(n,)``, ties on average ranks.
 
     Returns:
         The coefficient, or NaN when either vector is constant or shorter than 2.
+
+    Raises:
+        ValueError: The shapes differ.
     """
-    a, b = (_ranks(values) for values in _pair(first, second))
-    a, b = a - a.mean() if len(a) else a, b - b.mean() if len(b) else b
-    scale = np.sqrt((a * a).sum() * (b * b).sum())
-    return float((a * b).sum() / scale) if scale > 0 else float("nan")
+    from scipy.stats import spearmanr
+
+    a, b = _pair(first, second)
+    if _is_constant(a) or _is_constant(b):
+        return float("nan")
+    return float(spearmanr(a, b).statistic)
 
 
 def rmse(predicted: ArrayLike, true: ArrayLike) -> float:
-    """Root mean squared error of two vectors ``(n,)``, in the unit of the values."""
+    """Compute the root mean squared error of two vectors ``(n,)``, in the unit of the values."""
     a, b = _pair(predicted, true)
     return float(np.sqrt(((a - b) ** 2).mean())) if len(a) else float("nan")
 
 
 def top_k_regret(predicted: ArrayLike, true: ArrayLike, k: int) -> float:
-    """Best true value of all, less the best true value among the ``k`` predicted highest.
+    """Compute how far the best of the ``k`` predicted highest falls short of the best of all.
 
     Args:
         predicted: Scores, higher is better, shape ``(n,)``.
@@ -128,9 +133,5 @@ def _pair(first: ArrayLike, second: ArrayLike) -> tuple[NDArray[np.float64], NDA
     return a, b
 
 
-def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    ends = np.cumsum(counts)
-    average = ends - (counts - 1) / 2
-    ranks: NDArray[np.float64] = average[inverse]
-    return ranks
+def _is_constant(values: NDArray[np.float64]) -> bool:
+    return bool((values == values[:1]).all())

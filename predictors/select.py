@@ -3,33 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
-from predictors.features.encoding import Statistics
+from predictors.features.encoding import Extras
 from predictors.models import gaussian_process, ridge
-from predictors.predictor import Predictor
+from predictors.predictor import Fit, Predictor, Rows, Values
 from supernet.space import SearchSpace
-
-
-class Fit(Protocol):
-    """What every module in ``predictors/models`` offers as ``fit``."""
-
-    def __call__(
-        self,
-        space: SearchSpace,
-        positions: NDArray[np.integer],
-        values: NDArray[np.floating],
-        *,
-        seed: int,
-        statistics: Statistics | None = None,
-    ) -> Predictor:
-        """Fit to positions ``(n, len(space))`` and values ``(n,)``."""
-        ...
-
 
 # Only methods whose held-out predictions come in closed form: choosing costs milliseconds and
 # nothing here imports scikit-learn.
@@ -41,12 +22,12 @@ _LEAD, _SMALLER = 0.15, 0.8
 
 def fit(
     space: SearchSpace,
-    positions: NDArray[np.integer],
-    values: NDArray[np.floating],
+    positions: Rows,
+    values: Values,
     *,
-    seed: int,
-    statistics: Statistics | None = None,
     methods: Sequence[Fit] = DEFAULT_METHODS,
+    seed: int,
+    statistics: Extras = None,
 ) -> Predictor:
     """Fit every method and return the one that ranks unseen architectures best.
 
@@ -54,17 +35,16 @@ def fit(
     than chance, or is as good and the error clearly smaller.
 
     Args:
-        space: The search space.
-        positions: ``(n, len(space))``.
-        values: Finite values ``(n,)``.
-        seed: Passed to each method.
-        statistics: Free numbers per architecture ``(n, k)``, such as operations and parameters, as
-            further features; finite for every architecture of the space.
+        space: As in :class:`predictors.predictor.Fit`.
+        positions: Likewise.
+        values: Likewise.
         methods: Candidates, preferred ones first; by default the Gaussian process, then ridge
             regression.
+        seed: Handed to each method.
+        statistics: Handed to each method.
 
     Raises:
-        ValueError: No methods, fewer than 3 rows or values that are not finite.
+        ValueError: There are no methods, or as in :class:`predictors.predictor.Fit`.
     """
     if not methods:
         raise ValueError("choosing a predictor needs at least one method")

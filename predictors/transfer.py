@@ -8,9 +8,9 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from predictors.features.encoding import Features, Statistics
-from predictors.predictor import HeldOut, Predictor, ReportCard, Vector, report_card, training_rows
-from predictors.select import Fit
+from predictors.features.encoding import Extras, Features, Statistics
+from predictors.predictor import Fit, Predictor, Rows, Values, prepare_training_rows
+from predictors.report_card import HeldOut, ReportCard, Vector, make_report_card
 from supernet.space import SearchSpace
 
 # How much smaller the earlier run must make held-out errors before it is used at all: of several
@@ -38,22 +38,20 @@ class Corrected:
     report: ReportCard
     held_out: HeldOut
 
-    def mean(self, positions: NDArray[np.integer]) -> Vector:
+    def mean(self, positions: Rows) -> Vector:
         """Expected values ``(n,)``."""
         return self._line(positions) + self.rest.mean(positions)
 
-    def predict(self, positions: NDArray[np.integer]) -> tuple[Vector, Vector]:
+    def predict(self, positions: Rows) -> tuple[Vector, Vector]:
         """Expected values and standard deviations, ``(n,)`` each."""
         mean, std = self.rest.predict(positions)
         return self._line(positions) + mean, std
 
-    def _line(self, positions: NDArray[np.integer]) -> Vector:
+    def _line(self, positions: Rows) -> Vector:
         return self.slope * self.prior.mean(positions) + self.offset
 
 
-def transferred(
-    fit: Fit, earlier_positions: NDArray[np.integer], earlier_values: NDArray[np.floating]
-) -> Fit:
+def transfer(fit: Fit, earlier_positions: Rows, earlier_values: NDArray[np.floating]) -> Fit:
     """Let an earlier run over the same choices, on other data or another device, help this one.
 
     Three predictors are fitted: one that ignores the earlier run, one with the earlier predictor's
@@ -86,11 +84,11 @@ def transferred(
 
     def fit_with_prior(
         space: SearchSpace,
-        positions: NDArray[np.integer],
-        values: NDArray[np.floating],
+        positions: Rows,
+        values: Values,
         *,
         seed: int,
-        statistics: Statistics | None = None,
+        statistics: Extras = None,
     ) -> Predictor:
         prior = earlier(space)
         plain = fit(space, positions, values, seed=seed, statistics=statistics)
@@ -103,7 +101,7 @@ def transferred(
     return fit_with_prior
 
 
-def _with_mean(statistics: Statistics | None, prior: Predictor) -> Statistics:
+def _with_mean(statistics: Extras, prior: Predictor) -> Statistics:
     def columns(positions: NDArray[np.int16]) -> Features:
         mean = prior.mean(positions)[:, None]
         return mean if statistics is None else np.concatenate((statistics(positions), mean), 1)
@@ -115,13 +113,13 @@ def _corrected(
     fit: Fit,
     prior: Predictor,
     space: SearchSpace,
-    positions: NDArray[np.integer],
-    values: NDArray[np.floating],
+    positions: Rows,
+    values: Values,
     seed: int,
-    statistics: Statistics | None,
+    statistics: Extras,
 ) -> Corrected:
     """The line by least squares, never falling; held-out values leave it out of the row too."""
-    rows, targets = training_rows(space, positions, values)
+    rows, targets = prepare_training_rows(space, positions, values)
     x = prior.mean(rows)
     centred = x - x.mean()
     spread = float(centred @ centred)
@@ -139,6 +137,6 @@ def _corrected(
         slope=slope,
         offset=float(targets.mean() - slope * x.mean()),
         rest=rest,
-        report=report_card(rest.report.model, held_out),
+        report=make_report_card(rest.report.model, held_out),
         held_out=held_out,
     )

@@ -45,6 +45,15 @@ class FitPredictor(Protocol):
 class Strategy(Protocol):
     """Decides what to evaluate next, as a pure function of what is known."""
 
+    @property
+    def has_first_sample(self) -> bool:
+        """Whether the first round is a sample that later ones learn from.
+
+        Such a round must fit the budget whole, and may be chosen by other means. Without one the
+        first round is as good as any other.
+        """
+        ...
+
     def batch_size(self, evaluated: int) -> int:
         """How many architectures to propose when so many have been evaluated; at least 1."""
         ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import re
 import sys
@@ -12,10 +13,13 @@ import numpy as np
 import pytest
 import torch
 
+from hardware.testing.device_contract import check_device
+from predictors.testing.predictor_contract import check_predictor
 from supernet.data import open_data
 from supernet.families import ofa_mobilenetv3
 from supernet.training import STRATEGIES, InPlace, Sandwich, Strategy, preset, train
 from supernet.training.divergences import adaptive_alpha
+from tests.exactness import assert_extraction_is_exact, in_double
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 
@@ -44,23 +48,37 @@ def test_the_example_family_is_a_family(example_family: ModuleType) -> None:
     x = torch.rand(5, 1, 8, 8)
     for architecture in net.space.decode(np.arange(3, dtype=np.int16)[:, None]):
         alone = net.extract(architecture)
-        with torch.no_grad():
-            assert torch.equal(net(x, architecture), alone(x))
-            assert alone(x).std(dim=0).max() > 1e-3
+        assert_extraction_is_exact(in_double(net), architecture, x)
         positions = net.space.encode([architecture])
         assert model.parameters(positions)[0] == sum(p.numel() for p in alone.parameters())
         assert model.macs(positions)[0] == int(architecture["hidden.width"]) * (64 + 10)
 
 
-def test_the_example_sampler_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def write_example(marker: str, folder: Path, path: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Put the example that contains the marker where its dotted path is importable."""
     text = (DOCS / "extending.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
-    source = next(block for block in blocks if "class Ends" in block)
-    package = tmp_path / "my_samplers"
-    package.mkdir()
-    (package / "__init__.py").touch()
-    (package / "ends.py").write_text(source, encoding="utf-8")
-    monkeypatch.syspath_prepend(tmp_path)
+    package, name = path.split(".")
+    (folder / package).mkdir()
+    (folder / package / "__init__.py").touch()
+    source = next(block for block in blocks if marker in block)
+    (folder / package / f"{name}.py").write_text(source, encoding="utf-8")
+    monkeypatch.syspath_prepend(folder)
+    return path
+
+
+def test_the_example_backend_is_a_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_example("ReferenceEvaluator", tmp_path, "my_devices.reference", monkeypatch)
+    check_device(importlib.import_module(path))
+
+
+def test_the_example_method_is_a_predictor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_example("BayesianRidge", tmp_path, "my_methods.bayesian_ridge", monkeypatch)
+    check_predictor(importlib.import_module(path))
+
+
+def test_the_example_sampler_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_example("class Ends", tmp_path, "my_samplers.ends", monkeypatch)
     data = open_data("digits")
     supernet = ofa_mobilenetv3.build(ofa_mobilenetv3.configure("tiny", data.shape))
     recipe = preset("digits").but({"sampler": "my_samplers.ends", "steps": 2, "warmup_steps": 0})

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from app.records.quantities import find_quantity
+from app.reporting.tables import table
 from app.runs import plugins
 from app.searching.objectives import Untrained, count_all
 from supernet.space import nearest
@@ -89,4 +91,29 @@ def describe_family(name: str, preset: str | None = None) -> Description:
         units=len(model.units),
         distinct_units=len(model.distinct),
         costs=costs,
+    )
+
+
+def format_families(families: Sequence[FamilyInfo]) -> str:
+    """Write one line for each family."""
+    rows = [
+        (family.name, family.task, ", ".join(family.presets), family.missing or family.summary)
+        for family in families
+    ]
+    return table(("family", "task", "presets", "summary"), rows)
+
+
+def format_description(found: Description) -> str:
+    """Show the size of a space and its costs."""
+    ends = ("smallest", "median", "largest")
+    costs = {find_quantity(name): values for name, values in found.costs.items()}
+    rows = [
+        (quantity.title, *(quantity.show(values[end]) for end in ends))
+        for quantity, values in costs.items()
+    ]
+    return (
+        f"{found.family} ({found.preset}), {found.task}\n"
+        f"{found.choices} choices, {found.size:,} distinct subnetworks, {found.units} units with "
+        f"{found.distinct_units} variants to profile\n"
+        f"{table(('cost', *ends), rows)}"
     )

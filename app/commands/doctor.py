@@ -10,6 +10,8 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
+from app.reporting.tables import table
+
 EXTRAS = {"transformers": "hf", "playwright": "browser"}
 NEEDED = ("torch", "numpy", "onnx", "onnxruntime", "pymoo", "scikit-learn", "streamlit", "altair",
           "vl-convert-python", "pandas", "pyarrow", "pydantic", "safetensors", "typer")  # fmt: skip
@@ -93,3 +95,23 @@ def _version(name: str) -> str | None:
         return version(name)
     except PackageNotFoundError:
         return None
+
+
+def format_health(health: Health) -> str:
+    """Show everything found, problems last."""
+    memory = "unknown" if health.memory_gb is None else f"{health.memory_gb:g} GB"
+    rows = [
+        ("supernet", health.supernet),
+        ("python", f"{health.python} on {health.system}"),
+        ("processor", f"{health.processor}, {health.cores} cores"),
+        ("memory", f"{memory}, {health.free_disk_gb:g} GB of disk free"),
+        ("gpu", health.cuda or "none that torch can use"),
+        ("onnxruntime", ", ".join(health.providers)),
+        *((name, found or "missing") for name, found in health.packages.items()),
+        *(
+            (f"extra {name}", "present" if here else f"missing: pip install 'supernet[{name}]'")
+            for name, here in health.extras.items()
+        ),
+    ]
+    verdict = "; ".join(health.problems) or "Everything that is needed is there."
+    return f"{table(('what', 'found'), rows)}\n{verdict}"

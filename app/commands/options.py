@@ -65,8 +65,3 @@ Seed = Annotated[int, typer.Option(help="Seed of every random decision.")]
 Arch = Annotated[
     str, typer.Option("--arch", help="Digest, smallest, largest, or an architecture JSON file.")
 ]
-
-
-def fields_of(request: type) -> frozenset[str]:
-    """Names of the fields of a request, to pick its values among a command's parameters."""
-    return frozenset(request.__dataclass_fields__)  # type: ignore[attr-defined]

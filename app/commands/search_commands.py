@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from app.commands.options import Config, Json, RunDir, Seed, app, fields_of
+from app.commands.options import Config, Json, RunDir, Seed, app
 from app.commands.quantity_help import describe_limits, describe_objectives
 from app.commands.terminal import say, show
 
@@ -100,15 +100,32 @@ def search(
     json: Json = False,
 ) -> None:
     """Search for the best trade-offs and verify every one by real evaluation and measurement."""
-    from app.commands import results_as_text
+    from app.commands.texts.searches import format_search
     from app.jobs.search import SearchRequest, search_job
 
-    asked = {key: value for key, value in locals().items() if key in fields_of(SearchRequest)}
-    asked["objectives"] = tuple(part.strip() for part in objectives.split(",") if objectives)
-    asked["proxies"] = tuple(part.strip() for part in proxies.split(",") if proxies)
-    asked["limits"] = tuple(limits or ())
-    result = search_job(SearchRequest(**asked), say)
-    show(result, results_as_text.search_text(result), json)
+    request = SearchRequest(
+        run=run,
+        device=device,
+        latency_ms=latency_ms,
+        limits=tuple(limits or ()),
+        objectives=_split(objectives),
+        evaluations=evaluations,
+        max_minutes=max_minutes,
+        stagnation=stagnation,
+        baseline=baseline,
+        early_stop=early_stop,
+        workers=workers,
+        ray=ray,
+        storage=storage,
+        strategy=strategy,
+        proxies=_split(proxies),
+        prior=prior,
+        name=name,
+        seed=seed,
+        replace=replace,
+    )
+    result = search_job(request, say)
+    show(result, format_search(result), json)
 
 
 def pick(
@@ -127,14 +144,14 @@ def pick(
     json: Json = False,
 ) -> None:
     """Name the best verified subnetwork within a budget, at the knee, or by preference."""
-    from app.commands import results_as_text
+    from app.commands.texts.searches import format_pick
     from app.jobs.pick import pick_job
 
     result = pick_job(
         run, latency_ms, search, limits=tuple(limits or ()), knee=knee, weights=weights or None,
         device=device,
     )  # fmt: skip
-    show(result, results_as_text.pick_text(result), json)
+    show(result, format_pick(result), json)
 
 
 def report(
@@ -148,8 +165,13 @@ def report(
     json: Json = False,
 ) -> None:
     """Write tables and figures of every search of a run, random search beside."""
-    from app.commands import results_as_text
+    from app.commands.texts.searches import format_report
     from app.jobs.report import report_job
 
     result = report_job(run, say, out=out, search=search, baseline=baseline)
-    show(result, results_as_text.report_text(result), json)
+    show(result, format_report(result), json)
+
+
+def _split(names: str) -> tuple[str, ...]:
+    """Split what was given with commas between."""
+    return tuple(part.strip() for part in names.split(",")) if names else ()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from app.evaluation.workers import Caches, Finding, Task, work
+from app.evaluation.worker import Caches, Finding, Task, work
 from app.records.evaluation import CalibrationRecord, EvaluationRecord, ScoresRecord
 from app.records.record import Choices, append_record, drop_infinite, read_log, read_record
 from app.records.space import ArchitectureRecord
@@ -168,5 +168,5 @@ def _known_digests(run: Run) -> dict[str, Choices]:
     records = read_log(run.evaluations, EvaluationRecord)
     known = {record.digest: record.architecture for record in records}
     for name in run.searches:
-        known |= {point.digest: point.choices for point in run.front(name).points}
+        known |= {point.digest: point.choices for point in run.read_front(name).points}
     return known

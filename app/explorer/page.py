@@ -336,7 +336,7 @@ def _select_compared(front: Front, chosen: Point | None, key: str) -> Point | No
         )
     if name == NONE or (chosen is not None and name == chosen.digest):
         return None
-    return front.point(str(name))
+    return front.find_point(str(name))
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ def show_tabs(
             "Every front architecture is a column, cheapest on the left; darker is a larger value, "
             "empty is a skipped layer. The chosen one is framed."
         )
-        members = [p for p in front.on_front() if p.best(front.cost.name) is not None]
+        members = [p for p in front.list_front() if p.best(front.cost.name) is not None]
         genome = layers.line_up(space, members)
         st.altair_chart(
             draw_genomes(genome, front, chosen.digest if chosen else None), key=f"genome {key}"
@@ -140,7 +140,7 @@ def _show_search(run: RunView, front: Front, key: str) -> None:
         for name, report in front.reports.items():
             st.caption(f"Predictor of {escape_markdown(name)}, on architectures it had not seen")
             st.markdown(
-                markup.write_facts(markup.list_card(report, front.named(name)), grid=True),
+                markup.write_facts(markup.list_card(report, front.find_axis(name)), grid=True),
                 unsafe_allow_html=True,
             )
             if len(report.curve) > 1:

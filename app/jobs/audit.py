@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 from typing import TypedDict, TypeVar, cast
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from app.auditing.request import SETTINGS, AuditRequest, holds_other, plan_audit, plan_training
 from app.auditing.summary import summarise
+from app.jobs.outcomes import AuditOutcome
 from app.records.audit import FILE, AuditRecord, ViolationRecord, read_audit
 from app.records.audit_pieces import (
     AlonePiece,
@@ -40,25 +41,6 @@ from supernet.training.standalone import standalone
 
 CHAIN = 6
 _Piece = TypeVar("_Piece", bound=Piece)
-
-
-@dataclass(frozen=True)
-class AuditOutcome:
-    """A finished audit.
-
-    Args:
-        run: The run.
-        audit: Its name.
-        folder: Where it is stored.
-        stored: Whether it was there already, complete.
-        report: What it found.
-    """
-
-    run: Path
-    audit: str
-    folder: Path
-    stored: bool
-    report: AuditRecord
 
 
 def audit_job(request: AuditRequest, say: Say) -> AuditOutcome:

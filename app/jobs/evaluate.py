@@ -2,34 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from app.evaluation.log import EvaluationLog, find_architecture
+from app.jobs.outcomes import EvaluateOutcome
 from app.runs.directory import open_run
 from app.runs.trained import Say, open_other_data, open_trained
 from supernet.data import SPLITS
 from supernet.quality.evaluate import evaluate
 from supernet.space import nearest
-
-
-@dataclass(frozen=True)
-class EvaluateOutcome:
-    """A quality with its 95 % interval."""
-
-    run: Path
-    digest: str
-    data: str
-    split: str
-    objective: str
-    unit: str
-    value: float | None
-    low: float | None
-    high: float | None
-    samples: int
-    calibration_samples: int
-    parameters: int
-    macs: int
 
 
 def evaluate_job(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from app.evaluation.log import EvaluationLog, find_architecture
+from app.jobs.outcomes import ExportOutcome
 from app.records.export import LatencyRecord, ParityRecord
 from app.records.front import Front, value_or
 from app.records.quantities import find_stored_quantity
@@ -25,21 +25,6 @@ CARD, PARITY, LABELS = "card.md", "parity.json", "labels.json"
 PARITY_SAMPLES = 256
 PARITY_LIMIT = 1e-4
 _OURS = {ONNX, WEIGHTS, ARCHITECTURE, CARD, PARITY, LABELS}
-
-
-@dataclass(frozen=True)
-class ExportOutcome:
-    """An exported subnetwork."""
-
-    folder: Path
-    digest: str
-    parameters: int
-    macs: int
-    objective: str
-    value: float | None
-    split: str
-    latency_ms: float | None
-    max_abs_difference: float
 
 
 def export_job(run: Path, architecture: str, out: Path | None, say: Say) -> ExportOutcome:
@@ -148,7 +133,7 @@ def _latency(
 ) -> LatencyRecord | None:
     """The latency a search verified, else one measured now on this machine's processor."""
     for name in run.searches:
-        front = run.front(name)
+        front = run.read_front(name)
         if front.checkpoint == trained.checkpoint.digest:
             found = _measured_latency(front, architecture.digest)
             if found is not None:

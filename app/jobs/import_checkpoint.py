@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from app.jobs.outcomes import ImportOutcome
 from app.records.plain import plain
 from app.records.run import DataRecord, RunIdentity, ShapeRecord
 from app.runs.directory import Run, create_run
@@ -41,22 +42,6 @@ class ImportRequest:
     out: Path
     data: str | None = None
     image_size: int | None = None
-
-
-@dataclass(frozen=True)
-class ImportOutcome:
-    """An imported supernet."""
-
-    run: Path
-    family: str
-    preset: str
-    file: Path
-    data: str
-    classes: int
-    resolutions: tuple[int, ...]
-    checkpoint: str
-    space_size: int
-    assumed: str
 
 
 def import_job(request: ImportRequest, say: Say) -> ImportOutcome:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
+from app.jobs.outcomes import PickOutcome
 from app.records import picking
 from app.records.front import Front, Point
 from app.records.picking import Pick
@@ -15,35 +15,7 @@ from app.records.quantities import LATENCY, Quantity, resolve_name
 from app.runs.directory import Run, open_run
 from search import Constraint
 from search.limits import check_compatible, parse_bound, parse_limit, resolve_limit
-from supernet.space import Value, nearest
-
-
-@dataclass(frozen=True)
-class PickOutcome:
-    """The chosen subnetwork; latencies in milliseconds, ``costs`` the others in stored units.
-
-    ``by`` is ``"budget"``, ``"knee"`` or ``"weights"``. ``ties`` are the other subnetworks within
-    the budget that are not distinguishable from the chosen one in quality, cheapest first.
-    """
-
-    run: Path
-    search: str
-    device: str
-    by: str
-    budget_ms: float | None
-    limits: tuple[str, ...]
-    weights: Mapping[str, float] | None
-    digest: str
-    latency_ms: float | None
-    latency_predicted_ms: float | None
-    latency_source: str
-    objective: str
-    value: float
-    predicted: float | None
-    test: float | None
-    ties: tuple[str, ...]
-    costs: Mapping[str, int | float | None]
-    architecture: Mapping[str, Value]
+from supernet.space import nearest
 
 
 def pick_job(
@@ -237,4 +209,4 @@ def find_front(run: Run, search: str) -> Front:
             f"there is no front of a search {search!r} in {run.path}{nearest(search, known)}; "
             f"{have}; run: supernet search --run {run.path}"
         )
-    return run.front(search)
+    return run.read_front(search)

@@ -6,11 +6,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import onnxruntime
-
+from app.jobs.outcomes import ProfileOutcome
 from app.runs.directory import Run, open_run
 from app.runs.trained import Say, build
-from hardware.device import CPU, Device
+from hardware.device import Device
 from hardware.profile import Budget, default_budget, profile
 from hardware.table import LatencyTable
 from supernet.costs.cost_model import CostModel
@@ -55,25 +54,6 @@ class ProfileRequest:
                 f"networks = {self.networks}: calibration and validation need 4 networks each, "
                 "or more"
             )
-
-
-@dataclass(frozen=True)
-class ProfileOutcome:
-    """A latency table and how far it can be trusted; errors are fractions."""
-
-    run: Path
-    device: str
-    units: int
-    mape: float
-    within_5: float
-    within_10: float
-    kendall_tau: float
-    floor_mape: float
-    networks: int
-    trustworthy: bool
-    verdict: str
-    seconds: float
-    reused: bool
 
 
 def profile_job(request: ProfileRequest, say: Say) -> ProfileOutcome:
@@ -134,13 +114,8 @@ def _device(request: ProfileRequest, run: Run) -> Device:
     provider = request.provider
     if provider is None and request.device != "cpu":
         provider = LatencyTable.load(run.device(request.device)).device.provider
-    found = Device(name=request.device, provider=provider or CPU, threads=request.threads)
-    available = onnxruntime.get_available_providers()
-    if found.provider not in available:
-        raise ValueError(
-            f"ONNX Runtime here has no {found.provider}{nearest(found.provider, available)}; "
-            f"it has {', '.join(available)}"
-        )
+    found = Device(name=request.device, provider=provider or "", threads=request.threads)
+    found.check()
     return found
 
 

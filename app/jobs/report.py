@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
+from app.jobs.outcomes import ReportOutcome
 from app.jobs.pick import find_front
-from app.jobs.search import prepare
 from app.records.front import Front
 from app.records.trace import FILE as TRACE
 from app.records.trace import Hypervolume, format_table, read_trace
@@ -23,17 +23,8 @@ from app.runs.trained import Say, open_trained
 from app.searching.front_writer import format_front
 from app.searching.random_baseline import add_baseline
 from app.searching.request import read_plan, rebuild_request
+from app.searching.setting import prepare
 from supernet import files
-
-
-@dataclass(frozen=True)
-class ReportOutcome:
-    """What was written: ``report.md`` in ``folder`` and a folder for each search."""
-
-    run: Path
-    folder: Path
-    searches: tuple[SearchSummary, ...]
-    written: tuple[str, ...]
 
 
 def report_job(
@@ -75,7 +66,7 @@ def report_job(
         raise ValueError(f"{folder} is a file; a report needs a folder")
     summaries, written = [], []
     for name in names:
-        front = opened.front(name)
+        front = opened.read_front(name)
         if baseline and front.baseline is None:
             front = _evaluate_baseline(opened, front, say)
         contents = _write_search(opened, front)
@@ -134,7 +125,7 @@ def _pictures(front: Front, trace: Sequence[Hypervolume]) -> dict[str, str]:
 
     title = f"Search {front.search}: {front.strategy}, {front.evaluations} evaluations"
     found = {"hypervolume.svg": render_svg(draw_hypervolume(trace), title, width=640, height=380)}
-    if front.on_front():
+    if front.list_front():
         chart = draw_front(front, front.cost, front.quality, Emphasis(behind=True))
         title = f"Search {front.search} on device {front.device}"
         found["front.svg"] = render_svg(chart, title)
@@ -150,7 +141,7 @@ def _list_verified(front: Front) -> tuple[list[str], list[list[object]]]:
             f"{name}_{part}" for part in ("predicted", "found", "low", "high", "source", "test")
         ]
     rows: list[list[object]] = []
-    for point in front.on_front():
+    for point in front.list_front():
         if not point.verified:
             continue
         row: list[object] = [point.digest]
@@ -176,7 +167,7 @@ def _summarise(front: Front) -> SearchSummary:
         strategy=front.strategy,
         evaluations=front.evaluations,
         failed=front.failed,
-        points=len(front.on_front()),
+        points=len(front.list_front()),
         hypervolume=front.hypervolume.verified,
         searched=front.hypervolume.searched,
         baseline=None if front.baseline is None else front.baseline.hypervolume,

@@ -2,93 +2,34 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 
-from app.evaluation.early_stop import Racing
-from app.evaluation.log import EvaluationLog
-from app.evaluation.scheduler import WHOLE_ROUND, Evaluator, open_pool
-from app.records.front import Front, FrontHeader, Point
+from app.evaluation.choose_pool import open_pool
+from app.evaluation.race_bounds import RaceRule
+from app.evaluation.scheduler import WHOLE_ROUND, Evaluator
+from app.jobs.outcomes import SearchOutcome
+from app.records.front import Front, FrontHeader
 from app.records.record import write_record
 from app.records.search import SearchRecord
 from app.runs import plugins
 from app.runs.directory import Run, now, open_run
-from app.runs.latency_table import DeviceTable, open_table
-from app.runs.trained import Say, Trained, open_trained
-from app.searching.checks import check_space, require_feasible
-from app.searching.earlier_run import Prior, open_prior
+from app.runs.trained import Say, open_trained
 from app.searching.front_writer import Findings, build_front, write_front
-from app.searching.informed_fit import InformedFit
-from app.searching.objectives import Sources, build_statistics, load_quantity
 from app.searching.optuna_mirror import Study, open_study
-from app.searching.problem import build_problem, resolve_objectives, resolve_quantity
 from app.searching.progress import Narrator
-from app.searching.proxy_start import CANDIDATES, WarmStart, proxy_scores
 from app.searching.random_baseline import add_baseline
 from app.searching.report_cards import report_cards
-from app.searching.request import FILE, SearchRequest, is_complete, plan_search, read_plan
+from app.searching.request import FILE, SearchRequest, is_complete
+from app.searching.setting import Setting, prepare
 from app.searching.verify import measurable, verify
-from predictors.select import Fit
-from predictors.transfer import transferred
-from search import Evaluation, SearchProblem, SearchResult, Strategy, search
+from search import Evaluation, SearchProblem, SearchResult, search
 from search.stops import STAGNATION, TIME
 from supernet import proxies
 
 DRIFT = 0.10
-__all__ = ["SearchOutcome", "SearchRequest", "Setting", "prepare", "search_job"]
-
-
-@dataclass(frozen=True)
-class SearchOutcome:
-    """A finished search; ``front`` has one record per point, cheapest first.
-
-    ``stopped`` is ``"evaluations"``, ``"time"``, ``"stagnation"`` or ``"exhausted"``; ``failed``
-    counts evaluations that failed; ``hypervolume`` is that of the verified front and
-    ``searched_hypervolume`` that of the values searched by; ``indistinguishable`` counts points
-    off the front that are dominated only within noise.
-    """
-
-    run: Path
-    search: str
-    device: str
-    evaluations: int
-    reused: int
-    failed: int
-    stopped: str
-    objectives: tuple[str, ...]
-    front: tuple[Point, ...]
-    indistinguishable: int
-    hypervolume: float | None
-    searched_hypervolume: float | None
-    baseline_hypervolume: float | None
-    predictor_tau: float | None
-    unmeasured_devices: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Setting:
-    """A search that is ready to begin: everything it needs, opened and checked.
-
-    Args:
-        run: The run.
-        request: What was asked for.
-        sources: Network, evaluations and latency tables.
-        problem: What is searched for.
-        strategy: How.
-        fit: How its predictors are fitted.
-        plan: What decides the result.
-    """
-
-    run: Run
-    request: SearchRequest
-    sources: Sources
-    problem: SearchProblem
-    strategy: Strategy
-    fit: Fit
-    plan: SearchRecord
+__all__ = ["SearchOutcome", "SearchRequest", "search_job"]
 
 
 def search_job(request: SearchRequest, say: Say) -> SearchOutcome:
@@ -117,7 +58,7 @@ def search_job(request: SearchRequest, say: Say) -> SearchOutcome:
         reused = 0
         if is_complete(folder, setting.plan, replace=request.replace):
             say(f"search {request.name}: already complete")
-            front = run.front(request.name)
+            front = run.read_front(request.name)
             study = _study(setting, folder)
             study.restore(front)
             study.mirror_verified(front)
@@ -127,89 +68,6 @@ def search_job(request: SearchRequest, say: Say) -> SearchOutcome:
             pool = open_pool(setting.sources.log, workers=request.workers, ray=request.ray)
             front = add_baseline(setting.problem, setting.sources.log, folder, front, say, pool)
     return _outcome(run, front, reused)
-
-
-def prepare(
-    request: SearchRequest, run: Run, trained: Trained, module: ModuleType, say: Say
-) -> Setting:
-    """Open what a search needs and refuse what cannot work, before anything is spent.
-
-    Raises:
-        ValueError: As for :func:`search_job`.
-    """
-    names = resolve_objectives(request.objectives, trained.quality, request.devices)
-    check_space(run, trained)
-    log = EvaluationLog(trained)
-    sources = Sources(trained, log, _tables(request, run, trained, names, say))
-    problem = build_problem(names, request.all_limits, sources)
-    require_feasible(problem)
-    prior = _prior(request, run, trained)
-    fit: Fit = InformedFit(build_statistics(sources))
-    if prior is not None:
-        say(f"search {request.name}: {len(prior.values)} evaluations of {prior.run} may help")
-        fit = transferred(fit, prior.positions, prior.values)
-    strategy = _strategy(request, trained, module, fit, say)
-    if problem.expensive:
-        request.check_first_sample(strategy)
-    tables = sources.tables
-    if len(tables) == 1:
-        table = next(iter(tables.values()))
-        table.table.check_device(table.device)
-    digests = {name: table.digest for name, table in tables.items()}
-    space = trained.supernet.space.digest
-    plan = plan_search(
-        request,
-        names,
-        space=space,
-        checkpoint=trained.checkpoint.digest,
-        tables=digests,
-        prior=None if prior is None else prior.record,
-    )
-    return Setting(run, request, sources, problem, strategy, fit, plan)
-
-
-def _prior(request: SearchRequest, run: Run, trained: Trained) -> Prior | None:
-    if request.prior is None:
-        return None
-    stored = None if request.replace else read_plan(run.search(request.name))
-    return open_prior(request.prior, trained, None if stored is None else stored.config.prior)
-
-
-def _strategy(
-    request: SearchRequest, trained: Trained, module: ModuleType, fit: Fit, say: Say
-) -> Strategy:
-    strategy: Strategy = module.build(fit)
-    # Whether a strategy of the user's own makes use of a fit shows in no attribute.
-    if request.prior is not None and "." not in request.strategy and not hasattr(strategy, "fit"):
-        raise ValueError(
-            f"strategy {request.strategy!r} fits no predictor that a prior could help; leave out "
-            "--prior, or use another strategy"
-        )
-    if not request.proxies:
-        return strategy
-    scores = proxy_scores(trained, request.proxies)
-    first = strategy.batch_size(0)
-    say(
-        f"search {request.name}: the first {first} architectures are chosen from "
-        f"{CANDIDATES * first} by {' and '.join(request.proxies)}"
-    )
-    return WarmStart(strategy, scores)
-
-
-def _tables(
-    request: SearchRequest, run: Run, trained: Trained, names: tuple[str, ...], say: Say
-) -> dict[str, DeviceTable]:
-    devices = request.devices
-    limited = [
-        full
-        for limit in request.all_limits
-        for full in resolve_quantity(limit.quantity, trained.quality, devices)
-    ]
-    needed = any(load_quantity(name).of_tables for name in (*names, *limited))
-    if not needed and len(devices) == 1 and devices[0] not in run.devices:
-        say(f"search: device {devices[0]!r} is not profiled; latency is left out")
-        return {}
-    return {name: open_table(run, name, trained.cost_model, say) for name in devices}
 
 
 def _searched(setting: Setting, folder: Path, say: Say) -> tuple[Front, int]:
@@ -249,24 +107,24 @@ def _search(setting: Setting, study: Study, say: Say) -> tuple[SearchResult, int
         narrator.evaluated(request.evaluations)
 
     pool = open_pool(log, workers=request.workers, ray=request.ray)
-    racing = Racing() if request.early_stop else None
-    with Evaluator(problem, log, pool=pool, racing=racing) as evaluator:
+    rule = RaceRule() if request.early_stop else None
+    with Evaluator(problem, log, pool=pool, rule=rule) as evaluator:
         result = search(
             problem,
             setting.strategy,
             stops=request.stops,
             seed=request.seed,
-            known=evaluator.known(),
+            known=evaluator.list_known(),
             evaluate_batch=evaluator.evaluate_batch,
             chunk=1 if pool.width == 1 else WHOLE_ROUND,
             on_evaluated=evaluated,
             progress=narrator,
         )
-        result = evaluator.settled(result)
-    if racing is not None:
+        result = evaluator.settle(result)
+    if rule is not None:
         say(
             f"search {request.name}: {len(evaluator.stopped)} hopeless candidates were stopped "
-            f"early; {evaluator.saved:.0%} of the validation samples were not looked at"
+            f"early; {evaluator.saved_share:.0%} of the validation samples were not looked at"
         )
     if result.stopped == STAGNATION:
         say(

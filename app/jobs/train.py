@@ -9,6 +9,7 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from app.jobs.failures import SaidElsewhereError
+from app.jobs.outcomes import TrainOutcome
 from app.records.plain import plain
 from app.records.run import DataRecord, RunIdentity, RunRecord, ShapeRecord
 from app.runs import plugins
@@ -63,21 +64,6 @@ class TrainRequest:
     context: int | None = None
     teacher: Path | None = None
     resume: bool = False
-
-
-@dataclass(frozen=True)
-class TrainOutcome:
-    """A finished training."""
-
-    run: Path
-    family: str
-    preset: str
-    data: str
-    steps: int
-    resumed_from: int
-    seconds: float
-    checkpoint: str
-    space_size: int
 
 
 def train_job(request: TrainRequest, say: Say) -> TrainOutcome:

@@ -174,7 +174,7 @@ class CardRecord(Record):
     As :class:`predictors.ReportCard`, which explains each figure.
     """
 
-    model: str = ""
+    model: str
     samples: Count | None = None
     tau: float | None = None
     spearman: float | None = None
@@ -319,19 +319,19 @@ class Front(FileRecord, FrontHeader):
         ]
         return (*self.objectives, *known)
 
-    def named(self, name: str) -> Quantity:
+    def find_axis(self, name: str) -> Quantity:
         """The axis called ``name``; a plain one without a unit when the front has none."""
         plain = find_stored_quantity(name, "", "maximize")
         return next((o for o in self.axes if o.name == name), plain)
 
-    def point(self, digest: str) -> Point:
+    def find_point(self, digest: str) -> Point:
         """The point of an architecture; KeyError when the front does not hold it."""
         found = next((p for p in self.points if p.digest == digest), None)
         if found is None:
             raise KeyError(f"no architecture {digest} among the points of search {self.search}")
         return found
 
-    def on_front(self) -> tuple[Point, ...]:
+    def list_front(self) -> tuple[Point, ...]:
         """Front points by rising cost (those of unknown cost last)."""
         name = self.cost.name
         members = [p for p in self.points if p.on_front]

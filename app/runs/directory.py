@@ -108,7 +108,7 @@ class Run:
         """Folder of a search."""
         return self.path / "searches" / name
 
-    def front(self, search: str) -> Front:
+    def read_front(self, search: str) -> Front:
         """The content of a search's ``front.json``.
 
         Raises:
@@ -190,9 +190,8 @@ def create_run(path: Path, identity: RunIdentity, space: SearchSpace) -> Run:
     else:
         check_free(path)
         path.mkdir(parents=True, exist_ok=True)
-        content = {
-            **to_json(identity), "created": now(), "versions": versions(), "stages": {},
-        }  # fmt: skip
+        facts = {"created": now(), "versions": list_versions(), "stages": {}}
+        content = {**to_json(identity), **facts}
         record = parse_record(content, RunRecord, f"{path}, which is about to be made", REMEDY)
         write_record(path / "run.json", record)
     if not (path / "space.json").exists():
@@ -276,7 +275,7 @@ def _compare_leaves(ours: JsonValue, theirs: JsonValue, name: str) -> Iterator[D
         yield Difference(name, ours, theirs)
 
 
-def versions() -> dict[str, str]:
+def list_versions() -> dict[str, str]:
     """Versions of what results depend on."""
     found = {"python": platform.python_version(), "supernet": __version__}
     for name in ("torch", "onnxruntime", "onnx", "numpy"):

@@ -105,8 +105,8 @@ def method(device: Device, fingerprint: Mapping[str, Any]) -> str:
     threads = f"{device.threads} thread{'s' * (device.threads != 1)}"
     clock = "processor time" if device.clock == "thread-cpu" else "wall-clock time"
     return (
-        f"median {clock} of repeated runs of the whole network at batch 1 in several fresh ONNX "
-        f"Runtime {fingerprint.get('onnxruntime', '')} sessions ({device.provider}, {threads}) on "
+        f"median {clock} of repeated runs of the whole network at batch 1 in several fresh "
+        f"{device.name_runtime(fingerprint)} sessions ({device.provider}, {threads}) on "
         f"{fingerprint.get('cpu', 'this processor')}."
     )
 

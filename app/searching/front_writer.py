@@ -30,7 +30,7 @@ from app.records.record import drop_infinite, write_record
 from app.records.trace import format_table, write_trace
 from app.searching.objectives import Sources, combine_devices, count_all
 from app.searching.verify import Verified
-from predictors import Predictor, ReportCard, held_out_prediction
+from predictors import Predictor, ReportCard, predict_held_out
 from search import SearchProblem, SearchResult, indistinguishable
 from search.arrays.pareto import hypervolume
 from supernet import files
@@ -290,7 +290,7 @@ def _is_within(problem: SearchProblem, estimates: Mapping[str, Estimate]) -> boo
 def _predict_held_out(
     model: object, positions: NDArray[np.int16]
 ) -> tuple[NDArray[np.float64], ...]:
-    return held_out_prediction(cast(Predictor, model), positions)
+    return predict_held_out(cast(Predictor, model), positions)
 
 
 def _build_card(card: ReportCard) -> CardRecord:

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from app.searching.report_cards import report_cards
-from predictors import card_text
-from predictors.select import Fit
+from predictors import summarise_card
+from predictors.predictor import Fit
 from search import Progress, SearchProblem, Strategy
 
 Say = Callable[[str], None]
@@ -58,7 +58,7 @@ class Narrator:
         for quantity, card in cards.items():
             self._judged = True
             unit = self.problem.quantities[self.problem.column(quantity)].unit
-            self.say(f"search {self.name}: {card_text(quantity, unit, card)}")
+            self.say(f"search {self.name}: {summarise_card(quantity, unit, card)}")
 
 
 def progress_line(progress: Progress) -> str:

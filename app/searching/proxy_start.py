@@ -35,6 +35,11 @@ class WarmStart:
     strategy: Strategy
     scores: Scores
 
+    @property
+    def has_first_sample(self) -> bool:
+        """As the strategy says."""
+        return self.strategy.has_first_sample
+
     def batch_size(self, evaluated: int) -> int:
         """As the strategy says."""
         return self.strategy.batch_size(evaluated)

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from app.evaluation.log import EvaluationLog
+from app.evaluation.pools import WorkerPool
 from app.evaluation.scheduler import WHOLE_ROUND, Evaluator
-from app.evaluation.workers import Pool
 from app.records.front import BaselineRecord, Front
 from app.records.trace import read_trace
 from app.runs.trained import Say
@@ -25,7 +25,7 @@ def add_baseline(
     folder: Path,
     front: Front,
     say: Say,
-    pool: Pool | None = None,
+    pool: WorkerPool | None = None,
 ) -> Front:
     """Evaluate as many random architectures as a search did, and store their trace beside its own.
 
@@ -54,7 +54,7 @@ def add_baseline(
             random_search.build(),
             evaluations=front.evaluations,
             seed=front.seed,
-            known=evaluator.known(),
+            known=evaluator.list_known(),
             evaluate_batch=evaluator.evaluate_batch,
             chunk=WHOLE_ROUND,
             reference=np.array([bounds[objective.name] for objective in problem.objectives]),

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from predictors import ReportCard, card_of_cost, card_with_curve
-from predictors.select import Fit
+from predictors import ReportCard, add_learning_curve, measure_learning_curve, rescore_for_cost
+from predictors.predictor import Fit
 from search import History, SearchProblem
 
 
@@ -37,11 +37,11 @@ def report_cards(
         column = problem.column(name)
         # A predictor does not know which end of what it predicts is wanted.
         if problem.quantities[column].direction == "minimize":
-            report = card_of_cost(report, model.held_out)
+            report = rescore_for_cost(report, model.held_out)
         values = history.values[:, column]
         known = np.isfinite(values)
-        cards[name] = card_with_curve(
-            report, problem.space, history.positions[known], values[known], seed=seed,
-            fit=fit,
-        )  # fmt: skip
+        curve = measure_learning_curve(
+            problem.space, history.positions[known], values[known], fit=fit, seed=seed
+        )
+        cards[name] = add_learning_curve(report, curve)
     return cards

@@ -188,22 +188,26 @@ def rebuild_request(run: Path, name: str, settings: SearchSettings) -> SearchReq
     Raises:
         ValueError: The stored settings are impossible.
     """
-    return SearchRequest(
-        run=run,
-        name=name,
-        device=settings.device,
-        latency_ms=settings.latency_ms,
-        limits=settings.limits,
-        objectives=settings.objectives,
-        evaluations=settings.evaluations,
-        max_minutes=settings.max_minutes,
-        stagnation=settings.stagnation,
-        early_stop=settings.early_stop,
-        strategy=settings.strategy,
-        seed=settings.seed,
-        proxies=settings.proxies,
-        prior=None if settings.prior is None else Path(settings.prior.run),
-    )
+    try:
+        return SearchRequest(
+            run=run,
+            name=name,
+            device=settings.device,
+            latency_ms=settings.latency_ms,
+            limits=settings.limits,
+            objectives=settings.objectives,
+            evaluations=settings.evaluations,
+            max_minutes=settings.max_minutes,
+            stagnation=settings.stagnation,
+            early_stop=settings.early_stop,
+            strategy=settings.strategy,
+            seed=settings.seed,
+            proxies=settings.proxies,
+            prior=None if settings.prior is None else Path(settings.prior.run),
+        )
+    except ValueError as error:
+        path = run / "searches" / name / FILE
+        raise ValueError(f"{path} was damaged or edited: {error}; {REMEDY}") from None
 
 
 def read_plan(folder: Path) -> SearchRecord | None:

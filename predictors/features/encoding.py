@@ -12,6 +12,10 @@ from supernet.space import SearchSpace
 
 Features = NDArray[np.float64]
 Statistics = Callable[[NDArray[np.int16]], NDArray[np.float64]]
+"""Canonical positions ``(n, len(space))`` in, free numbers of architectures ``(n, k)`` out."""
+
+Extras = Statistics | None
+"""Statistics as further features of a predictor, or none."""
 
 
 def one_hot(space: SearchSpace, positions: NDArray[np.integer]) -> Features:
@@ -130,7 +134,7 @@ def ordinal_with(
     return np.concatenate((ordinal(space, positions), free(positions)), axis=1)
 
 
-def scaled(
+def standardise(
     space: SearchSpace, statistics: Statistics | None, rows: NDArray[np.int16]
 ) -> Standardised:
     """Statistics standardised on training rows.

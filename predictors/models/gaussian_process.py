@@ -7,16 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from predictors.features.encoding import (
-    Standardised,
-    Statistics,
-    one_hot,
-    one_hot_owners,
-    scaled,
-    thermometer,
-    thermometer_owners,
-)
-from predictors.models._kernels import (
+from predictors.features.covariance import (
     CONSTANT,
     Covariance,
     Layout,
@@ -26,7 +17,17 @@ from predictors.models._kernels import (
     start,
     tune,
 )
-from predictors.predictor import HeldOut, ReportCard, Vector, report_card, training_rows
+from predictors.features.encoding import (
+    Extras,
+    Standardised,
+    one_hot,
+    one_hot_owners,
+    standardise,
+    thermometer,
+    thermometer_owners,
+)
+from predictors.predictor import Rows, Values, prepare_training_rows
+from predictors.report_card import HeldOut, ReportCard, Vector, make_report_card
 from supernet.space import SearchSpace
 
 SUMMARY = "interactions between choices and calibrated spread; the default for accuracy"
@@ -59,7 +60,7 @@ class GaussianProcess:
     report: ReportCard
     held_out: HeldOut
 
-    def mean(self, positions: NDArray[np.integer]) -> Vector:
+    def mean(self, positions: Rows) -> Vector:
         """Expected values ``(n,)``."""
         rows = np.asarray(positions)
         blocks = [rows[i : i + _BLOCK] for i in range(0, len(rows), _BLOCK)]
@@ -68,7 +69,7 @@ class GaussianProcess:
         result: Vector = standard * self.scale + self.level
         return result
 
-    def predict(self, positions: NDArray[np.integer]) -> tuple[Vector, Vector]:
+    def predict(self, positions: Rows) -> tuple[Vector, Vector]:
         """Expected values and standard deviations of a measurement, ``(n,)`` each."""
         features = _features(self.space, self.ordered, self.free, positions) - self.centre
         known = self.covariance(features, self.features)
@@ -111,12 +112,7 @@ class _Quick:
 
 
 def fit(
-    space: SearchSpace,
-    positions: NDArray[np.integer],
-    values: NDArray[np.floating],
-    *,
-    seed: int,
-    statistics: Statistics | None = None,
+    space: SearchSpace, positions: Rows, values: Values, *, seed: int, statistics: Extras = None
 ) -> GaussianProcess:
     """Fit the relevances of choices and statistics by evidence; the rest is closed form.
 
@@ -124,24 +120,17 @@ def fit(
     values more probable. Leave-one-out predictions follow from the inverse covariance (Rasmussen
     and Williams 2006, section 5.4.2), so the report costs no further fits.
 
-    Args:
-        space: The search space.
-        positions: ``(n, len(space))``; beyond 2000 rows a random 2000 are used.
-        values: Finite values ``(n,)``.
-        seed: Chooses the rows for tuning when there are more than 150.
-        statistics: Free numbers per architecture as further features, standardised on the rows.
-
-    Raises:
-        ValueError: Fewer than 3 rows, mismatched shapes or values that are not finite.
+    Arguments and errors are those of :class:`predictors.predictor.Fit`. Of more than 2000 rows a
+    random 2000 are used; the seed draws these, and the 150 that relevances are tuned on.
     """
-    rows, targets = training_rows(space, positions, values)
+    rows, targets = prepare_training_rows(space, positions, values)
     rng = np.random.default_rng(seed)
     if len(rows) > MOST_ROWS:
         kept = np.sort(rng.choice(len(rows), MOST_ROWS, replace=False))
         rows, targets = rows[kept], targets[kept]
     level, scale = float(targets.mean()), float(targets.std()) or 1.0
     standard = (targets - level) / scale
-    free = scaled(space, statistics, rows)
+    free = standardise(space, statistics, rows)
     ordered, plan, parameters = _choose(space, rows, free, standard, rng)
     features = _features(space, ordered, free, rows)
     centre = features.mean(axis=0)
@@ -171,7 +160,7 @@ def fit(
         scale=scale,
         amplitude=amplitude,
         quick=_quick(kernel, features, centre, weights, len(free), tolerance),
-        report=report_card("gaussian_process", held_out),
+        report=make_report_card("gaussian_process", held_out),
         held_out=held_out,
     )
 
@@ -254,14 +243,12 @@ def _subset(rows: NDArray[np.intp], most: int, rng: np.random.Generator) -> NDAr
     return rows if len(rows) <= most else np.sort(rng.choice(rows, most, replace=False))
 
 
-def _code(
-    space: SearchSpace, ordered: bool, positions: NDArray[np.integer]
-) -> NDArray[np.bool_ | np.float64]:
+def _code(space: SearchSpace, ordered: bool, positions: Rows) -> NDArray[np.bool_ | np.float64]:
     return thermometer(space, positions) if ordered else one_hot(space, positions)
 
 
 def _features(
-    space: SearchSpace, ordered: bool, free: Standardised, positions: NDArray[np.integer]
+    space: SearchSpace, ordered: bool, free: Standardised, positions: Rows
 ) -> NDArray[np.float64]:
     return np.concatenate((_code(space, ordered, positions), free(positions)), axis=1)
 

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.ensemble import HistGradientBoostingRegressor
 
-from predictors.features.encoding import Standardised, Statistics, ordinal_with, scaled
-from predictors.predictor import HeldOut, ReportCard, Vector, report_card, training_rows
+from predictors.features.encoding import Extras, Standardised, ordinal_with, standardise
+from predictors.predictor import Rows, Values, prepare_training_rows
+from predictors.report_card import HeldOut, ReportCard, Vector, make_report_card
 from supernet.space import SearchSpace
 
 SUMMARY = "boosted trees on ordered positions; for effects with thresholds and a few hundred rows"
@@ -31,16 +32,16 @@ class GradientBoosting:
     report: ReportCard
     held_out: HeldOut
 
-    def mean(self, positions: NDArray[np.integer]) -> Vector:
+    def mean(self, positions: Rows) -> Vector:
         """Expected values ``(n,)``."""
         return np.asarray(self._votes(positions).mean(axis=0))
 
-    def predict(self, positions: NDArray[np.integer]) -> tuple[Vector, Vector]:
+    def predict(self, positions: Rows) -> tuple[Vector, Vector]:
         """Expected values and standard deviations (disagreement and noise), ``(n,)`` each."""
         votes = self._votes(positions)
         return votes.mean(axis=0), np.sqrt(votes.var(axis=0) + self.noise**2)
 
-    def _votes(self, positions: NDArray[np.integer]) -> NDArray[np.float64]:
+    def _votes(self, positions: Rows) -> NDArray[np.float64]:
         if not len(positions):
             return np.zeros((len(self.machines), 0))
         features = ordinal_with(self.space, self.free, positions)
@@ -48,30 +49,16 @@ class GradientBoosting:
 
 
 def fit(
-    space: SearchSpace,
-    positions: NDArray[np.integer],
-    values: NDArray[np.floating],
-    *,
-    seed: int,
-    statistics: Statistics | None = None,
+    space: SearchSpace, positions: Rows, values: Values, *, seed: int, statistics: Extras = None
 ) -> GradientBoosting:
     """Boost on all rows but one fold, for every fold; the prediction is the mean of these models.
 
     A model per fold costs the same as cross-validation and a final fit, averages as bagging does,
-    and its members' disagreement is part of the spread.
-
-    Args:
-        space: The search space.
-        positions: ``(n, len(space))``.
-        values: Finite values ``(n,)``.
-        seed: Deals the rows to the folds.
-        statistics: Free numbers per architecture as further features, standardised on the rows.
-
-    Raises:
-        ValueError: Fewer than 3 rows, mismatched shapes or values that are not finite.
+    and its members' disagreement is part of the spread. Arguments and errors are those of
+    :class:`predictors.predictor.Fit`; the seed deals the rows to the folds.
     """
-    rows, targets = training_rows(space, positions, values)
-    free = scaled(space, statistics, rows)
+    rows, targets = prepare_training_rows(space, positions, values)
+    free = standardise(space, statistics, rows)
     features = ordinal_with(space, free, rows)
     folds = np.random.default_rng(seed).permutation(np.arange(len(rows)) % FOLDS)
     leaf = SMALL_LEAF if len(rows) < SMALL_ROWS else LEAF
@@ -96,6 +83,6 @@ def fit(
         free=free,
         machines=tuple(machines),
         noise=noise,
-        report=report_card("gradient_boosting", held_out),
+        report=make_report_card("gradient_boosting", held_out),
         held_out=held_out,
     )

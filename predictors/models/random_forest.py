@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.ensemble import RandomForestRegressor
 
-from predictors.features.encoding import Standardised, Statistics, ordinal_with, scaled
-from predictors.predictor import HeldOut, ReportCard, Vector, report_card, training_rows
+from predictors.features.encoding import Extras, Standardised, ordinal_with, standardise
+from predictors.predictor import Rows, Values, prepare_training_rows
+from predictors.report_card import HeldOut, ReportCard, Vector, make_report_card
 from supernet.space import SearchSpace
 
 SUMMARY = "trees on ordered positions; for small data with thresholds instead of slopes"
@@ -27,14 +27,14 @@ class RandomForest:
     report: ReportCard
     held_out: HeldOut
 
-    def mean(self, positions: NDArray[np.integer]) -> Vector:
+    def mean(self, positions: Rows) -> Vector:
         """Expected values ``(n,)``."""
         if not len(positions):
             return np.zeros(0)
         result: Vector = self.forest.predict(ordinal_with(self.space, self.free, positions))
         return result
 
-    def predict(self, positions: NDArray[np.integer]) -> tuple[Vector, Vector]:
+    def predict(self, positions: Rows) -> tuple[Vector, Vector]:
         """Expected values and standard deviations (disagreement and noise), ``(n,)`` each."""
         if not len(positions):
             return np.zeros(0), np.zeros(0)
@@ -44,30 +44,18 @@ class RandomForest:
 
 
 def fit(
-    space: SearchSpace,
-    positions: NDArray[np.integer],
-    values: NDArray[np.floating],
-    *,
-    seed: int,
-    statistics: Statistics | None = None,
+    space: SearchSpace, positions: Rows, values: Values, *, seed: int, statistics: Extras = None
 ) -> RandomForest:
     """Fit a forest; held-out predictions are those of the trees that had not drawn the row.
 
-    Args:
-        space: The search space.
-        positions: ``(n, len(space))``.
-        values: Finite values ``(n,)``.
-        seed: Of the bootstrap samples and splits.
-        statistics: Free numbers per architecture as further features, standardised on the rows.
-
-    Raises:
-        ValueError: Fewer than 3 rows, mismatched shapes or values that are not finite.
+    Arguments and errors are those of :class:`predictors.predictor.Fit`; the seed draws bootstrap
+    samples and the features of each split.
     """
-    rows, targets = training_rows(space, positions, values)
+    rows, targets = prepare_training_rows(space, positions, values)
     forest = RandomForestRegressor(
         TREES, max_features=0.5, oob_score=True, random_state=seed % 2**32, n_jobs=1
     )
-    free = scaled(space, statistics, rows)
+    free = standardise(space, statistics, rows)
     features = ordinal_with(space, free, rows)
     forest.fit(features, targets)
     mean = np.asarray(forest.oob_prediction_)
@@ -79,6 +67,6 @@ def fit(
         free=free,
         forest=forest,
         noise=noise,
-        report=report_card("random_forest", held_out),
+        report=make_report_card("random_forest", held_out),
         held_out=held_out,
     )

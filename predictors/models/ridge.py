@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from predictors.features.encoding import Standardised, Statistics, one_hot_with, scaled
-from predictors.predictor import HeldOut, ReportCard, Vector, report_card, training_rows
+from predictors.features.encoding import Extras, Standardised, one_hot_with, standardise
+from predictors.predictor import Rows, Values, prepare_training_rows
+from predictors.report_card import HeldOut, ReportCard, Vector, make_report_card
 from supernet.space import SearchSpace
 
 SUMMARY = "linear in the choices; best for additive costs and very few samples"
@@ -31,12 +32,12 @@ class Ridge:
     report: ReportCard
     held_out: HeldOut
 
-    def mean(self, positions: NDArray[np.integer]) -> Vector:
+    def mean(self, positions: Rows) -> Vector:
         """Expected values ``(n,)``."""
         result: Vector = one_hot_with(self.space, self.free, positions) @ self.weights + self.offset
         return result
 
-    def predict(self, positions: NDArray[np.integer]) -> tuple[Vector, Vector]:
+    def predict(self, positions: Rows) -> tuple[Vector, Vector]:
         """Expected values and standard deviations, ``(n,)`` each."""
         features = one_hot_with(self.space, self.free, positions)
         centred = features - self.centre
@@ -48,27 +49,15 @@ class Ridge:
 
 
 def fit(
-    space: SearchSpace,
-    positions: NDArray[np.integer],
-    values: NDArray[np.floating],
-    *,
-    seed: int,
-    statistics: Statistics | None = None,
+    space: SearchSpace, positions: Rows, values: Values, *, seed: int, statistics: Extras = None
 ) -> Ridge:
     """Fit with the penalty of least leave-one-out error, all in closed form.
 
-    Args:
-        space: The search space.
-        positions: ``(n, len(space))``.
-        values: Finite values ``(n,)``.
-        seed: Unused; the fit is deterministic.
-        statistics: Free numbers per architecture as further features, standardised on the rows.
-
-    Raises:
-        ValueError: Fewer than 3 rows, mismatched shapes or values that are not finite.
+    Arguments and errors are those of :class:`predictors.predictor.Fit`; nothing is drawn, so that
+    the seed changes nothing.
     """
-    rows, targets = training_rows(space, positions, values)
-    free = scaled(space, statistics, rows)
+    rows, targets = prepare_training_rows(space, positions, values)
+    free = standardise(space, statistics, rows)
     features = one_hot_with(space, free, rows)
     centre, level = features.mean(0), targets.mean()
     left, singular, right = np.linalg.svd(features - centre, full_matrices=False)
@@ -101,6 +90,6 @@ def fit(
         shrink=1 / (singular**2 + penalty),
         penalty=penalty,
         noise=noise,
-        report=report_card("ridge", held_out),
+        report=make_report_card("ridge", held_out),
         held_out=held_out,
     )

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.svm import SVR
 
-from predictors.features.encoding import Standardised, Statistics, one_hot, scaled
-from predictors.predictor import HeldOut, ReportCard, Vector, report_card, training_rows
+from predictors.features.encoding import Extras, Standardised, one_hot, standardise
+from predictors.predictor import Rows, Values, prepare_training_rows
+from predictors.report_card import HeldOut, ReportCard, Vector, make_report_card
 from supernet.space import SearchSpace
 
 SUMMARY = "support vector regression; a strong published accuracy predictor, slower to choose"
@@ -30,41 +31,29 @@ class SupportVector:
     report: ReportCard
     held_out: HeldOut
 
-    def mean(self, positions: NDArray[np.integer]) -> Vector:
+    def mean(self, positions: Rows) -> Vector:
         """Expected values ``(n,)``."""
         if not len(positions):
             return np.zeros(0)
         result: Vector = self.machine.predict(_features(self.space, self.free, positions))
         return result * self.scale + self.level
 
-    def predict(self, positions: NDArray[np.integer]) -> tuple[Vector, Vector]:
+    def predict(self, positions: Rows) -> tuple[Vector, Vector]:
         """Expected values and one common standard deviation (of held-out errors), ``(n,)`` each."""
         mean = self.mean(positions)
         return mean, np.full(len(mean), self.spread)
 
 
 def fit(
-    space: SearchSpace,
-    positions: NDArray[np.integer],
-    values: NDArray[np.floating],
-    *,
-    seed: int,
-    statistics: Statistics | None = None,
+    space: SearchSpace, positions: Rows, values: Values, *, seed: int, statistics: Extras = None
 ) -> SupportVector:
     """Fit with the cost parameter of least cross-validated error.
 
-    Args:
-        space: The search space.
-        positions: ``(n, len(space))``.
-        values: Finite values ``(n,)``.
-        seed: Deals the rows to the folds.
-        statistics: Free numbers per architecture as further features, standardised on the rows.
-
-    Raises:
-        ValueError: Fewer than 3 rows, mismatched shapes or values that are not finite.
+    Arguments and errors are those of :class:`predictors.predictor.Fit`; the seed deals the rows to
+    the folds.
     """
-    rows, targets = training_rows(space, positions, values)
-    free = scaled(space, statistics, rows)
+    rows, targets = prepare_training_rows(space, positions, values)
+    free = standardise(space, statistics, rows)
     features = _features(space, free, rows)
     level, scale = float(targets.mean()), float(targets.std()) or 1.0
     standard = (targets - level) / scale
@@ -87,7 +76,7 @@ def fit(
         level=level,
         scale=scale,
         spread=spread,
-        report=report_card("support_vector", held_out),
+        report=make_report_card("support_vector", held_out),
         held_out=held_out,
     )
 
@@ -96,9 +85,7 @@ def _machine(cost: float) -> SVR:
     return SVR(kernel="rbf", gamma="scale", C=cost, epsilon=0.01)
 
 
-def _features(
-    space: SearchSpace, free: Standardised, positions: NDArray[np.integer]
-) -> NDArray[np.float64]:
+def _features(space: SearchSpace, free: Standardised, positions: Rows) -> NDArray[np.float64]:
     code = one_hot(space, positions)
     # Half the spread of a column of ones and zeros is what a statistic weighs in the distance.
     return np.concatenate((code, 0.5 * free(positions)), axis=1) if len(free) else code

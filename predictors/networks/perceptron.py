@@ -87,7 +87,7 @@ class Training:
             )
 
 
-def initial(members: int, sizes: Sequence[int], seed: int) -> Layers:
+def initialise(members: int, sizes: Sequence[int], seed: int) -> Layers:
     """Random perceptrons with layers of ``sizes`` (inputs first, outputs last).
 
     Hidden weights have the variance ``2 / inputs`` that suits ReLU (He et al. 2015); the last

@@ -10,7 +10,7 @@ from predictors.scores import spearman
 THRESHOLD = 0.92
 
 
-def sufficient_epoch(curves: NDArray[np.floating], threshold: float = THRESHOLD) -> int:
+def find_sufficient_epoch(curves: NDArray[np.floating], threshold: float = THRESHOLD) -> int:
     """The first epoch from which on candidates rank as they do at the end.
 
     Fully trained pilots say where every other training may stop (Dai et al. 2021, "FBNetV3",

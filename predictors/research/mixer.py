@@ -26,7 +26,7 @@ CHANNEL_EXPANSION = 2
 
 @dataclass(frozen=True)
 class Mixer:
-    """Weights of ``m`` mixers of one shape, by name; see :func:`initial`."""
+    """Weights of ``m`` mixers of one shape, by name; see :func:`initialise`."""
 
     weights: dict[str, Array]
 
@@ -42,7 +42,7 @@ class Mixer:
         return found
 
 
-def initial(members: int, layers: int, statistics: int, seed: int) -> Mixer:
+def initialise(members: int, layers: int, statistics: int, seed: int) -> Mixer:
     """Random mixers for matrices ``(layers, statistics)``; residual branches start small."""
     rng = np.random.default_rng(seed)
     tokens, channels = max(2, int(layers * TOKEN_EXPANSION)), CHANNEL_EXPANSION * CHANNELS

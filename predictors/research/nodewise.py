@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from predictors.cross_fitting import partitions, training_rows_of, unseen_predictions
+from predictors.cross_fitting import choose_training_rows, deal_folds, hold_out_members
 from predictors.networks.perceptron import Training
 from predictors.networks.ranking_losses import Loss, differentiable_kendall, mse, to_units
-from predictors.predictor import HeldOut, ReportCard, Vector, report_card, training_rows
+from predictors.predictor import Rows, Values, prepare_training_rows
+from predictors.report_card import HeldOut, ReportCard, Vector, make_report_card
 from predictors.research import mixer
 from supernet.space import SearchSpace
 
@@ -43,7 +44,7 @@ class Scale:
     centre: Vector
     spread: Vector
 
-    def __call__(self, positions: NDArray[np.integer]) -> Matrices:
+    def __call__(self, positions: Rows) -> Matrices:
         """``(n, layers, statistics + 1)``: the last column is 1 where the layer is there."""
         raw = _raw(self.source, self.space.canonical(np.asarray(positions)))
         there = (raw != 0).any(2, keepdims=True)
@@ -69,11 +70,11 @@ class Nodewise:
     report: ReportCard
     held_out: HeldOut
 
-    def mean(self, positions: NDArray[np.integer]) -> Vector:
+    def mean(self, positions: Rows) -> Vector:
         """Expected values ``(n,)``."""
         return self.predict(positions)[0]
 
-    def predict(self, positions: NDArray[np.integer]) -> tuple[Vector, Vector]:
+    def predict(self, positions: Rows) -> tuple[Vector, Vector]:
         """Expected values and standard deviations (disagreement and noise), ``(n,)`` each."""
         if not len(positions):
             return np.zeros(0), np.zeros(0)
@@ -83,11 +84,11 @@ class Nodewise:
 
 def fit_mixer(
     space: SearchSpace,
-    positions: NDArray[np.integer],
-    values: NDArray[np.floating],
+    positions: Rows,
+    values: Values,
     *,
-    seed: int,
     layers: LayerStatistics,
+    seed: int,
     loss: Loss = differentiable_kendall,
     training: Training = TRAINING,
 ) -> Nodewise:
@@ -97,24 +98,26 @@ def fit_mixer(
     publication are replaced by an ensemble, whose members each leave out a fold of the rows.
 
     Args:
-        space: The search space.
-        positions: ``(n, len(space))``.
-        values: Finite values ``(n,)``.
-        seed: Of folds and initial weights.
+        space: As in :class:`predictors.predictor.Fit`.
+        positions: Likewise.
+        values: Likewise.
         layers: Canonical positions in, ``(n, layers, statistics)`` out, zero for absent layers.
-        loss: Of :mod:`predictors.networks.ranking_losses`; scores are brought to the values' unit
-            afterwards.
+        seed: Deals the folds and draws initial weights.
+        loss: One of :mod:`predictors.networks.ranking_losses`; scores are brought to the values'
+            unit afterwards.
         training: Steps and rates.
 
+    Returns:
+        The fitted combination.
+
     Raises:
-        ValueError: Fewer than 3 rows, mismatched shapes, or numbers that are not finite.
+        ValueError: As in :class:`predictors.predictor.Fit`, or layer statistics of another shape
+            or that are not finite.
     """
-    rows, targets = training_rows(space, positions, values)
-    scale, matrices = _scaled(space, layers, rows)
-    seeds = [int(s) for s in np.random.SeedSequence(seed).generate_state(3)]
-    folds, own = _members(len(rows), seeds[:2])
+    task = _prepare(space, positions, values, layers, seed)
+    targets, own, matrices = task.targets, task.own, task.matrices
     level, spread = float(targets.mean()), float(targets.std()) or 1.0
-    start = mixer.initial(len(own), matrices.shape[1], matrices.shape[2], seeds[2])
+    start = mixer.initialise(len(own), matrices.shape[1], matrices.shape[2], task.seed)
     trained = mixer.train(start, matrices, (targets - level) / spread, own, training, loss)
     scores = trained(matrices).astype(np.float64)
     units = [to_units(s[r], targets[r]) for s, r in zip(scores, own, strict=True)]
@@ -123,41 +126,63 @@ def fit_mixer(
     def members(found: Matrices) -> NDArray[np.float64]:
         return trained(found) * slopes[:, None] + offsets[:, None]
 
-    return _finished("nodewise mixer", scale, members, matrices, rows, targets, folds)
+    return _finish("nodewise mixer", task, members)
 
 
 def fit_trees(
-    space: SearchSpace,
-    positions: NDArray[np.integer],
-    values: NDArray[np.floating],
-    *,
-    seed: int,
-    layers: LayerStatistics,
+    space: SearchSpace, positions: Rows, values: Values, *, layers: LayerStatistics, seed: int
 ) -> Nodewise:
     """Combine layer statistics by gradient boosting on the same matrix, flattened.
 
-    Args:
-        space: The search space.
-        positions: ``(n, len(space))``.
-        values: Finite values ``(n,)``.
-        seed: Of folds and of rows and columns each tree sees.
-        layers: Canonical positions in, ``(n, layers, statistics)`` out, zero for absent layers.
-
-    Raises:
-        ValueError: Fewer than 3 rows, mismatched shapes, or numbers that are not finite.
+    Arguments and errors are those of :func:`fit_mixer`; the seed deals the folds and draws the
+    rows and columns that each tree sees.
     """
-    rows, targets = training_rows(space, positions, values)
-    scale, matrices = _scaled(space, layers, rows)
-    seeds = [int(s) for s in np.random.SeedSequence(seed).generate_state(3)]
-    folds, own = _members(len(rows), seeds[:2])
-    flat = matrices.reshape(len(matrices), -1)
-    boosted = [_boosting(seeds[2] + i).fit(flat[r], targets[r]) for i, r in enumerate(own)]
+    task = _prepare(space, positions, values, layers, seed)
+    flat = task.matrices.reshape(len(task.matrices), -1)
+    boosted = [
+        _boosting(task.seed + i).fit(flat[r], task.targets[r]) for i, r in enumerate(task.own)
+    ]
 
     def members(found: Matrices) -> NDArray[np.float64]:
         flat = found.reshape(len(found), -1)
         return np.stack([model.predict(flat) for model in boosted])
 
-    return _finished("nodewise trees", scale, members, matrices, rows, targets, folds)
+    return _finish("nodewise trees", task, members)
+
+
+@dataclass(frozen=True)
+class _Task:
+    """Scaled matrices and checked values, dealt into folds; ``own`` are each member's rows."""
+
+    scale: Scale
+    matrices: Matrices
+    rows: NDArray[np.int16]
+    targets: Vector
+    folds: NDArray[np.intp]
+    own: NDArray[np.intp]
+    seed: int
+
+
+def _prepare(
+    space: SearchSpace, positions: Rows, values: Values, layers: LayerStatistics, seed: int
+) -> _Task:
+    rows, targets = prepare_training_rows(space, positions, values)
+    raw = _raw(layers, rows)
+    there = (raw != 0).any(2)
+    present = _logarithms(raw)[there] if there.any() else np.zeros((1, raw.shape[2]))
+    spread = present.std(0)
+    scale = Scale(space, layers, present.mean(0), np.where(spread > 1e-9, spread, 1.0))
+    seeds = [int(s) for s in np.random.SeedSequence(seed).generate_state(3)]
+    number = min(FOLDS, len(rows))
+    folds = deal_folds(len(rows), number, REPEATS, seeds[0])
+    own = choose_training_rows(folds, number, seeds[1])
+    return _Task(scale, scale(rows), rows, targets, folds, own, seeds[2])
+
+
+def _finish(name: str, task: _Task, members: Callable[[Matrices], NDArray[np.float64]]) -> Nodewise:
+    found = members(task.matrices)
+    held_out, noise = hold_out_members(task.rows, task.targets, found, task.folds)
+    return Nodewise(task.scale, members, noise, make_report_card(name, held_out), held_out)
 
 
 def _boosting(seed: int) -> Any:
@@ -171,36 +196,6 @@ def _boosting(seed: int) -> Any:
         max_features=0.3,
         random_state=seed % 2**32,
     )
-
-
-def _members(count: int, seeds: list[int]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    number = min(FOLDS, count)
-    folds = partitions(count, number, REPEATS, seeds[0])
-    return folds, training_rows_of(folds, number, seeds[1])
-
-
-def _finished(
-    name: str,
-    scale: Scale,
-    members: Callable[[Matrices], NDArray[np.float64]],
-    matrices: Matrices,
-    rows: NDArray[np.int16],
-    targets: Vector,
-    folds: NDArray[np.intp],
-) -> Nodewise:
-    held_out, noise = unseen_predictions(rows, targets, members(matrices), folds)
-    return Nodewise(scale, members, noise, report_card(name, held_out), held_out)
-
-
-def _scaled(
-    space: SearchSpace, layers: LayerStatistics, rows: NDArray[np.int16]
-) -> tuple[Scale, Matrices]:
-    raw = _raw(layers, rows)
-    there = (raw != 0).any(2)
-    present = _logarithms(raw)[there] if there.any() else np.zeros((1, raw.shape[2]))
-    spread = present.std(0)
-    scale = Scale(space, layers, present.mean(0), np.where(spread > 1e-9, spread, 1.0))
-    return scale, scale(rows)
 
 
 def _raw(layers: LayerStatistics, rows: NDArray[np.int16]) -> Matrices:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from predictors.features.encoding import Statistics, one_hot, scaled
+from predictors.features.encoding import Statistics, one_hot, standardise
 from predictors.models import mlp
-from predictors.networks.perceptron import Layers, Training, initial, train
+from predictors.networks.perceptron import Training, initialise, train
 from predictors.networks.ranking_losses import Loss, mse
-from predictors.predictor import Predictor
+from predictors.predictor import Fit
 from supernet.space import SearchSpace
 
 SAMPLES = 2000
@@ -23,57 +24,31 @@ FINE_TUNING = Training(steps=120, learning_rate=2e-3, weight_decay=1e-3)
 
 @dataclass(frozen=True)
 class Pretrained:
-    """Hidden layers that know the statistics of a space; call it like ``predictors.fit``.
+    """Hidden layers that know the statistics of a space.
 
-    Args:
-        space: What it was trained on.
+    Attributes:
         trunk: The hidden layers, and the head that predicted the statistics.
         error: Root mean squared error of the standardised statistics on architectures it had not
             seen, ``(k,)``: 0 is perfect, 1 no better than their mean.
-        training: Of the fine-tuning on values.
-        loss: Of the fine-tuning.
     """
 
-    space: SearchSpace
-    trunk: Layers
+    trunk: mlp.Trunk
     error: NDArray[np.float64]
-    training: Training = field(default=FINE_TUNING)
-    loss: Loss = field(default=mse)
 
-    def __call__(
-        self,
-        space: SearchSpace,
-        positions: NDArray[np.integer],
-        values: NDArray[np.floating],
-        *,
-        seed: int,
-        statistics: Statistics | None = None,
-    ) -> Predictor:
-        """Fine-tune on positions ``(n, len(space))`` and values ``(n,)``.
+    def prepare_fit(self, *, training: Training = FINE_TUNING, loss: Loss = mse) -> Fit:
+        """Make a fit that fine-tunes these layers; it takes and refuses what any other does.
 
         Statistics may come beside the choices as features as well, the same or others; the hidden
         layers then start to use them during fine-tuning.
 
-        Raises:
-            ValueError: Another space than that of the pretraining, or unusable values.
+        Args:
+            training: Steps and rates of the fine-tuning.
+            loss: What the fine-tuning minimises.
         """
-        if space != self.space:
-            raise ValueError(
-                f"the perceptron was pretrained on space {self.space.digest}, not on {space.digest}"
-            )
-        return mlp.fit(
-            space,
-            positions,
-            values,
-            seed=seed,
-            statistics=statistics,
-            loss=self.loss,
-            training=self.training,
-            trunk=self.trunk,
-        )
+        return partial(mlp.fit, trunk=self.trunk, training=training, loss=loss)
 
 
-def pretrained(
+def pretrain(
     space: SearchSpace,
     statistics: Statistics,
     *,
@@ -110,11 +85,13 @@ def pretrained(
     else:
         known = space.canonical(np.asarray(pool))
         rows = known[rng.permutation(len(known))[:samples]]
-    targets = scaled(space, statistics, rows)(rows)
+    targets = standardise(space, statistics, rows)(rows)
     features = one_hot(space, rows)
     sizes = (features.shape[1], *(width,) * mlp.HIDDEN_LAYERS, targets.shape[1])
     kept = len(rows) - len(rows) // 10
     members = np.broadcast_to(np.arange(kept), (TRUNKS, kept))
-    trunk = train(initial(TRUNKS, sizes, seeds[1]), features, targets, members, training, seeds[2])
+    trunk = train(
+        initialise(TRUNKS, sizes, seeds[1]), features, targets, members, training, seeds[2]
+    )
     missed = trunk(features[kept:]).mean(0) - targets[kept:]
-    return Pretrained(space, trunk, np.sqrt((missed.astype(np.float64) ** 2).mean(0)))
+    return Pretrained(mlp.Trunk(space, trunk), np.sqrt((missed.astype(np.float64) ** 2).mean(0)))

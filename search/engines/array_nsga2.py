@@ -3,39 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from search.arrays.neighbourhood import one_change, row_keys
 from search.arrays.pareto import best_first, nondominated
+from search.engines.contract import Rows, Score, Visited
 from supernet.space import SearchSpace
 
-Rows = NDArray[np.int16]
 _MOST_EXPANDED = 100
 _ATTEMPTS = 8
-Score = Callable[[Rows], tuple[NDArray[np.float64], NDArray[np.float64]]]
-
-
-@dataclass(frozen=True)
-class Visited:
-    """Every distinct row that an inner search looked at.
-
-    Args:
-        positions: ``(n, len(space))``.
-        objectives: Predicted values, less is better, ``(n, m)``.
-        violations: Relative excess over the limits, ``(n, c)``; at most 0 is feasible.
-    """
-
-    positions: Rows
-    objectives: NDArray[np.float64]
-    violations: NDArray[np.float64]
-
-    @property
-    def feasible(self) -> NDArray[np.bool_]:
-        """Rows that meet all limits, ``(n,)``."""
-        return np.asarray((self.violations <= 0).all(axis=1))
 
 
 def offspring(
@@ -74,7 +52,7 @@ def vary(space: SearchSpace, mothers: Rows, fathers: Rows, rng: np.random.Genera
     return space.mutate(children, rng)
 
 
-def optimise(
+def evolve(
     space: SearchSpace,
     score: Score,
     seeds: Rows,
@@ -166,7 +144,7 @@ def polish(space: SearchSpace, score: Score, visited: Visited, steps: int) -> Vi
 
     Args:
         space: Where to search.
-        score: As for :func:`optimise`.
+        score: As for :func:`evolve`.
         visited: What an inner search looked at.
         steps: How often the changed front is expanded.
 

@@ -7,25 +7,25 @@ from numpy.typing import NDArray
 from pymoo.algorithms.moo.unsga3 import UNSGA3
 from pymoo.core.termination import NoTermination
 
-from search.engines.array_nsga2 import Score, Visited, vary
+from search.engines.algorithms.unsga3 import build_algorithm
+from search.engines.array_nsga2 import vary
+from search.engines.contract import Rows, Score, Visited
 from search.engines.pymoo_replay import (
     Evaluated,
-    Indices,
-    coins,
-    directions,
     individuals,
-    numbers,
-    quiet,
     tournament,
     view,
 )
+from search.engines.pymoo_warnings import quiet_pymoo
+from search.engines.tournaments import (
+    win_within_niches,
+)
 from supernet.space import SearchSpace
 
-Rows = NDArray[np.int16]
 _ATTEMPTS = 8
 
 
-def optimise_directed(
+def evolve(
     space: SearchSpace,
     score: Score,
     seeds: Rows,
@@ -37,7 +37,7 @@ def optimise_directed(
 ) -> Visited:
     """Run U-NSGA-III (Seada and Deb 2016) on cheap or predicted values.
 
-    The counterpart of :func:`search.engines.array_nsga2.optimise`, with the same arguments and one
+    The counterpart of :func:`search.engines.array_nsga2.evolve`, with the same arguments and one
     more.
 
     Args:
@@ -53,10 +53,9 @@ def optimise_directed(
         Every distinct row that was scored.
     """
     seen = _join(None, seeds[:population], score)
-    weights = directions(seen.points.shape[1], most_directions)
-    algorithm = UNSGA3(weights, pop_size=population, output=None)
+    algorithm = build_algorithm(population, seen.points.shape[1], most_directions=most_directions)
     known = {row.tobytes() for row in seen.positions}
-    with quiet():
+    with quiet_pymoo():
         algorithm.setup(
             view(seen), termination=NoTermination(), seed=int(rng.integers(2**31)), verbose=False
         )
@@ -80,17 +79,7 @@ def _children(
     rng: np.random.Generator,
 ) -> Rows:
     """New rows by tournaments within niches; they are added to ``known``."""
-    survivors = algorithm.pop
-    niche = numbers(survivors, "niche", -1)
-    place = np.lexsort(
-        (numbers(survivors, "dist_to_niche", np.inf), numbers(survivors, "rank", np.inf))
-    ).argsort()
-
-    def better(first: Indices, second: Indices, rng: np.random.Generator) -> NDArray[np.bool_]:
-        same = niche[first] == niche[second]
-        return np.where(same, place[first] < place[second], coins(len(first), rng))
-
-    select = tournament(survivors, seen, better)
+    select = tournament(algorithm.pop, seen, win_within_niches(algorithm.pop))
     found: list[NDArray[np.int16]] = []
     for _ in range(_ATTEMPTS):
         mothers, fathers = select(count, rng)

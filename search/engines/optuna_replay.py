@@ -99,6 +99,11 @@ class OptunaSearch:
     attributes: Callable[[Evaluated], list[dict[str, int]]] | None = None
     recalled: int | None = None
 
+    @property
+    def has_first_sample(self) -> bool:
+        """Whether the sampler waits for a first sample."""
+        return self.initial > 0
+
     def batch_size(self, evaluated: int) -> int:
         """``initial`` at first, where there is one, then ``batch``."""
         return self.initial if evaluated == 0 and self.initial else self.batch

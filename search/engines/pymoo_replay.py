@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,22 +11,17 @@ from pymoo.core.algorithm import Algorithm
 from pymoo.core.population import Population
 from pymoo.core.problem import Problem
 from pymoo.core.termination import NoTermination
-from pymoo.util.reference_direction import (
-    UniformReferenceDirectionFactory,
-    get_partition_closest_to_points,
-)
 
-from search.arrays.pareto import nondominated
+from search.arrays.scaling import front_range
 from search.engines.array_nsga2 import vary
+from search.engines.pymoo_warnings import quiet_pymoo
+from search.engines.tournaments import Better, Indices, Points, prefer_feasible
 from search.history import History
 from search.problem import SearchProblem
 from search.sampling.first_sample import fresh_rows, initial_rows
 from search.strategy import Model
 
 Rows = NDArray[np.int16]
-Points = NDArray[np.float64]
-Indices = NDArray[np.intp]
-Better = Callable[[Indices, Indices, np.random.Generator], NDArray[np.bool_]]
 
 _ATTEMPTS = 12
 _MOST_EXCESS = 1e6
@@ -87,6 +80,8 @@ class Evolution:
     population: int = 20
     batch: int = 20
 
+    has_first_sample = True
+
     def batch_size(self, evaluated: int) -> int:
         """``population`` at first, then ``batch``."""
         return self.population if evaluated == 0 else self.batch
@@ -111,19 +106,12 @@ class Evolution:
 def evaluated(problem: SearchProblem, history: History) -> Evaluated:
     """The rows of a history without failures, objectives scaled by the range of the front.
 
-    Scaling by what is known now, also for earlier rounds, keeps an early outlier from squeezing
-    the front into a corner. Without feasible rows the range of all rows is used.
+    What is known now sets the scale, also for earlier rounds.
     """
     usable = np.flatnonzero(~history.failed)
     values = history.values[usable]
     points, violations = problem.minimised(values), problem.violations(values)
-    feasible = (violations <= 0).all(axis=1)
-    inside = points[feasible] if feasible.any() else points
-    front = inside[nondominated(inside)]
-    low = front.min(0) if len(front) else np.zeros(points.shape[1])
-    span = front.max(0) - low if len(front) else np.ones(points.shape[1])
-    wide = points.max(0, initial=-np.inf) - low
-    span = np.where(span > 0, span, np.where((wide > 0) & np.isfinite(wide), wide, 1.0))
+    low, span = front_range(points, np.asarray((violations <= 0).all(axis=1)))
     return Evaluated(
         history.positions[usable],
         (points - low) / span,
@@ -132,15 +120,6 @@ def evaluated(problem: SearchProblem, history: History) -> Evaluated:
         low,
         span,
     )
-
-
-def directions(objectives: int, most: int) -> Points:
-    """Evenly spread weight vectors ``(k, objectives)``, the most that are not more than ``most``.
-
-    Das and Dennis 1998; never fewer than one for each objective.
-    """
-    parts = max(get_partition_closest_to_points(most, objectives), 1)
-    return np.asarray(UniformReferenceDirectionFactory(objectives, n_partitions=parts).do())
 
 
 def view(seen: Evaluated, *, constrained: bool = True) -> Problem:
@@ -190,19 +169,11 @@ def replay(algorithm: Algorithm, seen: Evaluated, population: int) -> Algorithm:
         seen: What to tell.
         population: Size of the first generation.
     """
-    with quiet():
+    with quiet_pymoo():
         algorithm.setup(view(seen), termination=NoTermination(), seed=0, verbose=False)
         for rows in generations(seen, population):
             algorithm.tell(infills=individuals(seen, rows))
     return algorithm
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Silence divisions by empty ranges inside pymoo, which also changes the warning filters."""
-    with warnings.catch_warnings(), np.errstate(all="ignore"):
-        warnings.simplefilter("ignore")
-        yield
 
 
 def children(
@@ -251,13 +222,7 @@ def tournament(survivors: Population, seen: Evaluated, better: Better) -> Select
             wins among feasible ones.
     """
     rows = survivors.get("row").astype(np.intp)
-    excess = seen.excess[rows]
-
-    def wins(first: Indices, second: Indices, rng: np.random.Generator) -> NDArray[np.bool_]:
-        mine, theirs = excess[first], excess[second]
-        limited = (mine > 0) | (theirs > 0)
-        by_limit = np.where(mine == theirs, coins(len(first), rng), mine < theirs)
-        return np.where(limited, by_limit, better(first, second, rng))
+    wins = prefer_feasible(seen.excess[rows], better)
 
     def select(count: int, rng: np.random.Generator) -> tuple[Indices, Indices]:
         draws = rng.integers(len(rows), size=(4, count))
@@ -266,31 +231,3 @@ def tournament(survivors: Population, seen: Evaluated, better: Better) -> Select
         return rows[mother], rows[father]
 
     return select
-
-
-def coins(count: int, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Random booleans, ``(count,)``."""
-    return np.asarray(rng.random(count) < 0.5)
-
-
-def by_chance(first: Indices, second: Indices, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """The tournament that either side wins."""
-    return coins(len(first), rng)
-
-
-def dominance(points: Points) -> Better:
-    """The tournament among points ``(k, m)`` that a dominating one wins; else chance."""
-
-    def better(first: Indices, second: Indices, rng: np.random.Generator) -> NDArray[np.bool_]:
-        mine, theirs = points[first], points[second]
-        wins = (mine <= theirs).all(axis=1) & (mine < theirs).any(axis=1)
-        loses = (theirs <= mine).all(axis=1) & (theirs < mine).any(axis=1)
-        return wins | (~loses & coins(len(first), rng))
-
-    return better
-
-
-def numbers(survivors: Population, name: str, missing: float) -> Points:
-    """An attribute that survival has set, ``(k,)``; ``missing`` where it has not (infeasible)."""
-    found = [missing if value is None else value for value in survivors.get(name, to_numpy=False)]
-    return np.array(found, dtype=np.float64)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from search.arrays.neighbourhood import neighbourhood
 from search.arrays.pareto import best_first, nondominated
-from search.engines.array_nsga2 import Score
+from search.engines.contract import Score
 from search.history import History
 from search.problem import SearchProblem
 from search.sampling.first_sample import fresh_rows

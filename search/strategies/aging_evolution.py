@@ -38,6 +38,8 @@ class AgingEvolution:
     sample: int = 25
     batch: int = 10
 
+    has_first_sample = True
+
     def batch_size(self, evaluated: int) -> int:
         """``population`` at first, then ``batch``."""
         return self.population if evaluated == 0 else self.batch

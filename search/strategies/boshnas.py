@@ -69,6 +69,8 @@ class Boshnas:
     rate: float = 1e-2
     dropout: float = 0.1
 
+    has_first_sample = True
+
     def batch_size(self, evaluated: int) -> int:
         """``initial`` at first, then ``batch``."""
         return self.initial if evaluated == 0 else self.batch

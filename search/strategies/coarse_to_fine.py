@@ -44,6 +44,8 @@ class CoarseToFine:
     batch: int = 48
     rate: float = 0.1
 
+    has_first_sample = True
+
     def batch_size(self, evaluated: int) -> int:
         """Always ``batch``."""
         return self.batch

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import numpy as np
-from pymoo.algorithms.moo.ctaea import CTAEA
 from pymoo.core.population import Population
 from pymoo.core.termination import NoTermination
 
 from search.arrays.pareto import nondominated
+from search.engines.algorithms.ctaea import build_algorithm
 from search.engines.pymoo_replay import (
     Evaluated,
     Evolution,
-    Indices,
     Selection,
-    directions,
-    dominance,
     generations,
     individuals,
-    quiet,
     tournament,
     view,
+)
+from search.engines.pymoo_warnings import quiet_pymoo
+from search.engines.tournaments import (
+    Indices,
+    win_by_dominance,
 )
 from search.problem import SearchProblem
 from search.strategy import FitPredictor, Strategy
@@ -29,12 +30,12 @@ SUMMARY = "evolution with two archives, for limits that are hard to meet (Li et 
 
 def rebuild(problem: SearchProblem, seen: Evaluated, population: int) -> Selection:
     """Parents from either archive, as their shares of the joint front say (algorithm 5)."""
-    convergent, diverse = archives(seen, directions(len(problem.objectives), population))
+    convergent, diverse = archives(seen, population)
     front = nondominated(np.concatenate((convergent.get("F"), diverse.get("F"))))
     share = front[: len(convergent)].sum() / len(front)
     from_convergent = share > front[len(convergent) :].sum() / len(front)
-    first = tournament(convergent, seen, dominance(convergent.get("F")))
-    second = tournament(diverse, seen, dominance(diverse.get("F")))
+    first = tournament(convergent, seen, win_by_dominance(convergent.get("F")))
+    second = tournament(diverse, seen, win_by_dominance(diverse.get("F")))
 
     def select(count: int, rng: np.random.Generator) -> tuple[Indices, Indices]:
         ours, theirs = first(count, rng), second(count, rng)
@@ -44,19 +45,19 @@ def rebuild(problem: SearchProblem, seen: Evaluated, population: int) -> Selecti
     return select
 
 
-def archives(seen: Evaluated, weights: np.ndarray) -> tuple[Population, Population]:
+def archives(seen: Evaluated, population: int) -> tuple[Population, Population]:
     """The convergence archive and the diversity archive after all evaluations.
 
-    pymoo takes the last ``len(weights)`` of archive and children for the children, and never
+    pymoo takes as many of the last ones of archive and children for the children, and never
     returns from an update with fewer rows than that. So everything stays until there are enough,
     and what a short round would have counted twice is left out of the diversity archive.
     """
-    size = len(weights)
+    algorithm = build_algorithm(population, seen.points.shape[1])
+    size = algorithm.pop_size
     everyone = individuals(seen, np.arange(len(seen)))
     if len(seen) <= size:
         return everyone, everyone
-    algorithm = CTAEA(weights, output=None)
-    with quiet():
+    with quiet_pymoo():
         algorithm.setup(view(seen), termination=NoTermination(), seed=0, verbose=False)
         for rows in generations(seen, size):
             if algorithm.da is not None:

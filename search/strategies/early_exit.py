@@ -48,6 +48,8 @@ class EarlyExit:
     mutation: float = 0.1
     inversion: float = 0.1
 
+    has_first_sample = True
+
     def batch_size(self, evaluated: int) -> int:
         """The population, then what its survivors leave free."""
         if evaluated < self.population:

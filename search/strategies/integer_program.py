@@ -52,6 +52,8 @@ class IntegerProgram:
     gap: float = 1e-3
     exploration: float = 1.0
 
+    has_first_sample = True
+
     def batch_size(self, evaluated: int) -> int:
         """``initial`` at first, then ``batch``."""
         return self.initial if evaluated == 0 else self.batch

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,8 +12,8 @@ from numpy.typing import NDArray
 from search.arrays.neighbourhood import unique_rows
 from search.arrays.pareto import best_first
 from search.arrays.row_pool import all_rows
-from search.engines.array_nsga2 import Visited, optimise
-from search.engines.array_unsga3 import optimise_directed
+from search.engines import array_nsga2, array_unsga3
+from search.engines.contract import Engine, Visited
 from search.engines.surrogates import LEAST_ROWS, filled, fitted, scorer
 from search.history import History
 from search.problem import SearchProblem
@@ -32,16 +33,20 @@ class Linas:
 
     Args:
         fit: Fits a predictor to one expensive quantity, anew from everything evaluated.
+        engine: Evolves on predictions. The default stands for what is published: NSGA-II, and
+            U-NSGA-III beyond two objectives.
         population: Size of the validated and of the evolved population.
         inner_evaluations: Predictions that one evolution may spend.
-        directions: Reference directions of U-NSGA-III, which stands for NSGA-II beyond two
-            objectives; at most.
+        directions: Reference directions of that U-NSGA-III, at most.
     """
 
     fit: FitPredictor
+    engine: Engine = array_nsga2.evolve
     population: int = 50
     inner_evaluations: int = 20_000
     directions: int = 20
+
+    has_first_sample = True
 
     @property
     def generations(self) -> int:
@@ -82,17 +87,10 @@ class Linas:
             return Visited(pool, *score(pool))
         start = unique_rows(admissible_sample(problem, rng, 4 * self.population))
         start = start[: self.population]
-        if len(problem.objectives) > 2:
-            return optimise_directed(
-                problem.space,
-                score,
-                start,
-                population=self.population,
-                generations=self.generations - 1,
-                most_directions=self.directions,
-                rng=rng,
-            )
-        return optimise(
+        engine = self.engine
+        if engine is array_nsga2.evolve and len(problem.objectives) > 2:
+            engine = partial(array_unsga3.evolve, most_directions=self.directions)
+        return engine(
             problem.space,
             score,
             start,
@@ -114,12 +112,16 @@ class Linas:
         return rows[left[order]]
 
 
-def build(fit: FitPredictor | None = None) -> Strategy:
+def build(fit: FitPredictor | None = None, *, engine: Engine = array_nsga2.evolve) -> Strategy:
     """The strategy with its published settings.
+
+    Args:
+        fit: Fits a predictor to one expensive quantity.
+        engine: Evolves on predictions.
 
     Raises:
         ValueError: No ``fit``.
     """
     if fit is None:
         raise ValueError("linas needs a fit function, such as predictors.fit")
-    return Linas(fit)
+    return Linas(fit, engine)

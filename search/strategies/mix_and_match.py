@@ -42,6 +42,8 @@ class MixAndMatch:
     others: Sequence[float] = (1.0, 0.5, 0.0)
     batch: int = 25
 
+    has_first_sample = False
+
     def batch_size(self, evaluated: int) -> int:
         """Always ``batch``."""
         return self.batch

@@ -6,20 +6,22 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
-from pymoo.algorithms.moo.moead import ParallelMOEAD
 from pymoo.core.termination import NoTermination
 
+from search.arrays.scaling import penalise
+from search.engines.algorithms.moead import build_algorithm
 from search.engines.pymoo_replay import (
     Evaluated,
     Evolution,
-    Indices,
-    Points,
     Selection,
-    directions,
     generations,
     individuals,
-    quiet,
     view,
+)
+from search.engines.pymoo_warnings import quiet_pymoo
+from search.engines.tournaments import (
+    Indices,
+    Points,
 )
 from search.problem import SearchProblem
 from search.strategy import FitPredictor, Strategy
@@ -35,7 +37,7 @@ def rebuild(problem: SearchProblem, seen: Evaluated, population: int) -> Selecti
     does not say which that was, so a child counts for the weight it suits best, which converges
     better as well (Wang et al. 2016, Adaptive replacement strategies for MOEA/D).
     """
-    holders, neighbours = assignment(seen, directions(len(problem.objectives), population))
+    holders, neighbours = assignment(seen, population)
 
     def select(count: int, rng: np.random.Generator) -> tuple[Indices, Indices]:
         rounds = -(-count // len(holders))
@@ -48,11 +50,12 @@ def rebuild(problem: SearchProblem, seen: Evaluated, population: int) -> Selecti
     return select
 
 
-def assignment(seen: Evaluated, weights: Points) -> tuple[Indices, Indices]:
+def assignment(seen: Evaluated, population: int) -> tuple[Indices, Indices]:
     """Which row holds each weight ``(k,)``, and the weights near each, ``(k, t)``."""
     limited = penalised(seen)
-    algorithm = ParallelMOEAD(weights, n_neighbors=max(3, len(weights) // 4), output=None)
-    with quiet():
+    algorithm = build_algorithm(population, seen.points.shape[1])
+    weights = algorithm.ref_dirs
+    with quiet_pymoo():
         algorithm.setup(
             view(seen, constrained=False), termination=NoTermination(), seed=0, verbose=False
         )
@@ -70,13 +73,9 @@ def assignment(seen: Evaluated, weights: Points) -> tuple[Indices, Indices]:
 def penalised(seen: Evaluated) -> Evaluated:
     """Rows without limits, in which any infeasible one is worse than every feasible one.
 
-    pymoo's MOEA/D knows no limits. After Deb (2000): beyond a limit the objectives are replaced by
-    the worst feasible value plus the excess, the same in all of them.
+    pymoo's MOEA/D knows no limits.
     """
-    excess = seen.excess
-    feasible = excess <= 0
-    worst = seen.points[feasible].max() if feasible.any() else 1.0
-    points = np.where(feasible[:, None], seen.points, worst + excess[:, None])
+    points = penalise(seen.points, seen.excess)
     return Evaluated(
         seen.positions, points, seen.violations[:, :0], seen.batches, seen.low, seen.span
     )

@@ -31,6 +31,8 @@ class Nsga2:
     population: int = 20
     batch: int = 20
 
+    has_first_sample = True
+
     def batch_size(self, evaluated: int) -> int:
         """``population`` at first, then ``batch``."""
         return self.population if evaluated == 0 else self.batch

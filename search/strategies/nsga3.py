@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from pymoo.algorithms.moo.nsga3 import NSGA3
-
+from search.engines.algorithms.nsga3 import build_algorithm
 from search.engines.pymoo_replay import (
     Evaluated,
     Evolution,
     Selection,
-    by_chance,
-    directions,
     replay,
     tournament,
+)
+from search.engines.tournaments import (
+    win_by_chance,
 )
 from search.problem import SearchProblem
 from search.strategy import FitPredictor, Strategy
@@ -21,10 +21,8 @@ SUMMARY = "evolution along reference directions, for three and more objectives (
 
 def rebuild(problem: SearchProblem, seen: Evaluated, population: int) -> Selection:
     """Parents drawn at random from the survivors, feasible ones first (Deb and Jain 2014, IV-F)."""
-    weights = directions(len(problem.objectives), population)
-    algorithm = NSGA3(weights, pop_size=max(population, len(weights)), output=None)
-    survivors = replay(algorithm, seen, population).pop
-    return tournament(survivors, seen, by_chance)
+    survivors = replay(build_algorithm(population, len(problem.objectives)), seen, population).pop
+    return tournament(survivors, seen, win_by_chance)
 
 
 def build(fit: FitPredictor | None = None) -> Strategy:

@@ -56,6 +56,8 @@ class OfaEvolution:
     mutation: float = 0.1
     generations: int = 50
 
+    has_first_sample = True
+
     def batch_size(self, evaluated: int) -> int:
         """What is left of the sample, then one winner per budget."""
         return self.sample - evaluated if evaluated < self.sample else self.budgets

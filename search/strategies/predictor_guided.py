@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from search.arrays.neighbourhood import unique_rows
 from search.arrays.pareto import choose_by_hypervolume, nondominated, ranks, reference_point
 from search.arrays.row_pool import all_rows
-from search.engines.array_nsga2 import Score, Visited, optimise, polish
+from search.engines.array_nsga2 import evolve, polish
+from search.engines.contract import Engine, Score, Visited
 from search.engines.surrogates import LEAST_ROWS, fitted, scorer
 from search.history import History
 from search.problem import SearchProblem
@@ -31,17 +32,19 @@ class PredictorGuided:
 
     Args:
         fit: Fits a predictor to one expensive quantity.
+        engine: Evolves on predictions; by default NSGA-II on arrays, whatever the objectives.
         initial: Size of the first sample, spread over the cheap objective.
         batch: Most evaluations per round. Early rounds are smaller, a twelfth of what is known,
             because early predictors improve the most.
         least_batch: Fewest evaluations per round.
-        population: Survivors of the inner evolution.
-        generations: Generations of the inner evolution.
+        population: Survivors of the evolution on predictions.
+        generations: Its generations.
         descents: Rounds of local search on the predicted front after it.
         optimism: Standard deviations by which predictions are improved when choosing.
     """
 
     fit: FitPredictor
+    engine: Engine = evolve
     initial: int = 30
     batch: int = 25
     least_batch: int = 6
@@ -49,6 +52,8 @@ class PredictorGuided:
     generations: int = 10
     descents: int = 2
     optimism: float = 0.5
+
+    has_first_sample = True
 
     def batch_size(self, evaluated: int) -> int:
         """``initial`` at first, then a twelfth of what is known within the limits of a round."""
@@ -85,7 +90,7 @@ class PredictorGuided:
             rows = all_rows(problem.space, _MOST_ENUMERATED)
         if rows is not None:
             return Visited(rows, *score(rows))
-        visited = optimise(
+        visited = self.engine(
             problem.space,
             score,
             self._seeds(problem, history, rng),
@@ -143,12 +148,16 @@ class PredictorGuided:
         return rows[chosen + rest]
 
 
-def build(fit: FitPredictor | None = None) -> Strategy:
+def build(fit: FitPredictor | None = None, *, engine: Engine = evolve) -> Strategy:
     """The strategy with its defaults.
+
+    Args:
+        fit: Fits a predictor to one expensive quantity.
+        engine: Evolves on predictions.
 
     Raises:
         ValueError: No ``fit``.
     """
     if fit is None:
         raise ValueError("predictor_guided needs a fit function, such as predictors.fit")
-    return PredictorGuided(fit)
+    return PredictorGuided(fit, engine)

@@ -22,6 +22,8 @@ class RandomSearch:
 
     batch: int = 50
 
+    has_first_sample = False
+
     def batch_size(self, evaluated: int) -> int:
         """Always ``batch``."""
         return self.batch

@@ -5,17 +5,18 @@ from __future__ import annotations
 from functools import partial
 
 import numpy as np
-from pymoo.algorithms.moo.rnsga3 import RNSGA3
 
+from search.engines.algorithms.rnsga3 import build_algorithm
 from search.engines.pymoo_replay import (
     Evaluated,
     Evolution,
-    Points,
     Selection,
-    by_chance,
-    directions,
     replay,
     tournament,
+)
+from search.engines.tournaments import (
+    Points,
+    win_by_chance,
 )
 from search.problem import SearchProblem
 from search.strategy import FitPredictor, Strategy
@@ -34,25 +35,27 @@ def rebuild(
     width: float,
 ) -> Selection:
     """Parents drawn at random from the survivors, feasible ones first."""
-    points = aspired(problem, seen, aspirations)
-    m = len(problem.objectives)
-    each = len(directions(m, (population - m) // len(points)))
-    algorithm = RNSGA3(points, pop_per_ref_point=each, mu=width, output=None)
+    algorithm = build_algorithm(
+        population,
+        len(problem.objectives),
+        aspirations=scale_aspirations(problem, seen, aspirations),
+        width=width,
+    )
     survivors = replay(algorithm, seen, population).pop
-    return tournament(survivors, seen, by_chance)
+    return tournament(survivors, seen, win_by_chance)
 
 
-def aspired(problem: SearchProblem, seen: Evaluated, aspirations: Aspirations) -> Points:
-    """The aspiration points on the scale of the evaluated rows, ``(k, m)``.
-
-    Without any: the middle of the front, and one point half way from there to each end.
+def scale_aspirations(
+    problem: SearchProblem, seen: Evaluated, aspirations: Aspirations
+) -> Points | None:
+    """The aspiration points on the scale of the evaluated rows, ``(k, m)``; ``None`` for none.
 
     Raises:
         ValueError: A point has not one value for every objective.
     """
     m = len(problem.objectives)
     if not aspirations:
-        return np.concatenate((np.full((1, m), 1 / m), 0.5 / m + 0.5 * (1 - np.eye(m)) / (m - 1)))
+        return None
     for point in aspirations:
         if len(point) != m:
             names = ", ".join(objective.name for objective in problem.objectives)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from pymoo.algorithms.moo.sms import SMSEMOA
-
+from search.engines.algorithms.smsemoa import build_algorithm
 from search.engines.pymoo_replay import (
     Evaluated,
     Evolution,
     Selection,
-    dominance,
     replay,
     tournament,
+)
+from search.engines.tournaments import (
+    win_by_dominance,
 )
 from search.problem import SearchProblem
 from search.strategy import FitPredictor, Strategy
@@ -20,8 +21,8 @@ SUMMARY = "evolution that keeps what adds most hypervolume (Beume, Naujoks, Emme
 
 def rebuild(problem: SearchProblem, seen: Evaluated, population: int) -> Selection:
     """Parents that dominate win, otherwise chance; survival drops the least contribution."""
-    survivors = replay(SMSEMOA(pop_size=population, output=None), seen, population).pop
-    return tournament(survivors, seen, dominance(survivors.get("F")))
+    survivors = replay(build_algorithm(population, len(problem.objectives)), seen, population).pop
+    return tournament(survivors, seen, win_by_dominance(survivors.get("F")))
 
 
 def build(fit: FitPredictor | None = None) -> Strategy:

@@ -47,6 +47,8 @@ class WeakNas:
     shrink: float = 0.8
     pool: int = 10_000
 
+    has_first_sample = True
+
     def batch_size(self, evaluated: int) -> int:
         """What is left of the first sample, then ``batch``."""
         return self.initial - evaluated if evaluated < self.initial else self.batch

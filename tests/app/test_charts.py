@@ -33,8 +33,8 @@ def draw(front: Front, **emphasis: Any) -> Drawn:
 
 
 def values(front: Front, name: str, kind: str = "value") -> dict[str, float]:
-    scale = front.named(name).scale
-    return {p.digest: scale * getattr(p.estimate(name), kind) for p in front.on_front()}
+    scale = front.find_axis(name).scale
+    return {p.digest: scale * getattr(p.estimate(name), kind) for p in front.list_front()}
 
 
 def places(drawn: Drawn, kind: str, axis: str) -> dict[str, float]:
@@ -59,10 +59,10 @@ def test_intervals_are_drawn_along_both_axes(front: Front) -> None:
     along = {rule.encoding["x2"]["field"] if "x2" in rule.encoding else "up": rule
              for rule in plain}  # fmt: skip
     for key, name, channel in (("high", "latency_ms", "x"), ("up", "accuracy", "y")):
-        rule, scale = along[key], front.named(name).scale
+        rule, scale = along[key], front.find_axis(name).scale
         assert rule.encoding[f"{channel}2"]["field"] == "high"
         ends = sorted((row["low"], row["high"]) for row in rule.rows)
-        estimates = [p.estimate(name) for p in front.on_front()]
+        estimates = [p.estimate(name) for p in front.list_front()]
         expected = sorted((scale * e.low, scale * e.high) for e in estimates)
         assert [end for pair in ends for end in pair] == pytest.approx(
             [end for pair in expected for end in pair]
@@ -71,9 +71,9 @@ def test_intervals_are_drawn_along_both_axes(front: Front) -> None:
 
 def test_a_line_joins_every_pair(front: Front) -> None:
     (joins,) = [rule for rule in draw(front).all("rule") if "across_end" in rule.rows[0]]
-    assert len(joins.rows) == len(front.on_front())
+    assert len(joins.rows) == len(front.list_front())
     for row in joins.rows:
-        estimate = front.point(row["digest"]).estimate("latency_ms")
+        estimate = front.find_point(row["digest"]).estimate("latency_ms")
         assert (row["across"], row["across_end"]) == (estimate.predicted, estimate.value)
     assert joins.encoding["x2"]["field"] == "across_end"
     assert joins.encoding["y2"]["field"] == "up_end"
@@ -103,19 +103,19 @@ def test_points_within_noise_have_a_mark_of_their_own(front: Front) -> None:
 
 
 def test_chosen_compared_and_budget_are_marked(front: Front) -> None:
-    first, second = front.on_front()[:2]
+    first, second = front.list_front()[:2]
     drawn = draw(front, chosen=first.digest, compared=second.digest, budget=0.2)
     assert list(places(drawn, "chosen", "across")) == [first.digest]
     assert list(places(drawn, "compared", "across")) == [second.digest]
     (budget,) = [r for r in drawn.all("rule") if "label" in r.rows[0]]
     assert budget.column("x") == [pytest.approx(0.2)]
     assert drawn.one("text").column("text") == ["budget"]
-    other = draw_front(front, front.named("macs"), front.quality, Emphasis(budget=0.2))
+    other = draw_front(front, front.find_axis("macs"), front.quality, Emphasis(budget=0.2))
     assert take_apart(other).all("text") == []
 
 
 def test_rings_are_drawn_above_everything_and_named_first(front: Front) -> None:
-    drawn = draw(front, chosen=front.on_front()[1].digest, behind=True)
+    drawn = draw(front, chosen=front.list_front()[1].digest, behind=True)
     marks = drawn.one("point")
     assert drawn.layers[-1] is marks
     assert list(by_kind(marks.rows)) == [BEHIND, PREDICTED, VERIFIED, "chosen"]
@@ -136,7 +136,7 @@ def test_axes_carry_units_and_reach_over_everything_but_predictions(front: Front
     assert drawn.titles("y") == {"accuracy (%)"}
     scale = drawn.one("point").encoding["x"]["scale"]
     low, high = scale["domain"]
-    assert low < min(p.estimate("latency_ms").low or 9 for p in front.on_front())
+    assert low < min(p.estimate("latency_ms").low or 9 for p in front.list_front())
     assert high > 0.5
     assert scale["clamp"] is True, "a prediction outside is drawn at the edge"
     wild = front.points[0].estimate("latency_ms").replace(predicted=1e9)
@@ -155,7 +155,7 @@ def test_hovering_tells_values_and_where_they_come_from(front: Front) -> None:
     assert titles == {"digest": "architecture", "across_text": "latency", "up_text": "accuracy",
                       "kind": "mark"}  # fmt: skip
     row = next(r for r in marks.rows if r["kind"] == VERIFIED)
-    point = front.point(row["digest"])
+    point = front.find_point(row["digest"])
     assert row["across_text"] == f"{front.cost.show(point.best('latency_ms'))} (measured)"
     assert row["up_text"] == f"{front.quality.show(point.best('accuracy'))} (evaluated)"
 
@@ -163,14 +163,14 @@ def test_hovering_tells_values_and_where_they_come_from(front: Front) -> None:
 def test_other_fronts_are_drawn_beside_it(front: Front) -> None:
     other = parse_front(front_json(small_space(), seed=4), "front.json", "other")
     drawn = draw(front, others=[("other run", other)])
-    expected = {p.digest for p in other.on_front()}
+    expected = {p.digest for p in other.list_front()}
     assert {row["digest"] for row in drawn.kinds["other run"]} == expected
     dotted = [line for line in drawn.all("line") if "strokeDash" in line.mark]
     assert [len(line.rows) for line in dotted] == [len(expected)]
 
 
 def test_axes_without_any_point_leave_an_empty_chart(front: Front) -> None:
-    drawn = draw_front(front, front.named("unknown"), front.quality, Emphasis(behind=True))
+    drawn = draw_front(front, front.find_axis("unknown"), front.quality, Emphasis(behind=True))
     assert take_apart(drawn).one("point").rows == []
     assert "unknown" in render_svg(drawn, "empty")
 
@@ -186,7 +186,7 @@ def test_thousands_of_points_are_thinned_out_but_not_those_that_matter() -> None
     assert MOST_BEHIND <= len(cloud) <= MOST_BEHIND + 2
     assert name == f"{BEHIND} ({len(cloud):,} of {len(behind):,} drawn)"
     assert {chosen, compared} <= {row["digest"] for row in cloud}
-    assert {p.digest for p in front.on_front()} == set(places(drawn, VERIFIED, "up"))
+    assert {p.digest for p in front.list_front()} == set(places(drawn, VERIFIED, "up"))
     drawn_latencies = sorted(row["across"] for row in cloud)
     latencies = sorted(p.best("latency_ms") or 0 for p in behind)
     for share in (0.1, 0.5, 0.9):
@@ -199,7 +199,7 @@ def test_thousands_of_points_are_thinned_out_but_not_those_that_matter() -> None
 
 
 def test_the_breakdown_adds_up(front: Front) -> None:
-    first, second = front.on_front()[0], front.on_front()[-1]
+    first, second = front.list_front()[0], front.list_front()[-1]
     bars = by_kind(take_apart(architecture_charts.draw_breakdown(first, second)).one("bar").rows)
     for kind, point in (("chosen", first), ("compared", second)):
         found = {row["unit"]: row["latency"] for row in bars[kind]}
@@ -216,7 +216,7 @@ def test_units_of_the_compared_one_stand_where_they_belong() -> None:
 
 
 def test_the_genome_frames_the_chosen_column(front: Front) -> None:
-    members = front.on_front()
+    members = front.list_front()
     space = small_space()
     genome = layers.line_up(space, members)
     drawn = take_apart(architecture_charts.draw_genomes(genome, front, members[3].digest))
@@ -276,7 +276,7 @@ def test_parity_and_learning_curve(front: Front) -> None:
     )
     (diagonal,) = drawn.all("rule")
     assert diagonal.encoding["x"]["field"] == diagonal.encoding["y"]["field"] == "low"
-    assert progress_charts.draw_parity(front, front.named("macs")) is None
+    assert progress_charts.draw_parity(front, front.find_axis("macs")) is None
 
     curve = take_apart(progress_charts.draw_learning_curve([[12, 0.5], [24, 0.7]]))
     assert (curve.one("line").column("x"), curve.one("line").column("y")) == ([12, 24], [0.5, 0.7])
@@ -292,13 +292,13 @@ def marks_in(svg: str, **attributes: str) -> list[ElementTree.Element]:
 
 
 def test_the_picture_is_svg_with_every_point(front: Front) -> None:
-    chosen = front.on_front()[2]
+    chosen = front.list_front()[2]
     chart = draw_front(
         front, front.cost, front.quality, Emphasis(chosen=chosen.digest, behind=True)
     )
     svg = render_svg(chart, "A <b> & c", subtitle="below")
     verified = marks_in(svg, aria_roledescription="point", fill=BLUE)
-    assert {mark.get("aria-label") for mark in verified} == {p.digest for p in front.on_front()}
+    assert {mark.get("aria-label") for mark in verified} == {p.digest for p in front.list_front()}
     points = marks_in(svg, aria_roledescription="point")
     assert {mark.get("aria-label") for mark in points} == {p.digest for p in front.points}
     root = ElementTree.fromstring(svg)
@@ -315,17 +315,17 @@ def test_left_is_cheaper_and_up_is_better(front: Front) -> None:
     for mark in marks_in(svg, aria_roledescription="point", fill=BLUE):
         across, down = (mark.get("transform") or "").removeprefix("translate(")[:-1].split(",")
         centres[mark.get("aria-label")] = (float(across), float(down))
-    ordered = [p.digest for p in front.on_front()]
+    ordered = [p.digest for p in front.list_front()]
     assert sorted(ordered, key=lambda d: centres[d][0]) == ordered
-    best = max(front.on_front(), key=lambda p: p.best("accuracy") or 0)
+    best = max(front.list_front(), key=lambda p: p.best("accuracy") or 0)
     assert min(centres, key=lambda d: centres[d][1]) == best.digest
 
 
 def test_hostile_names_stay_text(front: Front) -> None:
     name = "\"><script>alert(1)</script> & ]]> ' datum.kind"
     other = parse_front(front_json(small_space(), seed=4), "front.json", "other")
-    hostile = front.on_front()[0].replace(digest=name)
-    points = (hostile, *(p for p in front.points if p.digest != front.on_front()[0].digest))
+    hostile = front.list_front()[0].replace(digest=name)
+    points = (hostile, *(p for p in front.points if p.digest != front.list_front()[0].digest))
     chart = draw_front(
         front.replace(points=points), front.cost, front.quality, Emphasis(others=[(name, other)])
     )

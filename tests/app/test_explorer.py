@@ -121,12 +121,12 @@ def test_an_untrustworthy_table_warns(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_comparing_shows_the_difference(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = open_page(monkeypatch, run)
     box = next(b for b in page.selectbox if "Compare" in b.label)
-    other = front_of(run).on_front()[0]
+    other = front_of(run).list_front()[0]
     box.set_value(other.digest).run()
     assert not page.exception
     assert [row["digest"] for row in points_drawn(page)["compared"]] == [other.digest]
     assert [row["digest"] for row in points_drawn(page)["chosen"]] == [chosen(page)]
-    one = small_space().architecture(dict(front_of(run).point(chosen(page)).choices))
+    one = small_space().architecture(dict(front_of(run).find_point(chosen(page)).choices))
     two = small_space().architecture(dict(other.choices))
     count = len(one.diff(two))
     assert f"against **`{other.digest}`**: {count} choice" in text(page)
@@ -140,7 +140,7 @@ def test_other_axes_can_be_chosen(run: Path, monkeypatch: pytest.MonkeyPatch) ->
     box.set_value("size (KB)").run()
     assert not page.exception
     places = {row["digest"]: row["across"] for row in points_drawn(page)["verified (measured)"]}
-    sizes = {p.digest: (p.best("size_bytes") or 0) / 1000 for p in front_of(run).on_front()}
+    sizes = {p.digest: (p.best("size_bytes") or 0) / 1000 for p in front_of(run).list_front()}
     assert places == pytest.approx(sizes)
     assert charts_on(page)[0].titles("x") == {"size (KB)"}
 
@@ -158,7 +158,7 @@ def test_two_runs_can_be_switched_and_drawn_together(
     write_run(tmp_path / "other", seed=3)
     page = open_page(monkeypatch, run, tmp_path / "other")
     page.multiselect[0].select("other / default (cpu)").run()
-    beside = run_view.load_run(tmp_path / "other").fronts["default"].on_front()
+    beside = run_view.load_run(tmp_path / "other").fronts["default"].list_front()
     drawn = points_drawn(page)["other / default (cpu)"]
     assert {row["digest"] for row in drawn} == {p.digest for p in beside}
     next(b for b in page.selectbox if b.label == "Run").set_value(tmp_path / "other").run()

@@ -300,8 +300,8 @@ def test_layers_without_a_space_show_the_choices(space: SearchSpace) -> None:
 def test_genome_places_values_between_smallest_and_largest(
     space: SearchSpace, front: Front
 ) -> None:
-    found = layers.line_up(space, [front.point(space.smallest.digest),
-                                  front.point(space.largest.digest)])  # fmt: skip
+    found = layers.line_up(space, [front.find_point(space.smallest.digest),
+                                  front.find_point(space.largest.digest)])  # fmt: skip
     row = found.names.index("stage1.block2.expand")
     assert found.shares[row] == (None, 1.0)
     assert found.shares[0] == (0.0, 1.0)

@@ -16,7 +16,8 @@ from predictors import fit
 @pytest.mark.parametrize(("name", "package"), [("agemoea2", "numba"), ("optuna_cmaes", "cmaes")])
 def test_a_missing_optional_package_is_named_with_what_installs_it(monkeypatch, name, package):
     monkeypatch.setitem(sys.modules, package, None)
-    monkeypatch.delitem(sys.modules, f"search.strategies.{name}", raising=False)
+    for module in (f"search.strategies.{name}", f"search.engines.algorithms.{name}"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
     with pytest.raises(ModuleNotFoundError) as caught:
         plugins.strategy(name)
     assert str(caught.value) == (

@@ -136,6 +136,7 @@ def test_a_resumed_sampler_draws_the_same(module: ModuleType, name: str) -> None
     assert isinstance(first, Remembers) == isinstance(first, Learns)
 
 
+@pytest.mark.exactness
 def test_ten_steps_and_ten_more_are_twenty_bit_for_bit(tmp_path: Path, name: str) -> None:
     def run(folder: Path, recipe: Recipe, seed: int, stop: int | None = None) -> dict[str, Any]:
         def progress(report: Progress) -> None:

@@ -26,11 +26,13 @@ NAMES = sorted(
 MARKED = [pytest.param(n, marks=pytest.mark.slow if n in SLOW else ()) for n in NAMES]
 
 
-def problem(limit: float | None = None, *, cheap: bool = True, third: bool = False):
-    depth = Choice("depth", (1, 2, 3, 4), "depth")
+def problem(
+    limit: float | None = None, *, cheap: bool = True, third: bool = False, most_blocks: int = 4
+):
+    depth = Choice("depth", tuple(range(1, most_blocks + 1)), "depth")
     blocks = [
         Choice(f"b{b}.{kind}", (1, 2, 3), kind, None if b == 0 else ("depth", b + 1))
-        for b in range(4)
+        for b in range(most_blocks)
         for kind in ("kernel", "expand")
     ]
     space = SearchSpace((depth, *blocks))
@@ -75,6 +77,21 @@ def test_it_says_what_it_is(module):
     strategy = module.build(fit)
     assert strategy.batch_size(0) >= 1
     assert strategy.batch_size(1000) >= 1
+
+
+def test_it_says_whether_it_learns_from_a_first_sample(module):
+    strategy = module.build(fit)
+    assert isinstance(strategy.has_first_sample, bool)
+    task = problem(most_blocks=16)
+    found = run(task, strategy, evaluations=strategy.batch_size(0), seed=0).history
+    opposite = found.values * [-1, 1]
+    turned = History(found.names, found.positions, opposite, found.batches)
+    proposed = [
+        strategy.propose(task, known, 10, np.random.default_rng(1)) for known in (found, turned)
+    ]
+    # What learns from a first sample goes on differently where its values are turned around.
+    learns = not np.array_equal(*proposed)
+    assert learns == strategy.has_first_sample
 
 
 @pytest.mark.parametrize("limit", [None, 12.0])

@@ -19,6 +19,7 @@ from hardware.profile import LOG, Budget, check_anchors, profile
 from hardware.table import LatencyTable
 from hardware.timing import Effort
 from supernet.files import read_records
+from tests.timing import saved_by_batching
 
 pytest.importorskip("onnx")
 SMALL = Budget(passes=4, visits=3, calibration=8, validation=10, unit_ms=1.0)
@@ -61,12 +62,10 @@ def test_fastest_is_the_minimum_of_the_whole_space(toy, imaginary, tmp_path) -> 
     assert architecture == toy.space.smallest
 
 
-def test_a_million_predictions_per_second(toy, imaginary, tmp_path) -> None:
+def test_predictions_of_many_are_made_at_once(toy, imaginary, tmp_path) -> None:
     compiled = build(toy, imaginary(), tmp_path / "cpu").compile(toy.cost_model())
     rows = toy.space.sample(np.random.default_rng(3), 200_000)
-    started = time.process_time()
-    compiled.predict(rows)
-    assert len(rows) / (time.process_time() - started) > 1e6
+    assert saved_by_batching(compiled.predict, rows) > 200  # measured 2,000
 
 
 def test_device_whose_networks_are_not_sums_is_not_trusted(toy, imaginary, tmp_path) -> None:
@@ -132,14 +131,12 @@ def test_log_of_another_campaign_is_replaced(toy, imaginary, tmp_path) -> None:
 
 
 KILLED = """
-import sys
-sys.path.insert(0, {here!r})
 from pathlib import Path
-from conftest import chain
 from hardware.campaign import Campaign, Subject, run_campaign
 from hardware.device import Device
+from hardware.testing.toy_space import dense_graph
 from hardware.timing import Effort
-subjects = tuple(Subject(str(w), chain((w,) * 3), 1 + w % 2) for w in range(16, 40))
+subjects = tuple(Subject(str(w), dense_graph((w,) * 3), 1 + w % 2) for w in range(16, 40))
 campaign = Campaign(subjects, 3, 0, Effort(budget_ms=20.0, most=500), Effort())
 found = run_campaign(campaign, Device(), log=Path({log!r}))
 print(found.count())
@@ -149,8 +146,7 @@ print(found.count())
 def test_killed_process_continues_where_it_was(tmp_path) -> None:
     pytest.importorskip("onnxruntime")
     log = tmp_path / LOG
-    here = str(Path(__file__).parent)
-    code = KILLED.format(here=here, log=str(log))
+    code = KILLED.format(log=str(log))
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     process = subprocess.Popen([sys.executable, "-c", code], env=environment)
     deadline = time.monotonic() + 60

@@ -71,6 +71,9 @@ def test_interval_widens_with_disagreement_between_visits() -> None:
     narrow, wide = (summarise(v, 20_000.0, 0.8, "wall", "now") for v in (calm, wild))
     assert narrow.low_ms <= narrow.latency_ms <= narrow.high_ms
     assert wide.high_ms - wide.low_ms > 5 * (narrow.high_ms - narrow.low_ms)
+    # Six visits of equal weight: Student's t at 4 degrees of freedom, as tables print it.
+    level = wide.spread * wide.latency_ms / np.sqrt(5)
+    assert (wide.high_ms - wide.latency_ms) / level == pytest.approx(2.78, abs=0.15)
     with pytest.raises(ValueError, match="no visit to summarise"):
         summarise([], 1.0, 1.0, "wall", "now")
 
@@ -131,6 +134,13 @@ def test_rank_correlation() -> None:
     assert kendall_tau(np.array([1, 2, 3]), np.array([3, 2, 1])) == -1
     assert kendall_tau(np.array([1, 2, 3, 4]), np.array([1, 2, 4, 3])) == pytest.approx(2 / 3)
     assert kendall_tau(np.ones(3), np.array([1, 2, 3])) == 0
+    rng = np.random.default_rng(0)
+    for levels in (3, 1000):
+        a, b = rng.integers(0, levels, (2, 40))
+        rows, columns = np.triu_indices(40, 1)
+        x, y = np.sign(a[rows] - a[columns]), np.sign(b[rows] - b[columns])
+        by_pairs = (x * y).sum() / (np.abs(x).sum() * np.abs(y).sum()) ** 0.5
+        assert kendall_tau(a, b) == pytest.approx(by_pairs, abs=1e-14)
 
 
 def test_report_gates_on_error_floor_and_rank() -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import time
+from functools import partial
 
 import numpy as np
 from worlds import space
 
 from predictors.features.encoding import one_hot, ordinal
+from tests.timing import saved_by_batching
 
 
 def test_inert_choices_are_all_zero_whatever_they_hold():
@@ -44,9 +45,7 @@ def test_the_vocabulary_does_not_depend_on_the_sample():
     assert (one_hot(world, rows)[3] == one_hot(world, rows[3:4])[0]).all()
 
 
-def test_a_hundred_thousand_architectures_are_encoded_within_a_second():
+def test_many_architectures_are_encoded_at_once():
     world = space()
     rows = world.sample(np.random.default_rng(2), 100_000)
-    start = time.process_time()
-    one_hot(world, rows)
-    assert time.process_time() - start < 1.0
+    assert saved_by_batching(partial(one_hot, world), rows) > 15  # measured 90

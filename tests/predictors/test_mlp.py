@@ -10,10 +10,10 @@ import pytest
 import torch
 from worlds import accuracy, space
 
-from predictors.cross_fitting import partitions, training_rows_of
+from predictors.cross_fitting import choose_training_rows, deal_folds
 from predictors.features.encoding import one_hot
 from predictors.models import mlp
-from predictors.networks.perceptron import Training, initial, train
+from predictors.networks.perceptron import Training, initialise, train
 from predictors.networks.ranking_losses import differentiable_kendall, logistic, pairwise_hinge
 from predictors.scores import kendall_tau, rmse
 
@@ -46,8 +46,8 @@ def test_intervals_cover_what_they_say():
 
 
 def test_no_member_has_seen_what_it_is_held_out_from():
-    folds = partitions(11, 4, 2, seed=0)
-    rows = training_rows_of(folds, 4, seed=0)
+    folds = deal_folds(11, 4, 2, seed=0)
+    rows = choose_training_rows(folds, 4, seed=0)
     assert rows.shape == (8, 8)
     for member, own in enumerate(rows):
         assert (folds[member // 4][own] != member % 4).all()
@@ -57,7 +57,7 @@ def test_no_member_has_seen_what_it_is_held_out_from():
 def test_members_trained_together_are_those_trained_alone():
     rows = sample(40)
     features, targets = one_hot(WORLD, rows), np.random.default_rng(0).normal(size=(40, 1))
-    start = initial(2, (features.shape[1], 8, 1), seed=0)
+    start = initialise(2, (features.shape[1], 8, 1), seed=0)
     own = np.stack([np.arange(20), np.arange(20, 40)])
     training = Training(steps=5)
     both = train(start, features, targets, own, training, seed=0)
@@ -99,7 +99,7 @@ def test_out_of_range_training_is_refused():
 
 def test_predictors_import_without_torch():
     code = (
-        "import sys, predictors, predictors.models.mlp, predictors.pretraining, "
+        "import sys, predictors, predictors.models.mlp, predictors.research.pretraining, "
         "predictors.transfer; print('torch' in sys.modules)"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from worlds import accuracy, latency, space
 
-from predictors import fit, held_out_prediction, interval
+from predictors import fit, predict_held_out, predict_interval
+from predictors.features import covariance as kernels
 from predictors.features.encoding import one_hot, thermometer, thermometer_owners
-from predictors.models import _kernels as kernels
 from predictors.models import gaussian_process, random_forest, ridge
 from predictors.scores import kendall_tau, rmse
 from supernet.space import Choice, SearchSpace
+from tests.timing import least_seconds
 
 WORLD = space()
 
@@ -123,7 +123,7 @@ def test_ninety_percent_intervals_cover_ninety_percent_of_unseen_values(method):
     for seed in range(4):
         rows, unseen = sample(120, seed=seed), sample(400, seed=100 + seed)
         model = method.fit(WORLD, rows, accuracy(WORLD, rows, 0.003, seed), seed=seed)
-        low, high = interval(model, unseen)
+        low, high = predict_interval(model, unseen)
         truth = accuracy(WORLD, unseen, 0.003, 50 + seed)
         covered.append(((truth >= low) & (truth <= high)).mean())
         claimed.append(model.report.coverage)
@@ -177,16 +177,16 @@ def test_choosing_is_fast_enough_for_every_round_of_a_search():
     rows = sample(450)
     values = accuracy(WORLD, rows)
     fit(WORLD, rows, values, seed=0)
-    start = time.process_time()
-    fit(WORLD, rows, values, seed=0)
-    assert time.process_time() - start < 0.3
+    choosing = least_seconds(lambda: fit(WORLD, rows, values, seed=0))
+    one = least_seconds(lambda: ridge.fit(WORLD, rows, values, seed=0))
+    assert choosing < 80 * one  # measured 15: folds of every method
 
 
 def test_training_rows_are_reported_as_predicted_without_them():
     rows = sample(60)
     values = accuracy(WORLD, rows, 0.01)
     model = gaussian_process.fit(WORLD, rows, values, seed=0)
-    mean, low, high = held_out_prediction(model, np.concatenate((rows[:5], sample(5, seed=9))))
+    mean, low, high = predict_held_out(model, np.concatenate((rows[:5], sample(5, seed=9))))
     assert mean[:5] == pytest.approx(model.held_out.mean[:5])
     assert mean[5:] == pytest.approx(model.mean(sample(5, seed=9)))
     assert (low < mean).all()
@@ -204,3 +204,18 @@ def test_far_from_the_data_the_process_is_less_sure():
 def test_no_methods_is_refused():
     with pytest.raises(ValueError, match="at least one method"):
         fit(WORLD, sample(5), np.arange(5.0), seed=0, methods=[])
+
+
+def test_a_cost_that_explains_the_value_saves_samples():
+    rows, unseen = sample(30), sample(500, seed=1)
+    values, truth = accuracy(WORLD, rows), accuracy(WORLD, unseen)
+
+    def capacity(positions):
+        size = -np.log(0.95 - accuracy(WORLD, positions)) + 0.02 * latency(WORLD, positions)
+        return size[:, None]
+
+    informed, blind = (
+        gaussian_process.fit(WORLD, rows, values, seed=0, statistics=free).mean(unseen)
+        for free in (capacity, None)
+    )
+    assert rmse(informed, truth) < 0.5 * rmse(blind, truth)

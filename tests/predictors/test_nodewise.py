@@ -8,7 +8,7 @@ from worlds import space
 
 from predictors.networks.perceptron import Training
 from predictors.networks.ranking_losses import mse
-from predictors.research.mixer import initial
+from predictors.research.mixer import initialise
 from predictors.research.nodewise import fit_mixer, fit_trees
 from predictors.scores import kendall_tau
 
@@ -48,7 +48,7 @@ def test_the_last_third_is_found_where_a_sum_is_lost(fit):
 
 
 def test_tokens_are_really_mixed():
-    mixers = initial(1, 6, 2, seed=0)
+    mixers = initialise(1, 6, 2, seed=0)
     rng = np.random.default_rng(0)
     matrix = rng.normal(size=(1, 6, 2))
 

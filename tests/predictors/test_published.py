@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from predictors import fit, interval
+from predictors import fit, predict_interval
 from predictors.models import ensemble, ridge
 from predictors.scores import kendall_tau
 
@@ -43,7 +43,7 @@ def run(table, method, size, seeds=5, statistics=None):
             table.space, table.rows[part], table.values[part], seed=seed, statistics=statistics
         )
         taus.append(kendall_tau(model.mean(table.rows[rest]), table.values[rest]))
-        low, high = interval(model, table.rows[rest])
+        low, high = predict_interval(model, table.rows[rest])
         inside = (low <= table.values[rest]) & (table.values[rest] <= high)
         covered.append(float(inside.mean()))
     return float(np.mean(taus)), float(np.mean(covered))

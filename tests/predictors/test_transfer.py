@@ -13,7 +13,7 @@ from worlds import accuracy, latency, space
 import predictors
 from predictors.models import ridge
 from predictors.scores import kendall_tau
-from predictors.transfer import transferred
+from predictors.transfer import transfer
 
 WORLD = space()
 ROOT = Path(__file__).resolve().parents[2]
@@ -58,7 +58,7 @@ def taus(fits, space, rows, values, seeds):
 
 def test_an_earlier_run_on_related_data_helps_at_thirty_labels():
     rows, earlier = sample(430), sample(300, seed=9)
-    helped = transferred(ridge.fit, earlier, accuracy(WORLD, earlier, 0.002))
+    helped = transfer(ridge.fit, earlier, accuracy(WORLD, earlier, 0.002))
     alone, with_it = taus((ridge.fit, helped), WORLD, rows, other_data(rows, 0.1), 4)
     assert with_it > alone + 0.1
 
@@ -67,7 +67,7 @@ def test_an_earlier_run_about_something_else_does_little_harm():
     rows, earlier = sample(430), sample(300, seed=9)
     noise = np.random.default_rng(0).normal(size=300)
     opposite = -accuracy(WORLD, earlier)
-    fits = (ridge.fit, *(transferred(ridge.fit, earlier, v) for v in (noise, opposite)))
+    fits = (ridge.fit, *(transfer(ridge.fit, earlier, v) for v in (noise, opposite)))
     alone, *wrong = taus(fits, WORLD, rows, other_data(rows, 0.1), 4)
     assert min(wrong) > alone - 0.02
 
@@ -80,9 +80,9 @@ def test_published_language_tasks_help_each_other():
     earlier = np.random.default_rng(0).permutation(500)[:250]
     rows = data.rows[np.setdiff1d(np.arange(500), earlier)]
     values = data.task("sst")[np.setdiff1d(np.arange(500), earlier)]
-    helped = transferred(ridge.fit, data.rows[earlier], data.task("mnli")[earlier])
+    helped = transfer(ridge.fit, data.rows[earlier], data.task("mnli")[earlier])
     scrambled = np.random.default_rng(1).permutation(data.task("mnli")[earlier])
-    harmed = transferred(ridge.fit, data.rows[earlier], scrambled)
+    harmed = transfer(ridge.fit, data.rows[earlier], scrambled)
     alone, good, bad = taus((ridge.fit, helped, harmed), data.space, rows, values, 8)
     assert good > alone + 0.015
     assert bad > alone - 0.02
@@ -90,7 +90,7 @@ def test_published_language_tasks_help_each_other():
 
 def test_it_is_a_predictor_like_any_other():
     rows, earlier = sample(40), sample(200, seed=9)
-    fit = transferred(predictors.fit, earlier, accuracy(WORLD, earlier))
+    fit = transfer(predictors.fit, earlier, accuracy(WORLD, earlier))
     model = fit(WORLD, rows, other_data(rows), seed=0, statistics=lambda r: r[:, :2] * 1.0)
     unseen = sample(20, seed=3)
     mean, std = model.predict(unseen)
@@ -113,7 +113,7 @@ def test_the_earlier_run_is_fitted_once():
         return ridge.fit(space, positions, values, seed=seed, statistics=statistics)
 
     earlier, rows = sample(77, seed=9), sample(30)
-    fit = transferred(counting, earlier, accuracy(WORLD, earlier))
+    fit = transfer(counting, earlier, accuracy(WORLD, earlier))
     for _ in range(3):
         fit(WORLD, rows, other_data(rows), seed=0)
     assert calls.count(77) == 1
@@ -122,6 +122,6 @@ def test_the_earlier_run_is_fitted_once():
 def test_unusable_earlier_runs_are_refused():
     rows = sample(10)
     with pytest.raises(ValueError, match="at least 3 rows and a value for each"):
-        transferred(ridge.fit, rows[:2], np.arange(2.0))
+        transfer(ridge.fit, rows[:2], np.arange(2.0))
     with pytest.raises(ValueError, match="cannot be transferred"):
-        transferred(ridge.fit, rows, np.arange(4.0))
+        transfer(ridge.fit, rows, np.arange(4.0))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from itertools import product
 
 import numpy as np
@@ -14,6 +13,7 @@ from search.arrays.pareto import nondominated
 from search.integer.exact import Program, exact_front, solve
 from search.sampling.feasibility import InfeasibleError
 from supernet.space import Choice, SearchSpace
+from tests.timing import least_seconds
 
 
 def everything(space: SearchSpace) -> np.ndarray:
@@ -201,14 +201,15 @@ def ofa_terms(seed: int) -> tuple[SearchSpace, AdditiveTerms, AdditiveTerms]:
     )
 
 
-def test_a_space_of_ofa_size_takes_less_than_a_second_of_processor_time():
+def test_a_space_of_ofa_size_takes_no_longer_than_scoring_a_few_million_architectures():
     space, gain, cost = ofa_terms(0)
     sample = space.sample(np.random.default_rng(0), 3000)
     limit = float(np.quantile(cost(sample), 0.3))
     solve(space, gain, [(cost, limit)])
-    start = time.process_time()
     found = solve(space, gain, [(cost, 0.97 * limit)])
-    assert time.process_time() - start < 1.0
+    solving = least_seconds(lambda: solve(space, gain, [(cost, 0.97 * limit)]), 2)
+    scoring = least_seconds(lambda: (gain(sample), cost(sample)))
+    assert solving < 1000 * scoring  # measured 150; there are 10^19 architectures
     within = sample[cost(sample) <= 0.97 * limit]
     assert gain(found[None])[0] > gain(within).max()
 

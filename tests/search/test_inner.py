@@ -8,7 +8,8 @@ from toys import line_space, nested_space, tradeoff, true_front
 
 from search.arrays.neighbourhood import neighbourhood, unique_rows
 from search.arrays.pareto import hypervolume, nondominated
-from search.engines.array_nsga2 import Visited, offspring, optimise, polish
+from search.engines.array_nsga2 import evolve, offspring, polish
+from search.engines.contract import Visited
 
 
 def first_wins(a, b):
@@ -69,7 +70,7 @@ def test_the_inner_search_finds_most_of_a_known_front_and_polishing_adds_to_it()
     problem = tradeoff()
     rng = np.random.default_rng(4)
     seeds = unique_rows(problem.space.sample(rng, 60))
-    visited = optimise(
+    visited = evolve(
         problem.space, score_of(problem), seeds, population=60, generations=25, rng=rng
     )
     front = true_front(problem)
@@ -90,7 +91,7 @@ def test_limits_hold_on_the_feasible_part():
     problem = tradeoff(constraints=(Constraint("latency_ms", at_most=40.0),))
     rng = np.random.default_rng(5)
     seeds = unique_rows(problem.space.sample(rng, 40))
-    visited = optimise(
+    visited = evolve(
         problem.space, score_of(problem), seeds, population=40, generations=20, rng=rng
     )
     inside = visited.objectives[visited.feasible]

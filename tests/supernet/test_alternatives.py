@@ -11,6 +11,7 @@ from supernet.elastic.alternatives import Alternatives
 from supernet.elastic.edits import Cut, Pick, Resize, Set, follow, follow_all
 from supernet.space import Choice, SearchSpace
 from supernet.supernet import InputSpec, Supernet
+from tests.exactness import assert_extraction_is_exact, assert_same_outputs
 
 OPERATION = Choice("block.operation", ("identity", "linear", "deep"), "operation")
 WIDTH = Choice("block.width", (2, 4), "width")
@@ -46,7 +47,7 @@ def toy() -> Supernet:
 @pytest.mark.parametrize("operation", OPERATION.values)
 @pytest.mark.parametrize("width", WIDTH.values)
 def test_the_candidate_stands_in_the_slot(operation: str, width: int) -> None:
-    net, x = toy(), torch.randn(5, 3)
+    net, x = toy().double(), torch.randn(5, 3, dtype=torch.float64)
     architecture = net.space.architecture({"block.operation": operation, "block.width": width})
     alone = net.extract(architecture)
     deep = net.model[1].deep
@@ -59,9 +60,10 @@ def test_the_candidate_stands_in_the_slot(operation: str, width: int) -> None:
             + deep[2].bias
         ),
     }[operation]
-    expected = net.model[2](middle(net.model[0](x)))
-    torch.testing.assert_close(net(x, architecture), expected)
-    assert torch.equal(alone(x), net(x, architecture))
+    with torch.no_grad():
+        expected = net.model[2](middle(net.model[0](x)))
+        assert_same_outputs(net(x, architecture), expected)
+    assert_extraction_is_exact(net, architecture, x)
     assert not any(isinstance(module, Alternatives) for module in alone.modules())
 
 

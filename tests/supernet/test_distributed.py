@@ -33,13 +33,13 @@ TEXT = "the quick brown fox jumps over the lazy dog; " * 60
 
 
 def training(family: str, folder: Path, micro_batches: int) -> dict[str, torch.Tensor]:
-    """Raw weights after a few steps of a tiny training."""
+    """Raw weights after a few steps of a tiny training, in double precision where it can be."""
     recipe = replace(preset("digits"), steps=3, batch_size=16, warmup_steps=1, log_every=1,
                      checkpoint_every=2, micro_batches=micro_batches, ema_decay=0.0)  # fmt: skip
     if family == "matlm":
         path = folder.parent / "text.txt"
         data = open_data(f"text:{path}", context=16)
-        supernet = matlm.build(matlm.configure("tiny", data.shape))
+        supernet = matlm.build(matlm.configure("tiny", data.shape)).double()
         recipe = replace(recipe, augment="none")
     else:
         data = open_data("digits")
@@ -70,14 +70,21 @@ def worker(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def largest_difference(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> float:
+    """Between trained weights, relative to the largest of each tensor."""
     assert first.keys() == second.keys()
-    return max(float((first[name] - second[name]).abs().max()) for name in first)
+    return max(
+        float((first[name] - tensor).abs().max() / tensor.abs().max().clamp_min(1e-3))
+        for name, tensor in second.items()
+    )
 
 
+@pytest.mark.exactness
+# Pixels are float32, whose sums end in other bits on other processors.
 @pytest.mark.parametrize(
-    ("family", "parts"), [pytest.param("ofa", 2, marks=pytest.mark.slow), ("matlm", 1)]
+    ("family", "parts", "tolerance"),
+    [pytest.param("ofa", 2, 1e-5, marks=pytest.mark.slow), ("matlm", 1, 1e-12)],
 )
-def test_two_ranks_are_one_process(worker: Path, family: str, parts: int) -> None:
+def test_two_ranks_are_one_process(worker: Path, family: str, parts: int, tolerance: float) -> None:
     folder = worker.parent / family
     run = torchrun([str(worker), family, str(folder)])
     assert run.returncode == 0, run.stderr
@@ -85,17 +92,17 @@ def test_two_ranks_are_one_process(worker: Path, family: str, parts: int) -> Non
     assert found is not None
     ranks = checkpoints.tensors(found, checkpoints.WEIGHTS)
     alone = training(family, worker.parent / f"{family}-alone", parts)
-    assert largest_difference({name: ranks[name] for name in alone}, alone) < 1e-6
+    assert largest_difference({name: ranks[name] for name in alone}, alone) < tolerance
     lines = (folder / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == [1, 2, 3]
     if family == "ofa":  # batch statistics of halves are not those of the whole
         whole = training(family, worker.parent / f"{family}-whole", 1)
-        assert largest_difference({name: ranks[name] for name in whole}, whole) > 1e-4
+        assert largest_difference({name: ranks[name] for name in whole}, whole) > 1e-3
 
 
 @pytest.mark.slow
 def test_the_command_trains_under_torchrun(tmp_path: Path) -> None:
-    arguments = ["-m", "app", "train", "--data", "digits", "--steps", "4", "--batch-size", "32",
+    arguments = ["-m", "supernet", "train", "--data", "digits", "--steps", "4", "--batch-size", "32",
                  "--out", str(tmp_path / "run"), "--json"]  # fmt: skip
     run = torchrun(arguments)
     assert run.returncode == 0, run.stderr
@@ -119,10 +126,12 @@ def test_a_process_alone_says_what_happened_itself() -> None:
         raise ValueError("as it was")
 
 
+@pytest.mark.exactness
 def test_micro_batches_of_a_network_without_batch_statistics_are_the_batch(worker: Path) -> None:
     whole = training("matlm", worker.parent / "whole", 1)
     parts = training("matlm", worker.parent / "parts", 4)
-    assert largest_difference(whole, parts) < 1e-6
+    assert whole["model.head.norm.weight"].dtype == torch.float64
+    assert largest_difference(whole, parts) < 1e-12
 
 
 @pytest.mark.parametrize("kind", ["shift", "affine", "crop_flip"])

@@ -225,6 +225,7 @@ def run(folder: Path, seed: int = 0, **options: Any) -> dict[str, Tensor]:
     return {name: tensor.clone() for name, tensor in net.state_dict().items()}
 
 
+@pytest.mark.exactness
 def test_a_killed_run_ends_with_the_same_weights_inside_a_phase_and_at_its_boundary(
     tmp_path: Path,
 ) -> None:

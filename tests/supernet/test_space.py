@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -13,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from supernet.space import Choice, SearchSpace
+from tests.timing import saved_by_batching
 
 
 def small_space() -> SearchSpace:
@@ -196,11 +196,10 @@ def test_bad_spaces() -> None:
         Choice("a", (1, 1), "x")
 
 
-def test_a_hundred_thousand_architectures_in_a_second() -> None:
+def test_many_architectures_are_made_canonical_at_once() -> None:
     space = ofa_space()
-    start = time.process_time()
-    space.canonical(space.sample(np.random.default_rng(0), 100_000))
-    assert time.process_time() - start < 1.0
+    rows = space.sample(np.random.default_rng(0), 100_000)
+    assert saved_by_batching(space.canonical, rows) > 15  # measured 70
 
 
 def test_the_space_needs_no_torch() -> None:

@@ -75,6 +75,7 @@ def test_training_it_leaves_the_supernet_alone(tmp_path: Path) -> None:
     assert not torch.equal(alone.model.conv.weight, supernet.model.conv.weight[:2])
 
 
+@pytest.mark.exactness
 def test_a_stopped_training_continues_bit_by_bit(tmp_path: Path) -> None:
     class StopError(Exception):
         pass

@@ -23,6 +23,7 @@ from supernet.training.single_path import (
     search_superkernels,
     unit_tables,
 )
+from tests.exactness import assert_same_outputs, doubled
 
 TINY = family.PRESETS["tiny"]
 # Three blocks, one of them with a stride: minutes become seconds.
@@ -79,6 +80,7 @@ def test_indicators_are_0_or_1_with_the_gradient_of_a_sigmoid() -> None:
     assert torch.allclose(x.grad, numeric, atol=1e-8)
 
 
+@pytest.mark.exactness
 def test_a_network_under_gates_is_the_extracted_subnetwork() -> None:
     net, search = make(noise=0.1)
     search.eval()
@@ -86,16 +88,18 @@ def test_a_network_under_gates_is_the_extracted_subnetwork() -> None:
         if name.endswith("running_var"):
             buffer.uniform_(0.5, 1.5, generator=torch.Generator().manual_seed(1))
     drawn = net.space.decode(net.space.sample(np.random.default_rng(0), 25))
-    x = torch.rand(3, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    x = doubled(torch.rand(3, 1, 8, 8, generator=torch.Generator().manual_seed(0)))
+    search.double()
+    net.double()
     seen = []
     for architecture in (net.space.smallest, net.space.largest, *drawn):
-        gates = hard_gates(net.space, search.kernels, architecture)
+        gates = hard_gates(net.space, search.kernels, architecture).double()
         with torch.no_grad():
             gated, alone = search(x, gates), net.extract(architecture)(x)
-        assert (gated - alone).abs().max() <= 1e-6 * max(1.0, float(alone.abs().max()))
+        assert_same_outputs(gated, alone)
         seen.append(tuple(gated.flatten().tolist()))
         positions = net.space.encode([architecture])
-        assert float(search.cost(gates)) == costs_of(TINY).macs(positions)[0]
+        assert float(search.cost(gates.float())) == costs_of(TINY).macs(positions)[0]
     assert len(set(seen)) == len({net.space.smallest, net.space.largest, *drawn})
 
 

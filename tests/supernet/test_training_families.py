@@ -6,6 +6,7 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import torch
 
 from supernet.data import open_data
@@ -41,6 +42,7 @@ def test_language_model_learns_a_pattern(tmp_path: Path) -> None:
         assert result.low <= result.value <= result.high
 
 
+@pytest.mark.exactness
 def test_resolutions_differ_and_resuming_is_exact(tmp_path: Path) -> None:
     data = open_data("digits")
     config = ofa_mobilenetv3.configure("tiny", data.shape)

@@ -20,6 +20,8 @@ from supernet.training import Progress, Recipe, train
 from supernet.training import checkpoint as checkpoints
 from tests.supernet.toys import toy_data, toy_supernet
 
+pytestmark = pytest.mark.exactness
+
 RECIPE = Recipe(
     steps=20,
     batch_size=16,

@@ -1,6 +1,7 @@
-"""Stopping hopeless candidates early: fewer validation samples first, and bounds on the rest.
+"""Races: fewer validation samples first, and bounds that stop the candidates that cannot win.
 
-A candidate is scored on a few samples of the validation split, then on more, in one fixed order. It
+Racing (Maron and Moore 1993, "Hoeffding races") is what ``--early-stop`` asks for. A
+candidate is scored on a few samples of the validation split, then on more, in one fixed order. It
 is stopped when it is surely worse than a *rival*: an architecture that was evaluated on the whole
 split and is no worse in every other objective. Its value is then bounded by one that the rival
 dominates, so it could never have been on the front.
@@ -27,7 +28,7 @@ Scores = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Racing:
+class RaceRule:
     """When candidates are stopped.
 
     Args:
@@ -57,16 +58,16 @@ class Racing:
             raise ValueError(f"shares {self.shares} must rise and lie between 0 and 1")
         if not 0 < self.error < 0.5 or self.z <= 0 or self.least < 2 or self.lag < 1:
             raise ValueError(
-                f"racing needs error in (0, 0.5), z above 0, least of at least 2 and lag of at "
+                f"a race needs error in (0, 0.5), z above 0, least of at least 2 and lag of at "
                 f"least 1; got {self.error:g}, {self.z:g}, {self.least}, {self.lag}"
             )
 
-    def order(self, total: int) -> NDArray[np.intp]:
-        """The order ``(total,)`` in which samples of a split are looked at."""
+    def draw_order(self, total: int) -> NDArray[np.intp]:
+        """Draw the order ``(total,)`` in which samples of a split are looked at."""
         return np.random.default_rng([self.seed, total]).permutation(total)
 
-    def stages(self, total: int) -> tuple[int, ...]:
-        """Samples seen after each stage; the last is the whole split."""
+    def list_stages(self, total: int) -> tuple[int, ...]:
+        """List the samples seen after each stage; the last is the whole split."""
         counts = {round(share * total) for share in self.shares}
         return (*sorted(n for n in counts if self.least <= n < total), total)
 
@@ -88,10 +89,10 @@ class Bound:
     samples: int
 
 
-def race(
-    seen: Scores, total: int, rival: Scores | float, rule: Racing, *, maximize: bool
+def find_stop(
+    seen: Scores, total: int, rival: Scores | float, rule: RaceRule, *, maximize: bool
 ) -> Bound | None:
-    """Where a candidate stops against its rival, on the samples that were seen.
+    """Find where a candidate stops against its rival, on the samples that were seen.
 
     Args:
         seen: Scores of the candidate on the first samples in the rule's order, ``(n,)``: 1 or 0
@@ -110,28 +111,28 @@ def race(
         ValueError: The rival has another number of samples.
     """
     value = float(rival if isinstance(rival, float) else rival.mean())
-    looks = rule.stages(total)[:-1]
+    looks = rule.list_stages(total)[:-1]
     for count in looks:
         if count > len(seen):
             return None
         if maximize:
-            found = accuracy_bound(seen[:count], total, rival, rule.error / len(looks))
+            found = bound_accuracy(seen[:count], total, rival, rule.error / len(looks))
             worse = found.high < value
         else:
-            found = loss_bound(seen[:count], total, rival, rule.z)
+            found = bound_loss(seen[:count], total, rival, rule.z)
             worse = found.low > value
         if worse:
             return found
     return None
 
 
-def accuracy_bound(seen: Scores, total: int, rival: Scores | float, error: float) -> Bound:
-    """Bounds on a share of right answers; each of the two is wrong with probability ``error``.
+def bound_accuracy(seen: Scores, total: int, rival: Scores | float, error: float) -> Bound:
+    """Bound a share of right answers; each of the two bounds is wrong with probability ``error``.
 
     Args:
         seen: 1 or 0 for each of the first samples, ``(n,)``.
         total: Samples in the split.
-        rival: Of :func:`race`.
+        rival: Of :func:`find_stop`.
         error: Probability that the true value lies above ``high``, and likewise below ``low``.
     """
     everything = [np.ones(total, dtype=bool)]
@@ -147,21 +148,21 @@ def accuracy_bound(seen: Scores, total: int, rival: Scores | float, error: float
 
 
 def _bound_by_groups(seen: Scores, groups: Sequence[NDArray[np.bool_]], error: float) -> Bound:
-    """Bounds that add up those of each group of samples; the groups make up the split."""
+    """Add up the bounds of each group of samples; the groups make up the split."""
     count, total = len(seen), len(groups[0])
     estimate = low = high = 0.0
     for group in groups:
         members, drawn = int(group.sum()), int(group[:count].sum())
         right = int(seen[group[:count]].sum())
-        high += most(right, drawn, members, error / len(groups))
-        low += members - most(drawn - right, drawn, members, error / len(groups))
+        high += bound_right_answers(right, drawn, members, error / len(groups))
+        low += members - bound_right_answers(drawn - right, drawn, members, error / len(groups))
         estimate += members * (right / drawn if drawn else float(seen.mean()))
     low, high = low / total, high / total
     return Bound(float(np.clip(estimate / total, low, high)), low, high, count)
 
 
-def most(right: int, drawn: int, members: int, error: float) -> int:
-    """Most right ones among ``members`` when ``right`` of ``drawn`` were, surely.
+def bound_right_answers(right: int, drawn: int, members: int, error: float) -> int:
+    """Bound from above how many of ``members`` are right when ``right`` of ``drawn`` were.
 
     The largest number for which as few right ones have a probability of at least ``error``, drawing
     without replacement: an exact one-sided confidence bound.
@@ -169,14 +170,16 @@ def most(right: int, drawn: int, members: int, error: float) -> int:
     low, high = right, members - (drawn - right)
     while low < high:
         middle = (low + high + 1) // 2
-        if _at_most(right, drawn, members, middle) >= error:
+        if _probability_of_at_most(right, drawn, members, middle) >= error:
             low = middle
         else:
             high = middle - 1
     return low
 
 
-def _at_most(right: int, drawn: int, members: int, whole: int) -> float:
+# scipy.stats.hypergeom.cdf, which the tests compare with, takes six times as long, and a search
+# asks for tens of thousands of these.
+def _probability_of_at_most(right: int, drawn: int, members: int, whole: int) -> float:
     """Probability of ``right`` or fewer right ones among ``drawn``, when ``whole`` are."""
     logs = _log_factorials(members)
     x = np.arange(max(0, drawn - (members - whole)), min(right, whole) + 1)
@@ -191,13 +194,13 @@ def _log_factorials(count: int) -> Scores:
     return np.concatenate(([0.0], np.cumsum(np.log(np.arange(1, count + 1)))))
 
 
-def loss_bound(seen: Scores, total: int, rival: Scores | float, z: float) -> Bound:
-    """Bounds on a mean loss: normal, ``z`` standard errors wide, paired with the rival's.
+def bound_loss(seen: Scores, total: int, rival: Scores | float, z: float) -> Bound:
+    """Bound a mean loss: normal, ``z`` standard errors wide, paired with the rival's.
 
     Args:
         seen: Losses on the first samples, ``(n,)``.
         total: Samples in the split.
-        rival: Of :func:`race`.
+        rival: Of :func:`find_stop`.
         z: Standard errors.
     """
     count = len(seen)
@@ -212,12 +215,12 @@ def loss_bound(seen: Scores, total: int, rival: Scores | float, z: float) -> Bou
     return Bound(estimate, estimate - z * float(error), estimate + z * float(error), count)
 
 
-def best_rival(
+def find_best_rival(
     others: NDArray[np.floating],
     quality: NDArray[np.floating],
     candidate: NDArray[np.floating],
 ) -> int | None:
-    """Which of the evaluated architectures a candidate has to be no worse than.
+    """Find the evaluated architecture that a candidate has to be no worse than.
 
     Args:
         others: Their other objectives ``(n, m - 1)``, to be minimised.
@@ -232,13 +235,13 @@ def best_rival(
     return int(able[np.argmin(np.asarray(quality)[able])]) if len(able) else None
 
 
-def dominated(point: NDArray[np.floating], points: NDArray[np.floating]) -> bool:
+def is_dominated(point: NDArray[np.floating], points: NDArray[np.floating]) -> bool:
     """Whether some of ``points`` ``(n, m)`` dominates ``point`` ``(m,)``; less is better."""
     return bool(((points <= point).all(axis=1) & (points < point).any(axis=1)).any())
 
 
-def saved(samples: Sequence[int], total: int) -> float:
-    """Share of all validation samples that did not have to be looked at."""
+def compute_saved_share(samples: Sequence[int], total: int) -> float:
+    """Compute the share of all validation samples that did not have to be looked at."""
     return 1 - sum(samples) / (total * len(samples)) if samples else 0.0
 
 

@@ -1,0 +1,161 @@
+"""Held-out predictions, and the report card that says how far a predictor can be trusted."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from math import ceil
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from predictors.scores import kendall_tau, rmse, spearman, top_k_regret
+
+Vector = NDArray[np.float64]
+LEVEL = 0.9
+AIM = 0.9
+HIGHEST, LOWEST = "highest", "lowest"
+# Share of the rows that count as the predicted best.
+_TOP = 20
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Predictions of the training rows by models that had not seen them.
+
+    Args:
+        positions: ``(n, len(space))``, canonical.
+        values: What was measured, ``(n,)``.
+        mean: Predicted without the row, ``(n,)``.
+        std: Standard deviation claimed for it, ``(n,)``.
+    """
+
+    positions: NDArray[np.int16]
+    values: Vector
+    mean: Vector
+    std: Vector
+
+
+@dataclass(frozen=True)
+class ReportCard:
+    """How well a predictor did on values it had not seen (cross-validation, in their unit).
+
+    Args:
+        model: The method, by module name.
+        samples: How many values it was fitted on.
+        tau: Kendall's tau-b of held-out predictions; NaN when undefined.
+        spearman: Spearman's correlation of held-out predictions; NaN when undefined.
+        rmse: Error of held-out predictions.
+        level: Nominal coverage of the intervals.
+        coverage: Share of values inside intervals whose width came from other values.
+        half_width: Median half-width of the intervals on the training rows.
+        widening: Factor applied to the standard deviation to make the interval (conformal).
+        regret: How far the best of the twentieth predicted best falls short of the best of all.
+        curve: Held-out Kendall tau at growing numbers of samples; empty unless it was asked for.
+        needed: About how many more evaluations lead to ``aim``: 0 when it is reached, ``None``
+            when the curve was not asked for or does not support an estimate.
+        aim: The Kendall tau that ``needed`` is about.
+        best: Which values ``regret`` takes for the best: the ``"highest"`` or the ``"lowest"``.
+    """
+
+    model: str
+    samples: int
+    tau: float
+    spearman: float
+    rmse: float
+    level: float
+    coverage: float
+    half_width: float
+    widening: float
+    regret: float = float("nan")
+    curve: tuple[tuple[int, float], ...] = ()
+    needed: int | None = None
+    aim: float = AIM
+    best: str = HIGHEST
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-able record; undefined figures become ``None``."""
+        record = asdict(self)
+        return {
+            key: None if isinstance(value, float) and not np.isfinite(value) else value
+            for key, value in record.items()
+        }
+
+
+def make_report_card(model: str, held_out: HeldOut, level: float = LEVEL) -> ReportCard:
+    """Scores and interval widening from held-out predictions.
+
+    The widening is the conformal quantile of the residuals over their claimed deviations (split
+    conformal prediction, Lei et al. 2018, with leave-one-out residuals in place of a split), one
+    standard error of a quantile above the level: the level is then held for most training sets
+    and not only on the average of them (Vovk 2012, "Conditional validity of inductive conformal
+    predictors", proposition 2). The coverage is that of the level alone, cross-fitted: every half
+    of the rows is judged by the other half's quantile.
+
+    Args:
+        model: Module name of the method.
+        held_out: Predictions of unseen rows.
+        level: Nominal coverage between 0 and 1.
+    """
+    error = np.abs(held_out.values - held_out.mean)
+    ratios = error / np.maximum(held_out.std, 1e-12)
+    even, odd = ratios[::2], ratios[1::2]
+    covered = np.concatenate((even <= _quantile(odd, level), odd <= _quantile(even, level)))
+    slack = np.sqrt(level * (1 - level) / len(ratios))
+    widening = _quantile(ratios, level + slack)
+    return ReportCard(
+        model=model,
+        samples=len(ratios),
+        tau=kendall_tau(held_out.mean, held_out.values),
+        spearman=spearman(held_out.mean, held_out.values),
+        rmse=rmse(held_out.mean, held_out.values),
+        level=level,
+        coverage=float(covered.mean()),
+        half_width=float(np.median(held_out.std) * widening),
+        widening=widening,
+        regret=_regret(held_out, HIGHEST),
+    )
+
+
+def rescore_for_cost(report: ReportCard, held_out: HeldOut) -> ReportCard:
+    """The card of a quantity of which less is better: its regret is that of the lowest values.
+
+    Args:
+        report: As made by :func:`report_card`.
+        held_out: What it was made of.
+    """
+    return replace(report, regret=_regret(held_out, LOWEST), best=LOWEST)
+
+
+def summarise_card(name: str, unit: str, report: ReportCard) -> str:
+    """One line that says how far a predictor can be trusted, for display before a search does.
+
+    Args:
+        name: Of the predicted quantity.
+        unit: Of the quantity; empty for none.
+        report: Its report card.
+    """
+    tau = f"tau {report.tau:.2f}" if np.isfinite(report.tau) else "tau undefined"
+    width = f"{report.half_width:.3g} {unit}".rstrip()
+    parts = [
+        f"{name} predictor ({report.model}, {report.samples} evaluations): {tau} on held-out ones",
+        f"{report.level:.0%} within ±{width} (held for {report.coverage:.0%})",
+    ]
+    if report.needed:
+        parts.append(f"about {report.needed} more evaluations for tau {report.aim:g}")
+    elif report.curve and report.needed is None:
+        parts.append(f"its learning curve does not say when tau {report.aim:g} is reached")
+    return "; ".join(parts)
+
+
+def _regret(held_out: HeldOut, best: str) -> float:
+    sign = 1.0 if best == HIGHEST else -1.0
+    most = max(1, len(held_out.values) // _TOP)
+    return top_k_regret(sign * held_out.mean, sign * held_out.values, most)
+
+
+def _quantile(scores: Vector, level: float) -> float:
+    # With too few scores the conformal quantile is infinite; the largest score is the best finite
+    # statement, and the reported coverage then shows the shortfall.
+    rank = min(ceil((len(scores) + 1) * level), len(scores))
+    return float(np.sort(scores)[rank - 1])

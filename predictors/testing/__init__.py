@@ -1,0 +1,1 @@
+"""Checks that a prediction method keeps its contract."""

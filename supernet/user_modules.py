@@ -1,0 +1,32 @@
+"""Modules that a user names by a dotted path."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+from types import ModuleType
+
+
+def import_user_module(path: str, purpose: str, *, working_directory: bool) -> ModuleType:
+    """Import a module by its dotted path.
+
+    Args:
+        path: The dotted path (``"package.module"``).
+        purpose: What messages say the module is for (``"the sampler"``).
+        working_directory: Whether it may lie in the working directory, too: right for a name that
+            was typed, wrong for one that a file brought along.
+
+    Raises:
+        ValueError: There is no such module.
+        ModuleNotFoundError: It needs another module, which is not installed.
+    """
+    if working_directory and os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    try:
+        return import_module(path)
+    except ModuleNotFoundError as error:
+        missing = error.name or ""
+        if not missing or not (path == missing or path.startswith(missing + ".")):
+            raise
+        raise ValueError(f"there is no module {path!r} for {purpose}") from None

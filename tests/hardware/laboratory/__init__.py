@@ -1,0 +1,1 @@
+"""A device of a user's own package, as the tests see it."""
