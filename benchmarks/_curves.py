@@ -54,7 +54,9 @@ def draw(
     tops = [float(row["mean"]) for row in rows]
     top = max(*tops, ceiling or 0.0)
     bottom = float(np.quantile(tops, 0.02))
-    x = Axis(x_title, (0, max(float(row["evaluations"]) for row in rows))).across("evaluations")
+    x = Axis(x_title, (0, max(float(row["evaluations"]) for row in rows))).place_across(
+        "evaluations"
+    )
     y = Axis(y_title, (bottom, top + 0.02 * (top - min(tops))), clamp=True)
     names = [curve.name for curve in curves]
     colors = alt.Scale(domain=names, range=[_COLORS[i % len(_COLORS)] for i in range(len(names))])
@@ -73,18 +75,18 @@ def draw(
     color = alt.Color("name:N", sort=names, scale=colors, legend=legend)
     base = alt.Chart(tabulate(rows)).encode(x=x, color=color)
     layers = [
-        base.mark_area(opacity=0.15, aria=False).encode(y=y.up("low"), y2="high:Q"),
+        base.mark_area(opacity=0.15, aria=False).encode(y=y.place_up("low"), y2="high:Q"),
         base.mark_line(strokeWidth=1.6).encode(
-            y=y.up("mean"),
+            y=y.place_up("mean"),
             strokeDash=alt.StrokeDash("name:N", sort=names, scale=dashes, legend=legend),
         ),
     ]
     if ceiling is not None:
         ideal = alt.Chart(tabulate([{"mean": ceiling, "label": "long-run ideal"}]))
         layers += [
-            ideal.mark_rule(color=GREY, strokeDash=[1, 3], aria=False).encode(y=y.up("mean")),
+            ideal.mark_rule(color=GREY, strokeDash=[1, 3], aria=False).encode(y=y.place_up("mean")),
             ideal.mark_text(color=GREY, align="right", baseline="bottom", dx=-4, dy=-2).encode(
-                x=alt.value("width"), y=y.up("mean"), text="label:N"
+                x=alt.value("width"), y=y.place_up("mean"), text="label:N"
             ),
         ]
     write_text(
