@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from app.records.quantities import find_quantity
-from app.reporting.tables import table
+from app.reporting.tables import align_table
 from app.runs import plugins
 from app.searching.objectives import Untrained, count_all
 from supernet.space import nearest
@@ -100,7 +100,7 @@ def format_families(families: Sequence[FamilyInfo]) -> str:
         (family.name, family.task, ", ".join(family.presets), family.missing or family.summary)
         for family in families
     ]
-    return table(("family", "task", "presets", "summary"), rows)
+    return align_table(("family", "task", "presets", "summary"), rows)
 
 
 def format_description(found: Description) -> str:
@@ -115,5 +115,5 @@ def format_description(found: Description) -> str:
         f"{found.family} ({found.preset}), {found.task}\n"
         f"{found.choices} choices, {found.size:,} distinct subnetworks, {found.units} units with "
         f"{found.distinct_units} variants to profile\n"
-        f"{table(('cost', *ends), rows)}"
+        f"{align_table(('cost', *ends), rows)}"
     )

@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
-from app.reporting.tables import table
+from app.reporting.tables import align_table
 from app.runs import plugins
 
 EXTRAS = {"transformers": "hf", "playwright": "browser"}
@@ -124,4 +124,4 @@ def format_health(health: Health) -> str:
         *((f"backend {name}", why or "usable") for name, why in health.backends.items()),
     ]
     verdict = "; ".join(health.problems) or "Everything that is needed is there."
-    return f"{table(('what', 'found'), rows)}\n{verdict}"
+    return f"{align_table(('what', 'found'), rows)}\n{verdict}"

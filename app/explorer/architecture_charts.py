@@ -42,7 +42,7 @@ def draw_breakdown(point: Point, compared: Point | None = None) -> alt.LayerChar
             scale=alt.Scale(paddingInner=0.3),
             axis=alt.Axis(title=None, labelLimit=260, labelOverlap=False, grid=False),
         ),
-        x=style.Axis("latency of the unit (ms)", zero=True).across("latency"),
+        x=style.Axis("latency of the unit (ms)", zero=True).place_across("latency"),
         tooltip=["unit:N", alt.Tooltip("text:N", title="latency"), "kind:N"],
     )
     if both:

@@ -21,10 +21,10 @@ def draw_audit(found: AuditRecord) -> alt.LayerChart:
     scale = 100.0 if found.unit == "fraction" else 1.0
     unit = "%" if found.unit == "fraction" else found.unit
     name = found.objective
-    alone = [_ends(network.alone, scale) for network in found.networks]
-    inherited = [_ends(network.inherited, scale) for network in found.networks]
-    x = _axis(alone, f"{name} when trained alone ({unit})")
-    y = _axis(inherited, f"{name} with inherited weights ({unit})")
+    alone = [_scale_ends(network.alone, scale) for network in found.networks]
+    inherited = [_scale_ends(network.inherited, scale) for network in found.networks]
+    x = _make_axis(alone, f"{name} when trained alone ({unit})")
+    y = _make_axis(inherited, f"{name} with inherited weights ({unit})")
     rows: list[Row] = [
         {
             "digest": network.digest,
@@ -38,12 +38,12 @@ def draw_audit(found: AuditRecord) -> alt.LayerChart:
     base = alt.Chart(style.tabulate(rows))
     bars = base.mark_rule(color=style.GREY, opacity=0.6, aria=False)
     layers = [
-        bars.encode(x=x.across("left"), x2="right:Q", y=y.up("y")),
-        bars.encode(x=x.across("x"), y=y.up("bottom"), y2="top:Q"),
+        bars.encode(x=x.place_across("left"), x2="right:Q", y=y.place_up("y")),
+        bars.encode(x=x.place_across("x"), y=y.place_up("bottom"), y2="top:Q"),
         base.mark_circle(color=style.BLUE, opacity=0.85, stroke="white", strokeWidth=0.8).encode(
-            x=x.across("x"),
-            y=y.up("y"),
-            size=_size([network.macs for network in found.networks]),
+            x=x.place_across("x"),
+            y=y.place_up("y"),
+            size=_encode_macs([network.macs for network in found.networks]),
             tooltip=[
                 alt.Tooltip("digest:N", title="architecture"),
                 alt.Tooltip("macs_text:N", title="multiply-adds"),
@@ -53,22 +53,22 @@ def draw_audit(found: AuditRecord) -> alt.LayerChart:
             description="digest:N",
         ),
     ]
-    equal = _common(alone, inherited)
+    equal = _intersect(alone, inherited)
     if equal is not None:
         layers.insert(0, style.draw_diagonal(equal, x, y))
     return alt.layer(*layers).properties(height=380)
 
 
-def _ends(quality: QualityRecord, scale: float) -> tuple[float, float, float]:
+def _scale_ends(quality: QualityRecord, scale: float) -> tuple[float, float, float]:
     """The interval around a quality: its lower end, the value, its upper end."""
     return quality.low * scale, quality.value * scale, quality.high * scale
 
 
-def _axis(intervals: Sequence[tuple[float, float, float]], title: str) -> Axis:
+def _make_axis(intervals: Sequence[tuple[float, float, float]], title: str) -> Axis:
     return Axis(title, style.padded_domain([end for interval in intervals for end in interval]))
 
 
-def _size(macs: Sequence[float]) -> alt.Size:
+def _encode_macs(macs: Sequence[float]) -> alt.Size:
     """Larger marks for more MACs; the legend shows the smallest and the largest."""
     legend = alt.Legend(
         orient="top",
@@ -82,7 +82,7 @@ def _size(macs: Sequence[float]) -> alt.Size:
     return alt.Size("macs:Q", scale=alt.Scale(range=[30, 260], zero=False), legend=legend)
 
 
-def _common(
+def _intersect(
     first: Sequence[tuple[float, float, float]], second: Sequence[tuple[float, float, float]]
 ) -> tuple[float, float] | None:
     """What two axes have in common, or ``None``."""

@@ -110,12 +110,12 @@ class Axis:
     zero: bool = False
     clamp: bool = False
 
-    def across(self, field: str) -> alt.X:
+    def place_across(self, field: str) -> alt.X:
         """The horizontal axis, for a layer that places ``field`` on it; without a grid."""
         axis = alt.Axis(title=self.title, tickCount=TICKS, grid=False)
         return alt.X(f"{field}:Q", scale=self._scale(), axis=axis)
 
-    def up(self, field: str) -> alt.Y:
+    def place_up(self, field: str) -> alt.Y:
         """The vertical axis, for a layer that places ``field`` on it."""
         axis = alt.Axis(title=self.title, tickCount=TICKS)
         return alt.Y(f"{field}:Q", scale=self._scale(), axis=axis)
@@ -138,5 +138,5 @@ def draw_diagonal(ends: tuple[float, float], x: Axis, y: Axis) -> alt.Chart:
     return (
         alt.Chart(tabulate([{"low": ends[0], "high": ends[1]}]))
         .mark_rule(color=AMBER, strokeWidth=1.5, strokeDash=[5, 4], aria=False)
-        .encode(x=x.across("low"), x2="high:Q", y=y.up("low"), y2="high:Q")
+        .encode(x=x.place_across("low"), x2="high:Q", y=y.place_up("low"), y2="high:Q")
     )

@@ -13,7 +13,7 @@ from app.reporting import chart_style as style
 from app.reporting.chart_style import Axis, Mark, Row
 
 BEHIND = Mark("evaluated, not on the front", style.GREY, area=26, opacity=0.6)
-CLOSE = Mark("behind within noise only", style.GREY, area=34, filled=False, opacity=0.8)
+CLOSE = Mark("behind by less than noise", style.GREY, area=34, filled=False, opacity=0.8)
 PREDICTED = Mark("predicted", style.AMBER, "diamond", area=64, filled=False)
 VERIFIED = Mark("verified (measured)", style.BLUE, area=72)
 UNVERIFIED = Mark("not verified yet", style.BLUE, area=64, filled=False)
@@ -76,22 +76,24 @@ class _Drawing:
 
     def __init__(self, front: Front, x: Quantity, y: Quantity, emphasis: Emphasis) -> None:
         self.front, self.x, self.y, self.emphasis = front, x, y, emphasis
-        points = _placed(front.points, x, y)
-        self.members = _placed(front.list_front(), x, y)
+        points = _list_placed(front.points, x, y)
+        self.members = _list_placed(front.list_front(), x, y)
         self.verified = [p for p in self.members if p.verified]
-        self.others = [(name, _placed(other.list_front(), x, y)) for name, other in emphasis.others]
+        self.others = [
+            (name, _list_placed(other.list_front(), x, y)) for name, other in emphasis.others
+        ]
         hidden = [p for p in points if not p.on_front]
         close = [p for p in hidden if p.indistinguishable]
         far = [p for p in hidden if not p.indistinguishable] if emphasis.behind else []
         # In the order of the legend.
         self.groups: list[tuple[Mark, list[Row]]] = [
-            (CHOSEN, self._rows(p for p in points if p.digest == emphasis.chosen)),
-            (COMPARED, self._rows(p for p in points if p.digest == emphasis.compared)),
-            (VERIFIED, self._rows(self.verified)),
-            (UNVERIFIED, self._rows(p for p in self.members if not p.verified)),
-            (PREDICTED, [row for p in self.verified for row in self._prediction(p)]),
+            (CHOSEN, self._make_rows(p for p in points if p.digest == emphasis.chosen)),
+            (COMPARED, self._make_rows(p for p in points if p.digest == emphasis.compared)),
+            (VERIFIED, self._make_rows(self.verified)),
+            (UNVERIFIED, self._make_rows(p for p in self.members if not p.verified)),
+            (PREDICTED, [row for p in self.verified for row in self._make_prediction(p)]),
             *(
-                (Mark(name, _other_color(number), "triangle-up", area=50), self._rows(others))
+                (Mark(name, _color_other(number), "triangle-up", area=50), self._make_rows(others))
                 for number, (name, others) in enumerate(self.others)
             ),
             self._thin_out(CLOSE, close),
@@ -99,27 +101,27 @@ class _Drawing:
         ]
         budgeted = emphasis.budget is not None and x.name == front.cost.name
         self.budget = (emphasis.budget or 0.0) * x.scale if budgeted else None
-        self.horizontal, self.vertical = self._axes()
+        self.horizontal, self.vertical = self._make_axes()
 
     def _thin_out(self, mark: Mark, points: Sequence[Point]) -> tuple[Mark, list[Row]]:
         """At most so many points behind the front, and those that matter; the legend says so."""
         if len(points) <= MOST_BEHIND:
-            return mark, self._rows(points)
+            return mark, self._make_rows(points)
         # Evenly along the horizontal axis, so that the cloud keeps its shape.
-        ordered = sorted(points, key=lambda p: (_shown(p, self.x), p.digest))
+        ordered = sorted(points, key=lambda p: (_locate(p, self.x), p.digest))
         kept = {number * len(ordered) // MOST_BEHIND for number in range(MOST_BEHIND)}
         named = (self.emphasis.chosen, self.emphasis.compared)
         drawn = [p for n, p in enumerate(ordered) if n in kept or p.verified or p.digest in named]
         name = f"{mark.name} ({len(drawn):,} of {len(ordered):,} drawn)"
-        return replace(mark, name=name), self._rows(drawn)
+        return replace(mark, name=name), self._make_rows(drawn)
 
-    def _axes(self) -> tuple[Axis, Axis]:
+    def _make_axes(self) -> tuple[Axis, Axis]:
         """Axes that reach over every point and interval, but not over the predictions."""
         rows = [row for mark, rows in self.groups if mark is not PREDICTED for row in rows]
         axes = []
         for axis, name in ((self.x, "across"), (self.y, "up")):
             values = [float(row[name] or 0.0) for row in rows]
-            values += [end for p in self.members for end in _interval(p, axis) or ()]
+            values += [end for p in self.members for end in _find_ends(p, axis) or ()]
             if axis is self.x and self.budget is not None:
                 values.append(self.budget)
             axes.append(Axis(axis.axis_label, style.padded_domain(values), clamp=True))
@@ -142,8 +144,8 @@ class _Drawing:
         return style.draw_marks(
             rows,
             [mark for mark, _ in groups],
-            x=self.horizontal.across("across"),
-            y=self.vertical.up("up"),
+            x=self.horizontal.place_across("across"),
+            y=self.vertical.place_up("up"),
             tooltip=tooltip,
         ).add_params(click)
 
@@ -153,13 +155,13 @@ class _Drawing:
         for axis in (self.x, self.y):
             rows = [
                 {
-                    "across": _shown(p, self.x),
-                    "up": _shown(p, self.y),
+                    "across": _locate(p, self.x),
+                    "up": _locate(p, self.y),
                     "low": ends[0],
                     "high": ends[1],
                 }
                 for p in self.members
-                if (ends := _interval(p, axis)) is not None
+                if (ends := _find_ends(p, axis)) is not None
             ]
             if not rows:
                 continue
@@ -167,10 +169,16 @@ class _Drawing:
                 color=style.SKY, strokeWidth=1.2, aria=False
             )
             layers.append(
-                chart.encode(x=self.horizontal.across("low"), x2="high:Q", y=self.vertical.up("up"))
+                chart.encode(
+                    x=self.horizontal.place_across("low"),
+                    x2="high:Q",
+                    y=self.vertical.place_up("up"),
+                )
                 if axis is self.x
                 else chart.encode(
-                    x=self.horizontal.across("across"), y=self.vertical.up("low"), y2="high:Q"
+                    x=self.horizontal.place_across("across"),
+                    y=self.vertical.place_up("low"),
+                    y2="high:Q",
                 )
             )
         return layers
@@ -179,23 +187,22 @@ class _Drawing:
         """The staircase of the verified front: what is reachable at each budget."""
         if self.x.maximize or self.y.name != self.front.quality.name:
             return []
-        known = self.verified
-        if len(known) < 2:
+        if len(self.verified) < 2:
             return []
         return [
-            alt.Chart(style.tabulate([self._row(p) for p in known]))
+            alt.Chart(style.tabulate([self._make_row(p) for p in self.verified]))
             .mark_line(
                 color=style.SKY, strokeWidth=1.2, opacity=0.7, interpolate="step-after", aria=False
             )
-            .encode(x=self.horizontal.across("across"), y=self.vertical.up("up"))
+            .encode(x=self.horizontal.place_across("across"), y=self.vertical.place_up("up"))
         ]
 
     def draw_joins(self) -> list[alt.Chart]:
         """A line from where each verified point was predicted to where it is."""
         rows = [
-            {**row, "across_end": _shown(p, self.x), "up_end": _shown(p, self.y)}
+            {**row, "across_end": _locate(p, self.x), "up_end": _locate(p, self.y)}
             for p in self.verified
-            for row in self._prediction(p)
+            for row in self._make_prediction(p)
         ]
         if not rows:
             return []
@@ -203,9 +210,9 @@ class _Drawing:
             alt.Chart(style.tabulate(rows))
             .mark_rule(color=style.AMBER, strokeWidth=1, opacity=0.8, aria=False)
             .encode(
-                x=self.horizontal.across("across"),
+                x=self.horizontal.place_across("across"),
                 x2="across_end:Q",
-                y=self.vertical.up("up"),
+                y=self.vertical.place_up("up"),
                 y2="up_end:Q",
             )
         ]
@@ -213,9 +220,9 @@ class _Drawing:
     def draw_others(self) -> list[alt.Chart]:
         """A dotted line through each of the other fronts."""
         return [
-            alt.Chart(style.tabulate([self._row(p) for p in others]))
-            .mark_line(color=_other_color(number), strokeWidth=1.2, strokeDash=[2, 3], aria=False)
-            .encode(x=self.horizontal.across("across"), y=self.vertical.up("up"))
+            alt.Chart(style.tabulate([self._make_row(p) for p in others]))
+            .mark_line(color=_color_other(number), strokeWidth=1.2, strokeDash=[2, 3], aria=False)
+            .encode(x=self.horizontal.place_across("across"), y=self.vertical.place_up("up"))
             for number, (_, others) in enumerate(self.others)
             if others
         ]
@@ -225,7 +232,7 @@ class _Drawing:
         if self.budget is None:
             return []
         base = alt.Chart(style.tabulate([{"across": self.budget, "label": "budget"}])).encode(
-            x=self.horizontal.across("across")
+            x=self.horizontal.place_across("across")
         )
         return [
             base.mark_rule(color=style.RED, strokeWidth=1.2, strokeDash=[5, 4], aria=False),
@@ -236,19 +243,19 @@ class _Drawing:
 
     # -- rows --------------------------------------------------------------------------------------
 
-    def _rows(self, points: Iterable[Point]) -> list[Row]:
-        return [self._row(point) for point in points]
+    def _make_rows(self, points: Iterable[Point]) -> list[Row]:
+        return [self._make_row(point) for point in points]
 
-    def _row(self, point: Point) -> Row:
+    def _make_row(self, point: Point) -> Row:
         return {
             "digest": point.digest,
-            "across": _shown(point, self.x),
-            "up": _shown(point, self.y),
+            "across": _locate(point, self.x),
+            "up": _locate(point, self.y),
             "across_text": _describe(point, self.x),
             "up_text": _describe(point, self.y),
         }
 
-    def _prediction(self, point: Point) -> list[Row]:
+    def _make_prediction(self, point: Point) -> list[Row]:
         """Where a point was predicted to be; exact values stand in where nothing is predicted."""
         across, up = point.estimate(self.x.name), point.estimate(self.y.name)
         first = across.value if across.predicted is None else across.predicted
@@ -267,21 +274,21 @@ class _Drawing:
         ]
 
 
-def _other_color(number: int) -> str:
+def _color_other(number: int) -> str:
     return OTHER_COLORS[number % len(OTHER_COLORS)]
 
 
-def _placed(points: Sequence[Point], x: Quantity, y: Quantity) -> list[Point]:
+def _list_placed(points: Sequence[Point], x: Quantity, y: Quantity) -> list[Point]:
     """Those whose place on both axes is known, from left to right."""
     known = [p for p in points if p.best(x.name) is not None and p.best(y.name) is not None]
-    return sorted(known, key=lambda p: _shown(p, x))
+    return sorted(known, key=lambda p: _locate(p, x))
 
 
-def _shown(point: Point, axis: Quantity) -> float:
+def _locate(point: Point, axis: Quantity) -> float:
     return (point.best(axis.name) or 0.0) * axis.scale
 
 
-def _interval(point: Point, axis: Quantity) -> tuple[float, float] | None:
+def _find_ends(point: Point, axis: Quantity) -> tuple[float, float] | None:
     """Ends of the interval around a verified value, in the unit of the axis."""
     estimate = point.estimate(axis.name)
     around = estimate.interval_around(estimate.value)

@@ -23,17 +23,19 @@ def draw_hypervolume(trace: Sequence[Hypervolume]) -> alt.LayerChart:
     Args:
         trace: May be empty, and one of the two may be shorter than the other.
     """
-    ours = _steps(THIS_SEARCH, [(row.evaluations, row.value) for row in trace])
-    beside = _steps(RANDOM_SEARCH, [(row.evaluations, row.baseline) for row in trace])
+    ours = _list_steps(THIS_SEARCH, [(row.evaluations, row.value) for row in trace])
+    beside = _list_steps(RANDOM_SEARCH, [(row.evaluations, row.baseline) for row in trace])
     # One line alone needs no legend: the axis names it.
-    legend = alt.Legend(orient="top", title=None, symbolType="stroke", symbolStrokeWidth=2)
+    legend = alt.Legend(
+        orient="top", title=None, symbolType="stroke", symbolStrokeWidth=2, symbolSize=500
+    )
     shown_legend = legend if ours and beside else None
     last = max((row.evaluations for row in trace), default=1)
     top = max((float(row["hypervolume"] or 0.0) for row in (*ours, *beside)), default=1.0)
     colors = alt.Scale(domain=[THIS_SEARCH, RANDOM_SEARCH], range=[style.BLUE, style.GREY])
     base = alt.Chart(style.tabulate([*ours, *beside])).encode(
-        x=Axis("evaluated architectures", (0, last)).across("evaluations"),
-        y=Axis("hypervolume", (0, 1.05 * (top or 1.0))).up("hypervolume"),
+        x=Axis("evaluated architectures", (0, last)).place_across("evaluations"),
+        y=Axis("hypervolume", (0, 1.05 * (top or 1.0))).place_up("hypervolume"),
         color=alt.Color("kind:N", scale=colors, legend=shown_legend),
     )
     dashes = alt.Scale(domain=[THIS_SEARCH, RANDOM_SEARCH], range=[[1, 0], [5, 4]])
@@ -49,7 +51,7 @@ def draw_hypervolume(trace: Sequence[Hypervolume]) -> alt.LayerChart:
     return alt.layer(lines, marks.encode(tooltip=tooltip)).properties(height=320)
 
 
-def _steps(kind: str, trace: Sequence[tuple[int, float | None]]) -> list[Row]:
+def _list_steps(kind: str, trace: Sequence[tuple[int, float | None]]) -> list[Row]:
     """A staircase without the rows that change nothing, which a long search has thousands of."""
     known = [(number, value) for number, value in trace if value is not None]
     rows: list[Row] = []
@@ -85,8 +87,8 @@ def draw_parity(front: Front, axis: Quantity) -> alt.LayerChart | None:
         alt.Chart(style.tabulate(rows))
         .mark_circle(color=style.BLUE, size=46, opacity=0.75)
         .encode(
-            x=x.across("x"),
-            y=y.up("y"),
+            x=x.place_across("x"),
+            y=y.place_up("y"),
             tooltip=[alt.Tooltip("digest:N", title="architecture"), "predicted:N", "real:N"],
             description="digest:N",
         )
@@ -108,8 +110,8 @@ def draw_learning_curve(curve: Sequence[tuple[int, float | None]]) -> alt.LayerC
             color=style.BLUE, strokeWidth=2, point=alt.OverlayMarkDef(size=46, color=style.BLUE)
         )
         .encode(
-            x=Axis("evaluations fitted on").across("evaluations"),
-            y=vertical.up("tau"),
+            x=Axis("evaluations fitted on").place_across("evaluations"),
+            y=vertical.place_up("tau"),
             tooltip=[
                 alt.Tooltip("evaluations:Q", title="fitted on"),
                 alt.Tooltip("tau:Q", title="Kendall tau", format=".2f"),
@@ -119,6 +121,6 @@ def draw_learning_curve(curve: Sequence[tuple[int, float | None]]) -> alt.LayerC
     aim = (
         alt.Chart(style.tabulate([{"tau": AIM}]))
         .mark_rule(color=style.AMBER, strokeWidth=1.2, strokeDash=[5, 4])
-        .encode(y=vertical.up("tau"))
+        .encode(y=vertical.place_up("tau"))
     )
     return alt.layer(aim, lines).properties(height=260)

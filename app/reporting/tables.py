@@ -8,7 +8,7 @@ from collections.abc import Sequence
 _NUMERIC = "0123456789+-\N{MINUS SIGN}\N{EN DASH}"
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+def align_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """Columns aligned: text to the left, numbers (ready formatted) to the right."""
     cells = [[str(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(header, *cells, strict=True)]

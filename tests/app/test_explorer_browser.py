@@ -118,7 +118,9 @@ def test_moving_the_slider_changes_the_named_subnetwork(
     steps = 0
     while page.get_by_text("No verified subnetwork meets").count() and steps < 60:
         page.keyboard.press("ArrowRight")
-        page.wait_for_timeout(250)
+        # The slider reports after a moment; the page has to follow before the next step.
+        page.wait_for_timeout(300)
+        page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
         steps += 1
     named(page, members[0].digest)
     assert errors == []

@@ -37,7 +37,7 @@ def test_points_behind_within_noise_have_a_mark_of_their_own(
     payload["failed"], payload["stopped"] = 2, "stagnation"
     rewrite(run, payload)
     page = open_page(monkeypatch, run)
-    close = points_drawn(page)["behind within noise only"]
+    close = points_drawn(page)["behind by less than noise"]
     assert {row["digest"] for row in close} == {p["digest"] for p in behind}
     shown = text(page)
     assert "3 further points are behind the front by less than the noise" in shown

@@ -8,7 +8,7 @@ from functools import partial
 from app.jobs.outcomes import AuditOutcome
 from app.records.audit import AuditRecord, QualityRecord, Statistic, ViolationRecord
 from app.records.quantities import MACS, PARAMETERS, Quantity, find_quantity
-from app.reporting.tables import table
+from app.reporting.tables import align_table
 
 
 def format_audit(result: AuditOutcome) -> str:
@@ -55,9 +55,9 @@ def format_audit(result: AuditOutcome) -> str:
     return "\n".join(
         [
             f"Audit {result.audit!r} on the {found.split} split, {found.seconds:.0f} s:",
-            table(header, rows),
+            align_table(header, rows),
             "",
-            table(("over these networks", "", "95 % interval"), figures),
+            align_table(("over these networks", "", "95 % interval"), figures),
             found.verdict,
             f"Alone they span {gap(found.spread.alone)[1:]}; one {judged.name} is known to "
             f"{gap(found.spread.half_interval)[1:]} up or down.",

@@ -7,7 +7,7 @@ from app.commands.texts.runs import format_export
 from app.commands.texts.searches import format_front
 from app.jobs.outcomes import QuickstartOutcome
 from app.records.quantities import ACCURACY, MACS, PARAMETERS, find_quantity
-from app.reporting.tables import table
+from app.reporting.tables import align_table
 
 
 def format_quickstart(result: QuickstartOutcome) -> str:
@@ -26,7 +26,7 @@ def format_quickstart(result: QuickstartOutcome) -> str:
         [
             f"One supernet, {result.train.space_size:,} subnetworks, no retraining "
             f"(accuracy on the test split):\n"
-            f"{table(header, ends)}",
+            f"{align_table(header, ends)}",
             f"Latency table of this processor: {result.profile.verdict}",
             f"The front after {result.search.evaluations} evaluations, every point evaluated and "
             f"measured for real (* chosen for a budget of {result.budget_ms:g} ms):\n"

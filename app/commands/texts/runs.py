@@ -11,7 +11,7 @@ from app.jobs.outcomes import (
     TrainOutcome,
 )
 from app.records.quantities import LATENCY, PARAMETERS, find_quantity
-from app.reporting.tables import table
+from app.reporting.tables import align_table
 
 
 def format_training(result: TrainOutcome) -> str:
@@ -47,7 +47,7 @@ def format_profile(result: ProfileOutcome) -> str:
     ]
     return (
         f"Latency table of {result.device}: {result.units} units in {result.seconds:.0f} s.\n"
-        f"{table(('on unseen networks', ''), rows)}\n{result.verdict}\n"
+        f"{align_table(('on unseen networks', ''), rows)}\n{result.verdict}\n"
         f"Next: supernet search --run {result.run} --device {result.device}"
     )
 

@@ -11,7 +11,7 @@ from app.records.quantities import (
     find_stored_quantity,
     list_counted,
 )
-from app.reporting.tables import table
+from app.reporting.tables import align_table
 
 
 def format_search(result: SearchOutcome) -> str:
@@ -57,7 +57,7 @@ def format_front(result: SearchOutcome, marked: str = "") -> str:
         for quantity in searched:
             row += _list_cells(quantity, point.estimate(quantity.name))
         rows.append([*row, *(quantity.show(point.counts[quantity.name]) for quantity in counted)])
-    return table([*header, *(quantity.title for quantity in counted)], rows)
+    return align_table([*header, *(quantity.title for quantity in counted)], rows)
 
 
 def _list_columns(quantity: Quantity) -> list[str]:
@@ -128,7 +128,7 @@ def format_report(result: ReportOutcome) -> str:
     ]
     header = ("search", "strategy", "evaluations", "front", "hypervolume", "random search")
     return (
-        f"{table(header, rows)}\nWrote {len(result.written)} files to {result.folder}.\n"
+        f"{align_table(header, rows)}\nWrote {len(result.written)} files to {result.folder}.\n"
         f"Next: look at {result.folder / 'report.md'}"
     )
 
