@@ -6,10 +6,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import altair as alt
 import numpy as np
 from numpy.typing import NDArray
 
+from app.reporting.chart_style import AMBER, BLUE, GREEN, GREY, PINK, RED, SKY, Axis, tabulate
+from app.reporting.svg import render_svg
+from supernet.files import write_text
+
 Values = NDArray[np.float64]
+_COLORS = (BLUE, RED, GREEN, AMBER, PINK, SKY, "#000000", GREY)
 
 
 @dataclass(frozen=True)
@@ -35,31 +41,70 @@ def over_seeds(
 def draw(
     path: Path, curves: Sequence[Curve], x_title: str, y_title: str, ceiling: float | None = None
 ) -> None:
-    """An SVG of the mean and the range over seeds of every curve."""
-    import matplotlib as mpl
+    """Write an SVG of the mean and the range over seeds of every curve; published ones are dashed.
 
-    mpl.use("svg")
-    from matplotlib import pyplot as plt
+    Args:
+        path: The file.
+        curves: In the order of the legend.
+        x_title: Of the horizontal axis.
+        y_title: Of the vertical one; what leaves most curves flat at its lower end is cut off.
+        ceiling: What a method could reach at most, as a dotted line.
+    """
+    rows = [row for curve in curves for row in _tabulate(curve)]
+    tops = [float(row["mean"]) for row in rows]
+    top = max(*tops, ceiling or 0.0)
+    bottom = float(np.quantile(tops, 0.02))
+    x = Axis(x_title, (0, max(float(row["evaluations"]) for row in rows))).place_across(
+        "evaluations"
+    )
+    y = Axis(y_title, (bottom, top + 0.02 * (top - min(tops))), clamp=True)
+    names = [curve.name for curve in curves]
+    colors = alt.Scale(domain=names, range=[_COLORS[i % len(_COLORS)] for i in range(len(names))])
+    dashes = alt.Scale(
+        domain=names, range=[[5, 4] if "published" in name else [1, 0] for name in names]
+    )
+    legend = alt.Legend(
+        orient="top",
+        title=None,
+        columns=3,
+        symbolType="stroke",
+        symbolStrokeWidth=2,
+        symbolSize=500,
+        symbolOpacity=1,
+    )
+    color = alt.Color("name:N", sort=names, scale=colors, legend=legend)
+    base = alt.Chart(tabulate(rows)).encode(x=x, color=color)
+    layers = [
+        base.mark_area(opacity=0.15, aria=False).encode(y=y.place_up("low"), y2="high:Q"),
+        base.mark_line(strokeWidth=1.6).encode(
+            y=y.place_up("mean"),
+            strokeDash=alt.StrokeDash("name:N", sort=names, scale=dashes, legend=legend),
+        ),
+    ]
+    if ceiling is not None:
+        ideal = alt.Chart(tabulate([{"mean": ceiling, "label": "long-run ideal"}]))
+        layers += [
+            ideal.mark_rule(color=GREY, strokeDash=[1, 3], aria=False).encode(y=y.place_up("mean")),
+            ideal.mark_text(color=GREY, align="right", baseline="bottom", dx=-4, dy=-2).encode(
+                x=alt.value("width"), y=y.place_up("mean"), text="label:N"
+            ),
+        ]
+    write_text(
+        path, render_svg(alt.layer(*layers), f"{y_title} over {x_title}", width=760, height=460)
+    )
 
-    with mpl.rc_context({"svg.hashsalt": "supernet", "svg.fonttype": "none", "font.size": 10}):
-        figure, axes = plt.subplots(figsize=(7.2, 4.2), layout="constrained")
-        for curve in curves:
-            # A point for every fourth evaluation keeps the file small.
-            steps = np.arange(0, curve.traces.shape[1], 4) + 1
-            traces = curve.traces[:, steps - 1]
-            style = "--" if "published" in curve.name else "-"
-            (line,) = axes.plot(steps, traces.mean(0), style, label=curve.name, lw=1.6)
-            if len(traces) > 1:
-                low, high = traces.min(0), traces.max(0)
-                axes.fill_between(steps, low, high, color=line.get_color(), alpha=0.15, lw=0)
-        if ceiling is not None:
-            axes.axhline(ceiling, color="0.5", lw=0.8, ls=":", label="long-run ideal")
-        tops = np.concatenate([curve.traces.mean(0) for curve in curves])
-        top = max(float(tops.max()), ceiling or 0.0)
-        axes.set_ylim(float(np.quantile(tops, 0.02)), top + 0.02 * (top - float(tops.min())))
-        axes.set_xlabel(x_title)
-        axes.set_ylabel(y_title)
-        axes.grid(alpha=0.2)
-        axes.legend(frameon=False, fontsize=9)
-        figure.savefig(path, metadata={"Date": None})
-        plt.close(figure)
+
+def _tabulate(curve: Curve) -> list[dict[str, str | float]]:
+    """Mean and range over seeds; every fourth evaluation keeps the file small."""
+    steps = np.arange(0, curve.traces.shape[1], 4)
+    traces = curve.traces[:, steps]
+    return [
+        {"name": curve.name, "evaluations": int(step) + 1, "mean": mean, "low": low, "high": high}
+        for step, mean, low, high in zip(
+            steps,
+            traces.mean(0).tolist(),
+            traces.min(0).tolist(),
+            traces.max(0).tolist(),
+            strict=True,
+        )
+    ]

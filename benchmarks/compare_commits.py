@@ -89,8 +89,10 @@ def checkout(commit: str, folder: Path) -> Iterator[Path]:
 def run_command(code: Path, python: str, command: str) -> subprocess.CompletedProcess[str]:
     """One ``supernet`` command of a checkout."""
     environment = {**os.environ, "PYTHONPATH": str(code), "OMP_NUM_THREADS": "1"}
+    # What `python -m` takes in commits that lack the first.
+    name = "supernet" if (code / "supernet" / "__main__.py").exists() else "app"
     return subprocess.run(
-        [python, "-m", "app", *command.split()],
+        [python, "-m", name, *command.split()],
         cwd=code,
         env=environment,
         capture_output=True,

@@ -4,7 +4,7 @@ python benchmarks/evaluation.py --networks 40 --workers 2
 
 Weights are trained for some steps on the built-in digits, or on made-up images of 32x32 pixels with
 ``--space small``: a Once-for-All space whose validation split is larger than its calibration, which
-is where racing pays.
+is where a race pays.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from app.evaluation.early_stop import Racing
+from app.evaluation.choose_pool import open_pool
 from app.evaluation.log import EvaluationLog
-from app.evaluation.scheduler import WHOLE_ROUND, Evaluator, open_pool
+from app.evaluation.race_bounds import RaceRule
+from app.evaluation.scheduler import WHOLE_ROUND, Evaluator
 from app.jobs.train import TrainRequest, train_job
 from app.runs.allocator import keep_freed_memory
 from app.runs.directory import open_run
@@ -125,7 +126,7 @@ def early_stop(run: Path, evaluations: int) -> dict[str, Any]:
             copy = Path(shutil.copytree(run, Path(folder) / "run"))
             log = EvaluationLog(open_trained(open_run(copy), lambda _: None))
             began = time.process_time()
-            with Evaluator(_problem(log), log, racing=Racing()) as evaluator:
+            with Evaluator(_problem(log), log, rule=RaceRule()) as evaluator:
                 raced = _search(evaluator, evaluations, seed)
             middle = time.process_time()
             with Evaluator(_problem(log), log) as whole:
@@ -139,7 +140,7 @@ def early_stop(run: Path, evaluations: int) -> dict[str, Any]:
                 {
                     "seed": seed,
                     "stopped": len(evaluator.stopped),
-                    "validation_samples_saved": round(evaluator.saved, 3),
+                    "validation_samples_saved": round(evaluator.saved_share, 3),
                     "processor_s": round(middle - began, 1),
                     "same_front": sorted(front) == sorted(raced.front.rows.tolist()),
                 }
@@ -156,9 +157,9 @@ def _front(points: np.ndarray) -> list[int]:
 def _search(evaluator: Evaluator, evaluations: int, seed: int) -> SearchResult:
     result = search(
         evaluator.problem, nsga2.build(), evaluations=evaluations, seed=seed,
-        evaluate_batch=evaluator.evaluate_batch, chunk=WHOLE_ROUND, known=evaluator.known(),
+        evaluate_batch=evaluator.evaluate_batch, chunk=WHOLE_ROUND, known=evaluator.list_known(),
     )  # fmt: skip
-    return evaluator.settled(result)
+    return evaluator.settle(result)
 
 
 def _problem(log: EvaluationLog) -> SearchProblem:

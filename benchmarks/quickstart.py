@@ -25,7 +25,16 @@ def measure(out: Path, seed: int) -> dict[str, Any]:
         Wall and processor seconds, peak resident megabytes of the largest process so far, and
         what came out.
     """
-    command = [sys.executable, "-m", "app", "quickstart", "--out", str(out), "--seed", str(seed)]
+    command = [
+        sys.executable,
+        "-m",
+        "supernet",
+        "quickstart",
+        "--out",
+        str(out),
+        "--seed",
+        str(seed),
+    ]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     started = time.monotonic()
     done = subprocess.run([*command, "--json"], stdout=subprocess.PIPE, text=True, check=True)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
 
-from app.jobs.train import check_batch
-from app.records.audit import FORMAT_VERSION
-from app.runs.trained import Trained
-from supernet import files
+from app.records.audit import AuditSettings
+from app.records.typed_json.plain import plain
+from app.records.typed_json.record import to_json
+from app.records.typed_json.record_files import read_record
+from app.runs.batch_size import check_batch
+from app.runs.trained import Trained, read_recipe
 from supernet.quality.evaluate import CALIBRATION_SAMPLES
 from supernet.space import nearest
 from supernet.training import Recipe
@@ -20,6 +20,8 @@ SPLITS = ("val", "test")
 FEWEST = 4
 # Below this a difference says nothing: 0.1 % as in "How to Train Your Super-Net".
 BINS = {"accuracy": 0.001, "loss": 0.01}
+SETTINGS = "settings.json"
+_REMEDY = "choose another --name, or --replace it"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +41,7 @@ class AuditRequest:
             0 leaves these checks out.
         name: Of the audit.
         replace: Audit anew where another audit has this name.
+        trust: Dotted paths of the user's own modules that files of the run may name.
     """
 
     run: Path
@@ -51,6 +54,7 @@ class AuditRequest:
     probes: int = 3
     name: str = "default"
     replace: bool = False
+    trust: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.networks < FEWEST:
@@ -60,10 +64,9 @@ class AuditRequest:
             )
         if self.epochs is not None and self.epochs < 1:
             raise ValueError(f"epochs = {self.epochs} is impossible; it must be at least 1")
-        for name in ("seed", "probes"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} = {getattr(self, name)} is impossible; it must be at "
-                                 "least 0")  # fmt: skip
+        for name, value in (("seed", self.seed), ("probes", self.probes)):
+            if value < 0:
+                raise ValueError(f"{name} = {value} is impossible; it must be at least 0")
         if self.bin is not None and not 0 <= self.bin < float("inf"):
             raise ValueError(f"bin = {self.bin} is impossible; it must be at least 0")
         if self.split not in SPLITS:
@@ -77,13 +80,13 @@ class AuditRequest:
             raise ValueError(f"audit name {self.name!r} must not start with a dot")
 
 
-def alone_recipe(request: AuditRequest, trained: Trained) -> Recipe:
+def plan_training(request: AuditRequest, trained: Trained) -> Recipe:
     """How the networks of an audit train alone.
 
     Raises:
         ValueError: A part of the recipe is unknown, impossible or means nothing for one network.
     """
-    changes = _parts(request.recipe_part)
+    changes = _read_parts(request.recipe_part)
     if "epochs" in changes or "seed" in changes:
         name = "epochs" if "epochs" in changes else "seed"
         raise ValueError(f"{name} is not a part of --recipe-part; use --{name}")
@@ -91,27 +94,27 @@ def alone_recipe(request: AuditRequest, trained: Trained) -> Recipe:
         changes["epochs"] = request.epochs
     elif "steps" in changes:
         changes["epochs"] = None
-    ours = Recipe.from_json(trained.run.record["recipe"])
+    ours = read_recipe(trained.run)
     recipe = make_standalone_recipe(ours, changes, trained.data.epoch)
     check_batch(recipe, trained.data)
     return recipe
 
 
-def _parts(text: str) -> dict[str, Any]:
+def _read_parts(text: str) -> dict[str, str | float | None]:
     """``"learning_rate=0.1,steps=300"`` as fields of a recipe."""
     kinds = {field.name: str(field.type) for field in fields(Recipe)}
-    changes: dict[str, Any] = {}
+    changes: dict[str, str | float | None] = {}
     for part in filter(None, (p.strip() for p in text.split(","))):
         name, equals, value = (p.strip() for p in part.partition("="))
         if not equals or not value:
             raise ValueError(f"recipe part {part!r} is not NAME=VALUE (learning_rate=0.1)")
         if name not in kinds:
             raise ValueError(f"a recipe has no field {name!r}{nearest(name, list(kinds))}")
-        changes[name] = _value(name, value, kinds[name])
+        changes[name] = _read_value(name, value, kinds[name])
     return changes
 
 
-def _value(name: str, text: str, kind: str) -> Any:
+def _read_value(name: str, text: str, kind: str) -> str | float:
     if kind.startswith("bool"):
         raise ValueError(f"{name} cannot be changed for a stand-alone training")
     read = int if kind.startswith("int") else float if kind.startswith("float") else str
@@ -122,44 +125,51 @@ def _value(name: str, text: str, kind: str) -> Any:
         raise ValueError(f"{name} = {text!r} is impossible; it must be {wanted}") from None
 
 
-def settings(request: AuditRequest, trained: Trained, recipe: Recipe) -> dict[str, Any]:
+def plan_audit(request: AuditRequest, trained: Trained, recipe: Recipe) -> AuditSettings:
     """What decides the result of an audit; stored as ``settings.json``."""
-    ours = Recipe.from_json(trained.run.record["recipe"])
-    changed = ours.diff(recipe)
-    return {
-        "version": FORMAT_VERSION,
-        "networks": request.networks,
-        "seed": request.seed,
-        "split": request.split,
-        "bin": BINS[trained.quality] if request.bin is None else request.bin,
-        "probes": request.probes,
-        "steps": recipe.total_steps(trained.data.epoch),
-        "recipe": {name: alone for name, (_, alone) in sorted(changed.items())},
-        "calibration_samples": CALIBRATION_SAMPLES,
-        "space": trained.supernet.space.digest,
-        "checkpoint": trained.checkpoint.digest,
-    }
-
-
-def is_other(folder: Path, plan: Mapping[str, Any]) -> bool:
-    """Whether a folder holds an audit with other settings than ``plan``, or with unknown ones."""
-    path = folder / "settings.json"
-    if path.exists():
-        return bool(files.read_json(path) != plan)
-    return any((folder / name).exists() for name in ("records.jsonl", "audit.json"))
-
-
-def check_free(folder: Path, plan: Mapping[str, Any], replaced: bool) -> None:
-    """ValueError saying what differs, when the folder holds an audit with other settings."""
-    if replaced or not is_other(folder, plan):
-        return
-    path = folder / "settings.json"
-    old = files.read_json(path) if path.exists() else None
-    if not isinstance(old, dict):
-        raise ValueError(f"{path} is missing or damaged; choose another --name, or --replace it")
-    names = [name for name in dict.fromkeys((*plan, *old)) if old.get(name) != plan.get(name)]
-    changes = ", ".join(f"{name}: {old.get(name)} -> {plan.get(name)}" for name in names)
-    raise ValueError(
-        f"audit {folder.name!r} has other settings ({changes}); choose another --name, "
-        "or --replace it"
+    changed = read_recipe(trained.run).diff(recipe)
+    return AuditSettings(
+        networks=request.networks,
+        seed=request.seed,
+        split=request.split,
+        bin=BINS[trained.quality] if request.bin is None else request.bin,
+        probes=request.probes,
+        steps=recipe.total_steps(trained.data.epoch),
+        recipe=plain({name: alone for name, (_, alone) in sorted(changed.items())}),
+        calibration_samples=CALIBRATION_SAMPLES,
+        space=trained.supernet.space.digest,
+        checkpoint=trained.checkpoint.digest,
     )
+
+
+def holds_other(folder: Path, plan: AuditSettings, *, replace: bool) -> bool:
+    """Whether a folder holds an audit with other settings than ``plan``, or with unknown ones.
+
+    Args:
+        folder: Of the audit.
+        plan: The settings asked for.
+        replace: Whether another audit may be given up; without it there must be none.
+
+    Raises:
+        ValueError: There is one, and the message says what differs.
+    """
+    path = folder / SETTINGS
+    if not path.exists():
+        unknown = any((folder / name).exists() for name in ("records.jsonl", "audit.json"))
+        if unknown and not replace:
+            raise ValueError(f"{path} is missing or damaged; {_REMEDY}")
+        return unknown
+    try:
+        old = read_record(path, AuditSettings, _REMEDY)
+    except ValueError:
+        if not replace:
+            raise
+        return True
+    if old == plan:
+        return False
+    if not replace:
+        before, now = to_json(old), to_json(plan)
+        names = [name for name in {**now, **before} if before.get(name) != now.get(name)]
+        changes = ", ".join(f"{name}: {before.get(name)} -> {now.get(name)}" for name in names)
+        raise ValueError(f"audit {folder.name!r} has other settings ({changes}); {_REMEDY}")
+    return True

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from app.records.quantities import find_quantity
+from app.reporting.tables import align_table
 from app.runs import plugins
 from app.searching.objectives import Untrained, count_all
 from supernet.space import nearest
@@ -42,9 +44,9 @@ class Description:
 def list_families() -> tuple[FamilyInfo, ...]:
     """Every family in the folder."""
     found = []
-    for name in plugins.names(plugins.FAMILIES):
+    for name in plugins.list_names(plugins.FAMILY):
         try:
-            module = plugins.family(name)
+            module = plugins.load_family(name)
         except ModuleNotFoundError as error:
             found.append(FamilyInfo(name, "", "", (), str(error)))
             continue
@@ -59,7 +61,7 @@ def describe_family(name: str, preset: str | None = None) -> Description:
     Raises:
         ValueError: Unknown family or preset.
     """
-    module = plugins.family(name)
+    module = plugins.load_family(name)
     preset = preset or module.DEFAULT_PRESET
     if preset not in module.PRESETS:
         raise ValueError(
@@ -89,4 +91,29 @@ def describe_family(name: str, preset: str | None = None) -> Description:
         units=len(model.units),
         distinct_units=len(model.distinct),
         costs=costs,
+    )
+
+
+def format_families(families: Sequence[FamilyInfo]) -> str:
+    """Write one line for each family."""
+    rows = [
+        (family.name, family.task, ", ".join(family.presets), family.missing or family.summary)
+        for family in families
+    ]
+    return align_table(("family", "task", "presets", "summary"), rows)
+
+
+def format_description(found: Description) -> str:
+    """Show the size of a space and its costs."""
+    ends = ("smallest", "median", "largest")
+    costs = {find_quantity(name): values for name, values in found.costs.items()}
+    rows = [
+        (quantity.title, *(quantity.show(values[end]) for end in ends))
+        for quantity, values in costs.items()
+    ]
+    return (
+        f"{found.family} ({found.preset}), {found.task}\n"
+        f"{found.choices} choices, {found.size:,} distinct subnetworks, {found.units} units with "
+        f"{found.distinct_units} variants to profile\n"
+        f"{align_table(('cost', *ends), rows)}"
     )

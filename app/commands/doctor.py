@@ -10,14 +10,20 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
+from app.reporting.tables import align_table
+from app.runs import plugins
+
 EXTRAS = {"transformers": "hf", "playwright": "browser"}
-NEEDED = ("torch", "numpy", "onnx", "onnxruntime", "pymoo", "scikit-learn", "streamlit", "plotly",
-          "pandas", "pyarrow", "pydantic", "safetensors", "typer")  # fmt: skip
+NEEDED = ("torch", "numpy", "onnx", "onnxruntime", "pymoo", "scikit-learn", "streamlit", "altair",
+          "vl-convert-python", "pandas", "pyarrow", "pydantic", "safetensors", "typer")  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Health:
-    """The findings; sizes in gigabytes."""
+    """The findings; sizes in gigabytes.
+
+    ``backends`` are the device backends by name, with what keeps one from being used here.
+    """
 
     supernet: str
     python: str
@@ -31,6 +37,7 @@ class Health:
     cuda: str | None
     providers: tuple[str, ...]
     extras: dict[str, bool]
+    backends: dict[str, str | None]
     problems: tuple[str, ...]
 
 
@@ -61,6 +68,10 @@ def examine(folder: Path) -> Health:
         cuda=torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         providers=tuple(onnxruntime.get_available_providers()),
         extras={extra: find_spec(module) is not None for module, extra in EXTRAS.items()},
+        backends={
+            name: plugins.load_backend(name).explain_absence()
+            for name in plugins.list_names(plugins.BACKEND)
+        },
         problems=tuple(problems),
     )
 
@@ -93,3 +104,24 @@ def _version(name: str) -> str | None:
         return version(name)
     except PackageNotFoundError:
         return None
+
+
+def format_health(health: Health) -> str:
+    """Show everything found, problems last."""
+    memory = "unknown" if health.memory_gb is None else f"{health.memory_gb:g} GB"
+    rows = [
+        ("supernet", health.supernet),
+        ("python", f"{health.python} on {health.system}"),
+        ("processor", f"{health.processor}, {health.cores} cores"),
+        ("memory", f"{memory}, {health.free_disk_gb:g} GB of disk free"),
+        ("gpu", health.cuda or "none that torch can use"),
+        ("onnxruntime", ", ".join(health.providers)),
+        *((name, found or "missing") for name, found in health.packages.items()),
+        *(
+            (f"extra {name}", "present" if here else f"missing: pip install 'supernet[{name}]'")
+            for name, here in health.extras.items()
+        ),
+        *((f"backend {name}", why or "usable") for name, why in health.backends.items()),
+    ]
+    verdict = "; ".join(health.problems) or "Everything that is needed is there."
+    return f"{align_table(('what', 'found'), rows)}\n{verdict}"

@@ -11,7 +11,8 @@ from typing import Annotated
 import typer
 
 from app.commands import errors, search_commands
-from app.commands.options import Arch, Config, Json, RunDir, Seed, app, fields_of
+from app.commands.folders import BACKENDS
+from app.commands.options import Arch, Config, Json, RunDir, Seed, Trust, app
 from app.commands.terminal import say, show
 from supernet.reproducible import use_reproducible_kernels
 
@@ -50,24 +51,24 @@ def quickstart(
     json: Json = False,
 ) -> None:
     """Do everything on the built-in digits: train, profile, search, verify, pick, export."""
-    from app.commands import results_as_text
+    from app.commands.texts.quickstart import format_quickstart
     from app.jobs.quickstart import QuickstartRequest, quickstart_job
 
     request = QuickstartRequest(
         out=out, seed=seed, steps=steps, evaluations=evaluations, passes=passes, networks=networks
     )
     result = quickstart_job(request, say)
-    show(result, results_as_text.quickstart_text(result), json)
+    show(result, format_quickstart(result), json)
 
 
 @app.command(epilog="Example: supernet families")
 def families(json: Json = False) -> None:
     """List what can be trained."""
     from app.commands import describe as describing
-    from app.commands import results_as_text
+    from app.commands.describe import format_families
 
     found = describing.list_families()
-    show(found, results_as_text.families_text(found), json)
+    show(found, format_families(found), json)
 
 
 @app.command(epilog="Example: supernet describe ofa_mobilenetv3 --preset small-image")
@@ -79,10 +80,10 @@ def describe(
 ) -> None:
     """Show the size of a search space and the costs of its smallest, median and largest network."""
     from app.commands import describe as describing
-    from app.commands import results_as_text
+    from app.commands.describe import format_description
 
     found = describing.describe_family(family, preset)
-    show(found, results_as_text.describe_text(found), json)
+    show(found, format_description(found), json)
 
 
 @app.command(epilog="Example: supernet train --family ofa_mobilenetv3 --data digits --out runs/a")
@@ -90,7 +91,9 @@ def train(
     out: Annotated[Path, typer.Option(help="Run directory.")],
     family: Annotated[str | None, typer.Option(help="Family [ofa_mobilenetv3].")] = None,
     preset: Annotated[str | None, typer.Option(help="Preset of the family.")] = None,
-    data: Annotated[str | None, typer.Option(help="digits, folder:PATH or text:PATH.")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="digits, folder:PATH, text:PATH or package.module:function.")
+    ] = None,
     recipe: Annotated[str | None, typer.Option(help="Training recipe; suits the data.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of every random decision.")] = None,
     steps: Annotated[int | None, typer.Option(help="Instead of the recipe's.")] = None,
@@ -104,16 +107,34 @@ def train(
         Path | None, typer.Option(help="A finished run; its largest network teaches.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
+    trust: Trust = None,
     config: Config = None,
     json: Json = False,
 ) -> None:
     """Train a supernet; the same command continues a training that was stopped."""
-    from app.commands import results_as_text
+    from app.commands.texts.runs import format_training
     from app.jobs.train import TrainRequest, train_job
 
-    asked = {key: value for key, value in locals().items() if key in fields_of(TrainRequest)}
-    result = train_job(TrainRequest(**asked), say)
-    show(result, results_as_text.train_text(result), json)
+    request = TrainRequest(
+        out=out,
+        family=family,
+        preset=preset,
+        data=data,
+        recipe=recipe,
+        seed=seed,
+        steps=steps,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        checkpoint_every=checkpoint_every,
+        image_size=image_size,
+        context=context,
+        teacher=teacher,
+        resume=resume,
+        trust=tuple(trust or ()),
+    )
+    result = train_job(request, say)
+    show(result, format_training(result), json)
 
 
 @app.command(
@@ -129,35 +150,53 @@ def import_(
     json: Json = False,
 ) -> None:
     """Make a run of a supernet that others trained and released."""
-    from app.commands import results_as_text
+    from app.commands.texts.runs import format_import
     from app.jobs.import_checkpoint import ImportRequest, import_job
 
-    asked = {key: value for key, value in locals().items() if key in fields_of(ImportRequest)}
-    result = import_job(ImportRequest(**asked), say)
-    show(result, results_as_text.import_text(result), json)
+    request = ImportRequest(format=format, file=file, out=out, data=data, image_size=image_size)
+    result = import_job(request, say)
+    show(result, format_import(result), json)
 
 
 @app.command(epilog="Example: supernet profile --run runs/a --device cpu --threads 1")
 def profile(
     run: RunDir,
     device: Annotated[str, typer.Option(help="Name of the device.")] = "cpu",
-    provider: Annotated[str | None, typer.Option(help="ONNX Runtime provider.")] = None,
+    provider: Annotated[
+        str | None, typer.Option(help="What computes, as the backend calls it.")
+    ] = None,
+    backend: Annotated[
+        str | None, typer.Option(help=f"{BACKENDS}, or your own module [as profiled before].")
+    ] = None,
     threads: Annotated[int, typer.Option(help="Threads of one operator.")] = 1,
     precision: Annotated[str, typer.Option(help="fp32.")] = "fp32",
     seed: Seed = 0,
     passes: Annotated[int | None, typer.Option(help="Sessions of every unit.")] = None,
     networks: Annotated[int | None, typer.Option(help="Networks that judge the table.")] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Measure again.")] = False,
+    trust: Trust = None,
     config: Config = None,
     json: Json = False,
 ) -> None:
     """Build and validate the latency table of a device."""
-    from app.commands import results_as_text
+    from app.commands.texts.runs import format_profile
     from app.jobs.profile import ProfileRequest, profile_job
 
-    asked = {key: value for key, value in locals().items() if key in fields_of(ProfileRequest)}
-    result = profile_job(ProfileRequest(**asked), say)
-    show(result, results_as_text.profile_text(result), json)
+    request = ProfileRequest(
+        run=run,
+        device=device,
+        provider=provider,
+        threads=threads,
+        precision=precision,
+        seed=seed,
+        passes=passes,
+        networks=networks,
+        replace=replace,
+        backend=backend,
+        trust=tuple(trust or ()),
+    )
+    result = profile_job(request, say)
+    show(result, format_profile(result), json)
 
 
 search_commands.register()
@@ -170,15 +209,18 @@ def evaluate(
     split: Annotated[str, typer.Option(help="train, val or test.")] = "val",
     data: Annotated[str | None, typer.Option(help="Other data with the same classes.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Samples at a time.")] = None,
+    trust: Trust = None,
     config: Config = None,
     json: Json = False,
 ) -> None:
     """Evaluate one subnetwork with inherited weights."""
-    from app.commands import results_as_text
+    from app.commands.texts.runs import format_evaluation
     from app.jobs.evaluate import evaluate_job
 
-    result = evaluate_job(run, arch, say, split=split, data=data, batch_size=batch_size)
-    show(result, results_as_text.evaluate_text(result), json)
+    result = evaluate_job(
+        run, arch, say, split=split, data=data, batch_size=batch_size, trust=trust or ()
+    )
+    show(result, format_evaluation(result), json)
 
 
 @app.command(epilog="Example: supernet audit --run runs/a --networks 12")
@@ -195,17 +237,30 @@ def audit(
     probes: Annotated[int, typer.Option(help="Checks of the inherited weights; 0: none.")] = 3,
     name: Annotated[str, typer.Option(help="Name of the audit.")] = "default",
     replace: Annotated[bool, typer.Option("--replace", help="Replace another audit.")] = False,
+    trust: Trust = None,
     config: Config = None,
     json: Json = False,
 ) -> None:
     """Train some subnetworks alone and say how well inherited weights rank them."""
     from app.auditing.request import AuditRequest
-    from app.commands import results_as_text
+    from app.commands.texts.audits import format_audit
     from app.jobs.audit import audit_job
 
-    asked = {key: value for key, value in locals().items() if key in fields_of(AuditRequest)}
-    result = audit_job(AuditRequest(**asked), say)
-    show(result, results_as_text.audit_text(result), json)
+    request = AuditRequest(
+        run=run,
+        networks=networks,
+        epochs=epochs,
+        seed=seed,
+        split=split,
+        recipe_part=recipe_part,
+        bin=bin,
+        probes=probes,
+        name=name,
+        replace=replace,
+        trust=tuple(trust or ()),
+    )
+    result = audit_job(request, say)
+    show(result, format_audit(result), json)
 
 
 @app.command(epilog="Example: supernet export --run runs/a --arch 3f2a90c1d2e4 --out my-model")
@@ -213,15 +268,16 @@ def export(
     run: RunDir,
     arch: Arch,
     out: Annotated[Path | None, typer.Option(help="Folder [RUN/exports/DIGEST].")] = None,
+    trust: Trust = None,
     config: Config = None,
     json: Json = False,
 ) -> None:
     """Write one subnetwork as ONNX, safetensors, JSON, model card and parity proof."""
-    from app.commands import results_as_text
+    from app.commands.texts.runs import format_export
     from app.jobs.export import export_job
 
-    result = export_job(run, arch, out, say)
-    show(result, results_as_text.export_text(result), json)
+    result = export_job(run, arch, out, say, trust=trust or ())
+    show(result, format_export(result), json)
 
 
 @app.command(epilog="Example: supernet explore runs/quickstart")
@@ -244,11 +300,10 @@ def explore(
 @app.command(epilog="Example: supernet doctor")
 def doctor(json: Json = False) -> None:
     """Say what this machine can do, and what is missing."""
-    from app.commands import results_as_text
-    from app.commands.doctor import examine
+    from app.commands.doctor import examine, format_health
 
     health = examine(Path())
-    show(health, results_as_text.doctor_text(health), json)
+    show(health, format_health(health), json)
     if health.problems:
         raise typer.Exit(errors.FAILED)
 

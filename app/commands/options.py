@@ -61,12 +61,11 @@ Config = Annotated[
     ),
 ]  # fmt: skip
 RunDir = Annotated[Path, typer.Option("--run", help="Run directory.")]
+Trust = Annotated[
+    list[str] | None,
+    typer.Option("--trust", help="Your own module that a file of the run names; repeatable."),
+]
 Seed = Annotated[int, typer.Option(help="Seed of every random decision.")]
 Arch = Annotated[
     str, typer.Option("--arch", help="Digest, smallest, largest, or an architecture JSON file.")
 ]
-
-
-def fields_of(request: type) -> frozenset[str]:
-    """Names of the fields of a request, to pick its values among a command's parameters."""
-    return frozenset(request.__dataclass_fields__)  # type: ignore[attr-defined]

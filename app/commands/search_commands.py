@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import pkgutil
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from app.commands.options import Config, Json, RunDir, Seed, app, fields_of
+from app.commands.folders import ENGINES, PREDICTORS, STRATEGIES
+from app.commands.options import Config, Json, RunDir, Seed, Trust, app
 from app.commands.quantity_help import describe_limits, describe_objectives
 from app.commands.terminal import say, show
 
@@ -20,13 +20,6 @@ Budgets = Annotated[
     list[str] | None,
     typer.Option("--limit", help=describe_limits("size<=40KB")),
 ]
-
-# Read from the folder without importing it, so that help stays fast.
-STRATEGIES = ", ".join(
-    module.name
-    for module in pkgutil.iter_modules([str(Path(__file__).parents[2] / "search" / "strategies")])
-    if not module.name.startswith("_")
-)
 
 
 def register() -> None:
@@ -40,9 +33,9 @@ def register() -> None:
 
 def _strategies(asked: bool) -> None:
     if asked:
-        from app.runs.plugins import strategy_lines
+        from app.runs.plugins import list_strategies
 
-        print("\n".join(strategy_lines()))
+        print("\n".join(list_strategies()))
         raise typer.Exit()
 
 
@@ -86,6 +79,11 @@ def search(
             "--strategies", callback=_strategies, is_eager=True, help="Say what each strategy is."
         ),
     ] = False,
+    predictor: Annotated[str, typer.Option(help=f"{PREDICTORS}, or your own module.")] = "auto",
+    engine: Annotated[
+        str,
+        typer.Option(help=f"What evolves on predictions: {ENGINES}, or your own by dotted path."),
+    ] = "array",
     proxies: Annotated[
         str, typer.Option(help="Zero-cost proxies that choose the first round: naswot,synflow.")
     ] = "",
@@ -96,19 +94,40 @@ def search(
     name: Annotated[str, typer.Option(help="Name of the search.")] = "default",
     seed: Seed = 0,
     replace: Annotated[bool, typer.Option("--replace", help="Replace another search.")] = False,
+    trust: Trust = None,
     config: Config = None,
     json: Json = False,
 ) -> None:
     """Search for the best trade-offs and verify every one by real evaluation and measurement."""
-    from app.commands import results_as_text
+    from app.commands.texts.searches import format_search
     from app.jobs.search import SearchRequest, search_job
 
-    asked = {key: value for key, value in locals().items() if key in fields_of(SearchRequest)}
-    asked["objectives"] = tuple(part.strip() for part in objectives.split(",") if objectives)
-    asked["proxies"] = tuple(part.strip() for part in proxies.split(",") if proxies)
-    asked["limits"] = tuple(limits or ())
-    result = search_job(SearchRequest(**asked), say)
-    show(result, results_as_text.search_text(result), json)
+    request = SearchRequest(
+        run=run,
+        device=device,
+        latency_ms=latency_ms,
+        limits=tuple(limits or ()),
+        objectives=_split(objectives),
+        evaluations=evaluations,
+        max_minutes=max_minutes,
+        stagnation=stagnation,
+        baseline=baseline,
+        early_stop=early_stop,
+        workers=workers,
+        ray=ray,
+        storage=storage,
+        strategy=strategy,
+        predictor=predictor,
+        engine=engine,
+        proxies=_split(proxies),
+        prior=prior,
+        name=name,
+        seed=seed,
+        replace=replace,
+        trust=tuple(trust or ()),
+    )
+    result = search_job(request, say)
+    show(result, format_search(result), json)
 
 
 def pick(
@@ -127,14 +146,14 @@ def pick(
     json: Json = False,
 ) -> None:
     """Name the best verified subnetwork within a budget, at the knee, or by preference."""
-    from app.commands import results_as_text
+    from app.commands.texts.searches import format_pick
     from app.jobs.pick import pick_job
 
     result = pick_job(
         run, latency_ms, search, limits=tuple(limits or ()), knee=knee, weights=weights or None,
         device=device,
     )  # fmt: skip
-    show(result, results_as_text.pick_text(result), json)
+    show(result, format_pick(result), json)
 
 
 def report(
@@ -144,12 +163,18 @@ def report(
     baseline: Annotated[
         bool, typer.Option(help="Evaluate random search beside where it is missing.")
     ] = True,
+    trust: Trust = None,
     config: Config = None,
     json: Json = False,
 ) -> None:
     """Write tables and figures of every search of a run, random search beside."""
-    from app.commands import results_as_text
+    from app.commands.texts.searches import format_report
     from app.jobs.report import report_job
 
-    result = report_job(run, say, out=out, search=search, baseline=baseline)
-    show(result, results_as_text.report_text(result), json)
+    result = report_job(run, say, out=out, search=search, baseline=baseline, trust=trust or ())
+    show(result, format_report(result), json)
+
+
+def _split(names: str) -> tuple[str, ...]:
+    """Split what was given with commas between."""
+    return tuple(part.strip() for part in names.split(",")) if names else ()

@@ -6,7 +6,8 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from app.explorer.run_view import explore_command, find_runs
+from app.explorer.launch import explore_command
+from app.runs.run_view import find_runs
 
 DEFAULT = Path("runs")
 

@@ -7,8 +7,6 @@ import os
 import sys
 from typing import Any
 
-from app.records.plain import plain
-
 
 def say(line: str) -> None:
     """One line of progress, on standard error."""
@@ -21,6 +19,9 @@ def show(result: Any, text: str, as_json: bool) -> None:
     """A result on standard output: the text, or the whole value as JSON."""
     if not speaks():
         return
+    # Importing what reads and writes records takes longer than printing a help text.
+    from app.records.typed_json.plain import plain
+
     print(json.dumps(plain(result), indent=2, allow_nan=False) if as_json else text, flush=True)
 
 

@@ -2,25 +2,39 @@
 
 from __future__ import annotations
 
-import base64
-import math
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
-from app.evaluation.workers import Caches, Finding, Task, work
+from app.evaluation.worker import Caches, Finding, Task, TrainedNetwork, work
+from app.records.evaluation import CalibrationRecord, EvaluationRecord, ScoresRecord
+from app.records.front import read_front
+from app.records.space import ArchitectureRecord
+from app.records.typed_json.record import Choices, drop_infinite
+from app.records.typed_json.record_files import append_record, read_log, read_record
 from app.runs.directory import Run, now
-from app.runs.trained import Trained
-from supernet import files
+from supernet.checkpoints import Checkpoint
+from supernet.costs.cost_model import CostModel
 from supernet.quality.evaluate import CALIBRATION_SAMPLES
 from supernet.space import Architecture, SearchSpace, nearest
 
-# What a record must have to be used again; without one of these it is evaluated anew.
-_NEEDED = ("digest", "split", "architecture", "objective", "unit", "value", "low", "high",
-           "samples")  # fmt: skip
+
+class LoggedNetwork(TrainedNetwork, Protocol):
+    """A network whose evaluations are kept: its run and its weights."""
+
+    @property
+    def run(self) -> Run:
+        """Where the log lies."""
+        ...
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """The weights that values belong to."""
+        ...
+
+    @property
+    def cost_model(self) -> CostModel:
+        """What its architectures cost."""
+        ...
 
 
 class EvaluationLog:
@@ -31,21 +45,23 @@ class EvaluationLog:
     candidates that were stopped before the whole split are kept apart: they are estimates.
     """
 
-    def __init__(self, trained: Trained, calibration_samples: int = CALIBRATION_SAMPLES) -> None:
+    def __init__(
+        self, trained: LoggedNetwork, calibration_samples: int = CALIBRATION_SAMPLES
+    ) -> None:
         self.trained = trained
         self.calibration_samples = calibration_samples
         self.caches = Caches()
-        self._records: dict[tuple[str, str], dict[str, Any]] = {}
-        self._stopped: dict[tuple[str, str], dict[str, Any]] = {}
-        for record in files.read_records(trained.run.evaluations):
-            if belongs(record, trained.checkpoint.digest, calibration_samples):
+        self._records: dict[tuple[str, str], EvaluationRecord] = {}
+        self._stopped: dict[tuple[str, str], EvaluationRecord] = {}
+        for record in read_log(trained.run.evaluations, EvaluationRecord):
+            if record.belongs_to(trained.checkpoint.digest, calibration_samples):
                 self._remember(record)
 
-    def _remember(self, record: dict[str, Any]) -> None:
-        kind = self._stopped if record.get("stopped") else self._records
-        kind[record["digest"], record["split"]] = record
+    def _remember(self, record: EvaluationRecord) -> None:
+        kind = self._stopped if record.stopped else self._records
+        kind[record.digest, record.split] = record
 
-    def evaluate(self, architecture: Architecture, split: str) -> Mapping[str, Any]:
+    def evaluate(self, architecture: Architecture, split: str) -> EvaluationRecord:
         """The record of an architecture on a whole split, made now if it is not in the log.
 
         A network that cannot be run, or whose value is not finite, has a record too: without a
@@ -64,41 +80,36 @@ class EvaluationLog:
         finding = work(trained, self.caches, self.calibration_samples, task)
         return self.store(architecture, split, finding)
 
-    def store(self, architecture: Architecture, split: str, finding: Finding) -> Mapping[str, Any]:
+    def store(self, architecture: Architecture, split: str, finding: Finding) -> EvaluationRecord:
         """Append what was found about an architecture; returns its record.
 
         Raises:
             OSError: The log could not be written; it is as it was.
         """
-        numbers = {"value": finding.value, "low": finding.low, "high": finding.high}
-        record: dict[str, Any] = {
-            "architecture": architecture.to_dict(),
-            "digest": architecture.digest,
-            "objective": finding.objective,
-            **{key: n if math.isfinite(n) else None for key, n in numbers.items()},
-            "unit": finding.unit,
-            "split": split,
-            "source": "evaluated",
-            "checkpoint": self.trained.checkpoint.digest,
-            "calibration": {"samples": self.calibration_samples, "used": finding.used},
-            "samples": finding.samples,
-            "seconds": round(finding.seconds, 4),
-            "at": now(),
-        }
-        if finding.failure is not None:
-            record["failure"] = finding.failure
-        if finding.scores is not None:
-            record["fidelity"] = finding.samples / finding.total
-            record["scores"] = _packed(finding.scores, finding.objective)
-        if finding.stopped:
-            record["stopped"] = True
-        files.append_record(self.trained.run.evaluations, record)
+        record = EvaluationRecord(
+            architecture=architecture.to_dict(),
+            digest=architecture.digest,
+            objective=finding.objective,
+            value=drop_infinite(finding.value),
+            low=drop_infinite(finding.low),
+            high=drop_infinite(finding.high),
+            unit=finding.unit,
+            split=split,
+            source="evaluated",
+            checkpoint=self.trained.checkpoint.digest,
+            calibration=CalibrationRecord(samples=self.calibration_samples, used=finding.used),
+            samples=finding.samples,
+            seconds=round(finding.seconds, 4),
+            at=now(),
+        )
+        record = record.replace(**_describe_race(finding))
+        append_record(self.trained.run.evaluations, record)
         self._remember(record)
         return record
 
     def find(
         self, architecture: Architecture, split: str, *, stopped: bool = False
-    ) -> Mapping[str, Any] | None:
+    ) -> EvaluationRecord | None:
         """The record of an architecture on a split, if there is one.
 
         Args:
@@ -110,47 +121,32 @@ class EvaluationLog:
         found = self._records.get(key)
         return self._stopped.get(key) if found is None and stopped else found
 
-    def records(self, split: str) -> tuple[Mapping[str, Any], ...]:
+    def records(self, split: str) -> tuple[EvaluationRecord, ...]:
         """Every record on a split, in the order they were made."""
         return tuple(r for (_, where), r in self._records.items() if where == split)
 
     def known(self, split: str) -> dict[bytes, dict[str, float]]:
         """Values on a split by canonical positions, as :func:`search.search` wants them."""
-        space = self.trained.supernet.space
-        records = [r for (_, where), r in self._records.items() if where == split]
-        architectures = [space.architecture(record["architecture"]) for record in records]
-        rows = space.encode(architectures)
+        space, records = self.trained.supernet.space, self.records(split)
+        rows = space.encode([space.architecture(record.architecture) for record in records])
         return {
-            row.tobytes(): {record["objective"]: number(record)}
+            row.tobytes(): {record.objective: record.value_or_nan}
             for row, record in zip(rows, records, strict=True)
         }
 
 
-def number(record: Mapping[str, Any]) -> float:
-    """The value of a record; NaN for an evaluation that failed."""
-    value = record["value"]
-    return math.nan if value is None else float(value)
-
-
-def scores(record: Mapping[str, Any]) -> NDArray[np.float64] | None:
-    """The scores a record keeps of a raced candidate, in the order of the race; else ``None``."""
-    kept = record.get("scores")
-    if not isinstance(kept, dict):
-        return None
-    data = base64.b64decode(kept["data"])
-    if kept["kind"] == "bits":
-        bits = np.unpackbits(np.frombuffer(data, np.uint8), count=record["samples"])
-        return bits.astype(np.float64)
-    return np.frombuffer(data, "<f4").astype(np.float64)
-
-
-def _packed(values: NDArray[np.float32], objective: str) -> dict[str, str]:
-    """Scores as text: a bit for each right or wrong answer, four bytes for each loss."""
-    if objective == "accuracy":
-        data, kind = np.packbits(values > 0.5).tobytes(), "bits"
-    else:
-        data, kind = values.astype("<f4").tobytes(), "float32"
-    return {"kind": kind, "data": base64.b64encode(data).decode()}
+def _describe_race(finding: Finding) -> dict[str, object]:
+    """What a record says besides of a failed, raced or stopped candidate."""
+    facts: dict[str, object] = {}
+    if finding.failure is not None:
+        facts["failure"] = finding.failure
+    if finding.scores is not None:
+        binary = finding.objective == "accuracy"
+        facts["fidelity"] = finding.samples / finding.total
+        facts["scores"] = ScoresRecord.pack(finding.scores, binary=binary)
+    if finding.stopped:
+        facts["stopped"] = True
+    return facts
 
 
 def find_architecture(run: Run, space: SearchSpace, name: str) -> Architecture:
@@ -170,7 +166,7 @@ def find_architecture(run: Run, space: SearchSpace, name: str) -> Architecture:
     if path.suffix == ".json" or path.is_file():
         if not path.is_file():
             raise ValueError(f"there is no architecture file {path}")
-        return space.architecture_from_json(files.read_json(path))
+        return _read_architecture(path, space)
     known = _known_digests(run)
     found = sorted(digest for digest in known if digest.startswith(name)) if name else []
     if len(found) > 1:
@@ -183,22 +179,19 @@ def find_architecture(run: Run, space: SearchSpace, name: str) -> Architecture:
     return space.architecture(known[found[0]])
 
 
-def _known_digests(run: Run) -> dict[str, Any]:
-    known = {}
-    for record in files.read_records(run.evaluations):
-        if isinstance(record, dict) and isinstance(record.get("architecture"), dict):
-            known[str(record.get("digest"))] = record["architecture"]
+def _read_architecture(path: Path, space: SearchSpace) -> Architecture:
+    record = read_record(path, ArchitectureRecord, "give a file that `supernet export` wrote")
+    architecture = space.architecture(record.choices)
+    if record.space not in (None, space.digest):
+        raise ValueError(
+            f"the architecture in {path} belongs to space {record.space}, not to {space.digest}"
+        )
+    return architecture
+
+
+def _known_digests(run: Run) -> dict[str, Choices]:
+    records = read_log(run.evaluations, EvaluationRecord)
+    known = {record.digest: record.architecture for record in records}
     for name in run.searches:
-        points = run.front(name)["points"]
-        known |= {point["digest"]: point["architecture"] for point in points}
+        known |= {point.digest: point.choices for point in read_front(run.search(name)).points}
     return known
-
-
-def belongs(record: Any, checkpoint: str, calibration_samples: int) -> bool:
-    """Whether a stored record is complete, and of this checkpoint and calibration."""
-    if not isinstance(record, dict) or record.get("checkpoint") != checkpoint:
-        return False
-    if any(key not in record for key in _NEEDED):
-        return False
-    calibration = record.get("calibration")
-    return isinstance(calibration, dict) and calibration.get("samples") == calibration_samples

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from app.evaluation.workers import Finding, Setup, Task, work_apart
+from app.evaluation.process_pool import Setup, work_apart
+from app.evaluation.worker import Finding, Task
 from supernet.reproducible import use_reproducible_kernels
 
 _PATIENCE_SECONDS = 10.0
@@ -56,7 +57,7 @@ class RayPool:
         return future
 
     def restart(self) -> None:
-        """New actors for the old."""
+        """Start new actors for the old."""
         for actor in self._actors:
             self._ray.kill(actor)
         actor = self._ray.remote(num_cpus=1)(_Actor)

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-import plotly.graph_objects as go
 import streamlit as st
 
 from app.explorer import markup
-from app.explorer.front_chart import SCALE, set_style
 from app.records import numbers
-from app.records.audit import read_audit, verdict
-from app.reporting.figures import AMBER
+from app.records.audit import AuditRecord, read_audit
+from app.reporting.audit_chart import draw_audit
+from app.reporting.markdown import escape_markdown
 from app.runs.directory import Run
 
-PLOT = {"displaylogo": False, "displayModeBar": False}
 
-
-def panel(path: Path) -> None:
+def show_audits(path: Path) -> None:
     """Draw the audits of a run, if it has any."""
     run = Run(path)
     names = run.audits
@@ -30,87 +25,47 @@ def panel(path: Path) -> None:
         try:
             found = read_audit(run.audit(name))
         except (OSError, ValueError) as error:
-            st.warning(markup.sentence(error))
+            st.warning(escape_markdown(error))
             return
         left, right = st.columns([1.4, 1], gap="large")
         with left:
-            st.plotly_chart(audit_figure(found), key=f"audit {path} {name}", config=PLOT)
+            st.altair_chart(draw_audit(found), key=f"audit {path} {name}")
         with right:
-            st.markdown(markup.facts(figures(found), grid=True), unsafe_allow_html=True)
-            st.caption(verdict(found))
-            for line in findings(found):
-                st.caption(line)
+            st.markdown(markup.write_facts(list_figures(found), grid=True), unsafe_allow_html=True)
+            st.caption(found.verdict)
+            for line in list_findings(found):
+                st.caption(escape_markdown(line))
 
 
-def audit_figure(found: Mapping[str, Any]) -> go.Figure:
-    """One mark per network with its 95 % intervals, darker for more MACs, and the diagonal."""
-    rows = found["networks"]
-    scale = 100.0 if found["unit"] == "fraction" else 1.0
-    unit = "%" if found["unit"] == "fraction" else found["unit"]
-    ends = [row[kind][end] * scale for row in rows for kind in ("alone", "inherited")
-            for end in ("low", "high")]  # fmt: skip
-    figure = go.Figure()
-    figure.add_scatter(
-        x=[min(ends), max(ends)], y=[min(ends), max(ends)], mode="lines", name="equal",
-        line={"color": AMBER, "width": 1.5, "dash": "dash"}, hoverinfo="skip",
-    )  # fmt: skip
-    figure.add_scatter(
-        x=[row["alone"]["value"] * scale for row in rows],
-        y=[row["inherited"]["value"] * scale for row in rows],
-        error_x=_bars(rows, "alone", scale),
-        error_y=_bars(rows, "inherited", scale),
-        mode="markers",
-        name="networks",
-        marker={
-            "size": 10, "color": [row["macs"] for row in rows], "colorscale": SCALE,
-            "colorbar": {"title": "MACs"}, "line": {"color": "#24292f", "width": 0.5},
-        },
-        text=[f"{row['digest']}, {numbers.write_count(row['macs'])} MACs" for row in rows],
-        hovertemplate="<b>%{text}</b><br>alone %{x:.4g}, inherited %{y:.4g}<extra></extra>",
-    )  # fmt: skip
-    name = found["objective"]
-    set_style(
-        figure, f"{name} when trained alone ({unit})", f"inherited {name} ({unit})", height=380
-    )
-    figure.update_layout(showlegend=False)
-    return figure
-
-
-def figures(found: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+def list_figures(found: AuditRecord) -> list[tuple[str, str, str]]:
     """Name, value and interval of every correlation and of the mean gap."""
     rows = []
-    sparse = f"Sparse Kendall tau ({found['sparse_kendall_tau']['bin']:g})"
-    for key, title in (
-        ("kendall_tau", "Kendall tau"), ("sparse_kendall_tau", sparse), ("spearman", "Spearman"),
-        ("kendall_tau_of_macs", "Kendall tau of MACs alone"),
-    ):  # fmt: skip
-        value, low, high = (found[key][part] for part in ("value", "low", "high"))
+    sparse = f"Sparse Kendall tau ({found.sparse_kendall_tau.bin:g})"
+    for statistic, title in (
+        (found.kendall_tau, "Kendall tau"),
+        (found.sparse_kendall_tau, sparse),
+        (found.spearman, "Spearman"),
+        (found.kendall_tau_of_macs, "Kendall tau of MACs alone"),
+    ):
+        value, low, high = statistic.value, statistic.low, statistic.high
         interval = "" if low is None else f"{low:.2f} to {high:.2f}"
         rows.append((title, numbers.MISSING if value is None else f"{value:.2f}", interval))
-    gap = found["gap"]["value"]
-    shown = f"{100 * gap:+.2f} points" if found["unit"] == "fraction" else f"{gap:+.4f}"
+    gap = found.gap.value
+    shown = f"{100 * gap:+.2f} points" if found.unit == "fraction" else f"{gap:+.4f}"
     rows.append(("Mean gap", shown, "inherited less alone"))
     return rows
 
 
-def findings(found: Mapping[str, Any]) -> list[str]:
+def list_findings(found: AuditRecord) -> list[str]:
     """What was found about the inherited weights, in a sentence each."""
     lines = []
-    nested = found["monotonicity"]
+    nested = found.monotonicity
     if nested is not None:
         lines.append(
-            f"{nested['violations']} of {nested['pairs']} larger networks are worse than one "
+            f"{nested.violations} of {nested.pairs} larger networks are worse than one "
             "inside them, beyond noise."
         )
-    idle = [row["name"] for row in found["choices"] if row["without_effect"]]
+    idle = [effect.name for effect in found.choices if effect.without_effect]
     if idle:
         lines.append(f"Choices without any effect: {', '.join(idle)}.")
     return lines
-
-
-def _bars(rows: list[Mapping[str, Any]], kind: str, scale: float) -> dict[str, Any]:
-    return {
-        "array": [(row[kind]["high"] - row[kind]["value"]) * scale for row in rows],
-        "arrayminus": [(row[kind]["value"] - row[kind]["low"]) * scale for row in rows],
-        "color": "#8A9096", "thickness": 1, "width": 0,
-    }  # fmt: skip

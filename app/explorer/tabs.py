@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 from pathlib import Path
 
 import streamlit as st
 
-from app.explorer import front_chart, layers, markup, progress_chart, run_view
-from app.explorer.run_view import RunView
+from app.explorer import layers, markup
+from app.explorer.architecture_charts import draw_breakdown, draw_genomes
 from app.records.front import Front, Point
 from app.records.quantities import LATENCY
+from app.records.trace import read_trace
+from app.reporting.markdown import escape_markdown, write_code
+from app.reporting.progress_charts import draw_hypervolume, draw_learning_curve, draw_parity
+from app.runs.command_lines import export_command
+from app.runs.run_view import RunView
 
-PLOT = {"displaylogo": False, "displayModeBar": False}
 
-
-def tabs(
+def show_tabs(
     run: RunView, front: Front, chosen: Point | None, compared: Point | None, key: str
 ) -> None:
+    """Draw the tabs on one search.
+
+    Args:
+        run: The run.
+        front: What the search found.
+        chosen: The architecture within the budget.
+        compared: The one to compare it with.
+        key: Of the search, unique among those of the session.
+    """
     names = ["Layers", "Latency breakdown", "Along the front", "Search and predictor", "Export"]
     first, second, third, fourth, fifth = st.tabs(names)
     space = run.space
@@ -27,44 +38,48 @@ def tabs(
         space = None
     with first:
         if chosen is not None:
-            _layer_view(run, front, chosen, compared)
+            _show_layers(run, front, chosen, compared)
         else:
             st.info("Raise the budget to choose a subnetwork.")
     with second:
-        _breakdown(front, chosen, compared)
+        _show_breakdown(front, chosen, compared, key)
     with third:
         st.caption(
             "Every front architecture is a column, cheapest on the left; darker is a larger value, "
             "empty is a skipped layer. The chosen one is framed."
         )
-        members = [p for p in front.on_front() if p.best(front.cost.name) is not None]
-        figure = front_chart.genome_figure(
-            layers.genome(space, members), front, chosen.digest if chosen else None
+        members = [p for p in front.list_front() if p.best(front.cost.name) is not None]
+        genome = layers.line_up(space, members)
+        st.altair_chart(
+            draw_genomes(genome, front, chosen.digest if chosen else None), key=f"genome {key}"
         )
-        st.plotly_chart(figure, key=f"genome {key}", config=PLOT)
     with fourth:
-        _search_progress(run, front, key)
+        _show_search(run, front, key)
     with fifth:
         if chosen is not None:
-            _export(run, front, chosen)
+            _show_export(run, front, chosen)
         else:
             st.info("Raise the budget to choose a subnetwork.")
 
 
-def _layer_view(run: RunView, front: Front, chosen: Point, compared: Point | None) -> None:
+def _show_layers(run: RunView, front: Front, chosen: Point, compared: Point | None) -> None:
     space = run.space if run.space and run.space.digest == front.space_digest else None
-    rows = layers.layers(space, chosen.choices, compared.choices if compared else None)
+    rows = layers.group_layers(space, chosen.choices, compared.choices if compared else None)
     left, right = st.columns([1.4, 1], gap="large")
-    left.markdown(markup.layer_table(rows), unsafe_allow_html=True)
+    left.markdown(markup.write_layers(rows), unsafe_allow_html=True)
     with right:
         if compared is None:
             st.caption("Darker is larger among the legal values of the choice.")
-            st.caption("Choose a second architecture on the left, or click one in the chart, to "
-                       "see the difference.")  # fmt: skip
+            st.caption(
+                "Choose a second architecture on the left, or click one in the chart, to "
+                "see the difference."
+            )
             return
-        changed = layers.differences(rows)
-        st.markdown(f"**`{chosen.digest}`** against **`{compared.digest}`**: "
-                    f"{len(changed)} choice{'s' if len(changed) != 1 else ''} differ")  # fmt: skip
+        changed = layers.list_changes(rows)
+        st.markdown(
+            f"**{write_code(chosen.digest)}** against **{write_code(compared.digest)}**: "
+            f"{len(changed)} choice{'s' if len(changed) != 1 else ''} differ"
+        )
         st.table(
             [
                 {
@@ -80,7 +95,7 @@ def _layer_view(run: RunView, front: Front, chosen: Point, compared: Point | Non
         )
 
 
-def _breakdown(front: Front, chosen: Point | None, compared: Point | None) -> None:
+def _show_breakdown(front: Front, chosen: Point | None, compared: Point | None, key: str) -> None:
     if chosen is None or not chosen.breakdown:
         st.info(
             "Raise the budget to choose a subnetwork."
@@ -94,58 +109,56 @@ def _breakdown(front: Front, chosen: Point | None, compared: Point | None) -> No
     st.caption(
         f"The units add up to {latency.show(total)} in the table; the whole network is "
         f"predicted at {latency.show(real.predicted)} after calibration and measured at "
-        f"{latency.show(real.value)} on {front.device}."
+        f"{latency.show(real.value)} on {escape_markdown(front.device)}."
     )
-    st.plotly_chart(front_chart.breakdown_figure(chosen, compared), key="breakdown", config=PLOT)
+    st.altair_chart(draw_breakdown(chosen, compared), key=f"breakdown {key}")
 
 
-def _search_progress(run: RunView, front: Front, key: str) -> None:
+def _show_search(run: RunView, front: Front, key: str) -> None:
     left, right = st.columns(2, gap="large")
     with left:
         st.markdown("**Progress of the search**")
         try:
-            rows = run_view.hypervolumes(run.path, front.search)
+            rows = read_trace(run.path / "searches" / front.search)
         except (OSError, ValueError) as error:
-            st.warning(markup.sentence(error))
+            st.warning(escape_markdown(error))
             rows = ()
         if rows:
-            st.plotly_chart(
-                progress_chart.hypervolume_figure(rows), key=f"progress {key}", config=PLOT
-            )
+            st.altair_chart(draw_hypervolume(rows), key=f"progress {key}")
         else:
             st.info("No progress was recorded for this search.")
         volume = front.hypervolume
-        if "predicted" in volume and "verified" in volume:
+        if volume.predicted is not None and volume.verified is not None:
             st.caption(
-                f"Hypervolume of the front: {volume['predicted']:.4g} as predicted, "
-                f"{volume['verified']:.4g} verified."
+                f"Hypervolume of the front: {volume.predicted:.4g} as predicted, "
+                f"{volume.verified:.4g} verified."
             )
-        if _ended(front):
-            st.caption(_ended(front))
+        if _describe_end(front):
+            st.caption(_describe_end(front))
     with right:
         st.markdown("**How well the predictor did**")
         for name, report in front.reports.items():
-            st.caption(f"Predictor of {name}, on architectures it had not seen")
+            st.caption(f"Predictor of {escape_markdown(name)}, on architectures it had not seen")
             st.markdown(
-                markup.facts(markup.report_facts(report, front.named(name)), grid=True),
+                markup.write_facts(markup.list_card(report, front.find_axis(name)), grid=True),
                 unsafe_allow_html=True,
             )
-            curve = report.get("curve")
-            if isinstance(curve, list) and len(curve) > 1:
-                st.plotly_chart(
-                    progress_chart.curve_figure(curve), key=f"curve {name} {key}", config=PLOT
-                )
+            if len(report.curve) > 1:
+                st.altair_chart(draw_learning_curve(report.curve), key=f"curve {name} {key}")
         if not front.reports:
             st.info("This search used no predictor, or stored no report of it.")
-        figure = progress_chart.parity_figure(front, front.quality)
-        if figure is not None:
-            st.plotly_chart(figure, key=f"parity {key}", config=PLOT)
+        chart = draw_parity(front, front.quality)
+        if chart is not None:
+            st.altair_chart(chart, key=f"parity {key}")
 
 
-def _ended(front: Front) -> str:
+def _describe_end(front: Front) -> str:
     """Why a search ended, what failed, and how far noise blurs its front."""
-    reasons = {"time": "its time limit", "stagnation": "a front that stood still",
-               "exhausted": "a space that was used up"}  # fmt: skip
+    reasons = {
+        "time": "its time limit",
+        "stagnation": "a front that stood still",
+        "exhausted": "a space that was used up",
+    }
     parts = []
     if front.stopped in reasons:
         parts.append(f"The search ended by {reasons[front.stopped]}.")
@@ -160,42 +173,48 @@ def _ended(front: Front) -> str:
     return " ".join(parts)
 
 
-def _export(run: RunView, front: Front, point: Point) -> None:
+def _show_export(run: RunView, front: Front, point: Point) -> None:
     record = {
-        "version": 1, "space": front.space_digest, "digest": point.digest,
+        "version": 1,
+        "space": front.space_digest,
+        "digest": point.digest,
         "choices": dict(point.choices),
-    }  # fmt: skip
-    st.markdown(f"Chosen: **`{point.digest}`**")
+    }
+    st.markdown(f"Chosen: **{write_code(point.digest)}**")
     st.download_button(
-        "Download the architecture (JSON)", json.dumps(record, indent=2) + "\n",
-        file_name=f"{point.digest}.json", mime="application/json",
-    )  # fmt: skip
+        "Download the architecture (JSON)",
+        json.dumps(record, indent=2) + "\n",
+        file_name=f"{point.digest}.json",
+        mime="application/json",
+    )
     folder = st.text_input(
         "Folder for the export (ONNX, safetensors, card, parity proof)",
-        str(run.path / "exports" / point.digest), key=f"out {run.path} {point.digest}",
-    )  # fmt: skip
+        str(run.path / "exports" / point.digest),
+        key=f"out {run.path} {point.digest}",
+    )
     st.code(
-        run_view.export_command(run.path, point.digest, Path(folder)),
+        export_command(run.path, point.digest, Path(folder)),
         language="bash",
         wrap_lines=True,
     )
     if st.button("Export now", type="primary"):
         with st.spinner("Extracting, recalibrating and checking the subnetwork"):
             done, message = export(run.path, point.digest, Path(folder))
-        (st.success if done else st.error)(markup.plain(message))
+        (st.success if done else st.error)(escape_markdown(message))
 
 
 def export(run: Path, digest: str, out: Path) -> tuple[bool, str]:
     """Run the export job in this process; whether it worked, and a sentence about it."""
     try:
-        job = importlib.import_module("app.jobs.export")
+        # The page opens where torch is not installed; exporting alone needs it.
+        from app.jobs.export import export_job
     except ImportError as error:
         return False, (
             f"Exporting needs {error.name or 'torch'}, which is not installed here; "
             "run the command above on the machine that trained the run"
         )
     try:
-        done = job.export_job(run, digest, out, lambda _line: None)
+        done = export_job(run, digest, out, lambda _line: None)
     except (OSError, ValueError, RuntimeError) as error:
         return False, str(error)
     return True, (

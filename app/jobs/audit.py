@@ -4,51 +4,43 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Sequence
+from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import TypedDict, TypeVar, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from app.auditing.request import AuditRequest, alone_recipe, check_free, is_other, settings
-from app.auditing.summary import report
-from app.records.audit import read_audit
-from app.reporting.audit_figure import audit_svg
-from app.runs import plugins
+from app.auditing.request import SETTINGS, AuditRequest, holds_other, plan_audit, plan_training
+from app.auditing.summary import summarise
+from app.jobs.outcomes import AuditOutcome
+from app.records.audit import FILE, AuditRecord, ViolationRecord, read_audit
+from app.records.audit_pieces import (
+    AlonePiece,
+    CurvePiece,
+    InheritedPiece,
+    NestedPiece,
+    Piece,
+    ProbePiece,
+    read_pieces,
+)
+from app.records.typed_json.record_files import append_record, write_record
 from app.runs.directory import Run, open_run, writing
-from app.runs.trained import Say, Trained, best_device, open_trained
+from app.runs.trained import Say, Trained, best_device, load_own_family, open_trained
 from supernet import files
 from supernet.family_config import decode_config
 from supernet.quality import audit
 from supernet.quality.evaluate import Evaluation, evaluate
-from supernet.space import Architecture
+from supernet.space import Architecture, Choice
 from supernet.supernet import Supernet
 from supernet.training import Progress, Recipe, train
 from supernet.training.standalone import make_standalone
 
 CHAIN = 6
-
-
-@dataclass(frozen=True)
-class AuditOutcome:
-    """A finished audit.
-
-    Args:
-        run: The run.
-        audit: Its name.
-        folder: Where it is stored.
-        stored: Whether it was there already, complete.
-        report: The content of ``audit.json``.
-    """
-
-    run: Path
-    audit: str
-    folder: Path
-    stored: bool
-    report: Mapping[str, Any]
+_Piece = TypeVar("_Piece", bound=Piece)
 
 
 def audit_job(request: AuditRequest, say: Say) -> AuditOutcome:
@@ -64,32 +56,48 @@ def audit_job(request: AuditRequest, say: Say) -> AuditOutcome:
         FloatingPointError: A stand-alone training diverged.
         OSError: The disk is full; what is finished is kept.
     """
-    run = open_run(request.run)
+    run = open_run(request.run, request.trust)
     trained = open_trained(run, say)
     folder = run.audit(request.name)
-    recipe = alone_recipe(request, trained)
-    plan = settings(request, trained, recipe)
-    check_free(folder, plan, request.replace)
-    if not is_other(folder, plan) and (folder / "audit.json").exists():
+    recipe = plan_training(request, trained)
+    plan = plan_audit(request, trained, recipe)
+    other = holds_other(folder, plan, replace=request.replace)
+    if not other and (folder / FILE).exists():
         # What is only read needs no lock, and may lie on a read-only disk.
         say(f"audit {request.name}: already complete")
         return AuditOutcome(run.path, request.name, folder, True, read_audit(folder))
     architectures = _networks(request, trained)
     folder.mkdir(parents=True, exist_ok=True)
     with writing(folder):
-        if is_other(folder, plan):
+        if holds_other(folder, plan, replace=request.replace):
             _clear(folder)
-        files.write_json(folder / "settings.json", plan)
+        write_record(folder / SETTINGS, plan)
         task = _Audit(request, trained, recipe, folder, say)
         task.examine(architectures)
         for number, architecture in enumerate(architectures, start=1):
             task.train_alone(number, architecture)
-        found = report(task.records, plan, trained)
-        files.write_text(folder / "scatter.svg", audit_svg(found, f"{run.path.resolve().name}"))
+        found = summarise(task.pieces, plan, trained)
+        files.write_text(folder / "scatter.svg", _draw(found, run.path.resolve().name))
         # Last, because it says that everything else is there.
-        files.write_json(folder / "audit.json", found)
+        write_record(folder / FILE, found)
         shutil.rmtree(folder / "training", ignore_errors=True)
     return AuditOutcome(run.path, request.name, folder, False, found)
+
+
+def _draw(found: AuditRecord, name: str) -> str:
+    # Loading Altair takes a second, which a command that draws nothing should not wait for.
+    from app.reporting.audit_chart import draw_audit
+    from app.reporting.svg import render_svg
+
+    tau = found.kendall_tau.value
+    shown = "undefined" if tau is None else f"{tau:.2f}"
+    return render_svg(
+        draw_audit(found),
+        f"{name}: Kendall tau {shown} over {len(found.networks)} networks ({found.split})",
+        subtitle="lines: 95 % intervals; dashed: equally good",
+        width=560,
+        height=480,
+    )
 
 
 class _Audit:
@@ -102,80 +110,97 @@ class _Audit:
         self.folder, self.say = folder, say
         self.path = folder / "records.jsonl"
         self._ends: dict[Architecture, NDArray[np.float64]] = {}
-        found = files.read_records(self.path)
-        self.records: dict[str, dict[str, Any]] = {
-            r["key"]: r for r in found if isinstance(r, dict) and isinstance(r.get("key"), str)
-        }
+        self.pieces = read_pieces(self.path)
 
-    def once(self, key: str, make: Callable[[], Mapping[str, Any]]) -> None:
-        if key not in self.records:
+    def once(self, known: dict[str, _Piece], key: str, make: Callable[[], _Piece]) -> _Piece:
+        """The piece of a key, made and stored now if there is none."""
+        if key not in known:
             began = time.perf_counter()
-            record = {"key": key, **make(), "seconds": round(time.perf_counter() - began, 3)}
-            files.append_record(self.path, record)
-            self.records[key] = record
+            piece = make()
+            seconds = round(time.perf_counter() - began, 3)
+            piece = piece.replace(key=key, seconds=seconds)
+            append_record(self.path, piece)
+            known[key] = piece
+        return known[key]
 
     def examine(self, architectures: list[Architecture]) -> None:
         """Everything that inherited weights alone can tell."""
-        supernet, split = self.trained.supernet, self.request.split
-        data = self.trained.data
         for architecture in architectures:
             self.once(
+                self.pieces.inherited,
                 f"inherited/{architecture.digest}",
-                lambda a=architecture: {  # type: ignore[misc]
-                    "architecture": a.to_dict(), **_numbers(evaluate(supernet, a, data, split)),
-                },
-            )  # fmt: skip
+                partial(self._inherited, architecture),
+            )
         self.say(f"audit: {len(architectures)} networks evaluated with inherited weights")
         if not self.request.probes:
             return
-        for number in range(self.request.probes):
-            self.once(f"chain/{number}", lambda n=number: self._chain(n))  # type: ignore[misc]
-        choices = [c for c in supernet.space.choices if len(c.values) > 1]
-        for name in (
-            c.name for c in choices if c.name not in audit.find_unordered_choices(supernet)
-        ):
-            self.once(f"corner/{name}", lambda n=name: self._corner(n))  # type: ignore[misc]
-        self.say(f"audit: {self.request.probes} chains of nested networks examined, and both ends")
-        for done, choice in enumerate(choices, start=1):
-            for number in range(self.request.probes):
-                self.once(
-                    f"probe/{choice.name}/{number}",
-                    lambda c=choice.name, n=number: self._probe(c, n),  # type: ignore[misc]
-                )
-            if done % 10 == 0 or done == len(choices):
-                self.say(f"audit: effect of {done}/{len(choices)} choices probed")
+        self._examine_nested()
+        self._probe_choices()
         for architecture in (architectures[0], architectures[-1]):
             self.once(
+                self.pieces.curves,
                 f"curve/{architecture.digest}",
-                lambda a=architecture: self._curve(a),  # type: ignore[misc]
+                partial(self._curve, architecture),
             )
         self.say("audit: recalibration examined")
 
-    def _chain(self, number: int) -> dict[str, Any]:
+    def _examine_nested(self) -> None:
+        supernet, known = self.trained.supernet, self.pieces.nested
+        for number in range(self.request.probes):
+            self.once(known, f"chain/{number}", partial(self._chain, number))
+        unordered = audit.find_unordered_choices(supernet)
+        for choice in _real_choices(supernet):
+            if choice.name not in unordered:
+                self.once(known, f"corner/{choice.name}", partial(self._corner, choice.name))
+        self.say(f"audit: {self.request.probes} chains of nested networks examined, and both ends")
+
+    def _probe_choices(self) -> None:
+        choices = _real_choices(self.trained.supernet)
+        for done, choice in enumerate(choices, start=1):
+            for number in range(self.request.probes):
+                key = f"probe/{choice.name}/{number}"
+                self.once(self.pieces.probes, key, partial(self._probe, choice.name, number))
+            if done % 10 == 0 or done == len(choices):
+                self.say(f"audit: effect of {done}/{len(choices)} choices probed")
+
+    def _inherited(self, architecture: Architecture) -> InheritedPiece:
+        trained = self.trained
+        found = evaluate(trained.supernet, architecture, trained.data, self.request.split)
+        return InheritedPiece(architecture=architecture.to_dict(), **_numbers(found))
+
+    def _chain(self, number: int) -> NestedPiece:
         rng = np.random.default_rng([self.request.seed, 1, number])
         supernet = self.trained.supernet
         return self._nested(
             audit.draw_chain(supernet.space, rng, CHAIN, audit.find_unordered_choices(supernet))
         )
 
-    def _corner(self, name: str) -> dict[str, Any]:
-        found = [
+    def _corner(self, name: str) -> NestedPiece:
+        first, second = (
             self._nested(pair) for pair in audit.pair_corners(self.trained.supernet.space, name)
-        ]
-        return {key: found[0][key] + found[1][key] for key in found[0]}
+        )
+        return NestedPiece(
+            values=first.values + second.values,
+            pairs=first.pairs + second.pairs,
+            violations=first.violations + second.violations,
+        )
 
-    def _nested(self, members: Sequence[Architecture]) -> dict[str, Any]:
+    def _nested(self, members: Sequence[Architecture]) -> NestedPiece:
         qualities = [self._quality(member) for member in members]
         pairs, found = audit.find_violations(members, qualities)
-        return {
-            "values": [float(q.mean()) for q in qualities],
-            "pairs": pairs,
-            "violations": [
-                {"smaller": v.smaller.to_dict(), "larger": v.larger.to_dict(),
-                 "drop": v.drop, "error": v.error}
+        return NestedPiece(
+            values=tuple(float(q.mean()) for q in qualities),
+            pairs=pairs,
+            violations=tuple(
+                ViolationRecord(
+                    smaller=v.smaller.to_dict(),
+                    larger=v.larger.to_dict(),
+                    drop=v.drop,
+                    error=v.error,
+                )
                 for v in found
-            ],
-        }  # fmt: skip
+            ),
+        )
 
     def _quality(self, architecture: Architecture) -> NDArray[np.float64]:
         """Quality of each sample; the two ends of the space are asked for again and again."""
@@ -189,42 +214,47 @@ class _Audit:
                 self._ends[architecture] = known
         return known
 
-    def _probe(self, name: str, number: int) -> dict[str, Any]:
+    def _probe(self, name: str, number: int) -> ProbePiece:
         trained = self.trained
         space = trained.supernet.space
         rng = np.random.default_rng([self.request.seed, 2, space.index(name), number])
         pair = audit.draw_pair(space, name, rng)
         found = audit.measure_effect(trained.supernet, name, pair, trained.data, self.request.split)
-        return {
-            "choice": name,
-            "lower": found.lower.to_dict(),
-            "higher": found.higher.to_dict(),
-            "change": found.change,
-            "output_change": found.output_change,
-            "identical": found.identical,
-        }
+        return ProbePiece(
+            choice=name,
+            lower=found.lower.to_dict(),
+            higher=found.higher.to_dict(),
+            change=found.change,
+            output_change=found.output_change,
+            identical=found.identical,
+        )
 
-    def _curve(self, architecture: Architecture) -> dict[str, Any]:
+    def _curve(self, architecture: Architecture) -> CurvePiece:
         trained = self.trained
         split = self.request.split
         curve = audit.measure_recalibration(trained.supernet, architecture, trained.data, split)
         if curve is None:
-            return {"batches": []}
-        return {f.name: getattr(curve, f.name) for f in fields(curve)}
+            return CurvePiece(batches=())
+        return CurvePiece(
+            batches=curve.batches,
+            batch_size=curve.batch_size,
+            values=curve.values,
+            settled=curve.settled,
+        )
 
     def train_alone(self, number: int, architecture: Architecture) -> None:
         """Train one network from fresh weights, evaluate it, and drop its checkpoints."""
         folder = self.folder / "training" / architecture.digest
         title = f"audit: network {number}/{self.request.networks} ({architecture.digest})"
-        self.once(
+        piece = self.once(
+            self.pieces.alone,
             f"alone/{architecture.digest}",
             lambda: self._alone(architecture, folder, lambda line: self.say(f"{title}, {line}")),
         )
-        record = self.records[f"alone/{architecture.digest}"]
-        self.say(f"{title}: {record['objective']} {record['value']:.4f} alone")
+        self.say(f"{title}: {piece.objective} {piece.value:.4f} alone")
         shutil.rmtree(folder, ignore_errors=True)
 
-    def _alone(self, architecture: Architecture, folder: Path, say: Say) -> dict[str, Any]:
+    def _alone(self, architecture: Architecture, folder: Path, say: Say) -> AlonePiece:
         trained = self.trained
         sequence = np.random.SeedSequence([self.request.seed, int(architecture.digest, 16)])
         seed = int(sequence.generate_state(1)[0])
@@ -235,7 +265,7 @@ class _Audit:
             say(f"warning: {note}")
         only = alone.space.smallest
         found = evaluate(alone, only, trained.data, self.request.split)
-        return {**_numbers(found), "steps": result.steps, "resumed_from": result.resumed_from}
+        return AlonePiece(steps=result.steps, resumed_from=result.resumed_from, **_numbers(found))
 
 
 def fresh_supernet(run: Run, seed: int) -> Supernet:
@@ -246,8 +276,8 @@ def fresh_supernet(run: Run, seed: int) -> Supernet:
         seed: Of the weights.
     """
     record = run.record
-    family = plugins.family(record["family"])
-    config = decode_config(family, record["family_config"])
+    family = load_own_family(run)
+    config = decode_config(family, record.family_config)
     if "seed" in {field.name for field in fields(config)}:
         config = replace(config, seed=seed)
     with torch.random.fork_rng():
@@ -263,16 +293,35 @@ def _networks(request: AuditRequest, trained: Trained) -> list[Architecture]:
 
 def _clear(folder: Path) -> None:
     # The result goes first: a folder without it is an audit that has not finished.
-    for name in ("audit.json", "records.jsonl", "scatter.svg"):
+    for name in (FILE, "records.jsonl", "scatter.svg"):
         (folder / name).unlink(missing_ok=True)
     shutil.rmtree(folder / "training", ignore_errors=True)
 
 
-def _numbers(found: Evaluation) -> dict[str, Any]:
+class _Numbers(TypedDict):
+    """What is written of an evaluation."""
+
+    objective: str
+    unit: str
+    value: float
+    low: float
+    high: float
+    samples: int
+
+
+def _numbers(found: Evaluation) -> _Numbers:
     return {
-        "objective": found.objective, "unit": found.unit, "value": found.value,
-        "low": found.low, "high": found.high, "samples": found.samples,
-    }  # fmt: skip
+        "objective": found.objective,
+        "unit": found.unit,
+        "value": found.value,
+        "low": found.low,
+        "high": found.high,
+        "samples": found.samples,
+    }
+
+
+def _real_choices(supernet: Supernet) -> list[Choice]:
+    return [choice for choice in supernet.space.choices if len(choice.values) > 1]
 
 
 def _line(progress: Progress) -> str:

@@ -2,34 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 from app.evaluation.log import EvaluationLog, find_architecture
+from app.jobs.outcomes import EvaluateOutcome
 from app.runs.directory import open_run
 from app.runs.trained import Say, open_other_data, open_trained
 from supernet.data import SPLITS
 from supernet.quality.evaluate import evaluate
 from supernet.space import nearest
-
-
-@dataclass(frozen=True)
-class EvaluateOutcome:
-    """A quality with its 95 % interval."""
-
-    run: Path
-    digest: str
-    data: str
-    split: str
-    objective: str
-    unit: str
-    value: float | None
-    low: float | None
-    high: float | None
-    samples: int
-    calibration_samples: int
-    parameters: int
-    macs: int
 
 
 def evaluate_job(
@@ -40,6 +22,7 @@ def evaluate_job(
     split: str = "val",
     data: str | None = None,
     batch_size: int | None = None,
+    trust: Sequence[str] = (),
 ) -> EvaluateOutcome:
     """Extract one architecture, recalibrate it and run it on a split.
 
@@ -50,6 +33,7 @@ def evaluate_job(
         split: ``"train"``, ``"val"`` or ``"test"``.
         data: Other data than the run's; its classes must be the same. Not stored in the run.
         batch_size: Samples at a time, for other data; by default as many as fit comfortably.
+        trust: Dotted paths of the user's own modules that files of the run may name.
 
     Raises:
         ValueError: Unknown architecture or split, or data that does not fit the network.
@@ -60,7 +44,7 @@ def evaluate_job(
         )
     if batch_size is not None and batch_size < 1:
         raise ValueError(f"batch size {batch_size} cannot work; it must be at least 1")
-    opened = open_run(run)
+    opened = open_run(run, trust)
     trained = open_trained(opened, say)
     chosen = find_architecture(opened, trained.supernet.space, architecture)
     supernet = trained.supernet
@@ -73,9 +57,9 @@ def evaluate_job(
             with opened.writing():
                 record = log.evaluate(chosen, split)
         return EvaluateOutcome(
-            opened.path, chosen.digest, trained.data.spec, split, record["objective"],
-            record["unit"], record["value"], record["low"], record["high"], record["samples"],
-            record["calibration"]["used"], *counts,
+            opened.path, chosen.digest, trained.data.spec, split, record.objective,
+            record.unit, record.value, record.low, record.high, record.samples,
+            record.calibrated_on, *counts,
         )  # fmt: skip
     source = trained.data if data is None else open_other_data(data, trained)
     result = evaluate(supernet, chosen, source, split, batch_size=batch_size)

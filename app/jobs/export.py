@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from app.evaluation.log import EvaluationLog, find_architecture
+from app.jobs.outcomes import ExportOutcome
+from app.records.export import LatencyRecord, ParityRecord
+from app.records.front import Front, read_front, value_or
 from app.records.quantities import find_stored_quantity
-from app.reporting.model_card import CardFacts, model_card
+from app.records.typed_json.record_files import write_record
+from app.reporting.model_card import CardFacts, write_model_card
 from app.runs.directory import Run, open_run
 from app.runs.latency_table import measure_one
 from app.runs.trained import Say, Trained, open_trained
@@ -26,22 +28,9 @@ PARITY_LIMIT = 1e-4
 _OURS = {ONNX, WEIGHTS, ARCHITECTURE, CARD, PARITY, LABELS}
 
 
-@dataclass(frozen=True)
-class ExportOutcome:
-    """An exported subnetwork."""
-
-    folder: Path
-    digest: str
-    parameters: int
-    macs: int
-    objective: str
-    value: float | None
-    split: str
-    latency_ms: float | None
-    max_abs_difference: float
-
-
-def export_job(run: Path, architecture: str, out: Path | None, say: Say) -> ExportOutcome:
+def export_job(
+    run: Path, architecture: str, out: Path | None, say: Say, *, trust: Sequence[str] = ()
+) -> ExportOutcome:
     """Write one architecture of a run as ONNX, safetensors, JSON, model card and parity proof.
 
     Args:
@@ -49,12 +38,13 @@ def export_job(run: Path, architecture: str, out: Path | None, say: Say) -> Expo
         architecture: Digest, ``smallest``, ``largest`` or a JSON file.
         out: The folder to write; by default ``RUN/exports/DIGEST``.
         say: Told about progress.
+        trust: Dotted paths of the user's own modules that files of the run may name.
 
     Raises:
         ValueError: Unknown architecture, or ``out`` holds something else.
         RuntimeError: ONNX Runtime and torch disagree; nothing is written.
     """
-    opened = open_run(run)
+    opened = open_run(run, trust)
     trained = open_trained(opened, say)
     chosen = find_architecture(opened, trained.supernet.space, architecture)
     folder = Path(out) if out is not None else opened.path / "exports" / chosen.digest
@@ -69,24 +59,24 @@ def export_job(run: Path, architecture: str, out: Path | None, say: Say) -> Expo
     found = {split: log.find(chosen, split) for split in ("val", "test")}
     qualities = {split: record for split, record in found.items() if record is not None}
     latency = _latency(opened, trained, chosen, say)
-    facts = CardFacts(opened.record, trained.shape, trained.checkpoint.digest, qualities, latency,
-                      parity)  # fmt: skip
+    checkpoint = trained.checkpoint.digest
+    facts = CardFacts(opened.record, trained.shape, checkpoint, qualities, latency, parity)
     with files.new_folder(folder) as temporary:
         write_files(temporary, exported, chosen)
-        files.write_json(temporary / PARITY, parity)
+        write_record(temporary / PARITY, parity)
         files.write_json(temporary / LABELS, list(trained.shape.labels))
-        files.write_text(temporary / CARD, model_card(chosen, exported, facts))
+        files.write_text(temporary / CARD, write_model_card(chosen, exported, facts))
     quality = qualities.get("test", qualities["val"])
     return ExportOutcome(
         folder=folder,
         digest=chosen.digest,
         parameters=exported.parameters,
         macs=exported.macs,
-        objective=quality["objective"],
-        value=quality["value"],
-        split=quality["split"],
-        latency_ms=None if latency is None else latency["value"],
-        max_abs_difference=parity["max_abs_difference"],
+        objective=quality.objective,
+        value=quality.value,
+        split=quality.split,
+        latency_ms=None if latency is None else latency.value,
+        max_abs_difference=parity.max_abs_difference,
     )
 
 
@@ -102,7 +92,7 @@ def _check_folder(folder: Path) -> None:
         )
 
 
-def _parity(trained: Trained, architecture: Architecture, exported: Exported) -> dict[str, Any]:
+def _parity(trained: Trained, architecture: Architecture, exported: Exported) -> ParityRecord:
     """Run both on real inputs, at once and one by one, so that the dynamic batch is proven too."""
     import onnxruntime
 
@@ -129,35 +119,44 @@ def _parity(trained: Trained, architecture: Architecture, exported: Exported) ->
             f"more than {limit:.1g}; nothing was exported"
         )
     same = expected.argmax(-1) == batched.argmax(-1)
-    return {
-        "version": 1,
-        "architecture": architecture.digest,
-        "max_abs_difference": worst,
-        "limit": limit,
-        "same_decision": float(same.mean()),
-        "samples": len(feeds),
-        "split": "val",
-        "output_spread": float(expected.std(0).mean()),
-        "onnxruntime": onnxruntime.__version__,
-        "torch": torch.__version__,
-    }
+    return ParityRecord(
+        architecture=architecture.digest,
+        max_abs_difference=worst,
+        limit=limit,
+        same_decision=float(same.mean()),
+        samples=len(feeds),
+        split="val",
+        output_spread=float(expected.std(0).mean()),
+        onnxruntime=onnxruntime.__version__,
+        torch=str(torch.__version__),
+    )
 
 
 def _latency(
     run: Run, trained: Trained, architecture: Architecture, say: Say
-) -> Mapping[str, Any] | None:
+) -> LatencyRecord | None:
     """The latency a search verified, else one measured now on this machine's processor."""
     for name in run.searches:
-        front = run.front(name)
-        if front.get("checkpoint") != trained.checkpoint.digest:
-            continue
-        for point in front["points"]:
-            if point["digest"] != architecture.digest:
-                continue
-            for key, entry in point["objectives"].items():
-                quantity = find_stored_quantity(key)
-                if quantity.per_device and entry.get("source") == "measured":
-                    device = quantity.device or front["device"]
-                    return {**entry, "device": device, "method": front["latency_method"]}
+        front = read_front(run.search(name))
+        if front.checkpoint == trained.checkpoint.digest:
+            found = _measured_latency(front, architecture.digest)
+            if found is not None:
+                return found
     say(f"export {architecture.digest}: measuring latency on this processor")
     return measure_one(trained.supernet.graph(architecture))
+
+
+def _measured_latency(front: Front, digest: str) -> LatencyRecord | None:
+    for point in front.points:
+        for name, estimate in point.estimates.items() if point.digest == digest else ():
+            quantity, value = find_stored_quantity(name), estimate.value
+            measured = quantity.per_device and estimate.source == "measured"
+            if measured and value is not None:
+                return LatencyRecord(
+                    value=value,
+                    low=value_or(value, estimate.low),
+                    high=value_or(value, estimate.high),
+                    device=quantity.device or front.device,
+                    method=front.latency_method or "",
+                )
+    return None

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from app.jobs.outcomes import ImportOutcome
+from app.records.run import DataRecord, RunIdentity, ShapeRecord
+from app.records.typed_json.plain import plain
 from app.runs.directory import Run, create_run
 from app.runs.trained import NO_DATA, Say, absolute
 from supernet import checkpoints, files
@@ -41,22 +44,6 @@ class ImportRequest:
     image_size: int | None = None
 
 
-@dataclass(frozen=True)
-class ImportOutcome:
-    """An imported supernet."""
-
-    run: Path
-    family: str
-    preset: str
-    file: Path
-    data: str
-    classes: int
-    resolutions: tuple[int, ...]
-    checkpoint: str
-    space_size: int
-    assumed: str
-
-
 def import_job(request: ImportRequest, say: Say) -> ImportOutcome:
     """Read a checkpoint, find out what it is, and write a run that is ready to be searched.
 
@@ -78,23 +65,23 @@ def import_job(request: ImportRequest, say: Say) -> ImportOutcome:
     config = _fitted(recognised, data, request.image_size)
     supernet = load_supernet(recognised, config)
     say(recognised.assumed)
-    identity = {
-        "family": recognised.family_name,
-        "preset": recognised.preset,
-        "family_config": encode_config(recognised.family, config),
-        "data": _data_record(config, data),
+    identity = RunIdentity(
+        family=recognised.family_name,
+        preset=recognised.preset,
+        family_config=plain(encode_config(recognised.family, config)),
+        data=_data_record(config, data),
         # How networks of this space would be trained here; the weights came as they are.
-        "recipe": recipe_preset("image").to_json(),
-        "seed": 0,
-        "space": supernet.space.digest,
-    }
+        recipe=plain(recipe_preset("image").to_json()),
+        seed=0,
+        space=supernet.space.digest,
+    )
     run = create_run(request.out, identity, supernet.space)
     return ImportOutcome(
         run=run.path,
         family=recognised.family_name,
         preset=recognised.preset,
         file=request.file,
-        data=run.record["data"]["spec"],
+        data=run.record.data.spec,
         classes=config.classes,
         resolutions=config.resolutions,
         checkpoint=_write(run, request, supernet),
@@ -136,18 +123,18 @@ def _fitted(recognised: Recognised, data: DataSource | None, image_size: int | N
     return replace(config, resolutions=tuple(sorted(scaled)))
 
 
-def _data_record(config: Any, data: DataSource | None) -> dict[str, Any]:
+def _data_record(config: Any, data: DataSource | None) -> DataRecord:
     if data is not None:
         size = data.shape.input[-1]
         options = {"image_size": size} if data.spec.startswith("folder:") else {}
-        return {"spec": data.spec, "fingerprint": data.fingerprint,
-                "shape": data.shape.to_json(), **options}  # fmt: skip
+        known = ShapeRecord(**asdict(data.shape))
+        return DataRecord(spec=data.spec, fingerprint=data.fingerprint, shape=known, **options)
     labels = tuple(map(str, range(config.classes)))
     side = max(config.resolutions)
     shape = DataShape(
         IMAGES, (config.channels, side, side), config.classes, labels, config.mean, config.std
     )
-    return {"spec": NO_DATA, "fingerprint": NO_DATA, "shape": shape.to_json()}
+    return DataRecord(spec=NO_DATA, fingerprint=NO_DATA, shape=ShapeRecord(**asdict(shape)))
 
 
 def _write(run: Run, request: ImportRequest, supernet: Supernet) -> str:
@@ -155,12 +142,12 @@ def _write(run: Run, request: ImportRequest, supernet: Supernet) -> str:
     digest = files.digest_file(request.file)
     with run.writing():
         known = run.stage("train")
-        if known and known.get("source", {}).get("sha256") != digest:
+        if known is not None and (known.source is None or known.source.sha256 != digest):
             raise ValueError(
                 f"{run.path} holds other weights than {request.file}; choose another --out"
             )
-        if known.get("status") == "complete":
-            return str(known["checkpoint"])
+        if known is not None and known.complete and known.checkpoint is not None:
+            return known.checkpoint
         source = {"format": request.format, "file": request.file.name, "sha256": digest}
         state = supernet.state_dict()
         written = checkpoints.write(run.checkpoints, 0, state, {}, {"source": source})

@@ -4,48 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from app.records import front as points
-from app.records.front import Front, Pick, Point
-from app.records.front_reading import front_from_json
-from app.records.plain import to_json_number
+from app.jobs.outcomes import PickOutcome
+from app.records import picking
+from app.records.front import Front, Point, read_front
+from app.records.picking import Pick
 from app.records.quantities import LATENCY, Quantity, resolve_name
+from app.records.typed_json.plain import to_json_number
 from app.runs.directory import Run, open_run
 from search import Constraint
 from search.limits import check_compatible, parse_bound, parse_limit, resolve_limit
-from supernet import files
 from supernet.space import nearest
-
-
-@dataclass(frozen=True)
-class PickOutcome:
-    """The chosen subnetwork; latencies in milliseconds, ``costs`` the others in stored units.
-
-    ``by`` is ``"budget"``, ``"knee"`` or ``"weights"``. ``ties`` are the other subnetworks within
-    the budget that are not distinguishable from the chosen one in quality, cheapest first.
-    """
-
-    run: Path
-    search: str
-    device: str
-    by: str
-    budget_ms: float | None
-    limits: tuple[str, ...]
-    weights: Mapping[str, float] | None
-    digest: str
-    latency_ms: float | None
-    latency_predicted_ms: float | None
-    latency_source: str
-    objective: str
-    value: float
-    predicted: float | None
-    test: float | None
-    ties: tuple[str, ...]
-    costs: Mapping[str, int | float | None]
-    architecture: Mapping[str, Any]
 
 
 def pick_job(
@@ -81,25 +51,24 @@ def pick_job(
     if latency_ms is not None and not (math.isfinite(latency_ms) and latency_ms > 0):
         raise ValueError(f"a latency budget of {latency_ms:g} ms cannot work; it must be above 0")
     opened = open_run(run)
-    front, payload = read_front(opened, search)
-    front = _on_device(front, payload, device)
+    front = _choose_device(find_front(opened, search), device)
     chosen: dict[str, float] | None = None
     ties: tuple[Point, ...] = ()
     if knee:
-        point, by = points.knee(front), "knee"
+        point, by = picking.pick_knee(front), "knee"
     elif weights is not None:
-        chosen = _weights(front, weights)
-        point, by = points.by_weights(front, chosen), "weights"
+        chosen = _read_weights(front, weights)
+        point, by = picking.pick_by_weights(front, chosen), "weights"
     else:
-        found = _within(front, latency_ms, limits)
+        found = _pick_within(front, latency_ms, limits)
         point, by, ties = found.point, "budget", found.ties
     if point is None:
         raise ValueError(f"search {search!r} has no verified subnetwork; run it again")
-    return _outcome(opened, front, payload, point, by, latency_ms, limits, chosen, ties)
+    return _outcome(opened, front, point, by, latency_ms, limits, chosen, ties)
 
 
-def _on_device(front: Front, payload: Mapping[str, Any], device: str | None) -> Front:
-    known = [str(name) for name in payload.get("devices") or [front.device]]
+def _choose_device(front: Front, device: str | None) -> Front:
+    known = front.devices or (front.device,)
     if device is None or device == front.device:
         return front
     if device not in known:
@@ -107,11 +76,11 @@ def _on_device(front: Front, payload: Mapping[str, Any], device: str | None) -> 
             f"search {front.search!r} has no device {device!r}{nearest(device, known)}; it has "
             f"{', '.join(known)}"
         )
-    return replace(front, device=device)
+    return front.replace(device=device)
 
 
-def _within(front: Front, latency_ms: float | None, limits: Sequence[str]) -> Pick:
-    constraints = [_constraint(front, text) for text in limits]
+def _pick_within(front: Front, latency_ms: float | None, limits: Sequence[str]) -> Pick:
+    constraints = [_read_limit(front, text) for text in limits]
     if latency_ms is not None:
         if not front.cost.per_device:
             raise ValueError(
@@ -120,18 +89,18 @@ def _within(front: Front, latency_ms: float | None, limits: Sequence[str]) -> Pi
             )
         constraints.insert(0, Constraint(front.cost.name, at_most=latency_ms))
     check_compatible(constraints)
-    found = points.pick_within(front, constraints)
+    found = picking.pick_within(front, constraints)
     if found.point is None and found.nearest is not None:
         missed = found.nearest
         if len(constraints) == 1 and latency_ms is not None:
-            least = missed.estimate(front.cost.name).value
+            least = _show(missed.estimate(front.cost.name).value)
             raise ValueError(
                 f"no verified subnetwork of search {front.search!r} takes at most {latency_ms:g} "
-                f"ms on {front.device}; the nearest takes {least:.4g} ms ({missed.digest})"
+                f"ms on {front.device}; the nearest takes {least} ms ({missed.digest})"
             )
         shown = ", ".join(
-            f"{c.objective} {missed.estimate(c.objective).value:.4g}"
-            for c in {c.objective: c for c in constraints}.values()
+            f"{name} {_show(missed.estimate(name).value)}"
+            for name in dict.fromkeys(constraint.objective for constraint in constraints)
         )
         raise ValueError(
             f"no verified subnetwork of search {front.search!r} meets the limits; the nearest is "
@@ -140,9 +109,13 @@ def _within(front: Front, latency_ms: float | None, limits: Sequence[str]) -> Pi
     return found
 
 
-def _constraint(front: Front, text: str) -> Constraint:
+def _show(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.4g}"
+
+
+def _read_limit(front: Front, text: str) -> Constraint:
     limit = parse_limit(text)
-    quantity = _named(front, limit.quantity)
+    quantity = _find_axis(front, limit.quantity)
 
     def largest() -> float:
         if quantity.over_devices:
@@ -155,7 +128,7 @@ def _constraint(front: Front, text: str) -> Constraint:
     return resolve_limit(limit, quantity, largest)
 
 
-def _named(front: Front, name: str) -> Quantity:
+def _find_axis(front: Front, name: str) -> Quantity:
     """The axis of a front that a user's name means."""
     full = resolve_name(name)
     if full == LATENCY.name and front.cost.per_device:
@@ -170,7 +143,7 @@ def _named(front: Front, name: str) -> Quantity:
     return axes[full]
 
 
-def _weights(front: Front, weights: str | Mapping[str, float]) -> dict[str, float]:
+def _read_weights(front: Front, weights: str | Mapping[str, float]) -> dict[str, float]:
     if isinstance(weights, str):
         pairs = {}
         for part in weights.split(","):
@@ -184,13 +157,12 @@ def _weights(front: Front, weights: str | Mapping[str, float]) -> dict[str, floa
                 raise ValueError(f"weights {weights!r} name {name.strip()!r} twice")
             pairs[name.strip()] = parse_bound(number, f"the weight of {name.strip()}").value
         weights = pairs
-    return {_named(front, name).name: float(weight) for name, weight in weights.items()}
+    return {_find_axis(front, name).name: float(weight) for name, weight in weights.items()}
 
 
 def _outcome(
     run: Run,
     front: Front,
-    payload: Mapping[str, Any],
     point: Point,
     by: str,
     budget_ms: float | None,
@@ -198,7 +170,6 @@ def _outcome(
     weights: Mapping[str, float] | None,
     ties: Sequence[Point],
 ) -> PickOutcome:
-    stored = next(p for p in payload["points"] if p["digest"] == point.digest)
     quality = point.estimate(front.quality.name)
     latency = point.estimate(front.cost.name) if front.cost.per_device else None
     assert quality.value is not None
@@ -221,23 +192,21 @@ def _outcome(
         test=quality.test,
         ties=tuple(p.digest for p in ties),
         costs={axis.name: to_json_number(point.best(axis.name)) for axis in costs},
-        architecture=stored["architecture"],
+        architecture=point.choices,
     )
 
 
-def read_front(run: Run, search: str) -> tuple[Front, Mapping[str, Any]]:
-    """A front as a value and as JSON.
+def find_front(run: Run, search: str) -> Front:
+    """What a search of a run found.
 
     Raises:
         ValueError: There is no such finished search, or its file is damaged.
     """
-    path = run.search(search) / "front.json"
-    if not path.is_file():
-        known = run.searches
+    known = run.searches
+    if search not in known:
         have = f"finished searches are {', '.join(known)}" if known else "none has finished yet"
         raise ValueError(
             f"there is no front of a search {search!r} in {run.path}{nearest(search, known)}; "
             f"{have}; run: supernet search --run {run.path}"
         )
-    payload = files.read_json(path)
-    return front_from_json(payload, str(path), search), payload
+    return read_front(run.search(search))

@@ -6,7 +6,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from app.jobs.outcomes import ProfileOutcome
+from app.runs import plugins
 from app.runs.directory import Run, open_run
+from app.runs.latency_table import load_table
 from app.runs.trained import Say, build
 from hardware.device import Device
 from hardware.profile import Budget, choose_budget, profile
@@ -31,6 +34,9 @@ class ProfileRequest:
         passes: Fresh sessions of every unit and network; ``None`` suits the number of units.
         networks: Whole networks to validate on, and at most as many to calibrate on.
         replace: Measure again what is already there.
+        backend: Module name in ``hardware/devices`` or a dotted path; ``None`` keeps the one of a
+            known device, else ``onnx_runtime``.
+        trust: Dotted paths of the user's own modules that files of the run may name.
     """
 
     run: Path
@@ -42,6 +48,8 @@ class ProfileRequest:
     passes: int | None = None
     networks: int | None = None
     replace: bool = False
+    backend: str | None = None
+    trust: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.seed < 0:
@@ -55,25 +63,6 @@ class ProfileRequest:
             )
 
 
-@dataclass(frozen=True)
-class ProfileOutcome:
-    """A latency table and how far it can be trusted; errors are fractions."""
-
-    run: Path
-    device: str
-    units: int
-    mape: float
-    within_5: float
-    within_10: float
-    kendall_tau: float
-    floor_mape: float
-    networks: int
-    trustworthy: bool
-    verdict: str
-    seconds: float
-    reused: bool
-
-
 def profile_job(request: ProfileRequest, say: Say) -> ProfileOutcome:
     """Build the latency table of a device, or continue where a killed command stopped.
 
@@ -85,20 +74,20 @@ def profile_job(request: ProfileRequest, say: Say) -> ProfileOutcome:
         ValueError: Unknown device or precision, or the device's folder holds another table.
         OSError: The disk is full; an older table is intact.
     """
-    run = open_run(request.run)
+    run = open_run(request.run, (*request.trust, *_typed(request)))
     device = _device(request, run)
     if request.precision not in PRECISIONS:
         raise ValueError(
             f"unknown precision {request.precision!r}{nearest(request.precision, PRECISIONS)}; "
             f"this release profiles {', '.join(PRECISIONS)}"
         )
-    supernet = build(run.record)
+    supernet = build(run)
     cost_model = supernet.cost_model()
     budget = _budget(request, cost_model)
     folder = run.device(device.name)
     with run.writing():
         if not request.replace:
-            old = _existing(folder, device, cost_model, request, say)
+            old = _existing(run, device, cost_model, request, say)
             if old is not None:
                 return _outcome(run, old, reused=True)
         config = {"device": device.to_json(), "precision": request.precision,
@@ -124,27 +113,38 @@ def profile_job(request: ProfileRequest, say: Say) -> ProfileOutcome:
 
 def _device(request: ProfileRequest, run: Run) -> Device:
     known = tuple(dict.fromkeys(("cpu", *run.devices)))
-    if request.provider is None and request.device not in known:
+    new = request.device not in known
+    if new and request.provider is None and request.backend is None:
         raise ValueError(
             f"unknown device {request.device!r}{nearest(request.device, known)}; known are "
-            f"{', '.join(known)}; a new device needs --provider"
+            f"{', '.join(known)}; a new device needs --provider or --backend"
         )
+    old = load_table(run, request.device).device if request.device in run.devices else Device()
+    backend = old.backend if request.backend is None else request.backend
     provider = request.provider
-    if provider is None and request.device != "cpu":
-        provider = LatencyTable.load(run.device(request.device)).device.provider
-    found = Device(name=request.device, provider=provider or "", threads=request.threads)
+    if provider is None:
+        # The default provider of another backend is its own.
+        provider = old.provider if backend == old.backend else ""
+    plugins.load_backend(backend)
+    found = Device(request.device, provider, threads=request.threads, backend=backend)
     found.check()
     return found
 
 
+def _typed(request: ProfileRequest) -> tuple[str, ...]:
+    """What the user names by asking for it."""
+    return () if request.backend is None else (request.backend,)
+
+
 def _existing(
-    folder: Path, device: Device, cost_model: CostModel, request: ProfileRequest, say: Say
+    run: Run, device: Device, cost_model: CostModel, request: ProfileRequest, say: Say
 ) -> LatencyTable | None:
     """The table that is already there, if it is the one asked for."""
+    folder = run.device(device.name)
     if not (folder / "report.json").exists():
         return None
     try:
-        table = LatencyTable.load(folder)
+        table = load_table(run, device.name)
     except ValueError as error:
         say(f"warning: {error}")
         return None

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.jobs.evaluate import EvaluateOutcome, evaluate_job
-from app.jobs.export import ExportOutcome, export_job
-from app.jobs.pick import PickOutcome, pick_job
-from app.jobs.profile import ProfileOutcome, ProfileRequest, profile_job
-from app.jobs.search import SearchOutcome, SearchRequest, search_job
-from app.jobs.train import TrainOutcome, TrainRequest, train_job
+from app.jobs.evaluate import evaluate_job
+from app.jobs.export import export_job
+from app.jobs.outcomes import QuickstartOutcome
+from app.jobs.pick import pick_job
+from app.jobs.profile import ProfileRequest, profile_job
+from app.jobs.search import SearchRequest, search_job
+from app.jobs.train import TrainRequest, train_job
 from app.runs.trained import Say
 
 
@@ -41,21 +41,6 @@ class QuickstartRequest:
         # What a later stage would refuse is refused before minutes of training.
         ProfileRequest(run=self.out, seed=self.seed, passes=self.passes, networks=self.networks)
         SearchRequest(run=self.out, seed=self.seed, evaluations=self.evaluations)
-
-
-@dataclass(frozen=True)
-class QuickstartOutcome:
-    """What came out of each stage; ``ends`` are the smallest and the largest network."""
-
-    run: Path
-    train: TrainOutcome
-    profile: ProfileOutcome
-    search: SearchOutcome
-    ends: Mapping[str, EvaluateOutcome]
-    budget_ms: float
-    pick: PickOutcome
-    export: ExportOutcome
-    next_command: str
 
 
 def quickstart_job(request: QuickstartRequest, say: Say) -> QuickstartOutcome:
@@ -86,7 +71,8 @@ def quickstart_job(request: QuickstartRequest, say: Say) -> QuickstartOutcome:
         SearchRequest(run=request.out, evaluations=request.evaluations, seed=request.seed), say
     )
     say("4/5 picking a subnetwork")
-    latencies = [point["objectives"]["latency_ms"]["value"] for point in search.front]
+    known = (point.estimate("latency_ms").value for point in search.front)
+    latencies = [latency for latency in known if latency is not None]
     budget = _rounded_up(statistics.median_high(latencies))
     pick = pick_job(request.out, budget)
     ends = {

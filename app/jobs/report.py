@@ -2,59 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from app.explorer.run_view import hypervolumes
-from app.jobs.pick import read_front
-from app.jobs.search import prepare
-from app.records.front import Front, Hypervolume
-from app.records.front_reading import front_from_json
-from app.records.quantities import Quantity
-from app.reporting.figures import front_svg
-from app.reporting.progress_figure import progress_svg
-from app.reporting.tables import markdown_table
+from app.jobs.outcomes import ReportOutcome
+from app.jobs.pick import find_front
+from app.records.front import Front, read_front
+from app.records.front_files import format_front
+from app.records.trace import FILE as TRACE
+from app.records.trace import Hypervolume, format_table, read_trace
+from app.reporting.report_text import (
+    CARD_LABELS,
+    SearchSummary,
+    write_overview,
+    write_search_page,
+)
 from app.runs import plugins
 from app.runs.directory import Run, open_run
 from app.runs.trained import Say, open_trained
-from app.searching.front_writer import front_csv, table_csv
-from app.searching.random_baseline import add_baseline
-from app.searching.request import request_from_plan, stored_plan
+from app.searching.request import FILE as PLAN
+from app.searching.request import SearchRequest, read_plan, rebuild_request
+from app.searching.results.random_baseline import add_baseline
+from app.searching.setting import prepare
 from supernet import files
-
-_CARD = (
-    ("model", "method"), ("samples", "fitted on"), ("tau", "Kendall tau"),
-    ("spearman", "Spearman"), ("rmse", "RMSE"), ("regret", "regret of the top picks"),
-    ("level", "interval level"), ("coverage", "interval coverage"),
-    ("needed", "evaluations to tau 0.9"),
-)  # fmt: skip
-
-
-@dataclass(frozen=True)
-class SearchSummary:
-    """One search in a report; hypervolumes against the reference of the search."""
-
-    search: str
-    strategy: str
-    evaluations: int
-    failed: int
-    points: int
-    hypervolume: float | None
-    searched: float | None
-    baseline: float | None
-    predictor_tau: float | None
-
-
-@dataclass(frozen=True)
-class ReportOutcome:
-    """What was written: ``report.md`` in ``folder`` and a folder for each search."""
-
-    run: Path
-    folder: Path
-    searches: tuple[SearchSummary, ...]
-    written: tuple[str, ...]
 
 
 def report_job(
@@ -64,6 +35,7 @@ def report_job(
     out: Path | None = None,
     search: str | None = None,
     baseline: bool = True,
+    trust: Sequence[str] = (),
 ) -> ReportOutcome:
     """Write ``report.md`` and, for each search, its front, progress, predictors and verification.
 
@@ -76,15 +48,16 @@ def report_job(
         out: Folder; by default ``report`` in the run.
         search: One search only.
         baseline: Whether a missing baseline is evaluated.
+        trust: Dotted paths of the user's own modules that files of the run may name.
 
     Raises:
         ValueError: No finished search, unknown search, or a search whose baseline is missing and
             cannot be evaluated any more because the run changed.
         OSError: A write failed.
     """
-    opened = open_run(run)
+    opened = open_run(run, trust)
     if search is not None:
-        read_front(opened, search)
+        find_front(opened, search)
     names = opened.searches if search is None else (search,)
     if not names:
         raise ValueError(
@@ -96,76 +69,95 @@ def report_job(
         raise ValueError(f"{folder} is a file; a report needs a folder")
     summaries, written = [], []
     for name in names:
-        record = opened.front(name)
-        if baseline and not record.get("baseline"):
-            record = _with_baseline(opened, name, record, say)
-        front = front_from_json(record, str(opened.search(name) / "front.json"), name)
-        contents = _search_files(opened, front, record)
+        front = read_front(opened.search(name))
+        if baseline and front.baseline is None:
+            front = _evaluate_baseline(opened, front, say)
+        contents = _write_search(opened, front)
         for file, text in contents.items():
             files.write_text(folder / name / file, text)
             written.append(f"{name}/{file}")
-        summaries.append(_summary(front, record))
-    files.write_text(folder / "report.md", _overview(opened, summaries))
+        summaries.append(_summarise(front))
+    overview = write_overview(opened.path.resolve().name, summaries)
+    files.write_text(folder / "report.md", overview)
     written.insert(0, "report.md")
     return ReportOutcome(opened.path, folder, tuple(summaries), tuple(written))
 
 
-def _with_baseline(run: Run, name: str, record: Mapping[str, Any], say: Say) -> dict[str, Any]:
-    folder = run.search(name)
-    plan = stored_plan(folder)
+def _evaluate_baseline(run: Run, front: Front, say: Say) -> Front:
+    name, folder = front.search, run.search(front.search)
+    plan = read_plan(folder)
     if plan is None:
         raise ValueError(
             f"search {name!r} has no search.json, so that its baseline cannot be evaluated; "
             "report with --no-baseline"
         )
     # Random search needs neither, and the earlier run may be gone.
-    request = replace(request_from_plan(run.path, name, plan["config"]), proxies=(), prior=None)
+    request = replace(rebuild_request(run.path, name, plan.config), proxies=(), prior=None)
+    for word, named in _list_named(request):
+        plugins.require_trust(word, named, run.trusted, folder / PLAN)
     trained = open_trained(run, say)
     with run.writing():
-        setting = prepare(request, run, trained, plugins.strategy(request.strategy), say)
-        changed = [key for key in ("space", "checkpoint", "table")
-                   if setting.plan[key] != plan.get(key)]  # fmt: skip
+        setting = prepare(request, run, trained, say)
+        changed = setting.plan.find_changes(plan)
         if changed:
             raise ValueError(
                 f"the {' and '.join(changed)} of the run changed since search {name!r}, so that "
                 "its baseline cannot be evaluated; search again, or report with --no-baseline"
             )
-        return add_baseline(setting.problem, setting.sources.log, folder, record, say)
+        return add_baseline(setting.problem, setting.sources.log, folder, front, say)
 
 
-def _search_files(run: Run, front: Front, record: Mapping[str, Any]) -> dict[str, str]:
+def _list_named(request: SearchRequest) -> list[tuple[str, str]]:
+    """What a stored search names that may be a user's own, with what each is."""
+    objectives = (("objective", name) for name in request.objectives)
+    limits = (("objective", limit.quantity) for limit in request.all_limits)
+    named = [("strategy", request.strategy), ("predictor", request.predictor)]
+    return [*named, ("engine", request.engine), *objectives, *limits]
+
+
+def _write_search(run: Run, front: Front) -> dict[str, str]:
     """Every file of one search by name."""
-    trace = hypervolumes(run.path, front.search)
+    trace = read_trace(run.search(front.search))
     found = {
-        "front.csv": front_csv(record),
-        "verification.csv": table_csv(*_verification(front)),
-        "hypervolume.csv": (run.search(front.search) / "hypervolume.csv").read_text("utf-8"),
-        "hypervolume.svg": progress_svg(trace, _progress_title(front, record)),
-        "report.md": _page(front, record, trace),
+        "front.csv": format_front(front),
+        "verification.csv": format_table(*_list_verified(front)),
+        "hypervolume.csv": (run.search(front.search) / TRACE).read_text("utf-8"),
+        "report.md": write_search_page(front, traced=bool(trace)),
     }
     if front.reports:
-        found["predictors.csv"] = table_csv(*_cards(front))
-    if any(p.on_front for p in front.points):
-        found["front.svg"] = front_svg(front)
+        found["predictors.csv"] = format_table(*_list_cards(front))
+    return {**found, **_pictures(front, trace)}
+
+
+def _pictures(front: Front, trace: Sequence[Hypervolume]) -> dict[str, str]:
+    """The charts of one search as SVG, by file name."""
+    # Loading Altair takes a second, which a command that draws nothing should not wait for.
+    from app.reporting.front_chart import Emphasis, draw_front
+    from app.reporting.progress_charts import draw_hypervolume
+    from app.reporting.svg import render_svg
+
+    title = f"Search {front.search}: {front.strategy}, {front.evaluations} evaluations"
+    found = {"hypervolume.svg": render_svg(draw_hypervolume(trace), title, width=640, height=380)}
+    if front.list_front():
+        chart = draw_front(front, front.cost, front.quality, Emphasis(behind=True))
+        title = f"Search {front.search} on device {front.device}"
+        found["front.svg"] = render_svg(chart, title)
     return found
 
 
-def _progress_title(front: Front, record: Mapping[str, Any]) -> str:
-    return f"Search {front.search}: {record.get('strategy')}, {record['evaluations']} evaluations"
-
-
-def _verification(front: Front) -> tuple[list[str], list[list[Any]]]:
+def _list_verified(front: Front) -> tuple[list[str], list[list[object]]]:
     """Every verified point: predicted and found values of each objective, their difference."""
     header = ["digest"]
     for objective in front.axes:
         name = objective.name
-        header += [f"{name}_predicted", f"{name}_found", f"{name}_low", f"{name}_high",
-                   f"{name}_source", f"{name}_test"]  # fmt: skip
-    rows: list[list[Any]] = []
-    for point in front.on_front():
+        header += [
+            f"{name}_{part}" for part in ("predicted", "found", "low", "high", "source", "test")
+        ]
+    rows: list[list[object]] = []
+    for point in front.list_front():
         if not point.verified:
             continue
-        row: list[Any] = [point.digest]
+        row: list[object] = [point.digest]
         for objective in front.axes:
             e = point.estimate(objective.name)
             row += [e.predicted, e.value, e.low, e.high, e.source, e.test]
@@ -173,109 +165,24 @@ def _verification(front: Front) -> tuple[list[str], list[list[Any]]]:
     return header, rows
 
 
-def _cards(front: Front) -> tuple[list[str], list[list[Any]]]:
-    header = ["quantity", *(key for key, _ in _CARD)]
-    rows = [[name, *(card.get(key) for key, _ in _CARD)] for name, card in front.reports.items()]
+def _list_cards(front: Front) -> tuple[list[str], list[list[object]]]:
+    header = ["quantity", *CARD_LABELS]
+    rows = [
+        [name, *(getattr(card, key) for key in CARD_LABELS)] for name, card in front.reports.items()
+    ]
     return header, rows
 
 
-def _summary(front: Front, record: Mapping[str, Any]) -> SearchSummary:
-    volume = record.get("hypervolume", {})
-    card = front.reports.get(front.quality.name, {})
-    tau = card.get("tau")
+def _summarise(front: Front) -> SearchSummary:
+    card = front.reports.get(front.quality.name)
     return SearchSummary(
         search=front.search,
         strategy=front.strategy,
-        evaluations=int(record["evaluations"]),
+        evaluations=front.evaluations,
         failed=front.failed,
-        points=len(front.on_front()),
-        hypervolume=volume.get("verified"),
-        searched=volume.get("searched"),
-        baseline=(record.get("baseline") or {}).get("hypervolume"),
-        predictor_tau=tau if isinstance(tau, float) else None,
+        points=len(front.list_front()),
+        hypervolume=front.hypervolume.verified,
+        searched=front.hypervolume.searched,
+        baseline=None if front.baseline is None else front.baseline.hypervolume,
+        predictor_tau=None if card is None else card.tau,
     )
-
-
-def _overview(run: Run, summaries: Sequence[SearchSummary]) -> str:
-    rows = [
-        (f"[{s.search}]({s.search}/report.md)", s.strategy, s.evaluations, s.failed, s.points,
-         _number(s.searched), _number(s.baseline), _number(s.predictor_tau))
-        for s in summaries
-    ]  # fmt: skip
-    header = ("search", "strategy", "evaluations", "failed", "front", "hypervolume",
-              "random search", "predictor tau")  # fmt: skip
-    return (
-        f"# {run.path.resolve().name}\n\n{markdown_table(header, rows)}\n\n"
-        "Hypervolumes of one line share a reference point; those of different lines do not and "
-        "must not be compared.\n"
-    )
-
-
-def _page(front: Front, record: Mapping[str, Any], trace: Sequence[Hypervolume]) -> str:
-    volume, beside = record.get("hypervolume", {}), record.get("baseline") or {}
-    known = [
-        ("as searched", volume.get("searched")),
-        ("front as predicted", volume.get("predicted")),
-        ("front verified", volume.get("verified")),
-        ("random search, as many evaluations", beside.get("hypervolume")),
-    ]
-    volumes = [(name, _number(value)) for name, value in known if value is not None]
-    parts = [
-        f"# Search {front.search}",
-        f"{front.strategy}, seed {front.seed}, {record['evaluations']} evaluations on "
-        f"{front.device or 'no device'}, {front.failed} failed.",
-        "## Front",
-        "![Front](front.svg)",
-        markdown_table(*_front_rows(front)),
-        "## Hypervolume",
-        markdown_table(("hypervolume", ""), volumes),
-        "![Hypervolume](hypervolume.svg)" if trace else "No progress was recorded.",
-        "## Predictors",
-        _card_tables(front) or "This search used no predictor.",
-    ]
-    if front.unmeasured:
-        parts.insert(
-            4, f"Not measured, as predicted by their tables: {', '.join(front.unmeasured)}."
-        )
-    return "\n\n".join(parts) + "\n"
-
-
-def _front_rows(front: Front) -> tuple[list[str], list[list[str]]]:
-    """Predicted and found value of every objective of every front point."""
-    header = ["digest"]
-    for objective in front.objectives:
-        header += [objective.axis_label, "predicted"]
-        header += ["test"] if _tested(front, objective) else []
-    rows = []
-    for point in front.on_front():
-        row = [point.digest]
-        for objective in front.objectives:
-            estimate = point.estimate(objective.name)
-            row += [objective.show(estimate.value), objective.show(estimate.predicted)]
-            row += [objective.show(estimate.test)] if _tested(front, objective) else []
-        rows.append(row)
-    return header, rows
-
-
-def _tested(front: Front, objective: Quantity) -> bool:
-    return any(p.estimate(objective.name).test is not None for p in front.points)
-
-
-def _card_tables(front: Front) -> str:
-    tables = []
-    for name, card in front.reports.items():
-        rows = [
-            (label, _number(card.get(key))) for key, label in _CARD if card.get(key) is not None
-        ]
-        curve = card.get("curve")
-        if isinstance(curve, list) and curve:
-            steps = ", ".join(f"{_number(tau)} at {int(n)}" for n, tau in curve)
-            rows.append(("learning curve (tau at evaluations)", steps))
-        tables.append(markdown_table((f"predictor of {name}", ""), rows))
-    return "\n\n".join(tables)
-
-
-def _number(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return "" if value is None else str(value)

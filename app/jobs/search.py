@@ -2,93 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
 import numpy as np
 
-from app.evaluation.early_stop import Racing
-from app.evaluation.log import EvaluationLog
-from app.evaluation.scheduler import WHOLE_ROUND, Evaluator, open_pool
-from app.records.quantities import list_counted
-from app.runs import plugins
+from app.evaluation.choose_pool import open_pool
+from app.evaluation.race_bounds import RaceRule
+from app.evaluation.scheduler import WHOLE_ROUND, Evaluator
+from app.jobs.outcomes import SearchOutcome
+from app.records.front import Front, FrontHeader, read_front
+from app.records.front_files import write_front
+from app.records.search import SearchRecord
+from app.records.typed_json.record_files import write_record
 from app.runs.directory import Run, now, open_run
-from app.runs.latency_table import open_table
-from app.runs.trained import Say, Trained, open_trained
-from app.searching.checks import check_space, require_feasible
-from app.searching.earlier_run import Prior, open_prior
-from app.searching.front_writer import Findings, front_record, write_front
-from app.searching.informed_fit import InformedFit
-from app.searching.objectives import Sources, build_statistics, load_quantity
+from app.runs.trained import Say, open_trained
+from app.searching.choice import find_choice
 from app.searching.optuna_mirror import Study, open_study
-from app.searching.problem import build_problem, resolve_objectives, resolve_quantity
 from app.searching.progress import Narrator
-from app.searching.proxy_start import CANDIDATES, WarmStart, proxy_scores
-from app.searching.random_baseline import add_baseline
-from app.searching.report_cards import report_cards
-from app.searching.request import SearchRequest, identity_of, is_complete, plan_of, stored_plan
-from app.searching.verify import measurable, verify
-from predictors.predictor import Fit
-from predictors.transfer import transfer
-from search import Evaluation, SearchProblem, SearchResult, Strategy, search
+from app.searching.request import FILE, SearchRequest, is_complete
+from app.searching.results.front_builder import Findings, build_front
+from app.searching.results.random_baseline import add_baseline
+from app.searching.results.report_cards import report_cards
+from app.searching.results.verify import measurable, verify
+from app.searching.setting import Setting, prepare
+from search import Evaluation, SearchProblem, SearchResult, search
 from search.stops import STAGNATION, TIME
-from supernet import files, proxies
+from supernet import proxies
 
 DRIFT = 0.10
-__all__ = ["SearchOutcome", "SearchRequest", "Setting", "prepare", "search_job"]
-
-
-@dataclass(frozen=True)
-class SearchOutcome:
-    """A finished search; ``front`` has one record per point, cheapest first.
-
-    ``stopped`` is ``"evaluations"``, ``"time"``, ``"stagnation"`` or ``"exhausted"``; ``failed``
-    counts evaluations that failed; ``hypervolume`` is that of the verified front and
-    ``searched_hypervolume`` that of the values searched by; ``indistinguishable`` counts points
-    off the front that are dominated only within noise.
-    """
-
-    run: Path
-    search: str
-    device: str
-    evaluations: int
-    reused: int
-    failed: int
-    stopped: str
-    objectives: tuple[str, ...]
-    front: tuple[Mapping[str, Any], ...]
-    indistinguishable: int
-    hypervolume: float | None
-    searched_hypervolume: float | None
-    baseline_hypervolume: float | None
-    predictor_tau: float | None
-    unmeasured_devices: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Setting:
-    """A search that is ready to begin: everything it needs, opened and checked.
-
-    Args:
-        run: The run.
-        request: What was asked for.
-        sources: Network, evaluations and latency tables.
-        problem: What is searched for.
-        strategy: How.
-        fit: How its predictors are fitted.
-        plan: What decides the result.
-    """
-
-    run: Run
-    request: SearchRequest
-    sources: Sources
-    problem: SearchProblem
-    strategy: Strategy
-    fit: Fit
-    plan: Mapping[str, Any]
+__all__ = ["SearchOutcome", "SearchRequest", "search_job"]
 
 
 def search_job(request: SearchRequest, say: Say) -> SearchOutcome:
@@ -104,128 +46,54 @@ def search_job(request: SearchRequest, say: Say) -> SearchOutcome:
             evaluations of another space, or another search of this name.
         OSError: The disk is full; evaluations made so far are kept.
     """
-    run = open_run(request.run)
+    run = open_run(request.run, request.trust)
     # Read before minutes are spent on opening the network.
     request.devices  # noqa: B018
-    module = plugins.strategy(request.strategy)
+    chosen = find_choice(request)
     for name in request.proxies:
         proxies.load_proxy(name)
     trained = open_trained(run, say)
     with run.writing():
-        setting = prepare(request, run, trained, module, say)
+        setting = prepare(request, run, trained, say, chosen)
         folder = run.search(request.name)
         reused = 0
         if is_complete(folder, setting.plan, replace=request.replace):
             say(f"search {request.name}: already complete")
-            record = files.read_json(folder / "front.json")
+            front = read_front(folder)
             study = _study(setting, folder)
-            study.restore(record)
-            study.verified(record)
+            study.restore(front)
+            study.mirror_verified(front)
         else:
-            record, reused = _searched(setting, folder, say)
-        if request.baseline and not record.get("baseline"):
+            front, reused = _searched(setting, folder, say)
+        if request.baseline and front.baseline is None:
             pool = open_pool(setting.sources.log, workers=request.workers, ray=request.ray)
-            record = add_baseline(setting.problem, setting.sources.log, folder, record, say, pool)
-    return _outcome(run, record, reused)
+            front = add_baseline(setting.problem, setting.sources.log, folder, front, say, pool)
+    return _outcome(run, front, reused)
 
 
-def prepare(
-    request: SearchRequest, run: Run, trained: Trained, module: ModuleType, say: Say
-) -> Setting:
-    """Open what a search needs and refuse what cannot work, before anything is spent.
-
-    Raises:
-        ValueError: As for :func:`search_job`.
-    """
-    names = resolve_objectives(request.objectives, trained.quality, request.devices)
-    check_space(run, trained)
-    log = EvaluationLog(trained)
-    sources = Sources(trained, log, _tables(request, run, trained, names, say))
-    problem = build_problem(names, request.all_limits, sources)
-    require_feasible(problem)
-    prior = _prior(request, run, trained)
-    fit: Fit = InformedFit(build_statistics(sources))
-    if prior is not None:
-        say(f"search {request.name}: {len(prior.values)} evaluations of {prior.run} may help")
-        fit = transfer(fit, prior.positions, prior.values)
-    strategy = _strategy(request, trained, module, fit, say)
-    if problem.expensive:
-        request.check_first_sample(strategy)
-    tables = sources.tables
-    if len(tables) == 1:
-        table = next(iter(tables.values()))
-        table.table.check_device(table.device)
-    digests = {name: table.digest for name, table in tables.items()}
-    space = trained.supernet.space.digest
-    stored = None if prior is None else prior.to_json()
-    plan = plan_of(request, names, space, trained.checkpoint.digest, digests, stored)
-    return Setting(run, request, sources, problem, strategy, fit, plan)
-
-
-def _prior(request: SearchRequest, run: Run, trained: Trained) -> Prior | None:
-    if request.prior is None:
-        return None
-    stored = None if request.replace else stored_plan(run.search(request.name))
-    before = None if stored is None else stored["config"]["prior"]
-    return open_prior(request.prior, trained, before if isinstance(before, Mapping) else None)
-
-
-def _strategy(
-    request: SearchRequest, trained: Trained, module: ModuleType, fit: Fit, say: Say
-) -> Strategy:
-    strategy: Strategy = module.build(fit)
-    # Whether a strategy of the user's own makes use of a fit shows in no attribute.
-    if request.prior is not None and "." not in request.strategy and not hasattr(strategy, "fit"):
-        raise ValueError(
-            f"strategy {request.strategy!r} fits no predictor that a prior could help; leave out "
-            "--prior, or use another strategy"
-        )
-    if not request.proxies:
-        return strategy
-    scores = proxy_scores(trained, request.proxies)
-    first = strategy.batch_size(0)
-    say(
-        f"search {request.name}: the first {first} architectures are chosen from "
-        f"{CANDIDATES * first} by {' and '.join(request.proxies)}"
-    )
-    return WarmStart(strategy, scores)
-
-
-def _tables(
-    request: SearchRequest, run: Run, trained: Trained, names: tuple[str, ...], say: Say
-) -> dict[str, Any]:
-    devices = request.devices
-    limited = [
-        full
-        for limit in request.all_limits
-        for full in resolve_quantity(limit.quantity, trained.quality, devices)
-    ]
-    needed = any(load_quantity(name).of_tables for name in (*names, *limited))
-    if not needed and len(devices) == 1 and devices[0] not in run.devices:
-        say(f"search: device {devices[0]!r} is not profiled; latency is left out")
-        return {}
-    return {name: open_table(run, name, trained.cost_model, say) for name in devices}
-
-
-def _searched(setting: Setting, folder: Path, say: Say) -> tuple[dict[str, Any], int]:
-    request, run, plan = setting.request, setting.run, setting.plan
+def _searched(setting: Setting, folder: Path, say: Say) -> tuple[Front, int]:
+    request, run = setting.request, setting.run
     study = _study(setting, folder)
-    files.write_json(folder / "search.json", {**plan, "status": "running", "updated": now()})
+    _write_plan(setting.plan, folder, "running")
     run.set_stage("search", "running", name=request.name)
     result, reused = _search(setting, study, say)
-    record = _verified(setting, result, say)
-    write_front(folder, record, result.trace)
-    study.verified(record)
-    files.write_json(folder / "search.json", {**plan, "status": "complete", "updated": now()})
+    front = _verified(setting, result, say)
+    write_front(folder, front, result.trace)
+    study.mirror_verified(front)
+    _write_plan(setting.plan, folder, "complete")
     run.set_stage("search", "complete", name=request.name)
-    return record, reused
+    return front, reused
+
+
+def _write_plan(plan: SearchRecord, folder: Path, status: str) -> None:
+    write_record(folder / FILE, plan.replace(status=status, updated=now()))
 
 
 def _study(setting: Setting, folder: Path) -> Study:
     request = setting.request
     return open_study(
         folder, request.name, setting.problem, setting.sources.log,
-        identity=identity_of(setting.plan), storage=request.storage,
+        identity=setting.plan.config.identity, storage=request.storage,
     )  # fmt: skip
 
 
@@ -240,24 +108,24 @@ def _search(setting: Setting, study: Study, say: Say) -> tuple[SearchResult, int
         narrator.evaluated(request.evaluations)
 
     pool = open_pool(log, workers=request.workers, ray=request.ray)
-    racing = Racing() if request.early_stop else None
-    with Evaluator(problem, log, pool=pool, racing=racing) as evaluator:
+    rule = RaceRule() if request.early_stop else None
+    with Evaluator(problem, log, pool=pool, rule=rule) as evaluator:
         result = search(
             problem,
             setting.strategy,
             stops=request.stops,
             seed=request.seed,
-            known=evaluator.known(),
+            known=evaluator.list_known(),
             evaluate_batch=evaluator.evaluate_batch,
             chunk=1 if pool.width == 1 else WHOLE_ROUND,
             on_evaluated=evaluated,
             progress=narrator,
         )
-        result = evaluator.settled(result)
-    if racing is not None:
+        result = evaluator.settle(result)
+    if rule is not None:
         say(
             f"search {request.name}: {len(evaluator.stopped)} hopeless candidates were stopped "
-            f"early; {evaluator.saved:.0%} of the validation samples were not looked at"
+            f"early; {evaluator.saved_share:.0%} of the validation samples were not looked at"
         )
     if result.stopped == STAGNATION:
         say(
@@ -289,26 +157,26 @@ def _nearest(problem: SearchProblem, result: SearchResult) -> str:
     )
 
 
-def _verified(setting: Setting, result: SearchResult, say: Say) -> dict[str, Any]:
+def _verified(setting: Setting, result: SearchResult, say: Say) -> Front:
     request, sources, problem = setting.request, setting.sources, setting.problem
     if not len(result.front):
         raise ValueError(f"search {request.name!r} found nothing: {_nearest(problem, result)}")
     here = measurable(sources.tables, say)
     architectures = problem.space.decode(result.front.positions)
     verified = verify(architectures, sources.log, here, say)
-    header = {
-        "search": request.name,
-        "device": request.devices[0],
-        "devices": list(request.devices),
-        "unmeasured_devices": [name for name in sources.tables if name not in here],
-        "space": setting.plan["space"],
-        "checkpoint": setting.plan["checkpoint"],
-        "seed": request.seed,
-        "strategy": request.strategy,
-    }
+    header = FrontHeader(
+        search=request.name,
+        device=request.devices[0],
+        devices=request.devices,
+        unmeasured=tuple(name for name in sources.tables if name not in here),
+        space_digest=setting.plan.space,
+        checkpoint=setting.plan.checkpoint,
+        seed=request.seed,
+        strategy=request.strategy,
+    )
     cards = report_cards(problem, result.history, result.models, seed=request.seed, fit=setting.fit)
-    record = front_record(Findings(problem, result, verified, sources, cards), header)
-    for device, ratio in record["latency_ratios"].items():
+    front = build_front(Findings(problem, result, verified, sources, cards), header)
+    for device, ratio in front.latency_ratios.items():
         if abs(ratio - 1) > DRIFT:
             word = "slower" if ratio > 1 else "faster"
             say(
@@ -316,31 +184,26 @@ def _verified(setting: Setting, result: SearchResult, say: Say) -> dict[str, Any
                 "table predicts; measured values are kept beside the predictions, and "
                 f"`supernet profile --run {request.run} --device {device} --replace` renews it"
             )
-    return record
+    return front
 
 
-def _outcome(run: Run, record: Mapping[str, Any], reused: int) -> SearchOutcome:
-    quality = record["objectives"][0]["name"]
-    report = record["report"].get(quality, {})
-    points = record["points"]
-    counted = [q.name for q in list_counted() if all(q.name in p for p in points)]
+def _outcome(run: Run, front: Front, reused: int) -> SearchOutcome:
+    quality = front.objectives[0].name
+    card = front.reports.get(quality)
     return SearchOutcome(
         run=run.path,
-        search=record["search"],
-        device=record["device"],
-        evaluations=record["evaluations"],
+        search=front.search,
+        device=front.device,
+        evaluations=front.evaluations,
         reused=reused,
-        failed=record.get("failed", 0),
-        stopped=record.get("stopped", "evaluations"),
-        objectives=tuple(o["name"] for o in record["objectives"]),
-        front=tuple(
-            {key: point[key] for key in ("digest", "objectives", *counted, "within_limits")}
-            for point in points if point["on_front"]
-        ),
-        indistinguishable=sum(bool(point.get("indistinguishable")) for point in points),
-        hypervolume=record["hypervolume"]["verified"],
-        searched_hypervolume=record["hypervolume"].get("searched"),
-        baseline_hypervolume=(record.get("baseline") or {}).get("hypervolume"),
-        predictor_tau=report.get("tau"),
-        unmeasured_devices=tuple(record.get("unmeasured_devices", ())),
-    )  # fmt: skip
+        failed=front.failed,
+        stopped=front.stopped,
+        objectives=tuple(o.name for o in front.objectives),
+        front=tuple(point for point in front.points if point.on_front),
+        indistinguishable=sum(point.indistinguishable for point in front.points),
+        hypervolume=front.hypervolume.verified,
+        searched_hypervolume=front.hypervolume.searched,
+        baseline_hypervolume=None if front.baseline is None else front.baseline.hypervolume,
+        predictor_tau=None if card is None else card.tau,
+        unmeasured_devices=front.unmeasured,
+    )

@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+
+from pydantic import JsonValue
 
 from app.jobs.failures import SaidElsewhereError
+from app.jobs.outcomes import TrainOutcome
+from app.records.run import DataRecord, RunIdentity, RunRecord, ShapeRecord
+from app.records.typed_json.plain import plain
 from app.runs import plugins
+from app.runs.batch_size import check_batch
 from app.runs.directory import Run, create_run, open_run
 from app.runs.teacher import open_teacher
-from app.runs.trained import Say, absolute, best_device, data_options, limit_threads
-from supernet.data import IMAGES, DataSource, open_data
+from app.runs.trained import (
+    Say,
+    absolute,
+    best_device,
+    limit_threads,
+    load_own_family,
+    open_typed_data,
+    read_recipe,
+    trust_data,
+)
+from supernet.data import DataSource
 from supernet.family_config import encode_config
 from supernet.supernet import Supernet
 from supernet.training import (
@@ -39,8 +53,9 @@ class TrainRequest:
         out: The run directory.
         family: Module name in ``supernet/families`` or a dotted path.
         preset: Of the family.
-        data: ``"digits"``, ``"folder:PATH"`` or ``"text:PATH"``.
-        recipe: Name of a training recipe, or of methods on top of the one that suits the data
+        data: ``"digits"``, ``"folder:PATH"``, ``"text:PATH"``, or ``"package.module:function"``, a
+            function of the user's own.
+        recipe: Name of a training recipe, or of strategies on top of the one that suits the data
             (``"alphanet"``, ``"image+fairnas"``).
         seed: Of initial weights, batches and sampled architectures.
         steps: Instead of the recipe's length.
@@ -52,6 +67,7 @@ class TrainRequest:
         context: Tokens a language model sees at once.
         teacher: A finished run whose largest network teaches all architectures.
         resume: Continue the run in ``out``, which must exist.
+        trust: Dotted paths of the user's own modules that files of the run may name.
     """
 
     out: Path
@@ -69,21 +85,7 @@ class TrainRequest:
     context: int | None = None
     teacher: Path | None = None
     resume: bool = False
-
-
-@dataclass(frozen=True)
-class TrainOutcome:
-    """A finished training."""
-
-    run: Path
-    family: str
-    preset: str
-    data: str
-    steps: int
-    resumed_from: int
-    seconds: float
-    checkpoint: str
-    space_size: int
+    trust: tuple[str, ...] = ()
 
 
 def train_job(request: TrainRequest, say: Say) -> TrainOutcome:
@@ -121,8 +123,8 @@ def train_job(request: TrainRequest, say: Say) -> TrainOutcome:
             _finish(run, result, say)
     return TrainOutcome(
         run=request.out,
-        family=identity["family"],
-        preset=identity["preset"],
+        family=identity.family,
+        preset=identity.preset,
         data=data.spec,
         steps=result.steps,
         resumed_from=result.resumed_from,
@@ -132,11 +134,11 @@ def train_job(request: TrainRequest, say: Say) -> TrainOutcome:
     )
 
 
-def _begin(out: Path, supernet: Supernet, identity: Mapping[str, Any], held: ExitStack) -> Run:
+def _begin(out: Path, supernet: Supernet, identity: RunIdentity, held: ExitStack) -> Run:
     """The run of the process that writes; it is locked as long as ``held`` is open."""
     run = create_run(out, identity, supernet.space)
     held.enter_context(run.writing())
-    if run.stage("train").get("status") != "complete":
+    if not _is_trained(run):
         run.set_stage("train", "running", config=_config(identity))
     return run
 
@@ -144,74 +146,94 @@ def _begin(out: Path, supernet: Supernet, identity: Mapping[str, Any], held: Exi
 def _finish(run: Run, result: TrainResult, say: Say) -> None:
     for note in result.notes:
         say(f"warning: {note}")
-    if run.stage("train").get("status") != "complete" or result.resumed_from < result.steps:
+    if not _is_trained(run) or result.resumed_from < result.steps:
         run.set_stage("train", "complete", checkpoint=result.checkpoint.digest,
                       steps=result.steps, seconds=round(result.seconds, 1))  # fmt: skip
 
 
+def _is_trained(run: Run) -> bool:
+    stage = run.stage("train")
+    return stage is not None and stage.complete
+
+
 def _prepare(
     request: TrainRequest, say: Say
-) -> tuple[TrainingMethod, DataSource, Recipe, dict[str, Any]]:
-    old = _resumed(request)
-    name = old.get("family", DEFAULT_FAMILY) if request.family is None else request.family
-    family = plugins.family(name)
-    same_family = old if name == old.get("family") else {}
-    preset = request.preset or same_family.get("preset") or family.DEFAULT_PRESET
-    asked = old.get("data", {}) if request.data is None else {}
-    options = data_options({**asked, **_options(request)})
-    spec = absolute(request.data or asked.get("spec") or "digits")
-    data = open_data(spec, **options)
+) -> tuple[TrainingMethod, DataSource, Recipe, RunIdentity]:
+    run = _find_run(request)
+    old = None if run is None else run.record
+    family, name = _find_family(request, run)
+    same_family = old is not None and name == old.family
+    preset = request.preset or (old.preset if old and same_family else family.DEFAULT_PRESET)
+    asked = old.data if old and request.data is None else None
+    options = {**({} if asked is None else asked.options), **_options(request)}
+    spec = absolute(request.data or ("digits" if asked is None else asked.spec))
+    if asked is not None and run is not None:
+        trust_data(run, spec)
+    data = open_typed_data(spec, options)
     if data.shape.task != family.TASK:
         raise ValueError(
             f"family {name!r} is for {family.TASK}, and {data.spec} is for {data.shape.task}; "
             "see `supernet families`"
         )
-    recipe = _recipe(request, old, data)
+    recipe = _recipe(request, run, data)
     config = family.configure(preset, data.shape)
     if "seed" in {field.name for field in fields(config)}:
         config = replace(config, seed=recipe.seed)
     supernet: Supernet = family.build(config)
     check_batch(recipe, data)
-    identity = {
-        "family": name,
-        "preset": preset,
-        "family_config": encode_config(family, config),
-        "data": {"spec": data.spec, "fingerprint": data.fingerprint,
-                 "shape": data.shape.to_json(), **options},
-        "recipe": recipe.to_json(),
-        "seed": recipe.seed,
-        "space": supernet.space.digest,
-    }  # fmt: skip
+    shape = ShapeRecord(**asdict(data.shape))
+    described = DataRecord(spec=data.spec, fingerprint=data.fingerprint, shape=shape, **options)
     # Before anything is written: a recipe that this family cannot run must leave nothing behind.
     source = request.teacher or _teacher_of(old, recipe)
-    teacher = None
+    teacher, taught = None, None
     if source is not None:
-        teacher, identity["teacher"] = open_teacher(source, data, say)
+        teacher, taught = open_teacher(source, data, say, request.trust)
     method = compose(supernet, data, recipe, recipe.total_steps(data.epoch), teacher)
+    identity = RunIdentity(
+        family=name,
+        preset=preset,
+        family_config=plain(encode_config(family, config)),
+        data=described,
+        recipe=plain(recipe.to_json()),
+        seed=recipe.seed,
+        space=supernet.space.digest,
+    )
+    if taught is not None:
+        identity = identity.replace(teacher=taught)
     return method, data, recipe, identity
 
 
-def _resumed(request: TrainRequest) -> Mapping[str, Any]:
-    """The record of the run to continue; what the request leaves open is taken from it."""
+def _find_family(request: TrainRequest, run: Run | None) -> tuple[ModuleType, str]:
+    """The family to train and its name: as asked for, else that of the run to continue."""
+    if request.family is None and run is not None:
+        return load_own_family(run), run.record.family
+    name = request.family or DEFAULT_FAMILY
+    return plugins.load_family(name), name
+
+
+def _find_run(request: TrainRequest) -> Run | None:
+    """The run to continue; what the request leaves open is taken from it."""
     if not request.resume:
-        return {}
+        return None
     try:
-        run = open_run(request.out)
+        run = open_run(request.out, request.trust)
     except ValueError as error:
         raise ValueError(f"there is nothing to resume: {error}") from None
-    if "source" in run.stage("train"):
+    stage = run.stage("train")
+    if stage is not None and stage.source is not None:
         raise ValueError(f"the weights in {request.out} were imported; {IMPORTED}")
-    return run.record
+    return run
 
 
-def _teacher_of(old: Mapping[str, Any], recipe: Recipe) -> Path | None:
-    record = old.get("teacher") if recipe.distill == "teacher" else None
-    return Path(record["run"]) if isinstance(record, Mapping) and "run" in record else None
+def _teacher_of(old: RunRecord | None, recipe: Recipe) -> Path | None:
+    if old is None or old.teacher is None or recipe.distill != "teacher":
+        return None
+    return Path(old.teacher.run)
 
 
-def _recipe(request: TrainRequest, old: Mapping[str, Any], data: DataSource) -> Recipe:
-    if request.recipe is None and "recipe" in old:
-        recipe = Recipe.from_json(old["recipe"])
+def _recipe(request: TrainRequest, run: Run | None, data: DataSource) -> Recipe:
+    if request.recipe is None and run is not None:
+        recipe = read_recipe(run)
     else:
         suitable = _suitable_recipe(data)
         name = request.recipe or suitable
@@ -225,7 +247,7 @@ def _recipe(request: TrainRequest, old: Mapping[str, Any], data: DataSource) -> 
             raise ValueError("--steps and --epochs exclude each other; give one of them")
         changes |= {"steps": request.steps, "epochs": None}
     steps = request.steps or 0
-    if steps and request.recipe is None and "recipe" not in old and recipe.warmup_steps > steps:
+    if steps and request.recipe is None and run is None and recipe.warmup_steps > steps:
         changes["warmup_steps"] = steps // 4
     return recipe.replace(changes)
 
@@ -235,39 +257,16 @@ def _suitable_recipe(data: DataSource) -> str:
     return {"digits": "digits", "text": "text"}.get(kind, "image")
 
 
-def check_batch(recipe: Recipe, data: DataSource) -> None:
-    """ValueError when a step cannot have as many samples, or as few, as the recipe says."""
-    if recipe.batch_size > len(data.train):
-        raise ValueError(
-            f"batch_size = {recipe.batch_size} is larger than the training split of {data.spec} "
-            f"({len(data.train)} samples); use at most {len(data.train)}"
-        )
-    if recipe.batch_size < 2 and data.shape.task == IMAGES:
-        raise ValueError("batch_size = 1 cannot work: batch normalisation needs at least 2 samples")
-    ours = recipe.batch_size // distributed.get_world()[1]
-    if ours % recipe.micro_batches:
-        raise ValueError(
-            f"{ours} samples cannot be cut into {recipe.micro_batches} equal micro-batches; "
-            f"use a batch size that is a multiple of {recipe.micro_batches}"
-        )
-    if recipe.split and ours < recipe.random_architectures:
-        raise ValueError(
-            f"{ours} samples are too few for {recipe.random_architectures} architectures that each "
-            "train on some; use a larger batch"
-        )
-
-
 def _options(request: TrainRequest) -> dict[str, int]:
     wanted = {"context": request.context, "image_size": request.image_size}
     return {key: value for key, value in wanted.items() if value is not None}
 
 
-def _config(identity: Mapping[str, Any]) -> dict[str, Any]:
+def _config(identity: RunIdentity) -> dict[str, JsonValue]:
     """The effective settings, enough to start the same training again."""
-    keys = ("family", "preset", "recipe", "seed", "teacher")
-    return {key: identity[key] for key in keys if key in identity} | {
-        "data": identity["data"]["spec"]
-    }
+    keys = {"family", "preset", "recipe", "seed", "teacher"}
+    asked: dict[str, JsonValue] = identity.model_dump(mode="json", include=keys, exclude_unset=True)
+    return {**asked, "data": identity.data.spec}
 
 
 def _line(progress: Progress) -> str:

@@ -1,45 +1,265 @@
-"""Reading a stored audit, and saying in one sentence what it found; needs no torch."""
+"""``settings.json`` and ``audit.json``: what an audit compared, and what it found."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from supernet import files
+from app.records.typed_json.record import Choices, Count, FileRecord, Json, Record, Seed
+from app.records.typed_json.record_files import read_record
 
-FORMAT_VERSION = 1
-_NEEDED = ("objective", "unit", "split", "networks", "kendall_tau", "sparse_kendall_tau",
-           "spearman", "kendall_tau_of_macs", "gap", "by_size", "spread", "monotonicity", "choices",
-           "calibration", "seconds")  # fmt: skip
+FILE = "audit.json"
 
 
-def read_audit(folder: Path) -> dict[str, Any]:
-    """The content of an audit's ``audit.json``.
+class AuditSettings(FileRecord):
+    """What decides the result of an audit; the content of ``settings.json``.
+
+    Args:
+        networks: How many train alone.
+        seed: Of the choice of networks, their initial weights and batches.
+        split: Compared on.
+        bin: Qualities closer than this tie in the sparse Kendall tau.
+        probes: Random chains, and probes of each choice.
+        steps: Of the stand-alone training.
+        recipe: Where that differs from the training of the supernet.
+        calibration_samples: As for :func:`supernet.quality.evaluate.evaluate`.
+        space: Digest of the space.
+        checkpoint: Digest of the weights.
+    """
+
+    networks: Count
+    seed: Seed
+    split: str
+    bin: float
+    probes: Count
+    steps: Count
+    recipe: dict[str, Json]
+    calibration_samples: Count
+    space: str
+    checkpoint: str
+
+
+class QualityRecord(Record):
+    """A quality with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class NetworkRecord(Record):
+    """One network that trained alone.
+
+    Args:
+        digest: Of the architecture.
+        architecture: Its choices.
+        macs: Multiply-adds.
+        parameters: Of them.
+        inherited: Quality with the weights of the supernet.
+        alone: Quality after its own training.
+        gap: The former less the latter.
+        steps: Of its training.
+        seconds: That it took.
+    """
+
+    digest: str
+    architecture: Choices
+    macs: Count
+    parameters: Count
+    inherited: QualityRecord
+    alone: QualityRecord
+    gap: float
+    steps: Count
+    seconds: float
+
+
+class Statistic(Record):
+    """A statistic over the networks with its 95 % bootstrap interval; ``None`` is undefined."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+
+
+class SparseStatistic(Statistic):
+    """A statistic of qualities that tie within a bin."""
+
+    bin: float
+
+
+class SizeRecord(Record):
+    """Networks of similar size.
+
+    Args:
+        macs: Of the smallest and the largest.
+        networks: How many.
+        gap: Mean gap with its 95 % interval.
+        kendall_tau: Between both qualities; ``None`` when undefined.
+    """
+
+    macs: tuple[float, float]
+    networks: Count
+    gap: QualityRecord
+    kendall_tau: float | None
+
+
+class SpreadRecord(Record):
+    """How far qualities lie apart.
+
+    Args:
+        inherited: The best less the worst with inherited weights.
+        alone: Likewise when trained alone.
+        half_interval: Mean half-width of the 95 % intervals of the latter.
+    """
+
+    inherited: float
+    alone: float
+    half_interval: float
+
+
+class ComparisonRecord(Record):
+    """Both qualities compared.
+
+    Args:
+        kendall_tau: Kendall's tau-b.
+        sparse_kendall_tau: The same with near qualities tied.
+        spearman: Spearman's correlation.
+        kendall_tau_of_macs: How well the size alone ranks.
+        gap: Mean gap with its 95 % interval.
+        by_size: The gap among networks of similar size, the smallest first.
+        spread: How far qualities lie apart.
+    """
+
+    kendall_tau: Statistic
+    sparse_kendall_tau: SparseStatistic
+    spearman: Statistic
+    kendall_tau_of_macs: Statistic
+    gap: QualityRecord
+    by_size: tuple[SizeRecord, ...]
+    spread: SpreadRecord
+
+
+class ViolationRecord(Record):
+    """A network that is worse than one inside it.
+
+    Args:
+        smaller: Choices of the network inside.
+        larger: Choices of the network around it.
+        drop: Quality of the smaller less that of the larger.
+        error: Standard error of the drop.
+    """
+
+    smaller: Choices
+    larger: Choices
+    drop: float
+    error: float
+
+
+class MonotonicityRecord(Record):
+    """How often a network that contains another is worse.
+
+    Args:
+        pairs: Compared.
+        violations: Of them.
+        share: Violations by pairs; ``None`` without any pair.
+        worst: The violation of largest drop, if there is one.
+    """
+
+    pairs: Count
+    violations: Count
+    share: float | None
+    worst: ViolationRecord | None
+
+
+class ChoiceEffectRecord(Record):
+    """What a choice changes.
+
+    Args:
+        name: Of the choice.
+        probes: How many pairs were compared.
+        change: Mean change of the quality towards larger values.
+        absolute_change: Mean of its size.
+        output_change: Mean probability that moves to another class.
+        without_effect: Whether all outputs were identical.
+    """
+
+    name: str
+    probes: Count
+    change: float
+    absolute_change: float
+    output_change: float
+    without_effect: bool
+
+
+class CurveRecord(Record):
+    """Quality against the batches behind normalisation statistics.
+
+    Args:
+        digest: Of the architecture.
+        batch_size: Samples in a batch.
+        batches: Numbers of batches.
+        values: Quality with each.
+        settled: The number from which on the quality does not change; ``None`` for never.
+    """
+
+    digest: str
+    batch_size: Count
+    batches: tuple[Count, ...]
+    values: tuple[float, ...]
+    settled: Count | None
+
+
+class AuditRecord(FileRecord, ComparisonRecord):
+    """The content of ``audit.json``.
+
+    Args:
+        settings: What was compared.
+        objective: ``"accuracy"`` or ``"loss"``.
+        unit: Of the qualities.
+        split: Compared on.
+        samples: In it.
+        networks: Cheapest first.
+        monotonicity: Of inherited weights; ``None`` where they were not examined.
+        choices: What each choice changes.
+        calibration: Curves of networks that need calibration.
+        seconds: That the audit took.
+        at: When it ended, ISO 8601 in UTC.
+    """
+
+    settings: AuditSettings
+    objective: str
+    unit: str
+    split: str
+    samples: Count
+    networks: tuple[NetworkRecord, ...]
+    monotonicity: MonotonicityRecord | None
+    choices: tuple[ChoiceEffectRecord, ...]
+    calibration: tuple[CurveRecord, ...]
+    seconds: float
+    at: str = ""
+
+    @property
+    def verdict(self) -> str:
+        """The ranking in one sentence."""
+        return judge_ranking(self.kendall_tau, len(self.networks))
+
+
+def read_audit(folder: Path) -> AuditRecord:
+    """What an audit found.
 
     Raises:
-        FileNotFoundError: The audit has not finished.
-        ValueError: It is damaged.
+        FileNotFoundError: It has not finished.
+        ValueError: Its file is damaged.
     """
-    path = folder / "audit.json"
-    found = files.read_json(path)
-    if (
-        not isinstance(found, dict)
-        or found.get("version") != FORMAT_VERSION
-        or any(name not in found for name in _NEEDED)
-    ):
-        raise ValueError(f"{path} was damaged or edited; remove it and run the audit again")
-    return found
+    return read_record(folder / FILE, AuditRecord, "remove it and run the audit again")
 
 
-def verdict(found: Mapping[str, Any]) -> str:
-    """The ranking in one sentence."""
-    tau, count = found["kendall_tau"], len(found["networks"])
-    if tau["value"] is None or tau["low"] is None:
-        return f"The {count} networks are equally good: there is no ranking to compare."
-    if tau["low"] > 0:
+def judge_ranking(tau: Statistic, networks: int) -> str:
+    """What a rank correlation between networks says, in one sentence."""
+    if tau.value is None or tau.low is None:
+        return f"The {networks} networks are equally good: there is no ranking to compare."
+    if tau.low > 0:
         return "Inherited weights rank these networks better than chance."
     return (
-        f"These {count} networks do not show that inherited weights rank better than chance "
+        f"These {networks} networks do not show that inherited weights rank better than chance "
         "(the interval of tau includes 0)."
     )

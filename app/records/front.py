@@ -1,39 +1,51 @@
-"""Fronts as values: their points and objectives, and the choice of one point within a budget."""
+"""``front.json``: what a search found, its points and everything known about each of them."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated
 
-import numpy as np
-from numpy.typing import NDArray
+from pydantic import Field, field_validator, model_validator
 
 from app.records.quantities import Quantity, find_stored_quantity, list_counted
-from search.front import best_index, knee_index, weight_vector, weighted_index
-from search.noise import Z_ONE_SIDED_95 as Z_ONE_SIDED
-from search.problem import Constraint
-from supernet.space import Value
+from app.records.typed_json.record import Choices, Count, FileRecord, Record, Seed
+from app.records.typed_json.record_files import parse_record, read_record
 
-# Half the width of a 95 % interval in standard deviations.
-_Z95 = 1.96
+FILE = "front.json"
+REMEDY = "restore the file, or search again with --replace"
+# Counts are stored as whole numbers or, where a unit asks for it, as fractions.
+_LARGEST_COUNT = 2.0**63
 
 
-@dataclass(frozen=True)
-class Estimate:
+class Estimate(Record):
     """One objective of one point, in the objective's stored unit; ``None`` is "not known".
 
-    ``value`` is what was evaluated or measured (or, with source ``table``, looked up); ``test``
-    is the same on the test split, which no search has seen.
+    Args:
+        predicted: By the model or table of the search.
+        predicted_low: Lower end of the model's interval.
+        predicted_high: Upper end.
+        value: What was evaluated or measured; with source ``table``, what was looked up.
+        source: Where the value comes from: ``"evaluated"``, ``"stopped early"``, ``"measured"``,
+            ``"table"`` or ``"analytic"``.
+        low: Lower end of the 95 % interval of the value.
+        high: Upper end.
+        test: The same quantity on the test split, which no search has seen.
+        test_low: Lower end of its 95 % interval.
+        test_high: Upper end.
     """
 
-    predicted: float | None
-    value: float | None
-    source: str
-    low: float | None
-    high: float | None
-    test: float | None
+    predicted: float | None = None
+    predicted_low: float | None = None
+    predicted_high: float | None = None
+    value: float | None = None
+    source: str = ""
+    low: float | None = None
+    high: float | None = None
+    test: float | None = None
+    test_low: float | None = None
+    test_high: float | None = None
 
     @property
     def best(self) -> float | None:
@@ -47,57 +59,229 @@ class Estimate:
         return (centre - self.low, self.high - centre) if self.low <= centre <= self.high else None
 
 
-@dataclass(frozen=True)
-class Point:
-    """One architecture of a search with everything known about it."""
+_UNKNOWN = Estimate()
+
+
+class UnitLatency(Record):
+    """What one unit of a network adds to its predicted latency, in milliseconds."""
+
+    unit: str
+    latency_ms: float
+
+
+class Point(Record):
+    """One architecture of a search; the file has its counts beside these keys.
+
+    Args:
+        digest: Of the architecture.
+        choices: The architecture; ``architecture`` in the file.
+        on_front: Whether no evaluated point dominates it.
+        indistinguishable: Whether it is dominated only within noise.
+        verified: Whether it was evaluated on the test split and measured.
+        within_limits: Whether the limits of the search hold for its measured values.
+        estimates: What is known about each quantity searched for, and about every latency;
+            ``objectives`` in the file.
+        unit_latencies: Predicted latency of each unit on the first device, where it is known;
+            ``breakdown`` in the file.
+    """
 
     digest: str
-    choices: Mapping[str, Value]
-    on_front: bool
-    verified: bool
-    estimates: Mapping[str, Estimate]
-    breakdown: tuple[tuple[str, float], ...]
+    choices: Annotated[Choices, Field(alias="architecture")]
+    on_front: bool = False
     indistinguishable: bool = False
+    verified: bool = False
+    within_limits: bool | None = None
+    estimates: Annotated[dict[str, Estimate], Field(alias="objectives")]
+    unit_latencies: Annotated[tuple[UnitLatency, ...], Field(alias="breakdown")] = ()
+
+    @property
+    def breakdown(self) -> tuple[tuple[str, float], ...]:
+        """Predicted latency of each unit on the first device, in milliseconds."""
+        return tuple((part.unit, part.latency_ms) for part in self.unit_latencies)
+
+    @model_validator(mode="after")
+    def _check_counts(self) -> Point:
+        known = self.model_extra or {}
+        for quantity in list_counted():
+            value = known.get(quantity.name)
+            usable = isinstance(value, int | float) and not isinstance(value, bool)
+            if value is not None and not (usable and 0 <= value < _LARGEST_COUNT):
+                raise ValueError(f"{quantity.name} must be a number from 0 on")
+        return self
+
+    @cached_property
+    def counts(self) -> dict[str, int | float]:
+        """What the architecture alone decides, by the name of the quantity."""
+        known = self.model_extra or {}
+        names = (quantity.name for quantity in list_counted())
+        return {name: known[name] for name in names if known.get(name) is not None}
 
     def estimate(self, name: str) -> Estimate:
         """The estimate of an objective or count; all ``None`` when the file has none."""
-        return self.estimates.get(name, Estimate(None, None, "", None, None, None))
+        if name in self.estimates:
+            return self.estimates[name]
+        if name in self.counts:
+            return Estimate(value=self.counts[name], source="analytic")
+        return _UNKNOWN
 
     def best(self, name: str) -> float | None:
         """The value of an objective or count, else its prediction, else ``None``."""
         return self.estimate(name).best
 
 
-@dataclass(frozen=True)
-class Hypervolume:
-    """Hypervolume of the front found after so many evaluations, and of random search's."""
+class ObjectiveRecord(Record):
+    """What was searched for: the name of a quantity, its unit and the wanted direction."""
 
-    evaluations: int
-    value: float | None
-    baseline: float | None = None
+    name: str
+    unit: str = ""
+    direction: str
 
 
-@dataclass(frozen=True)
-class Front:
-    """What one search found; points on the front and the evaluated ones behind it."""
+class ConstraintRecord(Record):
+    """A limit of a search, in the stored unit of its quantity."""
 
-    search: str
-    device: str
-    strategy: str
-    seed: int | None
-    evaluations: int | None
-    space_digest: str
-    objectives: tuple[Quantity, ...]
-    limits: Mapping[str, float]
-    points: tuple[Point, ...]
-    hypervolume: Mapping[str, float]
-    reports: Mapping[str, Mapping[str, Any]]
-    latency_method: str
-    unmeasured: tuple[str, ...] = ()
-    failed: int = 0
+    objective: str
+    at_most: float | None = None
+    at_least: float | None = None
+
+
+class HypervolumeRecord(Record):
+    """Hypervolumes of a front against one reference.
+
+    Args:
+        predicted: Of the predicted values.
+        searched: Of the values that the search went by.
+        verified: Of the values found for real.
+        reference: The reference, by objective.
+    """
+
+    predicted: float | None = None
+    searched: float | None = None
+    verified: float | None = None
+    reference: dict[str, float | None] = Field(default_factory=dict)
+
+
+class CardRecord(Record):
+    """How well a predictor did on values it had not seen; ``None`` is undefined.
+
+    As :class:`predictors.ReportCard`, which explains each figure.
+    """
+
+    model: str
+    samples: Count | None = None
+    tau: float | None = None
+    spearman: float | None = None
+    rmse: float | None = None
+    level: float | None = None
+    coverage: float | None = None
+    half_width: float | None = None
+    widening: float | None = None
+    regret: float | None = None
+    curve: tuple[tuple[Count, float | None], ...] = ()
+    needed: Count | None = None
+    aim: float | None = None
+    best: str | None = None
+
+
+class BaselineRecord(Record):
+    """Random search beside a search.
+
+    Args:
+        strategy: Its name.
+        evaluations: As many as the search had.
+        failed: Of them.
+        hypervolume: Against the reference of the search.
+    """
+
+    strategy: str = ""
+    evaluations: Count = 0
+    failed: Count = 0
+    hypervolume: float | None
+
+
+class FrontHeader(Record):
+    """Which search a front is of.
+
+    Args:
+        search: Its name.
+        device: The first device.
+        devices: All of them.
+        unmeasured: Those that are not the machine of the search; ``unmeasured_devices`` in the
+            file.
+        space_digest: Of the space; ``space`` in the file.
+        checkpoint: Digest of the weights.
+        seed: Of every random decision.
+        strategy: Module name or dotted path.
+    """
+
+    search: str = ""
+    device: str = ""
+    devices: tuple[str, ...] = ()
+    unmeasured: Annotated[tuple[str, ...], Field(alias="unmeasured_devices")] = ()
+    space_digest: Annotated[str, Field(alias="space")] = ""
+    checkpoint: str = ""
+    seed: Seed = 0
+    strategy: str = ""
+
+
+class Front(FileRecord, FrontHeader):
+    """The content of ``front.json``: points on the front and the evaluated ones behind it.
+
+    Args:
+        latency_method: How latencies were measured, as a sentence.
+        evaluations: Architectures evaluated.
+        failed: Of them.
+        stopped: What ended the search.
+        searched_for: The objectives as the file describes them; ``objectives`` there.
+        constraints: Limits of the search.
+        latency_ratio: Median of measured over predicted latency on the first device.
+        latency_ratios: The same by device.
+        points: The front first.
+        hypervolume: Of the front.
+        cards: Report cards of predictors by quantity; of an older file, one card. ``report`` in
+            the file.
+        baseline: Random search with as many evaluations, where it was asked for.
+    """
+
+    latency_method: str | None = None
+    evaluations: Count = 0
+    failed: Count = 0
     stopped: str = ""
+    searched_for: Annotated[tuple[ObjectiveRecord, ...], Field(alias="objectives")]
+    constraints: tuple[ConstraintRecord, ...] = ()
+    latency_ratio: float | None = None
+    latency_ratios: dict[str, float] = Field(default_factory=dict)
+    points: tuple[Point, ...]
+    hypervolume: HypervolumeRecord = HypervolumeRecord()
+    cards: Annotated[dict[str, CardRecord] | CardRecord, Field(alias="report")] = Field(
+        default_factory=dict
+    )
+    baseline: BaselineRecord | None = None
+
+    @field_validator("searched_for")
+    @classmethod
+    def _check_objectives(cls, found: tuple[ObjectiveRecord, ...]) -> tuple[ObjectiveRecord, ...]:
+        if not found:
+            raise ValueError("no objectives, so that points cannot be compared")
+        return found
+
+    @cached_property
+    def objectives(self) -> tuple[Quantity, ...]:
+        """What was searched for."""
+        return tuple(find_stored_quantity(o.name, o.unit, o.direction) for o in self.searched_for)
 
     @property
+    def reports(self) -> dict[str, CardRecord]:
+        """Report cards of predictors by quantity."""
+        cards = self.cards
+        return {self.objectives[0].name: cards} if isinstance(cards, CardRecord) else cards
+
+    @property
+    def limits(self) -> dict[str, float]:
+        """Upper limits of the search by quantity."""
+        return {c.objective: c.at_most for c in self.constraints if c.at_most is not None}
+
+    @cached_property
     def quality(self) -> Quantity:
         """What a budget is spent on: the first objective that is not a cost, or among costs only
         the first that is no latency."""
@@ -105,7 +289,7 @@ class Front:
         costs = [o for o in self.objectives if not o.per_device]
         return (gained or costs or list(self.objectives))[0]
 
-    @property
+    @cached_property
     def cost(self) -> Quantity:
         """What a budget limits: the latency (of the first device), searched for or not, or else
         the next objective."""
@@ -114,7 +298,7 @@ class Front:
         found = next((o for o in latencies if o.device in ("", self.device)), None)
         return found or (latencies or others or [self.quality])[0]
 
-    @property
+    @cached_property
     def axes(self) -> tuple[Quantity, ...]:
         """Everything a point can be placed by: the objectives, then what else is known."""
         named = {o.name for o in self.objectives}
@@ -128,139 +312,53 @@ class Front:
         ]
         return (*self.objectives, *known)
 
-    def named(self, name: str) -> Quantity:
+    def find_axis(self, name: str) -> Quantity:
         """The axis called ``name``; a plain one without a unit when the front has none."""
         plain = find_stored_quantity(name, "", "maximize")
         return next((o for o in self.axes if o.name == name), plain)
 
-    def point(self, digest: str) -> Point:
+    def find_point(self, digest: str) -> Point:
         """The point of an architecture; KeyError when the front does not hold it."""
         found = next((p for p in self.points if p.digest == digest), None)
         if found is None:
             raise KeyError(f"no architecture {digest} among the points of search {self.search}")
         return found
 
-    def on_front(self) -> tuple[Point, ...]:
+    def list_front(self) -> tuple[Point, ...]:
         """Front points by rising cost (those of unknown cost last)."""
+        name = self.cost.name
         members = [p for p in self.points if p.on_front]
-        return tuple(sorted(members, key=lambda p: _or_infinity(p.best(self.cost.name))))
+        return tuple(sorted(members, key=lambda p: value_or(math.inf, p.best(name))))
 
 
-@dataclass(frozen=True)
-class Pick:
-    """The answer to a budget: a point within it, or the nearest feasible one outside.
-
-    ``ties`` are the other points within it whose quality differs from the chosen one's by less
-    than noise, by rising cost: nothing says that the chosen one is better than they are.
-    """
-
-    point: Point | None
-    nearest: Point | None
-    ties: tuple[Point, ...] = ()
-
-
-def measured(front: Front) -> tuple[Point, ...]:
-    """Verified points whose quality and cost are both known for real, by rising cost.
-
-    A latency on a device that is not the machine of the search cannot be measured there, and the
-    prediction of its table has to do.
-    """
-    name, found = front.cost.name, []
-    remote = front.cost.device in front.unmeasured
-    for point in front.points:
-        quality, cost = point.estimate(front.quality.name), point.estimate(name)
-        # A latency that was only looked up is no measurement, whatever else was verified.
-        real = cost.value is not None and (cost.source != "table" or remote)
-        if point.verified and quality.value is not None and real:
-            found.append(point)
-    return tuple(sorted(found, key=lambda p: (_or_infinity(p.estimate(name).value), p.digest)))
-
-
-def pick(front: Front, budget: float) -> Pick:
-    """The best verified point whose measured cost is at most ``budget`` (stored unit).
-
-    Equal quality goes to the cheaper point. When nothing fits, ``nearest`` is the cheapest
-    verified point; both are ``None`` when nothing was verified.
-    """
-    return pick_within(front, [Constraint(front.cost.name, at_most=budget)])
-
-
-def pick_within(front: Front, constraints: Sequence[Constraint]) -> Pick:
-    """The best verified point within limits on any quantities that points carry.
-
-    Best in the quality; where the quality itself is limited, in the cost. Equal ones go to the
-    cheaper point; ``nearest`` is the point that violates the limits least.
+def read_front(folder: Path) -> Front:
+    """What a search found; it is called as its folder is.
 
     Args:
-        front: What a search found.
-        constraints: In stored units.
-    """
-    points = measured(front)
-    if not points:
-        return Pick(None, None)
-    limited = {constraint.objective for constraint in constraints}
-    wanted = (front.quality, front.cost, *front.objectives)
-    best = next((o for o in wanted if o.name not in limited), front.quality)
-    violations = [
-        c.violation(np.array([_or_nan(p.estimate(c.objective).value) for p in points]))
-        for c in constraints
-    ]
-    excess = np.max(violations, axis=0) if violations else np.zeros(len(points))
-    within = excess <= 0
-    if not within.any():
-        return Pick(None, points[int(np.argmin(excess))])
-    merit = minimised(points, [best])[:, 0]
-    chosen = points[best_index(minimised(points, [front.quality, front.cost]), merit, within)]
-    others = [p for p, fits in zip(points, within, strict=True) if fits and p is not chosen]
-    ties = tuple(p for p in others if not told_apart(chosen, p, best.name))
-    return Pick(chosen, None, ties)
-
-
-def told_apart(first: Point, second: Point, name: str) -> bool:
-    """Whether two points differ in an objective by more than the noise of their evaluations."""
-    one, other = first.estimate(name), second.estimate(name)
-    if one.value is None or other.value is None:
-        return True
-    spread = math.hypot(_deviation(one), _deviation(other))
-    return abs(one.value - other.value) > Z_ONE_SIDED * spread if spread > 0 else True
-
-
-def knee(front: Front) -> Point | None:
-    """The verified front point farthest beyond the plane through the ends of the front.
-
-    ``None`` when nothing was verified.
-    """
-    points = [p for p in measured(front) if p.on_front]
-    return points[knee_index(minimised(points, front.objectives))] if points else None
-
-
-def by_weights(front: Front, weights: Mapping[str, float]) -> Point | None:
-    """The verified front point that suits preference weights best; ``None`` without any.
+        folder: Of the search.
 
     Raises:
-        ValueError: An unknown objective, a negative weight or none above 0.
+        FileNotFoundError: The search has not finished.
+        ValueError: The file is damaged or of another format.
     """
-    vector = weight_vector([o.name for o in front.objectives], weights)
-    points = [p for p in measured(front) if p.on_front]
-    return points[weighted_index(minimised(points, front.objectives), vector)] if points else None
+    front = read_record(folder / FILE, Front, REMEDY)
+    return front.replace(search=folder.resolve().name)
 
 
-def minimised(points: Sequence[Point], objectives: Sequence[Quantity]) -> NDArray[np.float64]:
-    """Values ``(n, m)`` with signs turned so that less is better."""
-    return np.array(
-        [[(p.best(o.name) or 0.0) * (-1 if o.maximize else 1) for o in objectives] for p in points]
-    )
+def parse_front(payload: object, where: str, search: str) -> Front:
+    """A front from decoded JSON.
+
+    Args:
+        payload: The content of a ``front.json``.
+        where: Its path, for messages.
+        search: Name of the search.
+
+    Raises:
+        ValueError: It is damaged or of another format.
+    """
+    return parse_record(payload, Front, where, REMEDY).replace(search=search)
 
 
-def _deviation(estimate: Estimate) -> float:
-    if estimate.low is None or estimate.high is None:
-        return 0.0
-    return (estimate.high - estimate.low) / (2 * _Z95)
-
-
-def _or_nan(value: float | None) -> float:
-    return math.nan if value is None else value
-
-
-def _or_infinity(value: float | None) -> float:
-    return math.inf if value is None else value
+def value_or(fallback: float, value: float | None) -> float:
+    """A value, or what stands for an unknown one."""
+    return fallback if value is None else value

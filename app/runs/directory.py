@@ -2,61 +2,80 @@
 
 from __future__ import annotations
 
-import copy
 import os
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
+from pydantic import JsonValue
+
+from app.records.run import REMEDY, RunIdentity, RunRecord, StageRecord
+from app.records.space import SpaceRecord
+from app.records.typed_json.record import to_json
+from app.records.typed_json.record_files import parse_record, read_record, write_record
 from supernet import __version__, files
 from supernet.space import SearchSpace
 
-FORMAT_VERSION = 1
-IDENTITY = ("family", "preset", "family_config", "data", "recipe", "seed", "space")
-OPTIONAL = ("teacher",)
-_TABLES = ("family_config", "data", "recipe", "stages")
 # What may differ between two commands that ask for the same run.
-_FREE = ("data.spec", "recipe.checkpoint_every", "recipe.log_every", "data.image_size",
-         "data.context", "teacher.run")  # fmt: skip
+_FREE = (
+    "data.spec",
+    "data.image_size",
+    "data.context",
+    "recipe.checkpoint_every",
+    "recipe.log_every",
+    "teacher.run",
+)
+_MOST_SHOWN = 6
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One setting in which two runs differ; a missing one is ``None``."""
+
+    name: str
+    ours: JsonValue
+    theirs: JsonValue
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run directory that exists; every property reads what is on disk now."""
+    """A run directory that exists; every property reads what is on disk now.
+
+    Args:
+        path: The directory.
+        trusted: Dotted paths of a user's own modules that its files may name.
+    """
 
     path: Path
+    trusted: tuple[str, ...] = ()
 
     @property
-    def record(self) -> dict[str, Any]:
+    def record(self) -> RunRecord:
         """The content of ``run.json``.
 
         Raises:
-            ValueError: Missing, damaged or of another version.
+            ValueError: Missing, damaged or of another format.
         """
-        return _read_record(self.path)
+        try:
+            return read_record(self.path / "run.json", RunRecord, REMEDY)
+        except (FileNotFoundError, NotADirectoryError):
+            raise ValueError(
+                f"{self.path} is not a run directory: it has no run.json; "
+                "`supernet quickstart --out RUN` or `supernet train --out RUN` makes one"
+            ) from None
 
     @property
     def space(self) -> SearchSpace:
         """The search space; ValueError when the file is missing or damaged."""
         path = self.path / "space.json"
         try:
-            payload = files.read_json(path)
+            return read_space(path)
         except FileNotFoundError:
             raise ValueError(f"{path} is missing; run the train command again") from None
-        try:
-            return SearchSpace.from_json(payload)
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"{path} is not a search space ({error!r})") from None
-        except ValueError as error:
-            raise ValueError(
-                f"{path} is not the search space of this run ({error}); restore the file, or "
-                "train a new run"
-            ) from None
 
     @property
     def checkpoints(self) -> Path:
@@ -95,30 +114,19 @@ class Run:
         """Folder of a search."""
         return self.path / "searches" / name
 
-    def front(self, search: str) -> dict[str, Any]:
-        """The content of a search's ``front.json``.
+    def stage(self, name: str) -> StageRecord | None:
+        """What ``run.json`` says about a stage; ``None`` before it began."""
+        return self.record.stages.get(name)
 
-        Raises:
-            FileNotFoundError: The search has not finished.
-            ValueError: It is damaged.
-        """
-        path = self.search(search) / "front.json"
-        front = files.read_json(path)
-        if not isinstance(front, dict) or not isinstance(front.get("points"), list):
-            raise ValueError(f"{path} is not a front; it was damaged or edited")
-        return front
-
-    def stage(self, name: str) -> Mapping[str, Any]:
-        """What ``run.json`` says about a stage; empty before it began."""
-        found = self.record.get("stages", {}).get(name, {})
-        return found if isinstance(found, Mapping) else {}
-
-    def set_stage(self, name: str, status: str, /, **facts: Any) -> None:
+    def set_stage(self, name: str, status: str, /, **facts: object) -> None:
         """Record that a stage is ``"running"`` or ``"complete"``, and facts about it."""
-        record = self.record
-        stages = record.setdefault("stages", {})
-        stages[name] = {**stages.get(name, {}), **facts, "status": status, "updated": now()}
-        files.write_json(self.path / "run.json", record)
+        path, record = self.path / "run.json", self.record
+        old = record.stages.get(name)
+        known = {} if old is None else to_json(old)
+        content = {**known, **facts, "status": status, "updated": now()}
+        stage = parse_record(content, StageRecord, f"stage {name} of {path}", REMEDY)
+        stages = {**record.stages, name: stage}
+        write_record(path, record.replace(stages=stages))
 
     def writing(self) -> AbstractContextManager[None]:
         """Keep other commands from writing to this run at the same time.
@@ -152,18 +160,27 @@ def writing(folder: Path) -> Iterator[None]:
         yield
 
 
-def open_run(path: Path) -> Run:
-    """The run at ``path``; ValueError when there is none."""
-    _read_record(Path(path))
-    return Run(Path(path))
+def open_run(path: Path, trusted: Sequence[str] = ()) -> Run:
+    """Open the run at ``path``.
+
+    Args:
+        path: The directory.
+        trusted: Dotted paths of a user's own modules that its files may name.
+
+    Raises:
+        ValueError: There is none, or its ``run.json`` is damaged.
+    """
+    run = Run(Path(path), tuple(trusted))
+    run.record  # noqa: B018
+    return run
 
 
-def create_run(path: Path, identity: Mapping[str, Any], space: SearchSpace) -> Run:
+def create_run(path: Path, identity: RunIdentity, space: SearchSpace) -> Run:
     """The run at ``path``, made if it is not there yet.
 
     Args:
         path: The directory.
-        identity: What defines the run: the keys ``IDENTITY``, and ``OPTIONAL`` ones it has.
+        identity: What makes it this run.
         space: Its search space.
 
     Raises:
@@ -172,24 +189,35 @@ def create_run(path: Path, identity: Mapping[str, Any], space: SearchSpace) -> R
     path = Path(path)
     if path.exists() and not path.is_dir():
         raise ValueError(f"{path} is a file; a run needs a directory")
+    run = Run(path)
     if (path / "run.json").exists():
-        check_same(path, _read_record(path), identity)
+        check_same(path, run.record, identity)
     else:
         check_free(path)
         path.mkdir(parents=True, exist_ok=True)
-        record = {
-            "version": FORMAT_VERSION,
-            "created": now(),
-            **{key: identity[key] for key in IDENTITY},
-            **{key: identity[key] for key in OPTIONAL if identity.get(key) is not None},
-            "versions": versions(),
-            "stages": {},
-        }
-        files.write_json(path / "run.json", record)
-    run = Run(path)
+        facts = {"created": now(), "versions": list_versions(), "stages": {}}
+        content = {**to_json(identity), **facts}
+        record = parse_record(content, RunRecord, f"{path}, which is about to be made", REMEDY)
+        write_record(path / "run.json", record)
     if not (path / "space.json").exists():
         files.write_json(path / "space.json", space.to_json())
     return run
+
+
+def read_space(path: Path) -> SearchSpace:
+    """The search space in a ``space.json``.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is damaged, or its content does not match its digest.
+    """
+    record = read_record(path, SpaceRecord, REMEDY)
+    try:
+        return SearchSpace.from_json({**to_json(record), "version": record.format})
+    except ValueError as error:
+        raise ValueError(
+            f"{path} is not the search space of this run ({error}); {REMEDY}"
+        ) from None
 
 
 def check_free(path: Path) -> None:
@@ -203,58 +231,56 @@ def check_free(path: Path) -> None:
         )
 
 
-def check_same(path: Path, record: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
+def check_same(path: Path, record: RunRecord, identity: RunIdentity) -> None:
     """ValueError saying what differs, unless ``record`` describes the run asked for."""
-    keys = (*IDENTITY, *OPTIONAL)
-    ours = {key: record.get(key) for key in keys}
-    changes = differences(ours, {key: identity.get(key) for key in keys})
+    changes = find_differences(record, identity)
     if changes:
-        shown = ", ".join(f"{name}: {old} -> {new}" for name, old, new in changes[:6])
-        more = f" and {len(changes) - 6} more" if len(changes) > 6 else ""
+        shown = ", ".join(f"{c.name}: {c.ours} -> {c.theirs}" for c in changes[:_MOST_SHOWN])
+        left = len(changes) - _MOST_SHOWN
         raise ValueError(
-            f"{path} holds another run ({shown}{more}); choose another --out, "
-            "or ask for the same settings to continue it"
+            f"{path} holds another run ({shown}{f' and {left} more' if left > 0 else ''}); "
+            "choose another --out, or ask for the same settings to continue it"
         )
 
 
-def differences(ours: object, theirs: object, name: str = "") -> list[tuple[str, Any, Any]]:
-    """Leaves in which two JSON values differ, as ``(dotted name, ours, theirs)``.
+def find_differences(ours: RunIdentity, theirs: RunIdentity) -> list[Difference]:
+    """Settings in which two runs differ.
 
     A data specification, and how often a training saves and logs, do not make another run.
     Derived values (the network's configuration, the space) are left out when what they derive
     from differs already.
     """
-    found = list(_leaves_that_differ(_plain(ours), _plain(theirs), name))
-    causes = [f for f in found if not f[0].startswith(("family_config", "space", "data.shape"))]
-    spec = [f for f in causes if f[0] == "data.fingerprint"]
-    if spec and isinstance(ours, Mapping) and isinstance(theirs, Mapping):
-        old, new = ours["data"], theirs["data"]
-        shown = (old["spec"], new["spec"])
-        if shown[0] == shown[1]:
-            shown = (f"{old['spec']} as it was", "changed content")
-        causes = [("data", *shown), *(c for c in causes if c[0] != "data.fingerprint")]
+    names = set(RunIdentity.model_fields)
+    before, now = (x.model_dump(mode="json", include=names) for x in (ours, theirs))
+    found = list(_compare_leaves(before, now, ""))
+    causes = [
+        difference
+        for difference in found
+        if not difference.name.startswith(("family_config", "space", "data.shape"))
+    ]
+    if any(difference.name == "data.fingerprint" for difference in causes):
+        others = [d for d in causes if d.name != "data.fingerprint"]
+        causes = [_describe_data(ours.data.spec, theirs.data.spec), *others]
     return causes or found
 
 
-def _leaves_that_differ(ours: Any, theirs: Any, name: str) -> Iterator[tuple[str, Any, Any]]:
+def _describe_data(ours: str, theirs: str) -> Difference:
+    """Other data by its specification; a fingerprint says nothing to people."""
+    if ours == theirs:
+        return Difference("data", f"{ours} as it was", "changed content")
+    return Difference("data", ours, theirs)
+
+
+def _compare_leaves(ours: JsonValue, theirs: JsonValue, name: str) -> Iterator[Difference]:
     if isinstance(ours, dict) and isinstance(theirs, dict):
         for key in dict.fromkeys((*ours, *theirs)):
-            inner = f"{name}.{key}" if name else str(key)
-            yield from _leaves_that_differ(ours.get(key), theirs.get(key), inner)
+            inner = f"{name}.{key}" if name else key
+            yield from _compare_leaves(ours.get(key), theirs.get(key), inner)
     elif ours != theirs and name not in _FREE:
-        yield name, ours, theirs
+        yield Difference(name, ours, theirs)
 
 
-def _plain(value: object) -> Any:
-    """Tuples as lists, as JSON gives them back."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(entry) for key, entry in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(entry) for entry in value]
-    return copy.copy(value)
-
-
-def versions() -> dict[str, str]:
+def list_versions() -> dict[str, str]:
     """Versions of what results depend on."""
     found = {"python": platform.python_version(), "supernet": __version__}
     for name in ("torch", "onnxruntime", "onnx", "numpy"):
@@ -275,27 +301,3 @@ def _names(folder: Path, needed: str) -> tuple[str, ...]:
         return ()
     found = (p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
     return tuple(sorted(p.name for p in found if (p / needed).is_file()))
-
-
-def _read_record(path: Path) -> dict[str, Any]:
-    file = path / "run.json"
-    try:
-        record = files.read_json(file)
-    except (FileNotFoundError, NotADirectoryError):
-        raise ValueError(
-            f"{path} is not a run directory: it has no run.json; "
-            "`supernet quickstart --out RUN` or `supernet train --out RUN` makes one"
-        ) from None
-    if not isinstance(record, dict) or record.get("version") != FORMAT_VERSION:
-        found = record.get("version") if isinstance(record, dict) else None
-        raise ValueError(f"{file} has version {found!r}; this release reads {FORMAT_VERSION}")
-    missing = [key for key in IDENTITY if key not in record]
-    if missing:
-        raise ValueError(f"{file} is incomplete: it lacks {', '.join(missing)}")
-    damaged = [key for key in _TABLES if not isinstance(record.get(key, {}), dict)]
-    if damaged:
-        raise ValueError(f"{file} was damaged or edited: {', '.join(damaged)} must be an object")
-    missing = [key for key in ("spec", "fingerprint", "shape") if key not in record["data"]]
-    if missing:
-        raise ValueError(f"{file} is incomplete: data lacks {', '.join(missing)}")
-    return record

@@ -11,12 +11,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from app.records.export import LatencyRecord
+from app.records.front import UnitLatency
+from app.runs import plugins
 from app.runs.directory import Run
 from hardware.campaign import measure_networks
 from hardware.compiled_table import CompiledTable
 from hardware.device import Device
-from hardware.table import LatencyTable
+from hardware.table import PREVIOUS, LatencyTable
 from hardware.timing import Measurement
+from supernet import files
 from supernet.costs.cost_model import CostModel
 from supernet.graph.language import Graph
 from supernet.space import Architecture, nearest
@@ -47,9 +51,9 @@ class DeviceTable:
         """Predicted latency ``(n,)`` of encoded architectures ``(n, len(space))``."""
         return self.compiled.predict(positions)
 
-    def breakdown(self, architecture: Architecture) -> list[dict[str, Any]]:
+    def breakdown(self, architecture: Architecture) -> tuple[UnitLatency, ...]:
         """What each unit adds to the prediction."""
-        return self.compiled.break_down(architecture)
+        return tuple(UnitLatency(**part) for part in self.compiled.break_down(architecture))
 
     def measure(
         self, graphs: Sequence[Graph], progress: Callable[[int, int], None] | None = None
@@ -67,6 +71,24 @@ class DeviceTable:
     def method(self) -> str:
         """How latencies are measured, as a sentence for a model card."""
         return method(self.device, self.table.fingerprint)
+
+
+def load_table(run: Run, name: str) -> LatencyTable:
+    """Load the latency table of a device of a run, once its backend may be used.
+
+    Raises:
+        ValueError: It is damaged, or its backend is a user's own module that was not named in
+            this command.
+    """
+    folder = run.device(name)
+    for file in (folder / "device.json", folder / PREVIOUS / "device.json"):
+        if not file.exists():
+            continue
+        about = files.read_json(file)
+        backend = about.get("backend") if isinstance(about, dict) else None
+        if isinstance(backend, str):
+            plugins.require_trust("device backend", backend, run.trusted, file)
+    return LatencyTable.load(folder)
 
 
 def open_table(run: Run, name: str, cost_model: CostModel, say: Say) -> DeviceTable:
@@ -89,7 +111,7 @@ def open_table(run: Run, name: str, cost_model: CostModel, say: Say) -> DeviceTa
             f"device {name!r} is not profiled in {run.path}{nearest(name, known)}; {have}; "
             f"run: supernet profile --run {run.path} --device {name}"
         )
-    table = LatencyTable.load(folder)
+    table = load_table(run, name)
     if table.note:
         say(f"warning: {table.note}")
     compiled = table.compile(cost_model)
@@ -109,18 +131,17 @@ def method(device: Device, fingerprint: Mapping[str, Any]) -> str:
     )
 
 
-def measure_one(graph: Graph) -> dict[str, Any]:
+def measure_one(graph: Graph) -> LatencyRecord:
     """Latency of one network on this machine's processor with one thread."""
     device = Device()
     found = measure_networks([graph], device)[0]
-    return {
-        "value": found.latency_ms,
-        "low": found.low_ms,
-        "high": found.high_ms,
-        "source": "measured",
-        "device": device.name,
-        "method": method(device, device.fingerprint()),
-    }
+    return LatencyRecord(
+        value=found.latency_ms,
+        low=found.low_ms,
+        high=found.high_ms,
+        device=device.name,
+        method=method(device, device.fingerprint()),
+    )
 
 
 def _digest(table: LatencyTable) -> str:

@@ -1,27 +1,53 @@
-"""Families, strategies and device backends by module name, or by dotted path to a user's own."""
+"""What is found by its name in a folder, or by dotted path when it is a user's own.
+
+A name that was typed may lead to a module in the working directory. A name that a file brought
+along, such as the family in a ``run.json``, may come from anybody: it leads to this project's own
+folders, and to other code only where the user has named that code in the same command.
+"""
 
 from __future__ import annotations
 
 import ast
-import os
 import pkgutil
-import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from importlib import import_module
 from importlib.abc import SourceLoader
 from importlib.util import find_spec
+from pathlib import Path
 from types import ModuleType
 
 from supernet.space import nearest
+from supernet.user_modules import import_user_module
 
-FAMILIES, STRATEGIES, BACKENDS = "supernet.families", "search.strategies", "hardware.devices"
-_WORDS = {FAMILIES: "family", STRATEGIES: "strategy", BACKENDS: "device backend"}
-_PLURALS = {FAMILIES: "families", STRATEGIES: "strategies", BACKENDS: "device backends"}
-_PARTS = {
-    FAMILIES: ("TASK", "PRESETS", "DEFAULT_PRESET", "configure", "build"),
-    STRATEGIES: ("build",),
-    BACKENDS: (),
-}
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of module that is found by its name.
+
+    Args:
+        word: What it is, for messages.
+        plural: Several of them.
+        folder: The package that holds this project's own.
+        parts: Names that such a module has.
+    """
+
+    word: str
+    plural: str
+    folder: str
+    parts: tuple[str, ...]
+
+
+FAMILY = Kind(
+    "family",
+    "families",
+    "supernet.families",
+    ("TASK", "PRESETS", "DEFAULT_PRESET", "configure", "build"),
+)
+STRATEGY = Kind("strategy", "strategies", "search.strategies", ("build",))
+PREDICTOR = Kind("predictor", "predictors", "predictors.models", ("fit",))
+# What else a backend has is checked where it is used.
+BACKEND = Kind("device backend", "device backends", "hardware.devices", ("load", "describe"))
 _EXTRAS = {
     "transformers": "hf",
     "playwright": "browser",
@@ -30,15 +56,15 @@ _EXTRAS = {
 }
 
 
-def names(folder: str) -> tuple[str, ...]:
-    """What a folder offers: its modules, sorted; those with a leading underscore are helpers."""
-    package = import_module(folder)
+def list_names(kind: Kind) -> tuple[str, ...]:
+    """List the modules of a folder, sorted; those with a leading underscore are helpers."""
+    package = import_module(kind.folder)
     found = (module.name for module in pkgutil.iter_modules(package.__path__))
     return tuple(sorted(name for name in found if not name.startswith("_")))
 
 
-def load(folder: str, name: str) -> ModuleType:
-    """The module called ``name`` in ``folder``, or a user's own by dotted path.
+def load_module(kind: Kind, name: str) -> ModuleType:
+    """Load the module called ``name``, or a user's own by dotted path.
 
     A dotted path is looked up from the working directory, too.
 
@@ -47,21 +73,19 @@ def load(folder: str, name: str) -> ModuleType:
             lacks what such a module has.
         ModuleNotFoundError: It needs an optional package that is not installed.
     """
-    word = _WORDS[folder]
-    known = names(folder)
-    dotted = "." in name and all(part.isidentifier() for part in name.split("."))
-    if not dotted and name not in known:
+    known = list_names(kind)
+    if name in known:
+        return _check_parts(_import(f"{kind.folder}.{name}", name, kind.word), kind)
+    if not is_own(name):
         raise ValueError(
-            f"unknown {word} {name!r}{nearest(name, known)}; {_PLURALS[folder]} are "
+            f"unknown {kind.word} {name!r}{nearest(name, known)}; {kind.plural} are "
             f"{', '.join(known)}, or the dotted path of a module of your own"
         )
-    if name not in known:
-        return load_own(name, word, _PARTS[folder])
-    return _import_checked(f"{folder}.{name}", name, word, _PARTS[folder])
+    return load_own(name, kind.word, kind.parts)
 
 
 def load_own(path: str, word: str, parts: Sequence[str]) -> ModuleType:
-    """A user's own module, looked up from the working directory, too.
+    """Load a user's own module, looked up from the working directory, too.
 
     Args:
         path: Dotted path.
@@ -72,53 +96,67 @@ def load_own(path: str, word: str, parts: Sequence[str]) -> ModuleType:
         ValueError: There is no such module, or it lacks a part.
         ModuleNotFoundError: It needs an optional package that is not installed.
     """
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())
-    return _import_checked(path, path, word, parts)
+    return _check_parts(_import(path, path, word), Kind(word, "", "", tuple(parts)))
 
 
-def _import_checked(path: str, name: str, word: str, parts: Sequence[str]) -> ModuleType:
-    try:
-        module = import_module(path)
-        lacks = [part for part in parts if not hasattr(module, part)]
-        if lacks:
-            raise ValueError(f"module {path!r} is no {word}: it lacks {', '.join(lacks)}")
-        return module
-    except ModuleNotFoundError as error:
-        missing = error.name or ""
-        if missing and (path == missing or path.startswith(missing + ".")):
-            raise ValueError(f"there is no module {path!r} for the {word}") from None
-        extra = _EXTRAS.get(missing.split(".")[0])
-        if extra is None:
-            raise
-        raise ModuleNotFoundError(
-            f"{word} {name!r} needs {missing.split('.')[0]}, which is not installed; "
-            f"run: pip install 'supernet[{extra}]'",
-            name=missing,
-        ) from None
+def load_family(name: str) -> ModuleType:
+    """Load the family module ``name``; :data:`FAMILY` says what it has."""
+    return load_module(FAMILY, name)
 
 
-def family(name: str) -> ModuleType:
-    """The family module ``name``; its parts are in ``_PARTS`` and ``docs/extending.md``."""
-    return load(FAMILIES, name)
+def load_strategy(name: str) -> ModuleType:
+    """Load the search strategy module ``name``; it has ``build``."""
+    return load_module(STRATEGY, name)
 
 
-def strategy(name: str) -> ModuleType:
-    """The search strategy module ``name``; it has ``build``."""
-    return load(STRATEGIES, name)
+def load_predictor(name: str) -> ModuleType:
+    """Load the prediction method ``name``; its ``fit`` is a :class:`predictors.predictor.Fit`."""
+    return load_module(PREDICTOR, name)
 
 
-def strategy_lines() -> list[str]:
-    """Every strategy with its summary, one line each.
+def load_backend(name: str) -> ModuleType:
+    """Load the device backend ``name``; it is a :class:`hardware.backend.Backend`."""
+    return load_module(BACKEND, name)
+
+
+def is_own(name: str) -> bool:
+    """Whether a name leads out of this project: ``package.module``, ``module:function``."""
+    parts = name.replace(":", ".", 1).split(".")
+    return len(parts) > 1 and all(part.isidentifier() for part in parts)
+
+
+def require_trust(word: str, name: str, trusted: Collection[str], file: Path) -> None:
+    """Refuse code of a user's own that only a file names.
+
+    Args:
+        word: What it is, for the message.
+        name: As the file has it.
+        trusted: What the user has named in this command.
+        file: Which names it.
+
+    Raises:
+        ValueError: It is no module of this project and was not named.
+    """
+    if is_own(name) and name not in trusted:
+        raise ValueError(
+            f"{file} names the {word} {name!r}, which is not part of supernet and would run as a "
+            f"program; if it is yours, run the same command with --trust {name}"
+        )
+
+
+def list_strategies() -> list[str]:
+    """List every strategy with its summary, one line each.
 
     Read from the sources: some need optional packages, and others load large libraries.
     """
-    found = {name: _summary(f"{STRATEGIES}.{name}") for name in names(STRATEGIES)}
+    found = {name: read_summary(STRATEGY, name) for name in list_names(STRATEGY)}
     width = max(map(len, found))
     return [f"{name.ljust(width)}  {summary}" for name, summary in found.items()]
 
 
-def _summary(path: str) -> str:
+def read_summary(kind: Kind, name: str) -> str:
+    """Read the ``SUMMARY`` of a module in a folder without importing it."""
+    path = f"{kind.folder}.{name}"
     spec = find_spec(path)
     loader = None if spec is None else spec.loader
     source = loader.get_source(path) if isinstance(loader, SourceLoader) else None
@@ -126,3 +164,27 @@ def _summary(path: str) -> str:
         if isinstance(node, ast.Assign) and "SUMMARY" in map(ast.unparse, node.targets):
             return str(ast.literal_eval(node.value))
     return ""
+
+
+def _import(path: str, name: str, word: str) -> ModuleType:
+    try:
+        return import_user_module(path, f"the {word}", working_directory=path == name)
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").split(".")[0]
+        extra = _EXTRAS.get(missing)
+        if extra is None:
+            raise
+        raise ModuleNotFoundError(
+            f"{word} {name!r} needs {missing}, which is not installed; "
+            f"run: pip install 'supernet[{extra}]'",
+            name=error.name,
+        ) from None
+
+
+def _check_parts(module: ModuleType, kind: Kind) -> ModuleType:
+    lacks = [part for part in kind.parts if not hasattr(module, part)]
+    if lacks:
+        raise ValueError(
+            f"module {module.__name__!r} is no {kind.word}: it lacks {', '.join(lacks)}"
+        )
+    return module

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from app.records.run import TeacherRecord
 from app.runs.directory import open_run
-from app.runs.trained import Say, Trained, open_trained
+from app.runs.trained import Say, Trained, open_trained, shape_of
 from supernet.data import IMAGES, DataShape, DataSource
 from supernet.quality.evaluate import recalibrate_extracted
 from supernet.supernet import Supernet
@@ -29,7 +31,9 @@ class AtOwnSize(nn.Module):
         return output if isinstance(output, Tensor) else output.logits
 
 
-def open_teacher(path: Path, data: DataSource, say: Say) -> tuple[nn.Module, dict[str, str]]:
+def open_teacher(
+    path: Path, data: DataSource, say: Say, trusted: Sequence[str] = ()
+) -> tuple[nn.Module, TeacherRecord]:
     """The largest network of a run, and the record of where it came from.
 
     Its normalisation statistics are estimated anew on the training split it will teach on.
@@ -38,22 +42,23 @@ def open_teacher(path: Path, data: DataSource, say: Say) -> tuple[nn.Module, dic
         path: A run whose training is complete.
         data: What it will teach on: the same task and classes.
         say: Told about damaged checkpoints that were passed over.
+        trusted: Dotted paths of a user's own modules that its files may name.
 
     Returns:
-        The network in eval mode on the best device, and ``{"run", "checkpoint"}``.
+        The network in eval mode on the best device, and where it came from.
 
     Raises:
         ValueError: No such run, not trained yet, or trained for something else.
     """
-    run = open_run(path)
-    shape = DataShape.from_json(run.record["data"]["shape"])
-    _check_fits(path, shape, data)
+    run = open_run(path, trusted)
+    _check_fits(path, shape_of(run.record), data)
     trained: Trained = open_trained(run, say)
     supernet, largest = trained.supernet, trained.supernet.space.largest
     network = supernet.extract(largest)
     with torch.no_grad():
         recalibrate_extracted(network, supernet, largest, data)
-    record = {"run": str(path.expanduser().resolve()), "checkpoint": trained.checkpoint.digest}
+    place = str(path.expanduser().resolve())
+    record = TeacherRecord(run=place, checkpoint=trained.checkpoint.digest)
     return AtOwnSize(supernet, network), record
 
 

@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from types import ModuleType
 
 import torch
 
+from app.records.run import REMEDY, RunRecord
 from app.runs import plugins
 from app.runs.allocator import keep_freed_memory
 from app.runs.directory import Run
 from supernet import checkpoints
 from supernet.checkpoints import Checkpoint
 from supernet.costs.cost_model import CostModel
-from supernet.data import IMAGES, DataShape, DataSource, open_data
+from supernet.data import IMAGES, KINDS, DataShape, DataSource, open_data
 from supernet.family_config import decode_config
 from supernet.supernet import Supernet
+from supernet.training import Recipe
 
 Say = Callable[[str], None]
 SMALL_MACS = 20_000_000
+# What a family or a recipe raises that is given values of other types and sizes than its own.
+_UNUSABLE = (ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError,
+             ValueError)  # fmt: skip
 # What stands for the data of a run whose weights were imported without any.
 NO_DATA = "none"
 
@@ -44,12 +50,12 @@ class Trained:
     @cached_property
     def shape(self) -> DataShape:
         """What the network was built for."""
-        return DataShape.from_json(self.run.record["data"]["shape"])
+        return shape_of(self.run.record)
 
     @cached_property
     def data(self) -> DataSource:
         """The data of the run; ValueError when its content changed since training."""
-        return open_run_data(self.run.record)
+        return open_run_data(self.run)
 
     @cached_property
     def cost_model(self) -> CostModel:
@@ -76,20 +82,62 @@ def limit_threads(supernet: Supernet) -> None:
         torch.set_num_threads(1)
 
 
-def build(record: Mapping[str, Any]) -> Supernet:
-    """The supernet a ``run.json`` describes, with initial weights, on the processor.
+def build(run: Run) -> Supernet:
+    """The supernet of a run, with initial weights, on the processor.
 
     Raises:
         ValueError: Unknown family or configuration, or a space other than the recorded one.
     """
-    family = plugins.family(record["family"])
-    supernet: Supernet = family.build(decode_config(family, record["family_config"]))
-    if supernet.space.digest != record["space"]:
+    record = run.record
+    family = load_own_family(run)
+    with _explaining(run.path, "family_config"):
+        supernet: Supernet = family.build(decode_config(family, record.family_config))
+    if supernet.space.digest != record.space:
         raise ValueError(
-            f"family {record['family']!r} now builds space {supernet.space.digest}, the run has "
-            f"{record['space']}; use the version of the family the run was made with"
+            f"family {record.family!r} now builds space {supernet.space.digest}, the run has "
+            f"{record.space}; use the version of the family the run was made with"
         )
     return supernet
+
+
+def load_own_family(run: Run) -> ModuleType:
+    """Load the family that a run is of.
+
+    Raises:
+        ValueError: Unknown, or a user's own module that was not named in this command.
+    """
+    name = run.record.family
+    plugins.require_trust("family", name, run.trusted, run.path / "run.json")
+    return plugins.load_family(name)
+
+
+def read_recipe(run: Run) -> Recipe:
+    """Read how a run was trained.
+
+    Raises:
+        ValueError: Its recipe has no such field, an impossible value, or a sampler of the user's
+            own that was not named in this command.
+    """
+    with _explaining(run.path, "recipe"):
+        recipe = Recipe.from_json(run.record.recipe)
+    plugins.require_trust("sampler", recipe.sampler, run.trusted, run.path / "run.json")
+    return recipe
+
+
+def shape_of(record: RunRecord) -> DataShape:
+    """What the network of a run was built for."""
+    return DataShape.from_json(record.data.shape.model_dump())
+
+
+@contextmanager
+def _explaining(path: Path, place: str) -> Iterator[None]:
+    """Settings whose values only their own package can judge, refused in a sentence."""
+    try:
+        yield
+    except _UNUSABLE as error:
+        raise ValueError(
+            f"{path / 'run.json'} was damaged or edited: {place} cannot be used ({error}); {REMEDY}"
+        ) from error
 
 
 def open_trained(run: Run, say: Say) -> Trained:
@@ -102,8 +150,8 @@ def open_trained(run: Run, say: Say) -> Trained:
     Raises:
         ValueError: Not trained yet, or no usable checkpoint.
     """
-    record = run.record
-    if run.stage("train").get("status") != "complete":
+    stage = run.stage("train")
+    if stage is None or not stage.complete:
         raise ValueError(
             f"the training of {run.path} is not complete; "
             f"run: supernet train --out {run.path} --resume"
@@ -112,7 +160,7 @@ def open_trained(run: Run, say: Say) -> Trained:
     for note in found.notes:
         say(f"warning: {note}")
     assert found.checkpoint is not None
-    supernet = build(record)
+    supernet = build(run)
     checkpoints.load_weights(supernet, found.checkpoint)
     supernet.to(best_device()).eval()
     limit_threads(supernet)
@@ -120,25 +168,41 @@ def open_trained(run: Run, say: Say) -> Trained:
     return Trained(run, supernet, found.checkpoint)
 
 
-def open_run_data(record: Mapping[str, Any]) -> DataSource:
-    """The data a ``run.json`` names.
+def open_run_data(run: Run) -> DataSource:
+    """Open the data that a run was trained on.
 
     Raises:
-        ValueError: It is gone, unusable, or its content changed, or the run has none.
+        ValueError: It is gone, unusable, or its content changed; the run has none; or it comes
+            from a function of the user's own that was not named in this command.
     """
-    asked = record["data"]
-    if asked["spec"] == NO_DATA:
+    asked = run.record.data
+    if asked.spec == NO_DATA:
         raise ValueError(
             "these weights were imported without data, which calibration and evaluation need; "
             "import them again with --data, or evaluate with --data"
         )
-    data = open_data(asked["spec"], **data_options(asked))
-    if data.fingerprint != asked["fingerprint"]:
+    trust_data(run, asked.spec)
+    data = open_typed_data(asked.spec, asked.options)
+    if data.fingerprint != asked.fingerprint:
         raise ValueError(
-            f"the content of {asked['spec']} changed since the run was trained on it; "
+            f"the content of {asked.spec} changed since the run was trained on it; "
             "restore it, or train a new run"
         )
     return data
+
+
+def trust_data(run: Run, spec: str) -> None:
+    """Refuse a function of the user's own that only ``run.json`` names.
+
+    Raises:
+        ValueError: ``spec`` is one, and was not named in this command.
+    """
+    if _is_function(spec):
+        plugins.require_trust("data", spec, run.trusted, run.path / "run.json")
+
+
+def _is_function(spec: str) -> bool:
+    return spec.partition(":")[0] not in KINDS and plugins.is_own(spec)
 
 
 def open_other_data(spec: str, trained: Trained) -> DataSource:
@@ -147,23 +211,30 @@ def open_other_data(spec: str, trained: Trained) -> DataSource:
     Raises:
         ValueError: Its task, classes or input shape differ from those of the training.
     """
-    options: dict[str, Any] = {}
-    if spec.startswith("folder:"):
-        options["image_size"] = trained.shape.input[-1]
-    if spec.startswith("text:"):
-        options["context"] = trained.shape.input[0]
-    data = open_data(absolute(spec), **options)
+    size = {"image_size": trained.shape.input[-1]} if spec.startswith("folder:") else {}
+    context = {"context": trained.shape.input[0]} if spec.startswith("text:") else {}
+    data = open_typed_data(absolute(spec), {**size, **context})
     shape = trained.shape
-    if trained.run.record["data"]["spec"] == NO_DATA and data.shape.classes == shape.classes:
+    if trained.run.record.data.spec == NO_DATA and data.shape.classes == shape.classes:
         # Nobody has said what its classes are called; their number and order must do.
         shape = replace(shape, labels=data.shape.labels)
     data.check_same_classes(shape)
     return data
 
 
-def data_options(asked: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of ``open_data`` among the entries of a data record."""
-    return {key: asked[key] for key in ("context", "image_size") if asked.get(key) is not None}
+def open_typed_data(spec: str, options: Mapping[str, int]) -> DataSource:
+    """Open data that the user has named, if need be by a function in the working directory.
+
+    Args:
+        spec: As for :func:`supernet.data.open_data`.
+        options: Its options.
+
+    Raises:
+        ValueError: The spec is unknown or its data cannot be used.
+    """
+    if _is_function(spec):
+        plugins.load_own(spec.partition(":")[0], f"data {spec!r}", ())
+    return open_data(spec, context=options.get("context"), image_size=options.get("image_size"))
 
 
 def absolute(spec: str) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
+from app.records.evaluation import EvaluationRecord
+from app.records.typed_json.record import Choices
+from app.records.typed_json.record_files import read_log
 from app.runs.directory import Run
 from app.runs.trained import Trained
 from search import InfeasibleError, SearchProblem, check_feasible
 from search.sampling.feasibility import least_violation
-from supernet import files
 from supernet.space import Architecture
 
 _MOST_SHOWN = 4
@@ -27,23 +27,20 @@ def check_space(run: Run, trained: Trained) -> None:
             f"{run.path / 'space.json'} holds space {stored}, but the network has {space.digest}; "
             "restore the file, or train a new run"
         )
-    for record in files.read_records(run.evaluations):
-        if not isinstance(record, dict) or record.get("checkpoint") != trained.checkpoint.digest:
-            continue
-        digest, values = record.get("digest"), record.get("architecture")
-        if not isinstance(values, Mapping) or digest is None:
-            continue
-        if _digest(trained, values) != digest:
+    for record in read_log(run.evaluations, EvaluationRecord):
+        ours = record.checkpoint == trained.checkpoint.digest
+        if ours and _digest(trained, record.architecture) != record.digest:
             raise ValueError(
-                f"{run.evaluations} holds evaluations of another space (architecture {digest} is "
-                f"not one of space {space.digest}); move the file away to evaluate anew"
+                f"{run.evaluations} holds evaluations of another space (architecture "
+                f"{record.digest} is not one of space {space.digest}); move the file away to "
+                "evaluate anew"
             )
 
 
-def _digest(trained: Trained, values: Mapping[str, object]) -> str:
+def _digest(trained: Trained, choices: Choices) -> str:
     try:
-        return trained.supernet.space.architecture(values).digest  # type: ignore[arg-type]
-    except (ValueError, TypeError):
+        return trained.supernet.space.architecture(choices).digest
+    except ValueError:
         return ""
 
 
@@ -66,18 +63,16 @@ def require_feasible(problem: SearchProblem) -> None:
         )
         raise InfeasibleError(
             f"{error}; the nearest architecture is {nearest.digest} "
-            f"({short_form(problem, nearest)}) with {shown}",
+            f"({abbreviate(problem, nearest)}) with {shown}",
             error.objective,
             error.nearest,
         ) from None
 
 
-def short_form(problem: SearchProblem, architecture: Architecture) -> str:
+def abbreviate(problem: SearchProblem, architecture: Architecture) -> str:
     """An architecture in a few words: how it differs from the smallest one."""
-    changes = {
-        name: ours for name, (ours, _) in architecture.diff(problem.space.smallest).items()
-        if ours is not None
-    }  # fmt: skip
+    differences = architecture.diff(problem.space.smallest)
+    changes = {name: ours for name, (ours, _) in differences.items() if ours is not None}
     if not changes:
         return "the smallest"
     shown = [f"{name}={value}" for name, value in list(changes.items())[:_MOST_SHOWN]]

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from app.evaluation.log import belongs, number
+from app.records.evaluation import EvaluationRecord
+from app.records.search import EarlierRunRecord
+from app.records.typed_json.record_files import read_log
 from app.runs.directory import Run, open_run
 from app.runs.trained import Trained
-from supernet import checkpoints, files
+from supernet import checkpoints
 from supernet.quality.evaluate import CALIBRATION_SAMPLES
 
 LEAST = 20
@@ -35,14 +35,15 @@ class Prior:
     positions: NDArray[np.int16]
     values: NDArray[np.float64]
 
-    def to_json(self) -> dict[str, Any]:
+    @property
+    def record(self) -> EarlierRunRecord:
         """What identifies it in a stored search."""
         content = json.dumps([self.positions.tolist(), self.values.tolist()])
         digest = hashlib.sha256(content.encode()).hexdigest()[:16]
-        return {"run": str(self.run), "evaluations": len(self.values), "digest": digest}
+        return EarlierRunRecord(run=str(self.run), evaluations=len(self.values), digest=digest)
 
 
-def open_prior(path: Path, trained: Trained, before: Mapping[str, Any] | None = None) -> Prior:
+def open_prior(path: Path, trained: Trained, before: EarlierRunRecord | None = None) -> Prior:
     """Evaluations of an earlier run on its validation split, with its newest weights.
 
     Args:
@@ -62,43 +63,42 @@ def open_prior(path: Path, trained: Trained, before: Mapping[str, Any] | None = 
             f"the prior {path} is the run that is searched, whose evaluations are used anyway; "
             "name another run"
         )
-    if run.record["space"] != space.digest:
+    theirs = run.record.space
+    if theirs != space.digest:
         raise ValueError(
-            f"the prior {path} has space {run.record['space']}, this run {space.digest}; a prior "
-            "must have the same space"
+            f"the prior {path} has space {theirs}, this run {space.digest}; a prior must have the "
+            "same space"
         )
-    records = _records(run)
-    other = sorted({str(record["objective"]) for record in records} - {trained.quality})
+    records = _read_successful(run)
+    other = sorted({record.objective for record in records} - {trained.quality})
     if other:
         raise ValueError(
             f"the prior {path} was judged by {other[0]}, this run is by {trained.quality}; a prior "
             "must have the same measure"
         )
-    used = before.get("evaluations") if before and before.get("run") == str(place) else None
-    if isinstance(used, int):
-        records = records[:used]
+    if before is not None and before.run == str(place):
+        records = records[: before.evaluations]
     if len(records) < LEAST:
         raise ValueError(
             f"the prior {path} has {len(records)} evaluated architectures with its newest weights; "
             f"it needs at least {LEAST}, so search there first"
         )
     try:
-        rows = space.encode([space.architecture(record["architecture"]) for record in records])
-        values = np.array([number(record) for record in records], dtype=np.float64)
-    except (ValueError, TypeError) as error:
+        rows = space.encode([space.architecture(record.architecture) for record in records])
+    except ValueError as error:
         raise ValueError(f"{run.evaluations} was damaged or edited ({error})") from None
+    values = np.array([record.value_or_nan for record in records], dtype=np.float64)
     return Prior(place, rows, values)
 
 
-def _records(run: Run) -> list[dict[str, Any]]:
+def _read_successful(run: Run) -> list[EvaluationRecord]:
     """Successful evaluations, the first of each architecture, in the order they were made."""
     checkpoint = checkpoints.require(run.checkpoints).checkpoint
     assert checkpoint is not None
-    found: dict[str, dict[str, Any]] = {}
-    for record in files.read_records(run.evaluations):
-        if not belongs(record, checkpoint.digest, CALIBRATION_SAMPLES):
-            continue
-        whole = record["split"] == "val" and not record.get("stopped")
-        if whole and record["value"] is not None:
-            found.setdefault(str(record["digest"]), record)
+    found: dict[str, EvaluationRecord] = {}
+    for record in read_log(run.evaluations, EvaluationRecord):
+        usable = record.belongs_to(checkpoint.digest, CALIBRATION_SAMPLES)
+        whole = record.split == "val" and not record.stopped
+        if usable and whole and record.value is not None:
+            found.setdefault(record.digest, record)
     return list(found.values())

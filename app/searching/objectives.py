@@ -16,7 +16,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from app.evaluation.log import EvaluationLog, number
+from app.evaluation.log import EvaluationLog
 from app.records.quantities import (
     ACCURACY,
     LOSS,
@@ -283,7 +283,7 @@ def _evaluated(quantity: Quantity, sources: Sources) -> Objective:
     space, log = sources.trained.supernet.space, sources.log
 
     def evaluate(rows: NDArray[np.int16]) -> NDArray[np.float64]:
-        return np.array([number(log.evaluate(a, "val")) for a in space.decode(rows)])
+        return np.array([log.evaluate(a, "val").value_or_nan for a in space.decode(rows)])
 
     noise = partial(_NOISE[quantity.name], sources)
     return Objective(
@@ -300,9 +300,9 @@ def _binomial(sources: Sources, values: NDArray[np.float64]) -> NDArray[np.float
 
 def _spread(sources: Sources, values: NDArray[np.float64]) -> NDArray[np.float64]:
     found = {
-        r["value"]: (r["high"] - r["low"]) / (2 * Z_TWO_SIDED_95)
-        for r in sources.log.records("val")
-        if r["value"] is not None
+        record.value: (record.high - record.low) / (2 * Z_TWO_SIDED_95)
+        for record in sources.log.records("val")
+        if record.value is not None and record.low is not None and record.high is not None
     }
     return np.array([found.get(float(value), 0.0) for value in values])
 

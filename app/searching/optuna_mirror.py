@@ -9,17 +9,20 @@ import math
 import os
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from pydantic import JsonValue
 
 from app.evaluation.log import EvaluationLog
-from app.records.plain import to_json_number
-from app.records.quantities import list_counted
+from app.records.evaluation import EvaluationRecord
+from app.records.front import Front, Point, value_or
+from app.records.typed_json.plain import to_json_number
+from app.records.typed_json.record import to_json
 from app.runs.directory import Run
 from app.searching.objectives import count_all
 from search import Evaluation, SearchProblem
@@ -27,14 +30,30 @@ from search.arrays.pareto import nondominated
 from search.engines.optuna_logging import quiet_optuna
 from supernet.space import Architecture, SearchSpace
 
+if TYPE_CHECKING:
+    from optuna.distributions import CategoricalDistribution
+
 JOURNAL = "optuna.log"
 ARTIFACTS = "artifacts"
 VERIFIED = "verified"
 # How Optuna names what belongs to a trial in its storages.
 _ARTIFACT_KEY, _CONSTRAINTS_KEY = "artifacts:", "constraints"
 # Facts of a log record that a trial carries; the values are there already.
-_FACTS = ("source", "split", "samples", "fidelity", "stopped", "low", "high", "failure", "seconds",
-          "checkpoint", "at")  # fmt: skip
+_FACTS = frozenset(
+    (
+        "source",
+        "split",
+        "samples",
+        "fidelity",
+        "stopped",
+        "low",
+        "high",
+        "failure",
+        "seconds",
+        "checkpoint",
+        "at",
+    )
+)
 # A lock that stays so long was left by a process that was killed: writing takes milliseconds.
 _STALE_SECONDS = 2.0
 
@@ -42,8 +61,8 @@ _STALE_SECONDS = 2.0
 class Study:
     """The mirror of one search; made by :func:`open_study`.
 
-    ``add`` is an ``on_evaluated`` of :func:`search.search`, ``verified`` takes the content of
-    ``front.json``. Both may be called again with what is there already: nothing is doubled, so a
+    ``add`` is an ``on_evaluated`` of :func:`search.search`, ``mirror_verified`` takes what the
+    search found. Both may be called again with what is there already: nothing is doubled, so a
     search that is continued or replayed continues its study.
     """
 
@@ -74,14 +93,16 @@ class Study:
         architecture = self._problem.space.decode(evaluation.positions[None])[0]
         if architecture.digest in self._digests:
             return
-        record = self._log.find(architecture, "val", stopped=True) or {}
-        facts = {key: record[key] for key in _FACTS if record.get(key) is not None}
+        record = self._log.find(architecture, "val", stopped=True)
+        facts = {} if record is None else _list_facts(record)
         counts = count_all(self._log.trained, evaluation.positions[None])
         facts |= {name: to_json_number(value[0]) for name, value in counts.items()}
         facts["batch"] = evaluation.batch
         values = np.array([[evaluation.values[name] for name in self._problem.names]])
-        system = self._artifact(architecture, values, bool(record.get("stopped")))
-        trial = _trial(architecture, self._distributions, self._problem, values[0], facts, system)
+        system = self._artifact(architecture, values, record is not None and record.stopped)
+        trial = _build_trial(
+            architecture, self._distributions, self._problem, values[0], facts, system
+        )
         with quiet_optuna(), self._explained():
             self.study.add_trial(trial)
         self._digests.add(architecture.digest)
@@ -100,46 +121,45 @@ class Study:
         self._front = front[nondominated(front)]
         return _architecture_file(self._store, architecture)
 
-    def restore(self, front: Mapping[str, Any]) -> None:
-        """Add what a finished search evaluated, from its ``front.json``, unless it is there.
+    def restore(self, front: Front) -> None:
+        """Add what a finished search evaluated, unless it is there.
 
         For searches that were made before there was a study, or with another storage.
         """
         names = self._problem.names
-        for point in front["points"]:
-            if point["digest"] in self._digests:
+        for point in front.points:
+            if point.digest in self._digests:
                 continue
-            architecture = self._problem.space.architecture(point["architecture"])
+            architecture = self._problem.space.architecture(point.choices)
             row = self._problem.space.encode([architecture])
             # What the search went by: tables for latencies, though they were measured later.
             values = dict(zip(names, map(float, self._problem.cheap_values(row)[0]), strict=True))
             for quantity in self._problem.expensive:
-                found = point["objectives"].get(quantity.name, {}).get("value")
-                values[quantity.name] = math.nan if found is None else float(found)
+                values[quantity.name] = value_or(math.nan, point.estimate(quantity.name).value)
             self.add(Evaluation(row[0], values, 0))
 
-    def verified(self, front: Mapping[str, Any]) -> None:
+    def mirror_verified(self, front: Front) -> None:
         """Mirror a verified front as a study of its own, ``"NAME verified"``.
 
         Optuna lets nobody change a trial that is complete, and the values on the test split, the
         measured latencies and the exported models come after the search. The study is replaced
         when the front has changed since.
         """
-        digest = _content(front["points"])
+        digest = _hash([to_json(point) for point in front.points])
         name = f"{self.study.study_name} {VERIFIED}"
         with quiet_optuna(), self._explained():
-            self._note("hypervolume", front["hypervolume"])
-            self._note("front", [p["digest"] for p in front["points"] if p["on_front"]])
+            self._note("hypervolume", to_json(front.hypervolume))
+            self._note("front", [point.digest for point in front.points if point.on_front])
             known = _existing(self._storage, name)
             if known is not None and known.user_attrs.get("front") == digest:
                 return
             target = _create(self._storage, name, self._problem, known is not None)
-            for point in front["points"]:
-                if point["on_front"]:
-                    target.add_trial(self._verified_trial(point))
+            for point in front.points:
+                if point.on_front:
+                    target.add_trial(self._build_verified(point))
             target.set_user_attr("front", digest)
 
-    def _note(self, key: str, value: Any) -> None:
+    def _note(self, key: str, value: object) -> None:
         if self.study.user_attrs.get(key) != value:
             self.study.set_user_attr(key, value)
 
@@ -157,27 +177,27 @@ class Study:
                 f"({_reason(error)}); all evaluations are kept: run the same command again"
             ) from error
 
-    def _verified_trial(self, point: Mapping[str, Any]) -> Any:
-        problem, entries = self._problem, point["objectives"]
-        architecture = problem.space.architecture(point["architecture"])
+    def _build_verified(self, point: Point) -> Any:
+        problem = self._problem
+        architecture = problem.space.architecture(point.choices)
         row = problem.space.encode([architecture])
         values = problem.cheap_values(row)[0]
         for column, name in enumerate(problem.names):
-            found = entries.get(name, {}).get("value")
-            values[column] = values[column] if found is None else found
-        facts = {
+            values[column] = value_or(float(values[column]), point.estimate(name).value)
+        facts: dict[str, object] = {
             f"{name}_{key}": number
-            for name, entry in entries.items()
-            for key, number in entry.items()
+            for name, estimate in point.estimates.items()
+            for key, number in to_json(estimate).items()
             if key != "value" and number is not None
         }
-        facts |= {q.name: point[q.name] for q in list_counted() if q.name in point}
+        facts |= point.counts
         system = _architecture_file(self._store, architecture)
         exports = self._log.trained.run.path / "exports" / architecture.digest
         for model in sorted(exports.glob("*.onnx")):
-            system |= _keep(self._store, f"{architecture.digest}-{model.name}", model.name,
-                            model.read_bytes(), "application/octet-stream")  # fmt: skip
-        return _trial(architecture, self._distributions, problem, values, facts, system)
+            identifier = f"{architecture.digest}-{model.name}"
+            mimetype = "application/octet-stream"
+            system |= _keep(self._store, identifier, model.name, model.read_bytes(), mimetype)
+        return _build_trial(architecture, self._distributions, problem, values, facts, system)
 
 
 def open_study(
@@ -186,16 +206,18 @@ def open_study(
     problem: SearchProblem,
     log: EvaluationLog,
     *,
-    identity: Mapping[str, Any],
+    identity: Mapping[str, JsonValue],
     storage: str | None = None,
 ) -> Study:
     """The study of a search, made if it is not there; call it before anything is evaluated.
 
     In ``search_job``, inside ``run.writing()``::
 
-        study = open_study(folder, request.name, problem, log, identity=plan["config"], storage=url)
+        study = open_study(
+            folder, request.name, problem, log, identity=plan.config.identity, storage=url
+        )
         search(..., on_evaluated=study.add)
-        study.verified(front_record)
+        study.mirror_verified(front)
 
     Args:
         folder: Of the search; holds ``optuna.log`` and the artifacts.
@@ -213,7 +235,9 @@ def open_study(
     """
     from optuna.storages import get_storage
 
-    settings = {key: value for key, value in identity.items() if key != "evaluations"}
+    settings: dict[str, JsonValue] = {
+        key: value for key, value in identity.items() if key != "evaluations"
+    }
     settings |= {"space": problem.space.digest, "checkpoint": log.trained.checkpoint.digest}
     run = log.trained.run
     title = name if storage is None else f"{_run_name(run)}/{name}"
@@ -221,7 +245,7 @@ def open_study(
         try:
             opened = _journal(folder / JOURNAL) if storage is None else get_storage(storage)
             study = known = _existing(opened, title)
-            digest = _content(settings)
+            digest = _hash(settings)
             if study is None or study.user_attrs.get("identity") != digest:
                 study = _create(opened, title, problem, known is not None)
                 study.set_user_attr("settings", settings)
@@ -232,35 +256,38 @@ def open_study(
             raise _unusable(str(folder / JOURNAL) if storage is None else storage, error) from error
 
 
-def distributions(space: SearchSpace) -> dict[str, Any]:
+def distributions(space: SearchSpace) -> dict[str, CategoricalDistribution]:
     """Every choice of a space as a categorical distribution over its own values."""
     from optuna.distributions import CategoricalDistribution
 
     return {choice.name: CategoricalDistribution(choice.values) for choice in space.choices}
 
 
-def _trial(
+def _list_facts(record: EvaluationRecord) -> dict[str, object]:
+    facts = record.model_dump(mode="json", include=set(_FACTS), exclude_unset=True)
+    return {name: value for name, value in facts.items() if value is not None}
+
+
+def _build_trial(
     architecture: Architecture,
-    every: Mapping[str, Any],
+    every: Mapping[str, CategoricalDistribution],
     problem: SearchProblem,
     values: np.ndarray,
-    facts: Mapping[str, Any],
-    system: Mapping[str, Any],
+    facts: Mapping[str, object],
+    system: Mapping[str, object],
 ) -> Any:
     """A finished trial; choices that are inert in the architecture are no parameters of it."""
     from optuna.trial import TrialState, create_trial
 
     params = architecture.to_dict()
     numbers = dict(zip(problem.names, map(float, values), strict=True))
-    ours = {"digest": architecture.digest, **facts}
+    ours: dict[str, object] = {"digest": architecture.digest, **facts}
     failed = not np.isfinite(values).all()
-    options: dict[str, Any] = {"state": TrialState.FAIL if failed else TrialState.COMPLETE}
+    state = TrialState.FAIL if failed else TrialState.COMPLETE
     objectives = [numbers[objective.name] for objective in problem.objectives]
     if facts.get("stopped") and not failed:
-        options["state"] = TrialState.PRUNED
+        state = TrialState.PRUNED
         ours["estimate"] = dict(zip((o.name for o in problem.objectives), objectives, strict=True))
-    elif not failed:
-        options["values"] = objectives
     ours |= {q.name: numbers[q.name] for q in problem.limited if math.isfinite(numbers[q.name])}
     system = dict(system)
     if not failed and problem.constraints:
@@ -275,10 +302,12 @@ def _trial(
         distributions={key: every[key] for key in params},
         user_attrs=ours,
         system_attrs=system,
-        **options,
+        state=state,
+        values=objectives if state == TrialState.COMPLETE else None,
     )
-    if facts.get("seconds") and trial.datetime_complete is not None:
-        trial.datetime_start = trial.datetime_complete - timedelta(seconds=facts["seconds"])
+    seconds = facts.get("seconds")
+    if isinstance(seconds, float) and seconds and trial.datetime_complete is not None:
+        trial.datetime_start = trial.datetime_complete - timedelta(seconds=seconds)
     return trial
 
 
@@ -337,10 +366,8 @@ def _storage_errors() -> tuple[type[Exception], ...]:
     import optuna
     from sqlalchemy.exc import SQLAlchemyError
 
-    return (
-        optuna.exceptions.OptunaError, SQLAlchemyError, ImportError, RuntimeError, ValueError,
-        KeyError, OSError,
-    )  # fmt: skip
+    theirs = (optuna.exceptions.OptunaError, SQLAlchemyError)
+    return (*theirs, ImportError, RuntimeError, ValueError, KeyError, OSError)
 
 
 def _unusable(url: str, error: Exception) -> ValueError:
@@ -383,5 +410,5 @@ def _keep(store: Any, identifier: str, name: str, data: bytes, mimetype: str) ->
     return {_ARTIFACT_KEY + identifier: json.dumps(meta)}
 
 
-def _content(payload: Mapping[str, Any] | Sequence[Any]) -> str:
+def _hash(payload: JsonValue) -> str:
     return hashlib.sha256(json.dumps(payload, sort_keys=True).encode()).hexdigest()[:16]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from functools import partial
 
@@ -10,19 +9,11 @@ from app.records.quantities import LATENCY, name_latency
 from app.searching.objectives import Sources, build_objective, load_quantity
 from search import Constraint, SearchProblem
 from search.limits import (
-    Amount,
     Limit,
     check_compatible,
     evaluate_largest,
-    parse_bound,
     resolve_limit,
 )
-
-
-def find_devices(names: Sequence[str]) -> tuple[str, ...]:
-    """Devices that objectives or limits name, as in ``latency@pixel``, each once."""
-    found = (name.partition("@")[2] for name in names if "@" in name)
-    return tuple(dict.fromkeys(device for device in found if device))
 
 
 def resolve_objectives(
@@ -69,22 +60,6 @@ def resolve_quantity(name: str, quality: str, devices: Sequence[str]) -> tuple[s
         return (quantity.name,)
     wanted = [quantity.device] if quantity.device else devices
     return tuple(name_latency(device, devices) for device in wanted)
-
-
-def parse_latency_limit(budget: float | str) -> Limit:
-    """The limit that ``--latency-ms`` stands for.
-
-    Raises:
-        ValueError: It is no latency above 0 and no share of the largest.
-    """
-    text = f"{budget:g}" if isinstance(budget, float) else str(budget).strip()
-    try:
-        amount = Amount(float(text))
-    except ValueError:
-        amount = parse_bound(text, "the latency budget")
-    if not (math.isfinite(amount.value) and amount.value > 0):
-        raise ValueError(f"a latency budget of {text} ms cannot work; it must be above 0")
-    return Limit(LATENCY.name, True, amount, f"{LATENCY.short_name}<={text}")
 
 
 def build_problem(names: Sequence[str], limits: Sequence[Limit], sources: Sources) -> SearchProblem:

@@ -100,7 +100,7 @@ def proxy_scores(trained: Trained, proxies: Sequence[str]) -> Scores:
     """
     space = trained.supernet.space
     corners = space.encode([space.smallest, space.largest])
-    family = trained.run.record["family"]
+    family = trained.run.record.family
     for name in proxies:
         statistics = make_proxy_statistics(trained.supernet, trained.data, [name])
         try:

@@ -6,21 +6,16 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from app.searching.problem import find_devices, parse_latency_limit
+from app.records.search import LENGTH, REMEDY, EarlierRunRecord, SearchRecord, SearchSettings
+from app.records.typed_json.record_files import read_record
+from app.searching.written_limits import find_devices, parse_latency_limit
 from search import Stops, Strategy
 from search.limits import Limit, parse_bound, parse_limit
-from supernet import files
 
-FORMAT_VERSION = 1
-# Methods that learn nothing from a first sample: their first round is as good as any other.
-_WITHOUT_START = ("random_search", "optuna_random", "mix_and_match")
-# How long a search goes on; another answer continues the same search.
-_LENGTH = ("evaluations", "max_minutes", "stagnation")
-# What searches stored before these settings existed were made with.
-_BEFORE: Mapping[str, Any] = {"limits": [], "max_minutes": None, "stagnation": None,
-                              "early_stop": False, "proxies": [], "prior": None}  # fmt: skip
+FILE = "search.json"
+AUTO = "auto"
+DEFAULT_ENGINE = "array"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,11 +41,16 @@ class SearchRequest:
         ray: Address of a Ray cluster that evaluates; ``None`` for this machine.
         storage: Where the Optuna study is kept; by default a journal file beside the front.
         strategy: Module name in ``search/strategies`` or a dotted path.
+        predictor: Module name in ``predictors/models`` or a dotted path, ``"auto"`` for the method
+            that ranks unseen architectures best.
+        engine: What evolves on predictions: one of ``search.engines.choice.ENGINES`` or a dotted
+            path.
         proxies: Zero-cost proxies that choose the first round; none for the strategy's own.
         prior: An earlier run of the same space whose evaluations help the predictors, if any.
         name: Of the search.
         seed: Of every random decision.
         replace: Search anew where another search has this name.
+        trust: Dotted paths of the user's own modules that files of the run may name.
     """
 
     run: Path
@@ -67,11 +67,14 @@ class SearchRequest:
     ray: str | None = None
     storage: str | None = None
     strategy: str = "predictor_guided"
+    predictor: str = AUTO
+    engine: str = DEFAULT_ENGINE
     proxies: tuple[str, ...] = ()
     prior: Path | None = None
     name: str = "default"
     seed: int = 0
     replace: bool = False
+    trust: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.evaluations < 5:
@@ -94,11 +97,6 @@ class SearchRequest:
             raise ValueError(f"workers = {self.workers} is impossible; use at least 1")
         if len(set(self.proxies)) < len(self.proxies):
             raise ValueError(f"proxies {','.join(self.proxies)!r} must be different names")
-        if self.proxies and self.strategy in _WITHOUT_START:
-            raise ValueError(
-                f"strategy {self.strategy!r} has no first sample that proxies could choose; leave "
-                "out --proxies, or use another strategy"
-            )
         names = [part.strip() for part in self.device.split(",")]
         if self.device and (not all(names) or len(set(names)) < len(names)):
             raise ValueError(f"devices {self.device!r} must be different names separated by commas")
@@ -133,17 +131,23 @@ class SearchRequest:
             ValueError: ``evaluations`` is below the first sample of the strategy.
         """
         first = strategy.batch_size(0)
-        if self.strategy not in _WITHOUT_START and self.evaluations < first:
+        # Strategies of users' own from before there was the attribute lack it.
+        if getattr(strategy, "has_first_sample", True) and self.evaluations < first:
             raise ValueError(
                 f"evaluations = {self.evaluations} is fewer than the {first} of the first sample "
                 f"of {self.strategy}; use {first} or more, or another strategy"
             )
 
 
-def plan_of(
-    request: SearchRequest, names: tuple[str, ...], space: str, checkpoint: str,
-    tables: Mapping[str, str], prior: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:  # fmt: skip
+def plan_search(
+    request: SearchRequest,
+    names: tuple[str, ...],
+    *,
+    space: str,
+    checkpoint: str,
+    tables: Mapping[str, str],
+    prior: EarlierRunRecord | None = None,
+) -> SearchRecord:
     """What decides the result of a search; stored as ``search.json``.
 
     Args:
@@ -159,91 +163,92 @@ def plan_of(
         # The same number written in two ways is one search.
         amount = parse_bound(budget)
         budget = budget.strip() if amount.relative or amount.suffix else amount.value
+    settings = SearchSettings(
+        device=",".join(request.devices),
+        latency_ms=budget,
+        limits=request.limits,
+        objectives=names,
+        strategy=request.strategy,
+        seed=request.seed,
+        evaluations=request.evaluations,
+        max_minutes=request.max_minutes,
+        stagnation=request.stagnation,
+        early_stop=request.early_stop,
+        proxies=request.proxies,
+        prior=prior,
+        predictor=request.predictor,
+        engine=request.engine,
+    )
     only = next(iter(tables.values()), None)
-    return {
-        "version": FORMAT_VERSION,
-        "config": {
-            "device": ",".join(request.devices),
-            "latency_ms": budget,
-            "limits": list(request.limits),
-            "objectives": list(names),
-            "strategy": request.strategy,
-            "seed": request.seed,
-            "evaluations": request.evaluations,
-            "max_minutes": request.max_minutes,
-            "stagnation": request.stagnation,
-            "early_stop": request.early_stop,
-            "proxies": list(request.proxies),
-            "prior": None if prior is None else dict(prior),
-        },
-        "space": space,
-        "checkpoint": checkpoint,
-        "table": only if len(tables) < 2 else dict(tables),
-    }
+    return SearchRecord(
+        config=settings,
+        space=space,
+        checkpoint=checkpoint,
+        table=only if len(tables) < 2 else dict(tables),
+    )
 
 
-def request_from_plan(run: Path, name: str, config: Mapping[str, Any]) -> SearchRequest:
+def rebuild_request(run: Path, name: str, settings: SearchSettings) -> SearchRequest:
     """The request that led to a stored search.
 
     Raises:
-        ValueError: The stored settings are incomplete or impossible.
+        ValueError: The stored settings are impossible.
     """
-    config = {**_BEFORE, **config}
     try:
-        prior = config["prior"]
         return SearchRequest(
-            run=run, name=name, device=config["device"], latency_ms=config["latency_ms"],
-            limits=tuple(config["limits"]), objectives=tuple(config["objectives"]),
-            evaluations=config["evaluations"], max_minutes=config["max_minutes"],
-            stagnation=config["stagnation"], early_stop=config["early_stop"],
-            strategy=config["strategy"], seed=config["seed"], proxies=tuple(config["proxies"]),
-            prior=None if prior is None else Path(prior["run"]),
-        )  # fmt: skip
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"search {name!r} has settings that cannot be read ({error!r})") from None
+            run=run,
+            name=name,
+            device=settings.device,
+            latency_ms=settings.latency_ms,
+            limits=settings.limits,
+            objectives=settings.objectives,
+            evaluations=settings.evaluations,
+            max_minutes=settings.max_minutes,
+            stagnation=settings.stagnation,
+            early_stop=settings.early_stop,
+            strategy=settings.strategy,
+            seed=settings.seed,
+            proxies=settings.proxies,
+            prior=None if settings.prior is None else Path(settings.prior.run),
+            predictor=settings.predictor,
+            engine=settings.engine,
+        )
+    except ValueError as error:
+        path = run / "searches" / name / FILE
+        raise ValueError(f"{path} was damaged or edited: {error}; {REMEDY}") from None
 
 
-def identity_of(plan: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that make a search this one, however long it goes on."""
-    return {key: value for key, value in plan["config"].items() if key not in _LENGTH}
-
-
-def stored_plan(folder: Path) -> Mapping[str, Any] | None:
+def read_plan(folder: Path) -> SearchRecord | None:
     """The plan of the search in a folder, if there is one.
 
     Raises:
         ValueError: Damaged.
     """
-    path = folder / "search.json"
-    if not path.exists():
-        return None
-    old = files.read_json(path)
-    if not isinstance(old, dict) or not isinstance(old.get("config"), dict):
-        raise ValueError(f"{path} was damaged or edited; choose another --name, or --replace it")
-    return {**old, "config": {**_BEFORE, **old["config"]}}
+    path = folder / FILE
+    return read_record(path, SearchRecord, REMEDY) if path.exists() else None
 
 
-def is_complete(folder: Path, plan: Mapping[str, Any], *, replace: bool) -> bool:
+def is_complete(folder: Path, plan: SearchRecord, *, replace: bool) -> bool:
     """Whether the front of exactly this search is there.
 
     Raises:
         ValueError: The folder holds a search with other settings, or a longer one.
     """
-    old = None if replace else stored_plan(folder)
+    old = None if replace else read_plan(folder)
     if old is None:
         return False
-    before, now = old["config"], plan["config"]
-    changed = [k for k, v in now.items() if before.get(k) != v]
-    shorter = now["evaluations"] < before.get("evaluations", 0)
-    if shorter or any(key not in _LENGTH for key in changed):
+    before, now = (record.config.model_dump(mode="json") for record in (old, plan))
+    changed = [key for key, value in now.items() if before[key] != value]
+    shorter = plan.config.evaluations < old.config.evaluations
+    if shorter or any(key not in LENGTH for key in changed):
         shown = [
-            f"{key}: {before.get(key)} -> {now[key]}"
+            f"{key}: {before[key]} -> {now[key]}"
             for key in changed
-            if key not in _LENGTH or (key == "evaluations" and shorter)
+            if key not in LENGTH or (key == "evaluations" and shorter)
         ]
         raise ValueError(
             f"search {folder.name!r} has other settings ({', '.join(shown)}); choose another "
             "--name, or --replace it"
         )
-    same = {key: old.get(key) for key in plan} == dict(plan)
-    return same and old.get("status") == "complete" and (folder / "front.json").exists()
+    same = not changed and not plan.find_changes(old)
+    return same and old.status == "complete" and (folder / "front.json").exists()

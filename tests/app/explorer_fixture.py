@@ -166,7 +166,15 @@ def write_run(
         "version": 1, "created": "2026-01-01T09:58:00+00:00", "preset": "tiny",
         "family": "matlm" if loss else "ofa_mobilenetv3",
         "family_config": {}, "seed": 0, "space": space.digest,
-        "data": {"spec": "text:corpus.txt" if loss else "digits", "fingerprint": "d1", "shape": {}},
+        "data": {
+            "spec": "text:corpus.txt" if loss else "digits", "fingerprint": "d1",
+            "shape": {
+                "task": "language-modelling" if loss else "image-classification",
+                "input": [64] if loss else [1, 8, 8], "classes": 10,
+                "labels": list("0123456789"), "mean": [] if loss else [0.5],
+                "std": [] if loss else [0.3],
+            },
+        },
         "recipe": {}, "versions": {"python": "3.11"}, "stages": stages,
     })  # fmt: skip
     _write(folder / "space.json", space.to_json())

@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app.auditing.summary import comparison
-from app.records.audit import verdict
+from app.auditing.summary import compare_qualities
+from app.records.audit import NetworkRecord, QualityRecord, Statistic, judge_ranking, read_audit
 from supernet.quality import audit
+from tests.app.chart_reading import chart_with
 from tests.app.conftest import Command, contents
 from tests.app.explorer_fixture import write_run
 from tests.app.test_resume import kill_when, lines
@@ -79,8 +80,10 @@ def test_it_leaves_results_and_nothing_else(audited: Path, finished_run: Path) -
     names = {path.name for path in folder.iterdir()} - {".lock"}
     assert names == {"audit.json", "records.jsonl", "scatter.svg", "settings.json"}
     picture = ElementTree.fromstring((folder / "scatter.svg").read_text())
-    circles = picture.findall("{http://www.w3.org/2000/svg}circle")
-    assert len(circles) == 4
+    marks = [e for e in picture.iter() if e.get("aria-roledescription") == "circle"]
+    assert {e.get("aria-label") for e in marks} == {
+        n["digest"] for n in stored(audited)["networks"]
+    }
     before = contents(finished_run)
     after = contents(audited)
     assert {name: after[name] for name in before} == before, "the rest of the run is as it was"
@@ -97,7 +100,7 @@ def test_the_same_command_returns_the_stored_result(command: Command, audited: P
     assert contents(audited) == before
     text = command("audit", "--run", audited, *FLAGS).out
     assert "Kendall tau" in text
-    assert verdict(stored(audited)) in text
+    assert read_audit(audited / "audits/default").verdict in text
 
 
 def test_other_settings_need_another_name(refused: Callable[..., str], audited: Path) -> None:
@@ -230,37 +233,46 @@ def test_a_language_model_is_judged_by_its_loss(command: Command, tmp_path: Path
     assert "points" not in text
 
 
-def rows(inherited: list[float], alone: list[float]) -> list[dict[str, Any]]:
+def around(value: float) -> QualityRecord:
+    return QualityRecord(value=value, low=value - 0.01, high=value + 0.01)
+
+
+def networks(inherited: list[float], alone: list[float]) -> list[NetworkRecord]:
     """Networks of rising MACs with these qualities."""
     return [
-        {
-            "macs": 100 * (i + 1),
-            "inherited": {"value": a, "low": a - 0.01, "high": a + 0.01},
-            "alone": {"value": b, "low": b - 0.01, "high": b + 0.01},
-        }
+        NetworkRecord(
+            digest=str(i),
+            architecture={},
+            macs=100 * (i + 1),
+            parameters=10,
+            inherited=around(a),
+            alone=around(b),
+            gap=a - b,
+            steps=1,
+            seconds=1.0,
+        )
         for i, (a, b) in enumerate(zip(inherited, alone, strict=True))
     ]
 
 
 def test_size_ranks_losses_as_well_as_accuracies() -> None:
     rising = [0.5, 0.6, 0.7, 0.8, 0.9, 0.95]
-    accuracy = comparison(rows(rising, rising), 0.001, 0, higher_is_better=True)
-    loss = comparison(rows(rising[::-1], rising[::-1]), 0.001, 0, higher_is_better=False)
+    accuracy = compare_qualities(networks(rising, rising), 0.001, 0, higher_is_better=True)
+    loss = compare_qualities(networks(rising[::-1], rising[::-1]), 0.001, 0, higher_is_better=False)
     for found in (accuracy, loss):
-        assert found["kendall_tau"] == {"value": 1.0, "low": 1.0, "high": 1.0}
-        assert found["kendall_tau_of_macs"]["value"] == pytest.approx(1.0)
-    assert [part["networks"] for part in accuracy["by_size"]] == [2, 2, 2]
-    assert [part["macs"] for part in accuracy["by_size"]] == [[100, 200], [300, 400], [500, 600]]
+        assert found.kendall_tau == Statistic(value=1.0, low=1.0, high=1.0)
+        assert found.kendall_tau_of_macs.value == pytest.approx(1.0)
+    assert [part.networks for part in accuracy.by_size] == [2, 2, 2]
+    assert [part.macs for part in accuracy.by_size] == [(100, 200), (300, 400), (500, 600)]
 
 
 def test_equal_networks_have_no_ranking() -> None:
-    found = comparison(rows([0.9] * 4, [0.91, 0.92, 0.93, 0.94]), 0.001, 0, higher_is_better=True)
-    assert np.isnan(found["kendall_tau"]["value"])
-    assert found["gap"]["value"] == pytest.approx(-0.025)
-    empty = {"value": None, "low": None, "high": None}
-    assert "no ranking" in verdict({"kendall_tau": empty, "networks": [1, 2]})
-    unclear = {"value": 0.4, "low": -0.1, "high": 0.8}
-    assert "do not show" in verdict({"kendall_tau": unclear, "networks": [1, 2]})
+    equal = networks([0.9] * 4, [0.91, 0.92, 0.93, 0.94])
+    found = compare_qualities(equal, 0.001, 0, higher_is_better=True)
+    assert found.kendall_tau == Statistic(value=None, low=None, high=None)
+    assert found.gap.value == pytest.approx(-0.025)
+    assert "no ranking" in judge_ranking(found.kendall_tau, 2)
+    assert "do not show" in judge_ranking(Statistic(value=0.4, low=-0.1, high=0.8), 2)
 
 
 def test_the_explorer_shows_an_audit(
@@ -271,10 +283,21 @@ def test_the_explorer_shows_an_audit(
     monkeypatch.setattr(sys, "argv", ["explorer.py", str(tmp_path / "digits-run")])
     page = AppTest.from_file(str(SCRIPT), default_timeout=60).run()
     assert not page.exception
-    chart = next(e for e in page.get("plotly_chart") if "audit" in e.proto.id)
-    data = json.loads(chart.proto.spec)["data"]
-    assert len(data[1]["text"]) == 4
-    assert verdict(stored(audited)) in [caption.value for caption in page.caption]
+    found = stored(audited)
+    chart = chart_with(page, f"{found['objective']} with inherited weights (%)")
+    places = {row["digest"]: (row["x"], row["y"]) for row in chart.one("circle").rows}
+    expected = {n["digest"]: (n["alone"]["value"], n["inherited"]["value"])
+                for n in found["networks"]}  # fmt: skip
+    assert set(places) == set(expected)
+    for digest, pair in expected.items():
+        assert places[digest] == pytest.approx([100 * value for value in pair])
+    across, _ = (rule for rule in chart.all("rule") if "left" in rule.rows[0])
+    ends = {row["digest"]: (row["left"], row["right"]) for row in across.rows}
+    for network in found["networks"]:
+        alone = network["alone"]
+        assert ends[network["digest"]] == pytest.approx((100 * alone["low"], 100 * alone["high"]))
+    verdict = read_audit(audited / "audits/default").verdict
+    assert verdict in [caption.value for caption in page.caption]
     (tmp_path / "digits-run/audits/default/audit.json").write_text("{}")
     page.run()
     assert not page.exception

@@ -191,8 +191,8 @@ def test_architecture_files(refused: Refused, finished_run: Path, tmp_path: Path
         },
         "9.*stage1.depth|stage1.depth.*9.*1, 2": {"choices": {**good, "stage1.depth": 9}},
         "belongs to space 1234": {"choices": good, "space": "1234"},
-        "version 7 is unknown": {"choices": good, "version": 7},
-        'JSON object with a "choices"': {"stage1.depth": 1},
+        "has version 7, and this release reads 1": {"choices": good, "version": 7},
+        "it lacks 'choices'": {"stage1.depth": 1},
     }
     file = tmp_path / "a.json"
     for expected, payload in cases.items():

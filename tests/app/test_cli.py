@@ -5,14 +5,23 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
 import pytest
 
+from app.commands.main import main
+from supernet import __version__
 from tests.app.conftest import EVALUATIONS, SEARCH, Command, contents
 
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).parents[2]
 COMMANDS = ("quickstart", "families", "describe", "train", "profile", "search", "pick",
             "report", "import", "evaluate", "audit", "export", "explore", "doctor")  # fmt: skip
 
@@ -36,9 +45,21 @@ def test_root_help_lists_every_command_without_heavy_imports() -> None:
     assert all(name in result.stdout for name in COMMANDS)
 
 
-def test_version(command: Command) -> None:
-    from supernet import __version__
+def test_the_command_is_found_under_the_name_of_the_product() -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "supernet", "--version"], capture_output=True, text=True
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.strip() == __version__
 
+
+def test_the_installed_script_is_the_command() -> None:
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+    module, _, name = scripts["supernet"].partition(":")
+    assert getattr(import_module(module), name) is main
+
+
+def test_version(command: Command) -> None:
     assert command("--version").out.strip() == __version__
 
 
@@ -58,6 +79,8 @@ def test_doctor_reports_this_machine(command: Command) -> None:
     health = json.loads(outcome.out)
     assert health["packages"]["torch"]
     assert "CPUExecutionProvider" in health["providers"]
+    assert health["backends"]["onnx_runtime"] is None, "it can be used"
+    assert "backend onnx_runtime" in command("doctor").out
     assert outcome.code == (1 if health["problems"] else 0)
 
 

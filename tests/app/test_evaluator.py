@@ -17,10 +17,12 @@ import numpy as np
 import pytest
 import torch
 
-from app.evaluation.early_stop import Racing
-from app.evaluation.log import EvaluationLog, number, scores
-from app.evaluation.scheduler import WHOLE_ROUND, Evaluator, open_pool
-from app.evaluation.workers import Finding, ProcessPool, Task, work
+from app.evaluation.choose_pool import open_pool
+from app.evaluation.log import EvaluationLog
+from app.evaluation.process_pool import ProcessPool
+from app.evaluation.race_bounds import RaceRule
+from app.evaluation.scheduler import WHOLE_ROUND, Evaluator
+from app.evaluation.worker import Finding, Task, work
 from app.runs.directory import open_run
 from app.runs.trained import Trained, open_trained
 from search import History, Objective, SearchProblem, SearchResult, pareto_front, search
@@ -29,7 +31,7 @@ from supernet.data import open_data
 from supernet.quality.evaluate import evaluate
 from tests.app.training import train_run
 
-RULE = Racing(lag=4, error=1e-3)
+RULE = RaceRule(lag=4, error=1e-3)
 
 
 @pytest.fixture(scope="module")
@@ -63,9 +65,9 @@ def searched(
 ) -> SearchResult:
     result = search(
         evaluator.problem, random_search.RandomSearch(batch=12), evaluations=evaluations, seed=seed,
-        evaluate_batch=evaluator.evaluate_batch, chunk=WHOLE_ROUND, known=evaluator.known(),
+        evaluate_batch=evaluator.evaluate_batch, chunk=WHOLE_ROUND, known=evaluator.list_known(),
     )  # fmt: skip
-    return evaluator.settled(result)
+    return evaluator.settle(result)
 
 
 class Backwards:
@@ -114,7 +116,7 @@ def test_values_come_back_in_the_order_asked(run: Path) -> None:
         assert value == direct.value
         record = log.find(architecture, "val")
         assert record is not None
-        assert (record["value"], record["low"], record["high"]) == (
+        assert (record.value, record.low, record.high) == (
             direct.value, direct.low, direct.high,
         )  # fmt: skip
         assert "scores" not in record, "only races need them"
@@ -122,18 +124,18 @@ def test_values_come_back_in_the_order_asked(run: Path) -> None:
 
 
 @pytest.mark.exactness
-@pytest.mark.parametrize("racing", [None, RULE])
+@pytest.mark.parametrize("rule", [None, RULE])
 def test_who_finishes_first_changes_nothing(
-    run: Path, tmp_path: Path, racing: Racing | None
+    run: Path, tmp_path: Path, rule: RaceRule | None
 ) -> None:
     other = Path(shutil.copytree(run, tmp_path / "other"))
     results = []
     for path, backwards in ((run, False), (other, True)):
         log = opened(path)
         pool = Backwards(log) if backwards else None
-        with Evaluator(problem_of(log.trained), log, pool=pool, racing=racing) as evaluator:
+        with Evaluator(problem_of(log.trained), log, pool=pool, rule=rule) as evaluator:
             results.append(searched(log, evaluator))
-            assert (len(evaluator.stopped) > 0) == (racing is not None)
+            assert (len(evaluator.stopped) > 0) == (rule is not None)
     assert np.array_equal(results[0].history.positions, results[1].history.positions)
     assert np.array_equal(results[0].history.values, results[1].history.values)
 
@@ -148,15 +150,15 @@ def test_early_stops_leave_the_front_as_it_is(
     plain, raced = opened(run), opened(Path(shutil.copytree(run, tmp_path / "raced")))
     with Evaluator(problem_of(plain.trained, *names), plain) as evaluator:
         expected = searched(plain, evaluator, seed=seed)
-        assert evaluator.saved == 0
-    with Evaluator(problem_of(raced.trained, *names), raced, racing=RULE) as evaluator:
+        assert evaluator.saved_share == 0
+    with Evaluator(problem_of(raced.trained, *names), raced, rule=RULE) as evaluator:
         found = searched(raced, evaluator, seed=seed)
     # Random search asks for the same architectures whatever it is told.
     assert np.array_equal(found.history.positions, expected.history.positions)
     assert np.array_equal(found.front.rows, expected.front.rows)
     assert np.array_equal(found.front.values, expected.front.values)
     assert evaluator.stopped, "nothing was stopped, so nothing was tested"
-    assert 0 < evaluator.saved < 1
+    assert 0 < evaluator.saved_share < 1
     rows = [row.tobytes() for row in found.history.positions]
     assert not {rows[i] for i in found.front.rows} & set(evaluator.stopped)
     for i, row in enumerate(rows):
@@ -171,35 +173,37 @@ def test_early_stops_leave_the_front_as_it_is(
 
 def test_records_of_stopped_candidates_say_so(run: Path) -> None:
     log = opened(run)
-    with Evaluator(problem_of(log.trained), log, racing=RULE) as evaluator:
+    with Evaluator(problem_of(log.trained), log, rule=RULE) as evaluator:
         searched(log, evaluator)
     lines = [json.loads(line) for line in (run / "evaluations.jsonl").read_text().splitlines()]
     stopped = [record for record in lines if record.get("stopped")]
     assert len(stopped) == len(evaluator.stopped)
     total = len(log.trained.data.val)
     for record in stopped:
-        assert record["fidelity"] == record["samples"] / total < 1
-        assert record["low"] <= record["value"] <= record["high"]
-        kept = scores(record)
+        assert record.fidelity == record.samples / total < 1
+        assert record.low <= record.value <= record.high
+        kept = record.unpack_scores()
         assert kept is not None
-        assert len(kept) == record["samples"]
-        architecture = log.trained.supernet.space.architecture(record["architecture"])
+        assert len(kept) == record.samples
+        architecture = log.trained.supernet.space.architecture(record.architecture)
         assert log.find(architecture, "val") is None, "an estimate is no evaluation"
         assert log.find(architecture, "val", stopped=True) == record
     whole = [record for record in lines if not record.get("stopped")]
-    assert all(r["fidelity"] == 1 and scores(r).mean() == pytest.approx(number(r)) for r in whole)
+    assert all(
+        r.fidelity == 1 and r.unpack_scores().mean() == pytest.approx(r.value_or_nan) for r in whole
+    )
     assert len(log.known("val")) == len(whole)
 
 
 def test_a_raced_search_continues_exactly(run: Path) -> None:
     log = opened(run)
-    with Evaluator(problem_of(log.trained), log, racing=RULE) as evaluator:
+    with Evaluator(problem_of(log.trained), log, rule=RULE) as evaluator:
         expected = searched(log, evaluator)
     path = run / "evaluations.jsonl"
     lines = path.read_text().splitlines(keepends=True)
     path.write_text("".join(lines[:15]))
     again = opened(run)
-    with Evaluator(problem_of(again.trained), again, racing=RULE) as evaluator:
+    with Evaluator(problem_of(again.trained), again, rule=RULE) as evaluator:
         found = searched(again, evaluator)
         assert evaluator.reused == 15
     assert np.array_equal(found.history.values, expected.history.values)
@@ -212,7 +216,7 @@ def test_a_raced_search_continues_exactly(run: Path) -> None:
 
 def test_a_stopped_candidate_that_could_reach_the_front_is_finished(run: Path) -> None:
     log = opened(run)
-    with Evaluator(problem_of(log.trained), log, racing=RULE) as evaluator:
+    with Evaluator(problem_of(log.trained), log, rule=RULE) as evaluator:
         result = searched(log, evaluator)
         key, bound = next(iter(evaluator.stopped.items()))
         index = [row.tobytes() for row in result.history.positions].index(key)
@@ -226,11 +230,11 @@ def test_a_stopped_candidate_that_could_reach_the_front_is_finished(run: Path) -
         broken = History(history.names, history.positions, values, history.batches)
         front = pareto_front(evaluator.problem, broken)
         fake = SearchResult(broken, front, result.reference, result.trace, {}, "evaluations")
-        settled = evaluator.settled(fake)
+        settled = evaluator.settle(fake)
     architecture = log.trained.supernet.space.decode(history.positions[index][None])[0]
     record = log.find(architecture, "val")
     assert record is not None, "finished"
-    assert settled.history.values[index, 0] == number(record) != bound.estimate
+    assert settled.history.values[index, 0] == record.value_or_nan != bound.estimate
     assert key not in evaluator.stopped
 
 
@@ -252,23 +256,23 @@ def test_failures_are_kept_with_their_reason(run: Path, monkeypatch: pytest.Monk
     assert np.isnan(found).tolist() == [False, True, False]
     record = opened(run).find(bad, "val")
     assert record is not None
-    assert record["value"] is None
-    assert record["failure"] == "RuntimeError: size mismatch in layer 3"
+    assert record.value is None
+    assert record.failure == "RuntimeError: size mismatch in layer 3"
 
 
-@pytest.mark.parametrize("racing", [None, RULE])
-def test_outputs_that_are_no_numbers_are_failures(run: Path, racing: Racing | None) -> None:
+@pytest.mark.parametrize("rule", [None, RULE])
+def test_outputs_that_are_no_numbers_are_failures(run: Path, rule: RaceRule | None) -> None:
     log = opened(run)
     problem = problem_of(log.trained)
     with torch.no_grad():
         next(p for n, p in log.trained.supernet.named_parameters() if p.ndim > 1).fill_(math.nan)
     rows = problem.space.sample(np.random.default_rng(0), 2)
-    with Evaluator(problem, log, racing=racing) as evaluator:
+    with Evaluator(problem, log, rule=rule) as evaluator:
         found = evaluator.evaluate_batch(rows)["accuracy"]
     assert np.isnan(found).all(), "the first class would be right for a tenth of the digits"
     record = log.find(problem.space.decode(rows)[0], "val")
     assert record is not None
-    assert "not finite" in record["failure"]
+    assert "not finite" in record.failure
 
 
 @pytest.mark.exactness
@@ -334,13 +338,13 @@ def test_other_weights_in_a_worker_are_refused(run: Path) -> None:
             evaluator.evaluate_batch(rows)
 
 
-def test_racing_needs_one_expensive_objective(run: Path) -> None:
+def test_a_race_needs_one_expensive_objective(run: Path) -> None:
     log = opened(run)
     problem = problem_of(log.trained)
     measured = Objective("energy_mj", "mJ", "minimize", lambda rows: np.ones(len(rows)), "measured")
     both = SearchProblem(problem.space, (*problem.objectives, measured))
     with pytest.raises(ValueError, match="'energy_mj' is evaluated, too"):
-        Evaluator(both, log, racing=RULE)
+        Evaluator(both, log, rule=RULE)
     rows = problem.space.sample(np.random.default_rng(0), 2)
     with Evaluator(both, log) as evaluator:
         assert set(evaluator.evaluate_batch(rows)) == {"accuracy", "energy_mj"}
@@ -446,7 +450,7 @@ def test_the_ray_pool_starts_uses_and_ends_its_actors(
     with Evaluator(problem, log, pool=open_pool(log, workers=2, ray="auto")) as evaluator:
         found = evaluator.evaluate_batch(rows)["accuracy"]
     assert (fake.started, fake.killed, fake.down) == (2, 2, True)
-    inline = [number(log.evaluate(a, "val")) for a in problem.space.decode(rows)]
+    inline = [log.evaluate(a, "val").value_or_nan for a in problem.space.decode(rows)]
     assert found.tolist() == inline
 
 

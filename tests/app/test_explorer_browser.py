@@ -15,8 +15,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from app.explorer import run_view
-from app.records import front as points
+from app.explorer.launch import explore_command
+from app.records import picking
+from app.runs import run_view
 from tests.app.explorer_fixture import write_run
 
 pytestmark = pytest.mark.browser
@@ -28,6 +29,7 @@ FLAGS = [
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
 WAIT_MS = 60_000
+MARK = "[data-testid=stVegaLiteChart] path[aria-roledescription=point]"
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +43,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str
     elsewhere = run.parent
     log = (elsewhere / "server.log").open("wb")
     process = subprocess.Popen(
-        run_view.explore_command([run], port=port, headless=True),
+        explore_command([run], port=port, headless=True),
         stdout=log, stderr=subprocess.STDOUT, cwd=elsewhere,
         env={**os.environ, "STREAMLIT_BROWSER_GATHER_USAGE_STATS": "false"},
     )  # fmt: skip
@@ -99,11 +101,11 @@ def test_moving_the_slider_changes_the_named_subnetwork(
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.goto(address)
     front = run_view.load_run(run).fronts["default"]
-    members = points.measured(front)
-    default = points.knee(front)
+    members = picking.list_measured(front)
+    default = picking.pick_knee(front)
     assert default is not None
     named(page, default.digest)
-    page.locator(".js-plotly-plot .scatterlayer").first.wait_for()
+    page.locator(MARK).first.wait_for()
 
     slider = page.get_by_role("slider")
     slider.focus()
@@ -116,7 +118,9 @@ def test_moving_the_slider_changes_the_named_subnetwork(
     steps = 0
     while page.get_by_text("No verified subnetwork meets").count() and steps < 60:
         page.keyboard.press("ArrowRight")
-        page.wait_for_timeout(250)
+        # The slider reports after a moment; the page has to follow before the next step.
+        page.wait_for_timeout(300)
+        page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
         steps += 1
     named(page, members[0].digest)
     assert errors == []
@@ -126,7 +130,7 @@ def test_moving_the_slider_changes_the_named_subnetwork(
 
 def test_tabs_toggle_and_a_click_on_a_point(served: tuple[Path, str], page: Any) -> None:
     page.goto(served[1])
-    marks = page.locator(".js-plotly-plot").first.locator(".trace.scatter .points path")
+    marks = page.locator(MARK)
     marks.first.wait_for()
     before = marks.count()
     page.get_by_text("Show other evaluated points").click()

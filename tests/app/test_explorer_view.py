@@ -11,12 +11,14 @@ from typing import Any
 
 import pytest
 
-from app.explorer import layers, markup, run_view
-from app.records import front as points
-from app.records import numbers
-from app.records.front import Front
-from app.records.front_reading import front_from_json
+from app.explorer import layers, markup
+from app.explorer.launch import explore_command
+from app.records import numbers, picking
+from app.records.front import Estimate, Front, parse_front
 from app.records.quantities import ACCURACY, LATENCY
+from app.records.trace import read_trace
+from app.runs import run_view
+from app.runs.command_lines import pick_command, quote
 from supernet.space import SearchSpace
 from tests.app.explorer_fixture import front_json, small_space, write_run
 
@@ -24,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def front_of(payload: dict[str, Any]) -> Front:
-    return front_from_json(payload, "front.json", "default")
+    return parse_front(payload, "front.json", "default")
 
 
 @pytest.fixture
@@ -38,7 +40,7 @@ def test_pick_is_the_best_verified_point_within_every_budget(front: Front) -> No
     accuracy = {p.digest: p.estimates["accuracy"].value for p in verified}
     assert len(verified) > 5
     for budget in latency.values():
-        chosen = points.pick(front, budget).point
+        chosen = picking.pick(front, budget).point
         assert chosen is not None
         assert latency[chosen.digest] <= budget
         within = [accuracy[d] for d in latency if latency[d] <= budget]
@@ -50,7 +52,7 @@ def test_pick_ignores_unverified_points(front: Front) -> None:
     tempting = next(p for p in payload["points"] if not p["verified"])
     tempting["objectives"]["accuracy"]["value"] = 0.9999
     tempting["objectives"]["latency_ms"]["value"] = 0.0001
-    chosen = points.pick(front_of(payload), 1e9).point
+    chosen = picking.pick(front_of(payload), 1e9).point
     assert chosen is not None
     assert chosen.digest != tempting["digest"]
 
@@ -60,7 +62,7 @@ def test_pick_ignores_latencies_that_were_not_measured() -> None:
     best = max((p for p in payload["points"] if p["verified"]),
                key=lambda p: p["objectives"]["accuracy"]["value"])  # fmt: skip
     best["objectives"]["latency_ms"]["source"] = "table"
-    chosen = points.pick(front_of(payload), 1e9).point
+    chosen = picking.pick(front_of(payload), 1e9).point
     assert chosen is not None
     assert chosen.digest != best["digest"]
 
@@ -71,7 +73,7 @@ def test_latency_limits_the_budget_even_when_it_was_not_searched_for() -> None:
     front = front_of(payload)
     assert front.cost.name == "latency_ms"
     assert [a.name for a in front.axes][:3] == ["accuracy", "size_bytes", "latency_ms"]
-    assert points.pick(front, 1e9).point is not None
+    assert picking.pick(front, 1e9).point is not None
 
 
 def test_pick_takes_the_cheaper_of_equals() -> None:
@@ -79,29 +81,29 @@ def test_pick_takes_the_cheaper_of_equals() -> None:
     verified = [p for p in payload["points"] if p["verified"]][-2:]
     for entry in verified:
         entry["objectives"]["accuracy"]["value"] = 0.999
-    chosen = points.pick(front_of(payload), 1e9).point
+    chosen = picking.pick(front_of(payload), 1e9).point
     assert chosen is not None
     assert chosen.digest == verified[0]["digest"]
 
 
 def test_a_budget_below_the_fastest_names_the_nearest(front: Front) -> None:
-    fastest = points.measured(front)[0]
-    answer = points.pick(front, (fastest.best("latency_ms") or 0) * 0.99)
+    fastest = picking.list_measured(front)[0]
+    answer = picking.pick(front, (fastest.best("latency_ms") or 0) * 0.99)
     assert answer.point is None
     assert answer.nearest == fastest
 
 
 def test_a_loss_is_minimised() -> None:
     front = front_of(front_json(small_space(), loss=True))
-    chosen = points.pick(front, 1e9).point
+    chosen = picking.pick(front, 1e9).point
     assert chosen is not None
     assert front.quality.name == "loss"
-    assert chosen.best("loss") == min(p.best("loss") for p in points.measured(front))
+    assert chosen.best("loss") == min(p.best("loss") for p in picking.list_measured(front))
 
 
 def test_the_knee_lies_strictly_between_the_ends(front: Front) -> None:
-    chosen = points.knee(front)
-    members = [p for p in points.measured(front) if p.on_front]
+    chosen = picking.pick_knee(front)
+    members = [p for p in picking.list_measured(front) if p.on_front]
     assert chosen is not None
     assert chosen not in (members[0], members[-1])
 
@@ -113,7 +115,7 @@ def test_axes_add_counts_once(front: Front) -> None:
 
 
 def test_intervals_are_drawn_only_around_what_they_contain() -> None:
-    inside = points.Estimate(0.5, 0.97, "evaluated", 0.96, 0.99, None)
+    inside = Estimate(predicted=0.5, value=0.97, source="evaluated", low=0.96, high=0.99)
     assert inside.interval_around(inside.value) == pytest.approx((0.01, 0.02))
     assert inside.interval_around(inside.predicted) is None
 
@@ -125,7 +127,7 @@ def test_intervals_are_drawn_only_around_what_they_contain() -> None:
         (lambda p: p.pop("points"), "lacks 'points'"),
         (lambda p: p["points"][0].pop("digest"), "lacks 'digest'"),
         (lambda p: p.update(objectives=[]), "no objectives"),
-        (lambda p: p.update(points=[1]), "is not a front"),
+        (lambda p: p.update(points=[1]), r"points\[0\] is 1, but must be an object"),
     ],
 )
 def test_a_damaged_front_is_refused_in_a_sentence(
@@ -145,10 +147,16 @@ def test_load_run_reads_everything_and_writes_nothing(tmp_path: Path) -> None:
     before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")}
     run = run_view.load_run(tmp_path / "run")
     assert run.problems == ()
-    assert run.devices["cpu"].report == run_view.TableReport(
-        True, "Trustworthy: on 24 unseen networks its mean error is 3.1%.",
-        0.031, 0.85, 0.98, 0.94, 0.012, 24,
-    )  # fmt: skip
+    report = run.devices["cpu"].report
+    assert report is not None
+    assert report.verdict == "Trustworthy: on 24 unseen networks its mean error is 3.1%."
+    assert (report.trustworthy, report.mape, report.within_5, report.within_10) == (
+        True,
+        0.031,
+        0.85,
+        0.98,
+    )
+    assert (report.kendall_tau, report.floor_mape, report.networks) == (0.94, 0.012, 24)
     assert run.devices["cpu"].description == "Some Processor (6/1/1), CPU, 1 thread, fp32"
     assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")} == before
 
@@ -156,8 +164,10 @@ def test_load_run_reads_everything_and_writes_nothing(tmp_path: Path) -> None:
 def test_a_run_opens_without_torch(tmp_path: Path) -> None:
     write_run(tmp_path / "run")
     code = (
-        "import sys; from pathlib import Path; from app import explorer, view, picture, charts;"
-        "run = run_view.load_run(Path(sys.argv[1])); picture.front_svg(run.fronts['default']);"
+        "import sys; from pathlib import Path; from app.runs import run_view;"
+        "from app.reporting.front_chart import draw_front;"
+        "front = run_view.load_run(Path(sys.argv[1])).fronts['default'];"
+        "draw_front(front, front.cost, front.quality);"
         "heavy = {'torch', 'onnxruntime', 'pymoo', 'sklearn'} & set(sys.modules); assert not heavy"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "run")], check=True, cwd=ROOT)
@@ -166,9 +176,11 @@ def test_a_run_opens_without_torch(tmp_path: Path) -> None:
 def test_the_test_split_comes_before_validation(tmp_path: Path) -> None:
     write_run(tmp_path)
     run = run_view.load_run(tmp_path)
-    quality = run_view.quality_of(run, small_space().smallest.digest)
-    assert quality == run_view.Quality("accuracy", "fraction", "test", 0.9472)
-    assert run_view.quality_of(run, "unknown") is None
+    quality = run_view.find_quality(run, small_space().smallest.digest)
+    assert quality is not None
+    assert (quality.objective, quality.unit) == ("accuracy", "fraction")
+    assert (quality.split, quality.value) == ("test", 0.9472)
+    assert run_view.find_quality(run, "unknown") is None
 
 
 @pytest.mark.parametrize(
@@ -193,7 +205,7 @@ def test_torn_last_lines_are_left_out(tmp_path: Path) -> None:
     run = run_view.load_run(tmp_path)
     assert run.problems == ()
     assert len(run.evaluations) == 2
-    assert [row.evaluations for row in run_view.hypervolumes(tmp_path, "default")] == [
+    assert [row.evaluations for row in read_trace(tmp_path / "searches/default")] == [
         10, 20, 30, 40, 50,
     ]  # fmt: skip
 
@@ -204,7 +216,7 @@ def test_a_damaged_progress_file_names_the_line(tmp_path: Path) -> None:
         "evaluations,hypervolume\n10,0.1\n20,oops\n"
     )
     with pytest.raises(ValueError, match="line 3"):
-        run_view.hypervolumes(tmp_path, "default")
+        read_trace(tmp_path / "searches/default")
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
@@ -224,17 +236,17 @@ def test_runs_are_found_one_level_down_and_once(tmp_path: Path) -> None:
 
 def test_the_next_command_follows_the_stages(tmp_path: Path) -> None:
     write_run(tmp_path, profiled=False, searched=False)
-    step = run_view.next_command(run_view.load_run(tmp_path))
+    step = run_view.suggest_command(run_view.load_run(tmp_path))
     assert step is not None
     assert step[1] == f"supernet profile --run {tmp_path} --device cpu"
     write_run(tmp_path, searched=False)
-    step = run_view.next_command(run_view.load_run(tmp_path))
+    step = run_view.suggest_command(run_view.load_run(tmp_path))
     assert step is not None
     assert step[1].startswith("supernet search ")
     info = json.loads((tmp_path / "run.json").read_text())
     info["stages"] = {"train": {"status": "running"}}
     (tmp_path / "run.json").write_text(json.dumps(info))
-    step = run_view.next_command(run_view.load_run(tmp_path))
+    step = run_view.suggest_command(run_view.load_run(tmp_path))
     assert step is not None
     assert step[1] == (
         f"supernet train --family ofa_mobilenetv3 --data digits --out {tmp_path} --resume"
@@ -242,12 +254,12 @@ def test_the_next_command_follows_the_stages(tmp_path: Path) -> None:
 
 
 def test_commands_quote_what_a_shell_would_split() -> None:
-    assert run_view.pick_command(Path("my run"), "default", 0.25) == (
+    assert pick_command(Path("my run"), "default", 0.25) == (
         'supernet pick --run "my run" --latency-ms 0.25'
     )
-    assert "--search fast" in run_view.pick_command(Path("r"), "fast", 0.25)
-    assert run_view.quoted('a"$b`') == '"a\\"\\$b\\`"'
-    command = run_view.explore_command([Path("one"), Path("two")], port=8600, headless=True)
+    assert "--search fast" in pick_command(Path("r"), "fast", 0.25)
+    assert quote('a"$b`') == '"a\\"\\$b\\`"'
+    command = explore_command([Path("one"), Path("two")], port=8600, headless=True)
     assert command[-3:] == ["--", "one", "two"]
     assert "--server.port=8600" in command
     assert "--server.showEmailPrompt=false" in command, "it would wait at the first start"
@@ -263,41 +275,40 @@ def space() -> SearchSpace:
 
 
 def test_layers_follow_the_network_and_show_what_is_skipped(space: SearchSpace) -> None:
-    rows = layers.layers(space, space.smallest.to_dict())
+    rows = layers.group_layers(space, space.smallest.to_dict())
     assert [row.name for row in rows][:4] == [
         "network", "stage1", "stage1.block1", "stage1.block2",
     ]  # fmt: skip
     assert [row.level for row in rows][:4] == [0, 1, 2, 2]
     assert [row.skipped for row in rows][:4] == [False, False, False, True]
-    assert layers.columns(rows) == ("kernel", "expand")
-    assert markup.layer_table(rows).count("skipped") == 6
+    assert layers.list_properties(rows) == ("kernel", "expand")
+    assert markup.write_layers(rows).count("skipped") == 6
 
 
 def test_differences_count_skipped_layers(space: SearchSpace) -> None:
-    rows = layers.layers(space, space.smallest.to_dict(), space.largest.to_dict())
-    assert {g.name for g in layers.differences(rows)} == set(space.smallest.diff(space.largest))
-    assert "(compared: 4)" in markup.layer_table(rows)
+    rows = layers.group_layers(space, space.smallest.to_dict(), space.largest.to_dict())
+    assert {g.name for g in layers.list_changes(rows)} == set(space.smallest.diff(space.largest))
+    assert "(compared: 4)" in markup.write_layers(rows)
 
 
 def test_layers_without_a_space_show_the_choices(space: SearchSpace) -> None:
-    rows = layers.layers(None, {"depth": 2, "layer1.heads": 4})
+    rows = layers.group_layers(None, {"depth": 2, "layer1.heads": 4})
     assert [(row.name, row.level) for row in rows] == [("network", 0), ("layer1", 2)]
-    assert "4" in markup.layer_table(rows)
+    assert "4" in markup.write_layers(rows)
 
 
 def test_genome_places_values_between_smallest_and_largest(
     space: SearchSpace, front: Front
 ) -> None:
-    found = layers.genome(space, [front.point(space.smallest.digest),
-                                  front.point(space.largest.digest)])  # fmt: skip
+    found = layers.line_up(space, [front.find_point(space.smallest.digest),
+                                  front.find_point(space.largest.digest)])  # fmt: skip
     row = found.names.index("stage1.block2.expand")
     assert found.shares[row] == (None, 1.0)
     assert found.shares[0] == (0.0, 1.0)
 
 
 def test_text_from_files_cannot_become_markup() -> None:
-    assert "<script>" not in markup.facts([("<script>", "<script>", "")])
-    assert markup.plain("a*b<c>") == "a\\*b\\<c\\>"
+    assert "<script>" not in markup.write_facts([("<script>", "<script>", "")])
 
 
 # -- wording ---------------------------------------------------------------------------------------

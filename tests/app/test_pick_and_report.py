@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import csv
 import json
-import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from app.explorer import run_view
-from app.records import front as points
-from app.records.front_reading import front_from_json
+from app.records import picking
+from app.records.front import parse_front
 from app.records.quantities import SIZE
-from app.reporting.progress_figure import progress_svg
+from app.records.trace import read_trace
 from search import Constraint
 from tests.app.conftest import EVALUATIONS, Command, contents
 from tests.app.explorer_fixture import front_json, small_space, write_run
@@ -31,15 +29,15 @@ def run(tmp_path: Path) -> Path:
 
 def test_the_explorer_and_the_command_choose_alike(command: Command, run: Path) -> None:
     payload = json.loads((run / "searches/default/front.json").read_text())
-    front = front_from_json(payload, "front.json", "default")
+    front = parse_front(payload, "front.json", "default")
     by_knee = json.loads(command("pick", "--run", run, "--knee", "--json").out)
-    chosen = points.knee(front)
+    chosen = picking.pick_knee(front)
     assert chosen is not None
     assert by_knee["digest"] == chosen.digest
     assert (by_knee["by"], by_knee["budget_ms"]) == ("knee", None)
     budget = by_knee["latency_ms"] * 1.01
     within = json.loads(command("pick", "--run", run, "--latency-ms", budget, "--json").out)
-    answer = points.pick(front, budget).point
+    answer = picking.pick(front, budget).point
     assert answer is not None
     assert within["digest"] == answer.digest
 
@@ -84,8 +82,8 @@ def test_points_that_noise_does_not_tell_apart_are_named() -> None:
     for point in best:
         entry = point["objectives"]["accuracy"]
         entry["low"], entry["high"] = entry["value"] - 0.01, entry["value"] + 0.01
-    front = front_from_json(payload, "front.json", "default")
-    found = points.pick_within(front, [Constraint("latency_ms", at_most=1e9)])
+    front = parse_front(payload, "front.json", "default")
+    found = picking.pick_within(front, [Constraint("latency_ms", at_most=1e9)])
     assert found.point is not None
     top = best[0]["objectives"]["accuracy"]["value"]
     # Two deviations of 0.01 / 1.96, their difference, 1.645 of it.
@@ -196,7 +194,7 @@ def test_a_report_evaluates_the_missing_baseline(command: Command, a_run: Path) 
     assert float(rows[-1]["random_search"]) == pytest.approx(summary["baseline"])
     front = json.loads((a_run / "searches/default/front.json").read_text())
     assert front["baseline"]["hypervolume"] == summary["baseline"]
-    trace = run_view.hypervolumes(a_run, "default")
+    trace = read_trace(a_run / "searches/default")
     assert trace[-1].baseline == pytest.approx(summary["baseline"])
     assert "random search" in (a_run / "report/default/hypervolume.svg").read_text()
     log = (a_run / "evaluations.jsonl").read_bytes()
@@ -216,15 +214,3 @@ def test_reports_that_cannot_be_written(refused: Refused, run: Path, tmp_path: P
     write_run(tmp_path / "empty", searched=False)
     with pytest.raises(ValueError, match="nothing to report"):
         raise ValueError(refused("report", "--run", tmp_path / "empty"))
-
-
-def test_progress_picture_holds_both_traces() -> None:
-    rows = [points.Hypervolume(i, i / 10, i / 20) for i in range(1, 11)]
-    rows.append(points.Hypervolume(11, None, 0.6))
-    drawing = progress_svg(rows, "a <title>")
-    ElementTree.fromstring(drawing)
-    assert "a &lt;title&gt;" in drawing
-    assert drawing.count("stroke-dasharray") == 2, "the trace and its entry in the legend"
-    alone = progress_svg([points.Hypervolume(1, 0.5)], "t")
-    assert "random search" not in alone
-    ElementTree.fromstring(progress_svg([], "empty"))

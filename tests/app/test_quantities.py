@@ -20,7 +20,7 @@ from optuna.storages.journal import JournalFileBackend
 
 from app.commands.quantity_help import describe_limits, describe_objectives
 from app.records import numbers
-from app.records.front_reading import front_from_json
+from app.records.front import parse_front
 from app.records.quantities import (
     COUNT_SUFFIXES,
     LATENCY,
@@ -208,7 +208,7 @@ def test_an_added_quantity_is_searched_limited_stored_picked_and_reported(
     # Report and explorer.
     assert command("report", "--run", a_run, "--search", "toy", "--no-baseline").code == 0
     assert "activation volume (thousand)" in (a_run / "report/toy/report.md").read_text()
-    axes = front_from_json(front, "front.json", "toy").axes
+    axes = parse_front(front, "front.json", "toy").axes
     assert "activation volume (thousand)" in [axis.axis_label for axis in axes]
 
     # The study.
@@ -232,7 +232,7 @@ def test_an_added_quantity_is_counted_where_it_was_not_asked_for(
     assert "activation volume" in outcome.out
     front = json.loads((a_run / "searches/plain/front.json").read_text())
     assert all(p["activations"] > 0 for p in front["points"])
-    axes = front_from_json(front, "front.json", "plain").axes
+    axes = parse_front(front, "front.json", "plain").axes
     assert axes[-1] == added
     described = command("describe", "ofa_mobilenetv3", "--json")
     assert described.code == 0, described.err

@@ -27,7 +27,7 @@ def kill_when(condition: Callable[[], bool], *arguments: object) -> None:
     """Run a command in a process of its own and kill it as soon as the condition holds."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     process = subprocess.Popen(
-        [sys.executable, "-m", "app", *map(str, arguments)],
+        [sys.executable, "-m", "supernet", *map(str, arguments)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,

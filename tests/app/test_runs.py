@@ -8,46 +8,55 @@ from pathlib import Path
 
 import pytest
 
-from app.runs.directory import check_free, create_run, differences, open_run
+from app.records.run import RunIdentity
+from app.records.typed_json.record_files import parse_record
+from app.runs.directory import Difference, check_free, create_run, find_differences, open_run
 from supernet.space import Choice, SearchSpace
 
 SPACE = SearchSpace((Choice("depth", (1, 2), "depth"),))
 
 
-def identity(**changes: object) -> dict[str, object]:
+SHAPE = {
+    "task": "image-classification",
+    "input": [1, 8, 8],
+    "classes": 2,
+    "labels": ["a", "b"],
+    "mean": [0.5],
+    "std": [0.3],
+}
+
+
+def identity(**changes: object) -> RunIdentity:
     """What defines a run, with changes."""
     plain: dict[str, object] = {
         "family": "f",
         "preset": "tiny",
         "family_config": {"classes": 10},
-        "data": {"spec": "digits", "fingerprint": "aa", "shape": {"input": (1, 8, 8)}},
+        "data": {"spec": "digits", "fingerprint": "aa", "shape": SHAPE},
         "recipe": {"steps": 10, "checkpoint_every": 5},
         "seed": 0,
         "space": SPACE.digest,
     }
-    return {**plain, **changes}
+    return parse_record({**plain, **changes}, RunIdentity, "identity", "mend the test")
 
 
 def test_a_run_is_created_once_and_reopened(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "run"
     run = create_run(path, identity(), SPACE)
-    created = run.record["created"]
-    assert create_run(path, identity(), SPACE).record["created"] == created
+    created = run.record.created
+    assert create_run(path, identity(), SPACE).record.created == created
     assert open_run(path).space == SPACE
-    assert set(run.record["versions"]) >= {"python", "torch", "onnxruntime", "supernet"}
+    assert set(run.record.versions) >= {"python", "torch", "onnxruntime", "supernet"}
 
 
 def test_stages_keep_their_facts(tmp_path: Path) -> None:
     run = create_run(tmp_path, identity(), SPACE)
-    assert run.stage("train") == {}
+    assert run.stage("train") is None
     run.set_stage("train", "running", config={"steps": 3})
     run.set_stage("train", "complete", checkpoint="abc")
     stage = run.stage("train")
-    assert (stage["status"], stage["config"], stage["checkpoint"]) == (
-        "complete",
-        {"steps": 3},
-        "abc",
-    )
+    assert stage is not None
+    assert (stage.complete, stage.config, stage.checkpoint) == (True, {"steps": 3}, "abc")
 
 
 def test_another_run_in_the_folder_is_refused_with_what_differs(tmp_path: Path) -> None:
@@ -61,14 +70,14 @@ def test_another_run_in_the_folder_is_refused_with_what_differs(tmp_path: Path) 
 
 
 def test_other_data_is_named_by_its_specification() -> None:
-    other = {"spec": "folder:/x", "fingerprint": "bb", "shape": {"input": [3, 8, 8]}}
-    found = differences(identity(), identity(data=other, family_config={"classes": 2}))
-    assert found == [("data", "digits", "folder:/x")]
+    other = {"spec": "folder:/x", "fingerprint": "bb", "shape": {**SHAPE, "input": [3, 8, 8]}}
+    found = find_differences(identity(), identity(data=other, family_config={"classes": 2}))
+    assert found == [Difference("data", "digits", "folder:/x")]
 
 
 def test_moved_data_with_the_same_content_is_the_same_run() -> None:
-    moved = {"spec": "folder:/moved", "fingerprint": "aa", "shape": {"input": [1, 8, 8]}}
-    assert differences(identity(), identity(data=moved)) == []
+    moved = {"spec": "folder:/moved", "fingerprint": "aa", "shape": SHAPE}
+    assert find_differences(identity(), identity(data=moved)) == []
 
 
 def test_a_folder_with_strangers_is_not_taken_over(tmp_path: Path) -> None:
@@ -90,7 +99,7 @@ def test_a_damaged_or_newer_record_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="version 2"):
         open_run(tmp_path)
     (tmp_path / "run.json").write_text(json.dumps({"version": 1, "family": "f"}))
-    with pytest.raises(ValueError, match="lacks preset"):
+    with pytest.raises(ValueError, match="lacks 'preset'"):
         open_run(tmp_path)
 
 

@@ -17,7 +17,8 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from app.evaluation.log import EvaluationLog
-from app.evaluation.workers import Finding
+from app.evaluation.worker import Finding
+from app.records.front import Front, parse_front
 from app.runs.directory import Run
 from app.runs.trained import Trained
 from app.searching.optuna_mirror import Study, open_study
@@ -113,7 +114,7 @@ def digests(problem: SearchProblem, rows: np.ndarray) -> set[str]:
 
 
 def front_json(problem: SearchProblem, found: list[Evaluation]) -> dict[str, Any]:
-    """The parts of ``front.json`` that are mirrored."""
+    """The content of ``front.json``, as far as it is mirrored."""
     history = history_of(problem, found)
     front = set(map(int, pareto_front(problem, history).rows))
     points = []
@@ -134,7 +135,19 @@ def front_json(problem: SearchProblem, found: list[Evaluation]) -> dict[str, Any
                 "size_bytes": 4000,
             }
         )
-    return {"points": points, "hypervolume": {"searched": 1.5, "verified": 1.4}}
+    return {
+        "format": 1,
+        "objectives": [
+            {"name": "accuracy", "unit": "fraction", "direction": "maximize"},
+            {"name": "macs", "unit": "macs", "direction": "minimize"},
+        ],
+        "points": points,
+        "hypervolume": {"searched": 1.5, "verified": 1.4},
+    }
+
+
+def front_of(payload: dict[str, Any]) -> Front:
+    return parse_front(payload, "front.json", "default")
 
 
 def test_optuna_reads_every_evaluation(log: EvaluationLog, problem: SearchProblem) -> None:
@@ -221,12 +234,12 @@ def test_nothing_is_doubled(log: EvaluationLog, problem: SearchProblem) -> None:
             study.add(evaluation)
     for evaluation in found:
         study.add(evaluation)
-    study.verified(record)
+    study.mirror_verified(front_of(record))
     path = log.trained.run.search("default") / "optuna.log"
     before = path.read_bytes()
     again = opened(log, problem)
-    again.restore(record)
-    again.verified(record)
+    again.restore(front_of(record))
+    again.mirror_verified(front_of(record))
     assert path.read_bytes() == before, "nothing new, nothing written"
     assert len(loaded(log).trials) == 30
 
@@ -236,7 +249,7 @@ def test_a_finished_search_gets_its_study_from_the_front(
 ) -> None:
     found = evaluations(log, problem)
     study = opened(log, problem)
-    study.restore(front_json(problem, found))
+    study.restore(front_of(front_json(problem, found)))
     front = pareto_front(problem, history_of(problem, found))
     best = {t.user_attrs["digest"]: t.values for t in loaded(log).best_trials}
     assert set(best) == digests(problem, front.positions)
@@ -253,9 +266,9 @@ def test_the_verified_front_is_a_study_of_its_own(
     export.mkdir(parents=True)
     (export / "model.onnx").write_bytes(b"onnx")
     study = opened(log, problem)
-    study.verified(record)
+    study.mirror_verified(front_of(record))
     point["objectives"]["accuracy"]["test"] = 0.125
-    study.verified(record)
+    study.mirror_verified(front_of(record))
     seen = loaded(log, "default verified")
     assert len(seen.trials) == sum(p["on_front"] for p in record["points"])
     trial = next(t for t in seen.trials if t.user_attrs["digest"] == point["digest"])
@@ -355,6 +368,6 @@ def test_optuna_says_nothing(
         warnings.simplefilter("error")
         study = opened(log, problem)
         study.add(found[0])
-        study.verified(front_json(problem, found))
+        study.mirror_verified(front_of(front_json(problem, found)))
     assert capfd.readouterr() == ("", "")
     assert optuna.logging.get_verbosity() == before, "a user's own setting stays"

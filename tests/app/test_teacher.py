@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from app.records.run import TeacherRecord
 from app.runs.directory import open_run
 from app.runs.teacher import open_teacher
 from app.runs.trained import open_trained
@@ -36,11 +37,14 @@ def taught(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 def test_the_teacher_is_recorded_by_the_digest_of_its_weights(taught: tuple[Path, Path]) -> None:
     teacher, student = taught
     record = open_run(student).record
-    digest = open_run(teacher).stage("train")["checkpoint"]
-    assert record["teacher"] == {"run": str(teacher), "checkpoint": digest}
-    assert record["recipe"]["distill"] == "teacher"
-    assert record["recipe"]["label_share"] == 1.0
-    assert "teacher" not in open_run(teacher).record
+    stage = open_run(teacher).stage("train")
+    assert stage is not None
+    digest = stage.checkpoint
+    assert digest is not None
+    assert record.teacher == TeacherRecord(run=str(teacher), checkpoint=digest)
+    assert record.recipe["distill"] == "teacher"
+    assert record.recipe["label_share"] == 1.0
+    assert open_run(teacher).record.teacher is None
 
 
 def test_it_is_the_calibrated_largest_network_at_any_size(taught: tuple[Path, Path]) -> None:

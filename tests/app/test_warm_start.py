@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app.jobs.search import SearchRequest, prepare
 from app.runs.directory import Run, open_run
 from app.runs.trained import Trained, open_trained
 from app.searching.earlier_run import open_prior
 from app.searching.proxy_start import WarmStart, first_rows
-from app.searching.request import request_from_plan
+from app.searching.request import SearchRequest, read_plan, rebuild_request
+from app.searching.setting import prepare
 from search import History, Objective, SearchProblem, Strategy
 from search.sampling.first_sample import initial_rows
 from search.strategies import nsga2
@@ -126,7 +126,7 @@ def test_a_search_begins_with_what_proxies_prefer(
 
     # Another process proposes the same, so that a killed search continues as it began.
     request = SearchRequest(run=fresh, evaluations=22, strategy="nsga2", proxies=("naswot",))
-    setting = prepare(request, open_run(fresh), opened(fresh), nsga2, lambda _: None)
+    setting = prepare(request, open_run(fresh), opened(fresh), lambda _: None)
     assert isinstance(setting.strategy, WarmStart)
     again, plain = (first_of(s, setting.problem) for s in (setting.strategy, nsga2.build()))
     assert again == warm[:20]
@@ -197,7 +197,9 @@ def test_a_prior_helps_and_the_search_stays_what_it_was(
     plain = json.loads((earlier / "searches/default/front.json").read_text())
     assert json.loads(first.out)["predictor_tau"] > plain["report"]["accuracy"]["tau"]
     stored = config_of(fresh, "helped")["prior"]
-    assert request_from_plan(fresh, "helped", config_of(fresh, "helped")).prior == earlier
+    plan = read_plan(fresh / "searches" / "helped")
+    assert plan is not None
+    assert rebuild_request(fresh, "helped", plan.config).prior == earlier
     assert (stored["run"], stored["evaluations"]) == (str(earlier), EVALUATIONS)
 
     # The earlier run goes on; this one is killed, and continues with what it used.

@@ -102,8 +102,9 @@ def test_two_ranks_are_one_process(worker: Path, family: str, parts: int, tolera
 
 @pytest.mark.slow
 def test_the_command_trains_under_torchrun(tmp_path: Path) -> None:
-    arguments = ["-m", "app", "train", "--data", "digits", "--steps", "4", "--batch-size", "32",
-                 "--out", str(tmp_path / "run"), "--json"]  # fmt: skip
+    flags = ["--data", "digits", "--steps", "4", "--batch-size", "32"]
+    out = ["--out", str(tmp_path / "run"), "--json"]
+    arguments = ["-m", "supernet", "train", *flags, *out]
     run = torchrun(arguments)
     assert run.returncode == 0, run.stderr
     assert json.loads(run.stdout)["steps"] == 4

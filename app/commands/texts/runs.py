@@ -1,0 +1,74 @@
+"""What trainings, imports, profiles, evaluations and exports came to, as text."""
+
+from __future__ import annotations
+
+from app.commands.texts.quantities import show_or_failed, show_size
+from app.jobs.outcomes import (
+    EvaluateOutcome,
+    ExportOutcome,
+    ImportOutcome,
+    ProfileOutcome,
+    TrainOutcome,
+)
+from app.records.quantities import LATENCY, PARAMETERS, find_quantity
+from app.reporting.tables import align_table
+
+
+def format_training(result: TrainOutcome) -> str:
+    """Say what a training left behind."""
+    resumed = f", continued from step {result.resumed_from}" if result.resumed_from else ""
+    return (
+        f"Trained {result.family} ({result.preset}) on {result.data}: {result.steps} steps in "
+        f"{result.seconds:.1f} s{resumed}.\n"
+        f"The space holds {result.space_size:,} subnetworks; checkpoint {result.checkpoint}.\n"
+        f"Next: supernet profile --run {result.run} --device cpu"
+    )
+
+
+def format_import(result: ImportOutcome) -> str:
+    """Say what a checkpoint turned out to be."""
+    data = "no data" if result.data == "none" else result.data
+    return (
+        f"Imported {result.file.name} as {result.family} ({result.preset}) with {result.classes} "
+        f"classes and {data}.\n"
+        f"The space holds {result.space_size:,} subnetworks; checkpoint {result.checkpoint}.\n"
+        f"Next: supernet profile --run {result.run} --device cpu"
+    )
+
+
+def format_profile(result: ProfileOutcome) -> str:
+    """Say how far a latency table can be trusted."""
+    rows = [
+        ("mean absolute error", f"{result.mape:.1%}"),
+        ("within 5 % / 10 %", f"{result.within_5:.0%} / {result.within_10:.0%}"),
+        ("Kendall tau", f"{result.kendall_tau:.3f}"),
+        ("repeat noise floor", f"{result.floor_mape:.1%}"),
+        ("networks", f"{result.networks}"),
+    ]
+    return (
+        f"Latency table of {result.device}: {result.units} units in {result.seconds:.0f} s.\n"
+        f"{align_table(('on unseen networks', ''), rows)}\n{result.verdict}\n"
+        f"Next: supernet search --run {result.run} --device {result.device}"
+    )
+
+
+def format_evaluation(result: EvaluateOutcome) -> str:
+    """Show one quality with its interval."""
+    judged = find_quantity(result.objective)
+    return (
+        f"{result.digest}: {judged.name} {show_or_failed(judged, result.value)} on the "
+        f"{result.split} split of {result.data} (95 % interval {judged.show(result.low)} to "
+        f"{judged.show(result.high)}, {result.samples} samples), "
+        f"{show_size(result.parameters, result.macs)}"
+    )
+
+
+def format_export(result: ExportOutcome) -> str:
+    """Say what was written where."""
+    latency = "" if result.latency_ms is None else f", {LATENCY.show(result.latency_ms)}"
+    judged = find_quantity(result.objective)
+    return (
+        f"Exported {result.digest} to {result.folder}: {PARAMETERS.show_named(result.parameters)}, "
+        f"{judged.name} {show_or_failed(judged, result.value)} on {result.split}{latency}; "
+        f"ONNX Runtime differs from torch by at most {result.max_abs_difference:.2g}."
+    )

@@ -1,0 +1,137 @@
+"""Searches, picks and reports as text."""
+
+from __future__ import annotations
+
+from app.commands.texts.quantities import show_or_failed
+from app.jobs.outcomes import PickOutcome, ReportOutcome, SearchOutcome
+from app.records.front import Estimate
+from app.records.quantities import (
+    LATENCY,
+    Quantity,
+    find_stored_quantity,
+    list_counted,
+)
+from app.reporting.tables import align_table
+
+
+def format_search(result: SearchOutcome) -> str:
+    """Show a verified front."""
+    tau = "" if result.predictor_tau is None else f", predictor tau {result.predictor_tau:.2f}"
+    failed = f", {result.failed} failed" if result.failed else ""
+    lines = [
+        f"Search {result.search!r}: {result.evaluations} evaluations ({result.reused} reused"
+        f"{failed}), {len(result.front)} points on the front{tau}.",
+        format_front(result),
+    ]
+    if result.indistinguishable:
+        lines.append(
+            f"{result.indistinguishable} further points are behind the front by less than the "
+            "noise of their evaluations."
+        )
+    if result.baseline_hypervolume is not None:
+        lines.append(
+            f"Hypervolume {_show_volume(result.searched_hypervolume)}, of random search after as "
+            f"many evaluations {_show_volume(result.baseline_hypervolume)}."
+        )
+    if result.unmeasured_devices:
+        names = ", ".join(result.unmeasured_devices)
+        lines.append(f"Latencies on {names} are those of the tables: this is another machine.")
+    which = "" if result.search == "default" else f" --search {result.search}"
+    how = "--latency-ms X" if LATENCY.name in result.objectives else "--knee"
+    lines.append(f"Next: supernet pick --run {result.run}{which} {how}")
+    return "\n".join(lines)
+
+
+def format_front(result: SearchOutcome, marked: str = "") -> str:
+    """Write one line for each point of the front, the marked one with a star."""
+    first = result.front[0] if result.front else None
+    searched = [] if first is None else [find_stored_quantity(name) for name in first.estimates]
+    carried = {} if first is None else first.counts
+    counted = [q for q in list_counted() if q.name in carried and q not in searched]
+    header = ["", "digest"]
+    for quantity in searched:
+        header += _list_columns(quantity)
+    rows = []
+    for point in result.front:
+        row = ["*" if point.digest == marked else "", point.digest]
+        for quantity in searched:
+            row += _list_cells(quantity, point.estimate(quantity.name))
+        rows.append([*row, *(quantity.show(point.counts[quantity.name]) for quantity in counted)])
+    return align_table([*header, *(quantity.title for quantity in counted)], rows)
+
+
+def _list_columns(quantity: Quantity) -> list[str]:
+    if quantity.per_device:
+        return [f"measured {quantity.title}", f"predicted {quantity.title}"]
+    return [quantity.title, "test"] if quantity.is_quality else [quantity.title]
+
+
+def _list_cells(quantity: Quantity, estimate: Estimate) -> list[str]:
+    if quantity.per_device:
+        found = estimate.value if estimate.source == "measured" else None
+        return [quantity.show(found), quantity.show(estimate.predicted)]
+    if quantity.is_quality:
+        return [show_or_failed(quantity, estimate.value), show_or_failed(quantity, estimate.test)]
+    return [quantity.show(estimate.value)]
+
+
+def format_pick(result: PickOutcome) -> str:
+    """Say which subnetwork was chosen, and why."""
+    lines = [f"{_say_how(result)}: {result.digest}"]
+    latency = LATENCY.show(result.latency_ms)
+    if result.latency_ms is not None and result.latency_source == "measured":
+        predicted = LATENCY.show(result.latency_predicted_ms)
+        lines.append(f"  measured {latency} (predicted {predicted})")
+    elif result.latency_ms is not None:
+        lines.append(f"  {latency} on {result.device} by its table, not measured")
+    judged = find_stored_quantity(result.objective)
+    if judged.is_quality:
+        value, test = (show_or_failed(judged, found) for found in (result.value, result.test))
+        tested = "" if result.test is None else f", {test} on test"
+        lines.append(f"  {judged.name} {value} on val{tested}")
+    costs = (find_stored_quantity(name).show_named(v) for name, v in result.costs.items())
+    lines.append(f"  {', '.join(costs)}")
+    if result.ties:
+        others = len(result.ties)
+        lines.append(
+            f"  {others} other point{'s' if others > 1 else ''} within it "
+            f"{'are' if others > 1 else 'is'} not distinguishable in {result.objective}; the "
+            f"cheapest is {result.ties[0]}"
+        )
+    lines.append(f"Next: supernet export --run {result.run} --arch {result.digest} --out DIR")
+    return "\n".join(lines)
+
+
+def _say_how(result: PickOutcome) -> str:
+    """Say how a subnetwork was chosen."""
+    if result.by == "knee":
+        return "At the knee of the front"
+    if result.by == "weights":
+        weights = (result.weights or {}).items()
+        return f"By preference {', '.join(f'{name} {weight:g}' for name, weight in weights)}"
+    latency = [] if result.budget_ms is None else [f"{result.budget_ms:g} ms on {result.device}"]
+    return f"Within {' and '.join([*latency, *result.limits])}"
+
+
+def format_report(result: ReportOutcome) -> str:
+    """Say what a report holds."""
+    rows = [
+        (
+            found.search,
+            found.strategy,
+            found.evaluations,
+            found.points,
+            _show_volume(found.searched),
+            _show_volume(found.baseline),
+        )
+        for found in result.searches
+    ]
+    header = ("search", "strategy", "evaluations", "front", "hypervolume", "random search")
+    return (
+        f"{align_table(header, rows)}\nWrote {len(result.written)} files to {result.folder}.\n"
+        f"Next: look at {result.folder / 'report.md'}"
+    )
+
+
+def _show_volume(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"

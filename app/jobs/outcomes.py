@@ -1,0 +1,195 @@
+"""What jobs return: finished work as values, for scripts and for what commands print."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from app.records.audit import AuditRecord
+from app.records.front import Point
+from app.reporting.report_text import SearchSummary
+from supernet.space import Value
+
+
+@dataclass(frozen=True)
+class TrainOutcome:
+    """A finished training."""
+
+    run: Path
+    family: str
+    preset: str
+    data: str
+    steps: int
+    resumed_from: int
+    seconds: float
+    checkpoint: str
+    space_size: int
+
+
+@dataclass(frozen=True)
+class ImportOutcome:
+    """An imported supernet."""
+
+    run: Path
+    family: str
+    preset: str
+    file: Path
+    data: str
+    classes: int
+    resolutions: tuple[int, ...]
+    checkpoint: str
+    space_size: int
+    assumed: str
+
+
+@dataclass(frozen=True)
+class ProfileOutcome:
+    """A latency table and how far it can be trusted; errors are fractions."""
+
+    run: Path
+    device: str
+    units: int
+    mape: float
+    within_5: float
+    within_10: float
+    kendall_tau: float
+    floor_mape: float
+    networks: int
+    trustworthy: bool
+    verdict: str
+    seconds: float
+    reused: bool
+
+
+@dataclass(frozen=True)
+class SearchOutcome:
+    """A finished search; ``front`` has one record per point, cheapest first.
+
+    ``stopped`` is ``"evaluations"``, ``"time"``, ``"stagnation"`` or ``"exhausted"``; ``failed``
+    counts evaluations that failed; ``hypervolume`` is that of the verified front and
+    ``searched_hypervolume`` that of the values searched by; ``indistinguishable`` counts points
+    off the front that are dominated only within noise.
+    """
+
+    run: Path
+    search: str
+    device: str
+    evaluations: int
+    reused: int
+    failed: int
+    stopped: str
+    objectives: tuple[str, ...]
+    front: tuple[Point, ...]
+    indistinguishable: int
+    hypervolume: float | None
+    searched_hypervolume: float | None
+    baseline_hypervolume: float | None
+    predictor_tau: float | None
+    unmeasured_devices: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class PickOutcome:
+    """The chosen subnetwork; latencies in milliseconds, ``costs`` the others in stored units.
+
+    ``by`` is ``"budget"``, ``"knee"`` or ``"weights"``. ``ties`` are the other subnetworks within
+    the budget that are not distinguishable from the chosen one in quality, cheapest first.
+    """
+
+    run: Path
+    search: str
+    device: str
+    by: str
+    budget_ms: float | None
+    limits: tuple[str, ...]
+    weights: Mapping[str, float] | None
+    digest: str
+    latency_ms: float | None
+    latency_predicted_ms: float | None
+    latency_source: str
+    objective: str
+    value: float
+    predicted: float | None
+    test: float | None
+    ties: tuple[str, ...]
+    costs: Mapping[str, int | float | None]
+    architecture: Mapping[str, Value]
+
+
+@dataclass(frozen=True)
+class ReportOutcome:
+    """What was written: ``report.md`` in ``folder`` and a folder for each search."""
+
+    run: Path
+    folder: Path
+    searches: tuple[SearchSummary, ...]
+    written: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class EvaluateOutcome:
+    """A quality with its 95 % interval."""
+
+    run: Path
+    digest: str
+    data: str
+    split: str
+    objective: str
+    unit: str
+    value: float | None
+    low: float | None
+    high: float | None
+    samples: int
+    calibration_samples: int
+    parameters: int
+    macs: int
+
+
+@dataclass(frozen=True)
+class AuditOutcome:
+    """A finished audit.
+
+    Args:
+        run: The run.
+        audit: Its name.
+        folder: Where it is stored.
+        stored: Whether it was there already, complete.
+        report: What it found.
+    """
+
+    run: Path
+    audit: str
+    folder: Path
+    stored: bool
+    report: AuditRecord
+
+
+@dataclass(frozen=True)
+class ExportOutcome:
+    """An exported subnetwork."""
+
+    folder: Path
+    digest: str
+    parameters: int
+    macs: int
+    objective: str
+    value: float | None
+    split: str
+    latency_ms: float | None
+    max_abs_difference: float
+
+
+@dataclass(frozen=True)
+class QuickstartOutcome:
+    """What came out of each stage; ``ends`` are the smallest and the largest network."""
+
+    run: Path
+    train: TrainOutcome
+    profile: ProfileOutcome
+    search: SearchOutcome
+    ends: Mapping[str, EvaluateOutcome]
+    budget_ms: float
+    pick: PickOutcome
+    export: ExportOutcome
+    next_command: str

@@ -1,0 +1,178 @@
+"""``records.jsonl`` of an audit: each finished piece of its work, so that none is done twice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from app.records.audit import ViolationRecord
+from app.records.typed_json.record import Choices, Count, FileRecord, to_json
+from app.records.typed_json.record_files import parse_record, read_log
+
+
+class Piece(FileRecord):
+    """A finished piece.
+
+    Args:
+        key: What it is: ``KIND/NAME``.
+        seconds: That it took.
+    """
+
+    key: str = ""
+    seconds: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """What it is about: a digest, a number, or a choice and a number."""
+        return self.key.partition("/")[2]
+
+
+class EvaluatedPiece(Piece):
+    """A network that was evaluated.
+
+    Args:
+        objective: ``"accuracy"`` or ``"loss"``.
+        unit: Of the values.
+        value: Of the objective.
+        low: Lower end of its 95 % interval.
+        high: Upper end.
+        samples: In the split.
+    """
+
+    objective: str
+    unit: str
+    value: float
+    low: float
+    high: float
+    samples: Count
+
+
+class InheritedPiece(EvaluatedPiece):
+    """A network evaluated with inherited weights.
+
+    Args:
+        architecture: Its choices.
+    """
+
+    architecture: Choices
+
+
+class AlonePiece(EvaluatedPiece):
+    """A network evaluated after its own training.
+
+    Args:
+        steps: Of the training.
+        resumed_from: The step from which a killed training went on.
+    """
+
+    steps: Count
+    resumed_from: Count
+
+
+class NestedPiece(Piece):
+    """Networks of which each contains the one before.
+
+    Args:
+        values: Mean quality of each.
+        pairs: Compared.
+        violations: Pairs whose larger network is worse.
+    """
+
+    values: tuple[float, ...]
+    pairs: Count
+    violations: tuple[ViolationRecord, ...]
+
+
+class ProbePiece(Piece):
+    """Two networks that differ in one choice.
+
+    Args:
+        choice: Its name.
+        lower: Choices of the network with the earlier value.
+        higher: Choices of the network with the later value.
+        change: Quality of the latter less that of the former.
+        output_change: Mean probability that moves to another class.
+        identical: Whether the outputs are the same.
+    """
+
+    choice: str
+    lower: Choices
+    higher: Choices
+    change: float
+    output_change: float
+    identical: bool
+
+
+class CurvePiece(Piece):
+    """Quality against batches of recalibration; without any for networks that need none.
+
+    Args:
+        batches: Numbers of batches.
+        batch_size: Samples in each.
+        values: Quality with each.
+        settled: The number from which on the quality does not change; ``None`` for never.
+    """
+
+    batches: tuple[Count, ...]
+    batch_size: Count = 0
+    values: tuple[float, ...] = ()
+    settled: Count | None = None
+
+
+_KINDS: dict[str, type[Piece]] = {
+    "inherited": InheritedPiece,
+    "alone": AlonePiece,
+    "chain": NestedPiece,
+    "corner": NestedPiece,
+    "probe": ProbePiece,
+    "curve": CurvePiece,
+}
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """The finished pieces by kind and key; ``nested`` holds chains and corners."""
+
+    inherited: dict[str, InheritedPiece] = field(default_factory=dict)
+    alone: dict[str, AlonePiece] = field(default_factory=dict)
+    nested: dict[str, NestedPiece] = field(default_factory=dict)
+    probes: dict[str, ProbePiece] = field(default_factory=dict)
+    curves: dict[str, CurvePiece] = field(default_factory=dict)
+
+    def add(self, piece: Piece) -> None:
+        """Keep a piece under its key."""
+        match piece:
+            case InheritedPiece():
+                self.inherited[piece.key] = piece
+            case AlonePiece():
+                self.alone[piece.key] = piece
+            case NestedPiece():
+                self.nested[piece.key] = piece
+            case ProbePiece():
+                self.probes[piece.key] = piece
+            case CurvePiece():
+                self.curves[piece.key] = piece
+
+    def __iter__(self) -> Iterator[Piece]:
+        for kind in (self.inherited, self.alone, self.nested, self.probes, self.curves):
+            yield from kind.values()
+
+
+def read_pieces(path: Path) -> Pieces:
+    """The finished pieces of an audit; lines that hold anything else count as not made.
+
+    Raises:
+        ValueError: A complete line is not JSON.
+    """
+    pieces = Pieces()
+    for piece in read_log(path, Piece):
+        kind = _KINDS.get(piece.key.partition("/")[0])
+        if kind is None:
+            continue
+        try:
+            pieces.add(parse_record(to_json(piece), kind, str(path), "run the audit again"))
+        except ValueError:
+            # Of another kind than its key says: it is made once more.
+            continue
+    return pieces

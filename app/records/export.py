@@ -1,0 +1,49 @@
+"""The files of an export, and the facts about it."""
+
+from __future__ import annotations
+
+from app.records.typed_json.record import Count, FileRecord, Record
+
+
+class ParityRecord(FileRecord):
+    """``parity.json``: how far ONNX Runtime and torch agree on real inputs.
+
+    Args:
+        architecture: Digest.
+        max_abs_difference: Largest difference of outputs, of a batch and of single samples.
+        limit: It had to stay below.
+        same_decision: Share of samples with the same largest output.
+        samples: Compared.
+        split: They are from.
+        output_spread: Mean standard deviation of the outputs over the samples.
+        onnxruntime: Version.
+        torch: Version.
+    """
+
+    architecture: str
+    max_abs_difference: float
+    limit: float
+    same_decision: float
+    samples: Count
+    split: str
+    output_spread: float
+    onnxruntime: str
+    torch: str
+
+
+class LatencyRecord(Record):
+    """A measured latency for a model card.
+
+    Args:
+        value: Milliseconds at batch 1.
+        low: Lower end of its 95 % interval.
+        high: Upper end.
+        device: It was measured on.
+        method: How, as a sentence.
+    """
+
+    value: float
+    low: float
+    high: float
+    device: str
+    method: str

@@ -1,0 +1,148 @@
+"""``run.json``: what a run was made from, and how far it is."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from app.records.typed_json.record import Count, FileRecord, Json, Record, Seed
+
+REMEDY = "restore the file, or train a new run"
+
+
+class ShapeRecord(Record):
+    """What the network was built for, as :class:`supernet.data.DataShape` says it.
+
+    Args:
+        task: Of the data.
+        input: Shape of one sample.
+        classes: Of them, or the size of a vocabulary.
+        labels: Names of the classes.
+        mean: Of each channel of the pixels in 0...1.
+        std: Likewise.
+    """
+
+    task: str
+    input: tuple[Count, ...]
+    classes: Count
+    labels: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+class DataRecord(Record):
+    """Which data a run was trained on.
+
+    Args:
+        spec: As on the command line, with an absolute path.
+        fingerprint: Of its content.
+        shape: Of its samples.
+        context: Tokens a language model sees at once, of text.
+        image_size: Square size in pixels, of folders of images.
+    """
+
+    spec: str
+    fingerprint: str
+    shape: ShapeRecord
+    context: Count | None = None
+    image_size: Count | None = None
+
+    @property
+    def options(self) -> dict[str, int]:
+        """The options of :func:`supernet.data.open_data` that it was opened with."""
+        asked = {"context": self.context, "image_size": self.image_size}
+        return {name: value for name, value in asked.items() if value is not None}
+
+
+class TeacherRecord(Record):
+    """The run whose largest network taught this one.
+
+    Args:
+        run: Its directory.
+        checkpoint: Digest of its weights.
+    """
+
+    run: str
+    checkpoint: str
+
+
+class SourceRecord(Record):
+    """The file that imported weights came from.
+
+    Args:
+        format: Whose checkpoint it is.
+        file: Its name.
+        sha256: Of its content.
+    """
+
+    format: str
+    file: str
+    sha256: str
+
+
+class StageRecord(Record):
+    """How far a stage is, and facts about it.
+
+    Args:
+        status: ``"running"`` or ``"complete"``.
+        updated: When that was written, ISO 8601 in UTC.
+        checkpoint: Digest of the weights that training led to.
+        steps: Of that training.
+        seconds: That it took.
+        config: The settings asked for.
+        source: Where imported weights came from.
+        name: Of the search.
+        trustworthy: Whether the profiled latency table passed its own validation.
+    """
+
+    status: str
+    updated: str = ""
+    checkpoint: str | None = None
+    steps: Count | None = None
+    seconds: float | None = None
+    config: dict[str, Json] | None = None
+    source: SourceRecord | None = None
+    name: str | None = None
+    trustworthy: bool | None = None
+
+    @property
+    def complete(self) -> bool:
+        """Whether it came to its end."""
+        return self.status == "complete"
+
+
+class RunIdentity(Record):
+    """What makes a run this run: another value is another run.
+
+    Args:
+        family: Module name of the family.
+        preset: Of the family.
+        family_config: Settings of the family.
+        data: What it was trained on.
+        recipe: Settings of the training.
+        seed: Of initial weights, batches and sampled architectures.
+        space: Digest of the search space.
+        teacher: Whose network taught, if any did.
+    """
+
+    family: str
+    preset: str
+    family_config: dict[str, Json]
+    data: DataRecord
+    recipe: dict[str, Json]
+    seed: Seed
+    space: str
+    teacher: TeacherRecord | None = None
+
+
+class RunRecord(FileRecord, RunIdentity):
+    """The content of ``run.json``.
+
+    Args:
+        created: When, ISO 8601 in UTC.
+        versions: Of what results depend on.
+        stages: How far each stage is, by name.
+    """
+
+    created: str = ""
+    versions: dict[str, str] = Field(default_factory=dict)
+    stages: dict[str, StageRecord] = Field(default_factory=dict)

@@ -1,0 +1,105 @@
+"""``hypervolume.csv``: the progress of a search, and of random search beside it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from supernet import files
+
+FILE = "hypervolume.csv"
+BASELINE = "random_search"
+
+
+@dataclass(frozen=True)
+class Hypervolume:
+    """Hypervolume of the front found after so many evaluations, and of random search's."""
+
+    evaluations: int
+    value: float | None
+    baseline: float | None = None
+
+
+def read_trace(folder: Path) -> tuple[Hypervolume, ...]:
+    """The progress of a search, in the order written; a torn last line is left out.
+
+    Args:
+        folder: Of the search; without the file there is no progress.
+
+    Raises:
+        ValueError: The file has other columns than ``evaluations,hypervolume`` and those of a
+            baseline.
+    """
+    path = folder / FILE
+    if not path.is_file():
+        return ()
+    whole, _, _torn = path.read_text(encoding="utf-8", errors="replace").rpartition("\n")
+    rows = []
+    for line, row in enumerate(csv.DictReader(io.StringIO(whole)), start=2):
+        try:
+            if row["hypervolume"] is None:
+                raise ValueError("a line that ends early")
+            value, beside = _read(row["hypervolume"]), _read(row.get(BASELINE))
+            rows.append(Hypervolume(int(row["evaluations"]), value, beside))
+        except (KeyError, TypeError, ValueError):
+            raise ValueError(
+                f"{path}, line {line} is not `evaluations,hypervolume`: the file was damaged; "
+                "search again with --replace"
+            ) from None
+    return tuple(rows)
+
+
+def write_trace(
+    folder: Path, trace: Iterable[float | None], baseline: NDArray[np.float64] | None = None
+) -> None:
+    """Replace the file atomically.
+
+    Args:
+        folder: Of the search.
+        trace: Hypervolume after each evaluation.
+        baseline: The same of random search, ``(k,)``; a further column where there is one.
+
+    Raises:
+        OSError: The write failed; the old file is intact.
+    """
+    header = ["evaluations", "hypervolume"]
+    columns = [list(trace)]
+    if baseline is not None:
+        header.append(BASELINE)
+        columns.append(baseline.tolist())
+    rows = []
+    for i in range(max(map(len, columns))):
+        cells = [_write(column[i]) if i < len(column) else "" for column in columns]
+        if any(cells):
+            rows.append((i + 1, *cells))
+    files.write_text(folder / FILE, format_table(header, rows))
+
+
+def format_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """A table as comma-separated text."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _write(value: float | None) -> str:
+    return "" if value is None or not math.isfinite(value) else f"{value:.9g}"
+
+
+def _read(text: str | None) -> float | None:
+    """A cell of a trace; one of two traces may be shorter, and its last cells are empty."""
+    if text is None or text == "":
+        return None
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(text)
+    return value

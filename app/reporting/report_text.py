@@ -1,0 +1,145 @@
+"""The text of a report: an overview of the searches of a run, and a page for each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from app.records.front import CardRecord, Front
+from app.records.quantities import Quantity
+from app.reporting.markdown import Markdown, render_markdown, write_link, write_table
+
+# What a report tells of a predictor: the key of its card, and the words for it.
+CARD_LABELS = {
+    "model": "method",
+    "samples": "fitted on",
+    "tau": "Kendall tau",
+    "spearman": "Spearman",
+    "rmse": "RMSE",
+    "regret": "regret of the top picks",
+    "level": "interval level",
+    "coverage": "interval coverage",
+    "needed": "evaluations to tau 0.9",
+}
+
+
+@dataclass(frozen=True)
+class SearchSummary:
+    """One search in a report; hypervolumes against the reference of the search.
+
+    Args:
+        search: Its name.
+        strategy: That it used.
+        evaluations: Architectures evaluated.
+        failed: Of them.
+        points: On the front.
+        hypervolume: Of the verified front.
+        searched: Of the front before it was verified.
+        baseline: Of random search with as many evaluations.
+        predictor_tau: Rank correlation of the quality's predictor.
+    """
+
+    search: str
+    strategy: str
+    evaluations: int
+    failed: int
+    points: int
+    hypervolume: float | None
+    searched: float | None
+    baseline: float | None
+    predictor_tau: float | None
+
+
+def write_overview(run: str, searches: Sequence[SearchSummary]) -> str:
+    """The searches of a run as Markdown, a line for each with a link to its page.
+
+    Args:
+        run: Name of the run.
+        searches: In the order of their lines.
+    """
+    header = (
+        "search", "strategy", "evaluations", "failed", "front", "hypervolume", "random search",
+        "predictor tau",
+    )  # fmt: skip
+    rows = [
+        (
+            write_link(s.search, f"{s.search}/report.md"),
+            s.strategy,
+            s.evaluations,
+            s.failed,
+            s.points,
+            _write_number(s.searched),
+            _write_number(s.baseline),
+            _write_number(s.predictor_tau),
+        )
+        for s in searches
+    ]
+    return render_markdown("overview.md.jinja", run=run, table=write_table(header, rows))
+
+
+def write_search_page(front: Front, *, traced: bool) -> str:
+    """The page of one search as Markdown; its pictures lie beside it.
+
+    Args:
+        front: What the search found.
+        traced: Whether the progress of the search was recorded.
+    """
+    return render_markdown(
+        "search.md.jinja",
+        front=front,
+        points=_tabulate_points(front),
+        volumes=_tabulate_volumes(front),
+        traced=traced,
+        cards=[_tabulate_card(name, card) for name, card in front.reports.items()],
+    )
+
+
+def _tabulate_points(front: Front) -> Markdown:
+    """Predicted and found value of every objective of every front point."""
+    header = ["digest"]
+    for quantity in front.objectives:
+        header += [quantity.axis_label, "predicted"]
+        header += ["test"] if _was_tested(front, quantity) else []
+    rows = []
+    for point in front.list_front():
+        row = [point.digest]
+        for quantity in front.objectives:
+            estimate = point.estimate(quantity.name)
+            row += [quantity.show(estimate.value), quantity.show(estimate.predicted)]
+            row += [quantity.show(estimate.test)] if _was_tested(front, quantity) else []
+        rows.append(row)
+    return write_table(header, rows)
+
+
+def _was_tested(front: Front, quantity: Quantity) -> bool:
+    return any(p.estimate(quantity.name).test is not None for p in front.points)
+
+
+def _tabulate_volumes(front: Front) -> Markdown:
+    beside = front.baseline
+    known = (
+        ("as searched", front.hypervolume.searched),
+        ("front as predicted", front.hypervolume.predicted),
+        ("front verified", front.hypervolume.verified),
+        ("random search, as many evaluations", None if beside is None else beside.hypervolume),
+    )
+    rows = [(name, _write_number(value)) for name, value in known if value is not None]
+    return write_table(("hypervolume", ""), rows)
+
+
+def _tabulate_card(name: str, card: CardRecord) -> Markdown:
+    rows = [
+        (label, _write_number(getattr(card, key)))
+        for key, label in CARD_LABELS.items()
+        if getattr(card, key) is not None
+    ]
+    if card.curve:
+        steps = ", ".join(f"{_write_number(tau)} at {count}" for count, tau in card.curve)
+        rows.append(("learning curve (tau at evaluations)", steps))
+    return write_table((f"predictor of {name}", ""), rows)
+
+
+def _write_number(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return "" if value is None else str(value)

@@ -1,0 +1,182 @@
+"""A run as people are shown it, read without writing to it, without torch and past damage."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from app.records.device import DeviceRecord, TableReport
+from app.records.evaluation import EvaluationRecord
+from app.records.front import Front, read_front
+from app.records.typed_json.record_files import read_log, read_record
+from app.runs.command_lines import profile_command, resume_command, search_command
+from app.runs.directory import Run, read_space
+from supernet.space import SearchSpace
+
+_Read = TypeVar("_Read")
+_PROFILE_AGAIN = "profile the device again"
+
+
+@dataclass(frozen=True)
+class DeviceView:
+    """One profiled device: ``report`` is ``None`` while its table has not been validated."""
+
+    name: str
+    description: str
+    report: TableReport | None
+
+
+@dataclass(frozen=True)
+class RunView:
+    """Everything that is shown of one run directory.
+
+    ``problems`` holds one sentence for each file that is missing or damaged; the rest of the view
+    is what could still be read.
+    """
+
+    path: Path
+    family: str
+    preset: str
+    data: str
+    created: str
+    stages: Mapping[str, str]
+    space: SearchSpace | None
+    devices: Mapping[str, DeviceView]
+    fronts: Mapping[str, Front]
+    evaluations: tuple[EvaluationRecord, ...]
+    problems: tuple[str, ...]
+
+
+def find_runs(paths: Sequence[Path]) -> list[Path]:
+    """Run directories among ``paths`` and, for a path that is none, directly inside it."""
+    found: list[Path] = []
+    for path in paths:
+        if (path / "run.json").is_file():
+            found.append(path)
+        elif path.is_dir():
+            found += sorted(child.parent for child in path.glob("*/run.json"))
+    unique: dict[Path, Path] = {}
+    for path in found:
+        unique.setdefault(path.resolve(), path)
+    return list(unique.values())
+
+
+def load_run(path: Path) -> RunView:
+    """Read a run directory, as much of it as is there.
+
+    Raises:
+        ValueError: There is no readable ``run.json``: nothing can be said about the folder.
+    """
+    path = Path(path)
+    record = Run(path).record
+    problems: list[str] = []
+    return RunView(
+        path=path,
+        family=record.family,
+        preset=record.preset,
+        data=record.data.spec,
+        created=record.created,
+        stages={name: stage.status for name, stage in record.stages.items()},
+        space=_read_space(path, problems),
+        devices=_read_devices(path, problems),
+        fronts=_read_fronts(path, problems),
+        evaluations=_read_evaluations(path, problems),
+        problems=tuple(problems),
+    )
+
+
+def find_quality(run: RunView, digest: str) -> EvaluationRecord | None:
+    """The newest quality on record for an architecture; the test split before any other."""
+    rows = [row for row in run.evaluations if row.digest == digest and row.value is not None]
+    tested = [row for row in rows if row.split == "test"]
+    return next(reversed(tested or rows), None)
+
+
+def suggest_command(run: RunView) -> tuple[str, str] | None:
+    """What this run lacks before a front can be shown, and the command that provides it."""
+    if run.fronts:
+        return None
+    if run.stages.get("train") != "complete":
+        return (
+            "The supernet of this run is not trained to the end yet.",
+            resume_command(run.path, run.family, run.data),
+        )
+    if not run.devices:
+        return (
+            "No device has been profiled for this run, so no latency is known yet.",
+            profile_command(run.path, "cpu"),
+        )
+    device = next(iter(run.devices))
+    quality = next((row.objective for row in run.evaluations), "accuracy")
+    return (
+        "Nothing has been searched in this run yet.",
+        search_command(run.path, device, quality),
+    )
+
+
+def _read_space(run: Path, problems: list[str]) -> SearchSpace | None:
+    path = run / "space.json"
+    if not path.exists():
+        problems.append(f"{path} is missing, so choices are shown without their legal values")
+        return None
+    return _note_damage(partial(read_space, path), problems)
+
+
+def _read_devices(run: Path, problems: list[str]) -> dict[str, DeviceView]:
+    found = {}
+    for folder in _list_folders(run / "devices"):
+        if not (folder / "table.parquet").is_file():
+            problems.append(
+                f"Device {folder.name} has no finished latency table yet; "
+                f"`{profile_command(run, folder.name)}` finishes it"
+            )
+            continue
+        about = _note_damage(
+            partial(read_record, folder / "device.json", DeviceRecord, _PROFILE_AGAIN), problems
+        )
+        report = None
+        if (folder / "report.json").exists():
+            report = _note_damage(
+                partial(read_record, folder / "report.json", TableReport, _PROFILE_AGAIN), problems
+            )
+        description = "" if about is None else about.description
+        found[folder.name] = DeviceView(folder.name, description, report)
+    return found
+
+
+def _read_fronts(run: Path, problems: list[str]) -> dict[str, Front]:
+    found = {}
+    for folder in _list_folders(run / "searches"):
+        if not (folder / "front.json").exists():
+            problems.append(
+                f"Search {folder.name} has no front yet; the command that started it goes on "
+                "where it stopped when it is run again"
+            )
+            continue
+        front = _note_damage(partial(read_front, folder), problems)
+        if front is not None:
+            found[folder.name] = front
+    return found
+
+
+def _read_evaluations(run: Path, problems: list[str]) -> tuple[EvaluationRecord, ...]:
+    path = run / "evaluations.jsonl"
+    return tuple(_note_damage(partial(read_log, path, EvaluationRecord), problems) or ())
+
+
+def _note_damage(read: Callable[[], _Read], problems: list[str]) -> _Read | None:
+    """What a reader gives; ``None`` and one more problem when the file cannot be used."""
+    try:
+        return read()
+    except (OSError, ValueError) as error:
+        problems.append(str(error))
+        return None
+
+
+def _list_folders(parent: Path) -> list[Path]:
+    if not parent.is_dir():
+        return []
+    return sorted(p for p in parent.iterdir() if p.is_dir() and not p.name.startswith("."))

@@ -1,0 +1,77 @@
+"""Random search beside a search: what its evaluations would have brought without any method."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from app.evaluation.log import EvaluationLog
+from app.evaluation.pools import WorkerPool
+from app.evaluation.scheduler import WHOLE_ROUND, Evaluator
+from app.records.front import BaselineRecord, Front
+from app.records.front_files import write_front
+from app.records.trace import read_trace
+from app.runs.trained import Say
+from search import SearchProblem, search
+from search.strategies import random_search
+
+NAME = "random_search"
+
+
+def add_baseline(
+    problem: SearchProblem,
+    log: EvaluationLog,
+    folder: Path,
+    front: Front,
+    say: Say,
+    pool: WorkerPool | None = None,
+) -> Front:
+    """Evaluate as many random architectures as a search did, and store their trace beside its own.
+
+    The hypervolume reference is that of the search, so that both traces can be compared. Its
+    evaluations are stored in the same log and cost nothing again.
+
+    Args:
+        problem: What was searched for.
+        log: Where evaluations are kept.
+        folder: Of the search.
+        front: What it found.
+        say: Told about progress.
+        pool: Who evaluates; by default this process. Closed at the end.
+
+    Returns:
+        The front with its ``baseline``, as written.
+
+    Raises:
+        OSError: The disk is full; evaluations made so far are kept.
+    """
+    say(f"baseline: {front.evaluations} random architectures for search {front.search}")
+    bounds = front.hypervolume.reference
+    with Evaluator(problem, log, pool=pool) as evaluator:
+        result = search(
+            problem,
+            random_search.build(),
+            evaluations=front.evaluations,
+            seed=front.seed,
+            known=evaluator.list_known(),
+            evaluate_batch=evaluator.evaluate_batch,
+            chunk=WHOLE_ROUND,
+            reference=np.array([bounds[objective.name] for objective in problem.objectives]),
+            progress=lambda now: say(f"baseline: {now.done}/{now.total} evaluations"),
+        )
+    baseline = BaselineRecord(
+        strategy=NAME,
+        evaluations=len(result.history),
+        failed=int(result.history.failed.sum()),
+        hypervolume=float(result.trace[-1]),
+    )
+    whole = front.replace(baseline=baseline)
+    write_front(folder, whole, _read_own_trace(folder), result.trace)
+    return whole
+
+
+def _read_own_trace(folder: Path) -> list[float | None]:
+    """The hypervolume of a search after each evaluation; ``None`` while there was no front."""
+    known = {row.evaluations: row.value for row in read_trace(folder)}
+    return [known.get(number) for number in range(1, max(known, default=0) + 1)]

@@ -1,0 +1,263 @@
+"""Modules of a user's own: named on the command line they are used, named by a file alone not."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from app.runs import plugins
+from app.runs.directory import open_run
+from app.runs.latency_table import open_table
+from app.runs.trained import build, open_run_data
+from tests.app.conftest import EVALUATIONS, PROFILE, SEARCH, Command, contents
+
+# Imported, such a module leaves a trace.
+TRACE = "from pathlib import Path\nPath(__file__).with_suffix('.trace').touch()\n"
+FAMILY = "from supernet.families.ofa_mobilenetv3 import *\n"
+BACKEND = "from hardware.devices.onnx_runtime import *\n"
+PREDICTOR = """
+from pathlib import Path
+from predictors.models import ridge
+def fit(space, positions, values, *, seed, statistics=None):
+    Path(__file__).with_suffix('.fitted').touch()
+    return ridge.fit(space, positions, values, seed=seed, statistics=statistics)
+"""
+STRATEGY = "from search.strategies.nsga2 import *\nfrom search.strategies.nsga2 import build\n"
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], Path]:
+    """Write a module of a package in the working directory."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+
+    def write(path: str, source: str) -> Path:
+        file = folder.joinpath(*path.split(".")).with_suffix(".py")
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(TRACE + source)
+        # Another test's module of the same name must not be found again.
+        for name in [n for n in sys.modules if n.split(".")[0] == path.split(".")[0]]:
+            monkeypatch.delitem(sys.modules, name)
+        return file
+
+    return write
+
+
+def was_imported(file: Path) -> bool:
+    return file.with_suffix(".trace").exists()
+
+
+def edit(file: Path, *keys: str, value: str) -> None:
+    content = json.loads(file.read_text())
+    inner = content
+    for key in keys[:-1]:
+        inner = inner[key]
+    inner[keys[-1]] = value
+    file.write_text(json.dumps(content))
+
+
+def test_names_are_own_when_they_lead_out_of_the_project() -> None:
+    own = ("my.family", "my.deep.module", "my.data:load", "data:load")
+    ours = (
+        "ofa_mobilenetv3",
+        "../x",
+        "a.b/c",
+        "",
+        "digits",
+        "folder:/tmp/x",
+        "my.",
+        ":load",
+        "9.x",
+    )
+    assert all(map(plugins.is_own, own))
+    assert not any(map(plugins.is_own, ours))
+
+
+@pytest.mark.parametrize(
+    "kind", [plugins.FAMILY, plugins.STRATEGY, plugins.PREDICTOR, plugins.BACKEND]
+)
+def test_every_kind_is_listed_summed_up_and_refused_by_name(kind: plugins.Kind) -> None:
+    known = plugins.list_names(kind)
+    assert known
+    assert all(plugins.read_summary(kind, name) for name in known)
+    wrong = known[0] + "x"
+    with pytest.raises(ValueError, match=f"unknown {kind.word} '{wrong}'; did you mean") as error:
+        plugins.load_module(kind, wrong)
+    assert f"{kind.plural} are {', '.join(known)}" in str(error.value)
+    with pytest.raises(ValueError, match=f"module 'json.tool' is no {kind.word}: it lacks"):
+        plugins.load_module(kind, "json.tool")
+    with pytest.raises(ValueError, match=f"there is no module 'no.such' for the {kind.word}"):
+        plugins.load_module(kind, "no.such")
+
+
+def test_a_family_that_only_run_json_names_is_refused_and_not_imported(
+    command: Command, refused: Callable[..., str], a_run: Path, own: Callable[[str, str], Path]
+) -> None:
+    file = own("mine1.family", FAMILY)
+    edit(a_run / "run.json", "family", value="mine1.family")
+    before = contents(a_run)
+    for arguments in (
+        ("evaluate", "--arch", "smallest"),
+        ("export", "--arch", "smallest"),
+        ("profile", "--replace"),
+        ("search", "--name", "other"),
+        ("audit",),
+    ):
+        said = refused(*arguments, "--run", a_run)
+        assert "run.json names the family 'mine1.family'" in said
+        assert "--trust mine1.family" in said
+    refused("train", "--out", a_run, "--resume")
+    refused("evaluate", "--run", a_run, "--arch", "smallest", "--trust", "mine1")
+    assert not was_imported(file)
+    assert contents(a_run) == before
+    trusted = command(
+        "evaluate", "--run", a_run, "--arch", "smallest", "--trust", "mine1.family", "--json"
+    )
+    assert trusted.code == 0, trusted.err
+    assert was_imported(file)
+
+
+def test_a_family_that_was_typed_needs_no_more(
+    command: Command, tmp_path: Path, own: Callable[[str, str], Path]
+) -> None:
+    file = own("mine2.family", FAMILY)
+    out = tmp_path / "run"
+    flags = ("train", "--family", "mine2.family", "--out", out, "--steps", 2, "--batch-size", 32)
+    assert command(*flags).code == 0
+    assert was_imported(file)
+    assert json.loads((out / "run.json").read_text())["family"] == "mine2.family"
+    assert command(*flags, "--resume").code == 0
+
+
+def test_a_sampler_that_only_run_json_names_is_not_imported(
+    refused: Callable[..., str], a_run: Path, own: Callable[[str, str], Path]
+) -> None:
+    file = own("mine3.sampler", "from supernet.training.samplers.uniform import *\n")
+    edit(a_run / "run.json", "recipe", "sampler", value="mine3.sampler")
+    said = refused("train", "--out", a_run, "--resume")
+    assert "names the sampler 'mine3.sampler'" in said
+    assert "names the sampler" in refused("audit", "--run", a_run)
+    assert not was_imported(file)
+
+
+def test_data_that_only_run_json_names_is_not_imported(
+    a_run: Path, own: Callable[[str, str], Path]
+) -> None:
+    file = own("mine4.data", "def load():\n    raise AssertionError\n")
+    edit(a_run / "run.json", "data", "spec", value="mine4.data:load")
+    with pytest.raises(ValueError, match=r"run.json names the data 'mine4.data:load'.*--trust"):
+        open_run_data(open_run(a_run))
+    assert not was_imported(file)
+    # A folder by a name that could be a function's is a folder.
+    edit(a_run / "run.json", "data", "spec", value="folder:photos")
+    with pytest.raises(ValueError, match="photos") as error:
+        open_run_data(open_run(a_run))
+    assert "--trust" not in str(error.value)
+
+
+def test_a_backend_is_used_when_typed_and_refused_when_only_a_table_names_it(
+    command: Command, refused: Callable[..., str], a_run: Path, own: Callable[[str, str], Path]
+) -> None:
+    file = own("mine5.backend", BACKEND)
+    flags = ("profile", "--run", a_run, "--device", "phone", "--backend", "mine5.backend")
+    profiled = command(*flags, *PROFILE)
+    assert profiled.code == 0, profiled.err
+    device = json.loads((a_run / "devices/phone/device.json").read_text())
+    assert (device["name"], device["backend"]) == ("phone", "mine5.backend")
+    file.with_suffix(".trace").unlink()
+    del sys.modules["mine5.backend"]
+    search = ("search", "--run", a_run, "--device", "phone", "--name", "on-phone", *SEARCH)
+    said = refused(*search)
+    assert "device.json names the device backend 'mine5.backend'" in said
+    assert "names the device backend" in refused("profile", "--run", a_run, "--device", "phone")
+    assert not was_imported(file)
+    run = open_run(a_run, ("mine5.backend",))
+    table = open_table(run, "phone", build(run).cost_model(), lambda _: None)
+    assert table.device.backend == "mine5.backend"
+
+
+def test_an_unknown_backend_is_refused_with_what_there_is(
+    refused: Callable[..., str], a_run: Path
+) -> None:
+    said = refused("profile", "--run", a_run, "--backend", "onnx_runtim")
+    assert "unknown device backend 'onnx_runtim'; did you mean 'onnx_runtime'?" in said
+
+
+def test_a_predictor_is_part_of_a_search(
+    command: Command, refused: Callable[..., str], a_run: Path, own: Callable[[str, str], Path]
+) -> None:
+    file = own("mine6.predictor", PREDICTOR)
+    flags = ("search", "--run", a_run, "--evaluations", EVALUATIONS, "--name", "by-mine")
+    found = command(*flags, "--predictor", "mine6.predictor")
+    assert found.code == 0, found.err
+    assert file.with_suffix(".fitted").exists()
+    front = json.loads((a_run / "searches/by-mine/front.json").read_text())
+    assert front["report"]["accuracy"]["model"] == "ridge"
+    plan = json.loads((a_run / "searches/by-mine/search.json").read_text())
+    assert plan["config"]["predictor"] == "mine6.predictor"
+    said = refused(*flags)
+    assert "predictor: mine6.predictor -> auto" in said
+    said = refused("report", "--run", a_run, "--search", "by-mine")
+    assert "search.json names the predictor 'mine6.predictor'" in said
+
+
+def test_a_strategy_that_only_search_json_names_is_not_imported(
+    refused: Callable[..., str], a_run: Path, own: Callable[[str, str], Path]
+) -> None:
+    file = own("mine7.strategy", STRATEGY)
+    for key in ("strategy", "engine"):
+        path = a_run / "searches/default/search.json"
+        before = path.read_text()
+        edit(path, "config", key, value="mine7.strategy")
+        said = refused("report", "--run", a_run)
+        assert f"search.json names the {key} 'mine7.strategy'" in said
+        path.write_text(before)
+    assert not was_imported(file)
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--predictor", "ridgee"), "unknown predictor 'ridgee'; did you mean 'ridge'?"),
+        (("--engine", "nsga22"), "unknown engine 'nsga22'; did you mean 'nsga2'?"),
+        (
+            ("--strategy", "nsga2", "--predictor", "ridge"),
+            "strategy 'nsga2' fits no predictor; leave out --predictor",
+        ),
+        (
+            ("--strategy", "nsga2", "--engine", "nsga3"),
+            "strategy 'nsga2' has no engine that evolves on predictions; leave out --engine",
+        ),
+    ],
+)
+def test_what_a_search_cannot_use_is_refused(
+    refused: Callable[..., str], finished_run: Path, flags: tuple[str, ...], said: str
+) -> None:
+    assert said in refused("search", "--run", finished_run, "--name", "other", *flags)
+
+
+def test_an_engine_is_part_of_a_search(command: Command, a_run: Path) -> None:
+    fronts = []
+    for name, flags in (("by-array", ()), ("by-nsga3", ("--engine", "nsga3"))):
+        out = command("search", "--run", a_run, "--evaluations", 60, "--name", name, *flags)
+        assert out.code == 0, out.err
+        plan = json.loads((a_run / "searches" / name / "search.json").read_text())
+        fronts.append((plan["config"]["engine"], (a_run / "searches" / name / "front.json")))
+    assert [engine for engine, _ in fronts] == ["array", "nsga3"]
+
+
+def test_a_search_from_before_there_was_a_choice_is_the_same_search(
+    command: Command, a_run: Path
+) -> None:
+    path = a_run / "searches/default/search.json"
+    plan = json.loads(path.read_text())
+    del plan["config"]["predictor"], plan["config"]["engine"]
+    path.write_text(json.dumps(plan))
+    out = command("search", "--run", a_run, *SEARCH)
+    assert (out.code, "already complete" in out.err) == (0, True), out.err
