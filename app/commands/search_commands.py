@@ -31,7 +31,7 @@ def register() -> None:
     app.command(epilog="Example: supernet report --run runs/a")(report)
 
 
-def _strategies(asked: bool) -> None:
+def _print_strategies(asked: bool) -> None:
     if asked:
         from app.runs.plugins import list_strategies
 
@@ -76,7 +76,10 @@ def search(
     strategies: Annotated[
         bool,
         typer.Option(
-            "--strategies", callback=_strategies, is_eager=True, help="Say what each strategy is."
+            "--strategies",
+            callback=_print_strategies,
+            is_eager=True,
+            help="Say what each strategy is.",
         ),
     ] = False,
     predictor: Annotated[str, typer.Option(help=f"{PREDICTORS}, or your own module.")] = "auto",
@@ -150,9 +153,14 @@ def pick(
     from app.jobs.pick import pick_job
 
     result = pick_job(
-        run, latency_ms, search, limits=tuple(limits or ()), knee=knee, weights=weights or None,
+        run,
+        latency_ms,
+        search,
+        limits=tuple(limits or ()),
+        knee=knee,
+        weights=weights or None,
         device=device,
-    )  # fmt: skip
+    )
     show(result, format_pick(result), json)
 
 

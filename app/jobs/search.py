@@ -20,7 +20,7 @@ from app.searching.front_writer import Findings, build_front, write_front
 from app.searching.optuna_mirror import Study, open_study
 from app.searching.progress import Narrator
 from app.searching.random_baseline import add_baseline
-from app.searching.report_cards import report_cards
+from app.searching.report_cards import make_report_cards
 from app.searching.request import FILE, SearchRequest, is_complete
 from app.searching.setting import Setting, prepare
 from app.searching.verify import measurable, verify
@@ -59,24 +59,24 @@ def search_job(request: SearchRequest, say: Say) -> SearchOutcome:
         if is_complete(folder, setting.plan, replace=request.replace):
             say(f"search {request.name}: already complete")
             front = run.front(request.name)
-            study = _study(setting, folder)
+            study = _open_study(setting, folder)
             study.restore(front)
             study.mirror_verified(front)
         else:
-            front, reused = _searched(setting, folder, say)
+            front, reused = _run_search(setting, folder, say)
         if request.baseline and front.baseline is None:
             pool = open_pool(setting.sources.log, workers=request.workers, ray=request.ray)
             front = add_baseline(setting.problem, setting.sources.log, folder, front, say, pool)
-    return _outcome(run, front, reused)
+    return _summarise(run, front, reused)
 
 
-def _searched(setting: Setting, folder: Path, say: Say) -> tuple[Front, int]:
+def _run_search(setting: Setting, folder: Path, say: Say) -> tuple[Front, int]:
     request, run = setting.request, setting.run
-    study = _study(setting, folder)
+    study = _open_study(setting, folder)
     _write_plan(setting.plan, folder, "running")
     run.set_stage("search", "running", name=request.name)
-    result, reused = _search(setting, study, say)
-    front = _verified(setting, result, say)
+    result, reused = _explore(setting, study, say)
+    front = _verify_front(setting, result, say)
     write_front(folder, front, result.trace)
     study.mirror_verified(front)
     _write_plan(setting.plan, folder, "complete")
@@ -88,15 +88,19 @@ def _write_plan(plan: SearchRecord, folder: Path, status: str) -> None:
     write_record(folder / FILE, plan.replace(status=status, updated=now()))
 
 
-def _study(setting: Setting, folder: Path) -> Study:
+def _open_study(setting: Setting, folder: Path) -> Study:
     request = setting.request
     return open_study(
-        folder, request.name, setting.problem, setting.sources.log,
-        identity=setting.plan.config.identity, storage=request.storage,
-    )  # fmt: skip
+        folder,
+        request.name,
+        setting.problem,
+        setting.sources.log,
+        identity=setting.plan.config.identity,
+        storage=request.storage,
+    )
 
 
-def _search(setting: Setting, study: Study, say: Say) -> tuple[SearchResult, int]:
+def _explore(setting: Setting, study: Study, say: Say) -> tuple[SearchResult, int]:
     request, problem, log = setting.request, setting.problem, setting.sources.log
     narrator = Narrator(request.name, problem, setting.strategy, request.seed, setting.fit, say)
     reused = [0]
@@ -104,7 +108,7 @@ def _search(setting: Setting, study: Study, say: Say) -> tuple[SearchResult, int
     def evaluated(evaluation: Evaluation) -> None:
         reused[0] += evaluation.reused
         study.add(evaluation)
-        narrator.evaluated(request.evaluations)
+        narrator.count_evaluation(request.evaluations)
 
     pool = open_pool(log, workers=request.workers, ray=request.ray)
     rule = RaceRule() if request.early_stop else None
@@ -139,7 +143,7 @@ def _search(setting: Setting, study: Study, say: Say) -> tuple[SearchResult, int
     return result, reused[0] + evaluator.reused
 
 
-def _nearest(problem: SearchProblem, result: SearchResult) -> str:
+def _describe_nearest(problem: SearchProblem, result: SearchResult) -> str:
     """What came nearest to the limits, as half a sentence."""
     history = result.history
     usable = np.flatnonzero(~history.failed)
@@ -156,10 +160,12 @@ def _nearest(problem: SearchProblem, result: SearchResult) -> str:
     )
 
 
-def _verified(setting: Setting, result: SearchResult, say: Say) -> Front:
+def _verify_front(setting: Setting, result: SearchResult, say: Say) -> Front:
     request, sources, problem = setting.request, setting.sources, setting.problem
     if not len(result.front):
-        raise ValueError(f"search {request.name!r} found nothing: {_nearest(problem, result)}")
+        raise ValueError(
+            f"search {request.name!r} found nothing: {_describe_nearest(problem, result)}"
+        )
     here = measurable(sources.tables, say)
     architectures = problem.space.decode(result.front.positions)
     verified = verify(architectures, sources.log, here, say)
@@ -173,7 +179,9 @@ def _verified(setting: Setting, result: SearchResult, say: Say) -> Front:
         seed=request.seed,
         strategy=request.strategy,
     )
-    cards = report_cards(problem, result.history, result.models, seed=request.seed, fit=setting.fit)
+    cards = make_report_cards(
+        problem, result.history, result.models, seed=request.seed, fit=setting.fit
+    )
     front = build_front(Findings(problem, result, verified, sources, cards), header)
     for device, ratio in front.latency_ratios.items():
         if abs(ratio - 1) > DRIFT:
@@ -186,7 +194,7 @@ def _verified(setting: Setting, result: SearchResult, say: Say) -> Front:
     return front
 
 
-def _outcome(run: Run, front: Front, reused: int) -> SearchOutcome:
+def _summarise(run: Run, front: Front, reused: int) -> SearchOutcome:
     quality = front.objectives[0].name
     card = front.reports.get(quality)
     return SearchOutcome(

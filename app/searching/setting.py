@@ -65,10 +65,10 @@ def prepare(
     names = resolve_objectives(request.objectives, trained.quality, request.devices)
     check_space(run, trained)
     log = EvaluationLog(trained)
-    sources = Sources(trained, log, _tables(request, run, trained, names, say))
+    sources = Sources(trained, log, _open_tables(request, run, trained, names, say))
     problem = build_problem(names, request.all_limits, sources)
     require_feasible(problem)
-    prior = _prior(request, run, trained)
+    prior = _open_prior(request, run, trained)
     fit: Fit = InformedFit(build_statistics(sources), chosen.method)
     if prior is not None:
         say(f"search {request.name}: {len(prior.values)} evaluations of {prior.run} may help")
@@ -93,7 +93,7 @@ def prepare(
     return Setting(run, request, sources, problem, strategy, fit, plan)
 
 
-def _prior(request: SearchRequest, run: Run, trained: Trained) -> Prior | None:
+def _open_prior(request: SearchRequest, run: Run, trained: Trained) -> Prior | None:
     if request.prior is None:
         return None
     stored = None if request.replace else read_plan(run.search(request.name))
@@ -137,7 +137,7 @@ def _refuse_fit(request: SearchRequest) -> None:
         )
 
 
-def _tables(
+def _open_tables(
     request: SearchRequest, run: Run, trained: Trained, names: tuple[str, ...], say: Say
 ) -> dict[str, DeviceTable]:
     devices = request.devices
