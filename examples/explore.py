@@ -22,7 +22,7 @@ def main() -> None:
 
     for name, front in load_run(asked.run).fronts.items():
         print(f"search {name} on {front.device}: {front.quality.name} against {front.cost.name}")
-        for point in front.on_front():
+        for point in front.list_front():
             quality, cost = (point.estimate(o.name) for o in (front.quality, front.cost))
             print(f"  {point.digest}  {quality.value:.4f}  {cost.value:.4g} {front.cost.unit}")
     if not asked.print_only:

@@ -6,8 +6,9 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from app.records.audit import AuditSettings
-from app.records.plain import plain
-from app.records.record import read_record, to_json
+from app.records.typed_json.plain import plain
+from app.records.typed_json.record import to_json
+from app.records.typed_json.record_files import read_record
 from app.runs.batch_size import check_batch
 from app.runs.trained import Trained, read_recipe
 from supernet.quality.evaluate import CALIBRATION_SAMPLES

@@ -22,7 +22,7 @@ from app.records.audit import (
     Statistic,
 )
 from app.records.audit_pieces import CurvePiece, EvaluatedPiece, NestedPiece, Pieces, ProbePiece
-from app.records.record import drop_infinite
+from app.records.typed_json.record import drop_infinite
 from app.runs.directory import now
 from app.runs.trained import Trained
 from predictors.scores import bootstrap_interval, kendall_tau, sparse_kendall_tau, spearman

@@ -20,7 +20,7 @@ def show(result: Any, text: str, as_json: bool) -> None:
     if not speaks():
         return
     # Importing what reads and writes records takes longer than printing a help text.
-    from app.records.plain import plain
+    from app.records.typed_json.plain import plain
 
     print(json.dumps(plain(result), indent=2, allow_nan=False) if as_json else text, flush=True)
 

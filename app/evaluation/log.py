@@ -7,8 +7,10 @@ from typing import Protocol
 
 from app.evaluation.worker import Caches, Finding, Task, TrainedNetwork, work
 from app.records.evaluation import CalibrationRecord, EvaluationRecord, ScoresRecord
-from app.records.record import Choices, append_record, drop_infinite, read_log, read_record
+from app.records.front import read_front
 from app.records.space import ArchitectureRecord
+from app.records.typed_json.record import Choices, drop_infinite
+from app.records.typed_json.record_files import append_record, read_log, read_record
 from app.runs.directory import Run, now
 from supernet.costs.cost_model import CostModel
 from supernet.quality.evaluate import CALIBRATION_SAMPLES
@@ -191,5 +193,5 @@ def _known_digests(run: Run) -> dict[str, Choices]:
     records = read_log(run.evaluations, EvaluationRecord)
     known = {record.digest: record.architecture for record in records}
     for name in run.searches:
-        known |= {point.digest: point.choices for point in run.front(name).points}
+        known |= {point.digest: point.choices for point in read_front(run.search(name)).points}
     return known

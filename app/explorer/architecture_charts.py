@@ -76,7 +76,7 @@ def draw_genomes(genome: Genome, front: Front, chosen: str | None = None) -> alt
         chosen: Digest of the one whose column is framed.
     """
     cost = front.cost
-    labels = [cost.show(front.point(digest).best(cost.name)) for digest in genome.digests]
+    labels = [cost.show(front.find_point(digest).best(cost.name)) for digest in genome.digests]
     rows: list[Row] = [
         {
             "column": column,

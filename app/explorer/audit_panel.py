@@ -10,6 +10,7 @@ from app.explorer import markup
 from app.records import numbers
 from app.records.audit import AuditRecord, read_audit
 from app.reporting.audit_chart import draw_audit
+from app.reporting.markdown import escape_markdown
 from app.runs.directory import Run
 
 
@@ -24,16 +25,16 @@ def show_audits(path: Path) -> None:
         try:
             found = read_audit(run.audit(name))
         except (OSError, ValueError) as error:
-            st.warning(markup.sentence(error))
+            st.warning(escape_markdown(error))
             return
         left, right = st.columns([1.4, 1], gap="large")
         with left:
             st.altair_chart(draw_audit(found), key=f"audit {path} {name}")
         with right:
-            st.markdown(markup.facts(list_figures(found), grid=True), unsafe_allow_html=True)
+            st.markdown(markup.write_facts(list_figures(found), grid=True), unsafe_allow_html=True)
             st.caption(found.verdict)
             for line in list_findings(found):
-                st.caption(line)
+                st.caption(escape_markdown(line))
 
 
 def list_figures(found: AuditRecord) -> list[tuple[str, str, str]]:

@@ -60,7 +60,7 @@ class Genome:
     values: tuple[tuple[Value | None, ...], ...]
 
 
-def layers(
+def group_layers(
     space: SearchSpace | None,
     choices: Mapping[str, Value],
     other: Mapping[str, Value] | None = None,
@@ -79,7 +79,7 @@ def layers(
         part, _, last = name.rpartition(".")
         value = choices.get(name)
         legal = space.choice(name).values if space else ()
-        gene = Gene(name, value, share(legal, value), legal, compared.get(name))
+        gene = Gene(name, value, place_value(legal, value), legal, compared.get(name))
         parts.setdefault(part, {})[last] = gene
 
     def level(part: str) -> int:
@@ -92,24 +92,24 @@ def layers(
     return tuple(sorted(rows, key=lambda row: row.level != 0))
 
 
-def share(legal: Sequence[Value], value: Value | None) -> float | None:
+def place_value(legal: Sequence[Value], value: Value | None) -> float | None:
     """Position of ``value`` among the legal ones on a scale of 0 to 1; 1 for a single one."""
     if value is None or value not in legal:
         return None
     return legal.index(value) / (len(legal) - 1) if len(legal) > 1 else 1.0
 
 
-def columns(rows: Sequence[Layer]) -> tuple[str, ...]:
+def list_properties(rows: Sequence[Layer]) -> tuple[str, ...]:
     """The properties of the innermost layers, in order of appearance."""
     return tuple(dict.fromkeys(name for row in rows if row.level == 2 for name in row.genes))
 
 
-def differences(rows: Sequence[Layer]) -> tuple[Gene, ...]:
+def list_changes(rows: Sequence[Layer]) -> tuple[Gene, ...]:
     """The genes in which two architectures differ."""
     return tuple(gene for row in rows for gene in row.genes.values() if gene.changed)
 
 
-def genome(space: SearchSpace | None, points: Sequence[Point]) -> Genome:
+def line_up(space: SearchSpace | None, points: Sequence[Point]) -> Genome:
     """Choices of several architectures, one row per choice, one column per point."""
     names = space.names if space else tuple(dict.fromkeys(n for p in points for n in p.choices))
     legal = {
@@ -125,7 +125,7 @@ def genome(space: SearchSpace | None, points: Sequence[Point]) -> Genome:
         names,
         tuple(point.digest for point in points),
         tuple(
-            tuple(share(legal[name], value) for value in row)
+            tuple(place_value(legal[name], value) for value in row)
             for name, row in zip(names, values, strict=True)
         ),
         values,

@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 from html import escape
 from typing import Any
 
-from app.explorer.layers import Gene, Layer, columns
+from app.explorer.layers import Gene, Layer, list_properties
 from app.records import numbers
 from app.records.device import TableReport
 from app.records.front import CardRecord
 from app.records.quantities import Quantity
-from app.records.record import to_json
+from app.records.typed_json.record import to_json
 
 # Text follows the theme (light or dark); only coloured cells set both of their colours.
 STYLE = """<style>
@@ -50,7 +50,7 @@ _SHADES = (
 )
 
 
-def facts(entries: Sequence[tuple[str, str, str]], *, grid: bool = False) -> str:
+def write_facts(entries: Sequence[tuple[str, str, str]], *, grid: bool = False) -> str:
     """Figures in a strip, or in aligned columns: ``(label, value, note)`` each."""
     cells = []
     for label, value, note in entries:
@@ -62,32 +62,32 @@ def facts(entries: Sequence[tuple[str, str, str]], *, grid: bool = False) -> str
     return f'<div class="facts{" grid" if grid else ""}">{"".join(cells)}</div>'
 
 
-def layer_table(rows: Sequence[Layer]) -> str:
+def write_layers(rows: Sequence[Layer]) -> str:
     """An architecture as a table: layers down, properties across, darker is larger.
 
     Layers that are not in the network say so; a changed gene is outlined and names what the
     compared architecture has.
     """
-    names = columns(rows)
+    names = list_properties(rows)
     lines = ["<tr><th></th>" + "".join(f"<th>{escape(name)}</th>" for name in names) + "</tr>"]
     for row in rows:
         if row.level < 2:
-            genes = "".join(_inline(last, gene) for last, gene in row.genes.items())
+            genes = "".join(_write_inline(last, gene) for last, gene in row.genes.items())
             span = len(names) + 1
             title = escape(row.name)
             lines.append(f'<tr><td class="part" colspan="{span}">{title}{genes}</td></tr>')
             continue
         cells = [f'<td class="layer">{escape(row.name.rpartition(".")[2])}</td>']
         for name in names:
-            cells.append(_cell(row.genes[name]) if name in row.genes else "<td></td>")
+            cells.append(_write_cell(row.genes[name]) if name in row.genes else "<td></td>")
         lines.append(f"<tr>{''.join(cells)}</tr>")
     return f'<table class="genes">{"".join(lines)}</table>'
 
 
-def _cell(gene: Gene) -> str:
-    was = _was(gene)
+def _write_cell(gene: Gene) -> str:
+    was = _write_other(gene)
     changed = " changed" if gene.changed else ""
-    legal = f' title="{escape(_legal(gene))}"' if gene.legal else ""
+    legal = f' title="{escape(_list_legal(gene))}"' if gene.legal else ""
     if gene.value is None:
         return f'<td class="off{changed}"{legal}>skipped{was}</td>'
     style = ""
@@ -97,28 +97,28 @@ def _cell(gene: Gene) -> str:
     return f'<td class="on{changed}"{style}{legal}>{escape(str(gene.value))}{was}</td>'
 
 
-def _inline(last: str, gene: Gene) -> str:
+def _write_inline(last: str, gene: Gene) -> str:
     value = "skipped" if gene.value is None else str(gene.value)
     changed = ' class="changed"' if gene.changed else ""
-    of = f" of {_legal(gene)}" if len(gene.legal) > 1 else ""
+    of = f" of {_list_legal(gene)}" if len(gene.legal) > 1 else ""
     return (
         f'<span{changed} title="{escape(gene.name)}">{escape(last)} <b>{escape(value)}</b>'
-        f'<span class="was" style="opacity:0.6">{escape(of)}</span>{_was(gene)}</span>'
+        f'<span class="was" style="opacity:0.6">{escape(of)}</span>{_write_other(gene)}</span>'
     )
 
 
-def _legal(gene: Gene) -> str:
+def _list_legal(gene: Gene) -> str:
     return ", ".join(str(value) for value in gene.legal)
 
 
-def _was(gene: Gene) -> str:
+def _write_other(gene: Gene) -> str:
     if not gene.changed:
         return ""
     other = "skipped" if gene.other is None else str(gene.other)
     return f'<span class="was">(compared: {escape(other)})</span>'
 
 
-def table_facts(report: TableReport) -> str:
+def describe_table(report: TableReport) -> str:
     """The figures of a latency table's validation in one sentence fragment."""
     shares = [("MAPE", report.mape), ("within 5 %", report.within_5)]
     shares += [("within 10 %", report.within_10), ("repeat noise floor", report.floor_mape)]
@@ -132,7 +132,7 @@ def table_facts(report: TableReport) -> str:
     return " · ".join(parts)
 
 
-def report_facts(card: CardRecord, objective: Quantity) -> list[tuple[str, str, str]]:
+def list_card(card: CardRecord, objective: Quantity) -> list[tuple[str, str, str]]:
     """A predictor's report card as labelled figures; entries it does not know come last."""
 
     def unit(value: float) -> str:
@@ -164,13 +164,3 @@ def report_facts(card: CardRecord, objective: Quantity) -> list[tuple[str, str, 
             shown = numbers.write_digits(value) if isinstance(value, float) else str(value)
             entries.append((key.replace("_", " ").capitalize(), shown, ""))
     return entries
-
-
-def sentence(error: Exception) -> str:
-    """What an error says, safe to show as Markdown."""
-    return plain(str(error))
-
-
-def plain(text: str) -> str:
-    """Text from files as Markdown that shows it as it is."""
-    return "".join(f"\\{c}" if c in "\\`*_{}[]<>#$~|" else c for c in text)

@@ -15,8 +15,9 @@ if str(Path(__file__).resolve().parents[2]) not in sys.path:
 from app.explorer import audit_panel, markup, tabs
 from app.records import numbers, picking
 from app.records.front import Front, Point
-from app.records.quantities import find_stored_quantity
+from app.records.quantities import Quantity, find_stored_quantity
 from app.reporting.front_chart import CLICKED, Emphasis, draw_front
+from app.reporting.markdown import escape_markdown, write_code
 from app.runs import command_lines, run_view
 from app.runs.run_view import RunView
 
@@ -30,7 +31,10 @@ def main(arguments: list[str]) -> None:
     runs = run_view.find_runs([Path(name) for name in arguments or ["."]])
     missing = [name for name in arguments if not run_view.find_runs([Path(name)])]
     for name in missing:
-        st.error(f"{name} is not a run directory: it has no run.json, and no folder in it has one.")
+        st.error(
+            f"{escape_markdown(name)} is not a run directory: it has no run.json, and no folder in "
+            "it has one."
+        )
     if not runs:
         st.title("Supernet explorer")
         st.info("There is no run to show. Make one, then open it:")
@@ -38,18 +42,18 @@ def main(arguments: list[str]) -> None:
         return
     with st.sidebar:
         st.markdown("### Supernet explorer")
-        path = st.selectbox("Run", runs, format_func=lambda p: _short(p, runs), key="run")
+        path = st.selectbox("Run", runs, format_func=lambda p: _shorten(p, runs), key="run")
     run = _open(path or runs[0])
     if run is None:
         return
     front = _select_search(run)
-    _header(run, front)
+    _show_header(run, front)
     if front is None:
-        _nothing_to_show(run)
+        _suggest_next(run)
     elif not front.points:
         st.info("This search has not evaluated anything yet; run its command again to go on.")
     else:
-        _front_page(run, front, _select_overlays(runs, run, front))
+        _show_front(run, front, _select_overlays(runs, run, front))
     audit_panel.show_audits(run.path)
 
 
@@ -57,11 +61,11 @@ def _open(path: Path) -> RunView | None:
     try:
         return run_view.load_run(path)
     except (OSError, ValueError) as error:
-        st.error(markup.sentence(error))
+        st.error(escape_markdown(error))
         return None
 
 
-def _short(path: Path, runs: list[Path]) -> str:
+def _shorten(path: Path, runs: list[Path]) -> str:
     name = path.resolve().name
     same = [p for p in runs if p.resolve().name == name]
     return name if len(same) == 1 else str(path)
@@ -96,7 +100,7 @@ def _select_overlays(runs: list[Path], run: RunView, front: Front) -> list[tuple
         for name, candidate in other.fronts.items():
             here = path == run.path and name == front.search
             if not here and (candidate.quality.name, candidate.cost.name) == wanted:
-                found[f"{_short(path, runs)} / {name} ({candidate.device})"] = candidate
+                found[f"{_shorten(path, runs)} / {name} ({candidate.device})"] = candidate
     if not found:
         return []
     with st.sidebar:
@@ -107,8 +111,8 @@ def _select_overlays(runs: list[Path], run: RunView, front: Front) -> list[tuple
 # -- header ----------------------------------------------------------------------------------------
 
 
-def _header(run: RunView, front: Front | None) -> None:
-    st.markdown(f"## {markup.plain(run.path.resolve().name)}")
+def _show_header(run: RunView, front: Front | None) -> None:
+    st.markdown(f"## {escape_markdown(run.path.resolve().name)}")
     family = f"{run.family} ({run.preset})" if run.preset else run.family
     entries = [("Family", family, ""), ("Data", run.data, "")]
     if run.space is not None:
@@ -124,32 +128,32 @@ def _header(run: RunView, front: Front | None) -> None:
     if front is not None and front.evaluations:
         note = f"evaluations, {front.strategy}".rstrip(", ")
         entries.append(("Search", f"{front.evaluations:,}", note))
-    st.markdown(markup.facts(entries), unsafe_allow_html=True)
-    _table_verdict(run, front)
+    st.markdown(markup.write_facts(entries), unsafe_allow_html=True)
+    _show_table_verdict(run, front)
     if run.problems:
         count = len(run.problems)
         with st.expander(
             f"{count} file{'s' if count > 1 else ''} could not be used", expanded=True
         ):
             for problem in run.problems:
-                st.warning(markup.plain(problem))
+                st.warning(escape_markdown(problem))
 
 
-def _table_verdict(run: RunView, front: Front | None) -> None:
+def _show_table_verdict(run: RunView, front: Front | None) -> None:
     names = [front.device] if front is not None else list(run.devices)
     for name in names:
         device = run.devices.get(name)
         if device is None:
             continue
-        title = f"Latency table of **{markup.plain(name)}**"
+        title = f"Latency table of **{escape_markdown(name)}**"
         if device.description:
-            title += f" ({markup.plain(device.description)})"
+            title += f" ({escape_markdown(device.description)})"
         report = device.report
         if report is None:
             st.warning(f"{title} has not been validated: treat table latencies as a guess.")
             continue
-        verdict = markup.plain(report.verdict) or "It carries no verdict."
-        figures = markup.table_facts(report)
+        verdict = escape_markdown(report.verdict) or "It carries no verdict."
+        figures = markup.describe_table(report)
         if report.trustworthy:
             st.caption(f"{title}: trustworthy · {figures}", help=verdict)
         else:
@@ -159,7 +163,7 @@ def _table_verdict(run: RunView, front: Front | None) -> None:
             )
 
 
-def _nothing_to_show(run: RunView) -> None:
+def _suggest_next(run: RunView) -> None:
     step = run_view.suggest_command(run)
     if step is None:
         st.info("No search was made for this device; choose another one on the left.")
@@ -171,23 +175,19 @@ def _nothing_to_show(run: RunView) -> None:
 # -- front, budget and chosen subnetwork -----------------------------------------------------------
 
 
-def _front_page(run: RunView, front: Front, overlays: list[tuple[str, Front]]) -> None:
+def _show_front(run: RunView, front: Front, overlays: list[tuple[str, Front]]) -> None:
     key = f"{run.path} {front.search}"
     left, right = st.columns([1.75, 1], gap="large")
     with right:
-        budget = _budget_slider(front, key)
-        chosen = _chosen_card(run, front, budget)
-    compared = _compared(front, chosen, key)
+        budget = _ask_budget(front, key)
+        chosen = _show_chosen(run, front, budget)
+    compared = _select_compared(front, chosen, key)
     with left:
-        axes = {axis.axis_label: axis for axis in front.axes}
-        names = list(axes)
         first, second, third = st.columns([1, 1, 1.1], vertical_alignment="bottom")
-        x = axes[str(first.selectbox(
-            "Horizontal", names, names.index(front.cost.axis_label), key=f"x {key}"
-        ))]  # fmt: skip
-        y = axes[str(second.selectbox(
-            "Vertical", names, names.index(front.quality.axis_label), key=f"y {key}"
-        ))]  # fmt: skip
+        with first:
+            x = _ask_axis("Horizontal", front, front.cost, f"x {key}")
+        with second:
+            y = _ask_axis("Vertical", front, front.quality, f"y {key}")
         behind = third.checkbox("Show other evaluated points", key=f"behind {key}")
         emphasis = Emphasis(
             chosen=chosen.digest if chosen else None,
@@ -202,14 +202,21 @@ def _front_page(run: RunView, front: Front, overlays: list[tuple[str, Front]]) -
             on_select=lambda: compare_clicked(front, key),
             selection_mode=CLICKED,
         )
+        method = front.latency_method
         st.caption(
             "Bars are 95 % intervals. Click a point to compare it with the chosen one.",
-            help=f"Latency: {markup.plain(front.latency_method)}" if front.latency_method else None,
+            help=f"Latency: {escape_markdown(method)}" if method else None,
         )
     tabs.show_tabs(run, front, chosen, compared, key)
 
 
-def _budget_slider(front: Front, key: str) -> float | None:
+def _ask_axis(label: str, front: Front, default: Quantity, key: str) -> Quantity:
+    axes = {axis.axis_label: axis for axis in front.axes}
+    names = list(axes)
+    return axes[str(st.selectbox(label, names, names.index(default.axis_label), key=key))]
+
+
+def _ask_budget(front: Front, key: str) -> float | None:
     """The budget in the stored unit of the front's cost; ``None`` when nothing was measured."""
     costs = [p.estimate(front.cost.name).value or 0.0 for p in picking.list_measured(front)]
     if not costs:
@@ -231,14 +238,18 @@ def _budget_slider(front: Front, key: str) -> float | None:
     decimals = max(0, -math.floor(math.log10(step)))
     budget = st.slider(
         f"{front.cost.title.capitalize()} budget ({front.cost.shown_unit})"
-        + _where(front),
-        round(low, 9), round(high, 9), round(value, 9), step,
-        format=f"%.{decimals}f", key=f"budget {key}",
-    )  # fmt: skip
+        + _describe_place(front),
+        round(low, 9),
+        round(high, 9),
+        round(value, 9),
+        step,
+        format=f"%.{decimals}f",
+        key=f"budget {key}",
+    )
     return float(budget) / scale
 
 
-def _where(front: Front) -> str:
+def _describe_place(front: Front) -> str:
     """On which device a latency budget is spent, and whether latencies were measured there."""
     if not front.cost.per_device:
         return ""
@@ -246,7 +257,7 @@ def _where(front: Front) -> str:
     return f", {'by the table of' if device in front.unmeasured else 'measured on'} {device}"
 
 
-def _chosen_card(run: RunView, front: Front, budget: float | None) -> Point | None:
+def _show_chosen(run: RunView, front: Front, budget: float | None) -> Point | None:
     if budget is None:
         return None
     cost, quality = front.cost, front.quality
@@ -255,21 +266,23 @@ def _chosen_card(run: RunView, front: Front, budget: float | None) -> Point | No
         nearest = answer.nearest
         if nearest is not None:
             st.error(
-                f"No verified subnetwork meets {cost.show(budget)}: the nearest feasible "
-                f"is {nearest.digest} with {cost.show(nearest.best(cost.name))} and "
+                f"No verified subnetwork meets {cost.show(budget)}: the nearest feasible is "
+                f"{escape_markdown(nearest.digest)} with {cost.show(nearest.best(cost.name))} and "
                 f"{quality.show(nearest.best(quality.name))} {quality.title}."
             )
         return None
     point = answer.point
     with st.container(border=True):
-        st.markdown(f"Best verified within the budget: **`{point.digest}`**")
-        st.markdown(markup.facts(_figures(front, point), grid=True), unsafe_allow_html=True)
+        st.markdown(f"Best verified within the budget: **{write_code(point.digest)}**")
+        st.markdown(
+            markup.write_facts(_list_figures(front, point), grid=True), unsafe_allow_html=True
+        )
     if answer.ties:
-        others = len(answer.ties)
+        others, cheapest = len(answer.ties), answer.ties[0]
         st.caption(
             f"{others} other verified subnetwork{'s' if others > 1 else ''} within the budget "
             f"cannot be told apart from it in {quality.title}; the cheapest is "
-            f"{answer.ties[0].digest} with {cost.show(answer.ties[0].best(cost.name))}."
+            f"{escape_markdown(cheapest.digest)} with {cost.show(cheapest.best(cost.name))}."
         )
     if cost.per_device:
         pick = command_lines.pick_command(run.path, front.search, budget)
@@ -281,7 +294,7 @@ def _chosen_card(run: RunView, front: Front, budget: float | None) -> Point | No
     return point
 
 
-def _figures(front: Front, point: Point) -> list[tuple[str, str, str]]:
+def _list_figures(front: Front, point: Point) -> list[tuple[str, str, str]]:
     entries = []
     for axis in front.axes:
         estimate = point.estimate(axis.name)
@@ -307,7 +320,7 @@ def compare_clicked(front: Front, key: str) -> None:
         st.session_state[f"compare {key}"] = found[0]["digest"]
 
 
-def _compared(front: Front, chosen: Point | None, key: str) -> Point | None:
+def _select_compared(front: Front, chosen: Point | None, key: str) -> Point | None:
     ordered = sorted(front.points, key=lambda p: p.best(front.cost.name) or 0.0)
     labels = {
         p.digest: f"{p.digest} · {front.quality.show(p.best(front.quality.name))} · "
@@ -316,12 +329,14 @@ def _compared(front: Front, chosen: Point | None, key: str) -> Point | None:
     }
     with st.sidebar:
         name = st.selectbox(
-            "Compare the chosen one with", [NONE, *labels],
-            format_func=lambda d: labels.get(d, d), key=f"compare {key}",
-        )  # fmt: skip
+            "Compare the chosen one with",
+            [NONE, *labels],
+            format_func=lambda d: labels.get(d, d),
+            key=f"compare {key}",
+        )
     if name == NONE or (chosen is not None and name == chosen.digest):
         return None
-    return front.point(str(name))
+    return front.find_point(str(name))
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from app.explorer.architecture_charts import draw_breakdown, draw_genomes
 from app.records.front import Front, Point
 from app.records.quantities import LATENCY
 from app.records.trace import read_trace
+from app.reporting.markdown import escape_markdown, write_code
 from app.reporting.progress_charts import draw_hypervolume, draw_learning_curve, draw_parity
 from app.runs.command_lines import export_command
 from app.runs.run_view import RunView
@@ -47,8 +48,8 @@ def show_tabs(
             "Every front architecture is a column, cheapest on the left; darker is a larger value, "
             "empty is a skipped layer. The chosen one is framed."
         )
-        members = [p for p in front.on_front() if p.best(front.cost.name) is not None]
-        genome = layers.genome(space, members)
+        members = [p for p in front.list_front() if p.best(front.cost.name) is not None]
+        genome = layers.line_up(space, members)
         st.altair_chart(
             draw_genomes(genome, front, chosen.digest if chosen else None), key=f"genome {key}"
         )
@@ -63,18 +64,22 @@ def show_tabs(
 
 def _show_layers(run: RunView, front: Front, chosen: Point, compared: Point | None) -> None:
     space = run.space if run.space and run.space.digest == front.space_digest else None
-    rows = layers.layers(space, chosen.choices, compared.choices if compared else None)
+    rows = layers.group_layers(space, chosen.choices, compared.choices if compared else None)
     left, right = st.columns([1.4, 1], gap="large")
-    left.markdown(markup.layer_table(rows), unsafe_allow_html=True)
+    left.markdown(markup.write_layers(rows), unsafe_allow_html=True)
     with right:
         if compared is None:
             st.caption("Darker is larger among the legal values of the choice.")
-            st.caption("Choose a second architecture on the left, or click one in the chart, to "
-                       "see the difference.")  # fmt: skip
+            st.caption(
+                "Choose a second architecture on the left, or click one in the chart, to "
+                "see the difference."
+            )
             return
-        changed = layers.differences(rows)
-        st.markdown(f"**`{chosen.digest}`** against **`{compared.digest}`**: "
-                    f"{len(changed)} choice{'s' if len(changed) != 1 else ''} differ")  # fmt: skip
+        changed = layers.list_changes(rows)
+        st.markdown(
+            f"**{write_code(chosen.digest)}** against **{write_code(compared.digest)}**: "
+            f"{len(changed)} choice{'s' if len(changed) != 1 else ''} differ"
+        )
         st.table(
             [
                 {
@@ -104,7 +109,7 @@ def _show_breakdown(front: Front, chosen: Point | None, compared: Point | None, 
     st.caption(
         f"The units add up to {latency.show(total)} in the table; the whole network is "
         f"predicted at {latency.show(real.predicted)} after calibration and measured at "
-        f"{latency.show(real.value)} on {front.device}."
+        f"{latency.show(real.value)} on {escape_markdown(front.device)}."
     )
     st.altair_chart(draw_breakdown(chosen, compared), key=f"breakdown {key}")
 
@@ -116,7 +121,7 @@ def _show_search(run: RunView, front: Front, key: str) -> None:
         try:
             rows = read_trace(run.path / "searches" / front.search)
         except (OSError, ValueError) as error:
-            st.warning(markup.sentence(error))
+            st.warning(escape_markdown(error))
             rows = ()
         if rows:
             st.altair_chart(draw_hypervolume(rows), key=f"progress {key}")
@@ -133,9 +138,9 @@ def _show_search(run: RunView, front: Front, key: str) -> None:
     with right:
         st.markdown("**How well the predictor did**")
         for name, report in front.reports.items():
-            st.caption(f"Predictor of {name}, on architectures it had not seen")
+            st.caption(f"Predictor of {escape_markdown(name)}, on architectures it had not seen")
             st.markdown(
-                markup.facts(markup.report_facts(report, front.named(name)), grid=True),
+                markup.write_facts(markup.list_card(report, front.find_axis(name)), grid=True),
                 unsafe_allow_html=True,
             )
             if len(report.curve) > 1:
@@ -149,8 +154,11 @@ def _show_search(run: RunView, front: Front, key: str) -> None:
 
 def _describe_end(front: Front) -> str:
     """Why a search ended, what failed, and how far noise blurs its front."""
-    reasons = {"time": "its time limit", "stagnation": "a front that stood still",
-               "exhausted": "a space that was used up"}  # fmt: skip
+    reasons = {
+        "time": "its time limit",
+        "stagnation": "a front that stood still",
+        "exhausted": "a space that was used up",
+    }
     parts = []
     if front.stopped in reasons:
         parts.append(f"The search ended by {reasons[front.stopped]}.")
@@ -167,18 +175,23 @@ def _describe_end(front: Front) -> str:
 
 def _show_export(run: RunView, front: Front, point: Point) -> None:
     record = {
-        "version": 1, "space": front.space_digest, "digest": point.digest,
+        "version": 1,
+        "space": front.space_digest,
+        "digest": point.digest,
         "choices": dict(point.choices),
-    }  # fmt: skip
-    st.markdown(f"Chosen: **`{point.digest}`**")
+    }
+    st.markdown(f"Chosen: **{write_code(point.digest)}**")
     st.download_button(
-        "Download the architecture (JSON)", json.dumps(record, indent=2) + "\n",
-        file_name=f"{point.digest}.json", mime="application/json",
-    )  # fmt: skip
+        "Download the architecture (JSON)",
+        json.dumps(record, indent=2) + "\n",
+        file_name=f"{point.digest}.json",
+        mime="application/json",
+    )
     folder = st.text_input(
         "Folder for the export (ONNX, safetensors, card, parity proof)",
-        str(run.path / "exports" / point.digest), key=f"out {run.path} {point.digest}",
-    )  # fmt: skip
+        str(run.path / "exports" / point.digest),
+        key=f"out {run.path} {point.digest}",
+    )
     st.code(
         export_command(run.path, point.digest, Path(folder)),
         language="bash",
@@ -187,7 +200,7 @@ def _show_export(run: RunView, front: Front, point: Point) -> None:
     if st.button("Export now", type="primary"):
         with st.spinner("Extracting, recalibrating and checking the subnetwork"):
             done, message = export(run.path, point.digest, Path(folder))
-        (st.success if done else st.error)(markup.plain(message))
+        (st.success if done else st.error)(escape_markdown(message))
 
 
 def export(run: Path, digest: str, out: Path) -> tuple[bool, str]:

@@ -27,7 +27,7 @@ from app.records.audit_pieces import (
     ProbePiece,
     read_pieces,
 )
-from app.records.record import append_record, write_record
+from app.records.typed_json.record_files import append_record, write_record
 from app.runs.directory import Run, open_run, writing
 from app.runs.trained import Say, Trained, best_device, load_own_family, open_trained
 from supernet import files

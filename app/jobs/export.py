@@ -11,9 +11,9 @@ import torch
 from app.evaluation.log import EvaluationLog, find_architecture
 from app.jobs.outcomes import ExportOutcome
 from app.records.export import LatencyRecord, ParityRecord
-from app.records.front import Front, value_or
+from app.records.front import Front, read_front, value_or
 from app.records.quantities import find_stored_quantity
-from app.records.record import write_record
+from app.records.typed_json.record_files import write_record
 from app.reporting.model_card import CardFacts, write_model_card
 from app.runs.directory import Run, open_run
 from app.runs.latency_table import measure_one
@@ -139,7 +139,7 @@ def _find_latency(
 ) -> LatencyRecord | None:
     """The latency a search verified, else one measured now on this machine's processor."""
     for name in run.searches:
-        front = run.front(name)
+        front = read_front(run.search(name))
         if front.checkpoint == trained.checkpoint.digest:
             found = _measured_latency(front, architecture.digest)
             if found is not None:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from app.jobs.outcomes import ImportOutcome
-from app.records.plain import plain
 from app.records.run import DataRecord, RunIdentity, ShapeRecord
+from app.records.typed_json.plain import plain
 from app.runs.directory import Run, create_run
 from app.runs.trained import NO_DATA, Say, absolute
 from supernet import files

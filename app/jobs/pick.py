@@ -8,10 +8,10 @@ from pathlib import Path
 
 from app.jobs.outcomes import PickOutcome
 from app.records import picking
-from app.records.front import Front, Point
+from app.records.front import Front, Point, read_front
 from app.records.picking import Pick
-from app.records.plain import to_json_number
 from app.records.quantities import LATENCY, Quantity, resolve_name
+from app.records.typed_json.plain import to_json_number
 from app.runs.directory import Run, open_run
 from search import Constraint
 from search.limits import check_compatible, parse_bound, parse_limit, resolve_limit
@@ -209,4 +209,4 @@ def find_front(run: Run, search: str) -> Front:
             f"there is no front of a search {search!r} in {run.path}{nearest(search, known)}; "
             f"{have}; run: supernet search --run {run.path}"
         )
-    return run.front(search)
+    return read_front(run.search(search))

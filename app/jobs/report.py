@@ -8,7 +8,8 @@ from pathlib import Path
 
 from app.jobs.outcomes import ReportOutcome
 from app.jobs.pick import find_front
-from app.records.front import Front
+from app.records.front import Front, read_front
+from app.records.front_files import format_front
 from app.records.trace import FILE as TRACE
 from app.records.trace import Hypervolume, format_table, read_trace
 from app.reporting.report_text import (
@@ -20,10 +21,9 @@ from app.reporting.report_text import (
 from app.runs import plugins
 from app.runs.directory import Run, open_run
 from app.runs.trained import Say, open_trained
-from app.searching.front_writer import format_front
-from app.searching.random_baseline import add_baseline
 from app.searching.request import FILE as PLAN
 from app.searching.request import SearchRequest, read_plan, rebuild_request
+from app.searching.results.random_baseline import add_baseline
 from app.searching.setting import prepare
 from supernet import files
 
@@ -69,7 +69,7 @@ def report_job(
         raise ValueError(f"{folder} is a file; a report needs a folder")
     summaries, written = [], []
     for name in names:
-        front = opened.front(name)
+        front = read_front(opened.search(name))
         if baseline and front.baseline is None:
             front = _evaluate_baseline(opened, front, say)
         contents = _write_search(opened, front)
@@ -138,7 +138,7 @@ def _pictures(front: Front, trace: Sequence[Hypervolume]) -> dict[str, str]:
 
     title = f"Search {front.search}: {front.strategy}, {front.evaluations} evaluations"
     found = {"hypervolume.svg": render_svg(draw_hypervolume(trace), title, width=640, height=380)}
-    if front.on_front():
+    if front.list_front():
         chart = draw_front(front, front.cost, front.quality, Emphasis(behind=True))
         title = f"Search {front.search} on device {front.device}"
         found["front.svg"] = render_svg(chart, title)
@@ -154,7 +154,7 @@ def _list_verified(front: Front) -> tuple[list[str], list[list[object]]]:
             f"{name}_{part}" for part in ("predicted", "found", "low", "high", "source", "test")
         ]
     rows: list[list[object]] = []
-    for point in front.on_front():
+    for point in front.list_front():
         if not point.verified:
             continue
         row: list[object] = [point.digest]
@@ -180,7 +180,7 @@ def _summarise(front: Front) -> SearchSummary:
         strategy=front.strategy,
         evaluations=front.evaluations,
         failed=front.failed,
-        points=len(front.on_front()),
+        points=len(front.list_front()),
         hypervolume=front.hypervolume.verified,
         searched=front.hypervolume.searched,
         baseline=None if front.baseline is None else front.baseline.hypervolume,

@@ -10,20 +10,21 @@ from app.evaluation.choose_pool import open_pool
 from app.evaluation.race_bounds import RaceRule
 from app.evaluation.scheduler import WHOLE_ROUND, Evaluator
 from app.jobs.outcomes import SearchOutcome
-from app.records.front import Front, FrontHeader
-from app.records.record import write_record
+from app.records.front import Front, FrontHeader, read_front
+from app.records.front_files import write_front
 from app.records.search import SearchRecord
+from app.records.typed_json.record_files import write_record
 from app.runs.directory import Run, now, open_run
 from app.runs.trained import Say, open_trained
 from app.searching.choice import find_choice
-from app.searching.front_writer import Findings, build_front, write_front
 from app.searching.optuna_mirror import Study, open_study
 from app.searching.progress import Narrator
-from app.searching.random_baseline import add_baseline
-from app.searching.report_cards import make_report_cards
 from app.searching.request import FILE, SearchRequest, is_complete
+from app.searching.results.front_builder import Findings, build_front
+from app.searching.results.random_baseline import add_baseline
+from app.searching.results.report_cards import make_report_cards
+from app.searching.results.verify import measurable, verify
 from app.searching.setting import Setting, prepare
-from app.searching.verify import measurable, verify
 from search import Evaluation, SearchProblem, SearchResult, search
 from search.stops import STAGNATION, TIME
 from supernet import proxies
@@ -58,7 +59,7 @@ def search_job(request: SearchRequest, say: Say) -> SearchOutcome:
         reused = 0
         if is_complete(folder, setting.plan, replace=request.replace):
             say(f"search {request.name}: already complete")
-            front = run.front(request.name)
+            front = read_front(folder)
             study = _open_study(setting, folder)
             study.restore(front)
             study.mirror_verified(front)

@@ -11,8 +11,8 @@ from pydantic import JsonValue
 
 from app.jobs.failures import SaidElsewhereError
 from app.jobs.outcomes import TrainOutcome
-from app.records.plain import plain
 from app.records.run import DataRecord, RunIdentity, RunRecord, ShapeRecord
+from app.records.typed_json.plain import plain
 from app.runs import plugins
 from app.runs.batch_size import check_batch
 from app.runs.directory import Run, create_run, open_run

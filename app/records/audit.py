@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from app.records.record import Choices, Count, FileRecord, Json, Record, Seed, read_record
+from app.records.typed_json.record import Choices, Count, FileRecord, Json, Record, Seed
+from app.records.typed_json.record_files import read_record
 
 FILE = "audit.json"
 

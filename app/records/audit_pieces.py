@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from app.records.audit import ViolationRecord
-from app.records.record import Choices, Count, FileRecord, parse_record, read_log, to_json
+from app.records.typed_json.record import Choices, Count, FileRecord, to_json
+from app.records.typed_json.record_files import parse_record, read_log
 
 
 class Piece(FileRecord):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from app.records.record import Count, FileRecord, Record
+from app.records.typed_json.record import Count, FileRecord, Record
 
 
 class TableReport(FileRecord):

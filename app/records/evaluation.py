@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import model_validator
 
-from app.records.record import Choices, Count, FileRecord, Record
+from app.records.typed_json.record import Choices, Count, FileRecord, Record
 
 # What a record must have to be used again; without one of these it is evaluated anew.
 _NEEDED = frozenset(

@@ -10,15 +10,8 @@ from typing import Annotated
 from pydantic import Field, field_validator, model_validator
 
 from app.records.quantities import Quantity, find_stored_quantity, list_counted
-from app.records.record import (
-    Choices,
-    Count,
-    FileRecord,
-    Record,
-    Seed,
-    parse_record,
-    read_record,
-)
+from app.records.typed_json.record import Choices, Count, FileRecord, Record, Seed
+from app.records.typed_json.record_files import parse_record, read_record
 
 FILE = "front.json"
 REMEDY = "restore the file, or search again with --replace"
@@ -174,7 +167,7 @@ class CardRecord(Record):
     As :class:`predictors.ReportCard`, which explains each figure.
     """
 
-    model: str = ""
+    model: str
     samples: Count | None = None
     tau: float | None = None
     spearman: float | None = None
@@ -319,34 +312,37 @@ class Front(FileRecord, FrontHeader):
         ]
         return (*self.objectives, *known)
 
-    def named(self, name: str) -> Quantity:
+    def find_axis(self, name: str) -> Quantity:
         """The axis called ``name``; a plain one without a unit when the front has none."""
         plain = find_stored_quantity(name, "", "maximize")
         return next((o for o in self.axes if o.name == name), plain)
 
-    def point(self, digest: str) -> Point:
+    def find_point(self, digest: str) -> Point:
         """The point of an architecture; KeyError when the front does not hold it."""
         found = next((p for p in self.points if p.digest == digest), None)
         if found is None:
             raise KeyError(f"no architecture {digest} among the points of search {self.search}")
         return found
 
-    def on_front(self) -> tuple[Point, ...]:
+    def list_front(self) -> tuple[Point, ...]:
         """Front points by rising cost (those of unknown cost last)."""
         name = self.cost.name
         members = [p for p in self.points if p.on_front]
         return tuple(sorted(members, key=lambda p: value_or(math.inf, p.best(name))))
 
 
-def read_front(path: Path) -> Front:
-    """The content of a ``front.json``; the search is called as its folder is.
+def read_front(folder: Path) -> Front:
+    """What a search found; it is called as its folder is.
+
+    Args:
+        folder: Of the search.
 
     Raises:
         FileNotFoundError: The search has not finished.
         ValueError: The file is damaged or of another format.
     """
-    front = read_record(path, Front, REMEDY)
-    return front.replace(search=path.resolve().parent.name)
+    front = read_record(folder / FILE, Front, REMEDY)
+    return front.replace(search=folder.resolve().name)
 
 
 def parse_front(payload: object, where: str, search: str) -> Front:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from app.records.record import Count, FileRecord, Json, Record, Seed
+from app.records.typed_json.record import Count, FileRecord, Json, Record, Seed
 
 REMEDY = "restore the file, or train a new run"
 

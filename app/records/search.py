@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pydantic import JsonValue
 
-from app.records.record import Count, FileRecord, Record, Seed
+from app.records.typed_json.record import Count, FileRecord, Record, Seed
 
 REMEDY = "choose another --name, or --replace it"
 # How long a search goes on; another answer continues the same search.
 LENGTH = ("evaluations", "max_minutes", "stagnation")
+# Settings that searches had no choice of at first.
+_LATER = ("predictor", "engine")
 
 
 class EarlierRunRecord(Record):
@@ -64,7 +66,9 @@ class SearchSettings(Record):
     def identity(self) -> dict[str, JsonValue]:
         """The settings that make a search this one, however long it goes on, as JSON."""
         whole: dict[str, JsonValue] = self.model_dump(mode="json")
-        return {name: value for name, value in whole.items() if name not in LENGTH}
+        # What earlier searches did not say leaves them the same searches while it is the default.
+        later = {name for name in _LATER if whole[name] == type(self).model_fields[name].default}
+        return {name: value for name, value in whole.items() if name not in {*LENGTH, *later}}
 
 
 class SearchRecord(FileRecord):

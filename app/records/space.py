@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from app.records.record import Choices, FileRecord, Record
+from app.records.typed_json.record import Choices, FileRecord, Record
 from supernet.space import Value
 
 

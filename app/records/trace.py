@@ -44,8 +44,10 @@ def read_trace(folder: Path) -> tuple[Hypervolume, ...]:
     rows = []
     for line, row in enumerate(csv.DictReader(io.StringIO(whole)), start=2):
         try:
-            value, beside = row["hypervolume"], row.get(BASELINE)
-            rows.append(Hypervolume(int(row["evaluations"]), _read(value), _read(beside)))
+            if row["hypervolume"] is None:
+                raise ValueError("a line that ends early")
+            value, beside = _read(row["hypervolume"]), _read(row.get(BASELINE))
+            rows.append(Hypervolume(int(row["evaluations"]), value, beside))
         except (KeyError, TypeError, ValueError):
             raise ValueError(
                 f"{path}, line {line} is not `evaluations,hypervolume`: the file was damaged; "

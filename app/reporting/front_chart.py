@@ -77,9 +77,9 @@ class _Drawing:
     def __init__(self, front: Front, x: Quantity, y: Quantity, emphasis: Emphasis) -> None:
         self.front, self.x, self.y, self.emphasis = front, x, y, emphasis
         points = _placed(front.points, x, y)
-        self.members = _placed(front.on_front(), x, y)
+        self.members = _placed(front.list_front(), x, y)
         self.verified = [p for p in self.members if p.verified]
-        self.others = [(name, _placed(other.on_front(), x, y)) for name, other in emphasis.others]
+        self.others = [(name, _placed(other.list_front(), x, y)) for name, other in emphasis.others]
         hidden = [p for p in points if not p.on_front]
         close = [p for p in hidden if p.indistinguishable]
         far = [p for p in hidden if not p.indistinguishable] if emphasis.behind else []

@@ -101,7 +101,7 @@ def _tabulate_points(front: Front) -> Markdown:
         header += [quantity.axis_label, "predicted"]
         header += ["test"] if _was_tested(front, quantity) else []
     rows = []
-    for point in front.on_front():
+    for point in front.list_front():
         row = [point.digest]
         for quantity in front.objectives:
             estimate = point.estimate(quantity.name)

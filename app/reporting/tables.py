@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+# What a ready formatted number begins with, or what stands for a missing one.
+_NUMERIC = "0123456789+-\N{MINUS SIGN}\N{EN DASH}"
+
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """Columns aligned: text to the left, numbers (ready formatted) to the right."""
     cells = [[str(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(header, *cells, strict=True)]
     right = [
-        all(row[i][:1] in "0123456789-" and row[i][:1] for row in cells) and bool(cells)
+        all(row[i] and row[i][0] in _NUMERIC for row in cells) and bool(cells)
         for i in range(len(header))
     ]
 

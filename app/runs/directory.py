@@ -13,10 +13,10 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
-from app.records.front import Front, read_front
-from app.records.record import parse_record, read_record, to_json, write_record
 from app.records.run import REMEDY, RunIdentity, RunRecord, StageRecord
 from app.records.space import SpaceRecord
+from app.records.typed_json.record import to_json
+from app.records.typed_json.record_files import parse_record, read_record, write_record
 from supernet import __version__, files
 from supernet.space import SearchSpace
 
@@ -114,15 +114,6 @@ class Run:
         """Folder of a search."""
         return self.path / "searches" / name
 
-    def front(self, search: str) -> Front:
-        """The content of a search's ``front.json``.
-
-        Raises:
-            FileNotFoundError: The search has not finished.
-            ValueError: It is damaged.
-        """
-        return read_front(self.search(search) / "front.json")
-
     def stage(self, name: str) -> StageRecord | None:
         """What ``run.json`` says about a stage; ``None`` before it began."""
         return self.record.stages.get(name)
@@ -204,9 +195,8 @@ def create_run(path: Path, identity: RunIdentity, space: SearchSpace) -> Run:
     else:
         check_free(path)
         path.mkdir(parents=True, exist_ok=True)
-        content = {
-            **to_json(identity), "created": now(), "versions": versions(), "stages": {},
-        }  # fmt: skip
+        facts = {"created": now(), "versions": list_versions(), "stages": {}}
+        content = {**to_json(identity), **facts}
         record = parse_record(content, RunRecord, f"{path}, which is about to be made", REMEDY)
         write_record(path / "run.json", record)
     if not (path / "space.json").exists():
@@ -290,7 +280,7 @@ def _compare_leaves(ours: JsonValue, theirs: JsonValue, name: str) -> Iterator[D
         yield Difference(name, ours, theirs)
 
 
-def versions() -> dict[str, str]:
+def list_versions() -> dict[str, str]:
     """Versions of what results depend on."""
     found = {"python": platform.python_version(), "supernet": __version__}
     for name in ("torch", "onnxruntime", "onnx", "numpy"):

@@ -11,7 +11,7 @@ from typing import TypeVar
 from app.records.device import DeviceRecord, TableReport
 from app.records.evaluation import EvaluationRecord
 from app.records.front import Front, read_front
-from app.records.record import read_log, read_record
+from app.records.typed_json.record_files import read_log, read_record
 from app.runs.command_lines import profile_command, resume_command, search_command
 from app.runs.directory import Run, read_space
 from supernet.space import SearchSpace
@@ -156,7 +156,7 @@ def _read_fronts(run: Path, problems: list[str]) -> dict[str, Front]:
                 "where it stopped when it is run again"
             )
             continue
-        front = _note_damage(partial(read_front, folder / "front.json"), problems)
+        front = _note_damage(partial(read_front, folder), problems)
         if front is not None:
             found[folder.name] = front
     return found

@@ -25,6 +25,9 @@ from supernet.training.checkpoint import Checkpoint
 
 Say = Callable[[str], None]
 SMALL_MACS = 20_000_000
+# What a family or a recipe raises that is given values of other types and sizes than its own.
+_UNUSABLE = (ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError,
+             ValueError)  # fmt: skip
 # What stands for the data of a run whose weights were imported without any.
 NO_DATA = "none"
 
@@ -130,7 +133,7 @@ def _explaining(path: Path, place: str) -> Iterator[None]:
     """Settings whose values only their own package can judge, refused in a sentence."""
     try:
         yield
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+    except _UNUSABLE as error:
         raise ValueError(
             f"{path / 'run.json'} was damaged or edited: {place} cannot be used ({error}); {REMEDY}"
         ) from error

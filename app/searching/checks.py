@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from app.records.evaluation import EvaluationRecord
-from app.records.record import Choices, read_log
+from app.records.typed_json.record import Choices
+from app.records.typed_json.record_files import read_log
 from app.runs.directory import Run
 from app.runs.trained import Trained
 from search import InfeasibleError, SearchProblem, check_feasible

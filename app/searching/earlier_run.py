@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.records.evaluation import EvaluationRecord
-from app.records.record import read_log
 from app.records.search import EarlierRunRecord
+from app.records.typed_json.record_files import read_log
 from app.runs.directory import Run, open_run
 from app.runs.trained import Trained
 from supernet.quality.evaluate import CALIBRATION_SAMPLES

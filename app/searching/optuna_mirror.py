@@ -21,8 +21,8 @@ from pydantic import JsonValue
 from app.evaluation.log import EvaluationLog
 from app.records.evaluation import EvaluationRecord
 from app.records.front import Front, Point, value_or
-from app.records.plain import to_json_number
-from app.records.record import to_json
+from app.records.typed_json.plain import to_json_number
+from app.records.typed_json.record import to_json
 from app.runs.directory import Run
 from app.searching.objectives import count_all
 from search import Evaluation, SearchProblem

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from app.searching.report_cards import make_report_cards
+from app.searching.results.report_cards import make_report_cards
 from predictors import summarise_card
 from predictors.predictor import Fit
 from search import Progress, SearchProblem, Strategy

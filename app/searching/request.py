@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.records.record import read_record
 from app.records.search import LENGTH, REMEDY, EarlierRunRecord, SearchRecord, SearchSettings
+from app.records.typed_json.record_files import read_record
 from app.searching.written_limits import find_devices, parse_latency_limit
 from search import Stops, Strategy
 from search.limits import Limit, parse_bound, parse_limit
@@ -194,24 +194,28 @@ def rebuild_request(run: Path, name: str, settings: SearchSettings) -> SearchReq
     Raises:
         ValueError: The stored settings are impossible.
     """
-    return SearchRequest(
-        run=run,
-        name=name,
-        device=settings.device,
-        latency_ms=settings.latency_ms,
-        limits=settings.limits,
-        objectives=settings.objectives,
-        evaluations=settings.evaluations,
-        max_minutes=settings.max_minutes,
-        stagnation=settings.stagnation,
-        early_stop=settings.early_stop,
-        strategy=settings.strategy,
-        seed=settings.seed,
-        proxies=settings.proxies,
-        prior=None if settings.prior is None else Path(settings.prior.run),
-        predictor=settings.predictor,
-        engine=settings.engine,
-    )
+    try:
+        return SearchRequest(
+            run=run,
+            name=name,
+            device=settings.device,
+            latency_ms=settings.latency_ms,
+            limits=settings.limits,
+            objectives=settings.objectives,
+            evaluations=settings.evaluations,
+            max_minutes=settings.max_minutes,
+            stagnation=settings.stagnation,
+            early_stop=settings.early_stop,
+            strategy=settings.strategy,
+            seed=settings.seed,
+            proxies=settings.proxies,
+            prior=None if settings.prior is None else Path(settings.prior.run),
+            predictor=settings.predictor,
+            engine=settings.engine,
+        )
+    except ValueError as error:
+        path = run / "searches" / name / FILE
+        raise ValueError(f"{path} was damaged or edited: {error}; {REMEDY}") from None
 
 
 def read_plan(folder: Path) -> SearchRecord | None:

@@ -18,6 +18,7 @@ from streamlit.testing.v1 import AppTest
 from app.auditing.summary import compare_qualities
 from app.records.audit import NetworkRecord, QualityRecord, Statistic, judge_ranking, read_audit
 from supernet.quality import audit
+from tests.app.chart_reading import chart_with
 from tests.app.conftest import Command, contents
 from tests.app.explorer_fixture import write_run
 from tests.app.test_resume import kill_when, lines
@@ -79,8 +80,10 @@ def test_it_leaves_results_and_nothing_else(audited: Path, finished_run: Path) -
     names = {path.name for path in folder.iterdir()} - {".lock"}
     assert names == {"audit.json", "records.jsonl", "scatter.svg", "settings.json"}
     picture = ElementTree.fromstring((folder / "scatter.svg").read_text())
-    circles = picture.findall("{http://www.w3.org/2000/svg}circle")
-    assert len(circles) == 4
+    marks = [e for e in picture.iter() if e.get("aria-roledescription") == "circle"]
+    assert {e.get("aria-label") for e in marks} == {
+        n["digest"] for n in stored(audited)["networks"]
+    }
     before = contents(finished_run)
     after = contents(audited)
     assert {name: after[name] for name in before} == before, "the rest of the run is as it was"
@@ -280,12 +283,21 @@ def test_the_explorer_shows_an_audit(
     monkeypatch.setattr(sys, "argv", ["explorer.py", str(tmp_path / "digits-run")])
     page = AppTest.from_file(str(SCRIPT), default_timeout=60).run()
     assert not page.exception
-    chart = next(e for e in page.get("plotly_chart") if "audit" in e.proto.id)
-    data = json.loads(chart.proto.spec)["data"]
-    assert len(data[1]["text"]) == 4
-    assert read_audit(audited / "audits/default").verdict in [
-        caption.value for caption in page.caption
-    ]
+    found = stored(audited)
+    chart = chart_with(page, f"{found['objective']} with inherited weights (%)")
+    places = {row["digest"]: (row["x"], row["y"]) for row in chart.one("circle").rows}
+    expected = {n["digest"]: (n["alone"]["value"], n["inherited"]["value"])
+                for n in found["networks"]}  # fmt: skip
+    assert set(places) == set(expected)
+    for digest, pair in expected.items():
+        assert places[digest] == pytest.approx([100 * value for value in pair])
+    across, _ = (rule for rule in chart.all("rule") if "left" in rule.rows[0])
+    ends = {row["digest"]: (row["left"], row["right"]) for row in across.rows}
+    for network in found["networks"]:
+        alone = network["alone"]
+        assert ends[network["digest"]] == pytest.approx((100 * alone["low"], 100 * alone["high"]))
+    verdict = read_audit(audited / "audits/default").verdict
+    assert verdict in [caption.value for caption in page.caption]
     (tmp_path / "digits-run/audits/default/audit.json").write_text("{}")
     page.run()
     assert not page.exception

@@ -14,6 +14,7 @@ from streamlit.testing.v1 import AppTest
 from app.records import picking
 from app.records.front import Front
 from app.runs import run_view
+from tests.app.chart_reading import Row, charts_on
 from tests.app.explorer_fixture import front_json, small_space, write_run
 
 SCRIPT = Path(__file__).resolve().parents[2] / "app" / "explorer" / "page.py"
@@ -46,9 +47,8 @@ def front_of(run: Path) -> Front:
     return run_view.load_run(run).fronts["default"]
 
 
-def figure(page: AppTest, key: str) -> dict[str, dict[str, object]]:
-    element = next(e for e in page.get("plotly_chart") if key in e.proto.id)
-    return {trace.get("name", ""): trace for trace in json.loads(element.proto.spec)["data"]}
+def points_drawn(page: AppTest) -> dict[str, list[Row]]:
+    return charts_on(page)[0].kinds
 
 
 def test_the_budget_slider_names_the_best_subnetwork(
@@ -97,9 +97,10 @@ def test_points_behind_the_front_are_shown_on_demand(
 ) -> None:
     page = open_page(monkeypatch, run)
     name = "evaluated, not on the front"
-    assert name not in figure(page, "front")
+    assert name not in points_drawn(page)
     page.checkbox[0].check().run()
-    assert name in figure(page, "front")
+    behind = {p.digest for p in front_of(run).points if not p.on_front}
+    assert {row["digest"] for row in points_drawn(page)[name]} == behind
 
 
 def test_the_header_says_what_the_run_is(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,11 +121,12 @@ def test_an_untrustworthy_table_warns(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_comparing_shows_the_difference(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = open_page(monkeypatch, run)
     box = next(b for b in page.selectbox if "Compare" in b.label)
-    other = front_of(run).on_front()[0]
+    other = front_of(run).list_front()[0]
     box.set_value(other.digest).run()
     assert not page.exception
-    assert "compared" in figure(page, "front")
-    one = small_space().architecture(dict(front_of(run).point(chosen(page)).choices))
+    assert [row["digest"] for row in points_drawn(page)["compared"]] == [other.digest]
+    assert [row["digest"] for row in points_drawn(page)["chosen"]] == [chosen(page)]
+    one = small_space().architecture(dict(front_of(run).find_point(chosen(page)).choices))
     two = small_space().architecture(dict(other.choices))
     count = len(one.diff(two))
     assert f"against **`{other.digest}`**: {count} choice" in text(page)
@@ -137,9 +139,10 @@ def test_other_axes_can_be_chosen(run: Path, monkeypatch: pytest.MonkeyPatch) ->
     box = next(b for b in page.selectbox if b.label == "Horizontal")
     box.set_value("size (KB)").run()
     assert not page.exception
-    xs = figure(page, "front")["verified (measured)"]["x"]
-    sizes = [p.best("size_bytes") or 0 for p in front_of(run).on_front()]
-    assert xs == pytest.approx([s / 1000 for s in sizes])
+    places = {row["digest"]: row["across"] for row in points_drawn(page)["verified (measured)"]}
+    sizes = {p.digest: (p.best("size_bytes") or 0) / 1000 for p in front_of(run).list_front()}
+    assert places == pytest.approx(sizes)
+    assert charts_on(page)[0].titles("x") == {"size (KB)"}
 
 
 def test_a_language_model_shows_its_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,7 +158,9 @@ def test_two_runs_can_be_switched_and_drawn_together(
     write_run(tmp_path / "other", seed=3)
     page = open_page(monkeypatch, run, tmp_path / "other")
     page.multiselect[0].select("other / default (cpu)").run()
-    assert "other / default (cpu)" in figure(page, "front")
+    beside = run_view.load_run(tmp_path / "other").fronts["default"].list_front()
+    drawn = points_drawn(page)["other / default (cpu)"]
+    assert {row["digest"] for row in drawn} == {p.digest for p in beside}
     next(b for b in page.selectbox if b.label == "Run").set_value(tmp_path / "other").run()
     assert not page.exception
     assert "## other" in text(page)
@@ -227,10 +232,27 @@ def test_sparse_files_still_open(run: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_clicked_point_is_compared(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from app.explorer import page
 
-    state = {"front k": {"selection": {"points": [{"customdata": ["abc"]}]}}}
-    monkeypatch.setattr(page.st, "session_state", state)
-    page.clicked("k")
-    assert state["compare k"] == "abc"
+    def click(selection: dict[str, object]) -> dict[str, object]:
+        state: dict[str, object] = {"front k": {"selection": selection}}
+        monkeypatch.setattr(page.st, "session_state", state)
+        page.compare_clicked(front, "k")
+        return state
+
+    front = front_of(run)
+    digest = front.points[5].digest
+    assert click({"clicked": [{"digest": digest}]})["compare k"] == digest
+    for elsewhere in ({}, {"clicked": []}, {"clicked": [{"digest": "of another front"}]}):
+        assert "compare k" not in click(elsewhere)
+
+
+def test_the_chart_of_the_page_tells_what_is_clicked(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = charts_on(open_page(monkeypatch, run))[0].spec
+    (click,) = spec["params"]
+    assert (click["name"], click["select"]["fields"]) == ("clicked", ["digest"])
+    marks = [layer["name"] for layer in spec["layer"] if layer["mark"]["type"] == "point"]
+    assert click["views"] == marks
 
 
 @pytest.mark.parametrize("works", [True, False])

@@ -29,6 +29,7 @@ FLAGS = [
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
 WAIT_MS = 60_000
+MARK = "[data-testid=stVegaLiteChart] path[aria-roledescription=point]"
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +105,7 @@ def test_moving_the_slider_changes_the_named_subnetwork(
     default = picking.pick_knee(front)
     assert default is not None
     named(page, default.digest)
-    page.locator(".js-plotly-plot .scatterlayer").first.wait_for()
+    page.locator(MARK).first.wait_for()
 
     slider = page.get_by_role("slider")
     slider.focus()
@@ -127,7 +128,7 @@ def test_moving_the_slider_changes_the_named_subnetwork(
 
 def test_tabs_toggle_and_a_click_on_a_point(served: tuple[Path, str], page: Any) -> None:
     page.goto(served[1])
-    marks = page.locator(".js-plotly-plot").first.locator(".trace.scatter .points path")
+    marks = page.locator(MARK)
     marks.first.wait_for()
     before = marks.count()
     page.get_by_text("Show other evaluated points").click()

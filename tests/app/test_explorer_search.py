@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from app.explorer import markup, progress_chart
+from app.explorer import markup
 from app.records import picking
-from app.records.front import parse_front
+from app.records.front import CardRecord, parse_front
 from app.records.quantities import ACCURACY
-from app.records.trace import Hypervolume
+from tests.app.chart_reading import by_kind, chart_with
 from tests.app.explorer_fixture import front_json, small_space, write_run
-from tests.app.test_explorer import figure, open_page, text
+from tests.app.test_explorer import open_page, points_drawn, text
 
 
 @pytest.fixture
@@ -37,8 +37,8 @@ def test_points_behind_within_noise_have_a_mark_of_their_own(
     payload["failed"], payload["stopped"] = 2, "stagnation"
     rewrite(run, payload)
     page = open_page(monkeypatch, run)
-    trace = figure(page, "front")["behind within noise only"]
-    assert {row[0] for row in trace["customdata"]} == {p["digest"] for p in behind}  # type: ignore[attr-defined]
+    close = points_drawn(page)["behind within noise only"]
+    assert {row["digest"] for row in close} == {p["digest"] for p in behind}
     shown = text(page)
     assert "3 further points are behind the front by less than the noise" in shown
     assert "2 evaluations failed and are left out" in shown
@@ -49,12 +49,15 @@ def test_random_search_is_drawn_beside(run: Path, monkeypatch: pytest.MonkeyPatc
     path = run / "searches/default/hypervolume.csv"
     path.write_text("evaluations,hypervolume,random_search\n1,0.1,0.05\n2,0.2,0.1\n3,,0.12\n")
     page = open_page(monkeypatch, run)
-    traces = figure(page, "progress")
-    assert traces["random search"]["x"] == [1, 2, 3]
-    assert traces["this search"]["x"] == [1, 2]
-    alone = progress_chart.hypervolume_figure([Hypervolume(1, 0.5)])
-    assert len(alone.data) == 1
-    assert alone.layout.showlegend is False
+    drawn = chart_with(page, "hypervolume")
+    places = {
+        kind: [(row["evaluations"], row["hypervolume"]) for row in rows]
+        for kind, rows in by_kind(drawn.one("line").rows).items()
+    }
+    assert places == {
+        "this search": [(1, 0.1), (2, 0.2)],
+        "random search": [(1, 0.05), (2, 0.1), (3, 0.12)],
+    }
 
 
 def test_the_card_shows_learning_curve_and_what_is_missing(
@@ -67,11 +70,11 @@ def test_the_card_shows_learning_curve_and_what_is_missing(
     }  # fmt: skip
     rewrite(run, payload)
     page = open_page(monkeypatch, run)
-    curve = next(iter(figure(page, "curve").values()))
-    assert curve["x"] == [12, 24, 48]
+    curve = chart_with(page, "Kendall tau, held out").one("line")
+    assert (curve.column("x"), curve.column("y")) == ([12, 24, 48], [0.5, 0.7, 0.8])
     assert "90 more" in text(page)
-    entries = markup.report_facts({"needed": 0, "aim": 0.9}, ACCURACY)
-    assert [entry[1] for entry in entries] == ["reached"]
+    entries = markup.list_card(CardRecord(model="ridge", needed=0, aim=0.9), ACCURACY)
+    assert [entry[1] for entry in entries] == ["ridge", "reached"]
 
 
 def test_a_search_over_devices(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

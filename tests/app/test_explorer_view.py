@@ -275,41 +275,40 @@ def space() -> SearchSpace:
 
 
 def test_layers_follow_the_network_and_show_what_is_skipped(space: SearchSpace) -> None:
-    rows = layers.layers(space, space.smallest.to_dict())
+    rows = layers.group_layers(space, space.smallest.to_dict())
     assert [row.name for row in rows][:4] == [
         "network", "stage1", "stage1.block1", "stage1.block2",
     ]  # fmt: skip
     assert [row.level for row in rows][:4] == [0, 1, 2, 2]
     assert [row.skipped for row in rows][:4] == [False, False, False, True]
-    assert layers.columns(rows) == ("kernel", "expand")
-    assert markup.layer_table(rows).count("skipped") == 6
+    assert layers.list_properties(rows) == ("kernel", "expand")
+    assert markup.write_layers(rows).count("skipped") == 6
 
 
 def test_differences_count_skipped_layers(space: SearchSpace) -> None:
-    rows = layers.layers(space, space.smallest.to_dict(), space.largest.to_dict())
-    assert {g.name for g in layers.differences(rows)} == set(space.smallest.diff(space.largest))
-    assert "(compared: 4)" in markup.layer_table(rows)
+    rows = layers.group_layers(space, space.smallest.to_dict(), space.largest.to_dict())
+    assert {g.name for g in layers.list_changes(rows)} == set(space.smallest.diff(space.largest))
+    assert "(compared: 4)" in markup.write_layers(rows)
 
 
 def test_layers_without_a_space_show_the_choices(space: SearchSpace) -> None:
-    rows = layers.layers(None, {"depth": 2, "layer1.heads": 4})
+    rows = layers.group_layers(None, {"depth": 2, "layer1.heads": 4})
     assert [(row.name, row.level) for row in rows] == [("network", 0), ("layer1", 2)]
-    assert "4" in markup.layer_table(rows)
+    assert "4" in markup.write_layers(rows)
 
 
 def test_genome_places_values_between_smallest_and_largest(
     space: SearchSpace, front: Front
 ) -> None:
-    found = layers.genome(space, [front.point(space.smallest.digest),
-                                  front.point(space.largest.digest)])  # fmt: skip
+    found = layers.line_up(space, [front.find_point(space.smallest.digest),
+                                  front.find_point(space.largest.digest)])  # fmt: skip
     row = found.names.index("stage1.block2.expand")
     assert found.shares[row] == (None, 1.0)
     assert found.shares[0] == (0.0, 1.0)
 
 
 def test_text_from_files_cannot_become_markup() -> None:
-    assert "<script>" not in markup.facts([("<script>", "<script>", "")])
-    assert markup.plain("a*b<c>") == "a\\*b\\<c\\>"
+    assert "<script>" not in markup.write_facts([("<script>", "<script>", "")])
 
 
 # -- wording ---------------------------------------------------------------------------------------

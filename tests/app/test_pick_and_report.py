@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import csv
 import json
-import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from app.reporting.progress_figure import progress_svg
 
 from app.records import picking
 from app.records.front import parse_front
 from app.records.quantities import SIZE
-from app.records.trace import Hypervolume, read_trace
+from app.records.trace import read_trace
 from search import Constraint
 from tests.app.conftest import EVALUATIONS, Command, contents
 from tests.app.explorer_fixture import front_json, small_space, write_run
@@ -216,15 +214,3 @@ def test_reports_that_cannot_be_written(refused: Refused, run: Path, tmp_path: P
     write_run(tmp_path / "empty", searched=False)
     with pytest.raises(ValueError, match="nothing to report"):
         raise ValueError(refused("report", "--run", tmp_path / "empty"))
-
-
-def test_progress_picture_holds_both_traces() -> None:
-    rows = [Hypervolume(i, i / 10, i / 20) for i in range(1, 11)]
-    rows.append(Hypervolume(11, None, 0.6))
-    drawing = progress_svg(rows, "a <title>")
-    ElementTree.fromstring(drawing)
-    assert "a &lt;title&gt;" in drawing
-    assert drawing.count("stroke-dasharray") == 2, "the trace and its entry in the legend"
-    alone = progress_svg([Hypervolume(1, 0.5)], "t")
-    assert "random search" not in alone
-    ElementTree.fromstring(progress_svg([], "empty"))

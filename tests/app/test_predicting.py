@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from app.searching.informed_fit import InformedFit
-from app.searching.report_cards import make_report_cards
+from app.searching.results.report_cards import make_report_cards
 from predictors import fit
 from search import History, Objective, SearchProblem
 from supernet.space import Choice, SearchSpace

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -268,37 +269,26 @@ def counted_largest(space: SearchSpace) -> float:
 
 # -- a module of a user's own ----------------------------------------------------------------------
 
-OWN = '''
-from functools import partial
-
-from app.records.quantities import Quantity
-from app.searching.objectives import sum_over_units
-
-QUANTITY = Quantity(
-    name="energy", unit="uJ", direction="minimize", title="energy", write="{:.3g} uJ".format,
-    shown_unit="uJ", suffixes={"mJ": 1e3},
-)
-
-
-def obtain(network):
-    """4.6 pJ for a multiply-add and 640 pJ for a weight from memory (Horowitz 2014, 45 nm)."""
-    return sum_over_units(network, lambda unit: 4.6e-6 * unit.macs + 640e-6 * unit.parameters)
-'''
+DOCS = Path(__file__).resolve().parents[2] / "docs" / "extending.md"
 
 
 @pytest.fixture
 def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The dotted path of a module outside the project."""
+    """The dotted path of the module of the documentation, outside the project."""
     folder = tmp_path / "mine_of_quantities"
     folder.mkdir()
-    (folder / "energy.py").write_text(OWN)
+    blocks = re.findall(r"```python\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
+    example = next(block for block in blocks if "QUANTITY = " in block)
+    (folder / "energy.py").write_text(example)
     (folder / "empty.py").write_text("QUANTITY = 3\n")
-    (folder / "wrong.py").write_text(OWN + "\nQUANTITY = 3\n")
+    (folder / "wrong.py").write_text(example + "\nQUANTITY = 3\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     return "mine_of_quantities.energy"
 
 
-def test_a_quantity_of_ones_own(command: Command, refused: Refused, a_run: Path, own: str) -> None:
+def test_the_documented_quantity_of_ones_own(
+    command: Command, refused: Refused, a_run: Path, own: str
+) -> None:
     search = ("search", "--run", a_run, "--name", "own", *RANDOM, "--objectives", f"accuracy,{own}")
     outcome = command(*search, "--limit", f"{own}<=90%")
     assert outcome.code == 0, outcome.err

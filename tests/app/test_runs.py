@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from app.records.record import parse_record
 from app.records.run import RunIdentity
+from app.records.typed_json.record_files import parse_record
 from app.runs.directory import Difference, check_free, create_run, find_differences, open_run
 from supernet.space import Choice, SearchSpace
 

@@ -235,6 +235,7 @@ def test_links_and_tables_hold_hostile_names() -> None:
         ("97.41 % (95 % interval 94.7 to 98.7 %)", "97.41 % (95 % interval 94.7 to 98.7 %)"),
         ("text:book.txt", "text:book.txt"),
         ("AT&T", "AT&T"),
+        ("a*b<c>", "a\\*b\\<c\\>"),
         ("_a_ __b__", "\\_a\\_ \\_\\_b\\_\\_"),
         ("&lt;", "\\&lt;"),
         ("a\nb", "a b"),

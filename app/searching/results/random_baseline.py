@@ -10,9 +10,9 @@ from app.evaluation.log import EvaluationLog
 from app.evaluation.pools import WorkerPool
 from app.evaluation.scheduler import WHOLE_ROUND, Evaluator
 from app.records.front import BaselineRecord, Front
+from app.records.front_files import write_front
 from app.records.trace import read_trace
 from app.runs.trained import Say
-from app.searching.front_writer import write_front
 from search import SearchProblem, search
 from search.strategies import random_search
 

@@ -8,7 +8,7 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from app.records.record import Record, to_json
+from app.records.typed_json.record import Record, to_json
 
 
 def plain(value: Any) -> Any:

@@ -1,11 +1,10 @@
-"""``front.json``, ``front.csv`` and ``hypervolume.csv``: what a search found, on disk."""
+"""From the result of a search, verified, to the front that is stored and shown."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import cast
 
 import numpy as np
@@ -13,7 +12,6 @@ from numpy.typing import NDArray
 
 from app.evaluation.log import EvaluationLog
 from app.records.front import (
-    FILE,
     CardRecord,
     ConstraintRecord,
     Estimate,
@@ -24,16 +22,14 @@ from app.records.front import (
     Point,
     value_or,
 )
-from app.records.plain import to_json_number
-from app.records.quantities import find_stored_quantity, list_counted, name_latency
-from app.records.record import drop_infinite, write_record
-from app.records.trace import format_table, write_trace
+from app.records.quantities import find_stored_quantity, name_latency
+from app.records.typed_json.plain import to_json_number
+from app.records.typed_json.record import drop_infinite
 from app.searching.objectives import Sources, combine_devices, count_all
-from app.searching.verify import Verified
+from app.searching.results.verify import Verified
 from predictors import Predictor, ReportCard, predict_held_out
 from search import SearchProblem, SearchResult, indistinguishable
 from search.arrays.pareto import hypervolume
-from supernet import files
 from supernet.space import Architecture
 
 MEASURED = "measured"
@@ -95,47 +91,6 @@ def build_front(findings: Findings, header: FrontHeader) -> Front:
         ),
         cards={name: _build_card(card) for name, card in findings.cards.items()},
     )
-
-
-def write_front(
-    folder: Path,
-    front: Front,
-    trace: Iterable[float | None],
-    baseline: NDArray[np.float64] | None = None,
-) -> None:
-    """Write the tables first and ``front.json`` last: it marks the search as complete.
-
-    Args:
-        folder: Of the search.
-        front: What it found.
-        trace: Hypervolume after each evaluation.
-        baseline: The same of random search, ``(k,)``; a further column where there is one.
-
-    Raises:
-        OSError: A write failed; older files are intact.
-    """
-    write_trace(folder, trace, baseline)
-    files.write_text(folder / "front.csv", format_front(front))
-    write_record(folder / FILE, front)
-
-
-def format_front(front: Front) -> str:
-    """Every point as a line of comma-separated text, with what was predicted and found."""
-    names = list(front.points[0].estimates) if front.points else []
-    counted = [quantity.name for quantity in list_counted()]
-    header = ["digest", "on_front", "indistinguishable", "verified", *counted]
-    header += [
-        f"{name}_{key}" for name in names for key in ("predicted", "value", "low", "high", "test")
-    ]
-    rows = []
-    for point in front.points:
-        row: list[object] = [point.digest, point.on_front, point.indistinguishable, point.verified]
-        row += [point.counts.get(name) for name in counted]
-        for name in names:
-            e = point.estimate(name)
-            row += [e.predicted, e.value, e.low, e.high, e.test]
-        rows.append(row)
-    return format_table(header, rows)
 
 
 def _build_points(findings: Findings) -> tuple[Point, ...]:

@@ -1,0 +1,56 @@
+"""The files of a front: ``hypervolume.csv``, ``front.csv`` and, last, ``front.json``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.records.front import FILE, Front
+from app.records.quantities import list_counted
+from app.records.trace import format_table, write_trace
+from app.records.typed_json.record_files import write_record
+from supernet import files
+
+
+def write_front(
+    folder: Path,
+    front: Front,
+    trace: Iterable[float | None],
+    baseline: NDArray[np.float64] | None = None,
+) -> None:
+    """Write the tables first and ``front.json`` last: it marks the search as complete.
+
+    Args:
+        folder: Of the search.
+        front: What it found.
+        trace: Hypervolume after each evaluation.
+        baseline: The same of random search, ``(k,)``; a further column where there is one.
+
+    Raises:
+        OSError: A write failed; older files are intact.
+    """
+    write_trace(folder, trace, baseline)
+    files.write_text(folder / "front.csv", format_front(front))
+    write_record(folder / FILE, front)
+
+
+def format_front(front: Front) -> str:
+    """Every point as a line of comma-separated text, with what was predicted and found."""
+    names = list(front.points[0].estimates) if front.points else []
+    counted = [quantity.name for quantity in list_counted()]
+    header = ["digest", "on_front", "indistinguishable", "verified", *counted]
+    header += [
+        f"{name}_{key}" for name in names for key in ("predicted", "value", "low", "high", "test")
+    ]
+    rows = []
+    for point in front.points:
+        row: list[object] = [point.digest, point.on_front, point.indistinguishable, point.verified]
+        row += [point.counts.get(name) for name in counted]
+        for name in names:
+            e = point.estimate(name)
+            row += [e.predicted, e.value, e.low, e.high, e.test]
+        rows.append(row)
+    return format_table(header, rows)

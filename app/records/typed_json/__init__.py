@@ -1,0 +1,1 @@
+"""How a record of any kind becomes JSON and JSON a record, and what is said of damage."""

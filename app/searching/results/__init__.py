@@ -1,0 +1,1 @@
+"""What follows a search: its front verified and built, predictors judged, random search beside."""
