@@ -205,6 +205,26 @@ def profile(
 search_commands.register()
 
 
+@app.command(epilog="Example: supernet report --run runs/a")
+def report(
+    run: RunDir,
+    out: Annotated[Path | None, typer.Option(help="Folder [RUN/report].")] = None,
+    search: Annotated[str | None, typer.Option(help="One search only.")] = None,
+    baseline: Annotated[
+        bool, typer.Option(help="Evaluate random search beside where it is missing.")
+    ] = True,
+    trust: Trust = None,
+    config: Config = None,
+    json: Json = False,
+) -> None:
+    """Write tables and figures of every search of a run, random search beside."""
+    from app.commands.texts.searches import format_report
+    from app.jobs.report import report_job
+
+    result = report_job(run, say, out=out, search=search, baseline=baseline, trust=trust or ())
+    show(result, format_report(result), json)
+
+
 @app.command(epilog="Example: supernet evaluate --run runs/a --arch largest --split test")
 def evaluate(
     run: RunDir,

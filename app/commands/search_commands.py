@@ -1,4 +1,4 @@
-"""Commands about searches: search, pick and report."""
+"""Commands about searches: search and pick."""
 
 from __future__ import annotations
 
@@ -28,7 +28,6 @@ def register() -> None:
         search
     )
     app.command(epilog="Example: supernet pick --run runs/a --latency-ms 0.2")(pick)
-    app.command(epilog="Example: supernet report --run runs/a")(report)
 
 
 def _print_strategies(asked: bool) -> None:
@@ -162,25 +161,6 @@ def pick(
         device=device,
     )
     show(result, format_pick(result), json)
-
-
-def report(
-    run: RunDir,
-    out: Annotated[Path | None, typer.Option(help="Folder [RUN/report].")] = None,
-    search: Annotated[str | None, typer.Option(help="One search only.")] = None,
-    baseline: Annotated[
-        bool, typer.Option(help="Evaluate random search beside where it is missing.")
-    ] = True,
-    trust: Trust = None,
-    config: Config = None,
-    json: Json = False,
-) -> None:
-    """Write tables and figures of every search of a run, random search beside."""
-    from app.commands.texts.searches import format_report
-    from app.jobs.report import report_job
-
-    result = report_job(run, say, out=out, search=search, baseline=baseline, trust=trust or ())
-    show(result, format_report(result), json)
 
 
 def _split(names: str) -> tuple[str, ...]:

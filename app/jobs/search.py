@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from app.evaluation.choose_pool import open_pool
+from app.evaluation.log import EvaluationLog
 from app.evaluation.race_bounds import RaceRule
 from app.evaluation.scheduler import WHOLE_ROUND, Evaluator
 from app.jobs.outcomes import SearchOutcome
@@ -15,22 +16,29 @@ from app.records.front_files import write_front
 from app.records.search import SearchRecord
 from app.records.typed_json.record_files import write_record
 from app.runs.directory import Run, now, open_run
-from app.runs.trained import Say, open_trained
-from app.searching.choice import find_choice
+from app.runs.latency_table import DeviceTable, open_table
+from app.runs.trained import Say, Trained, open_trained
+from app.searching.checks import check_space, require_feasible
+from app.searching.choice import Choice, find_choice
+from app.searching.informed_fit import InformedFit
+from app.searching.objectives import Sources, build_statistics, load_quantity
 from app.searching.optuna_mirror import Study, open_study
+from app.searching.problem import build_problem, resolve_objectives, resolve_quantity
 from app.searching.progress import Narrator
-from app.searching.request import FILE, SearchRequest, is_complete
+from app.searching.request import FILE, SearchRequest, is_complete, plan_search
 from app.searching.results.front_builder import Findings, build_front
 from app.searching.results.random_baseline import add_baseline
 from app.searching.results.report_cards import make_report_cards
 from app.searching.results.verify import measurable, verify
-from app.searching.setting import Setting, prepare
+from app.searching.setting import Setting, build_strategy, reopen_prior
+from predictors.predictor import Fit
+from predictors.transfer import transfer
 from search import Evaluation, SearchProblem, SearchResult, search
 from search.stops import STAGNATION, TIME
 from supernet import proxies
 
 DRIFT = 0.10
-__all__ = ["SearchOutcome", "SearchRequest", "search_job"]
+__all__ = ["SearchOutcome", "SearchRequest", "prepare", "search_job"]
 
 
 def search_job(request: SearchRequest, say: Say) -> SearchOutcome:
@@ -69,6 +77,69 @@ def search_job(request: SearchRequest, say: Say) -> SearchOutcome:
             pool = open_pool(setting.sources.log, workers=request.workers, ray=request.ray)
             front = add_baseline(setting.problem, setting.sources.log, folder, front, say, pool)
     return _summarise(run, front, reused)
+
+
+def prepare(
+    request: SearchRequest, run: Run, trained: Trained, say: Say, chosen: Choice | None = None
+) -> Setting:
+    """Open what a search needs and refuse what cannot work, before anything is spent.
+
+    Args:
+        request: What to search for.
+        run: The run.
+        trained: Its network.
+        say: Told about progress.
+        chosen: What the request names, when it was looked up before.
+
+    Raises:
+        ValueError: As for :func:`search_job`.
+    """
+    chosen = chosen or find_choice(request)
+    names = resolve_objectives(request.objectives, trained.quality, request.devices)
+    check_space(run, trained)
+    log = EvaluationLog(trained)
+    sources = Sources(trained, log, _open_tables(request, run, trained, names, say))
+    problem = build_problem(names, request.all_limits, sources)
+    require_feasible(problem)
+    prior = reopen_prior(request, run, trained)
+    fit: Fit = InformedFit(build_statistics(sources), chosen.method)
+    if prior is not None:
+        say(f"search {request.name}: {len(prior.values)} evaluations of {prior.run} may help")
+        fit = transfer(fit, prior.positions, prior.values)
+    strategy = build_strategy(request, trained, chosen, fit, say)
+    if problem.expensive:
+        request.check_first_sample(strategy)
+    tables = sources.tables
+    if len(tables) == 1:
+        table = next(iter(tables.values()))
+        table.table.check_device(table.device)
+    digests = {name: table.digest for name, table in tables.items()}
+    space = trained.supernet.space.digest
+    plan = plan_search(
+        request,
+        names,
+        space=space,
+        checkpoint=trained.checkpoint.digest,
+        tables=digests,
+        prior=None if prior is None else prior.record,
+    )
+    return Setting(run, request, sources, problem, strategy, fit, plan)
+
+
+def _open_tables(
+    request: SearchRequest, run: Run, trained: Trained, names: tuple[str, ...], say: Say
+) -> dict[str, DeviceTable]:
+    devices = request.devices
+    limited = [
+        full
+        for limit in request.all_limits
+        for full in resolve_quantity(limit.quantity, trained.quality, devices)
+    ]
+    needed = any(load_quantity(name).of_tables for name in (*names, *limited))
+    if not needed and len(devices) == 1 and devices[0] not in run.devices:
+        say(f"search: device {devices[0]!r} is not profiled; latency is left out")
+        return {}
+    return {name: open_table(run, name, trained.cost_model, say) for name in devices}
 
 
 def _run_search(setting: Setting, folder: Path, say: Say) -> tuple[Front, int]:
