@@ -208,6 +208,11 @@ def test_what_is_no_such_file_at_all_is_refused(run: Path, kind: Kind, content: 
             'report.accuracy.curve[0][1] is "x", but must be a number',
         ),
         (
+            "searches/default/front.json",
+            lambda p: p["points"][0]["architecture"].update({"a\nb": []}),
+            "points[0].architecture['a\\nb'] is [], but must be a whole number or a number or a text",
+        ),
+        (
             "run.json",
             lambda p: p["data"]["shape"].pop("classes"),
             "data.shape lacks 'classes'; restore the file, or train a new run",
