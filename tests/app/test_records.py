@@ -45,10 +45,10 @@ REMEDY = "mend it"
 
 
 def use_run(path: Path) -> None:
-    record = open_run(path.parent).record
-    shape_of(record)
-    read_recipe(record, path.parent)
-    to_json(record)
+    run = open_run(path.parent)
+    shape_of(run.record)
+    read_recipe(run)
+    to_json(run.record)
 
 
 def use_front(path: Path) -> None:
@@ -210,7 +210,7 @@ def test_what_is_no_such_file_at_all_is_refused(run: Path, kind: Kind, content: 
         (
             "searches/default/front.json",
             lambda p: p["points"][0]["architecture"].update({"a\nb": []}),
-            "points[0].architecture['a\\nb'] is [], but must be a whole number or a number or a text",
+            "points[0].architecture['a\\nb'] is [], but must be a whole number or a number",
         ),
         (
             "run.json",
