@@ -30,7 +30,7 @@ from app.records.typed_json.record import to_json
 from app.records.typed_json.record_files import read_log, read_record, write_record
 from app.runs.directory import Run, open_run, read_space
 from app.runs.run_view import load_run
-from app.runs.trained import build, read_recipe, shape_of
+from app.runs.trained import build, read_recipe, read_shape
 from app.searching.request import read_plan, rebuild_request
 from tests.app.conftest import Command
 from tests.app.explorer_fixture import front_json, small_space
@@ -46,7 +46,7 @@ REMEDY = "mend it"
 
 def use_run(path: Path) -> None:
     run = open_run(path.parent)
-    shape_of(run.record)
+    read_shape(run.record)
     read_recipe(run)
     to_json(run.record)
 
