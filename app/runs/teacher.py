@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from app.records.run import TeacherRecord
 from app.runs.directory import open_run
-from app.runs.trained import Say, Trained, open_trained, shape_of
+from app.runs.trained import Say, Trained, open_trained, read_shape
 from supernet.data import IMAGES, DataShape, DataSource
 from supernet.quality.evaluate import recalibrate_extracted
 from supernet.supernet import Supernet
@@ -51,7 +51,7 @@ def open_teacher(
         ValueError: No such run, not trained yet, or trained for something else.
     """
     run = open_run(path, trusted)
-    _check_fits(path, shape_of(run.record), data)
+    _check_fits(path, read_shape(run.record), data)
     trained: Trained = open_trained(run, say)
     supernet, largest = trained.supernet, trained.supernet.space.largest
     network = supernet.extract(largest)

@@ -50,7 +50,7 @@ class Trained:
     @cached_property
     def shape(self) -> DataShape:
         """What the network was built for."""
-        return shape_of(self.run.record)
+        return read_shape(self.run.record)
 
     @cached_property
     def data(self) -> DataSource:
@@ -124,8 +124,8 @@ def read_recipe(run: Run) -> Recipe:
     return recipe
 
 
-def shape_of(record: RunRecord) -> DataShape:
-    """What the network of a run was built for."""
+def read_shape(record: RunRecord) -> DataShape:
+    """Read what the network of a run was built for."""
     return DataShape.from_json(record.data.shape.model_dump())
 
 

@@ -30,7 +30,7 @@ from app.records.typed_json.record import to_json
 from app.records.typed_json.record_files import read_log, read_record, write_record
 from app.runs.directory import Run, open_run, read_space
 from app.runs.run_view import load_run
-from app.runs.trained import build, read_recipe, shape_of
+from app.runs.trained import build, read_recipe, read_shape
 from app.searching.request import read_plan, rebuild_request
 from tests.app.conftest import Command
 from tests.app.explorer_fixture import front_json, small_space
@@ -45,10 +45,10 @@ REMEDY = "mend it"
 
 
 def use_run(path: Path) -> None:
-    record = open_run(path.parent).record
-    shape_of(record)
-    read_recipe(record, path.parent)
-    to_json(record)
+    run = open_run(path.parent)
+    read_shape(run.record)
+    read_recipe(run)
+    to_json(run.record)
 
 
 def use_front(path: Path) -> None:
@@ -206,6 +206,11 @@ def test_what_is_no_such_file_at_all_is_refused(run: Path, kind: Kind, content: 
             "searches/default/front.json",
             lambda p: p["report"]["accuracy"].update(curve=[[1, "x"]]),
             'report.accuracy.curve[0][1] is "x", but must be a number',
+        ),
+        (
+            "searches/default/front.json",
+            lambda p: p["points"][0]["architecture"].update({"a\nb": []}),
+            "points[0].architecture['a\\nb'] is [], but must be a whole number or a number",
         ),
         (
             "run.json",

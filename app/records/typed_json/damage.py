@@ -43,10 +43,9 @@ def explain_damage(where: str, error: ValidationError, content: bytes, remedy: s
                 f"1: {remedy}, or use the release that wrote it"
             )
     payload = json.loads(content)
-    places = [_place(detail, payload) for detail in found]
-    # Of the alternatives for one place, the one that got furthest says what was meant.
-    place = max((p for p in places if p[:1] == places[0][:1]), key=len)
-    details = [detail for detail, p in zip(found, places, strict=True) if p == place]
+    place = _place(found[0], payload)
+    # Each alternative for a place says what it would have taken.
+    details = [detail for detail in found if _place(detail, payload) == place]
     return ValueError(f"{where} was damaged or edited: {_complaint(place, details)}; {remedy}")
 
 
@@ -81,8 +80,14 @@ def _place(detail: ErrorDetails, payload: JsonValue) -> tuple[str | int, ...]:
 
 def _write_place(place: tuple[str | int, ...]) -> str:
     """``points[3].objectives.accuracy`` for ``("points", 3, "objectives", "accuracy")``."""
-    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place)
+    text = "".join(_write_step(part) for part in place)
     return text.removeprefix(".") or "it"
+
+
+def _write_step(part: str | int) -> str:
+    # A key may hold anything, line breaks included.
+    plain = isinstance(part, str) and part.isprintable()
+    return f".{part}" if plain else f"[{part!r}]"
 
 
 def _show(value: object) -> str:
