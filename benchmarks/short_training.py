@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "examples"))
 
 from joint_recipe import RECIPE, curve
-from supernet.joint_space import joint_space, split
+from supernet.training.joint_space import joint_space, split
 
 from predictors.research.epochs import find_sufficient_epoch
 from predictors.scores import spearman

@@ -11,7 +11,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from supernet.quality.export import Exported
 
 from app.jobs.report import report_job
 from app.records.evaluation import EvaluationRecord
@@ -28,6 +27,7 @@ from app.reporting.markdown import (
 from app.reporting.model_card import CardFacts, write_model_card
 from app.reporting.report_text import SearchSummary, write_overview
 from supernet.data import DataShape
+from supernet.export import Exported
 from tests.app.explorer_fixture import small_space, write_run
 
 RECORDED = Path(__file__).with_name("recorded")

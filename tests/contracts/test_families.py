@@ -40,10 +40,18 @@ MARKED = [
 ]
 
 
-@pytest.mark.parametrize(("family", "preset"), CASES, ids=["-".join(c) for c in CASES])
+# For tests of other files that every family has to pass, too.
+every_family = pytest.mark.parametrize(
+    ("family", "preset"),
+    [(importlib.import_module(f"supernet.families.{name}"), preset) for name, preset in CASES],
+    ids=["-".join(case) for case in CASES],
+)
+
+
+@every_family
 @pytest.mark.parametrize("check", MARKED, ids=lambda check: check.__name__)
-def test_contract(check, family: str, preset: str) -> None:
-    check(importlib.import_module(f"supernet.families.{family}"), preset)
+def test_contract(check, family: ModuleType, preset: str) -> None:
+    check(family, preset)
 
 
 def test_there_is_something_to_test() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -14,10 +15,11 @@ from supernet import files
 from supernet.families import ofa_mobilenetv3
 from supernet.space import Architecture
 from supernet.supernet import Supernet
+from supernet.testing.family_networks import build_randomised, make_batch
 from supernet.testing.toy_supernets import build_toy_supernet, make_toy_data
 from supernet.training import Labels, TrainingMethod, find_recipe, train
 from supernet.training.samplers.uniform import Uniform
-from tests.contracts.test_families import batch, every_family, randomised
+from tests.contracts.test_families import every_family
 
 
 class DropPath(nn.Module):
@@ -33,14 +35,14 @@ def quiet_strategy(net: Supernet) -> TrainingMethod:
 
 def logits(method: TrainingMethod, architecture: Architecture, seed: int) -> Tensor:
     torch.manual_seed(seed)
-    x = batch(method.supernet, architecture)
+    x = make_batch(method.supernet, architecture)
     with torch.no_grad():
         return method._forward(architecture, x)
 
 
 @every_family
-def test_only_the_largest_network_is_random(family: str, preset: str) -> None:
-    net = randomised(family, preset)
+def test_only_the_largest_network_is_random(family: ModuleType, preset: str) -> None:
+    net = build_randomised(family, preset)
     for module in net.modules():
         if isinstance(module, nn.Dropout):
             module.p = max(module.p, 0.1)
@@ -83,6 +85,6 @@ def test_blocks_that_start_at_zero_let_every_depth_begin_as_one_function() -> No
     net = ofa_mobilenetv3.build(ofa_mobilenetv3.PRESETS["tiny"]).eval()
     deep = net.space.largest
     shallow = {n: 1 if n.endswith("depth") else v for n, v in deep.to_dict().items()}
-    x = batch(net, deep)
+    x = make_batch(net, deep)
     with torch.no_grad():
         assert torch.allclose(net(x, deep), net(x, net.space.architecture(shallow)), atol=1e-6)

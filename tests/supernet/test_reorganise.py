@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -13,16 +14,17 @@ from torch import Tensor, nn
 from supernet.elastic.edits import Cut, Rule, Set, follow
 from supernet.space import Architecture, Choice, SearchSpace
 from supernet.supernet import InputSpec, Supernet
+from supernet.testing.family_networks import build_randomised, make_batch
 from supernet.testing.toy_supernets import build_toy_supernet
 from supernet.training.schedules.reorganise import find_channel_groups, permute, reorganise
-from tests.contracts.test_families import batch, every_family, randomised
+from tests.contracts.test_families import every_family
 
 KINDS = ("expand", "ffn")
 
 
 def outputs(net: Supernet, architectures: list[Architecture]) -> list[Tensor]:
     with torch.no_grad():
-        results: list[Any] = [net(batch(net, a), a) for a in architectures]
+        results: list[Any] = [net(make_batch(net, a), a) for a in architectures]
     return [r if isinstance(r, Tensor) else r.logits for r in results]
 
 
@@ -35,9 +37,9 @@ def members(net: Supernet, allowed: dict[str, tuple[Any, ...]], count: int) -> l
 
 
 @every_family
-def test_every_network_of_trained_widths_stays_the_same(family: str, preset: str) -> None:
+def test_every_network_of_trained_widths_stays_the_same(family: ModuleType, preset: str) -> None:
     for depth in (1, 2):
-        net = randomised(family, preset)
+        net = build_randomised(family, preset)
         # A width may follow several choices (expansion of a width that is elastic itself).
         rules = [group.rule for group in find_channel_groups(net, KINDS)]
         elastic = sorted({name for rule in rules for name in rule.choices})
