@@ -126,7 +126,7 @@ def moving_products() -> int:
 def training_steps() -> dict[str, float]:
     """One step of the sandwich rule on digits and on text, on the processor."""
     import torch
-    from supernet.training.strategy import Strategy
+    from supernet.training.method import TrainingMethod
 
     from supernet.families import matlm, ofa_mobilenetv3
     from supernet.training.guides import InPlace
@@ -141,9 +141,9 @@ def training_steps() -> dict[str, float]:
             targets = torch.randint(0, 10, (64,), generator=generator)
         else:
             inputs = targets = torch.randint(0, 20, shape, generator=generator)
-        strategy = Strategy(supernet, Sandwich(supernet.space, seed=0), InPlace())
+        strategy = TrainingMethod(supernet, Sandwich(supernet.space, seed=0), InPlace())
 
-        def step(strategy: Strategy = strategy, data: tuple = (inputs, targets)) -> None:
+        def step(strategy: TrainingMethod = strategy, data: tuple = (inputs, targets)) -> None:
             strategy.backward(0, *data)
 
         found[f"training step, {name}"] = least_us(step, 3.0)

@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "examples"))
 
 from joint_recipe import RECIPE, curve
-from supernet.training.joint_space import joint_space, split
+from supernet.training.joint_space import make_joint_space, split_member
 
 from predictors.research.epochs import find_sufficient_epoch
 from predictors.scores import spearman
@@ -35,12 +35,12 @@ def train_candidates(candidates: int, epochs: int, seed: int) -> NDArray[np.floa
     """Validation accuracy after each epoch, ``(candidates, epochs)``."""
     data = open_data("digits")
     supernet = resnet.build(resnet.configure("tiny", data.shape))
-    joint = joint_space(supernet.space, RECIPE)
+    joint = make_joint_space(supernet.space, RECIPE)
     base = Recipe(epochs=epochs, batch_size=64, warmup_steps=10, seed=seed)
     found = []
     for member in joint.decode(joint.sample(np.random.default_rng(seed), candidates)):
-        architecture, changes = split(joint, member)
-        recipe = base.but(changes)
+        architecture, changes = split_member(joint, member)
+        recipe = base.replace(changes)
         found.append(curve(supernet, architecture, recipe, data, epochs, "val", each=True))
     return np.array(found)
 
