@@ -23,8 +23,9 @@ KINDS: dict[str, tuple[tuple[type, ...], str]] = {
 }
 
 
-def read_settings(path: Path, command: str, commands: Sequence[str],
-                  options: Mapping[str, str]) -> dict[str, Any]:  # fmt: skip
+def read_settings(
+    path: Path, command: str, commands: Sequence[str], options: Mapping[str, str]
+) -> dict[str, Any]:
     """Default values for a command's options.
 
     The file holds the options themselves, or one table per command (``[train]``, ``[search]``),
@@ -52,12 +53,12 @@ def read_settings(path: Path, command: str, commands: Sequence[str],
     plain = {name: value for name, value in content.items() if name not in tables}
     chosen = {**plain, **tables.get(command, {})}
     return {
-        name.replace("-", "_"): _checked(path, name, value, options)
+        name.replace("-", "_"): _check_option(path, name, value, options)
         for name, value in chosen.items()
     }
 
 
-def _checked(path: Path, name: str, value: Any, options: Mapping[str, str]) -> Any:
+def _check_option(path: Path, name: str, value: Any, options: Mapping[str, str]) -> Any:
     flag = name.replace("_", "-")
     if flag not in options:
         raise ValueError(f"{path}: unknown option {name!r}{nearest(flag, list(options))}")

@@ -14,8 +14,22 @@ from app.reporting.tables import align_table
 from app.runs import plugins
 
 EXTRAS = {"transformers": "hf", "playwright": "browser"}
-NEEDED = ("torch", "numpy", "onnx", "onnxruntime", "pymoo", "scikit-learn", "streamlit", "altair",
-          "vl-convert-python", "pandas", "pyarrow", "pydantic", "safetensors", "typer")  # fmt: skip
+NEEDED = (
+    "torch",
+    "numpy",
+    "onnx",
+    "onnxruntime",
+    "pymoo",
+    "scikit-learn",
+    "streamlit",
+    "altair",
+    "vl-convert-python",
+    "pandas",
+    "pyarrow",
+    "pydantic",
+    "safetensors",
+    "typer",
+)
 
 
 @dataclass(frozen=True)

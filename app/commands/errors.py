@@ -13,8 +13,18 @@ from app.jobs.failures import SaidElsewhereError
 OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 OUR_PACKAGES = ("app", "supernet", "search", "predictors", "hardware")
 # Conditions of the file system that a sentence explains and a user can change.
-_FILE_SYSTEM = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOENT,
-                errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG)  # fmt: skip
+_FILE_SYSTEM = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EACCES,
+    errno.EROFS,
+    errno.EPERM,
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.EEXIST,
+    errno.ENAMETOOLONG,
+)
 
 
 def exit_code(error: BaseException) -> int:

@@ -22,7 +22,7 @@ _USAGE: type[Exception] = next(
 )
 
 
-def _version(asked: bool) -> None:
+def _print_version(asked: bool) -> None:
     if asked:
         from supernet import __version__
 
@@ -33,7 +33,10 @@ def _version(asked: bool) -> None:
 @app.callback()
 def _root(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
     ] = False,
 ) -> None:
     """Train one elastic supernet, profile your device, get the subnetworks that fit it."""
@@ -200,6 +203,26 @@ def profile(
 
 
 search_commands.register()
+
+
+@app.command(epilog="Example: supernet report --run runs/a")
+def report(
+    run: RunDir,
+    out: Annotated[Path | None, typer.Option(help="Folder [RUN/report].")] = None,
+    search: Annotated[str | None, typer.Option(help="One search only.")] = None,
+    baseline: Annotated[
+        bool, typer.Option(help="Evaluate random search beside where it is missing.")
+    ] = True,
+    trust: Trust = None,
+    config: Config = None,
+    json: Json = False,
+) -> None:
+    """Write tables and figures of every search of a run, random search beside."""
+    from app.commands.texts.searches import format_report
+    from app.jobs.report import report_job
+
+    result = report_job(run, say, out=out, search=search, baseline=baseline, trust=trust or ())
+    show(result, format_report(result), json)
 
 
 @app.command(epilog="Example: supernet evaluate --run runs/a --arch largest --split test")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from typing import Annotated, get_args, get_origin, get_type_hints
 
 import typer
+from typer.models import CommandInfo
 
 app = typer.Typer(
     name="supernet",
@@ -18,48 +19,52 @@ app = typer.Typer(
 )
 
 
-def _kinds(command: str) -> dict[str, str]:
-    """Flag names of a command, and the kind of value of each, one of ``config_file.KINDS``."""
+def _list_kinds(command: str) -> dict[str, str]:
+    """List the flags of a command with the kind of each value, one of ``config_file.KINDS``."""
     names = {bool: "boolean", int: "integer", float: "float"}
-    callback = next(c.callback for c in app.registered_commands if _name(c) == command)
+    callback = next(c.callback for c in app.registered_commands if _name_command(c) == command)
+    assert callback is not None, "every command is registered with its function"
     kinds = {}
     for name, hint in get_type_hints(callback).items():
         options = (hint, *get_args(hint))
         kind = next((names[option] for option in options if option in names), "text")
         if any(get_origin(option) is list for option in options):
             kind = "list"
-        kinds[_flag(name)] = kind
+        kinds[_name_flag(name)] = kind
     return {name: k for name, k in kinds.items() if name not in ("config", "json", "return")}
 
 
-def _flag(parameter: str) -> str:
+def _name_flag(parameter: str) -> str:
     return {"limits": "limit"}.get(parameter, parameter.replace("_", "-"))
 
 
-def _config(ctx: typer.Context, path: Path | None) -> Path | None:
-    """Values of the file become defaults, so that flags on the command line win."""
+def _read_config(ctx: typer.Context, path: Path | None) -> Path | None:
+    """Make values of the file defaults, so that flags on the command line win."""
     if path is not None:
         from app.commands.config_file import read_settings
 
         command = str(ctx.info_name)
-        names = [_name(c) for c in app.registered_commands]
-        found = read_settings(path, command, names, _kinds(command))
+        names = [_name_command(c) for c in app.registered_commands]
+        found = read_settings(path, command, names, _list_kinds(command))
         ctx.default_map = {{"limit": "limits"}.get(name, name): v for name, v in found.items()}
     return path
 
 
-def _name(command: Any) -> str:
-    return str(command.name or command.callback.__name__)
+def _name_command(command: CommandInfo) -> str:
+    return str(command.name or getattr(command.callback, "__name__", ""))
 
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Config = Annotated[
     Path | None,
     typer.Option(
-        "--config", is_eager=True, callback=_config, metavar="FILE.toml",
+        "--config",
+        is_eager=True,
+        callback=_read_config,
+        metavar="FILE.toml",
         help="Read options from a TOML file; flags win.",
     ),
-]  # fmt: skip
+]
 RunDir = Annotated[Path, typer.Option("--run", help="Run directory.")]
 Trust = Annotated[
     list[str] | None,

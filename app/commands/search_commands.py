@@ -1,4 +1,4 @@
-"""Commands about searches: search, pick and report."""
+"""Commands about searches: search and pick."""
 
 from __future__ import annotations
 
@@ -28,10 +28,9 @@ def register() -> None:
         search
     )
     app.command(epilog="Example: supernet pick --run runs/a --latency-ms 0.2")(pick)
-    app.command(epilog="Example: supernet report --run runs/a")(report)
 
 
-def _strategies(asked: bool) -> None:
+def _print_strategies(asked: bool) -> None:
     if asked:
         from app.runs.plugins import list_strategies
 
@@ -76,7 +75,10 @@ def search(
     strategies: Annotated[
         bool,
         typer.Option(
-            "--strategies", callback=_strategies, is_eager=True, help="Say what each strategy is."
+            "--strategies",
+            callback=_print_strategies,
+            is_eager=True,
+            help="Say what each strategy is.",
         ),
     ] = False,
     predictor: Annotated[str, typer.Option(help=f"{PREDICTORS}, or your own module.")] = "auto",
@@ -150,29 +152,15 @@ def pick(
     from app.jobs.pick import pick_job
 
     result = pick_job(
-        run, latency_ms, search, limits=tuple(limits or ()), knee=knee, weights=weights or None,
+        run,
+        latency_ms,
+        search,
+        limits=tuple(limits or ()),
+        knee=knee,
+        weights=weights or None,
         device=device,
-    )  # fmt: skip
+    )
     show(result, format_pick(result), json)
-
-
-def report(
-    run: RunDir,
-    out: Annotated[Path | None, typer.Option(help="Folder [RUN/report].")] = None,
-    search: Annotated[str | None, typer.Option(help="One search only.")] = None,
-    baseline: Annotated[
-        bool, typer.Option(help="Evaluate random search beside where it is missing.")
-    ] = True,
-    trust: Trust = None,
-    config: Config = None,
-    json: Json = False,
-) -> None:
-    """Write tables and figures of every search of a run, random search beside."""
-    from app.commands.texts.searches import format_report
-    from app.jobs.report import report_job
-
-    result = report_job(run, say, out=out, search=search, baseline=baseline, trust=trust or ())
-    show(result, format_report(result), json)
 
 
 def _split(names: str) -> tuple[str, ...]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 
 from app.evaluation.log import EvaluationLog
-from app.evaluation.pools import InlinePool, WorkerPool
-from app.evaluation.process_pool import ProcessPool, Setup
+from app.evaluation.pools import InlinePool, ProcessPool, Setup, WorkerPool
 from app.evaluation.ray_pool import RayPool
+from app.evaluation.worker_process import work_apart
 
 
 def open_pool(log: EvaluationLog, *, workers: int = 1, ray: str | None = None) -> WorkerPool:
@@ -30,7 +30,7 @@ def open_pool(log: EvaluationLog, *, workers: int = 1, ray: str | None = None) -
     digest = trained.checkpoint.digest
     setup = Setup(run, digest, log.calibration_samples, workers, trained.run.trusted)
     if ray is not None:
-        return RayPool(setup, ray)
+        return RayPool(setup, ray, work_apart)
     if workers == 1:
         return InlinePool(trained, log.caches, log.calibration_samples)
-    return ProcessPool(setup)
+    return ProcessPool(setup, work_apart)

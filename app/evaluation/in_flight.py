@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
+from typing import Protocol
 
-from app.evaluation.pools import WorkerPool
 from app.evaluation.worker import Finding, Task
 
 # How Ray says that a worker ended; its exceptions cannot be imported where it is not installed.
@@ -18,6 +18,18 @@ _RAY_DEATHS = (
 )
 
 
+class RestartablePool(Protocol):
+    """The part of a pool of workers that is needed here."""
+
+    def submit(self, task: Task) -> Future[Finding]:
+        """Begin a task."""
+        ...
+
+    def restart(self) -> None:
+        """Replace workers that died; what was in flight is lost."""
+        ...
+
+
 class InFlight:
     """What a pool works on in one round.
 
@@ -25,7 +37,7 @@ class InFlight:
         pool: Who evaluates; it is restarted when its workers die for the first time.
     """
 
-    def __init__(self, pool: WorkerPool) -> None:
+    def __init__(self, pool: RestartablePool) -> None:
         self._pool = pool
         self._flying: dict[Future[Finding], int] = {}
         self._names: dict[int, str] = {}

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from app.evaluation.process_pool import Setup, work_apart
+from app.evaluation.pools import Setup, WorkApart
 from app.evaluation.worker import Finding, Task
 from supernet.reproducible import use_reproducible_kernels
 
@@ -22,16 +22,17 @@ class RayPool:
         setup: What each opens; the run must lie where every machine sees it.
         address: Of the cluster: ``"auto"``, ``"local"`` for one on this machine alone, or
             ``HOST:PORT``.
+        work: Does a task in an actor.
 
     Raises:
         ModuleNotFoundError: Ray is not installed.
         ValueError: There is no cluster at the address.
     """
 
-    def __init__(self, setup: Setup, address: str) -> None:
+    def __init__(self, setup: Setup, address: str, work: WorkApart) -> None:
         ray = self._ray = _import_ray()
         self.width = setup.workers
-        self._setup = setup
+        self._setup, self._work = setup, work
         self._ours = not ray.is_initialized()
         if self._ours:
             _require_listener(address)
@@ -61,7 +62,7 @@ class RayPool:
         for actor in self._actors:
             self._ray.kill(actor)
         actor = self._ray.remote(num_cpus=1)(_Actor)
-        self._actors = [actor.remote(self._setup) for _ in range(self.width)]
+        self._actors = [actor.remote(self._setup, self._work) for _ in range(self.width)]
         self._busy = [0] * self.width
 
     def close(self) -> None:
@@ -75,14 +76,14 @@ class RayPool:
 class _Actor:
     """One worker of a Ray cluster."""
 
-    def __init__(self, setup: Setup) -> None:
+    def __init__(self, setup: Setup, work: WorkApart) -> None:
         # Other machines of a cluster do not inherit this one's environment.
         use_reproducible_kernels()
-        self._setup = setup
+        self._setup, self._work = setup, work
 
     def run(self, task: Task) -> Finding:
         """Evaluate a task."""
-        return work_apart(self._setup, task)
+        return self._work(self._setup, task)
 
 
 def _require_listener(address: str) -> None:

@@ -57,13 +57,32 @@ def evaluate_job(
             with opened.writing():
                 record = log.evaluate(chosen, split)
         return EvaluateOutcome(
-            opened.path, chosen.digest, trained.data.spec, split, record.objective,
-            record.unit, record.value, record.low, record.high, record.samples,
-            record.calibrated_on, *counts,
-        )  # fmt: skip
+            opened.path,
+            chosen.digest,
+            trained.data.spec,
+            split,
+            record.objective,
+            record.unit,
+            record.value,
+            record.low,
+            record.high,
+            record.samples,
+            record.calibrated_on,
+            *counts,
+        )
     source = trained.data if data is None else open_other_data(data, trained)
     result = evaluate(supernet, chosen, source, split, batch_size=batch_size)
     return EvaluateOutcome(
-        opened.path, chosen.digest, source.spec, split, result.objective, result.unit,
-        result.value, result.low, result.high, result.samples, result.calibration_samples, *counts,
-    )  # fmt: skip
+        opened.path,
+        chosen.digest,
+        source.spec,
+        split,
+        result.objective,
+        result.unit,
+        result.value,
+        result.low,
+        result.high,
+        result.samples,
+        result.calibration_samples,
+        *counts,
+    )

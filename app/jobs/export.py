@@ -51,14 +51,14 @@ def export_job(
     _check_folder(folder)
     say(f"export {chosen.digest}: extracting and recalibrating")
     exported = export(trained.supernet, chosen, trained.data)
-    parity = _parity(trained, chosen, exported)
+    parity = _compare_outputs(trained, chosen, exported)
     log = EvaluationLog(trained)
     if log.find(chosen, "val") is None:
         with opened.writing():
             log.evaluate(chosen, "val")
     found = {split: log.find(chosen, split) for split in ("val", "test")}
     qualities = {split: record for split, record in found.items() if record is not None}
-    latency = _latency(opened, trained, chosen, say)
+    latency = _find_latency(opened, trained, chosen, say)
     checkpoint = trained.checkpoint.digest
     facts = CardFacts(opened.record, trained.shape, checkpoint, qualities, latency, parity)
     with files.new_folder(folder) as temporary:
@@ -92,7 +92,9 @@ def _check_folder(folder: Path) -> None:
         )
 
 
-def _parity(trained: Trained, architecture: Architecture, exported: Exported) -> ParityRecord:
+def _compare_outputs(
+    trained: Trained, architecture: Architecture, exported: Exported
+) -> ParityRecord:
     """Run both on real inputs, at once and one by one, so that the dynamic batch is proven too."""
     import onnxruntime
 
@@ -132,7 +134,7 @@ def _parity(trained: Trained, architecture: Architecture, exported: Exported) ->
     )
 
 
-def _latency(
+def _find_latency(
     run: Run, trained: Trained, architecture: Architecture, say: Say
 ) -> LatencyRecord | None:
     """The latency a search verified, else one measured now on this machine's processor."""

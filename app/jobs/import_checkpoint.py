@@ -62,14 +62,14 @@ def import_job(request: ImportRequest, say: Say) -> ImportOutcome:
         )
     recognised = recognise(read_tensors(request.file), str(request.file))
     data = _open_data(request, recognised)
-    config = _fitted(recognised, data, request.image_size)
+    config = _fit_to_images(recognised, data, request.image_size)
     supernet = load(recognised, config)
     say(recognised.assumed)
     identity = RunIdentity(
         family=recognised.family_name,
         preset=recognised.preset,
         family_config=plain(asdict(config)),
-        data=_data_record(config, data),
+        data=_describe_data(config, data),
         # How networks of this space would be trained here; the weights came as they are.
         recipe=plain(recipe_preset("image").to_json()),
         seed=0,
@@ -113,7 +113,7 @@ def _open_data(request: ImportRequest, recognised: Recognised) -> DataSource | N
     return data
 
 
-def _fitted(recognised: Recognised, data: DataSource | None, image_size: int | None) -> Any:
+def _fit_to_images(recognised: Recognised, data: DataSource | None, image_size: int | None) -> Any:
     """The configuration at the size of the images; pixels are normalised as in training."""
     config = recognised.config
     size = image_size if data is None else data.shape.input[-1]
@@ -123,7 +123,7 @@ def _fitted(recognised: Recognised, data: DataSource | None, image_size: int | N
     return replace(config, resolutions=tuple(sorted(scaled)))
 
 
-def _data_record(config: Any, data: DataSource | None) -> DataRecord:
+def _describe_data(config: Any, data: DataSource | None) -> DataRecord:
     if data is not None:
         size = data.shape.input[-1]
         options = {"image_size": size} if data.spec.startswith("folder:") else {}
@@ -151,6 +151,7 @@ def _write(run: Run, request: ImportRequest, supernet: Supernet) -> str:
         source = {"format": request.format, "file": request.file.name, "sha256": digest}
         state = supernet.state_dict()
         written = checkpoints.write(run.checkpoints, 0, state, {}, {"source": source})
-        run.set_stage("train", "complete", checkpoint=written.digest, steps=0, seconds=0.0,
-                      source=source)  # fmt: skip
+        run.set_stage(
+            "train", "complete", checkpoint=written.digest, steps=0, seconds=0.0, source=source
+        )
         return written.digest

@@ -74,8 +74,8 @@ def profile_job(request: ProfileRequest, say: Say) -> ProfileOutcome:
         ValueError: Unknown device or precision, or the device's folder holds another table.
         OSError: The disk is full; an older table is intact.
     """
-    run = open_run(request.run, (*request.trust, *_typed(request)))
-    device = _device(request, run)
+    run = open_run(request.run, (*request.trust, *_list_typed(request)))
+    device = _choose_device(request, run)
     if request.precision not in PRECISIONS:
         raise ValueError(
             f"unknown precision {request.precision!r}{nearest(request.precision, PRECISIONS)}; "
@@ -83,16 +83,20 @@ def profile_job(request: ProfileRequest, say: Say) -> ProfileOutcome:
         )
     supernet = build(run)
     cost_model = supernet.cost_model()
-    budget = _budget(request, cost_model)
+    budget = _choose_budget(request, cost_model)
     folder = run.device(device.name)
     with run.writing():
         if not request.replace:
-            old = _existing(run, device, cost_model, request, say)
+            old = _find_table(run, device, cost_model, request, say)
             if old is not None:
-                return _outcome(run, old, reused=True)
-        config = {"device": device.to_json(), "precision": request.precision,
-                  "seed": request.seed, "passes": request.passes,
-                  "networks": request.networks}  # fmt: skip
+                return _summarise(run, old, reused=True)
+        config = {
+            "device": device.to_json(),
+            "precision": request.precision,
+            "seed": request.seed,
+            "passes": request.passes,
+            "networks": request.networks,
+        }
         fresh = request.replace and (folder / "report.json").exists()
         run.set_stage("profile", "running", config=config)
         say(f"profile {device.name}: {len(cost_model.distinct)} units")
@@ -104,14 +108,14 @@ def profile_job(request: ProfileRequest, say: Say) -> ProfileOutcome:
             precision=request.precision,
             seed=request.seed,
             budget=budget,
-            progress=_reporter(device.name, say),
+            progress=_make_reporter(device.name, say),
             resume=not fresh,
         )
         run.set_stage("profile", "complete", trustworthy=table.report["trustworthy"])
-    return _outcome(run, table, reused=False)
+    return _summarise(run, table, reused=False)
 
 
-def _device(request: ProfileRequest, run: Run) -> Device:
+def _choose_device(request: ProfileRequest, run: Run) -> Device:
     known = tuple(dict.fromkeys(("cpu", *run.devices)))
     new = request.device not in known
     if new and request.provider is None and request.backend is None:
@@ -131,12 +135,12 @@ def _device(request: ProfileRequest, run: Run) -> Device:
     return found
 
 
-def _typed(request: ProfileRequest) -> tuple[str, ...]:
+def _list_typed(request: ProfileRequest) -> tuple[str, ...]:
     """What the user names by asking for it."""
     return () if request.backend is None else (request.backend,)
 
 
-def _existing(
+def _find_table(
     run: Run, device: Device, cost_model: CostModel, request: ProfileRequest, say: Say
 ) -> LatencyTable | None:
     """The table that is already there, if it is the one asked for."""
@@ -165,7 +169,7 @@ def _existing(
     return table
 
 
-def _budget(request: ProfileRequest, cost_model: CostModel) -> Budget:
+def _choose_budget(request: ProfileRequest, cost_model: CostModel) -> Budget:
     budget = default_budget(len(cost_model.distinct))
     if request.passes is not None:
         budget = replace(budget, passes=request.passes)
@@ -175,7 +179,7 @@ def _budget(request: ProfileRequest, cost_model: CostModel) -> Budget:
     return budget
 
 
-def _reporter(name: str, say: Say) -> Any:
+def _make_reporter(name: str, say: Say) -> Any:
     """Says something at every twentieth part of the way."""
     last = [-1]
 
@@ -188,7 +192,7 @@ def _reporter(name: str, say: Say) -> Any:
     return progress
 
 
-def _outcome(run: Run, table: LatencyTable, *, reused: bool) -> ProfileOutcome:
+def _summarise(run: Run, table: LatencyTable, *, reused: bool) -> ProfileOutcome:
     report = table.report
     return ProfileOutcome(
         run=run.path,

@@ -15,6 +15,8 @@ from app.jobs.profile import ProfileRequest, profile_job
 from app.jobs.search import SearchRequest, search_job
 from app.jobs.train import TrainRequest, train_job
 from app.runs.trained import Say
+from app.searching.choice import find_choice
+from predictors import fit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,11 +25,11 @@ class QuickstartRequest:
 
     Args:
         out: The run directory.
-        seed: Of everything.
-        steps: Of training, instead of the recipe's.
-        evaluations: Of the search.
-        passes: Of profiling, instead of what suits the space.
-        networks: Of validating the table, likewise.
+        seed: Seed of every random decision of every stage.
+        steps: Training steps; ``None`` for the recipe's.
+        evaluations: Architectures that the search evaluates.
+        passes: Sessions of every profiled unit; ``None`` for what suits the space.
+        networks: Networks that judge the latency table; likewise.
     """
 
     out: Path
@@ -40,40 +42,53 @@ class QuickstartRequest:
     def __post_init__(self) -> None:
         # What a later stage would refuse is refused before minutes of training.
         ProfileRequest(run=self.out, seed=self.seed, passes=self.passes, networks=self.networks)
-        SearchRequest(run=self.out, seed=self.seed, evaluations=self.evaluations)
+        self.request_search()
+
+    def request_search(self) -> SearchRequest:
+        """Write the request of the third stage."""
+        return SearchRequest(run=self.out, seed=self.seed, evaluations=self.evaluations)
 
 
 def quickstart_job(request: QuickstartRequest, say: Say) -> QuickstartOutcome:
-    """Everything from nothing to an exported subnetwork; stages that are done are not redone.
+    """Do everything from nothing to an exported subnetwork; stages that are done are not redone.
 
     Args:
         request: Where, and how long.
         say: Told about progress.
 
     Raises:
-        ValueError: ``out`` holds another run, or a setting is impossible.
+        ValueError: ``out`` holds another run, a setting is impossible, or ``evaluations`` end
+            before the search has anything to go by.
         OSError: The disk is full; what is finished stays.
     """
+    # Refused before minutes of training, like what the request itself refuses.
+    searched = request.request_search()
+    searched.check_first_sample(find_choice(searched).build(fit))
     say("1/5 training a supernet on the built-in digits")
     train = train_job(
-        TrainRequest(out=request.out, family="ofa_mobilenetv3", preset="tiny", data="digits",
-                     seed=request.seed, steps=request.steps),
+        TrainRequest(
+            out=request.out,
+            family="ofa_mobilenetv3",
+            preset="tiny",
+            data="digits",
+            seed=request.seed,
+            steps=request.steps,
+        ),
         say,
-    )  # fmt: skip
+    )
     say("2/5 profiling this processor")
     profile = profile_job(
-        ProfileRequest(run=request.out, seed=request.seed, passes=request.passes,
-                       networks=request.networks),
+        ProfileRequest(
+            run=request.out, seed=request.seed, passes=request.passes, networks=request.networks
+        ),
         say,
-    )  # fmt: skip
-    say("3/5 searching, then verifying the front by real measurements")
-    search = search_job(
-        SearchRequest(run=request.out, evaluations=request.evaluations, seed=request.seed), say
     )
+    say("3/5 searching, then verifying the front by real measurements")
+    search = search_job(searched, say)
     say("4/5 picking a subnetwork")
     known = (point.estimate("latency_ms").value for point in search.front)
     latencies = [latency for latency in known if latency is not None]
-    budget = _rounded_up(statistics.median_high(latencies))
+    budget = _round_up(statistics.median_high(latencies))
     pick = pick_job(request.out, budget)
     ends = {
         name: evaluate_job(request.out, name, say, split="test") for name in ("smallest", "largest")
@@ -93,7 +108,7 @@ def quickstart_job(request: QuickstartRequest, say: Say) -> QuickstartOutcome:
     )
 
 
-def _rounded_up(latency_ms: float) -> float:
+def _round_up(latency_ms: float) -> float:
     """Three significant digits, never below the value: a budget a person would write."""
     step = 10.0 ** (math.floor(math.log10(latency_ms)) - 2)
     return float(f"{math.ceil(latency_ms / step) * step:.3g}")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from app.jobs.outcomes import ReportOutcome
 from app.jobs.pick import find_front
+from app.jobs.search import prepare
 from app.records.front import Front, read_front
 from app.records.front_files import format_front
 from app.records.trace import FILE as TRACE
@@ -24,7 +25,6 @@ from app.runs.trained import Say, open_trained
 from app.searching.request import FILE as PLAN
 from app.searching.request import SearchRequest, read_plan, rebuild_request
 from app.searching.results.random_baseline import add_baseline
-from app.searching.setting import prepare
 from supernet import files
 
 

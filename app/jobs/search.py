@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from app.evaluation.choose_pool import open_pool
+from app.evaluation.log import EvaluationLog
 from app.evaluation.race_bounds import RaceRule
 from app.evaluation.scheduler import WHOLE_ROUND, Evaluator
 from app.jobs.outcomes import SearchOutcome
@@ -15,22 +16,29 @@ from app.records.front_files import write_front
 from app.records.search import SearchRecord
 from app.records.typed_json.record_files import write_record
 from app.runs.directory import Run, now, open_run
-from app.runs.trained import Say, open_trained
-from app.searching.choice import find_choice
+from app.runs.latency_table import DeviceTable, open_table
+from app.runs.trained import Say, Trained, open_trained
+from app.searching.checks import check_space, require_feasible
+from app.searching.choice import Choice, find_choice
+from app.searching.informed_fit import InformedFit
+from app.searching.objectives import Sources, build_statistics, load_quantity
 from app.searching.optuna_mirror import Study, open_study
+from app.searching.problem import build_problem, resolve_objectives, resolve_quantity
 from app.searching.progress import Narrator
-from app.searching.request import FILE, SearchRequest, is_complete
+from app.searching.request import FILE, SearchRequest, is_complete, plan_search
 from app.searching.results.front_builder import Findings, build_front
 from app.searching.results.random_baseline import add_baseline
-from app.searching.results.report_cards import report_cards
+from app.searching.results.report_cards import make_report_cards
 from app.searching.results.verify import measurable, verify
-from app.searching.setting import Setting, prepare
+from app.searching.setting import Setting, build_strategy, reopen_prior
+from predictors.predictor import Fit
+from predictors.transfer import transfer
 from search import Evaluation, SearchProblem, SearchResult, search
 from search.stops import STAGNATION, TIME
 from supernet import proxies
 
 DRIFT = 0.10
-__all__ = ["SearchOutcome", "SearchRequest", "search_job"]
+__all__ = ["SearchOutcome", "SearchRequest", "prepare", "search_job"]
 
 
 def search_job(request: SearchRequest, say: Say) -> SearchOutcome:
@@ -60,24 +68,87 @@ def search_job(request: SearchRequest, say: Say) -> SearchOutcome:
         if is_complete(folder, setting.plan, replace=request.replace):
             say(f"search {request.name}: already complete")
             front = read_front(folder)
-            study = _study(setting, folder)
+            study = _open_study(setting, folder)
             study.restore(front)
             study.mirror_verified(front)
         else:
-            front, reused = _searched(setting, folder, say)
+            front, reused = _run_search(setting, folder, say)
         if request.baseline and front.baseline is None:
             pool = open_pool(setting.sources.log, workers=request.workers, ray=request.ray)
             front = add_baseline(setting.problem, setting.sources.log, folder, front, say, pool)
-    return _outcome(run, front, reused)
+    return _summarise(run, front, reused)
 
 
-def _searched(setting: Setting, folder: Path, say: Say) -> tuple[Front, int]:
+def prepare(
+    request: SearchRequest, run: Run, trained: Trained, say: Say, chosen: Choice | None = None
+) -> Setting:
+    """Open what a search needs and refuse what cannot work, before anything is spent.
+
+    Args:
+        request: What to search for.
+        run: The run.
+        trained: Its network.
+        say: Told about progress.
+        chosen: What the request names, when it was looked up before.
+
+    Raises:
+        ValueError: As for :func:`search_job`.
+    """
+    chosen = chosen or find_choice(request)
+    names = resolve_objectives(request.objectives, trained.quality, request.devices)
+    check_space(run, trained)
+    log = EvaluationLog(trained)
+    sources = Sources(trained, log, _open_tables(request, run, trained, names, say))
+    problem = build_problem(names, request.all_limits, sources)
+    require_feasible(problem)
+    prior = reopen_prior(request, run, trained)
+    fit: Fit = InformedFit(build_statistics(sources), chosen.method)
+    if prior is not None:
+        say(f"search {request.name}: {len(prior.values)} evaluations of {prior.run} may help")
+        fit = transfer(fit, prior.positions, prior.values)
+    strategy = build_strategy(request, trained, chosen, fit, say)
+    if problem.expensive:
+        request.check_first_sample(strategy)
+    tables = sources.tables
+    if len(tables) == 1:
+        table = next(iter(tables.values()))
+        table.table.check_device(table.device)
+    digests = {name: table.digest for name, table in tables.items()}
+    space = trained.supernet.space.digest
+    plan = plan_search(
+        request,
+        names,
+        space=space,
+        checkpoint=trained.checkpoint.digest,
+        tables=digests,
+        prior=None if prior is None else prior.record,
+    )
+    return Setting(run, request, sources, problem, strategy, fit, plan)
+
+
+def _open_tables(
+    request: SearchRequest, run: Run, trained: Trained, names: tuple[str, ...], say: Say
+) -> dict[str, DeviceTable]:
+    devices = request.devices
+    limited = [
+        full
+        for limit in request.all_limits
+        for full in resolve_quantity(limit.quantity, trained.quality, devices)
+    ]
+    needed = any(load_quantity(name).of_tables for name in (*names, *limited))
+    if not needed and len(devices) == 1 and devices[0] not in run.devices:
+        say(f"search: device {devices[0]!r} is not profiled; latency is left out")
+        return {}
+    return {name: open_table(run, name, trained.cost_model, say) for name in devices}
+
+
+def _run_search(setting: Setting, folder: Path, say: Say) -> tuple[Front, int]:
     request, run = setting.request, setting.run
-    study = _study(setting, folder)
+    study = _open_study(setting, folder)
     _write_plan(setting.plan, folder, "running")
     run.set_stage("search", "running", name=request.name)
-    result, reused = _search(setting, study, say)
-    front = _verified(setting, result, say)
+    result, reused = _explore(setting, study, say)
+    front = _verify_front(setting, result, say)
     write_front(folder, front, result.trace)
     study.mirror_verified(front)
     _write_plan(setting.plan, folder, "complete")
@@ -89,15 +160,19 @@ def _write_plan(plan: SearchRecord, folder: Path, status: str) -> None:
     write_record(folder / FILE, plan.replace(status=status, updated=now()))
 
 
-def _study(setting: Setting, folder: Path) -> Study:
+def _open_study(setting: Setting, folder: Path) -> Study:
     request = setting.request
     return open_study(
-        folder, request.name, setting.problem, setting.sources.log,
-        identity=setting.plan.config.identity, storage=request.storage,
-    )  # fmt: skip
+        folder,
+        request.name,
+        setting.problem,
+        setting.sources.log,
+        identity=setting.plan.config.identity,
+        storage=request.storage,
+    )
 
 
-def _search(setting: Setting, study: Study, say: Say) -> tuple[SearchResult, int]:
+def _explore(setting: Setting, study: Study, say: Say) -> tuple[SearchResult, int]:
     request, problem, log = setting.request, setting.problem, setting.sources.log
     narrator = Narrator(request.name, problem, setting.strategy, request.seed, setting.fit, say)
     reused = [0]
@@ -105,7 +180,7 @@ def _search(setting: Setting, study: Study, say: Say) -> tuple[SearchResult, int
     def evaluated(evaluation: Evaluation) -> None:
         reused[0] += evaluation.reused
         study.add(evaluation)
-        narrator.evaluated(request.evaluations)
+        narrator.count_evaluation(request.evaluations)
 
     pool = open_pool(log, workers=request.workers, ray=request.ray)
     rule = RaceRule() if request.early_stop else None
@@ -140,7 +215,7 @@ def _search(setting: Setting, study: Study, say: Say) -> tuple[SearchResult, int
     return result, reused[0] + evaluator.reused
 
 
-def _nearest(problem: SearchProblem, result: SearchResult) -> str:
+def _describe_nearest(problem: SearchProblem, result: SearchResult) -> str:
     """What came nearest to the limits, as half a sentence."""
     history = result.history
     usable = np.flatnonzero(~history.failed)
@@ -157,10 +232,12 @@ def _nearest(problem: SearchProblem, result: SearchResult) -> str:
     )
 
 
-def _verified(setting: Setting, result: SearchResult, say: Say) -> Front:
+def _verify_front(setting: Setting, result: SearchResult, say: Say) -> Front:
     request, sources, problem = setting.request, setting.sources, setting.problem
     if not len(result.front):
-        raise ValueError(f"search {request.name!r} found nothing: {_nearest(problem, result)}")
+        raise ValueError(
+            f"search {request.name!r} found nothing: {_describe_nearest(problem, result)}"
+        )
     here = measurable(sources.tables, say)
     architectures = problem.space.decode(result.front.positions)
     verified = verify(architectures, sources.log, here, say)
@@ -174,7 +251,9 @@ def _verified(setting: Setting, result: SearchResult, say: Say) -> Front:
         seed=request.seed,
         strategy=request.strategy,
     )
-    cards = report_cards(problem, result.history, result.models, seed=request.seed, fit=setting.fit)
+    cards = make_report_cards(
+        problem, result.history, result.models, seed=request.seed, fit=setting.fit
+    )
     front = build_front(Findings(problem, result, verified, sources, cards), header)
     for device, ratio in front.latency_ratios.items():
         if abs(ratio - 1) > DRIFT:
@@ -187,7 +266,7 @@ def _verified(setting: Setting, result: SearchResult, say: Say) -> Front:
     return front
 
 
-def _outcome(run: Run, front: Front, reused: int) -> SearchOutcome:
+def _summarise(run: Run, front: Front, reused: int) -> SearchOutcome:
     quality = front.objectives[0].name
     card = front.reports.get(quality)
     return SearchOutcome(

@@ -107,9 +107,13 @@ def train_job(request: TrainRequest, say: Say) -> TrainOutcome:
         except distributed.ElsewhereError as error:
             raise SaidElsewhereError from error
         result = train(
-            supernet, data, recipe, request.out, strategy=strategy,
-            progress=lambda p: say(_line(p)),
-        )  # fmt: skip
+            supernet,
+            data,
+            recipe,
+            request.out,
+            strategy=strategy,
+            progress=lambda p: say(_write_line(p)),
+        )
         if run is not None:
             _finish(run, result, say)
     return TrainOutcome(
@@ -130,7 +134,7 @@ def _begin(out: Path, supernet: Supernet, identity: RunIdentity, held: ExitStack
     run = create_run(out, identity, supernet.space)
     held.enter_context(run.writing())
     if not _is_trained(run):
-        run.set_stage("train", "running", config=_config(identity))
+        run.set_stage("train", "running", config=_list_settings(identity))
     return run
 
 
@@ -138,8 +142,13 @@ def _finish(run: Run, result: TrainResult, say: Say) -> None:
     for note in result.notes:
         say(f"warning: {note}")
     if not _is_trained(run) or result.resumed_from < result.steps:
-        run.set_stage("train", "complete", checkpoint=result.checkpoint.digest,
-                      steps=result.steps, seconds=round(result.seconds, 1))  # fmt: skip
+        run.set_stage(
+            "train",
+            "complete",
+            checkpoint=result.checkpoint.digest,
+            steps=result.steps,
+            seconds=round(result.seconds, 1),
+        )
 
 
 def _is_trained(run: Run) -> bool:
@@ -154,7 +163,7 @@ def _prepare(request: TrainRequest, say: Say) -> tuple[Strategy, DataSource, Rec
     same_family = old is not None and name == old.family
     preset = request.preset or (old.preset if old and same_family else family.DEFAULT_PRESET)
     asked = old.data if old and request.data is None else None
-    options = {**({} if asked is None else asked.options), **_options(request)}
+    options = {**({} if asked is None else asked.options), **_list_options(request)}
     spec = absolute(request.data or ("digits" if asked is None else asked.spec))
     if asked is not None and run is not None:
         trust_data(run, spec)
@@ -164,7 +173,7 @@ def _prepare(request: TrainRequest, say: Say) -> tuple[Strategy, DataSource, Rec
             f"family {name!r} is for {family.TASK}, and {data.spec} is for {data.shape.task}; "
             "see `supernet families`"
         )
-    recipe = _recipe(request, run, data)
+    recipe = _choose_recipe(request, run, data)
     config = family.configure(preset, data.shape)
     if "seed" in {field.name for field in fields(config)}:
         config = replace(config, seed=recipe.seed)
@@ -173,7 +182,7 @@ def _prepare(request: TrainRequest, say: Say) -> tuple[Strategy, DataSource, Rec
     shape = ShapeRecord(**asdict(data.shape))
     described = DataRecord(spec=data.spec, fingerprint=data.fingerprint, shape=shape, **options)
     # Before anything is written: a recipe that this family cannot run must leave nothing behind.
-    source = request.teacher or _teacher_of(old, recipe)
+    source = request.teacher or _find_teacher(old, recipe)
     teacher, taught = None, None
     if source is not None:
         teacher, taught = open_teacher(source, data, say, request.trust)
@@ -214,17 +223,17 @@ def _find_run(request: TrainRequest) -> Run | None:
     return run
 
 
-def _teacher_of(old: RunRecord | None, recipe: Recipe) -> Path | None:
+def _find_teacher(old: RunRecord | None, recipe: Recipe) -> Path | None:
     if old is None or old.teacher is None or recipe.distill != "teacher":
         return None
     return Path(old.teacher.run)
 
 
-def _recipe(request: TrainRequest, run: Run | None, data: DataSource) -> Recipe:
+def _choose_recipe(request: TrainRequest, run: Run | None, data: DataSource) -> Recipe:
     if request.recipe is None and run is not None:
         recipe = read_recipe(run)
     else:
-        suitable = _suitable_recipe(data)
+        suitable = _name_suitable_recipe(data)
         name = request.recipe or suitable
         recipe = recipe_preset(name, base=suitable)
         if request.teacher is not None and recipe.distill != "teacher":
@@ -241,24 +250,24 @@ def _recipe(request: TrainRequest, run: Run | None, data: DataSource) -> Recipe:
     return recipe.but(changes)
 
 
-def _suitable_recipe(data: DataSource) -> str:
+def _name_suitable_recipe(data: DataSource) -> str:
     kind = data.spec.split(":")[0]
     return {"digits": "digits", "text": "text"}.get(kind, "image")
 
 
-def _options(request: TrainRequest) -> dict[str, int]:
+def _list_options(request: TrainRequest) -> dict[str, int]:
     wanted = {"context": request.context, "image_size": request.image_size}
     return {key: value for key, value in wanted.items() if value is not None}
 
 
-def _config(identity: RunIdentity) -> dict[str, JsonValue]:
+def _list_settings(identity: RunIdentity) -> dict[str, JsonValue]:
     """The effective settings, enough to start the same training again."""
     keys = {"family", "preset", "recipe", "seed", "teacher"}
     asked: dict[str, JsonValue] = identity.model_dump(mode="json", include=keys, exclude_unset=True)
     return {**asked, "data": identity.data.spec}
 
 
-def _line(progress: Progress) -> str:
+def _write_line(progress: Progress) -> str:
     ends = ((progress.loss_largest, "largest"), (progress.loss_smallest, "smallest"))
     losses = ", ".join(f"{name} {loss:.3f}" for loss, name in ends if loss is not None)
     left = (progress.steps - progress.step) * progress.seconds / max(1, progress.step)

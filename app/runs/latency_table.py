@@ -117,7 +117,7 @@ def open_table(run: Run, name: str, cost_model: CostModel, say: Say) -> DeviceTa
     compiled = table.compile(cost_model)
     if table.report.get("trustworthy") is False:
         say(f"warning: the latency table of {name}: {table.report.get('verdict')}")
-    return DeviceTable(table, compiled, _digest(table))
+    return DeviceTable(table, compiled, _digest_table(table))
 
 
 def method(device: Device, fingerprint: Mapping[str, Any]) -> str:
@@ -144,7 +144,9 @@ def measure_one(graph: Graph) -> LatencyRecord:
     )
 
 
-def _digest(table: LatencyTable) -> str:
-    content = {"rows": {k: dict(v) for k, v in table.rows.items()},
-               "calibration": table.calibration.to_json()}  # fmt: skip
+def _digest_table(table: LatencyTable) -> str:
+    content = {
+        "rows": {k: dict(v) for k, v in table.rows.items()},
+        "calibration": table.calibration.to_json(),
+    }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

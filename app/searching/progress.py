@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from app.searching.results.report_cards import report_cards
+from app.searching.results.report_cards import make_report_cards
 from predictors import summarise_card
 from predictors.predictor import Fit
 from search import Progress, SearchProblem, Strategy
@@ -40,7 +40,7 @@ class Narrator:
     _count: int = field(default=0, init=False)
     _spoke: float = field(default_factory=time.monotonic, init=False)
 
-    def evaluated(self, total: int) -> None:
+    def count_evaluation(self, total: int) -> None:
         """Count an evaluation; say so now and then when a round takes long."""
         self._count += 1
         if time.monotonic() - self._spoke > PATIENCE:
@@ -50,19 +50,21 @@ class Narrator:
     def __call__(self, progress: Progress) -> None:
         """Say how the search stands after a round."""
         self._spoke = time.monotonic()
-        self.say(f"search {self.name}: {progress_line(progress)}")
+        self.say(f"search {self.name}: {write_progress_line(progress)}")
         if self._judged:
             return
         models = self.strategy.models(self.problem, progress.history, self.seed)
-        cards = report_cards(self.problem, progress.history, models, seed=self.seed, fit=self.fit)
+        cards = make_report_cards(
+            self.problem, progress.history, models, seed=self.seed, fit=self.fit
+        )
         for quantity, card in cards.items():
             self._judged = True
             unit = self.problem.quantities[self.problem.column(quantity)].unit
             self.say(f"search {self.name}: {summarise_card(quantity, unit, card)}")
 
 
-def progress_line(progress: Progress) -> str:
-    """One line: evaluations, failures, the front and the best value of each objective."""
+def write_progress_line(progress: Progress) -> str:
+    """Write one line: evaluations, failures, the front and the best value of each objective."""
     parts = [f"{progress.done}/{progress.total} evaluations"]
     if progress.failed:
         parts.append(f"{progress.failed} failed")

@@ -19,10 +19,12 @@ import torch
 
 from app.evaluation.choose_pool import open_pool
 from app.evaluation.log import EvaluationLog
-from app.evaluation.process_pool import ProcessPool
+from app.evaluation.pools import ProcessPool
 from app.evaluation.race_bounds import RaceRule
 from app.evaluation.scheduler import WHOLE_ROUND, Evaluator
 from app.evaluation.worker import Finding, Task, work
+from app.records.evaluation import EvaluationRecord
+from app.records.typed_json.record_files import read_log
 from app.runs.directory import open_run
 from app.runs.trained import Trained, open_trained
 from search import History, Objective, SearchProblem, SearchResult, pareto_front, search
@@ -175,20 +177,20 @@ def test_records_of_stopped_candidates_say_so(run: Path) -> None:
     log = opened(run)
     with Evaluator(problem_of(log.trained), log, rule=RULE) as evaluator:
         searched(log, evaluator)
-    lines = [json.loads(line) for line in (run / "evaluations.jsonl").read_text().splitlines()]
-    stopped = [record for record in lines if record.get("stopped")]
+    kept = read_log(run / "evaluations.jsonl", EvaluationRecord)
+    stopped = [record for record in kept if record.stopped]
     assert len(stopped) == len(evaluator.stopped)
     total = len(log.trained.data.val)
     for record in stopped:
         assert record.fidelity == record.samples / total < 1
         assert record.low <= record.value <= record.high
-        kept = record.unpack_scores()
-        assert kept is not None
-        assert len(kept) == record.samples
+        seen = record.unpack_scores()
+        assert seen is not None
+        assert len(seen) == record.samples
         architecture = log.trained.supernet.space.architecture(record.architecture)
         assert log.find(architecture, "val") is None, "an estimate is no evaluation"
         assert log.find(architecture, "val", stopped=True) == record
-    whole = [record for record in lines if not record.get("stopped")]
+    whole = [record for record in kept if not record.stopped]
     assert all(
         r.fidelity == 1 and r.unpack_scores().mean() == pytest.approx(r.value_or_nan) for r in whole
     )
@@ -442,7 +444,7 @@ def test_the_ray_pool_starts_uses_and_ends_its_actors(
     log = opened(run)
     monkeypatch.setattr("app.evaluation.ray_pool._import_ray", lambda: fake)
     monkeypatch.setattr(
-        "app.evaluation.ray_pool.work_apart",
+        "app.evaluation.choose_pool.work_apart",
         lambda setup, task: work(log.trained, log.caches, setup.calibration_samples, task),
     )
     problem = problem_of(log.trained)

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from app.searching.informed_fit import InformedFit
-from app.searching.results.report_cards import report_cards
+from app.searching.results.report_cards import make_report_cards
 from predictors import fit
 from search import History, Objective, SearchProblem
 from supernet.space import Choice, SearchSpace
@@ -47,7 +47,7 @@ def test_cards_know_which_values_are_wanted(direction: str, best: str) -> None:
     history = History.empty(problem.names, len(SPACE))
     history = history.append(ROWS[:40], np.stack((values, values), axis=1), 0)
     model = fit(SPACE, ROWS[:40], values, seed=0)
-    card = report_cards(problem, history, {"loss": model}, seed=0, fit=fit)["loss"]
+    card = make_report_cards(problem, history, {"loss": model}, seed=0, fit=fit)["loss"]
     sign = 1.0 if best == "highest" else -1.0
     chosen = np.argsort(-sign * model.held_out.mean, kind="stable")[:2]
     assert card.best == best

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 from tests.app.conftest import Command, contents
@@ -27,3 +28,11 @@ def test_quickstart_does_everything_once(command: Command, tmp_path: Path) -> No
     # Exporting writes its proof again; everything that costs time is as it was.
     unchanged = {name for name in before if not name.startswith(("exports", "metrics"))}
     assert {name: after[name] for name in unchanged} == {name: before[name] for name in unchanged}
+
+
+def test_too_few_evaluations_are_refused_before_anything_is_trained(
+    refused: Callable[..., str], tmp_path: Path
+) -> None:
+    said = refused("quickstart", "--out", tmp_path / "run", "--evaluations", 29)
+    assert "fewer than the 30 of the first sample of predictor_guided" in said
+    assert not (tmp_path / "run").exists()

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from app.jobs.search import prepare
 from app.runs.directory import Run, open_run
 from app.runs.trained import Trained, open_trained
 from app.searching.earlier_run import open_prior
 from app.searching.proxy_start import WarmStart, first_rows
 from app.searching.request import SearchRequest, read_plan, rebuild_request
-from app.searching.setting import prepare
 from search import History, Objective, SearchProblem, Strategy
 from search.sampling.first_sample import initial_rows
 from search.strategies import nsga2

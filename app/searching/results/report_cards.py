@@ -12,7 +12,7 @@ from predictors.predictor import Fit
 from search import History, SearchProblem
 
 
-def report_cards(
+def make_report_cards(
     problem: SearchProblem,
     history: History,
     models: Mapping[str, Any],
@@ -20,7 +20,7 @@ def report_cards(
     seed: int,
     fit: Fit,
 ) -> dict[str, ReportCard]:
-    """The cards of predictors fitted to a history, learning curves included.
+    """Make the cards of predictors fitted to a history, learning curves included.
 
     Args:
         problem: Whose expensive quantities are predicted.

@@ -1,70 +1,20 @@
-"""Processes of this machine as workers, each of which opens the run itself."""
+"""A worker in a process of its own, on this machine or another: it opens the run itself."""
 
 from __future__ import annotations
 
 import os
 import signal
 import threading
-from concurrent.futures import Future, ProcessPoolExecutor
-from dataclasses import dataclass
 from functools import lru_cache
-from multiprocessing import get_context, parent_process
+from multiprocessing import parent_process
 from pathlib import Path
 
 import torch
 
+from app.evaluation.pools import Setup
 from app.evaluation.worker import Caches, Finding, Task, work
 from app.runs.directory import open_run
 from app.runs.trained import Trained, open_trained
-
-
-@dataclass(frozen=True)
-class Setup:
-    """What a worker opens, once.
-
-    Args:
-        run: The run directory; every machine must see it under this path.
-        checkpoint: Digest of the weights that the results are for.
-        calibration_samples: As for :func:`supernet.quality.evaluate.evaluate`.
-        workers: How many share the processor.
-        trusted: Dotted paths of a user's own modules that the run's files may name.
-    """
-
-    run: str
-    checkpoint: str
-    calibration_samples: int
-    workers: int = 1
-    trusted: tuple[str, ...] = ()
-
-
-class ProcessPool:
-    """Fresh processes on this machine; each opens the run once.
-
-    Args:
-        setup: What each opens; ``setup.workers`` is their number.
-    """
-
-    def __init__(self, setup: Setup) -> None:
-        self.width = setup.workers
-        self._setup = setup
-        self._executor = self._start()
-
-    def _start(self) -> ProcessPoolExecutor:
-        # Forked children would share locks of threads that torch has started already.
-        return ProcessPoolExecutor(self.width, mp_context=get_context("spawn"))
-
-    def submit(self, task: Task) -> Future[Finding]:
-        """Begin a task in a free process."""
-        return self._executor.submit(work_apart, self._setup, task)
-
-    def restart(self) -> None:
-        """Start all processes anew."""
-        self._executor.shutdown(wait=False, cancel_futures=True)
-        self._executor = self._start()
-
-    def close(self) -> None:
-        """Drop what has not begun; what has begun ends by itself."""
-        self._executor.shutdown(wait=True, cancel_futures=True)
 
 
 def work_apart(setup: Setup, task: Task) -> Finding:
