@@ -22,13 +22,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "examples"))
 
 from joint_recipe import RECIPE, curve
-from supernet.training.joint_space import make_joint_space, split_member
 
 from predictors.research.epochs import find_sufficient_epoch
 from predictors.scores import spearman
 from supernet.data import open_data
 from supernet.families import resnet
 from supernet.training import Recipe
+from supernet.training.joint_space import make_joint_space, split_member
 
 
 def train_candidates(candidates: int, epochs: int, seed: int) -> NDArray[np.float64]:
