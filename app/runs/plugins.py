@@ -75,7 +75,7 @@ def load_module(kind: Kind, name: str) -> ModuleType:
     """
     known = list_names(kind)
     if name in known:
-        return _check_parts(_import(f"{kind.folder}.{name}", name, kind.word), kind)
+        return _check_parts(_import(f"{kind.folder}.{name}", name, kind.word), kind, name)
     if not is_own(name):
         raise ValueError(
             f"unknown {kind.word} {name!r}{nearest(name, known)}; {kind.plural} are "
@@ -96,7 +96,7 @@ def load_own(path: str, word: str, parts: Sequence[str]) -> ModuleType:
         ValueError: There is no such module, or it lacks a part.
         ModuleNotFoundError: It needs an optional package that is not installed.
     """
-    return _check_parts(_import(path, path, word), Kind(word, "", "", tuple(parts)))
+    return _check_parts(_import(path, path, word), Kind(word, "", "", tuple(parts)), path)
 
 
 def load_family(name: str) -> ModuleType:
@@ -181,10 +181,9 @@ def _import(path: str, name: str, word: str) -> ModuleType:
         ) from None
 
 
-def _check_parts(module: ModuleType, kind: Kind) -> ModuleType:
+def _check_parts(module: ModuleType, kind: Kind, name: str) -> ModuleType:
     lacks = [part for part in kind.parts if not hasattr(module, part)]
     if lacks:
-        raise ValueError(
-            f"module {module.__name__!r} is no {kind.word}: it lacks {', '.join(lacks)}"
-        )
+        # A module may call itself otherwise, as `os.path` does.
+        raise ValueError(f"module {name!r} is no {kind.word}: it lacks {', '.join(lacks)}")
     return module
