@@ -18,7 +18,7 @@ from supernet.importing.ofa import Recognised, load_supernet, recognise
 from supernet.importing.tensors import read_tensors
 from supernet.space import nearest
 from supernet.supernet import Supernet
-from supernet.training import find_recipe as recipe_preset
+from supernet.training import find_recipe
 
 FORMATS = ("ofa",)
 
@@ -71,7 +71,7 @@ def import_job(request: ImportRequest, say: Say) -> ImportOutcome:
         family_config=plain(encode_config(recognised.family, config)),
         data=_describe_data(config, data),
         # How networks of this space would be trained here; the weights came as they are.
-        recipe=plain(recipe_preset("image").to_json()),
+        recipe=plain(find_recipe("image").to_json()),
         seed=0,
         space=supernet.space.digest,
     )

@@ -37,9 +37,9 @@ from supernet.training import (
     TrainResult,
     compose,
     distributed,
+    find_recipe,
     train,
 )
-from supernet.training import find_recipe as recipe_preset
 from supernet.training.state import IMPORTED
 
 DEFAULT_FAMILY = "ofa_mobilenetv3"
@@ -246,9 +246,9 @@ def _choose_recipe(request: TrainRequest, run: Run | None, data: DataSource) -> 
     else:
         suitable = _name_suitable_recipe(data)
         name = request.recipe or suitable
-        recipe = recipe_preset(name, base=suitable)
+        recipe = find_recipe(name, base=suitable)
         if request.teacher is not None and recipe.distill != "teacher":
-            recipe = recipe_preset(f"{name}+teacher", base=suitable)
+            recipe = find_recipe(f"{name}+teacher", base=suitable)
     names = ("seed", "epochs", "batch_size", "learning_rate", "checkpoint_every")
     changes = {n: getattr(request, n) for n in names if getattr(request, n) is not None}
     if request.steps is not None:
