@@ -205,7 +205,7 @@ def _find_family(request: TrainRequest, run: Run | None) -> tuple[ModuleType, st
     """The family to train and its name: as asked for, else that of the run to continue."""
     if request.family is None and run is not None:
         return load_own_family(run), run.record.family
-    name = request.family or DEFAULT_FAMILY
+    name = DEFAULT_FAMILY if request.family is None else request.family
     return plugins.load_family(name), name
 
 
