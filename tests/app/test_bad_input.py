@@ -438,7 +438,7 @@ def _match(pattern: str, text: str) -> None:
 @pytest.mark.parametrize("content", ["[]", "null", '{"points": 3}'])
 def test_front_that_is_no_front(refused: Refused, a_run: Path, content: str) -> None:
     (a_run / "searches" / "default" / "front.json").write_text(content)
-    _match("front.json (is not a front|has version)", refused("pick", "--run", a_run,
+    _match("front.json was damaged or edited", refused("pick", "--run", a_run,
                                                                "--latency-ms", 1))  # fmt: skip
     _match("front.json is not a front", refused("evaluate", "--run", a_run, "--arch", "abc"))
 
@@ -462,7 +462,10 @@ def test_files_of_a_search_that_are_something_else(
 def test_run_record_with_a_list_for_an_object(refused: Refused, a_run: Path, key: str) -> None:
     record = json.loads((a_run / "run.json").read_text())
     (a_run / "run.json").write_text(json.dumps({**record, key: []}))
-    _match(f"{key} must be an object", refused("evaluate", "--run", a_run, "--arch", "smallest"))
+    _match(
+        rf"{key} is \[\], but must be an object",
+        refused("evaluate", "--run", a_run, "--arch", "smallest"),
+    )
 
 
 def test_pick_from_a_search_without_a_quality(command: Command, a_run: Path) -> None:
