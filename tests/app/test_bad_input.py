@@ -438,9 +438,11 @@ def _match(pattern: str, text: str) -> None:
 @pytest.mark.parametrize("content", ["[]", "null", '{"points": 3}'])
 def test_front_that_is_no_front(refused: Refused, a_run: Path, content: str) -> None:
     (a_run / "searches" / "default" / "front.json").write_text(content)
-    _match("front.json was damaged or edited", refused("pick", "--run", a_run,
-                                                               "--latency-ms", 1))  # fmt: skip
-    _match("front.json is not a front", refused("evaluate", "--run", a_run, "--arch", "abc"))
+    damaged = (
+        "front.json was damaged or edited: it (is|lacks) .*; restore the file, or search again"
+    )
+    _match(damaged, refused("pick", "--run", a_run, "--latency-ms", 1))
+    _match(damaged, refused("evaluate", "--run", a_run, "--arch", "abc"))
 
 
 @pytest.mark.parametrize(
