@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -37,7 +38,9 @@ class Example(NamedTuple):
 
 
 def read_blocks(text: str, language: str = "python") -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
+    """Code blocks of one language; ``""`` for those without."""
+    found = re.findall(r"^```(\w*)\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
+    return [block for name, block in found if name == language]
 
 
 def read_examples() -> list[Example]:
@@ -80,13 +83,14 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         path.write_text(source, encoding="utf-8")
     (folder / "my_package" / "__init__.py").touch()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "path", [*sys.path])
+        patch.syspath_prepend(folder)
         patch.chdir(folder)
         for words in (
             ["train", "--out", "runs/quickstart"],
             ["profile", "--run", "runs/quickstart"],
         ):
             assert run([*words, *SHORT[words[0]]]) == 0
+        shutil.copytree("runs/quickstart", "runs/untouched")
         yield folder
 
 
@@ -97,7 +101,7 @@ def test_each_of_the_seven_kinds_has_a_whole_example() -> None:
     for title in titles:
         example = BY_TITLE[title]
         assert example.commands or example.scripts
-    assert TESTED == titles[:5]
+    assert titles[:5] == TESTED
     table = (DOCS / "extending.md").read_text(encoding="utf-8").split("\n## ")[0]
     assert re.findall(r"^\| \[([\w ]+)\]", table, flags=re.MULTILINE) == list(kinds)
 
@@ -158,14 +162,57 @@ def test_the_documented_script_of_the_sampler_trains(workplace: Path) -> None:
     assert "loss_smallest" in losses
 
 
-def test_the_documented_line_gives_a_sampler_a_name(
-    workplace: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    text = (DOCS / "extending.md").read_text(encoding="utf-8")
-    line = re.search(r'`"(\w+)": (\{.*?\}),`', text)
-    assert line is not None
-    monkeypatch.setitem(METHODS, line[1], ast.literal_eval(line[2]))
-    assert find_recipe(f"digits+{line[1]}").sampler == "ends"
+# Where a file lies that is the project's own.
+FOLDERS = {
+    "A family": "supernet/families",
+    "A sampler": "supernet/training/samplers",
+    "A strategy": "search/strategies",
+    "A predictor": "predictors/models",
+    "A device": "hardware/devices",
+    "An engine": "search/engines/algorithms",
+}
+RUN_ALL = """
+import json, sys
+from app.commands.main import run
+from supernet.training import METHODS
+
+METHODS.update(json.loads(sys.argv[1]))
+for words in json.loads(sys.argv[2]):
+    assert run(words) == 0, words
+"""
+
+
+def test_one_file_in_its_folder_is_all_that_a_kind_needs(workplace: Path, tmp_path: Path) -> None:
+    """The same commands with names instead of dotted paths, in a copy of the project."""
+    for package in ("app", "hardware", "predictors", "search", "supernet"):
+        leave = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(DOCS.parent / package, tmp_path / package, ignore=leave)
+    shutil.copytree(workplace / "runs/untouched", tmp_path / "runs/quickstart")
+    line = re.search(r'`"(\w+)": (\{.*?\}),`', (DOCS / "extending.md").read_text("utf-8"))
+    assert line is not None, "the line that names a sampler for --recipe"
+    methods = {line[1]: ast.literal_eval(line[2])}
+    commands = [["train", "--recipe", f"digits+{line[1]}", "--out", "runs/ends", *SHORT["train"]]]
+    for title, folder in FOLDERS.items():
+        example = BY_TITLE[title]
+        (name,) = (Path(name).name for name in example.files if name.startswith("my_package/"))
+        shutil.copy(workplace / "my_package" / name, tmp_path / folder / name)
+        for words in example.commands:
+            plain = [word.replace("my_package.", "") for word in words]
+            if "--trust" in plain:
+                at = plain.index("--trust")
+                del plain[at : at + 2]
+            commands.append([*plain, *SHORT[plain[0]]])
+    done = subprocess.run(
+        [sys.executable, "-c", RUN_ALL, json.dumps(methods), json.dumps(commands)],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    family = json.loads((tmp_path / "runs/perceptron/run.json").read_text("utf-8"))["family"]
+    assert family == "perceptron"
 
 
 def test_the_example_family_counts_what_it_is(workplace: Path) -> None:
@@ -210,3 +257,82 @@ def test_the_documented_loop_trains() -> None:
 def test_every_training_method_is_documented() -> None:
     text = (DOCS / "recipes.md").read_text(encoding="utf-8")
     assert [name for name in METHODS if f"`{name}`" not in text] == []
+
+
+DOCUMENTS = [DOCS.parent / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
+DOCUMENTS += sorted(DOCS.glob("*.md"))
+PACKAGES = ("app", "hardware", "predictors", "search", "supernet")
+FILES_OF_EXAMPLES = {name for example in EXAMPLES for name in example.files}
+
+
+def read_words(path: Path) -> list[str]:
+    """Words of inline code: paths, dotted names, and the files that commands run."""
+    text = re.sub(r"^```.*?^```", "", path.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE)
+    return [word for code in re.findall(r"`([^`]+)`", text) for word in code.split()]
+
+
+def resolve(dotted: str) -> object:
+    """The module or the attribute that a dotted name means.
+
+    Raises:
+        AttributeError: A module has no such name.
+        ModuleNotFoundError: There is no such package.
+    """
+    parts = dotted.split(".")
+    found: object = importlib.import_module(parts[0])
+    for at, part in enumerate(parts[1:], 1):
+        if not hasattr(found, part):
+            try:
+                found = importlib.import_module(".".join(parts[: at + 1]))
+                continue
+            except ModuleNotFoundError:
+                pass
+        found = getattr(found, part)
+    return found
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_files_and_links_of_the_documents_exist(path: Path) -> None:
+    places = "|".join((*PACKAGES, "tests", "benchmarks", "examples", "docs"))
+    shown = [w for w in read_words(path) if re.fullmatch(rf"(?:{places})/[\w./-]*", w)]
+    missing = [w for w in shown if not (DOCS.parent / w).exists() and w not in FILES_OF_EXAMPLES]
+    assert missing == []
+    text = path.read_text(encoding="utf-8")
+    commands = re.findall(r"python ((?:benchmarks|examples)/\S+\.py)", text)
+    assert [name for name in commands if not (DOCS.parent / name).exists()] == []
+    for link, anchor in re.findall(r"\]\(([^)#\s]*)(#[^)\s]+)?\)", text):
+        if link.startswith("http"):
+            continue
+        target = path.parent / link if link else path
+        assert target.exists(), link
+        if anchor:
+            titles = re.findall(r"^#+ (.*)$", target.read_text("utf-8"), flags=re.MULTILINE)
+            slugs = {re.sub(r"[^\w -]", "", t.lower()).replace(" ", "-") for t in titles}
+            assert anchor[1:] in slugs, f"{link}{anchor}"
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_names_of_the_documents_resolve(path: Path) -> None:
+    start = re.compile(rf"(?:{'|'.join(PACKAGES)})(?:\.[A-Za-z_]\w*)+")
+    for word in read_words(path):
+        found = start.match(word)
+        if found and not re.match(r"\.\w+$", word[found.end() :]):
+            resolve(found[0])
+
+
+def test_the_contributing_guide_shows_every_folder() -> None:
+    (tree,) = (b for b in read_blocks(DOCUMENTS[1].read_text("utf-8"), "") if "  elastic/" in b)
+    shown: list[str] = []
+    stack: list[str] = []
+    for line in tree.splitlines():
+        match = re.match(r"( *)(\w+)/ ", line)
+        assert match is not None, line
+        stack = [*stack[: len(match[1]) // 2], match[2]]
+        shown.append("/".join(stack))
+    real = {
+        str(init.parent.relative_to(DOCS.parent))
+        for package in PACKAGES
+        for init in (DOCS.parent / package).rglob("__init__.py")
+    }
+    assert real <= set(shown)
+    assert all((DOCS.parent / folder).is_dir() for folder in shown)
