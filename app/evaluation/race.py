@@ -44,7 +44,7 @@ class _Rival:
     """A candidate that was evaluated on the whole split and is within the limits.
 
     Args:
-        place: The candidate's place in its round.
+        place: The candidate's place in the order of the search.
         others: Its objectives but for the raced one, to be minimised.
         quality: The raced one, to be minimised.
         record: The record of its evaluation.
