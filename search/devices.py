@@ -20,8 +20,8 @@ def worst_of(
     (min-max robust optimisation over a finite set of scenarios).
 
     Args:
-        name: Of the new objective, such as ``worst_latency``.
-        unit: Of the new objective, such as ``of the largest``.
+        name: Name of the new objective, such as ``worst_latency``.
+        unit: Unit of the new objective, such as ``of the largest``.
         objectives: One per device, all to be minimised.
         scales: What each is divided by, such as the latency of the largest network there.
 
@@ -47,8 +47,8 @@ def mean_of(
     """The mean of several quantities, each relative to its scale; additive where all of them are.
 
     Args:
-        name: Of the new objective, such as ``mean_latency``.
-        unit: Of the new objective.
+        name: Name of the new objective, such as ``mean_latency``.
+        unit: Unit of the new objective.
         objectives: One per device, all to be minimised.
         scales: What each is divided by.
 

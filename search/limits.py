@@ -68,7 +68,7 @@ def parse_bound(bound: str | float, what: str = "bound") -> Amount:
     """Read ``"60%"`` (of the largest), ``"0.8"``, ``0.8``, ``"300M"`` or ``"2MB"``.
 
     Args:
-        bound: As written.
+        bound: The bound as it is written.
         what: What it bounds, for messages.
 
     Raises:
@@ -109,7 +109,7 @@ def resolve_limit(limit: Limit, quantity: Limitable, largest: Callable[[], float
     """A limit as a constraint on a quantity, in its unit.
 
     Args:
-        limit: As parsed.
+        limit: The limit as it was parsed.
         quantity: What it limits.
         largest: The quantity of the largest architecture; asked only by relative limits.
 

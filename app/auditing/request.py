@@ -31,15 +31,15 @@ class AuditRequest:
     Args:
         run: The run directory.
         networks: How many train alone, at least 4.
-        epochs: Of their training; by default as long as the supernet's.
-        seed: Of the choice of networks, their initial weights and batches.
+        epochs: How long they are trained; by default as long as the supernet's.
+        seed: Decides the choice of networks, their initial weights and batches.
         split: ``"val"`` or ``"test"``.
         recipe_part: Other settings of the stand-alone training, ``"name=value,name=value"``.
         bin: Accuracies (or losses) closer than this tie in the sparse Kendall tau; by default
             0.001 (0.01 nats).
         probes: Random chains, and probes of each choice, that examine the inherited weights;
             0 leaves these checks out.
-        name: Of the audit.
+        name: What the audit is called.
         replace: Audit anew where another audit has this name.
         trust: Dotted paths of the user's own modules that files of the run may name.
     """
@@ -146,7 +146,7 @@ def holds_other(folder: Path, plan: AuditSettings, *, replace: bool) -> bool:
     """Whether a folder holds an audit with other settings than ``plan``, or with unknown ones.
 
     Args:
-        folder: Of the audit.
+        folder: Where the audit is stored.
         plan: The settings asked for.
         replace: Whether another audit may be given up; without it there must be none.
 

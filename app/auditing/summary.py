@@ -91,7 +91,7 @@ def compare_qualities(
     Args:
         networks: Cheapest first.
         width: Bin of the sparse Kendall tau.
-        seed: Of the bootstrap.
+        seed: Seed of the bootstrap.
         higher_is_better: ``False`` for losses; a size that ranks well has a positive tau either
             way.
     """

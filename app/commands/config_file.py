@@ -33,7 +33,7 @@ def read_settings(
 
     Args:
         path: The TOML file.
-        command: Whose options are wanted.
+        command: The command whose options are wanted.
         commands: Names of all commands: legal tables.
         options: Legal names (as flags, without dashes in front) and their kinds (``KINDS``).
 

@@ -21,7 +21,7 @@ def describe_limits(example: str) -> str:
     """What ``--limit`` may be written with.
 
     Args:
-        example: Of a limit of the command.
+        example: A limit of this command, as people write it.
     """
     shared: dict[str, list[str]] = {}
     for quantity in QUANTITIES.values():

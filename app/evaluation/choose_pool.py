@@ -14,7 +14,7 @@ def open_pool(log: EvaluationLog, *, workers: int = 1, ray: str | None = None) -
     """Open the pool that evaluates.
 
     Args:
-        log: Of the run and the calibration.
+        log: The log of the run, with its calibration.
         workers: Processes, or actors of Ray; one evaluates in this process.
         ray: Address of a Ray cluster (``"auto"``, ``"local"`` or ``HOST:PORT``), which must see
             the run directory under the same path; ``None`` for this machine alone.

@@ -48,7 +48,7 @@ class InFlight:
 
         Args:
             index: Under which :meth:`collect` gives the finding back.
-            name: Of the architecture, for a message.
+            name: What the architecture is called in a message.
             task: What to evaluate.
         """
         self._names[index] = name

@@ -153,7 +153,7 @@ def find_architecture(run: Run, space: SearchSpace, name: str) -> Architecture:
     """The architecture that a command line names.
 
     Args:
-        run: Whose evaluations and fronts know digests.
+        run: The run whose evaluations and fronts know digests.
         space: The space of the run.
         name: A digest or the beginning of one, ``smallest``, ``largest``, or a JSON file.
 

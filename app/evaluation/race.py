@@ -44,10 +44,10 @@ class _Rival:
     """A candidate that was evaluated on the whole split and is within the limits.
 
     Args:
-        place: Of the candidate.
+        place: The candidate's place in the order of the search.
         others: Its objectives but for the raced one, to be minimised.
         quality: The raced one, to be minimised.
-        record: Of its evaluation.
+        record: The record of its evaluation.
     """
 
     place: int

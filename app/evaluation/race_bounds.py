@@ -32,12 +32,12 @@ class RaceRule:
     """When candidates are stopped.
 
     Args:
-        shares: Of the validation split after which a candidate may be stopped, rising.
+        shares: Rising shares of the validation split after which a candidate may be stopped.
         error: Probability, at most, that a candidate is stopped although it is as good as its
             rival; for accuracies, and over all its stops together.
         z: Standard errors between a loss and its bound.
         least: Samples below which no bound is trusted.
-        seed: Of the order of the samples, the same for every candidate.
+        seed: Decides the order of the samples, the same for every candidate.
         lag: A candidate's rival is chosen among those at least so many places before it, so that
             up to ``lag`` can be in flight and the result does not depend on who finishes first.
 
@@ -132,7 +132,7 @@ def bound_accuracy(seen: Scores, total: int, rival: Scores | float, error: float
     Args:
         seen: 1 or 0 for each of the first samples, ``(n,)``.
         total: Samples in the split.
-        rival: Of :func:`find_stop`.
+        rival: The rival that :func:`find_stop` was given.
         error: Probability that the true value lies above ``high``, and likewise below ``low``.
     """
     everything = [np.ones(total, dtype=bool)]
@@ -200,7 +200,7 @@ def bound_loss(seen: Scores, total: int, rival: Scores | float, z: float) -> Bou
     Args:
         seen: Losses on the first samples, ``(n,)``.
         total: Samples in the split.
-        rival: Of :func:`find_stop`.
+        rival: The rival that :func:`find_stop` was given.
         z: Standard errors.
     """
     count = len(seen)

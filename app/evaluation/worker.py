@@ -78,15 +78,15 @@ class Finding:
 
     Args:
         objective: ``"accuracy"`` or ``"loss"``.
-        unit: Of the value.
-        value: On the whole split; the estimate of a stopped candidate; NaN for a failure.
+        unit: The unit of the value.
+        value: The value on the whole split; the estimate of a stopped candidate; NaN for a failure.
         low: Lower end of the 95 % interval; of the bound for a stopped candidate.
         high: Upper end.
         samples: Samples looked at.
         total: Samples in the split.
         used: Calibration samples used.
         seconds: Spent.
-        scores: Of a raced candidate, in the rule's order, as far as it was evaluated.
+        scores: The scores of a raced candidate, in the rule's order, as far as it was evaluated.
         failure: Why there is no value.
     """
 

@@ -22,7 +22,7 @@ def draw_breakdown(point: Point, compared: Point | None = None) -> alt.LayerChar
     """Latency of every unit of one architecture as bars, first unit on top.
 
     Args:
-        point: With a breakdown.
+        point: A point with a breakdown.
         compared: Drawn beside it where it has a breakdown too.
     """
     members = [(CHOSEN, point)]
@@ -72,7 +72,7 @@ def draw_genomes(genome: Genome, front: Front, chosen: str | None = None) -> alt
 
     Args:
         genome: What to draw; choices without an effect stay empty.
-        front: Where the architectures come from.
+        front: The front that the architectures are on.
         chosen: Digest of the one whose column is framed.
     """
     cost = front.cost

@@ -28,7 +28,7 @@ def show_tabs(
         front: What the search found.
         chosen: The architecture within the budget.
         compared: The one to compare it with.
-        key: Of the search, unique among those of the session.
+        key: Names the search, unique among those of the session.
     """
     names = ["Layers", "Latency breakdown", "Along the front", "Search and predictor", "Export"]
     first, second, third, fourth, fifth = st.tabs(names)

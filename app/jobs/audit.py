@@ -272,8 +272,8 @@ def fresh_supernet(run: Run, seed: int) -> Supernet:
     """The supernet of a run with other initial weights, on the processor.
 
     Args:
-        run: Whose family and configuration.
-        seed: Of the weights.
+        run: The run whose family and configuration they have.
+        seed: Seed of the weights.
     """
     record = run.record
     family = load_own_family(run)

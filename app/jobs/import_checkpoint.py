@@ -28,7 +28,7 @@ class ImportRequest:
     """What to import.
 
     Args:
-        format: Whose checkpoint it is: ``"ofa"``.
+        format: The project whose checkpoint it is: ``"ofa"``.
         file: The checkpoint.
         out: The run directory.
         data: ``"folder:PATH"`` of the task the network was trained for. Without it the run can

@@ -33,11 +33,11 @@ def pick_job(
     Args:
         run: The run directory.
         latency_ms: Budget in milliseconds.
-        search: Whose front.
+        search: The search whose front is chosen from.
         limits: Budgets of other quantities, such as ``"size<=40KB"``.
         knee: The point farthest beyond the plane through the ends of the front.
-        weights: By preference, such as ``"accuracy=2,latency=1"``.
-        device: Whose latency, of a search of several devices; by default its first.
+        weights: Preferences, such as ``"accuracy=2,latency=1"``.
+        device: The device whose latency counts, of a search of several; by default its first.
 
     Raises:
         ValueError: Not exactly one way of choosing, unknown search, quantity or device, a budget

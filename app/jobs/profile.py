@@ -28,9 +28,9 @@ class ProfileRequest:
         run: The run directory.
         device: Name of the device; any but ``cpu`` needs a provider.
         provider: ONNX Runtime execution provider.
-        threads: Of one operator.
-        precision: Of units and networks.
-        seed: Of measured networks, order and weights.
+        threads: Threads of one operator.
+        precision: Precision of units and networks.
+        seed: Decides measured networks, their order and weights.
         passes: Fresh sessions of every unit and network; ``None`` suits the number of units.
         networks: Whole networks to validate on, and at most as many to calibrate on.
         replace: Measure again what is already there.

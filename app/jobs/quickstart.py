@@ -53,7 +53,7 @@ def quickstart_job(request: QuickstartRequest, say: Say) -> QuickstartOutcome:
     """Do everything from nothing to an exported subnetwork; stages that are done are not redone.
 
     Args:
-        request: Where, and how long.
+        request: The run directory, and how long each stage takes.
         say: Told about progress.
 
     Raises:

@@ -52,12 +52,12 @@ class TrainRequest:
     Args:
         out: The run directory.
         family: Module name in ``supernet/families`` or a dotted path.
-        preset: Of the family.
+        preset: Preset of the family.
         data: ``"digits"``, ``"folder:PATH"``, ``"text:PATH"``, or ``"package.module:function"``, a
             function of the user's own.
         recipe: Name of a training recipe, or of strategies on top of the one that suits the data
             (``"alphanet"``, ``"image+fairnas"``).
-        seed: Of initial weights, batches and sampled architectures.
+        seed: Seed of initial weights, batches and sampled architectures.
         steps: Instead of the recipe's length.
         epochs: Likewise, in passes over the data.
         batch_size: Instead of the recipe's.

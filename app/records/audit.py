@@ -15,11 +15,11 @@ class AuditSettings(FileRecord):
 
     Args:
         networks: How many train alone.
-        seed: Of the choice of networks, their initial weights and batches.
+        seed: Seed of the choice of networks, their initial weights and batches.
         split: Compared on.
         bin: Qualities closer than this tie in the sparse Kendall tau.
         probes: Random chains, and probes of each choice.
-        steps: Of the stand-alone training.
+        steps: Steps of the stand-alone training.
         recipe: Where that differs from the training of the supernet.
         calibration_samples: As for :func:`supernet.quality.evaluate.evaluate`.
         space: Digest of the space.
@@ -50,14 +50,14 @@ class NetworkRecord(Record):
     """One network that trained alone.
 
     Args:
-        digest: Of the architecture.
+        digest: Digest of the architecture.
         architecture: Its choices.
         macs: Multiply-adds.
         parameters: Of them.
         inherited: Quality with the weights of the supernet.
         alone: Quality after its own training.
         gap: The former less the latter.
-        steps: Of its training.
+        steps: Steps of its training.
         seconds: That it took.
     """
 
@@ -90,7 +90,7 @@ class SizeRecord(Record):
     """Networks of similar size.
 
     Args:
-        macs: Of the smallest and the largest.
+        macs: Multiply-adds of the smallest and the largest.
         networks: How many.
         gap: Mean gap with its 95 % interval.
         kendall_tau: Between both qualities; ``None`` when undefined.
@@ -174,7 +174,7 @@ class ChoiceEffectRecord(Record):
     """What a choice changes.
 
     Args:
-        name: Of the choice.
+        name: Name of the choice.
         probes: How many pairs were compared.
         change: Mean change of the quality towards larger values.
         absolute_change: Mean of its size.
@@ -194,7 +194,7 @@ class CurveRecord(Record):
     """Quality against the batches behind normalisation statistics.
 
     Args:
-        digest: Of the architecture.
+        digest: Digest of the architecture.
         batch_size: Samples in a batch.
         batches: Numbers of batches.
         values: Quality with each.
@@ -214,9 +214,9 @@ class AuditRecord(FileRecord, ComparisonRecord):
     Args:
         settings: What was compared.
         objective: ``"accuracy"`` or ``"loss"``.
-        unit: Of the qualities.
+        unit: Unit of the qualities.
         split: Compared on.
-        samples: In it.
+        samples: Number of samples in it.
         networks: Cheapest first.
         monotonicity: Of inherited weights; ``None`` where they were not examined.
         choices: What each choice changes.

@@ -33,11 +33,11 @@ class EvaluatedPiece(Piece):
 
     Args:
         objective: ``"accuracy"`` or ``"loss"``.
-        unit: Of the values.
-        value: Of the objective.
+        unit: Unit of the values.
+        value: Value of the objective.
         low: Lower end of its 95 % interval.
         high: Upper end.
-        samples: In the split.
+        samples: Number of samples in the split.
     """
 
     objective: str
@@ -62,7 +62,7 @@ class AlonePiece(EvaluatedPiece):
     """A network evaluated after its own training.
 
     Args:
-        steps: Of the training.
+        steps: Steps of the training.
         resumed_from: The step from which a killed training went on.
     """
 

@@ -41,7 +41,7 @@ class DeviceRecord(FileRecord):
     Args:
         provider: Execution provider of ONNX Runtime.
         threads: It uses.
-        precision: Of the numbers.
+        precision: Precision of the numbers.
         fingerprint: The machine.
     """
 

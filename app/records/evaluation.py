@@ -78,7 +78,7 @@ class EvaluationRecord(FileRecord):
         architecture: Its choices.
         digest: Of them.
         objective: ``"accuracy"`` or ``"loss"``.
-        value: Of the objective; ``None`` where the evaluation failed.
+        value: Value of the objective; ``None`` where the evaluation failed.
         low: Lower end of its 95 % interval.
         high: Upper end.
         unit: Of these three.

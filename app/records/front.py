@@ -73,7 +73,7 @@ class Point(Record):
     """One architecture of a search; the file has its counts beside these keys.
 
     Args:
-        digest: Of the architecture.
+        digest: Digest of the architecture.
         choices: The architecture; ``architecture`` in the file.
         on_front: Whether no evaluated point dominates it.
         indistinguishable: Whether it is dominated only within noise.
@@ -149,9 +149,9 @@ class HypervolumeRecord(Record):
     """Hypervolumes of a front against one reference.
 
     Args:
-        predicted: Of the predicted values.
-        searched: Of the values that the search went by.
-        verified: Of the values found for real.
+        predicted: Hypervolume of the predicted values.
+        searched: Hypervolume of the values that the search went by.
+        verified: Hypervolume of the values found for real.
         reference: The reference, by objective.
     """
 
@@ -208,9 +208,9 @@ class FrontHeader(Record):
         devices: All of them.
         unmeasured: Those that are not the machine of the search; ``unmeasured_devices`` in the
             file.
-        space_digest: Of the space; ``space`` in the file.
+        space_digest: Digest of the space; ``space`` in the file.
         checkpoint: Digest of the weights.
-        seed: Of every random decision.
+        seed: Seed of every random decision.
         strategy: Module name or dotted path.
     """
 
@@ -237,7 +237,7 @@ class Front(FileRecord, FrontHeader):
         latency_ratio: Median of measured over predicted latency on the first device.
         latency_ratios: The same by device.
         points: The front first.
-        hypervolume: Of the front.
+        hypervolume: Hypervolume of the front.
         cards: Report cards of predictors by quantity; of an older file, one card. ``report`` in
             the file.
         baseline: Random search with as many evaluations, where it was asked for.
@@ -335,7 +335,7 @@ def read_front(folder: Path) -> Front:
     """What a search found; it is called as its folder is.
 
     Args:
-        folder: Of the search.
+        folder: Folder of the search.
 
     Raises:
         FileNotFoundError: The search has not finished.

@@ -24,7 +24,7 @@ def write_front(
     """Write the tables first and ``front.json`` last: it marks the search as complete.
 
     Args:
-        folder: Of the search.
+        folder: Folder of the search.
         front: What it found.
         trace: Hypervolume after each evaluation.
         baseline: The same of random search, ``(k,)``; a further column where there is one.

@@ -68,7 +68,7 @@ def pick_within(front: Front, constraints: Sequence[Constraint]) -> Pick:
 
     Args:
         front: What a search found.
-        constraints: In stored units.
+        constraints: Limits, in stored units.
     """
     points = list_measured(front)
     if not points:

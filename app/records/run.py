@@ -13,11 +13,11 @@ class ShapeRecord(Record):
     """What the network was built for, as :class:`supernet.data.DataShape` says it.
 
     Args:
-        task: Of the data.
+        task: Task of the data.
         input: Shape of one sample.
         classes: Of them, or the size of a vocabulary.
         labels: Names of the classes.
-        mean: Of each channel of the pixels in 0...1.
+        mean: Mean of each channel of the pixels in 0...1.
         std: Likewise.
     """
 
@@ -33,9 +33,9 @@ class DataRecord(Record):
     """Which data a run was trained on.
 
     Args:
-        spec: As on the command line, with an absolute path.
-        fingerprint: Of its content.
-        shape: Of its samples.
+        spec: The data as on the command line, with an absolute path.
+        fingerprint: Fingerprint of the content.
+        shape: Shape of the samples.
         context: Tokens a language model sees at once, of text.
         image_size: Square size in pixels, of folders of images.
     """
@@ -69,9 +69,9 @@ class SourceRecord(Record):
     """The file that imported weights came from.
 
     Args:
-        format: Whose checkpoint it is.
+        format: The project whose checkpoint it is.
         file: Its name.
-        sha256: Of its content.
+        sha256: SHA-256 of its content.
     """
 
     format: str
@@ -86,11 +86,11 @@ class StageRecord(Record):
         status: ``"running"`` or ``"complete"``.
         updated: When that was written, ISO 8601 in UTC.
         checkpoint: Digest of the weights that training led to.
-        steps: Of that training.
+        steps: Steps of that training.
         seconds: That it took.
         config: The settings asked for.
         source: Where imported weights came from.
-        name: Of the search.
+        name: Name of the search.
         trustworthy: Whether the profiled latency table passed its own validation.
     """
 
@@ -115,13 +115,13 @@ class RunIdentity(Record):
 
     Args:
         family: Module name of the family.
-        preset: Of the family.
+        preset: Preset of the family.
         family_config: Settings of the family.
         data: What it was trained on.
         recipe: Settings of the training.
-        seed: Of initial weights, batches and sampled architectures.
+        seed: Seed of initial weights, batches and sampled architectures.
         space: Digest of the search space.
-        teacher: Whose network taught, if any did.
+        teacher: The run whose network taught, if any did.
     """
 
     family: str
@@ -139,7 +139,7 @@ class RunRecord(FileRecord, RunIdentity):
 
     Args:
         created: When, ISO 8601 in UTC.
-        versions: Of what results depend on.
+        versions: Versions of what results depend on.
         stages: How far each stage is, by name.
     """
 

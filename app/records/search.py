@@ -19,7 +19,7 @@ class EarlierRunRecord(Record):
     Args:
         run: Its directory.
         evaluations: How many are used, from the first on.
-        digest: Of their architectures and values.
+        digest: Digest of their architectures and values.
     """
 
     run: str
@@ -36,7 +36,7 @@ class SearchSettings(Record):
         limits: Further limits.
         objectives: Canonical names.
         strategy: Module name or dotted path.
-        seed: Of every random decision.
+        seed: Seed of every random decision.
         evaluations: Architectures to evaluate.
         max_minutes: After which it ends, if any.
         stagnation: Evaluations without progress after which it ends, if any.

@@ -10,7 +10,7 @@ class ChoiceRecord(Record):
     """One choice of a space.
 
     Args:
-        name: Of the choice.
+        name: Name of the choice.
         values: Legal values, from the smallest network to the largest.
         kind: What it decides, such as ``"depth"``.
         needs: The choice it depends on, and the least value of that, if any.
@@ -26,8 +26,8 @@ class SpaceRecord(FileRecord):
     """The content of ``space.json``.
 
     Args:
-        digest: Of the choices.
-        choices: In the order of encoded positions.
+        digest: Digest of the choices.
+        choices: The choices, in the order of encoded positions.
     """
 
     digest: str
@@ -38,9 +38,9 @@ class ArchitectureRecord(FileRecord):
     """The content of an ``architecture.json``.
 
     Args:
-        choices: By name.
+        choices: Values by the names of the choices.
         space: Digest of the space it belongs to; ``None`` where nobody said it.
-        digest: Of the choices, likewise.
+        digest: Digest of the choices, likewise.
     """
 
     choices: Choices

@@ -31,7 +31,7 @@ def read_trace(folder: Path) -> tuple[Hypervolume, ...]:
     """The progress of a search, in the order written; a torn last line is left out.
 
     Args:
-        folder: Of the search; without the file there is no progress.
+        folder: Folder of the search; without the file there is no progress.
 
     Raises:
         ValueError: The file has other columns than ``evaluations,hypervolume`` and those of a
@@ -62,7 +62,7 @@ def write_trace(
     """Replace the file atomically.
 
     Args:
-        folder: Of the search.
+        folder: Folder of the search.
         trace: Hypervolume after each evaluation.
         baseline: The same of random search, ``(k,)``; a further column where there is one.
 

@@ -26,11 +26,11 @@ class Mark:
 
     Args:
         name: What the legend says.
-        color: Of fill and outline.
-        shape: Of Vega's named shapes.
-        area: In square pixels.
+        color: Colour of fill and outline.
+        shape: One of Vega's named shapes.
+        area: Area in square pixels.
         filled: Or only outlined.
-        opacity: Of the whole mark.
+        opacity: Opacity of the whole mark.
     """
 
     name: str
@@ -99,7 +99,7 @@ class Axis:
     """An axis that the layers of a chart share.
 
     Args:
-        title: With the unit.
+        title: Title with the unit.
         domain: What it reaches over; from the data without one.
         zero: Whether it includes 0 where it has no domain.
         clamp: Whether values outside the domain are drawn at its edge.

@@ -32,10 +32,10 @@ class SearchSummary:
         strategy: That it used.
         evaluations: Architectures evaluated.
         failed: Of them.
-        points: On the front.
-        hypervolume: Of the verified front.
-        searched: Of the front before it was verified.
-        baseline: Of random search with as many evaluations.
+        points: Number of points on the front.
+        hypervolume: Hypervolume of the verified front.
+        searched: Hypervolume of the front before it was verified.
+        baseline: Hypervolume of random search with as many evaluations.
         predictor_tau: Rank correlation of the quality's predictor.
     """
 

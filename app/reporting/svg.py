@@ -36,7 +36,7 @@ def render_svg(
         chart: What to draw.
         title: A line above the picture, which is also what screen readers say.
         subtitle: A smaller line below it.
-        width: Of the whole picture, in pixels.
+        width: Width of the whole picture, in pixels.
         height: Likewise.
     """
     heading = alt.TitleParams(text=title, subtitle=subtitle or alt.Undefined)

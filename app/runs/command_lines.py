@@ -31,7 +31,7 @@ def search_command(run: Path, device: str, quality: str) -> str:
 
     Args:
         run: Its directory.
-        device: Whose latency.
+        device: The device whose latency counts.
         quality: What its task is judged by.
     """
     return (

@@ -33,8 +33,8 @@ class DeviceTable:
     """A latency table that fits the space, and the device it was made on.
 
     Args:
-        table: As stored.
-        compiled: For the run's space.
+        table: The table as it is stored.
+        compiled: The table compiled for the run's space.
         digest: 16 hexadecimal digits of the table's content.
     """
 
@@ -96,8 +96,8 @@ def open_table(run: Run, name: str, cost_model: CostModel, say: Say) -> DeviceTa
 
     Args:
         run: The run.
-        name: Of the device.
-        cost_model: Of the run's supernet.
+        name: Name of the device.
+        cost_model: Cost model of the run's supernet.
         say: Told when a damaged table was passed over, or when the table is not trustworthy.
 
     Raises:

@@ -130,7 +130,7 @@ def require_trust(word: str, name: str, trusted: Collection[str], file: Path) ->
 
     Args:
         word: What it is, for the message.
-        name: As the file has it.
+        name: The name as the file has it.
         trusted: What the user has named in this command.
         file: Which names it.
 

@@ -38,7 +38,7 @@ class Trained:
     """What evaluating, searching and exporting start from.
 
     Args:
-        run: Where it came from.
+        run: The run it came from.
         supernet: In eval mode, with the weights of ``checkpoint``.
         checkpoint: The newest good one.
     """

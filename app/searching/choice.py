@@ -22,7 +22,7 @@ class Choice:
     """Strategy, predictor and engine of a search.
 
     Args:
-        module: Of the strategy.
+        module: Module of the strategy.
         method: Fits predictors.
         engine: Evolves on predictions; ``None`` for the strategy's own way.
     """

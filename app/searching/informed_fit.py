@@ -45,8 +45,8 @@ class InformedFit:
         Args:
             space: The search space.
             positions: Canonical rows.
-            values: To be predicted.
-            seed: Of the fits.
+            values: Values to be predicted.
+            seed: Seed of the fits.
             statistics: Instead of those of this object.
 
         Raises:

@@ -180,7 +180,7 @@ def count_all(network: Network, rows: NDArray[np.int16]) -> dict[str, NDArray[np
     """Every quantity that the architecture alone decides.
 
     Args:
-        network: Whose space the rows are of.
+        network: The network whose space the rows are of.
         rows: ``(n, len(space))``.
 
     Returns:
@@ -193,7 +193,7 @@ def combine_devices(name: str, shares: Sequence[float]) -> float:
     """A quantity over several devices from the latencies on each.
 
     Args:
-        name: Of the quantity.
+        name: Name of the quantity.
         shares: Latency on each device, relative to that of the largest architecture there.
     """
     _, combine = _OVER_DEVICES[name]
@@ -204,8 +204,8 @@ def sum_over_units(network: Network, cost: Callable[[CostUnit], float]) -> Analy
     """A quantity that adds up over the units of an architecture.
 
     Args:
-        network: Whose units.
-        cost: Of one unit, in the stored unit of the quantity.
+        network: The network whose units are added up.
+        cost: Cost of one unit, in the stored unit of the quantity.
     """
     costs = network.cost_model
     each = np.array([cost(unit) for unit in costs.distinct])

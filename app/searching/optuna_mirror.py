@@ -220,7 +220,7 @@ def open_study(
         study.mirror_verified(front)
 
     Args:
-        folder: Of the search; holds ``optuna.log`` and the artifacts.
+        folder: Folder of the search; holds ``optuna.log`` and the artifacts.
         name: Of the search. Several runs may share a ``storage``, so there the name of the run
             comes before it.
         problem: Objectives with directions and constraints.

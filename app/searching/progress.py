@@ -22,10 +22,10 @@ class Narrator:
     """Told about every round of a search; says how it stands.
 
     Args:
-        name: Of the search.
+        name: Name of the search.
         problem: What is searched for.
         strategy: Whose predictors are judged once, before the first round that trusts them.
-        seed: Of the search.
+        seed: Seed of the search.
         fit: How its predictors are fitted.
         say: Told the lines.
     """

@@ -47,8 +47,8 @@ class SearchRequest:
             path.
         proxies: Zero-cost proxies that choose the first round; none for the strategy's own.
         prior: An earlier run of the same space whose evaluations help the predictors, if any.
-        name: Of the search.
-        seed: Of every random decision.
+        name: Name of the search.
+        seed: Seed of every random decision.
         replace: Search anew where another search has this name.
         trust: Dotted paths of the user's own modules that files of the run may name.
     """

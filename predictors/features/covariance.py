@@ -135,7 +135,7 @@ def tune(
 
     Args:
         plan: The parameters' meaning.
-        parameters: Where to start.
+        parameters: The parameters to start from.
         features: Centred features ``(n, features)``.
         targets: Standardised values ``(n,)``.
         steps: Most iterations.

@@ -64,7 +64,7 @@ class Training:
 
     Args:
         steps: How many the optimiser takes.
-        learning_rate: At the start; it falls to 0 as half a cosine.
+        learning_rate: The rate at the start; it falls to 0 as half a cosine.
         weight_decay: Decoupled (AdamW).
         batch: Rows per step and member, at most.
 

@@ -60,7 +60,7 @@ class Nodewise:
         scale: Makes the matrices.
         members: Scores ``(m, n)`` of matrices, in the unit of the values.
         noise: Standard deviation of a value around the members' mean.
-        report: From held-out predictions.
+        report: The report card, from held-out predictions.
         held_out: Those predictions.
     """
 

@@ -53,7 +53,7 @@ class Boshnas:
         diverse: Share of queries far from everything evaluated; as published.
         epochs: Steps of each network's training.
         rate: Learning rate of both networks.
-        dropout: Of the teacher. The published 0.3 is for an embedding of few dimensions.
+        dropout: Dropout of the teacher. The published 0.3 is for an embedding of few dimensions.
     """
 
     has_first_sample = True

@@ -34,7 +34,7 @@ class EarlyExit:
         beta: Largest cost of the first population, in the unit of the first cheap objective that
             is minimised, or of the relative size (0 to 1) where there is none.
         quantile: Without ``beta``: the threshold as this quantile of random architectures.
-        population: As published.
+        population: Size of the population; the published one.
         retained: Share of the population that survives as parents; as published.
         mutation: Probability that a child has one choice drawn anew; as published.
         inversion: Probability that a child has two choices of a kind exchanged; as published.

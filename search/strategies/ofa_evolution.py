@@ -40,7 +40,7 @@ class OfaEvolution:
         sample: Random architectures labelled first: most of the evaluations.
         budgets: Cost budgets, and so winners per round once the sample is labelled. Later rounds
             fit the predictor to earlier winners as well.
-        population: Of one budget; as published.
+        population: Population of one budget; the published one.
         parents: Share of the population that is kept and bred from; as published.
         mutants: Share of the children made by mutation, the rest by crossover; as published.
         mutation: Probability that a choice of a mutant changes; as published.
@@ -134,7 +134,7 @@ class Budgeted:
         models: Predictors of its expensive quantities.
         column: Of the cost in value arrays; ``None`` where the size of the network stands for it.
         limits: Cost limits, ascending, ``(k,)``.
-        weights: Of the objectives, for each limit, ``(k, m)``; 0 for the cost.
+        weights: Weights of the objectives, for each limit, ``(k, m)``; 0 for the cost.
         low: What counts as 0 of each objective to be minimised, ``(m,)``.
         span: And what above it as 1, ``(m,)``.
     """

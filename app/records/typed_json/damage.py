@@ -26,7 +26,7 @@ def explain_damage(where: str, error: ValidationError, content: bytes, remedy: s
     Args:
         where: The file, and the line of a log.
         error: What the validation found.
-        content: Of the file.
+        content: Content of the file.
         remedy: What to do about it, as a clause.
     """
     found = error.errors(include_url=False)

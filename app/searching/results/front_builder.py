@@ -58,7 +58,7 @@ def build_front(findings: Findings, header: FrontHeader) -> Front:
     """What a finished and verified search found, as ``front.json`` holds it.
 
     Args:
-        findings: Of the search.
+        findings: What the search found.
         header: Which search it is.
     """
     problem, result = findings.problem, findings.result

@@ -35,7 +35,7 @@ def add_baseline(
     Args:
         problem: What was searched for.
         log: Where evaluations are kept.
-        folder: Of the search.
+        folder: Folder of the search.
         front: What it found.
         say: Told about progress.
         pool: Who evaluates; by default this process. Closed at the end.

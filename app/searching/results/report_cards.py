@@ -23,7 +23,7 @@ def make_report_cards(
     """Make the cards of predictors fitted to a history, learning curves included.
 
     Args:
-        problem: Whose expensive quantities are predicted.
+        problem: The problem whose expensive quantities are predicted.
         history: What the models were fitted to.
         models: By quantity; those that come without a report card are left out.
         seed: Deals the rows of the learning curve.

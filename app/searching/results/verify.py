@@ -30,7 +30,7 @@ def measurable(tables: Mapping[str, DeviceTable], say: Say) -> dict[str, DeviceT
     """The tables of devices that are this machine; the others are named once.
 
     Args:
-        tables: By device.
+        tables: Tables by device.
         say: Told which devices cannot be measured here, and why.
     """
     here = {}
@@ -55,7 +55,7 @@ def verify(
     Args:
         architectures: The front.
         log: Where evaluations are kept.
-        tables: Whose devices measure; none measures nothing.
+        tables: Tables whose devices measure; none measures nothing.
         say: Told about progress.
 
     Returns:
