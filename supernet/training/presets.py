@@ -7,6 +7,7 @@ from typing import Any
 
 from supernet.space import nearest
 from supernet.training.recipe import Recipe
+from supernet.training.sampler_modules import list_samplers
 
 PRESETS: dict[str, Recipe] = {
     "digits": Recipe(
@@ -96,7 +97,8 @@ def find_recipe(name: str, base: str | None = None) -> Recipe:
 
     Args:
         name: A base (``"digits"``), a method (``"alphanet"``), or both and more joined by plus
-            signs (``"digits+alphanet"``).
+            signs (``"digits+alphanet"``). A sampler, by its name in the folder or the dotted path
+            of one's own, takes the place of the one that the methods have.
         base: The base when ``name`` has methods only; the default recipe otherwise.
 
     Raises:
@@ -107,9 +109,12 @@ def find_recipe(name: str, base: str | None = None) -> Recipe:
     parts = rest if first in PRESETS else [first, *rest]
     root = first if first in PRESETS else base
     recipe = Recipe() if root is None else PRESETS[root]
+    samplers = [part for part in parts if _is_sampler(part)]
+    if len(samplers) > 1:
+        raise ValueError(f"recipe {name!r} has two samplers, {samplers[0]} and {samplers[1]}")
     changes: dict[str, Any] = {}
     origin: dict[str, str] = {}
-    for part in parts:
+    for part in (part for part in parts if part not in samplers):
         if part not in METHODS:
             raise ValueError(_explain_unknown(part))
         for field, value in METHODS[part].items():
@@ -121,7 +126,15 @@ def find_recipe(name: str, base: str | None = None) -> Recipe:
                 )
             changes[field] = value if known == value else "teacher"
             origin.setdefault(field, part)
+    if samplers:
+        changes["sampler"] = samplers[0]
     return recipe.replace(changes)
+
+
+def _is_sampler(part: str) -> bool:
+    """Whether a part of a recipe's name is a sampler, and no method of that name."""
+    is_path = "." in part and all(word.isidentifier() for word in part.split("."))
+    return part not in METHODS and (is_path or part in list_samplers())
 
 
 def _is_taught(field: str, values: set[Any], parts: set[str]) -> bool:

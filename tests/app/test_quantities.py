@@ -253,12 +253,14 @@ def test_its_sum_over_units_is_known_to_exact_selection(added: Quantity) -> None
 def counted_again(space: SearchSpace, points: list[dict[str, Any]]) -> list[float]:
     """The added quantity of stored points, unit by unit."""
     costs = ofa_mobilenetv3.build(ofa_mobilenetv3.PRESETS["tiny"]).cost_model()
+    rows = space.encode([space.architecture(p["architecture"]) for p in points])
     return [
         sum(
-            output_elements(unit)
-            for _, unit in costs.units_of(space.architecture(p["architecture"]))
+            output_elements(unit.variants[i])
+            for unit, i in zip(costs.units, variants, strict=True)
+            if unit.variants[i] is not None
         )
-        for p in points
+        for variants in costs.variant(rows)
     ]
 
 

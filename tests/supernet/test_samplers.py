@@ -18,6 +18,7 @@ from supernet.families import nas_bench_macro
 from supernet.space import Architecture, Choice, SearchSpace
 from supernet.supernet import Supernet
 from supernet.testing.toy_supernets import build_choice_supernet, build_toy_supernet, make_toy_data
+from supernet.training import find_recipe
 from supernet.training.method import TrainingMethod
 from supernet.training.samplers._attentive import Attentive
 from supernet.training.samplers.budget import Budget
@@ -364,3 +365,13 @@ def test_gradients_of_a_layer_vary_less_than_of_even_draws() -> None:
 def test_spaces_of_shared_weights_are_refused() -> None:
     with pytest.raises(ValueError, match="cut weights that their options share"):
         Panda(build_toy_supernet(), steps=10)
+
+
+def test_a_recipe_takes_a_sampler_by_its_name_or_path() -> None:
+    assert find_recipe("digits+budget").sampler == "budget"
+    taught = find_recipe("digits+inplace+my_package.ends")
+    assert (taught.sampler, taught.distill) == ("my_package.ends", "inplace")
+    with pytest.raises(ValueError, match=r"two samplers, budget and my\.own"):
+        find_recipe("digits+budget+my.own")
+    with pytest.raises(ValueError, match="unknown recipe 'unifrom'"):
+        find_recipe("digits+unifrom")
