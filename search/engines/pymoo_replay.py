@@ -17,6 +17,7 @@ from search.arrays.scaling import front_range
 from search.engines.algorithms import BuildAlgorithm
 from search.engines.array_nsga2 import vary
 from search.engines.pymoo_warnings import quiet_pymoo
+from search.engines.rounds import start_with_population
 from search.engines.tournaments import Better, Compete, Indices, Points, prefer_feasible
 from search.history import History
 from search.problem import SearchProblem
@@ -79,15 +80,12 @@ class Evolution:
     """
 
     has_first_sample = True
+    batch_size = start_with_population
     models = predict_nothing
 
     rebuild: Rebuild
     population: int = 20
     batch: int = 20
-
-    def batch_size(self, evaluated: int) -> int:
-        """``population`` at first, then ``batch``."""
-        return self.population if evaluated == 0 else self.batch
 
     def propose(
         self, problem: SearchProblem, history: History, count: int, rng: np.random.Generator

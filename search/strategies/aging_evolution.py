@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search.engines.pymoo_replay import Evaluated, evaluated, weighted
+from search.engines.rounds import start_with_population
 from search.history import History
 from search.problem import SearchProblem
 from search.sampling.breeding import breed
@@ -34,15 +35,12 @@ class AgingEvolution:
     """
 
     has_first_sample = True
+    batch_size = start_with_population
     models = predict_nothing
 
     population: int = 50
     sample: int = 25
     batch: int = 10
-
-    def batch_size(self, evaluated: int) -> int:
-        """``population`` at first, then ``batch``."""
-        return self.population if evaluated == 0 else self.batch
 
     def propose(
         self, problem: SearchProblem, history: History, count: int, rng: np.random.Generator

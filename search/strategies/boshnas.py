@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,11 +11,12 @@ from numpy.typing import NDArray
 from search.arrays.neighbourhood import unique_rows
 from search.arrays.pareto import nondominated
 from search.engines.gradient_descent import Relaxation, TeacherStudent, private_generator, train
-from search.engines.surrogates import LEAST_ROWS, filled, fitted, front_neighbours
+from search.engines.rounds import fit_models, start_with_initial
+from search.engines.surrogates import LEAST_ROWS, filled, front_neighbours
 from search.history import History
 from search.problem import SearchProblem
 from search.sampling.first_sample import admissible_sample, initial_rows
-from search.strategy import FitPredictor, Model, Strategy
+from search.strategy import FitPredictor, Strategy
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -57,6 +57,8 @@ class Boshnas:
     """
 
     has_first_sample = True
+    batch_size = start_with_initial
+    models = fit_models
 
     fit: FitPredictor | None = None
     initial: int = 30
@@ -71,10 +73,6 @@ class Boshnas:
     rate: float = 1e-2
     dropout: float = 0.1
 
-    def batch_size(self, evaluated: int) -> int:
-        """``initial`` at first, then ``batch``."""
-        return self.initial if evaluated == 0 else self.batch
-
     def propose(
         self, problem: SearchProblem, history: History, count: int, rng: np.random.Generator
     ) -> Rows:
@@ -84,10 +82,6 @@ class Boshnas:
         with private_generator(int(rng.integers(2**31))):
             rows = self._queries(problem, history, count, rng)
         return filled(problem, history, rows, count, rng)
-
-    def models(self, problem: SearchProblem, history: History, seed: int) -> Mapping[str, Model]:
-        """A predictor for every expensive quantity, where ``fit`` is given."""
-        return fitted(self.fit, problem, history, seed)
 
     def _queries(
         self, problem: SearchProblem, history: History, count: int, rng: np.random.Generator

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from search.arrays.neighbourhood import unique_rows
 from search.arrays.pareto import best_first
+from search.engines.rounds import keep_batch
 from search.engines.surrogates import cost_column, filled, front_neighbours, relative_size
 from search.history import History
 from search.problem import SearchProblem
@@ -39,16 +40,13 @@ class CoarseToFine:
     """
 
     has_first_sample = True
+    batch_size = keep_batch
     models = predict_nothing
 
     coarse: int = 60
     bins: int = 12
     batch: int = 48
     rate: float = 0.1
-
-    def batch_size(self, evaluated: int) -> int:
-        """Always ``batch``."""
-        return self.batch
 
     def propose(
         self, problem: SearchProblem, history: History, count: int, rng: np.random.Generator

@@ -11,14 +11,15 @@ from numpy.typing import NDArray
 from search.arrays.additive import AdditiveTerms, total
 from search.arrays.pareto import nondominated
 from search.arrays.row_pool import all_rows
-from search.engines.surrogates import LEAST_ROWS, cost_column, filled, fitted, front_neighbours
+from search.engines.rounds import fit_models, start_with_initial
+from search.engines.surrogates import LEAST_ROWS, cost_column, filled, front_neighbours
 from search.history import History
 from search.integer.additive_fit import AdditiveFit, design, fit_additive
 from search.integer.binaries import SolverError
 from search.integer.exact import Program
 from search.problem import SearchProblem
 from search.sampling.first_sample import admissible_sample, initial_rows
-from search.strategy import FitPredictor, Model, Strategy
+from search.strategy import FitPredictor, Strategy
 
 SUMMARY = "integer programs on additive surrogates, one for each cost budget"
 Rows = NDArray[np.int16]
@@ -47,16 +48,14 @@ class IntegerProgram:
     """
 
     has_first_sample = True
+    batch_size = start_with_initial
+    models = fit_models
 
     fit: FitPredictor | None = None
     initial: int = 50
     batch: int = 25
     gap: float = 1e-3
     exploration: float = 1.0
-
-    def batch_size(self, evaluated: int) -> int:
-        """``initial`` at first, then ``batch``."""
-        return self.initial if evaluated == 0 else self.batch
 
     def propose(
         self, problem: SearchProblem, history: History, count: int, rng: np.random.Generator
@@ -68,10 +67,6 @@ class IntegerProgram:
         rows = self._solutions(problem, history, fits, count, rng)
         near = front_neighbours(problem, history, rng)
         return filled(problem, history, np.concatenate((rows, near)), count, rng)
-
-    def models(self, problem: SearchProblem, history: History, seed: int) -> Mapping[str, Model]:
-        """A predictor for every expensive quantity, where ``fit`` is given."""
-        return fitted(self.fit, problem, history, seed)
 
     def _solutions(
         self,

@@ -14,7 +14,8 @@ from search.arrays.pareto import best_first
 from search.arrays.row_pool import all_rows
 from search.engines import array_nsga2, array_unsga3
 from search.engines.contract import Engine, Visited
-from search.engines.surrogates import LEAST_ROWS, filled, fitted, scorer
+from search.engines.rounds import fit_models
+from search.engines.surrogates import LEAST_ROWS, filled, scorer
 from search.history import History
 from search.problem import SearchProblem
 from search.sampling.first_sample import admissible_sample, fresh_rows
@@ -41,6 +42,7 @@ class Linas:
     """
 
     has_first_sample = True
+    models = fit_models
 
     fit: FitPredictor
     engine: Engine = array_nsga2.evolve
@@ -66,10 +68,6 @@ class Linas:
         models = self.models(problem, history, int(rng.integers(2**31)))
         visited = self.evolve(problem, models, rng)
         return filled(problem, history, self._final(problem, history, visited, count), count, rng)
-
-    def models(self, problem: SearchProblem, history: History, seed: int) -> Mapping[str, Model]:
-        """A predictor for every expensive quantity with enough successful evaluations."""
-        return fitted(self.fit, problem, history, seed)
 
     def evolve(
         self, problem: SearchProblem, models: Mapping[str, Model], rng: np.random.Generator

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search.arrays.neighbourhood import unique_rows
+from search.engines.rounds import keep_batch
 from search.engines.surrogates import filled, front_neighbours
 from search.history import History
 from search.problem import SearchProblem
@@ -39,15 +40,12 @@ class MixAndMatch:
     """
 
     has_first_sample = False
+    batch_size = keep_batch
     models = predict_nothing
 
     kind: str | None = None
     others: Sequence[float] = (1.0, 0.5, 0.0)
     batch: int = 25
-
-    def batch_size(self, evaluated: int) -> int:
-        """Always ``batch``."""
-        return self.batch
 
     def propose(
         self, problem: SearchProblem, history: History, count: int, rng: np.random.Generator

@@ -9,6 +9,7 @@ import numpy as np
 from search.arrays.pareto import best_first
 from search.engines.array_nsga2 import offspring
 from search.engines.contract import Rows
+from search.engines.rounds import start_with_population
 from search.history import History
 from search.problem import SearchProblem
 from search.sampling.breeding import breed
@@ -28,14 +29,11 @@ class Nsga2:
     """
 
     has_first_sample = True
+    batch_size = start_with_population
     models = predict_nothing
 
     population: int = 20
     batch: int = 20
-
-    def batch_size(self, evaluated: int) -> int:
-        """``population`` at first, then ``batch``."""
-        return self.population if evaluated == 0 else self.batch
 
     def propose(
         self, problem: SearchProblem, history: History, count: int, rng: np.random.Generator

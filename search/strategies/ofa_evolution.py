@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search.arrays.pareto import nondominated
+from search.engines.rounds import fit_models
 from search.engines.surrogates import (
     LEAST_ROWS,
     cost_column,
     filled,
-    fitted,
     predicted,
     relative_size,
 )
@@ -48,6 +48,7 @@ class OfaEvolution:
     """
 
     has_first_sample = True
+    models = fit_models
 
     fit: FitPredictor
     sample: int = 200
@@ -71,10 +72,6 @@ class OfaEvolution:
         models = self.models(problem, history, int(rng.integers(2**31)))
         task = budgeted(problem, models, history, count, rng)
         return filled(problem, history, _winners(self.evolve(task, rng), history), count, rng)
-
-    def models(self, problem: SearchProblem, history: History, seed: int) -> Mapping[str, Model]:
-        """A predictor for every expensive quantity with enough successful evaluations."""
-        return fitted(self.fit, problem, history, seed)
 
     def evolve(self, task: Budgeted, rng: np.random.Generator) -> Rows:
         """One evolution for each budget; populations ``(k, population, d)``, best first."""

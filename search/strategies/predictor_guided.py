@@ -13,7 +13,8 @@ from search.arrays.pareto import choose_by_hypervolume, nondominated, ranks, ref
 from search.arrays.row_pool import all_rows
 from search.engines.array_nsga2 import evolve, polish
 from search.engines.contract import Engine, Score, Visited
-from search.engines.surrogates import LEAST_ROWS, fitted, scorer
+from search.engines.rounds import fit_models
+from search.engines.surrogates import LEAST_ROWS, scorer
 from search.history import History
 from search.problem import SearchProblem
 from search.sampling.first_sample import admissible_sample, fresh_rows, initial_rows
@@ -44,6 +45,7 @@ class PredictorGuided:
     """
 
     has_first_sample = True
+    models = fit_models
 
     fit: FitPredictor
     engine: Engine = evolve
@@ -76,10 +78,6 @@ class PredictorGuided:
         if len(rows) < count:
             rows = history.new(np.concatenate((rows, fresh_rows(problem, history, count, rng))))
         return rows[:count]
-
-    def models(self, problem: SearchProblem, history: History, seed: int) -> Mapping[str, Model]:
-        """A predictor for every expensive quantity with enough successful evaluations."""
-        return fitted(self.fit, problem, history, seed)
 
     def _visit(
         self, problem: SearchProblem, history: History, score: Score, rng: np.random.Generator

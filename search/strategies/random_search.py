@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from search.engines.rounds import keep_batch
 from search.history import History
 from search.problem import SearchProblem
 from search.sampling.first_sample import fresh_rows
@@ -20,13 +21,10 @@ class RandomSearch:
     """Random rows within the cheap limits; ``batch`` at a time."""
 
     has_first_sample = False
+    batch_size = keep_batch
     models = predict_nothing
 
     batch: int = 50
-
-    def batch_size(self, evaluated: int) -> int:
-        """Always ``batch``."""
-        return self.batch
 
     def propose(
         self, problem: SearchProblem, history: History, count: int, rng: np.random.Generator

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,11 +10,12 @@ from numpy.typing import NDArray
 from search.arrays.neighbourhood import unique_rows
 from search.arrays.pareto import best_first, ranks
 from search.engines.array_nsga2 import offspring
-from search.engines.surrogates import LEAST_ROWS, filled, fitted, scorer
+from search.engines.rounds import complete_initial, fit_models
+from search.engines.surrogates import LEAST_ROWS, filled, scorer
 from search.history import History
 from search.problem import SearchProblem
 from search.sampling.first_sample import admissible_sample, fresh_rows
-from search.strategy import FitPredictor, Model, Strategy, require_fit
+from search.strategy import FitPredictor, Strategy, require_fit
 
 SUMMARY = "weak predictors in turn, sampling from a shrinking predicted top (Wu et al. 2021)"
 Rows = NDArray[np.int16]
@@ -40,6 +40,8 @@ class WeakNas:
     """
 
     has_first_sample = True
+    batch_size = complete_initial
+    models = fit_models
 
     fit: FitPredictor
     initial: int = 100
@@ -48,10 +50,6 @@ class WeakNas:
     least_top: int = 100
     shrink: float = 0.8
     pool: int = 10_000
-
-    def batch_size(self, evaluated: int) -> int:
-        """What is left of the first sample, then ``batch``."""
-        return self.initial - evaluated if evaluated < self.initial else self.batch
 
     def propose(
         self, problem: SearchProblem, history: History, count: int, rng: np.random.Generator
@@ -65,10 +63,6 @@ class WeakNas:
         top = max(self.top_size(len(history)), count)
         best = best_first(objectives, violations, top)
         return filled(problem, history, rows[rng.permutation(best)], count, rng)
-
-    def models(self, problem: SearchProblem, history: History, seed: int) -> Mapping[str, Model]:
-        """A predictor for every expensive quantity with enough successful evaluations."""
-        return fitted(self.fit, problem, history, seed)
 
     def top_size(self, evaluated: int) -> int:
         """Size of the set that is sampled from when so many are labelled."""
