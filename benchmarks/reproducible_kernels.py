@@ -126,10 +126,10 @@ def moving_products() -> int:
 def training_steps() -> dict[str, float]:
     """One step of the sandwich rule on digits and on text, on the processor."""
     import torch
-    from supernet.training.method import TrainingMethod
 
     from supernet.families import matlm, ofa_mobilenetv3
     from supernet.training.guides import InPlace
+    from supernet.training.method import TrainingMethod
     from supernet.training.samplers.sandwich import Sandwich
 
     generator, found = torch.Generator().manual_seed(0), {}
