@@ -22,12 +22,14 @@ from supernet.families._attentive import (
     shortcut_rows,
     tabulate,
 )
-from supernet.families._configuration import (
+from supernet.families._checks import (
     check_filled,
     check_kernels,
     check_resolutions,
     check_rising,
     check_stages,
+)
+from supernet.families._configuration import (
     describe_images,
     fit_resolutions,
     fit_to_digits,

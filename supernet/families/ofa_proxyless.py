@@ -7,16 +7,14 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from supernet.families._configuration import (
+from supernet.families._checks import (
     check_filled,
     check_kernels,
     check_resolutions,
     check_rising,
     check_stages,
-    fit_resolutions,
-    fit_to_digits,
-    make_network,
 )
+from supernet.families._configuration import fit_resolutions, fit_to_digits, make_network
 from supernet.families._mobile import (
     InvertedResidual,
     MixHead,

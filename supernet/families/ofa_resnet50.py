@@ -12,11 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from supernet.elastic.edits import Cut, Drop, Edit, Resize, Rule, Set, follow, follow_all
+from supernet.families._checks import check_filled, check_resolutions, check_rising, check_stages
 from supernet.families._configuration import (
-    check_filled,
-    check_resolutions,
-    check_rising,
-    check_stages,
     describe_images,
     fit_resolutions,
     fit_to_digits,

@@ -9,16 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from supernet.elastic.edits import Cut, Drop, Edit, Rule, Set, follow
-from supernet.families._configuration import (
-    check_filled,
-    check_resolutions,
-    check_rising,
-    check_stages,
-    describe_images,
-    fit_size,
-    fit_to_digits,
-    make_network,
-)
+from supernet.families._checks import check_filled, check_resolutions, check_rising, check_stages
+from supernet.families._configuration import describe_images, fit_size, fit_to_digits, make_network
 from supernet.families._mobile import (
     Normalize,
     conv_block,

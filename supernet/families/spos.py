@@ -12,15 +12,8 @@ from torch import Tensor, nn
 
 from supernet.elastic.alternatives import Alternatives
 from supernet.elastic.edits import Cut, Edit, Pick, Set, follow
-from supernet.families._configuration import (
-    check_filled,
-    check_resolutions,
-    check_rising,
-    describe_images,
-    fit_size,
-    fit_to_digits,
-    make_network,
-)
+from supernet.families._checks import check_filled, check_resolutions, check_rising
+from supernet.families._configuration import describe_images, fit_size, fit_to_digits, make_network
 from supernet.families._mobile import Normalize
 from supernet.space import Choice, SearchSpace
 from supernet.supernet import Supernet

@@ -9,14 +9,8 @@ from torch import Tensor, nn
 
 from supernet.elastic.alternatives import Alternatives
 from supernet.elastic.edits import Edit, Pick, follow
-from supernet.families._configuration import (
-    check_filled,
-    check_resolutions,
-    describe_images,
-    fit_size,
-    fit_to_digits,
-    make_network,
-)
+from supernet.families._checks import check_filled, check_resolutions
+from supernet.families._configuration import describe_images, fit_size, fit_to_digits, make_network
 from supernet.families._mobile import (
     InvertedResidual,
     MixHead,

@@ -9,11 +9,8 @@ from torch import Tensor, nn
 
 from supernet.elastic.alternatives import Alternatives
 from supernet.elastic.edits import Derive, Drop, Edit, Pick, Resize, Rule, Set, follow
+from supernet.families._checks import check_filled, check_resolutions, check_rising, check_stages
 from supernet.families._configuration import (
-    check_filled,
-    check_resolutions,
-    check_rising,
-    check_stages,
     describe_images,
     fit_resolutions,
     fit_to_digits,

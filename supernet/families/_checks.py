@@ -1,0 +1,77 @@
+"""What fields of a configuration must be; each check names the field that is not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+
+
+def check_rising(**lists: Sequence[float]) -> None:
+    """ValueError unless the values of every list rise, without repeats."""
+    for name, values in lists.items():
+        if list(values) != sorted(set(values)):
+            raise ValueError(f"{name} = {list(values)} must be rising, without repeats")
+
+
+def check_filled(**lists: Sequence[object]) -> None:
+    """ValueError when a list is empty."""
+    for name, values in lists.items():
+        if not values:
+            raise ValueError(f"{name} is empty; a supernet needs at least one value")
+
+
+def check_positive(**numbers: int) -> None:
+    """ValueError when a number is below 1."""
+    for name, value in numbers.items():
+        if value < 1:
+            raise ValueError(f"{name} = {value} must be at least 1")
+
+
+def check_heads(width: int, heads: int) -> None:
+    """ValueError unless a width divides into attention heads of one size."""
+    if width % heads:
+        raise ValueError(
+            f"width = {width} does not divide into {heads} heads; use a multiple of {heads}"
+        )
+
+
+def check_dropout(dropout: float) -> None:
+    """ValueError unless a share of what training drops is at least 0 and below 1."""
+    if not 0 <= dropout < 1:
+        raise ValueError(f"dropout = {dropout} must be at least 0 and below 1")
+
+
+def check_kernels(kernels: Sequence[int]) -> None:
+    """ValueError unless all kernels are odd."""
+    if any(kernel % 2 == 0 or kernel < 1 for kernel in kernels):
+        raise ValueError(f"kernels = {list(kernels)} must be odd")
+
+
+def check_stages(depths: Sequence[Sequence[int]]) -> None:
+    """ValueError unless every stage has rising depths, of at least one block."""
+    for stage, options in enumerate(depths, start=1):
+        if not options or min(options) < 1:
+            raise ValueError(
+                f"depths = {list(options)} of stage {stage} gives a stage without blocks"
+            )
+        if list(options) != sorted(set(options)):
+            raise ValueError(
+                f"depths = {list(options)} of stage {stage} must be rising, without repeats"
+            )
+
+
+def check_resolutions(resolutions: Sequence[int], strides: Sequence[int]) -> None:
+    """ValueError unless the total stride of the network is positive and fits the smallest image.
+
+    Args:
+        resolutions: Sides of the images in pixels.
+        strides: The strides of all layers that shrink the image, in any order.
+    """
+    total = prod(strides)
+    if total < 1:
+        raise ValueError(f"the strides multiply to {total}; every stride must be at least 1")
+    if total > min(resolutions):
+        raise ValueError(
+            f"resolution {min(resolutions)} is below the total stride {total}; "
+            "nothing would be left of the image"
+        )
