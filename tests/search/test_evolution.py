@@ -13,10 +13,9 @@ from pymoo.core.duplicate import NoDuplicateElimination
 from pymoo.core.infill import InfillCriterion
 from pymoo.core.population import Population
 from pymoo.core.termination import NoTermination
-from toys import line_space, nested_space, tradeoff, true_front
+from toys import line_space, measure_volume, measure_volumes, nested_space, tradeoff, true_front
 
 from search import Constraint, History, search
-from search.arrays.pareto import hypervolume
 from search.engines import algorithms
 from search.engines.array_nsga2 import offspring
 from search.engines.pymoo_replay import (
@@ -169,15 +168,9 @@ def test_it_beats_random_search(name):
         pytest.importorskip("numba")
     module = importlib.import_module(f"search.strategies.{name}")
     problem = tradeoff(choices=16, cheap=False)
-    bound = problem.minimised(np.array([[0.0, 300.0]]))[0]
-
-    def volume(strategy, seed):
-        history = search(problem, strategy, evaluations=200, seed=seed).history
-        return hypervolume(problem.minimised(history.values), bound)
-
-    ours = [volume(module.build(), seed) for seed in range(3)]
-    random = [volume(random_search.build(), seed) for seed in range(3)]
-    best = hypervolume(problem.minimised(true_front(problem)), bound)
+    ours = measure_volumes(problem, module.build(), evaluations=200, seeds=3)
+    random = measure_volumes(problem, random_search.build(), evaluations=200, seeds=3)
+    best = measure_volume(problem, true_front(problem))
     assert min(ours) > max(random)
     # Mutation alone and a few preferred points cover a front less well than the others do.
     least = 0.05 if module in (aging_evolution, rnsga3) else 0.15

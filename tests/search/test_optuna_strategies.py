@@ -12,7 +12,7 @@ import optuna
 import pytest
 from optuna.samplers import NSGAIISampler, RandomSampler
 from optuna.trial import TrialState
-from toys import nested_space, tradeoff, true_front
+from toys import measure_volume, measure_volumes, nested_space, tradeoff, true_front
 
 from search import Constraint, History, search
 from search.arrays.pareto import hypervolume
@@ -124,16 +124,10 @@ def test_inert_choices_stay_canonical_and_small_spaces_end(module):
 @pytest.mark.parametrize("module", named([optuna_tpe, optuna_nsga2, optuna_cmaes]))
 def test_it_beats_random_search(module):
     problem = tradeoff(choices=16, cheap=False)
-    bound = problem.minimised(np.array([[0.0, 300.0]]))[0]
-
-    def volume(strategy, seed):
-        history = search(problem, strategy, evaluations=150, seed=seed).history
-        return hypervolume(problem.minimised(history.values), bound)
-
-    ours = [volume(module.build(), seed) for seed in range(2)]
-    random = [volume(optuna_random.build(), seed) for seed in range(2)]
+    ours = measure_volumes(problem, module.build(), evaluations=150, seeds=2)
+    random = measure_volumes(problem, optuna_random.build(), evaluations=150, seeds=2)
     assert max(random) < min(ours)
-    assert max(ours) <= hypervolume(problem.minimised(true_front(problem)), bound)
+    assert max(ours) <= measure_volume(problem, true_front(problem))
 
 
 def test_the_gaussian_process_finds_the_front_of_a_small_problem():

@@ -17,12 +17,11 @@ from supernet.data import DataShape
 from supernet.families import attentivenas as family
 from supernet.families._attentive import Resample, Stage
 from supernet.family_config import decode_config, encode_config
-from supernet.graph.lowering import lower
-from supernet.graph.onnx_model import to_onnx
 from supernet.space import Architecture
 from supernet.supernet import Supernet
 from supernet.testing.exactness import assert_extraction_is_exact, doubled, relative_difference
 from supernet.training.schedules.reorganise import reorganise
+from tests.supernet.networks import assert_onnx_runtime_agrees
 
 TINY = family.PRESETS["tiny"]
 
@@ -148,7 +147,6 @@ def test_interpolation_at_native_resolution_does_nothing() -> None:
 
 @pytest.mark.parametrize("preset", ["tiny", "bignas"])
 def test_onnx_runtime_agrees_on_images_of_native_size(preset: str) -> None:
-    ort = pytest.importorskip("onnxruntime")
     config = family.PRESETS[preset]
     if preset == "bignas":
         config = replace(config, resolutions=(48, 64), stages=config.stages[:3])
@@ -159,13 +157,7 @@ def test_onnx_runtime_agrees_on_images_of_native_size(preset: str) -> None:
                 parameter.fill_(0.5)
     x = torch.rand(3, *net.inputs.shape, generator=torch.Generator().manual_seed(1))
     for architecture in (net.space.smallest, net.space.largest):
-        alone = net.extract(architecture)
-        model = to_onnx(*lower(alone, (x,))).SerializeToString()
-        runner = ort.InferenceSession(model, providers=["CPUExecutionProvider"])
-        with torch.no_grad():
-            expected = alone(x).numpy()
-        got = runner.run(None, {runner.get_inputs()[0].name: x.numpy()})[0]
-        np.testing.assert_allclose(got, expected, atol=1e-5)
+        expected = assert_onnx_runtime_agrees(net.extract(architecture), x)
         assert expected.std(0).max() > 1e-4
 
 

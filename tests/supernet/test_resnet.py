@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 
 from supernet.data import DataShape
 from supernet.families import resnet as family
-from supernet.graph.lowering import lower
-from supernet.graph.onnx_model import to_onnx
 from supernet.testing.exactness import doubled, relative_difference
 from supernet.training.schedules.reorganise import find_channel_groups, reorganise
+from tests.supernet.networks import assert_onnx_runtime_agrees
 
 
 def test_the_published_network_of_20_layers_by_hand() -> None:
@@ -84,17 +82,10 @@ def test_blocks_start_without_effect() -> None:
 
 
 def test_onnx_runtime_agrees() -> None:
-    ort = pytest.importorskip("onnxruntime")
     net = family.build(family.PRESETS["tiny"]).eval()
     x = torch.rand(3, 1, 8, 8, generator=torch.Generator().manual_seed(1))
     for architecture in (net.space.smallest, net.space.largest):
-        alone = net.extract(architecture)
-        model = to_onnx(*lower(alone, (x,))).SerializeToString()
-        runner = ort.InferenceSession(model, providers=["CPUExecutionProvider"])
-        with torch.no_grad():
-            expected = alone(x).numpy()
-        got = runner.run(None, {runner.get_inputs()[0].name: x.numpy()})[0]
-        np.testing.assert_allclose(got, expected, atol=1e-5)
+        assert_onnx_runtime_agrees(net.extract(architecture), x)
 
 
 def shape(*size: int) -> DataShape:
