@@ -20,6 +20,13 @@ def check_filled(**lists: Sequence[object]) -> None:
             raise ValueError(f"{name} is empty; a supernet needs at least one value")
 
 
+def check_options(config: object, *fields: str) -> None:
+    """ValueError unless fields that list options are filled and rising."""
+    lists = {name: getattr(config, name) for name in fields}
+    check_filled(**lists)
+    check_rising(**lists)
+
+
 def check_positive(**numbers: int) -> None:
     """ValueError when a number is below 1."""
     for name, value in numbers.items():

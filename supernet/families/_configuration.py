@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from supernet.data import DataShape
+from supernet.families._pixels import DIGITS, PixelStatistics
 from supernet.space import nearest
 from supernet.supernet import InputSpec
 
@@ -31,8 +32,8 @@ def fit_resolutions(presets: Mapping[str, Config], preset: str, shape: DataShape
     """Fit a preset to the classes, channels, resolutions and statistics of images.
 
     Args:
-        presets: Configurations with the fields ``classes``, ``channels``, ``resolutions``,
-            ``mean`` and ``std``.
+        presets: Configurations with the fields ``classes``, ``channels``, ``resolutions``
+            and ``pixels``.
         preset: The name of one of them.
         shape: What the images look like.
 
@@ -54,8 +55,8 @@ def fit_size(presets: Mapping[str, Config], preset: str, shape: DataShape) -> Co
     """Fit a preset to the classes, channels, size and statistics of images.
 
     Args:
-        presets: Configurations with the fields ``classes``, ``channels``, ``size``, ``mean`` and
-            ``std``.
+        presets: Configurations with the fields ``classes``, ``channels``, ``size`` and
+            ``pixels``.
         preset: The name of one of them.
         shape: What the images look like.
 
@@ -69,7 +70,7 @@ def fit_size(presets: Mapping[str, Config], preset: str, shape: DataShape) -> Co
 def fit_to_digits(config: Config) -> Config:
     """Give a configuration the classes, channels and statistics of the built-in digits."""
     digits: Any = config
-    changed: Config = replace(digits, classes=10, channels=1, mean=(0.3,), std=(0.37,))
+    changed: Config = replace(digits, classes=10, channels=1, pixels=DIGITS)
     return changed
 
 
@@ -107,7 +108,6 @@ def _replace_shape(base: Any, shape: DataShape, **sizes: Any) -> Any:
         base,
         classes=shape.classes,
         channels=shape.input[0],
-        mean=tuple(shape.mean),
-        std=tuple(shape.std),
+        pixels=PixelStatistics(tuple(shape.mean), tuple(shape.std)),
         **sizes,
     )

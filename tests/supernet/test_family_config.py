@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
 import pytest
 
-from supernet.dataclass_json import decode_dataclass, encode_dataclass
+from supernet.dataclass_json import INLINE, decode_dataclass, encode_dataclass
 from supernet.families import attentivenas, resnet
 from supernet.family_config import decode_config, encode_config, find_config_class
 
@@ -126,3 +126,30 @@ def test_a_family_that_does_not_say_what_its_configuration_is() -> None:
     with pytest.raises(ValueError, match="module 'silent' does not say what its configuration is"):
         find_config_class(silent)
     assert find_config_class(resnet) is resnet.Config
+
+
+@dataclass(frozen=True)
+class Size:
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class Image:
+    title: str
+    size: Size = field(default=Size(3, 4), metadata=INLINE)
+    depth: int = 1
+
+
+def test_fields_of_an_inline_dataclass_stand_among_those_of_the_whole() -> None:
+    image = Image("a", Size(5, 6))
+    payload = encode_dataclass(image)
+    assert list(payload.items()) == [("title", "a"), ("width", 5), ("height", 6), ("depth", 1)]
+    assert decode_dataclass(Image, payload, "the image") == image
+    assert decode_dataclass(Image, {"title": "b", "height": 9}, "the image").size == Size(3, 9)
+    with pytest.raises(ValueError, match=r"unknown field 'size'.* in the image"):
+        decode_dataclass(Image, {"title": "a", "size": {"width": 1, "height": 2}}, "the image")
+    with pytest.raises(ValueError, match="width = 'x' in size of the image is impossible"):
+        decode_dataclass(Image, {"title": "a", "width": "x"}, "the image")
+    with pytest.raises(ValueError, match="field 'title' is missing in the image"):
+        decode_dataclass(Image, {"width": 1}, "the image")

@@ -13,7 +13,8 @@ from torch import nn
 
 from supernet.data import DataShape
 from supernet.families import ofa_mobilenetv3 as family
-from supernet.families._mobile import make_divisible, transform_kernel
+from supernet.families._mobile import make_divisible
+from supernet.families._mobile_rows import transform_kernel
 from supernet.space import Architecture
 from supernet.supernet import Supernet
 from tests.supernet.networks import shake_statistics

@@ -94,7 +94,7 @@ def shape(*size: int) -> DataShape:
 
 def test_configure_follows_the_data_and_refuses_what_does_not_fit() -> None:
     config = family.configure("small-image", shape(3, 48, 48))
-    assert (config.size, config.classes, config.mean) == (48, 7, (0.5, 0.5, 0.5))
+    assert (config.size, config.classes, config.pixels.mean) == (48, 7, (0.5, 0.5, 0.5))
     with pytest.raises(ValueError, match="images are 32x40; this family takes square ones"):
         family.configure("cifar", shape(3, 32, 40))
     with pytest.raises(ValueError, match="resolution 3 is below the total stride 4"):
