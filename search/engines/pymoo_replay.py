@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
+from numpy.random import Generator
 from numpy.typing import NDArray
 from pymoo.core.algorithm import Algorithm
 from pymoo.core.population import Population
@@ -61,7 +62,7 @@ class Evaluated:
 
 
 # Draws so many pairs of parents: indices into the evaluated rows of mothers and of fathers.
-Selection = Callable[[int, np.random.Generator], tuple[Indices, Indices]]
+Selection = Callable[[int, Generator], tuple[Indices, Indices]]
 Rebuild = Callable[[SearchProblem, Evaluated, int], Selection]
 
 
@@ -87,9 +88,7 @@ class Evolution:
     population: int = 20
     batch: int = 20
 
-    def propose(
-        self, problem: SearchProblem, history: History, count: int, rng: np.random.Generator
-    ) -> Rows:
+    def propose(self, problem: SearchProblem, history: History, count: int, rng: Generator) -> Rows:
         """Up to ``count`` distinct rows ``(k, len(space))`` that are not in the history."""
         if not len(history):
             return initial_rows(problem, count, rng)
@@ -227,7 +226,7 @@ def tournament(survivors: Population, seen: Evaluated, better: Better) -> Select
     rows = survivors.get("row").astype(np.intp)
     wins = prefer_feasible(seen.excess[rows], better)
 
-    def select(count: int, rng: np.random.Generator) -> tuple[Indices, Indices]:
+    def select(count: int, rng: Generator) -> tuple[Indices, Indices]:
         draws = rng.integers(len(rows), size=(4, count))
         mother = np.where(wins(draws[0], draws[1], rng), draws[0], draws[1])
         father = np.where(wins(draws[2], draws[3], rng), draws[2], draws[3])

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.random import Generator
 from numpy.typing import NDArray
 
 from search.arrays.neighbourhood import unique_rows
@@ -73,9 +74,7 @@ class Boshnas:
     rate: float = 1e-2
     dropout: float = 0.1
 
-    def propose(
-        self, problem: SearchProblem, history: History, count: int, rng: np.random.Generator
-    ) -> Rows:
+    def propose(self, problem: SearchProblem, history: History, count: int, rng: Generator) -> Rows:
         """Up to ``count`` distinct rows ``(k, len(space))`` that are not in the history."""
         if (~history.failed).sum() < LEAST_ROWS:
             return filled(problem, history, initial_rows(problem, count, rng), count, rng)
@@ -84,7 +83,7 @@ class Boshnas:
         return filled(problem, history, rows, count, rng)
 
     def _queries(
-        self, problem: SearchProblem, history: History, count: int, rng: np.random.Generator
+        self, problem: SearchProblem, history: History, count: int, rng: Generator
     ) -> Rows:
         view = _Scaled.of(problem, history)
         relaxation = Relaxation(problem.space)
@@ -111,7 +110,7 @@ class Boshnas:
         history: History,
         view: _Scaled,
         relaxation: Relaxation,
-        rng: np.random.Generator,
+        rng: Generator,
     ) -> TeacherStudent:
         """Both networks; cheap quantities are also learned from rows nobody evaluated."""
         import torch
@@ -138,7 +137,7 @@ class Boshnas:
         relaxation: Relaxation,
         pair: TeacherStudent,
         count: int,
-        rng: np.random.Generator,
+        rng: Generator,
     ) -> Rows:
         """For each of ``count`` random weightings the best architecture its descents end at."""
         import torch
@@ -178,7 +177,7 @@ class Boshnas:
         history: History,
         view: _Scaled,
         shares: Values,
-        rng: np.random.Generator,
+        rng: Generator,
     ) -> Rows:
         """Half the best evaluated for each weighting, half random; ``(count * starts, d)``."""
         import torch

@@ -7,6 +7,7 @@ from itertools import product
 from math import prod
 
 import numpy as np
+from numpy.random import Generator
 from numpy.typing import NDArray
 
 from search.arrays.neighbourhood import unique_rows
@@ -48,9 +49,7 @@ class CoarseToFine:
     batch: int = 48
     rate: float = 0.1
 
-    def propose(
-        self, problem: SearchProblem, history: History, count: int, rng: np.random.Generator
-    ) -> Rows:
+    def propose(self, problem: SearchProblem, history: History, count: int, rng: Generator) -> Rows:
         """Up to ``count`` distinct rows ``(k, len(space))`` that are not in the history."""
         grid = problem.project(coarse_grid(problem.space, self.coarse))
         grid = history.new(grid[problem.admits(grid)])[:count]
@@ -63,9 +62,7 @@ class CoarseToFine:
             fine = np.concatenate((fine, front_neighbours(problem, known, rng)))
         return filled(problem, history, np.concatenate((grid, fine)), count, rng)
 
-    def fine(
-        self, problem: SearchProblem, history: History, count: int, rng: np.random.Generator
-    ) -> Rows:
+    def fine(self, problem: SearchProblem, history: History, count: int, rng: Generator) -> Rows:
         """New rows near the best of every bin, within the bin where costs are known beforehand."""
         rows = np.flatnonzero(~history.failed)
         column = cost_column(problem)
@@ -160,9 +157,7 @@ def _best_of_bins(
     return best
 
 
-def _moved(
-    space: SearchSpace, rows: Rows, rate: float, rng: np.random.Generator
-) -> NDArray[np.int16]:
+def _moved(space: SearchSpace, rows: Rows, rate: float, rng: Generator) -> NDArray[np.int16]:
     """Rows with choices moved one step up or down at a rate, and at least one of them."""
     change = rng.random(rows.shape) < rate
     forced = rng.integers(rows.shape[1], size=len(rows))

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.random import Generator
 from numpy.typing import NDArray
 
 from search.arrays.additive import AdditiveTerms, total
@@ -57,9 +58,7 @@ class IntegerProgram:
     gap: float = 1e-3
     exploration: float = 1.0
 
-    def propose(
-        self, problem: SearchProblem, history: History, count: int, rng: np.random.Generator
-    ) -> Rows:
+    def propose(self, problem: SearchProblem, history: History, count: int, rng: Generator) -> Rows:
         """Up to ``count`` distinct rows ``(k, len(space))`` that are not in the history."""
         if (~history.failed).sum() < LEAST_ROWS:
             return filled(problem, history, initial_rows(problem, count, rng), count, rng)
@@ -74,7 +73,7 @@ class IntegerProgram:
         history: History,
         fits: Mapping[str, AdditiveTerms | AdditiveFit],
         count: int,
-        rng: np.random.Generator,
+        rng: Generator,
     ) -> Rows:
         """One solution for each budget, none of them evaluated or proposed before."""
         column = cost_column(problem)
@@ -116,7 +115,7 @@ class IntegerProgram:
 
 
 def surrogates(
-    problem: SearchProblem, history: History, rng: np.random.Generator
+    problem: SearchProblem, history: History, rng: Generator
 ) -> dict[str, AdditiveTerms | AdditiveFit]:
     """Every quantity as a sum: its own where it has one, else fitted.
 
@@ -138,9 +137,7 @@ def surrogates(
     return result
 
 
-def _terms(
-    fit: AdditiveTerms | AdditiveFit, rng: np.random.Generator, scale: float
-) -> AdditiveTerms:
+def _terms(fit: AdditiveTerms | AdditiveFit, rng: Generator, scale: float) -> AdditiveTerms:
     if isinstance(fit, AdditiveTerms):
         return fit
     return fit.draw(rng, scale) if scale > 0 else fit.terms

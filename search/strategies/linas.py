@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
+from numpy.random import Generator
 from numpy.typing import NDArray
 
 from search.arrays.neighbourhood import unique_rows
@@ -22,6 +23,7 @@ from search.sampling.first_sample import admissible_sample, fresh_rows
 from search.strategy import FitPredictor, Model, Strategy, require_fit
 
 SUMMARY = "LINAS with its published settings (Cummings et al. 2022)"
+Rows = NDArray[np.int16]
 _MOST_LISTED = 100_000
 
 
@@ -59,9 +61,7 @@ class Linas:
         """Always ``population``."""
         return self.population
 
-    def propose(
-        self, problem: SearchProblem, history: History, count: int, rng: np.random.Generator
-    ) -> NDArray[np.int16]:
+    def propose(self, problem: SearchProblem, history: History, count: int, rng: Generator) -> Rows:
         """Up to ``count`` distinct rows ``(k, len(space))`` that are not in the history."""
         if (~history.failed).sum() < LEAST_ROWS:
             return fresh_rows(problem, history, count, rng)
@@ -70,7 +70,7 @@ class Linas:
         return filled(problem, history, self._final(problem, history, visited, count), count, rng)
 
     def evolve(
-        self, problem: SearchProblem, models: Mapping[str, Model], rng: np.random.Generator
+        self, problem: SearchProblem, models: Mapping[str, Model], rng: Generator
     ) -> Visited:
         """Evolution on predictions alone, from a random population.
 
@@ -99,7 +99,7 @@ class Linas:
 
     def _final(
         self, problem: SearchProblem, history: History, visited: Visited, count: int
-    ) -> NDArray[np.int16]:
+    ) -> Rows:
         """The final population, had evaluated architectures not taken part."""
         rows = visited.positions
         known = history.keys

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.random import Generator
 
 from search.arrays.pareto import best_first
 from search.engines.array_nsga2 import offspring
@@ -35,9 +36,7 @@ class Nsga2:
     population: int = 20
     batch: int = 20
 
-    def propose(
-        self, problem: SearchProblem, history: History, count: int, rng: np.random.Generator
-    ) -> Rows:
+    def propose(self, problem: SearchProblem, history: History, count: int, rng: Generator) -> Rows:
         """Up to ``count`` distinct rows ``(k, len(space))`` that are not in the history."""
         if (~history.failed).sum() < 2:
             return fresh_rows(problem, history, count, rng)

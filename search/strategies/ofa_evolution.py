@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.random import Generator
 from numpy.typing import NDArray
 
 from search.arrays.pareto import nondominated
@@ -63,9 +64,7 @@ class OfaEvolution:
         """What is left of the sample, then one winner per budget."""
         return self.sample - evaluated if evaluated < self.sample else self.budgets
 
-    def propose(
-        self, problem: SearchProblem, history: History, count: int, rng: np.random.Generator
-    ) -> Rows:
+    def propose(self, problem: SearchProblem, history: History, count: int, rng: Generator) -> Rows:
         """Up to ``count`` distinct rows ``(k, len(space))`` that are not in the history."""
         if len(history) < self.sample or (~history.failed).sum() < LEAST_ROWS:
             return fresh_rows(problem, history, count, rng)
@@ -73,7 +72,7 @@ class OfaEvolution:
         task = budgeted(problem, models, history, count, rng)
         return filled(problem, history, _winners(self.evolve(task, rng), history), count, rng)
 
-    def evolve(self, task: Budgeted, rng: np.random.Generator) -> Rows:
+    def evolve(self, task: Budgeted, rng: Generator) -> Rows:
         """One evolution for each budget; populations ``(k, population, d)``, best first."""
         space = task.problem.space
         if task.problem.pool is not None:
@@ -108,7 +107,7 @@ class OfaEvolution:
         order = np.argsort(merit, axis=1, kind="stable")[:, : self.population]
         return np.take_along_axis(rows, order[..., None], axis=1)
 
-    def _first(self, task: Budgeted, rng: np.random.Generator) -> Rows:
+    def _first(self, task: Budgeted, rng: Generator) -> Rows:
         """Random rows, shrunk towards the cheapest one known until each budget holds."""
         drawn = admissible_sample(task.problem, rng, 40 * self.population)
         cost = task.cost(drawn)
@@ -171,7 +170,7 @@ class Budgeted:
         scaled, cost, excess = self._judged(rows)
         return self.weights @ scaled.T + self._penalty(cost[None], excess[None])
 
-    def within(self, rows: Rows, anchors: Rows, rng: np.random.Generator) -> Rows:
+    def within(self, rows: Rows, anchors: Rows, rng: Generator) -> Rows:
         """Populations ``(k, n, d)``; rows over their limit mixed with anchors that are below it."""
         if not self.certain:
             return rows
@@ -208,7 +207,7 @@ def budgeted(
     models: Mapping[str, Model],
     history: History,
     count: int,
-    rng: np.random.Generator,
+    rng: Generator,
 ) -> Budgeted:
     """Cost limits spread evenly up to the dearest point worth having, or to a limit on the cost.
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.random import Generator
 from numpy.typing import NDArray
 
 from search.arrays.neighbourhood import unique_rows
@@ -21,6 +22,7 @@ from search.sampling.first_sample import admissible_sample, fresh_rows, initial_
 from search.strategy import FitPredictor, Model, Strategy, require_fit
 
 SUMMARY = "iterates predictor and evolution as LINAS does; the default"
+Rows = NDArray[np.int16]
 # With three objectives a predicted front alone has hundreds of points.
 _LEAST_CANDIDATES = 600
 # Scoring so many takes less time than evolving towards the best of them.
@@ -63,9 +65,7 @@ class PredictorGuided:
             return self.initial
         return max(1, min(self.batch, max(evaluated // 12, self.least_batch)))
 
-    def propose(
-        self, problem: SearchProblem, history: History, count: int, rng: np.random.Generator
-    ) -> NDArray[np.int16]:
+    def propose(self, problem: SearchProblem, history: History, count: int, rng: Generator) -> Rows:
         """Up to ``count`` distinct rows ``(k, len(space))`` that are not in the history."""
         if not len(history):
             return initial_rows(problem, count, rng)
@@ -80,7 +80,7 @@ class PredictorGuided:
         return rows[:count]
 
     def _visit(
-        self, problem: SearchProblem, history: History, score: Score, rng: np.random.Generator
+        self, problem: SearchProblem, history: History, score: Score, rng: Generator
     ) -> Visited:
         """Predictions of what is worth looking at: of everything, where that is little enough."""
         rows = problem.pool
@@ -98,9 +98,7 @@ class PredictorGuided:
         )
         return polish(problem.space, score, visited, self.descents)
 
-    def _seeds(
-        self, problem: SearchProblem, history: History, rng: np.random.Generator
-    ) -> NDArray[np.int16]:
+    def _seeds(self, problem: SearchProblem, history: History, rng: Generator) -> Rows:
         """Best evaluated rows, and as many new ones."""
         usable = np.flatnonzero(~history.failed)
         objectives = problem.minimised(history.values[usable])
@@ -118,7 +116,7 @@ class PredictorGuided:
         models: Mapping[str, Model],
         visited: Visited,
         count: int,
-    ) -> NDArray[np.int16]:
+    ) -> Rows:
         """The candidates that would add most hypervolume if predictions came true."""
         ok = ~history.failed & (problem.violations(history.values) <= 0).all(axis=1)
         evaluated = problem.minimised(history.values[ok])

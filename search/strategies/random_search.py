@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.random import Generator
 from numpy.typing import NDArray
 
 from search.engines.rounds import keep_batch
@@ -14,6 +15,7 @@ from search.sampling.first_sample import fresh_rows
 from search.strategy import FitPredictor, Strategy, predict_nothing
 
 SUMMARY = "distinct random architectures; the baseline"
+Rows = NDArray[np.int16]
 
 
 @dataclass(frozen=True)
@@ -26,9 +28,7 @@ class RandomSearch:
 
     batch: int = 50
 
-    def propose(
-        self, problem: SearchProblem, history: History, count: int, rng: np.random.Generator
-    ) -> NDArray[np.int16]:
+    def propose(self, problem: SearchProblem, history: History, count: int, rng: Generator) -> Rows:
         """Up to ``count`` distinct rows ``(k, len(space))`` that are not in the history."""
         return fresh_rows(problem, history, count, rng)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.random import Generator
 from numpy.typing import NDArray
 
 from search.arrays.neighbourhood import unique_rows
@@ -51,9 +52,7 @@ class WeakNas:
     shrink: float = 0.8
     pool: int = 10_000
 
-    def propose(
-        self, problem: SearchProblem, history: History, count: int, rng: np.random.Generator
-    ) -> Rows:
+    def propose(self, problem: SearchProblem, history: History, count: int, rng: Generator) -> Rows:
         """Up to ``count`` distinct rows ``(k, len(space))`` that are not in the history."""
         if len(history) < self.initial or (~history.failed).sum() < LEAST_ROWS:
             return fresh_rows(problem, history, count, rng)
@@ -69,9 +68,7 @@ class WeakNas:
         rounds = max(evaluated - self.initial, 0) // self.batch
         return max(round(self.top * self.shrink**rounds), self.least_top)
 
-    def candidates(
-        self, problem: SearchProblem, history: History, rng: np.random.Generator
-    ) -> Rows:
+    def candidates(self, problem: SearchProblem, history: History, rng: Generator) -> Rows:
         """What is ranked: unlabelled rows of a given pool, else random rows and descendants."""
         if problem.pool is not None:
             return history.new(problem.pool[problem.admits(problem.pool)])

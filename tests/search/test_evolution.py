@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import subprocess
-import sys
 from functools import partial
 
 import numpy as np
@@ -13,7 +11,15 @@ from pymoo.core.duplicate import NoDuplicateElimination
 from pymoo.core.infill import InfillCriterion
 from pymoo.core.population import Population
 from pymoo.core.termination import NoTermination
-from toys import line_space, measure_volume, measure_volumes, nested_space, tradeoff, true_front
+from toys import (
+    assert_processes_agree,
+    line_space,
+    measure_volume,
+    measure_volumes,
+    nested_space,
+    tradeoff,
+    true_front,
+)
 
 from search import Constraint, History, search
 from search.engines import algorithms
@@ -314,14 +320,7 @@ def test_proposals_do_not_depend_on_the_process():
         "    rows = search(tradeoff(), module.build(), evaluations=70, seed=0).history.positions\n"
         "    print(name, int((rows * np.arange(1, rows.size + 1).reshape(rows.shape)).sum()))\n"
     )
-    outputs = [
-        subprocess.run(
-            [sys.executable, "-c", code, *NAMES], capture_output=True, text=True, check=True
-        ).stdout
-        for _ in range(2)
-    ]
-    assert outputs[0] == outputs[1]
-    assert len(outputs[0].splitlines()) == len(MODULES)
+    assert_processes_agree(code, NAMES)
 
 
 def test_a_late_round_takes_no_longer_than_its_history_is_longer():

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import warnings
 from dataclasses import replace
 
@@ -12,7 +10,14 @@ import optuna
 import pytest
 from optuna.samplers import NSGAIISampler, RandomSampler
 from optuna.trial import TrialState
-from toys import measure_volume, measure_volumes, nested_space, tradeoff, true_front
+from toys import (
+    assert_processes_agree,
+    measure_volume,
+    measure_volumes,
+    nested_space,
+    tradeoff,
+    true_front,
+)
 
 from search import Constraint, History, search
 from search.arrays.pareto import hypervolume
@@ -250,11 +255,4 @@ def test_proposals_do_not_depend_on_the_process_and_others_do_without_optuna():
         "assert 'torch' not in sys.modules\n"
     )
     names = [module.__name__.split(".")[-1] for module in FAST]
-    outputs = [
-        subprocess.run(
-            [sys.executable, "-c", code, *names], capture_output=True, text=True, check=True
-        ).stdout
-        for _ in range(2)
-    ]
-    assert outputs[0] == outputs[1]
-    assert len(outputs[0].splitlines()) == len(FAST)
+    assert_processes_agree(code, names)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -94,3 +98,15 @@ def measure_volumes(
     """Hypervolume that a strategy finds in so many evaluations, for each seed."""
     runs = (search(problem, strategy, evaluations=evaluations, seed=seed) for seed in range(seeds))
     return [measure_volume(problem, run.history.values) for run in runs]
+
+
+def assert_processes_agree(code: str, names: Sequence[str]) -> None:
+    """Fail unless two new processes print the same line for each name that they are given."""
+    outputs = [
+        subprocess.run(
+            [sys.executable, "-c", code, *names], capture_output=True, text=True, check=True
+        ).stdout
+        for _ in range(2)
+    ]
+    assert outputs[0] == outputs[1]
+    assert len(outputs[0].splitlines()) == len(names)
