@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
+from typing import Protocol
 
 
 def check_rising(**lists: Sequence[float]) -> None:
@@ -54,7 +55,22 @@ def check_kernels(kernels: Sequence[int]) -> None:
         raise ValueError(f"kernels = {list(kernels)} must be odd")
 
 
-def check_stages(depths: Sequence[Sequence[int]]) -> None:
+class DeepStage(Protocol):
+    """A stage that may have several numbers of blocks."""
+
+    @property
+    def depths(self) -> tuple[int, ...]:
+        """Numbers of blocks, rising."""
+        ...
+
+
+def check_stages(stages: Sequence[DeepStage]) -> None:
+    """ValueError unless there are stages, all with rising depths of at least one block."""
+    check_filled(stages=stages)
+    check_depths([stage.depths for stage in stages])
+
+
+def check_depths(depths: Sequence[Sequence[int]]) -> None:
     """ValueError unless every stage has rising depths, of at least one block."""
     for stage, options in enumerate(depths, start=1):
         if not options or min(options) < 1:
@@ -67,14 +83,26 @@ def check_stages(depths: Sequence[Sequence[int]]) -> None:
             )
 
 
-def check_resolutions(resolutions: Sequence[int], strides: Sequence[int]) -> None:
+class StridedStage(Protocol):
+    """A stage whose first layer may shrink the image."""
+
+    @property
+    def stride(self) -> int:
+        """Factor by which it shrinks the sides."""
+        ...
+
+
+def check_resolutions(
+    resolutions: Sequence[int], *strides: int, stages: Sequence[StridedStage] = ()
+) -> None:
     """ValueError unless the total stride of the network is positive and fits the smallest image.
 
     Args:
         resolutions: Sides of the images in pixels.
-        strides: The strides of all layers that shrink the image, in any order.
+        *strides: The strides of all further layers that shrink the image, in any order.
+        stages: Stages, whose strides count as well.
     """
-    total = prod(strides)
+    total = prod(strides) * prod(stage.stride for stage in stages)
     if total < 1:
         raise ValueError(f"the strides multiply to {total}; every stride must be at least 1")
     if total > min(resolutions):

@@ -24,11 +24,11 @@ from supernet.families._attentive import (
     tabulate,
 )
 from supernet.families._checks import (
+    check_depths,
     check_filled,
     check_kernels,
     check_resolutions,
     check_rising,
-    check_stages,
 )
 from supernet.families._configuration import (
     describe_images,
@@ -115,11 +115,10 @@ class Config:
         for name, values in lists.items():
             if values[0] < 1 and "depths" not in name:
                 raise ValueError(f"{name} = {list(values)} must be at least 1")
-        check_stages([stage.depths for stage in self.stages])
+        check_depths([stage.depths for stage in self.stages])
         for stage in self.stages:
             check_kernels(stage.kernels)
-        strides = (self.stem_stride, *(stage.stride for stage in self.stages))
-        check_resolutions(self.resolutions, strides)
+        check_resolutions(self.resolutions, self.stem_stride, stages=self.stages)
 
 
 PRESETS: dict[str, Config] = {

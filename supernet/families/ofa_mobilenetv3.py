@@ -108,8 +108,7 @@ class Config:
         if min(self.depths) < 1:
             raise ValueError(f"depths = {list(self.depths)} gives a stage without blocks")
         check_kernels(self.kernels)
-        strides = (self.stem_stride, *(stage.stride for stage in self.stages))
-        check_resolutions(self.resolutions, strides)
+        check_resolutions(self.resolutions, self.stem_stride, stages=self.stages)
 
     @property
     def stage_depths(self) -> tuple[tuple[int, ...], ...]:

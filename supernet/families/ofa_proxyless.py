@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from supernet.dataclass_json import INLINE
 from supernet.families._checks import (
-    check_filled,
     check_kernels,
     check_options,
     check_resolutions,
@@ -97,12 +96,10 @@ class Config:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_filled(stages=self.stages)
+        check_stages(self.stages)
         check_options(self, "resolutions", "kernels", "expands")
-        check_stages([stage.depths for stage in self.stages])
         check_kernels(self.kernels)
-        strides = (self.stem_stride, *(stage.stride for stage in self.stages))
-        check_resolutions(self.resolutions, strides)
+        check_resolutions(self.resolutions, self.stem_stride, stages=self.stages)
 
     @property
     def stage_depths(self) -> tuple[tuple[int, ...], ...]:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from supernet.dataclass_json import INLINE
 from supernet.elastic.edits import Cut, Drop, Edit, Resize, Rule, Set, follow, follow_all
-from supernet.families._checks import check_filled, check_options, check_resolutions, check_stages
+from supernet.families._checks import check_options, check_resolutions, check_stages
 from supernet.families._configuration import (
     describe_images,
     fit_resolutions,
@@ -90,18 +90,13 @@ class Config:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_filled(stages=self.stages)
+        check_stages(self.stages)
         check_options(self, "resolutions", "widths", "expands")
         for name in ("widths", "expands"):
             if min(getattr(self, name)) <= 0:
                 raise ValueError(f"{name} = {list(getattr(self, name))} must be positive")
-        check_stages([stage.depths for stage in self.stages])
-        strides = (
-            self.stem_stride,
-            2 if self.stem_pool else 1,
-            *(stage.stride for stage in self.stages),
-        )
-        check_resolutions(self.resolutions, strides)
+        strides = (self.stem_stride, 2 if self.stem_pool else 1)
+        check_resolutions(self.resolutions, *strides, stages=self.stages)
 
     @property
     def stage_depths(self) -> tuple[tuple[int, ...], ...]:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from supernet.dataclass_json import INLINE
 from supernet.elastic.edits import Cut, Drop, Edit, Rule, Set, follow
-from supernet.families._checks import check_filled, check_resolutions, check_rising, check_stages
+from supernet.families._checks import check_depths, check_filled, check_resolutions, check_rising
 from supernet.families._configuration import describe_images, fit_size, fit_to_digits, make_network
 from supernet.families._mobile import Normalize, conv_block, initialise_layers, zero_last_norm
 from supernet.families._mobile_rows import input_rows, output_rows
@@ -63,8 +63,8 @@ class Config:
             check_rising(**{name: widths})
             if widths[0] < 1:
                 raise ValueError(f"{name} = {list(widths)} must be at least one channel")
-        check_stages(self.depths)
-        check_resolutions((self.size,), [2] * (len(self.widths) - 1))
+        check_depths(self.depths)
+        check_resolutions((self.size,), 2 ** (len(self.widths) - 1))
 
 
 PRESETS: dict[str, Config] = {

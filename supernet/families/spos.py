@@ -103,8 +103,7 @@ class Config:
                     f"{stage.width}"
                 )
             inputs = stage.width
-        strides = (self.stem_stride, *(stage.stride for stage in self.stages))
-        check_resolutions((self.size,), strides)
+        check_resolutions((self.size,), self.stem_stride, stages=self.stages)
 
 
 PRESETS: dict[str, Config] = {

@@ -79,8 +79,7 @@ class Config:
         check_filled(stages=self.stages)
         if any(stage.blocks < 1 for stage in self.stages):
             raise ValueError("a stage without blocks is impossible; blocks must be at least 1")
-        strides = (self.stem_stride, *(stage.stride for stage in self.stages))
-        check_resolutions((self.size,), strides)
+        check_resolutions((self.size,), self.stem_stride, stages=self.stages)
 
 
 PRESETS: dict[str, Config] = {

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from supernet.dataclass_json import INLINE
 from supernet.elastic.alternatives import Alternatives
 from supernet.elastic.edits import Derive, Drop, Edit, Pick, Resize, Rule, Set, follow
-from supernet.families._checks import check_filled, check_options, check_resolutions, check_stages
+from supernet.families._checks import check_options, check_resolutions, check_stages
 from supernet.families._configuration import (
     describe_images,
     fit_resolutions,
@@ -91,11 +91,10 @@ class Config:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_filled(stages=self.stages)
+        check_stages(self.stages)
         check_options(self, "resolutions", "expands")
-        check_stages([stage.depths for stage in self.stages])
-        strides = (self.stem_stride, self.fused_stride, *(stage.stride for stage in self.stages))
-        check_resolutions(self.resolutions, strides)
+        strides = (self.stem_stride, self.fused_stride)
+        check_resolutions(self.resolutions, *strides, stages=self.stages)
 
 
 PRESETS: dict[str, Config] = {

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from types import ModuleType
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
+from supernet.data import DataShape
 from supernet.graph.lowering import lower
 from supernet.graph.onnx_model import to_onnx
 from supernet.space import Architecture
@@ -60,3 +63,27 @@ def assert_onnx_runtime_agrees(network: nn.Module, inputs: Tensor, rtol: float =
     got = runner.run(None, {runner.get_inputs()[0].name: inputs.numpy()})[0]
     np.testing.assert_allclose(got, expected.numpy(), rtol=rtol, atol=1e-5)
     return expected
+
+
+def assert_gradients_agree(found: nn.Module, expected: dict[str, Tensor], rtol: float) -> None:
+    """Fail unless the gradients of parameters are those of the tensors of the same names."""
+    for name, parameter in found.named_parameters():
+        gradient = expected[name].grad
+        if gradient is None:  # a layer that is not there
+            assert parameter.grad is None or not parameter.grad.any()
+        else:
+            assert parameter.grad is not None
+            torch.testing.assert_close(parameter.grad, gradient, rtol=rtol, atol=1e-8)
+
+
+def describe_images(*size: int) -> DataShape:
+    """Images of seven classes."""
+    return DataShape("image-classification", size, 7, tuple("abcdefg"), (0.5,) * 3, (0.2,) * 3)
+
+
+def assert_images_are_refused(family: ModuleType, preset: str, side: int, message: str) -> None:
+    """Fail unless a preset takes neither oblong images nor small ones, for the stated reason."""
+    with pytest.raises(ValueError, match="images are 32x40; this family takes square ones"):
+        family.configure(preset, describe_images(3, 32, 40))
+    with pytest.raises(ValueError, match=message):
+        family.configure(preset, describe_images(3, side, side))

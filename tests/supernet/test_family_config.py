@@ -62,6 +62,19 @@ class Whole:
     nested: tuple[tuple[int, ...], ...] = ()
 
 
+@dataclass(frozen=True)
+class Size:
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class Image:
+    title: str
+    size: Size = field(default=Size(3, 4), metadata=INLINE)
+    depth: int = 1
+
+
 WHOLE = Whole((Part(1), Part(2, "x")), (3, 4.5), 2, None, Other(1.5), True, ((1,), (), (2, 3)))
 
 
@@ -126,19 +139,6 @@ def test_a_family_that_does_not_say_what_its_configuration_is() -> None:
     with pytest.raises(ValueError, match="module 'silent' does not say what its configuration is"):
         find_config_class(silent)
     assert find_config_class(resnet) is resnet.Config
-
-
-@dataclass(frozen=True)
-class Size:
-    width: int
-    height: int
-
-
-@dataclass(frozen=True)
-class Image:
-    title: str
-    size: Size = field(default=Size(3, 4), metadata=INLINE)
-    depth: int = 1
 
 
 def test_fields_of_an_inline_dataclass_stand_among_those_of_the_whole() -> None:
