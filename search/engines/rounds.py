@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from search.engines.surrogates import fitted
+from search.engines.surrogates import fit_expensive
 from search.history import History
 from search.problem import SearchProblem
 from search.strategy import FitPredictor, Model
@@ -78,4 +78,4 @@ def fit_models(
 
     None at all without ``fit``.
     """
-    return fitted(strategy.fit, problem, history, seed)
+    return fit_expensive(strategy.fit, problem, history, seed)

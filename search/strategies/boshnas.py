@@ -13,7 +13,7 @@ from search.arrays.neighbourhood import unique_rows
 from search.arrays.pareto import nondominated
 from search.engines.gradient_descent import Relaxation, TeacherStudent, private_generator, train
 from search.engines.rounds import fit_models, start_with_initial
-from search.engines.surrogates import LEAST_ROWS, filled, front_neighbours
+from search.engines.surrogates import LEAST_ROWS, fill_round, front_neighbours
 from search.history import History
 from search.problem import SearchProblem
 from search.sampling.first_sample import admissible_sample, initial_rows
@@ -77,10 +77,10 @@ class Boshnas:
     def propose(self, problem: SearchProblem, history: History, count: int, rng: Generator) -> Rows:
         """Up to ``count`` distinct rows ``(k, len(space))`` that are not in the history."""
         if (~history.failed).sum() < LEAST_ROWS:
-            return filled(problem, history, initial_rows(problem, count, rng), count, rng)
+            return fill_round(problem, history, initial_rows(problem, count, rng), count, rng)
         with private_generator(int(rng.integers(2**31))):
             rows = self._queries(problem, history, count, rng)
-        return filled(problem, history, rows, count, rng)
+        return fill_round(problem, history, rows, count, rng)
 
     def _queries(
         self, problem: SearchProblem, history: History, count: int, rng: Generator

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from search.arrays.neighbourhood import unique_rows
 from search.arrays.pareto import best_first
 from search.engines.rounds import keep_batch
-from search.engines.surrogates import cost_column, filled, front_neighbours, relative_size
+from search.engines.surrogates import cost_column, fill_round, front_neighbours, relative_size
 from search.history import History
 from search.problem import SearchProblem
 from search.strategy import FitPredictor, Strategy, predict_nothing
@@ -54,13 +54,13 @@ class CoarseToFine:
         grid = problem.project(coarse_grid(problem.space, self.coarse))
         grid = history.new(grid[problem.admits(grid)])[:count]
         if len(grid) == count or history.failed.all():
-            return filled(problem, history, grid, count, rng)
+            return fill_round(problem, history, grid, count, rng)
         known = history.append(grid, np.full((len(grid), len(problem.quantities)), np.nan), _LAST)
         fine = self.fine(problem, known, count - len(grid), rng)
         if len(fine) < count - len(grid):
             # What is one step from the front comes before anything random.
             fine = np.concatenate((fine, front_neighbours(problem, known, rng)))
-        return filled(problem, history, np.concatenate((grid, fine)), count, rng)
+        return fill_round(problem, history, np.concatenate((grid, fine)), count, rng)
 
     def fine(self, problem: SearchProblem, history: History, count: int, rng: Generator) -> Rows:
         """New rows near the best of every bin, within the bin where costs are known beforehand."""

@@ -10,7 +10,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from search.arrays.pareto import best_first
-from search.engines.surrogates import cost_column, filled, relative_size
+from search.engines.surrogates import cost_column, fill_round, relative_size
 from search.history import History
 from search.problem import Constraint, Objective, SearchProblem
 from search.sampling.breeding import breed
@@ -126,7 +126,7 @@ class EarlyExit:
         if self.beta is not None and len(rows):
             return rows
         # A threshold of our own choosing gives way when fewer architectures are below it.
-        return filled(problem, history, rows, count, rng)
+        return fill_round(problem, history, rows, count, rng)
 
 
 def _cost(problem: SearchProblem) -> Objective:

@@ -13,7 +13,7 @@ from search.arrays.additive import AdditiveTerms, total
 from search.arrays.pareto import nondominated
 from search.arrays.row_pool import all_rows
 from search.engines.rounds import fit_models, start_with_initial
-from search.engines.surrogates import LEAST_ROWS, cost_column, filled, front_neighbours
+from search.engines.surrogates import LEAST_ROWS, cost_column, fill_round, front_neighbours
 from search.history import History
 from search.integer.additive_fit import AdditiveFit, design, fit_additive
 from search.integer.binaries import SolverError
@@ -61,11 +61,11 @@ class IntegerProgram:
     def propose(self, problem: SearchProblem, history: History, count: int, rng: Generator) -> Rows:
         """Up to ``count`` distinct rows ``(k, len(space))`` that are not in the history."""
         if (~history.failed).sum() < LEAST_ROWS:
-            return filled(problem, history, initial_rows(problem, count, rng), count, rng)
+            return fill_round(problem, history, initial_rows(problem, count, rng), count, rng)
         fits = surrogates(problem, history, rng)
         rows = self._solutions(problem, history, fits, count, rng)
         near = front_neighbours(problem, history, rng)
-        return filled(problem, history, np.concatenate((rows, near)), count, rng)
+        return fill_round(problem, history, np.concatenate((rows, near)), count, rng)
 
     def _solutions(
         self,

@@ -16,7 +16,7 @@ from search.arrays.row_pool import all_rows
 from search.engines import array_nsga2, array_unsga3
 from search.engines.contract import Engine, Visited
 from search.engines.rounds import fit_models
-from search.engines.surrogates import LEAST_ROWS, filled, scorer
+from search.engines.surrogates import LEAST_ROWS, fill_round, make_score
 from search.history import History
 from search.problem import SearchProblem
 from search.sampling.first_sample import admissible_sample, fresh_rows
@@ -67,7 +67,9 @@ class Linas:
             return fresh_rows(problem, history, count, rng)
         models = self.models(problem, history, int(rng.integers(2**31)))
         visited = self.evolve(problem, models, rng)
-        return filled(problem, history, self._final(problem, history, visited, count), count, rng)
+        return fill_round(
+            problem, history, self._final(problem, history, visited, count), count, rng
+        )
 
     def evolve(
         self, problem: SearchProblem, models: Mapping[str, Model], rng: Generator
@@ -77,7 +79,7 @@ class Linas:
         A pool, or a space of fewer architectures than an evolution would look at, is looked at
         as a whole.
         """
-        score = scorer(problem, models)
+        score = make_score(problem, models)
         pool = problem.pool
         if pool is None and problem.space.size <= self.inner_evaluations:
             pool = all_rows(problem.space, _MOST_LISTED)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from search.arrays.neighbourhood import unique_rows
 from search.engines.rounds import keep_batch
-from search.engines.surrogates import filled, front_neighbours
+from search.engines.surrogates import fill_round, front_neighbours
 from search.history import History
 from search.problem import SearchProblem
 from search.strategy import FitPredictor, Strategy, predict_nothing
@@ -58,7 +58,7 @@ class MixAndMatch:
         rows = history.new(planned[problem.admits(planned)])[:count]
         if len(rows) < count and not history.failed.all():
             rows = np.concatenate((rows, front_neighbours(problem, history, rng)))
-        return filled(problem, history, rows, count, rng)
+        return fill_round(problem, history, rows, count, rng)
 
     def plan(self, space: SearchSpace) -> Rows:
         """Every network of the rule, any first few of them spread over all sizes.

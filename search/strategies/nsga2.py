@@ -8,7 +8,7 @@ import numpy as np
 from numpy.random import Generator
 
 from search.arrays.pareto import best_first
-from search.engines.array_nsga2 import offspring
+from search.engines.array_nsga2 import make_offspring
 from search.engines.contract import Rows
 from search.engines.rounds import start_with_population
 from search.history import History
@@ -47,7 +47,7 @@ class Nsga2:
 
         def make_children(many: int) -> Rows:
             # Parents are in order, so that the smaller index wins a tournament.
-            return offspring(problem.space, parents, np.less, many, rng)
+            return make_offspring(problem.space, parents, np.less, many, rng)
 
         return breed(problem, history, make_children, count, rng)
 

@@ -14,8 +14,8 @@ from search.engines.rounds import fit_models
 from search.engines.surrogates import (
     LEAST_ROWS,
     cost_column,
-    filled,
-    predicted,
+    fill_round,
+    predict_values,
     relative_size,
 )
 from search.history import History
@@ -70,7 +70,7 @@ class OfaEvolution:
             return fresh_rows(problem, history, count, rng)
         models = self.models(problem, history, int(rng.integers(2**31)))
         task = budgeted(problem, models, history, count, rng)
-        return filled(problem, history, _winners(self.evolve(task, rng), history), count, rng)
+        return fill_round(problem, history, _winners(self.evolve(task, rng), history), count, rng)
 
     def evolve(self, task: Budgeted, rng: Generator) -> Rows:
         """One evolution for each budget; populations ``(k, population, d)``, best first."""
@@ -155,7 +155,7 @@ class Budgeted:
         if values is None:
             if self.certain:
                 return self.problem.quantities[self.column].evaluate(rows)
-            values = predicted(self.problem, self.models, rows)
+            values = predict_values(self.problem, self.models, rows)
         return values[:, self.column]
 
     def merit(self, rows: Rows) -> Values:
@@ -190,7 +190,7 @@ class Budgeted:
         return result.reshape(rows.shape)
 
     def _judged(self, rows: Rows) -> tuple[Values, Values, Values]:
-        values = predicted(self.problem, self.models, rows)
+        values = predict_values(self.problem, self.models, rows)
         scaled = (self.problem.minimised(values) - self.low) / self.span
         excess = np.maximum(self.problem.violations(values), 0).sum(1)
         return scaled, self.cost(rows, values), excess

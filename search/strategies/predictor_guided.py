@@ -10,12 +10,12 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from search.arrays.neighbourhood import unique_rows
-from search.arrays.pareto import choose_by_hypervolume, nondominated, ranks, reference_point
+from search.arrays.pareto import choose_by_hypervolume, nondominated, rank_fronts, reference_point
 from search.arrays.row_pool import all_rows
 from search.engines.array_nsga2 import evolve, polish
 from search.engines.contract import Engine, Score, Visited
 from search.engines.rounds import fit_models
-from search.engines.surrogates import LEAST_ROWS, scorer
+from search.engines.surrogates import LEAST_ROWS, make_score
 from search.history import History
 from search.problem import SearchProblem
 from search.sampling.first_sample import admissible_sample, fresh_rows, initial_rows
@@ -73,7 +73,7 @@ class PredictorGuided:
         if usable.sum() < LEAST_ROWS:
             return fresh_rows(problem, history, count, rng)
         models = self.models(problem, history, int(rng.integers(2**31)))
-        visited = self._visit(problem, history, scorer(problem, models), rng)
+        visited = self._visit(problem, history, make_score(problem, models), rng)
         rows = self._choose(problem, history, models, visited, count)
         if len(rows) < count:
             rows = history.new(np.concatenate((rows, fresh_rows(problem, history, count, rng))))
@@ -104,7 +104,7 @@ class PredictorGuided:
         objectives = problem.minimised(history.values[usable])
         excess = np.maximum(problem.violations(history.values[usable]), 0).sum(1)
         half = self.population // 2
-        order = np.lexsort((ranks(objectives), excess))
+        order = np.lexsort((rank_fronts(objectives), excess))
         best = history.positions[usable[order[:half]]]
         random = admissible_sample(problem, rng, self.population)
         return unique_rows(np.concatenate((best, random)))[: self.population]
@@ -124,7 +124,7 @@ class PredictorGuided:
         # So many of the best that enough are left when the evaluated ones are taken out.
         candidates = max(12 * count, _LEAST_CANDIDATES)
         most = candidates + len(history)
-        order = ranks(visited.objectives[pool], enough=most)
+        order = rank_fronts(visited.objectives[pool], enough=most)
         pool = pool[np.argsort(order, kind="stable")[:most]]
         keys = history.keys
         pool = np.array([i for i in pool if visited.positions[i].tobytes() not in keys], np.intp)

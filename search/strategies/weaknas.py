@@ -9,10 +9,10 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from search.arrays.neighbourhood import unique_rows
-from search.arrays.pareto import best_first, ranks
-from search.engines.array_nsga2 import offspring
+from search.arrays.pareto import best_first, rank_fronts
+from search.engines.array_nsga2 import make_offspring
 from search.engines.rounds import complete_initial, fit_models
-from search.engines.surrogates import LEAST_ROWS, filled, scorer
+from search.engines.surrogates import LEAST_ROWS, fill_round, make_score
 from search.history import History
 from search.problem import SearchProblem
 from search.sampling.first_sample import admissible_sample, fresh_rows
@@ -58,10 +58,10 @@ class WeakNas:
             return fresh_rows(problem, history, count, rng)
         models = self.models(problem, history, int(rng.integers(2**31)))
         rows = self.candidates(problem, history, rng)
-        objectives, violations = scorer(problem, models)(rows)
+        objectives, violations = make_score(problem, models)(rows)
         top = max(self.top_size(len(history)), count)
         best = best_first(objectives, violations, top)
-        return filled(problem, history, rows[rng.permutation(best)], count, rng)
+        return fill_round(problem, history, rows[rng.permutation(best)], count, rng)
 
     def top_size(self, evaluated: int) -> int:
         """Size of the set that is sampled from when so many are labelled."""
@@ -77,9 +77,9 @@ class WeakNas:
         usable = ~history.failed
         points = problem.minimised(history.values[usable])
         excess = np.maximum(problem.violations(history.values[usable]), 0).sum(1)
-        place = np.lexsort((ranks(points), excess))
+        place = np.lexsort((rank_fronts(points), excess))
         parents = history.positions[usable][place[: max(len(place) // 4, 2)]]
-        children = offspring(problem.space, parents, lambda a, b: a < b, half, rng)
+        children = make_offspring(problem.space, parents, lambda a, b: a < b, half, rng)
         rows = unique_rows(np.concatenate((random, problem.project(children))))
         return history.new(rows[problem.admits(rows)])
 

@@ -23,7 +23,7 @@ from toys import (
 
 from search import Constraint, History, search
 from search.engines import algorithms
-from search.engines.array_nsga2 import offspring
+from search.engines.array_nsga2 import make_offspring
 from search.engines.pymoo_replay import (
     evaluated,
     generations,
@@ -82,7 +82,7 @@ class Children(InfillCriterion):
 
     def do(self, problem, pop, n_offsprings, **kwargs):
         parents = np.stack([each.X for each in pop]).astype(np.int16)
-        rows = offspring(self.space, parents, lambda a, b: a < b, n_offsprings, self.rng)
+        rows = make_offspring(self.space, parents, lambda a, b: a < b, n_offsprings, self.rng)
         return Population.new("X", rows)
 
 
@@ -162,7 +162,7 @@ def test_mutation_changes_each_choice_at_the_stated_rate():
     space = line_space(20)
     parents = np.ones((1, 20), dtype=np.int16)
     rng = np.random.default_rng(0)
-    children = offspring(space, parents, lambda a, b: a < b, 5000, rng)
+    children = make_offspring(space, parents, lambda a, b: a < b, 5000, rng)
     changed = (children != 1).mean()
     assert changed == pytest.approx(1 / 20, rel=0.05)
     assert (children == 0).sum() == pytest.approx((children == 2).sum(), rel=0.1)
