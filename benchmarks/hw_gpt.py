@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import time
@@ -10,6 +9,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from _options import read_options, report_missing
 from _peers import optuna_search, pymoo_nsga2
 from _published import HwGpt, Rows, Values, hw_gpt
 from sklearn.ensemble import HistGradientBoostingRegressor
@@ -83,15 +83,12 @@ def informed(task: SearchProblem, evaluations: int, seed: int) -> Values:
 
 def main() -> int:
     """Run every method on three devices and print one JSON object."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--evaluations", type=int, default=200)
-    parser.add_argument("--methods", default="ours,NSGA-II (pymoo),TPE (Optuna),random,trees")
-    arguments = parser.parse_args()
+    arguments = read_options(
+        __doc__, seeds=5, evaluations=200, methods="ours,NSGA-II (pymoo),TPE (Optuna),random,trees"
+    )
     data = hw_gpt()
     if data is None:
-        print(json.dumps({"skipped": "no shared data; set SUPERNET_SHARED_DATA"}))
-        return 0
+        return report_missing()
     guided = predictor_guided.build(partial(fit, statistics=free_statistics(data)))
     methods: dict[str, Any] = {
         "ours": lambda task, n, seed: run_ours(task, guided, n, seed),

@@ -9,7 +9,6 @@ boosted trees and the Gaussian process that see choices, and the process with th
 
 from __future__ import annotations
 
-import argparse
 import functools
 import json
 import sys
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+from _options import read_options, report_missing
 from _published import OfaTable, ofa_macs, ofa_table
 from pretraining import scores
 
@@ -49,14 +49,10 @@ def describe_blocks(data: OfaTable) -> LayerStatistics:
 
 def main() -> int:
     """Print one JSON object."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--labels", default="50,100,250")
-    arguments = parser.parse_args()
+    arguments = read_options(__doc__, seeds=5, labels="50,100,250")
     data = ofa_table()
     if data is None:
-        print(json.dumps({"skipped": "shared data not found; set SUPERNET_SHARED_DATA"}))
-        return 0
+        return report_missing()
     start = time.process_time()
     layers = describe_blocks(data)
     rows, accuracy, _ = data.distinct()

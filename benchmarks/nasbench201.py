@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import time
@@ -12,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from _curves import over_seeds
+from _options import read_options, report_missing
 from _peers import optuna_search, pymoo_nsga2
 from _published import Nasbench201, Values, cell_statistics, nasbench201
 
@@ -80,18 +80,16 @@ METHODS: dict[str, Method] = {
 
 def main() -> int:
     """Run every method on every device and print one JSON object."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--evaluations", type=int, default=200)
-    parser.add_argument(
-        "--methods", default="ours,ours (genes alone),NSGA-II (pymoo),TPE (Optuna),random"
+    arguments = read_options(
+        __doc__,
+        seeds=5,
+        evaluations=200,
+        methods="ours,ours (genes alone),NSGA-II (pymoo),TPE (Optuna),random",
+        devices="",
     )
-    parser.add_argument("--devices", default="")
-    arguments = parser.parse_args()
     data = nasbench201()
     if data is None:
-        print(json.dumps({"skipped": "no shared data; set SUPERNET_SHARED_DATA"}))
-        return 0
+        return report_missing()
     devices = [name for name in arguments.devices.split(",") if name] or list(data.devices)
     output: dict[str, Any] = {"devices": len(devices), "seeds": arguments.seeds}
     for name in arguments.methods.split(","):

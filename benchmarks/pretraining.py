@@ -11,7 +11,6 @@ run on another one, and with an earlier run about nothing.
 
 from __future__ import annotations
 
-import argparse
 import functools
 import json
 import sys
@@ -27,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import _flexibert
+from _options import read_options
 from _published import cell_statistics, nasbench201, ofa_table
 
 import predictors
@@ -174,10 +174,7 @@ def transfers(seeds: int) -> dict[str, Any]:
 
 def main() -> int:
     """Print one JSON object."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--parts", default="ofa,nasbench201,transfer")
-    arguments = parser.parse_args()
+    arguments = read_options(__doc__, seeds=5, parts="ofa,nasbench201,transfer")
     parts = {"ofa": on_ofa, "nasbench201": on_nasbench201, "transfer": transfers}
     start = time.process_time()
     output: dict[str, Any] = {"seeds": arguments.seeds, "tau": "mean, standard deviation"}

@@ -11,7 +11,6 @@ speeds up or slows down does not decide the result.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import time
@@ -27,6 +26,7 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks._ofa_package import MISSING, Peer, open_peer
+from benchmarks._options import read_options
 from supernet.data import lay_channels_last
 from supernet.families import ofa_mobilenetv3
 from supernet.space import Architecture
@@ -89,12 +89,7 @@ def compare(first: Step, second: Step, rounds: int) -> np.ndarray:
 
 def main() -> int:
     """Print one JSON object; exit code 1 when the bar is missed."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--resolution", type=int, default=64)
-    parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--threads", type=int, default=1)
-    options = parser.parse_args()
+    options = read_options(__doc__, resolution=64, batch=32, rounds=15, threads=1)
     torch.set_num_threads(options.threads)
     config = replace(ofa_mobilenetv3.PRESETS["imagenet"], resolutions=(options.resolution,))
     peer = open_peer(config)

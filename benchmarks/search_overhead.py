@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import time
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+from _options import read_options
 from synthetic_ofa import ofa_space
 
 from predictors import fit, one_hot
@@ -70,10 +70,7 @@ def problem(watch: Stopwatch, seed: int) -> SearchProblem:
 
 def main() -> int:
     """Run the search a few times and print one JSON object."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--evaluations", type=int, default=450)
-    parser.add_argument("--repeats", type=int, default=3)
-    arguments = parser.parse_args()
+    arguments = read_options(__doc__, evaluations=450, repeats=3)
     strategy = predictor_guided.build(fit)
     overhead, wall = [], []
     for seed in range(arguments.repeats):

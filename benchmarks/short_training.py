@@ -9,7 +9,6 @@ correlation with the end is there, over many draws of the pilots.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import time
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "examples"))
 
+from _options import read_options
 from joint_recipe import RECIPE, curve
 
 from predictors.research.epochs import find_sufficient_epoch
@@ -63,12 +63,7 @@ def judge(curves: NDArray[np.float64], pilots: int, draws: int) -> dict[str, flo
 
 def main() -> int:
     """Print one JSON object."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--candidates", type=int, default=24)
-    parser.add_argument("--epochs", type=int, default=12)
-    parser.add_argument("--draws", type=int, default=50)
-    parser.add_argument("--seed", type=int, default=0)
-    asked = parser.parse_args()
+    asked = read_options(__doc__, candidates=24, epochs=12, draws=50, seed=0)
     start = time.process_time()
     curves = train_candidates(asked.candidates, asked.epochs, asked.seed)
     by_epoch = [round(spearman(column, curves[:, -1]), 3) for column in curves.T]

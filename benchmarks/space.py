@@ -5,19 +5,17 @@ python benchmarks/space.py --count 100000
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 
 import numpy as np
+from _options import read_options
 
 from supernet.families import ofa_mobilenetv3
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--count", type=int, default=100_000)
-    args = parser.parse_args()
+    args = read_options(__doc__, count=100_000)
     space = ofa_mobilenetv3.make_space(ofa_mobilenetv3.PRESETS["imagenet"])
     seconds = []
     for seed in range(5):

@@ -9,7 +9,6 @@ whether proxies, as features, lower the number of labels a predictor needs.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import time
@@ -24,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from _flexibert import FlexiBert, load
+from _options import read_options, report_missing
 
 import predictors
 from predictors.models import random_forest, ridge
@@ -135,13 +135,10 @@ def gains(table: dict[str, Any]) -> dict[str, Any]:
 
 def main() -> int:
     """Print one JSON object."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--seeds", type=int, default=10)
-    arguments = parser.parse_args()
+    arguments = read_options(__doc__, seeds=10)
     data = load()
     if data is None:
-        print(json.dumps({"skipped": "flexibert_glue.npz not found; set SUPERNET_SHARED_DATA"}))
-        return 0
+        return report_missing("flexibert_glue.npz not found")
     start = time.process_time()
     table = features(data, arguments.seeds)
     output = {

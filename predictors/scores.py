@@ -86,11 +86,7 @@ def bootstrap_interval(
 def spearman(first: ArrayLike, second: ArrayLike) -> float:
     """Compute Spearman's rank correlation of two vectors ``(n,)``, ties on average ranks.
 
-    Returns:
-        The coefficient, or NaN when either vector is constant or shorter than 2.
-
-    Raises:
-        ValueError: The shapes differ.
+    What it returns and raises is as in :func:`kendall_tau`.
     """
     from scipy.stats import spearmanr
 

@@ -82,10 +82,8 @@ def pick_within(
         violation = constraint.violation(column)
         if (violation > 0).all():
             closest = float(column[np.argmin(violation)])
-            side = "at most" if constraint.at_most is not None else "at least"
             raise InfeasibleError(
-                f"no point of the front has {constraint.objective} {side} {constraint.limit:g}; "
-                f"the nearest has {closest:.6g}",
+                f"no point of the front has {constraint}; the nearest has {closest:.6g}",
                 constraint.objective,
                 closest,
             )

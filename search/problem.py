@@ -94,6 +94,10 @@ class Constraint:
         assert limit is not None
         return float(limit)
 
+    def __str__(self) -> str:
+        side = "at most" if self.at_most is not None else "at least"
+        return f"{self.objective} {side} {self.limit:g}"
+
     def violation(self, values: NDArray[np.floating]) -> Values:
         """How far values ``(n,)`` are beyond the limit, relative to it; at most 0 is feasible.
 

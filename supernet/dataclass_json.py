@@ -13,6 +13,10 @@ from supernet.space import nearest
 
 Record = TypeVar("Record")
 
+# Metadata of a field that holds a dataclass whose fields stand in the JSON of the whole, where it
+# stands itself. Such a field has a default.
+INLINE: Mapping[str, bool] = {"inline": True}
+
 # What a value of each type is called in messages. An int is a fine float, True is no number.
 _SCALARS: Mapping[Any, tuple[tuple[type, ...], str]] = {
     int: ((int,), "a whole number"),
@@ -28,8 +32,13 @@ def encode_dataclass(record: Any) -> dict[str, Any]:
 
     Args:
         record: A dataclass whose fields hold such values, tuples of them, or further dataclasses.
+            The fields of one whose metadata is :data:`INLINE` stand among those of ``record``.
     """
-    return {field.name: _encode(getattr(record, field.name)) for field in fields(record)}
+    found: dict[str, Any] = {}
+    for field in fields(record):
+        value = _encode(getattr(record, field.name))
+        found |= value if _is_inline(field) else {field.name: value}
+    return found
 
 
 def decode_dataclass(kind: type[Record], payload: object, where: str) -> Record:
@@ -52,15 +61,16 @@ def decode_dataclass(kind: type[Record], payload: object, where: str) -> Record:
     """
     if not isinstance(payload, Mapping):
         raise ValueError(f"{where} is {payload!r}; it must be an object with fields by name")
-    known = {field.name: field for field in fields(kind)}  # type: ignore[arg-type]
+    known = _list_names(kind)
     for name in payload:
         if name not in known:
-            raise ValueError(f"unknown field {name!r}{nearest(str(name), list(known))} in {where}")
-    for name, field in known.items():
-        if name not in payload and _is_required(field):
-            raise ValueError(f"field {name!r} is missing in {where}")
+            raise ValueError(f"unknown field {name!r}{nearest(str(name), known)} in {where}")
+    given = _gather_inline(kind, payload)
+    for field in fields(kind):  # type: ignore[arg-type]
+        if field.name not in given and _is_required(field):
+            raise ValueError(f"field {field.name!r} is missing in {where}")
     types = find_field_types(kind)  # type: ignore[arg-type]
-    return kind(**{name: _decode(v, types[name], name, where) for name, v in payload.items()})
+    return kind(**{name: _decode(v, types[name], name, where) for name, v in given.items()})
 
 
 @cache
@@ -91,6 +101,27 @@ def _fits(value: object, kind: Any) -> bool:
     if isinstance(value, float) and not math.isfinite(value):
         return False
     return isinstance(value, _SCALARS[kind][0])
+
+
+def _list_names(kind: Any) -> list[str]:
+    """Names of fields in the JSON of a dataclass, those of its inline ones among them."""
+    types, names = find_field_types(kind), []
+    for field in fields(kind):
+        names += _list_names(types[field.name]) if _is_inline(field) else [field.name]
+    return names
+
+
+def _gather_inline(kind: Any, payload: Mapping[str, Any]) -> dict[str, Any]:
+    """Put the fields of every inline dataclass under its name; missing ones are the default's."""
+    given = dict(payload)
+    for field in filter(_is_inline, fields(kind)):
+        parts = _encode(field.default)
+        given[field.name] = {name: given.pop(name, value) for name, value in parts.items()}
+    return given
+
+
+def _is_inline(field: Field[Any]) -> bool:
+    return bool(field.metadata.get("inline", False))
 
 
 def _is_required(field: Field[Any]) -> bool:

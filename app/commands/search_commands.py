@@ -22,6 +22,18 @@ Budgets = Annotated[
 ]
 
 
+MaxMinutes = Annotated[
+    float | None, typer.Option(help="End after the round that passes this time.")
+]
+Stagnation = Annotated[
+    int | None, typer.Option(help="End when so many evaluations brought less than 0.1 %.")
+]
+Ray = Annotated[str | None, typer.Option(help="Evaluate on Ray: auto, local or HOST:PORT.")]
+Storage = Annotated[
+    str | None, typer.Option(help="URL of the Optuna study [a file of the search].")
+]
+
+
 def register() -> None:
     """Add the commands to the application, in the order they are used."""
     app.command(epilog="Example: supernet search --run runs/a --device cpu --latency-ms 0.2")(
@@ -50,12 +62,8 @@ def search(
         typer.Option(help=describe_objectives()),
     ] = "",
     evaluations: Annotated[int, typer.Option(help="Architectures to evaluate.")] = 200,
-    max_minutes: Annotated[
-        float | None, typer.Option(help="End after the round that passes this time.")
-    ] = None,
-    stagnation: Annotated[
-        int | None, typer.Option(help="End when so many evaluations brought less than 0.1 %.")
-    ] = None,
+    max_minutes: MaxMinutes = None,
+    stagnation: Stagnation = None,
     baseline: Annotated[
         bool, typer.Option("--baseline", help="Random search beside, with as many evaluations.")
     ] = False,
@@ -63,12 +71,8 @@ def search(
         bool, typer.Option("--early-stop", help="Stop candidates that are surely dominated.")
     ] = False,
     workers: Annotated[int, typer.Option(help="Architectures evaluated at once.")] = 1,
-    ray: Annotated[
-        str | None, typer.Option(help="Evaluate on Ray: auto, local or HOST:PORT.")
-    ] = None,
-    storage: Annotated[
-        str | None, typer.Option(help="URL of the Optuna study [a file of the search].")
-    ] = None,
+    ray: Ray = None,
+    storage: Storage = None,
     strategy: Annotated[
         str, typer.Option(help=f"{STRATEGIES}, or your own module.")
     ] = "predictor_guided",

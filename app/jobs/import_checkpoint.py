@@ -131,9 +131,8 @@ def _describe_data(config: Any, data: DataSource | None) -> DataRecord:
         return DataRecord(spec=data.spec, fingerprint=data.fingerprint, shape=known, **options)
     labels = tuple(map(str, range(config.classes)))
     side = max(config.resolutions)
-    shape = DataShape(
-        IMAGES, (config.channels, side, side), config.classes, labels, config.mean, config.std
-    )
+    image, pixels = (config.channels, side, side), config.pixels
+    shape = DataShape(IMAGES, image, config.classes, labels, pixels.mean, pixels.std)
     return DataRecord(spec=NO_DATA, fingerprint=NO_DATA, shape=ShapeRecord(**asdict(shape)))
 
 

@@ -118,23 +118,22 @@ def _with_unit(unit: str, value: float) -> str:
 
 _percent = partial(numbers.write_percent, decimals=2)
 
-ACCURACY = Quantity(
-    name="accuracy", unit="fraction", direction="maximize", title="accuracy", write=_percent,
-    shown_unit="%", scale=100.0, is_quality=True,
-)  # fmt: skip
-LOSS = Quantity(
+_share = partial(Quantity, unit="fraction", write=_percent, shown_unit="%", scale=100.0)
+_cost = partial(Quantity, direction="minimize")
+_count = partial(_cost, write=numbers.write_count, suffixes=COUNT_SUFFIXES)
+
+ACCURACY = _share(name="accuracy", direction="maximize", title="accuracy", is_quality=True)
+LOSS = _cost(
     name="loss",
     unit="nats/token",
-    direction="minimize",
     title="validation loss",
     write=partial(_with_unit, "nats/token"),
     shown_unit="nats/token",
     is_quality=True,
 )
-LATENCY = Quantity(
+LATENCY = _cost(
     name="latency_ms",
     unit="ms",
-    direction="minimize",
     title="latency",
     write=numbers.write_milliseconds,
     aliases=("latency",),
@@ -142,41 +141,17 @@ LATENCY = Quantity(
     suffixes=TIME_SUFFIXES,
     per_device=True,
 )
-WORST_LATENCY = Quantity(
-    name="worst_latency",
-    unit="fraction",
-    direction="minimize",
-    title="worst latency",
-    write=_percent,
-    shown_unit="%",
-    scale=100.0,
-    over_devices=True,
+WORST_LATENCY = _share(
+    name="worst_latency", direction="minimize", title="worst latency", over_devices=True
 )
 MEAN_LATENCY = replace(WORST_LATENCY, name="mean_latency", title="mean latency")
-PARAMETERS = Quantity(
-    name="parameters",
-    unit="weights",
-    direction="minimize",
-    title="parameters",
-    write=numbers.write_count,
-    shown_unit="thousand",
-    scale=1e-3,
-    suffixes=COUNT_SUFFIXES,
+PARAMETERS = _count(
+    name="parameters", unit="weights", title="parameters", shown_unit="thousand", scale=1e-3
 )
-MACS = Quantity(
-    name="macs",
-    unit="macs",
-    direction="minimize",
-    title="multiply-adds",
-    write=numbers.write_count,
-    shown_unit="M",
-    scale=1e-6,
-    suffixes=COUNT_SUFFIXES,
-)
-SIZE = Quantity(
+MACS = _count(name="macs", unit="macs", title="multiply-adds", shown_unit="M", scale=1e-6)
+SIZE = _cost(
     name="size_bytes",
     unit="bytes",
-    direction="minimize",
     title="size",
     write=numbers.write_bytes,
     aliases=("size",),
@@ -188,10 +163,8 @@ SIZE = Quantity(
 # In the order of help texts, files and tables.
 QUANTITIES: dict[str, Quantity] = {
     quantity.name: quantity
-    for quantity in (
-        ACCURACY, LOSS, LATENCY, WORST_LATENCY, MEAN_LATENCY, PARAMETERS, MACS, SIZE,
-    )
-}  # fmt: skip
+    for quantity in (ACCURACY, LOSS, LATENCY, WORST_LATENCY, MEAN_LATENCY, PARAMETERS, MACS, SIZE)
+}
 
 # Names of what is evaluated on data.
 QUALITIES = tuple(quantity.name for quantity in QUANTITIES.values() if quantity.is_quality)

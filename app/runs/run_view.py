@@ -126,14 +126,12 @@ def _read_space(run: Path, problems: list[str]) -> SearchSpace | None:
 
 
 def _read_devices(run: Path, problems: list[str]) -> dict[str, DeviceView]:
+    def explain(name: str) -> str:
+        command = profile_command(run, name)
+        return f"Device {name} has no finished latency table yet; `{command}` finishes it"
+
     found = {}
-    for folder in _list_folders(run / "devices"):
-        if not (folder / "table.parquet").is_file():
-            problems.append(
-                f"Device {folder.name} has no finished latency table yet; "
-                f"`{profile_command(run, folder.name)}` finishes it"
-            )
-            continue
+    for folder in _list_finished(run / "devices", "table.parquet", explain, problems):
         about = _note_damage(
             partial(read_record, folder / "device.json", DeviceRecord, _PROFILE_AGAIN), problems
         )
@@ -148,18 +146,31 @@ def _read_devices(run: Path, problems: list[str]) -> dict[str, DeviceView]:
 
 
 def _read_fronts(run: Path, problems: list[str]) -> dict[str, Front]:
+    def explain(name: str) -> str:
+        return (
+            f"Search {name} has no front yet; the command that started it goes on "
+            "where it stopped when it is run again"
+        )
+
     found = {}
-    for folder in _list_folders(run / "searches"):
-        if not (folder / "front.json").exists():
-            problems.append(
-                f"Search {folder.name} has no front yet; the command that started it goes on "
-                "where it stopped when it is run again"
-            )
-            continue
+    for folder in _list_finished(run / "searches", "front.json", explain, problems):
         front = _note_damage(partial(read_front, folder), problems)
         if front is not None:
             found[folder.name] = front
     return found
+
+
+def _list_finished(
+    parent: Path, result: str, explain: Callable[[str], str], problems: list[str]
+) -> list[Path]:
+    """Folders that hold their result; one more problem, explained, for every other."""
+    finished = []
+    for folder in _list_folders(parent):
+        if (folder / result).exists():
+            finished.append(folder)
+        else:
+            problems.append(explain(folder.name))
+    return finished
 
 
 def _read_evaluations(run: Path, problems: list[str]) -> tuple[EvaluationRecord, ...]:

@@ -164,10 +164,27 @@ def standardise(
 
 
 def _columns(statistics: Statistics, rows: NDArray[np.int16]) -> Features:
+    return compute_statistics(statistics, rows, "statistics", ("k",))
+
+
+def compute_statistics(
+    statistics: Statistics, rows: NDArray[np.int16], kind: str, axes: tuple[str, ...]
+) -> Features:
+    """Compute numbers of architectures by a function that others wrote.
+
+    Args:
+        statistics: Canonical positions ``(n, len(space))`` in, ``(n, *axes)`` out.
+        rows: Such positions.
+        kind: What messages call the numbers.
+        axes: Names of all axes but the first.
+
+    Raises:
+        ValueError: The shape of what it returns is another.
+    """
     raw = np.asarray(statistics(rows), dtype=np.float64)
-    if raw.ndim != 2 or len(raw) != len(rows):
+    if raw.ndim != 1 + len(axes) or len(raw) != len(rows):
         raise ValueError(
-            f"the statistics of {len(rows)} architectures have shape {raw.shape}; "
-            f"expected ({len(rows)}, k)"
+            f"the {kind} of {len(rows)} architectures have shape {raw.shape}; "
+            f"expected ({', '.join((str(len(rows)), *axes))})"
         )
     return raw

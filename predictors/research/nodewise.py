@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from predictors.cross_fitting import choose_training_rows, deal_folds, hold_out_members
+from predictors.features.encoding import compute_statistics
 from predictors.networks.perceptron import Training
 from predictors.networks.ranking_losses import Loss, differentiable_kendall, mse, to_units
 from predictors.predictor import Rows, Values, prepare_training_rows
@@ -199,12 +200,7 @@ def _boosting(seed: int) -> Any:
 
 
 def _raw(layers: LayerStatistics, rows: NDArray[np.int16]) -> Matrices:
-    raw = np.asarray(layers(rows), dtype=np.float64)
-    if raw.ndim != 3 or len(raw) != len(rows):
-        raise ValueError(
-            f"the layer statistics of {len(rows)} architectures have shape {raw.shape}; "
-            f"expected ({len(rows)}, layers, statistics)"
-        )
+    raw = compute_statistics(layers, rows, "layer statistics", ("layers", "statistics"))
     if not np.isfinite(raw).all():
         row, layer, column = (int(i) for i in np.argwhere(~np.isfinite(raw))[0])
         raise ValueError(

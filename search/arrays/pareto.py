@@ -50,7 +50,7 @@ def _nondominated_2d(points: Points) -> NDArray[np.bool_]:
     return keep
 
 
-def ranks(points: NDArray[np.floating], enough: int | None = None) -> NDArray[np.int64]:
+def rank_fronts(points: NDArray[np.floating], enough: int | None = None) -> NDArray[np.int64]:
     """Front number of each point ``(n, m)``: 0 for the front, 1 for the front of the rest, ...
 
     Args:
@@ -97,7 +97,7 @@ def _ranks_2d(points: Points, goal: int) -> NDArray[np.int64]:
     return result
 
 
-def crowding(
+def measure_crowding(
     points: NDArray[np.floating], fronts: NDArray[np.integer] | None = None
 ) -> NDArray[np.float64]:
     """Crowding distance of each point ``(n, m)`` within its front; the ends are infinite.
@@ -107,7 +107,7 @@ def crowding(
 
     Args:
         points: Values without NaN.
-        fronts: Front numbers ``(n,)`` as from :func:`ranks`; by default all are one front.
+        fronts: Front numbers ``(n,)`` as from :func:`rank_fronts`; by default all are one front.
     """
     values = np.asarray(points, dtype=np.float64)
     number = np.zeros(len(values), dtype=np.int64) if fronts is None else np.asarray(fronts)
@@ -151,8 +151,8 @@ def best_first(
     feasible = np.flatnonzero(excess <= 0)
     front = np.full(len(objectives), len(objectives), dtype=np.int64)
     spread = np.zeros(len(objectives))
-    front[feasible] = ranks(objectives[feasible], enough)
-    spread[feasible] = crowding(objectives[feasible], front[feasible])
+    front[feasible] = rank_fronts(objectives[feasible], enough)
+    spread[feasible] = measure_crowding(objectives[feasible], front[feasible])
     order: NDArray[np.intp] = np.lexsort((-spread, front, excess))
     return order[:enough]
 

@@ -16,7 +16,7 @@ _MOST_EXPANDED = 100
 _ATTEMPTS = 8
 
 
-def offspring(
+def make_offspring(
     space: SearchSpace,
     parents: Rows,
     better: Callable[[NDArray[np.intp], NDArray[np.intp]], NDArray[np.bool_]],
@@ -127,7 +127,7 @@ def _children(
     found: list[Rows] = []
     missing = count
     for _ in range(_ATTEMPTS):
-        rows = offspring(space, parents, lambda a, b: place[a] < place[b], missing, rng)
+        rows = make_offspring(space, parents, lambda a, b: place[a] < place[b], missing, rng)
         rows = rows[keys.add(rows)]
         found.append(rows)
         missing -= len(rows)

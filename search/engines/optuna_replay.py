@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import optuna
+from numpy.random import Generator
 from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 from optuna.samplers import BaseSampler
@@ -111,9 +112,7 @@ class OptunaSearch:
         """``initial`` at first, where there is one, then ``batch``."""
         return self.initial if evaluated == 0 and self.initial else self.batch
 
-    def propose(
-        self, problem: SearchProblem, history: History, count: int, rng: np.random.Generator
-    ) -> Rows:
+    def propose(self, problem: SearchProblem, history: History, count: int, rng: Generator) -> Rows:
         """Up to ``count`` distinct rows ``(k, len(space))`` that are not in the history."""
         if not len(history) and self.initial:
             return initial_rows(problem, count, rng)
@@ -180,7 +179,7 @@ def asked(
     history: History,
     distributions: Mapping[str, BaseDistribution],
     count: int,
-    rng: np.random.Generator,
+    rng: Generator,
 ) -> Rows:
     """Up to ``count`` distinct admissible rows that the study suggests and the history lacks.
 
@@ -206,7 +205,7 @@ def asked(
     return rows[:count]
 
 
-def inside(problem: SearchProblem, history: History, rows: Rows, rng: np.random.Generator) -> Rows:
+def inside(problem: SearchProblem, history: History, rows: Rows, rng: Generator) -> Rows:
     """The rows, those beyond a cheap limit pulled towards evaluated ones within; or left out."""
     fits = problem.admits(rows)
     if fits.all():

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
+from numpy.random import Generator
 from numpy.typing import NDArray
 from pymoo.core.algorithm import Algorithm
 from pymoo.core.population import Population
@@ -17,6 +18,7 @@ from search.arrays.scaling import front_range
 from search.engines.algorithms import BuildAlgorithm
 from search.engines.array_nsga2 import vary
 from search.engines.pymoo_warnings import quiet_pymoo
+from search.engines.rounds import start_with_population
 from search.engines.tournaments import Better, Compete, Indices, Points, prefer_feasible
 from search.history import History
 from search.problem import SearchProblem
@@ -60,7 +62,7 @@ class Evaluated:
 
 
 # Draws so many pairs of parents: indices into the evaluated rows of mothers and of fathers.
-Selection = Callable[[int, np.random.Generator], tuple[Indices, Indices]]
+Selection = Callable[[int, Generator], tuple[Indices, Indices]]
 Rebuild = Callable[[SearchProblem, Evaluated, int], Selection]
 
 
@@ -79,19 +81,14 @@ class Evolution:
     """
 
     has_first_sample = True
+    batch_size = start_with_population
     models = predict_nothing
 
     rebuild: Rebuild
     population: int = 20
     batch: int = 20
 
-    def batch_size(self, evaluated: int) -> int:
-        """``population`` at first, then ``batch``."""
-        return self.population if evaluated == 0 else self.batch
-
-    def propose(
-        self, problem: SearchProblem, history: History, count: int, rng: np.random.Generator
-    ) -> Rows:
+    def propose(self, problem: SearchProblem, history: History, count: int, rng: Generator) -> Rows:
         """Up to ``count`` distinct rows ``(k, len(space))`` that are not in the history."""
         if not len(history):
             return initial_rows(problem, count, rng)
@@ -229,7 +226,7 @@ def tournament(survivors: Population, seen: Evaluated, better: Better) -> Select
     rows = survivors.get("row").astype(np.intp)
     wins = prefer_feasible(seen.excess[rows], better)
 
-    def select(count: int, rng: np.random.Generator) -> tuple[Indices, Indices]:
+    def select(count: int, rng: Generator) -> tuple[Indices, Indices]:
         draws = rng.integers(len(rows), size=(4, count))
         mother = np.where(wins(draws[0], draws[1], rng), draws[0], draws[1])
         father = np.where(wins(draws[2], draws[3], rng), draws[2], draws[3])

@@ -20,7 +20,7 @@ LEAST_ROWS = 5
 _MOST_EXPANDED, _FEW_EXPANDED = 100, 10
 
 
-def fitted(
+def fit_expensive(
     fit: FitPredictor | None, problem: SearchProblem, history: History, seed: int
 ) -> dict[str, Model]:
     """A model of every expensive quantity with at least five successful evaluations.
@@ -40,7 +40,7 @@ def fitted(
     return found
 
 
-def predicted(
+def predict_values(
     problem: SearchProblem, models: Mapping[str, Model], rows: NDArray[np.integer]
 ) -> NDArray[np.float64]:
     """Values ``(n, number of quantities)``: exact where cheap, else the models' means."""
@@ -50,17 +50,17 @@ def predicted(
     return values
 
 
-def scorer(problem: SearchProblem, models: Mapping[str, Model]) -> Score:
+def make_score(problem: SearchProblem, models: Mapping[str, Model]) -> Score:
     """Predicted objectives to minimise and violations, for whole populations."""
 
     def score(rows: Rows) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        values = predicted(problem, models, rows)
+        values = predict_values(problem, models, rows)
         return problem.minimised(values), problem.violations(values)
 
     return score
 
 
-def filled(
+def fill_round(
     problem: SearchProblem,
     history: History,
     rows: NDArray[np.integer],

@@ -78,6 +78,9 @@ def exact_front(
     those as good, then a limit just below it. Values of ``minimise`` closer than a few
     ten-millionths of its range count as equal.
 
+    For quantities that are additive themselves; strategies, whose sums are surrogates, solve single
+    programs instead.
+
     Args:
         space: Where to choose.
         maximise: The one to make large.

@@ -113,10 +113,9 @@ def _descend(
 def _require(problem: SearchProblem, constraint: Constraint, best: float) -> None:
     if constraint.violation(np.array([best]))[0] <= 0:
         return
-    side = "at most" if constraint.at_most is not None else "at least"
+    nearest = _text(problem, constraint.objective, best)
     raise InfeasibleError(
-        f"no architecture has {constraint.objective} {side} {constraint.limit:g}; the nearest "
-        f"feasible value is {_text(problem, constraint.objective, best)}",
+        f"no architecture has {constraint}; the nearest feasible value is {nearest}",
         constraint.objective,
         best,
     )

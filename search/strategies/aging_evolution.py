@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.random import Generator
 from numpy.typing import NDArray
 
 from search.engines.pymoo_replay import Evaluated, evaluated, weighted
+from search.engines.rounds import start_with_population
 from search.history import History
 from search.problem import SearchProblem
 from search.sampling.breeding import breed
@@ -16,6 +18,7 @@ from search.strategy import FitPredictor, Strategy, predict_nothing
 from supernet.space import SearchSpace
 
 SUMMARY = "mutates winners of small tournaments among the youngest (Real et al. 2019)"
+Rows = NDArray[np.int16]
 
 
 @dataclass(frozen=True)
@@ -34,19 +37,14 @@ class AgingEvolution:
     """
 
     has_first_sample = True
+    batch_size = start_with_population
     models = predict_nothing
 
     population: int = 50
     sample: int = 25
     batch: int = 10
 
-    def batch_size(self, evaluated: int) -> int:
-        """``population`` at first, then ``batch``."""
-        return self.population if evaluated == 0 else self.batch
-
-    def propose(
-        self, problem: SearchProblem, history: History, count: int, rng: np.random.Generator
-    ) -> NDArray[np.int16]:
+    def propose(self, problem: SearchProblem, history: History, count: int, rng: Generator) -> Rows:
         """Up to ``count`` distinct rows ``(k, len(space))`` that are not in the history."""
         if not len(history):
             return initial_rows(problem, count, rng)
@@ -54,12 +52,12 @@ class AgingEvolution:
         if not len(seen):
             return fresh_rows(problem, history, count, rng)
 
-        def make_children(many: int) -> NDArray[np.int16]:
+        def make_children(many: int) -> Rows:
             return change_one(problem.space, seen.positions[self.winners(seen, many, rng)], rng)
 
         return breed(problem, history, make_children, count, rng)
 
-    def winners(self, seen: Evaluated, count: int, rng: np.random.Generator) -> NDArray[np.intp]:
+    def winners(self, seen: Evaluated, count: int, rng: Generator) -> NDArray[np.intp]:
         """Rows that win a tournament among the last ``population``, ``(count,)``.
 
         Least excess over the limits first, then the best weighted value.
@@ -73,9 +71,7 @@ class AgingEvolution:
         return entrants[np.arange(count), value.argmin(axis=1)]
 
 
-def change_one(
-    space: SearchSpace, parents: NDArray[np.int16], rng: np.random.Generator
-) -> NDArray[np.int16]:
+def change_one(space: SearchSpace, parents: Rows, rng: Generator) -> Rows:
     """Every parent ``(n, len(space))`` with one active choice changed to another value."""
     sizes = space.cardinalities
     free = space.active(parents) & (sizes > 1)

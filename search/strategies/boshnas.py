@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.random import Generator
 from numpy.typing import NDArray
 
 from search.arrays.neighbourhood import unique_rows
 from search.arrays.pareto import nondominated
 from search.engines.gradient_descent import Relaxation, TeacherStudent, private_generator, train
-from search.engines.surrogates import LEAST_ROWS, filled, fitted, front_neighbours
+from search.engines.rounds import fit_models, start_with_initial
+from search.engines.surrogates import LEAST_ROWS, fill_round, front_neighbours
 from search.history import History
 from search.problem import SearchProblem
 from search.sampling.first_sample import admissible_sample, initial_rows
-from search.strategy import FitPredictor, Model, Strategy
+from search.strategy import FitPredictor, Strategy
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -57,6 +58,8 @@ class Boshnas:
     """
 
     has_first_sample = True
+    batch_size = start_with_initial
+    models = fit_models
 
     fit: FitPredictor | None = None
     initial: int = 30
@@ -71,26 +74,16 @@ class Boshnas:
     rate: float = 1e-2
     dropout: float = 0.1
 
-    def batch_size(self, evaluated: int) -> int:
-        """``initial`` at first, then ``batch``."""
-        return self.initial if evaluated == 0 else self.batch
-
-    def propose(
-        self, problem: SearchProblem, history: History, count: int, rng: np.random.Generator
-    ) -> Rows:
+    def propose(self, problem: SearchProblem, history: History, count: int, rng: Generator) -> Rows:
         """Up to ``count`` distinct rows ``(k, len(space))`` that are not in the history."""
         if (~history.failed).sum() < LEAST_ROWS:
-            return filled(problem, history, initial_rows(problem, count, rng), count, rng)
+            return fill_round(problem, history, initial_rows(problem, count, rng), count, rng)
         with private_generator(int(rng.integers(2**31))):
             rows = self._queries(problem, history, count, rng)
-        return filled(problem, history, rows, count, rng)
-
-    def models(self, problem: SearchProblem, history: History, seed: int) -> Mapping[str, Model]:
-        """A predictor for every expensive quantity, where ``fit`` is given."""
-        return fitted(self.fit, problem, history, seed)
+        return fill_round(problem, history, rows, count, rng)
 
     def _queries(
-        self, problem: SearchProblem, history: History, count: int, rng: np.random.Generator
+        self, problem: SearchProblem, history: History, count: int, rng: Generator
     ) -> Rows:
         view = _Scaled.of(problem, history)
         relaxation = Relaxation(problem.space)
@@ -117,7 +110,7 @@ class Boshnas:
         history: History,
         view: _Scaled,
         relaxation: Relaxation,
-        rng: np.random.Generator,
+        rng: Generator,
     ) -> TeacherStudent:
         """Both networks; cheap quantities are also learned from rows nobody evaluated."""
         import torch
@@ -144,7 +137,7 @@ class Boshnas:
         relaxation: Relaxation,
         pair: TeacherStudent,
         count: int,
-        rng: np.random.Generator,
+        rng: Generator,
     ) -> Rows:
         """For each of ``count`` random weightings the best architecture its descents end at."""
         import torch
@@ -184,7 +177,7 @@ class Boshnas:
         history: History,
         view: _Scaled,
         shares: Values,
-        rng: np.random.Generator,
+        rng: Generator,
     ) -> Rows:
         """Half the best evaluated for each weighting, half random; ``(count * starts, d)``."""
         import torch

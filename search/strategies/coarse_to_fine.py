@@ -7,11 +7,13 @@ from itertools import product
 from math import prod
 
 import numpy as np
+from numpy.random import Generator
 from numpy.typing import NDArray
 
 from search.arrays.neighbourhood import unique_rows
 from search.arrays.pareto import best_first
-from search.engines.surrogates import cost_column, filled, front_neighbours, relative_size
+from search.engines.rounds import keep_batch
+from search.engines.surrogates import cost_column, fill_round, front_neighbours, relative_size
 from search.history import History
 from search.problem import SearchProblem
 from search.strategy import FitPredictor, Strategy, predict_nothing
@@ -39,6 +41,7 @@ class CoarseToFine:
     """
 
     has_first_sample = True
+    batch_size = keep_batch
     models = predict_nothing
 
     coarse: int = 60
@@ -46,28 +49,20 @@ class CoarseToFine:
     batch: int = 48
     rate: float = 0.1
 
-    def batch_size(self, evaluated: int) -> int:
-        """Always ``batch``."""
-        return self.batch
-
-    def propose(
-        self, problem: SearchProblem, history: History, count: int, rng: np.random.Generator
-    ) -> Rows:
+    def propose(self, problem: SearchProblem, history: History, count: int, rng: Generator) -> Rows:
         """Up to ``count`` distinct rows ``(k, len(space))`` that are not in the history."""
         grid = problem.project(coarse_grid(problem.space, self.coarse))
         grid = history.new(grid[problem.admits(grid)])[:count]
         if len(grid) == count or history.failed.all():
-            return filled(problem, history, grid, count, rng)
+            return fill_round(problem, history, grid, count, rng)
         known = history.append(grid, np.full((len(grid), len(problem.quantities)), np.nan), _LAST)
         fine = self.fine(problem, known, count - len(grid), rng)
         if len(fine) < count - len(grid):
             # What is one step from the front comes before anything random.
             fine = np.concatenate((fine, front_neighbours(problem, known, rng)))
-        return filled(problem, history, np.concatenate((grid, fine)), count, rng)
+        return fill_round(problem, history, np.concatenate((grid, fine)), count, rng)
 
-    def fine(
-        self, problem: SearchProblem, history: History, count: int, rng: np.random.Generator
-    ) -> Rows:
+    def fine(self, problem: SearchProblem, history: History, count: int, rng: Generator) -> Rows:
         """New rows near the best of every bin, within the bin where costs are known beforehand."""
         rows = np.flatnonzero(~history.failed)
         column = cost_column(problem)
@@ -162,9 +157,7 @@ def _best_of_bins(
     return best
 
 
-def _moved(
-    space: SearchSpace, rows: Rows, rate: float, rng: np.random.Generator
-) -> NDArray[np.int16]:
+def _moved(space: SearchSpace, rows: Rows, rate: float, rng: Generator) -> NDArray[np.int16]:
     """Rows with choices moved one step up or down at a rate, and at least one of them."""
     change = rng.random(rows.shape) < rate
     forced = rng.integers(rows.shape[1], size=len(rows))

@@ -6,10 +6,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.random import Generator
 from numpy.typing import NDArray
 
 from search.arrays.pareto import best_first
-from search.engines.surrogates import cost_column, filled, relative_size
+from search.engines.surrogates import cost_column, fill_round, relative_size
 from search.history import History
 from search.problem import Constraint, Objective, SearchProblem
 from search.sampling.breeding import breed
@@ -61,9 +62,7 @@ class EarlyExit:
         """Parents of a generation, at least two."""
         return max(int(self.population * self.retained), 2)
 
-    def propose(
-        self, problem: SearchProblem, history: History, count: int, rng: np.random.Generator
-    ) -> Rows:
+    def propose(self, problem: SearchProblem, history: History, count: int, rng: Generator) -> Rows:
         """Up to ``count`` distinct rows ``(k, len(space))`` that are not in the history.
 
         Raises:
@@ -82,9 +81,7 @@ class EarlyExit:
 
         return breed(problem, history, make_children, count, rng)
 
-    def children(
-        self, problem: SearchProblem, parents: Rows, count: int, rng: np.random.Generator
-    ) -> Rows:
+    def children(self, problem: SearchProblem, parents: Rows, count: int, rng: Generator) -> Rows:
         """Uniform crossover of two parents, then now and then a mutation and an inversion."""
         space = problem.space
         pairs = rng.integers(len(parents), size=(2, count))
@@ -103,9 +100,7 @@ class EarlyExit:
             rows[inverted, second] = kept
         return space.canonical(rows)
 
-    def _first(
-        self, problem: SearchProblem, history: History, count: int, rng: np.random.Generator
-    ) -> Rows:
+    def _first(self, problem: SearchProblem, history: History, count: int, rng: Generator) -> Rows:
         cost = _cost(problem)
         beta = self.beta
         if beta is None:
@@ -131,7 +126,7 @@ class EarlyExit:
         if self.beta is not None and len(rows):
             return rows
         # A threshold of our own choosing gives way when fewer architectures are below it.
-        return filled(problem, history, rows, count, rng)
+        return fill_round(problem, history, rows, count, rng)
 
 
 def _cost(problem: SearchProblem) -> Objective:

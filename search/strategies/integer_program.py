@@ -6,19 +6,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.random import Generator
 from numpy.typing import NDArray
 
 from search.arrays.additive import AdditiveTerms, total
 from search.arrays.pareto import nondominated
 from search.arrays.row_pool import all_rows
-from search.engines.surrogates import LEAST_ROWS, cost_column, filled, fitted, front_neighbours
+from search.engines.rounds import fit_models, start_with_initial
+from search.engines.surrogates import LEAST_ROWS, cost_column, fill_round, front_neighbours
 from search.history import History
 from search.integer.additive_fit import AdditiveFit, design, fit_additive
 from search.integer.binaries import SolverError
 from search.integer.exact import Program
 from search.problem import SearchProblem
 from search.sampling.first_sample import admissible_sample, initial_rows
-from search.strategy import FitPredictor, Model, Strategy
+from search.strategy import FitPredictor, Strategy
 
 SUMMARY = "integer programs on additive surrogates, one for each cost budget"
 Rows = NDArray[np.int16]
@@ -47,6 +49,8 @@ class IntegerProgram:
     """
 
     has_first_sample = True
+    batch_size = start_with_initial
+    models = fit_models
 
     fit: FitPredictor | None = None
     initial: int = 50
@@ -54,24 +58,14 @@ class IntegerProgram:
     gap: float = 1e-3
     exploration: float = 1.0
 
-    def batch_size(self, evaluated: int) -> int:
-        """``initial`` at first, then ``batch``."""
-        return self.initial if evaluated == 0 else self.batch
-
-    def propose(
-        self, problem: SearchProblem, history: History, count: int, rng: np.random.Generator
-    ) -> Rows:
+    def propose(self, problem: SearchProblem, history: History, count: int, rng: Generator) -> Rows:
         """Up to ``count`` distinct rows ``(k, len(space))`` that are not in the history."""
         if (~history.failed).sum() < LEAST_ROWS:
-            return filled(problem, history, initial_rows(problem, count, rng), count, rng)
+            return fill_round(problem, history, initial_rows(problem, count, rng), count, rng)
         fits = surrogates(problem, history, rng)
         rows = self._solutions(problem, history, fits, count, rng)
         near = front_neighbours(problem, history, rng)
-        return filled(problem, history, np.concatenate((rows, near)), count, rng)
-
-    def models(self, problem: SearchProblem, history: History, seed: int) -> Mapping[str, Model]:
-        """A predictor for every expensive quantity, where ``fit`` is given."""
-        return fitted(self.fit, problem, history, seed)
+        return fill_round(problem, history, np.concatenate((rows, near)), count, rng)
 
     def _solutions(
         self,
@@ -79,7 +73,7 @@ class IntegerProgram:
         history: History,
         fits: Mapping[str, AdditiveTerms | AdditiveFit],
         count: int,
-        rng: np.random.Generator,
+        rng: Generator,
     ) -> Rows:
         """One solution for each budget, none of them evaluated or proposed before."""
         column = cost_column(problem)
@@ -121,7 +115,7 @@ class IntegerProgram:
 
 
 def surrogates(
-    problem: SearchProblem, history: History, rng: np.random.Generator
+    problem: SearchProblem, history: History, rng: Generator
 ) -> dict[str, AdditiveTerms | AdditiveFit]:
     """Every quantity as a sum: its own where it has one, else fitted.
 
@@ -143,9 +137,7 @@ def surrogates(
     return result
 
 
-def _terms(
-    fit: AdditiveTerms | AdditiveFit, rng: np.random.Generator, scale: float
-) -> AdditiveTerms:
+def _terms(fit: AdditiveTerms | AdditiveFit, rng: Generator, scale: float) -> AdditiveTerms:
     if isinstance(fit, AdditiveTerms):
         return fit
     return fit.draw(rng, scale) if scale > 0 else fit.terms

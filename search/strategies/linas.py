@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
+from numpy.random import Generator
 from numpy.typing import NDArray
 
 from search.arrays.neighbourhood import unique_rows
@@ -14,13 +15,15 @@ from search.arrays.pareto import best_first
 from search.arrays.row_pool import all_rows
 from search.engines import array_nsga2, array_unsga3
 from search.engines.contract import Engine, Visited
-from search.engines.surrogates import LEAST_ROWS, filled, fitted, scorer
+from search.engines.rounds import fit_models
+from search.engines.surrogates import LEAST_ROWS, fill_round, make_score
 from search.history import History
 from search.problem import SearchProblem
 from search.sampling.first_sample import admissible_sample, fresh_rows
 from search.strategy import FitPredictor, Model, Strategy, require_fit
 
 SUMMARY = "LINAS with its published settings (Cummings et al. 2022)"
+Rows = NDArray[np.int16]
 _MOST_LISTED = 100_000
 
 
@@ -41,6 +44,7 @@ class Linas:
     """
 
     has_first_sample = True
+    models = fit_models
 
     fit: FitPredictor
     engine: Engine = array_nsga2.evolve
@@ -57,29 +61,25 @@ class Linas:
         """Always ``population``."""
         return self.population
 
-    def propose(
-        self, problem: SearchProblem, history: History, count: int, rng: np.random.Generator
-    ) -> NDArray[np.int16]:
+    def propose(self, problem: SearchProblem, history: History, count: int, rng: Generator) -> Rows:
         """Up to ``count`` distinct rows ``(k, len(space))`` that are not in the history."""
         if (~history.failed).sum() < LEAST_ROWS:
             return fresh_rows(problem, history, count, rng)
         models = self.models(problem, history, int(rng.integers(2**31)))
         visited = self.evolve(problem, models, rng)
-        return filled(problem, history, self._final(problem, history, visited, count), count, rng)
-
-    def models(self, problem: SearchProblem, history: History, seed: int) -> Mapping[str, Model]:
-        """A predictor for every expensive quantity with enough successful evaluations."""
-        return fitted(self.fit, problem, history, seed)
+        return fill_round(
+            problem, history, self._final(problem, history, visited, count), count, rng
+        )
 
     def evolve(
-        self, problem: SearchProblem, models: Mapping[str, Model], rng: np.random.Generator
+        self, problem: SearchProblem, models: Mapping[str, Model], rng: Generator
     ) -> Visited:
         """Evolution on predictions alone, from a random population.
 
         A pool, or a space of fewer architectures than an evolution would look at, is looked at
         as a whole.
         """
-        score = scorer(problem, models)
+        score = make_score(problem, models)
         pool = problem.pool
         if pool is None and problem.space.size <= self.inner_evaluations:
             pool = all_rows(problem.space, _MOST_LISTED)
@@ -101,7 +101,7 @@ class Linas:
 
     def _final(
         self, problem: SearchProblem, history: History, visited: Visited, count: int
-    ) -> NDArray[np.int16]:
+    ) -> Rows:
         """The final population, had evaluated architectures not taken part."""
         rows = visited.positions
         known = history.keys

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.random import Generator
 from numpy.typing import NDArray
 
 from search.arrays.neighbourhood import unique_rows
-from search.engines.surrogates import filled, front_neighbours
+from search.engines.rounds import keep_batch
+from search.engines.surrogates import fill_round, front_neighbours
 from search.history import History
 from search.problem import SearchProblem
 from search.strategy import FitPredictor, Strategy, predict_nothing
@@ -39,19 +41,14 @@ class MixAndMatch:
     """
 
     has_first_sample = False
+    batch_size = keep_batch
     models = predict_nothing
 
     kind: str | None = None
     others: Sequence[float] = (1.0, 0.5, 0.0)
     batch: int = 25
 
-    def batch_size(self, evaluated: int) -> int:
-        """Always ``batch``."""
-        return self.batch
-
-    def propose(
-        self, problem: SearchProblem, history: History, count: int, rng: np.random.Generator
-    ) -> Rows:
+    def propose(self, problem: SearchProblem, history: History, count: int, rng: Generator) -> Rows:
         """Up to ``count`` distinct rows ``(k, len(space))`` that are not in the history.
 
         Raises:
@@ -61,7 +58,7 @@ class MixAndMatch:
         rows = history.new(planned[problem.admits(planned)])[:count]
         if len(rows) < count and not history.failed.all():
             rows = np.concatenate((rows, front_neighbours(problem, history, rng)))
-        return filled(problem, history, rows, count, rng)
+        return fill_round(problem, history, rows, count, rng)
 
     def plan(self, space: SearchSpace) -> Rows:
         """Every network of the rule, any first few of them spread over all sizes.

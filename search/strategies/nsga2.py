@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.random import Generator
 
 from search.arrays.pareto import best_first
-from search.engines.array_nsga2 import offspring
+from search.engines.array_nsga2 import make_offspring
 from search.engines.contract import Rows
+from search.engines.rounds import start_with_population
 from search.history import History
 from search.problem import SearchProblem
 from search.sampling.breeding import breed
@@ -28,18 +30,13 @@ class Nsga2:
     """
 
     has_first_sample = True
+    batch_size = start_with_population
     models = predict_nothing
 
     population: int = 20
     batch: int = 20
 
-    def batch_size(self, evaluated: int) -> int:
-        """``population`` at first, then ``batch``."""
-        return self.population if evaluated == 0 else self.batch
-
-    def propose(
-        self, problem: SearchProblem, history: History, count: int, rng: np.random.Generator
-    ) -> Rows:
+    def propose(self, problem: SearchProblem, history: History, count: int, rng: Generator) -> Rows:
         """Up to ``count`` distinct rows ``(k, len(space))`` that are not in the history."""
         if (~history.failed).sum() < 2:
             return fresh_rows(problem, history, count, rng)
@@ -50,7 +47,7 @@ class Nsga2:
 
         def make_children(many: int) -> Rows:
             # Parents are in order, so that the smaller index wins a tournament.
-            return offspring(problem.space, parents, np.less, many, rng)
+            return make_offspring(problem.space, parents, np.less, many, rng)
 
         return breed(problem, history, make_children, count, rng)
 

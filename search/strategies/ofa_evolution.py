@@ -6,15 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.random import Generator
 from numpy.typing import NDArray
 
 from search.arrays.pareto import nondominated
+from search.engines.rounds import fit_models
 from search.engines.surrogates import (
     LEAST_ROWS,
     cost_column,
-    filled,
-    fitted,
-    predicted,
+    fill_round,
+    predict_values,
     relative_size,
 )
 from search.history import History
@@ -48,6 +49,7 @@ class OfaEvolution:
     """
 
     has_first_sample = True
+    models = fit_models
 
     fit: FitPredictor
     sample: int = 200
@@ -62,21 +64,15 @@ class OfaEvolution:
         """What is left of the sample, then one winner per budget."""
         return self.sample - evaluated if evaluated < self.sample else self.budgets
 
-    def propose(
-        self, problem: SearchProblem, history: History, count: int, rng: np.random.Generator
-    ) -> Rows:
+    def propose(self, problem: SearchProblem, history: History, count: int, rng: Generator) -> Rows:
         """Up to ``count`` distinct rows ``(k, len(space))`` that are not in the history."""
         if len(history) < self.sample or (~history.failed).sum() < LEAST_ROWS:
             return fresh_rows(problem, history, count, rng)
         models = self.models(problem, history, int(rng.integers(2**31)))
         task = budgeted(problem, models, history, count, rng)
-        return filled(problem, history, _winners(self.evolve(task, rng), history), count, rng)
+        return fill_round(problem, history, _winners(self.evolve(task, rng), history), count, rng)
 
-    def models(self, problem: SearchProblem, history: History, seed: int) -> Mapping[str, Model]:
-        """A predictor for every expensive quantity with enough successful evaluations."""
-        return fitted(self.fit, problem, history, seed)
-
-    def evolve(self, task: Budgeted, rng: np.random.Generator) -> Rows:
+    def evolve(self, task: Budgeted, rng: Generator) -> Rows:
         """One evolution for each budget; populations ``(k, population, d)``, best first."""
         space = task.problem.space
         if task.problem.pool is not None:
@@ -111,7 +107,7 @@ class OfaEvolution:
         order = np.argsort(merit, axis=1, kind="stable")[:, : self.population]
         return np.take_along_axis(rows, order[..., None], axis=1)
 
-    def _first(self, task: Budgeted, rng: np.random.Generator) -> Rows:
+    def _first(self, task: Budgeted, rng: Generator) -> Rows:
         """Random rows, shrunk towards the cheapest one known until each budget holds."""
         drawn = admissible_sample(task.problem, rng, 40 * self.population)
         cost = task.cost(drawn)
@@ -159,7 +155,7 @@ class Budgeted:
         if values is None:
             if self.certain:
                 return self.problem.quantities[self.column].evaluate(rows)
-            values = predicted(self.problem, self.models, rows)
+            values = predict_values(self.problem, self.models, rows)
         return values[:, self.column]
 
     def merit(self, rows: Rows) -> Values:
@@ -174,7 +170,7 @@ class Budgeted:
         scaled, cost, excess = self._judged(rows)
         return self.weights @ scaled.T + self._penalty(cost[None], excess[None])
 
-    def within(self, rows: Rows, anchors: Rows, rng: np.random.Generator) -> Rows:
+    def within(self, rows: Rows, anchors: Rows, rng: Generator) -> Rows:
         """Populations ``(k, n, d)``; rows over their limit mixed with anchors that are below it."""
         if not self.certain:
             return rows
@@ -194,7 +190,7 @@ class Budgeted:
         return result.reshape(rows.shape)
 
     def _judged(self, rows: Rows) -> tuple[Values, Values, Values]:
-        values = predicted(self.problem, self.models, rows)
+        values = predict_values(self.problem, self.models, rows)
         scaled = (self.problem.minimised(values) - self.low) / self.span
         excess = np.maximum(self.problem.violations(values), 0).sum(1)
         return scaled, self.cost(rows, values), excess
@@ -211,7 +207,7 @@ def budgeted(
     models: Mapping[str, Model],
     history: History,
     count: int,
-    rng: np.random.Generator,
+    rng: Generator,
 ) -> Budgeted:
     """Cost limits spread evenly up to the dearest point worth having, or to a limit on the cost.
 

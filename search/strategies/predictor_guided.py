@@ -6,20 +6,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.random import Generator
 from numpy.typing import NDArray
 
 from search.arrays.neighbourhood import unique_rows
-from search.arrays.pareto import choose_by_hypervolume, nondominated, ranks, reference_point
+from search.arrays.pareto import choose_by_hypervolume, nondominated, rank_fronts, reference_point
 from search.arrays.row_pool import all_rows
 from search.engines.array_nsga2 import evolve, polish
 from search.engines.contract import Engine, Score, Visited
-from search.engines.surrogates import LEAST_ROWS, fitted, scorer
+from search.engines.rounds import fit_models
+from search.engines.surrogates import LEAST_ROWS, make_score
 from search.history import History
 from search.problem import SearchProblem
 from search.sampling.first_sample import admissible_sample, fresh_rows, initial_rows
 from search.strategy import FitPredictor, Model, Strategy, require_fit
 
 SUMMARY = "iterates predictor and evolution as LINAS does; the default"
+Rows = NDArray[np.int16]
 # With three objectives a predicted front alone has hundreds of points.
 _LEAST_CANDIDATES = 600
 # Scoring so many takes less time than evolving towards the best of them.
@@ -44,6 +47,7 @@ class PredictorGuided:
     """
 
     has_first_sample = True
+    models = fit_models
 
     fit: FitPredictor
     engine: Engine = evolve
@@ -61,9 +65,7 @@ class PredictorGuided:
             return self.initial
         return max(1, min(self.batch, max(evaluated // 12, self.least_batch)))
 
-    def propose(
-        self, problem: SearchProblem, history: History, count: int, rng: np.random.Generator
-    ) -> NDArray[np.int16]:
+    def propose(self, problem: SearchProblem, history: History, count: int, rng: Generator) -> Rows:
         """Up to ``count`` distinct rows ``(k, len(space))`` that are not in the history."""
         if not len(history):
             return initial_rows(problem, count, rng)
@@ -71,18 +73,14 @@ class PredictorGuided:
         if usable.sum() < LEAST_ROWS:
             return fresh_rows(problem, history, count, rng)
         models = self.models(problem, history, int(rng.integers(2**31)))
-        visited = self._visit(problem, history, scorer(problem, models), rng)
+        visited = self._visit(problem, history, make_score(problem, models), rng)
         rows = self._choose(problem, history, models, visited, count)
         if len(rows) < count:
             rows = history.new(np.concatenate((rows, fresh_rows(problem, history, count, rng))))
         return rows[:count]
 
-    def models(self, problem: SearchProblem, history: History, seed: int) -> Mapping[str, Model]:
-        """A predictor for every expensive quantity with enough successful evaluations."""
-        return fitted(self.fit, problem, history, seed)
-
     def _visit(
-        self, problem: SearchProblem, history: History, score: Score, rng: np.random.Generator
+        self, problem: SearchProblem, history: History, score: Score, rng: Generator
     ) -> Visited:
         """Predictions of what is worth looking at: of everything, where that is little enough."""
         rows = problem.pool
@@ -100,15 +98,13 @@ class PredictorGuided:
         )
         return polish(problem.space, score, visited, self.descents)
 
-    def _seeds(
-        self, problem: SearchProblem, history: History, rng: np.random.Generator
-    ) -> NDArray[np.int16]:
+    def _seeds(self, problem: SearchProblem, history: History, rng: Generator) -> Rows:
         """Best evaluated rows, and as many new ones."""
         usable = np.flatnonzero(~history.failed)
         objectives = problem.minimised(history.values[usable])
         excess = np.maximum(problem.violations(history.values[usable]), 0).sum(1)
         half = self.population // 2
-        order = np.lexsort((ranks(objectives), excess))
+        order = np.lexsort((rank_fronts(objectives), excess))
         best = history.positions[usable[order[:half]]]
         random = admissible_sample(problem, rng, self.population)
         return unique_rows(np.concatenate((best, random)))[: self.population]
@@ -120,7 +116,7 @@ class PredictorGuided:
         models: Mapping[str, Model],
         visited: Visited,
         count: int,
-    ) -> NDArray[np.int16]:
+    ) -> Rows:
         """The candidates that would add most hypervolume if predictions came true."""
         ok = ~history.failed & (problem.violations(history.values) <= 0).all(axis=1)
         evaluated = problem.minimised(history.values[ok])
@@ -128,7 +124,7 @@ class PredictorGuided:
         # So many of the best that enough are left when the evaluated ones are taken out.
         candidates = max(12 * count, _LEAST_CANDIDATES)
         most = candidates + len(history)
-        order = ranks(visited.objectives[pool], enough=most)
+        order = rank_fronts(visited.objectives[pool], enough=most)
         pool = pool[np.argsort(order, kind="stable")[:most]]
         keys = history.keys
         pool = np.array([i for i in pool if visited.positions[i].tobytes() not in keys], np.intp)

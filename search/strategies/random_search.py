@@ -5,14 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.random import Generator
 from numpy.typing import NDArray
 
+from search.engines.rounds import keep_batch
 from search.history import History
 from search.problem import SearchProblem
 from search.sampling.first_sample import fresh_rows
 from search.strategy import FitPredictor, Strategy, predict_nothing
 
 SUMMARY = "distinct random architectures; the baseline"
+Rows = NDArray[np.int16]
 
 
 @dataclass(frozen=True)
@@ -20,17 +23,12 @@ class RandomSearch:
     """Random rows within the cheap limits; ``batch`` at a time."""
 
     has_first_sample = False
+    batch_size = keep_batch
     models = predict_nothing
 
     batch: int = 50
 
-    def batch_size(self, evaluated: int) -> int:
-        """Always ``batch``."""
-        return self.batch
-
-    def propose(
-        self, problem: SearchProblem, history: History, count: int, rng: np.random.Generator
-    ) -> NDArray[np.int16]:
+    def propose(self, problem: SearchProblem, history: History, count: int, rng: Generator) -> Rows:
         """Up to ``count`` distinct rows ``(k, len(space))`` that are not in the history."""
         return fresh_rows(problem, history, count, rng)
 

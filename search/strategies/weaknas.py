@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.random import Generator
 from numpy.typing import NDArray
 
 from search.arrays.neighbourhood import unique_rows
-from search.arrays.pareto import best_first, ranks
-from search.engines.array_nsga2 import offspring
-from search.engines.surrogates import LEAST_ROWS, filled, fitted, scorer
+from search.arrays.pareto import best_first, rank_fronts
+from search.engines.array_nsga2 import make_offspring
+from search.engines.rounds import complete_initial, fit_models
+from search.engines.surrogates import LEAST_ROWS, fill_round, make_score
 from search.history import History
 from search.problem import SearchProblem
 from search.sampling.first_sample import admissible_sample, fresh_rows
-from search.strategy import FitPredictor, Model, Strategy, require_fit
+from search.strategy import FitPredictor, Strategy, require_fit
 
 SUMMARY = "weak predictors in turn, sampling from a shrinking predicted top (Wu et al. 2021)"
 Rows = NDArray[np.int16]
@@ -40,6 +41,8 @@ class WeakNas:
     """
 
     has_first_sample = True
+    batch_size = complete_initial
+    models = fit_models
 
     fit: FitPredictor
     initial: int = 100
@@ -49,35 +52,23 @@ class WeakNas:
     shrink: float = 0.8
     pool: int = 10_000
 
-    def batch_size(self, evaluated: int) -> int:
-        """What is left of the first sample, then ``batch``."""
-        return self.initial - evaluated if evaluated < self.initial else self.batch
-
-    def propose(
-        self, problem: SearchProblem, history: History, count: int, rng: np.random.Generator
-    ) -> Rows:
+    def propose(self, problem: SearchProblem, history: History, count: int, rng: Generator) -> Rows:
         """Up to ``count`` distinct rows ``(k, len(space))`` that are not in the history."""
         if len(history) < self.initial or (~history.failed).sum() < LEAST_ROWS:
             return fresh_rows(problem, history, count, rng)
         models = self.models(problem, history, int(rng.integers(2**31)))
         rows = self.candidates(problem, history, rng)
-        objectives, violations = scorer(problem, models)(rows)
+        objectives, violations = make_score(problem, models)(rows)
         top = max(self.top_size(len(history)), count)
         best = best_first(objectives, violations, top)
-        return filled(problem, history, rows[rng.permutation(best)], count, rng)
-
-    def models(self, problem: SearchProblem, history: History, seed: int) -> Mapping[str, Model]:
-        """A predictor for every expensive quantity with enough successful evaluations."""
-        return fitted(self.fit, problem, history, seed)
+        return fill_round(problem, history, rows[rng.permutation(best)], count, rng)
 
     def top_size(self, evaluated: int) -> int:
         """Size of the set that is sampled from when so many are labelled."""
         rounds = max(evaluated - self.initial, 0) // self.batch
         return max(round(self.top * self.shrink**rounds), self.least_top)
 
-    def candidates(
-        self, problem: SearchProblem, history: History, rng: np.random.Generator
-    ) -> Rows:
+    def candidates(self, problem: SearchProblem, history: History, rng: Generator) -> Rows:
         """What is ranked: unlabelled rows of a given pool, else random rows and descendants."""
         if problem.pool is not None:
             return history.new(problem.pool[problem.admits(problem.pool)])
@@ -86,9 +77,9 @@ class WeakNas:
         usable = ~history.failed
         points = problem.minimised(history.values[usable])
         excess = np.maximum(problem.violations(history.values[usable]), 0).sum(1)
-        place = np.lexsort((ranks(points), excess))
+        place = np.lexsort((rank_fronts(points), excess))
         parents = history.positions[usable][place[: max(len(place) // 4, 2)]]
-        children = offspring(problem.space, parents, lambda a, b: a < b, half, rng)
+        children = make_offspring(problem.space, parents, lambda a, b: a < b, half, rng)
         rows = unique_rows(np.concatenate((random, problem.project(children))))
         return history.new(rows[problem.admits(rows)])
 

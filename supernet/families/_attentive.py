@@ -13,14 +13,8 @@ from torch import Tensor, nn
 
 from supernet.elastic.alternatives import Alternatives
 from supernet.elastic.edits import Cut, Edit, Pick, Rule, Set
-from supernet.families._mobile import (
-    InvertedResidual,
-    conv_block,
-    hidden_rows,
-    input_rows,
-    make_divisible,
-    output_rows,
-)
+from supernet.families._mobile import InvertedResidual, conv_block, make_divisible
+from supernet.families._mobile_rows import hidden_rows, input_rows, output_rows
 from supernet.space import Choice
 
 ACTIVATION = "swish"

@@ -1,92 +1,21 @@
-"""What families make of configurations: checks, presets that fit the data, seeded networks."""
+"""What families make of configurations: presets that fit the data, and seeded networks."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from math import prod
 from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
 from supernet.data import DataShape
+from supernet.families._pixels import DIGITS, PixelStatistics
 from supernet.space import nearest
 from supernet.supernet import InputSpec
 
 Config = TypeVar("Config")
 Network = TypeVar("Network", bound=nn.Module)
-
-
-def check_rising(**lists: Sequence[float]) -> None:
-    """ValueError unless the values of every list rise, without repeats."""
-    for name, values in lists.items():
-        if list(values) != sorted(set(values)):
-            raise ValueError(f"{name} = {list(values)} must be rising, without repeats")
-
-
-def check_filled(**lists: Sequence[object]) -> None:
-    """ValueError when a list is empty."""
-    for name, values in lists.items():
-        if not values:
-            raise ValueError(f"{name} is empty; a supernet needs at least one value")
-
-
-def check_positive(**numbers: int) -> None:
-    """ValueError when a number is below 1."""
-    for name, value in numbers.items():
-        if value < 1:
-            raise ValueError(f"{name} = {value} must be at least 1")
-
-
-def check_heads(width: int, heads: int) -> None:
-    """ValueError unless a width divides into attention heads of one size."""
-    if width % heads:
-        raise ValueError(
-            f"width = {width} does not divide into {heads} heads; use a multiple of {heads}"
-        )
-
-
-def check_dropout(dropout: float) -> None:
-    """ValueError unless a share of what training drops is at least 0 and below 1."""
-    if not 0 <= dropout < 1:
-        raise ValueError(f"dropout = {dropout} must be at least 0 and below 1")
-
-
-def check_kernels(kernels: Sequence[int]) -> None:
-    """ValueError unless all kernels are odd."""
-    if any(kernel % 2 == 0 or kernel < 1 for kernel in kernels):
-        raise ValueError(f"kernels = {list(kernels)} must be odd")
-
-
-def check_stages(depths: Sequence[Sequence[int]]) -> None:
-    """ValueError unless every stage has rising depths, of at least one block."""
-    for stage, options in enumerate(depths, start=1):
-        if not options or min(options) < 1:
-            raise ValueError(
-                f"depths = {list(options)} of stage {stage} gives a stage without blocks"
-            )
-        if list(options) != sorted(set(options)):
-            raise ValueError(
-                f"depths = {list(options)} of stage {stage} must be rising, without repeats"
-            )
-
-
-def check_resolutions(resolutions: Sequence[int], strides: Sequence[int]) -> None:
-    """ValueError unless the total stride of the network is positive and fits the smallest image.
-
-    Args:
-        resolutions: Sides of the images in pixels.
-        strides: The strides of all layers that shrink the image, in any order.
-    """
-    total = prod(strides)
-    if total < 1:
-        raise ValueError(f"the strides multiply to {total}; every stride must be at least 1")
-    if total > min(resolutions):
-        raise ValueError(
-            f"resolution {min(resolutions)} is below the total stride {total}; "
-            "nothing would be left of the image"
-        )
 
 
 def find_preset(presets: Mapping[str, Config], preset: str) -> Config:
@@ -103,8 +32,8 @@ def fit_resolutions(presets: Mapping[str, Config], preset: str, shape: DataShape
     """Fit a preset to the classes, channels, resolutions and statistics of images.
 
     Args:
-        presets: Configurations with the fields ``classes``, ``channels``, ``resolutions``,
-            ``mean`` and ``std``.
+        presets: Configurations with the fields ``classes``, ``channels``, ``resolutions``
+            and ``pixels``.
         preset: The name of one of them.
         shape: What the images look like.
 
@@ -126,8 +55,8 @@ def fit_size(presets: Mapping[str, Config], preset: str, shape: DataShape) -> Co
     """Fit a preset to the classes, channels, size and statistics of images.
 
     Args:
-        presets: Configurations with the fields ``classes``, ``channels``, ``size``, ``mean`` and
-            ``std``.
+        presets: Configurations with the fields ``classes``, ``channels``, ``size`` and
+            ``pixels``.
         preset: The name of one of them.
         shape: What the images look like.
 
@@ -141,7 +70,7 @@ def fit_size(presets: Mapping[str, Config], preset: str, shape: DataShape) -> Co
 def fit_to_digits(config: Config) -> Config:
     """Give a configuration the classes, channels and statistics of the built-in digits."""
     digits: Any = config
-    changed: Config = replace(digits, classes=10, channels=1, mean=(0.3,), std=(0.37,))
+    changed: Config = replace(digits, classes=10, channels=1, pixels=DIGITS)
     return changed
 
 
@@ -179,7 +108,6 @@ def _replace_shape(base: Any, shape: DataShape, **sizes: Any) -> Any:
         base,
         classes=shape.classes,
         channels=shape.input[0],
-        mean=tuple(shape.mean),
-        std=tuple(shape.std),
+        pixels=PixelStatistics(tuple(shape.mean), tuple(shape.std)),
         **sizes,
     )

@@ -11,12 +11,8 @@ from torch import nn
 from supernet.elastic.edits import Drop, Edit, Resize, follow
 from supernet.elastic.fake_quantisation import quantise_weights
 from supernet.families._configuration import describe_images
-from supernet.families._mobile import (
-    InvertedResidual,
-    hidden_rows,
-    kernel_rows,
-    make_divisible,
-)
+from supernet.families._mobile import InvertedResidual, make_divisible
+from supernet.families._mobile_rows import hidden_rows, kernel_rows
 from supernet.space import Architecture, Choice, SearchSpace, Value
 from supernet.supernet import Supernet
 

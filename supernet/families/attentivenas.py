@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
 
+from supernet.dataclass_json import INLINE
 from supernet.elastic.edits import Cut, Drop, Edit, Resize, Rule, Set
 from supernet.families._attentive import (
     ACTIVATION,
@@ -22,26 +23,22 @@ from supernet.families._attentive import (
     shortcut_rows,
     tabulate,
 )
-from supernet.families._configuration import (
+from supernet.families._checks import (
+    check_depths,
     check_filled,
     check_kernels,
     check_resolutions,
     check_rising,
-    check_stages,
+)
+from supernet.families._configuration import (
     describe_images,
     fit_resolutions,
     fit_to_digits,
     make_network,
 )
-from supernet.families._mobile import (
-    Normalize,
-    conv_block,
-    initialise,
-    input_rows,
-    kernel_rows,
-    output_rows,
-    zero_last_norm,
-)
+from supernet.families._mobile import Normalize, conv_block, initialise, zero_last_norm
+from supernet.families._mobile_rows import input_rows, kernel_rows, output_rows
+from supernet.families._pixels import IMAGENET, PixelStatistics
 from supernet.space import Architecture, Choice, SearchSpace, Value
 from supernet.supernet import Supernet
 
@@ -89,8 +86,7 @@ class Config:
         head_expand: Channels before pooling, as a multiple of those of the last stage; the last
             layer then mixes pooled features. 0: the last layer comes before pooling.
         dropout: Share of features that training drops before the classifier.
-        mean: Mean of each channel, pixels in 0...1.
-        std: Standard deviation of each channel.
+        pixels: Statistics of pixels that images are normalised by.
         seed: Seed of the initial weights.
     """
 
@@ -103,8 +99,7 @@ class Config:
     last_widths: tuple[int, ...] = (1792, 1984)
     head_expand: int = 6
     dropout: float = 0.2
-    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
-    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    pixels: PixelStatistics = field(default=IMAGENET, metadata=INLINE)
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -120,11 +115,10 @@ class Config:
         for name, values in lists.items():
             if values[0] < 1 and "depths" not in name:
                 raise ValueError(f"{name} = {list(values)} must be at least 1")
-        check_stages([stage.depths for stage in self.stages])
+        check_depths([stage.depths for stage in self.stages])
         for stage in self.stages:
             check_kernels(stage.kernels)
-        strides = (self.stem_stride, *(stage.stride for stage in self.stages))
-        check_resolutions(self.resolutions, strides)
+        check_resolutions(self.resolutions, self.stem_stride, stages=self.stages)
 
 
 PRESETS: dict[str, Config] = {
@@ -179,7 +173,7 @@ class AttentiveNet(nn.Module):
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.resample = Resample(max(config.resolutions))
-        self.normalize = Normalize(config.mean, config.std)
+        self.normalize = Normalize(config.pixels.mean, config.pixels.std)
         widths = config.stem_widths
         self.stem = conv_block(config.channels, widths[-1], 3, config.stem_stride, ACTIVATION)
         self.stages = nn.Sequential()

@@ -12,13 +12,8 @@ from torch import nn
 
 from supernet.data import DataShape
 from supernet.elastic.edits import Cut, Drop, Edit, Rule, Set, follow
-from supernet.families._configuration import (
-    check_dropout,
-    check_filled,
-    check_heads,
-    check_positive,
-    find_preset,
-)
+from supernet.families._checks import check_dropout, check_filled, check_heads, check_positive
+from supernet.families._configuration import find_preset
 from supernet.space import Architecture, Choice, SearchSpace
 from supernet.supernet import InputSpec, Supernet
 

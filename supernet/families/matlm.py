@@ -10,13 +10,8 @@ from torch import Tensor, nn
 
 from supernet.data import DataShape
 from supernet.elastic.edits import Cut, Drop, Edit, Set, follow
-from supernet.families._configuration import (
-    check_dropout,
-    check_heads,
-    check_positive,
-    find_preset,
-    make_network,
-)
+from supernet.families._checks import check_dropout, check_heads, check_positive
+from supernet.families._configuration import find_preset, make_network
 from supernet.space import Architecture, Choice, SearchSpace, Value
 from supernet.supernet import InputSpec, Supernet
 

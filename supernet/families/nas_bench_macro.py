@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from torch import Tensor, nn
 
+from supernet.dataclass_json import INLINE
 from supernet.elastic.alternatives import Alternatives
 from supernet.elastic.edits import Edit, Pick, follow
 from supernet.families._configuration import describe_images, fit_size, fit_to_digits, make_network
 from supernet.families._mobile import InvertedResidual, Normalize, conv_block, initialise_layers
+from supernet.families._pixels import CIFAR10, PixelStatistics
 from supernet.space import Choice, SearchSpace
 from supernet.supernet import Supernet
 
@@ -39,8 +41,7 @@ class Config:
         stem_width: Channels after the stem.
         layers: Layers of each stage.
         feature_width: Channels before the classifier.
-        mean: Mean of each channel, pixels in 0...1.
-        std: Standard deviation of each channel.
+        pixels: Statistics of pixels that images are normalised by.
         seed: Seed of the initial weights.
     """
 
@@ -50,8 +51,7 @@ class Config:
     stem_width: int = 32
     layers: tuple[int, ...] = (2, 3, 3)
     feature_width: int = 1280
-    mean: tuple[float, ...] = (0.4914, 0.4822, 0.4465)
-    std: tuple[float, ...] = (0.2470, 0.2435, 0.2616)
+    pixels: PixelStatistics = field(default=CIFAR10, metadata=INLINE)
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -93,7 +93,7 @@ class MacroNet(nn.Module):
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        self.normalize = Normalize(config.mean, config.std)
+        self.normalize = Normalize(config.pixels.mean, config.pixels.std)
         self.stem = conv_block(config.channels, config.stem_width, 3, 1, "relu")
         self.layers = nn.Sequential()
         width = config.stem_width

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from torch import Tensor, nn
 
-from supernet.families._configuration import (
+from supernet.dataclass_json import INLINE
+from supernet.families._checks import (
     check_filled,
     check_kernels,
+    check_options,
     check_resolutions,
     check_rising,
-    fit_resolutions,
-    fit_to_digits,
-    make_network,
 )
+from supernet.families._configuration import fit_resolutions, fit_to_digits, make_network
 from supernet.families._mobile import (
     Head,
     InvertedResidual,
@@ -27,6 +27,7 @@ from supernet.families._mobile import (
 from supernet.families._ofa import assemble, make_stage_choices
 from supernet.families._ofa import from_ofa as from_ofa
 from supernet.families._ofa import to_ofa as to_ofa
+from supernet.families._pixels import IMAGENET, PixelStatistics
 from supernet.space import Choice, SearchSpace
 from supernet.supernet import Supernet
 
@@ -69,8 +70,7 @@ class Config:
         final_width: Channels that are pooled.
         feature_width: Channels before the classifier.
         dropout: Share of features that training drops before the classifier.
-        mean: Mean of each channel, pixels in 0...1.
-        std: Standard deviation of each channel.
+        pixels: Statistics of pixels that images are normalised by.
         seed: Seed of the initial weights.
 
     Raises:
@@ -98,30 +98,17 @@ class Config:
     final_width: int = 960
     feature_width: int = 1280
     dropout: float = 0.1
-    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
-    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    pixels: PixelStatistics = field(default=IMAGENET, metadata=INLINE)
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_filled(
-            resolutions=self.resolutions,
-            kernels=self.kernels,
-            expands=self.expands,
-            depths=self.depths,
-            stages=self.stages,
-        )
-        check_rising(
-            resolutions=self.resolutions,
-            kernels=self.kernels,
-            expands=self.expands,
-            depths=self.depths,
-            weight_bits=self.weight_bits,
-        )
+        check_filled(stages=self.stages)
+        check_options(self, "resolutions", "kernels", "expands", "depths")
+        check_rising(weight_bits=self.weight_bits)
         if min(self.depths) < 1:
             raise ValueError(f"depths = {list(self.depths)} gives a stage without blocks")
         check_kernels(self.kernels)
-        strides = (self.stem_stride, *(stage.stride for stage in self.stages))
-        check_resolutions(self.resolutions, strides)
+        check_resolutions(self.resolutions, self.stem_stride, stages=self.stages)
 
     @property
     def stage_depths(self) -> tuple[tuple[int, ...], ...]:
@@ -177,7 +164,7 @@ class MobileNetV3(nn.Module):
     def __init__(self, config: Config) -> None:
         super().__init__()
         stem, first, widths, final, features = _scale_widths(config)
-        self.normalize = Normalize(config.mean, config.std)
+        self.normalize = Normalize(config.pixels.mean, config.pixels.std)
         self.stem = conv_block(config.channels, stem, 3, config.stem_stride, "hswish")
         self.first = InvertedResidual(stem, first, stem, 3, 1, "relu")
         self.stages = nn.ModuleList()

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from torch import Tensor, nn
 
-from supernet.families._configuration import (
-    check_filled,
+from supernet.dataclass_json import INLINE
+from supernet.families._checks import (
     check_kernels,
+    check_options,
     check_resolutions,
-    check_rising,
     check_stages,
-    fit_resolutions,
-    fit_to_digits,
-    make_network,
 )
+from supernet.families._configuration import fit_resolutions, fit_to_digits, make_network
 from supernet.families._mobile import (
     InvertedResidual,
     MixHead,
@@ -28,6 +26,7 @@ from supernet.families._mobile import (
 from supernet.families._ofa import assemble, make_stage_choices
 from supernet.families._ofa import from_ofa as from_ofa
 from supernet.families._ofa import to_ofa as to_ofa
+from supernet.families._pixels import IMAGENET, PixelStatistics
 from supernet.space import Choice, SearchSpace
 from supernet.supernet import Supernet
 
@@ -67,8 +66,7 @@ class Config:
         stages: The elastic stages, each with the depths it may have.
         feature_width: Channels before the classifier.
         dropout: Share of features that training drops before the classifier.
-        mean: Mean of each channel, pixels in 0...1.
-        std: Standard deviation of each channel.
+        pixels: Statistics of pixels that images are normalised by.
         seed: Seed of the initial weights.
 
     Raises:
@@ -94,18 +92,14 @@ class Config:
     )
     feature_width: int = 1280
     dropout: float = 0.1
-    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
-    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    pixels: PixelStatistics = field(default=IMAGENET, metadata=INLINE)
     seed: int = 0
 
     def __post_init__(self) -> None:
-        lists = {"resolutions": self.resolutions, "kernels": self.kernels, "expands": self.expands}
-        check_filled(**lists, stages=self.stages)
-        check_rising(**lists)
-        check_stages([stage.depths for stage in self.stages])
+        check_stages(self.stages)
+        check_options(self, "resolutions", "kernels", "expands")
         check_kernels(self.kernels)
-        strides = (self.stem_stride, *(stage.stride for stage in self.stages))
-        check_resolutions(self.resolutions, strides)
+        check_resolutions(self.resolutions, self.stem_stride, stages=self.stages)
 
     @property
     def stage_depths(self) -> tuple[tuple[int, ...], ...]:
@@ -159,7 +153,7 @@ class ProxylessNAS(nn.Module):
     def __init__(self, config: Config) -> None:
         super().__init__()
         stem, inputs = config.scale(config.stem_width), config.scale(config.first_width)
-        self.normalize = Normalize(config.mean, config.std)
+        self.normalize = Normalize(config.pixels.mean, config.pixels.std)
         self.stem = conv_block(config.channels, stem, 3, config.stem_stride, "relu6", eps=EPS)
         self.first = InvertedResidual(stem, inputs, stem, 3, 1, "relu6", eps=EPS, shortcut=False)
         self.stages = nn.ModuleList()

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from supernet.dataclass_json import INLINE
 from supernet.elastic.edits import Cut, Drop, Edit, Resize, Rule, Set, follow, follow_all
+from supernet.families._checks import check_options, check_resolutions, check_stages
 from supernet.families._configuration import (
-    check_filled,
-    check_resolutions,
-    check_rising,
-    check_stages,
     describe_images,
     fit_resolutions,
     fit_to_digits,
@@ -26,12 +24,12 @@ from supernet.families._mobile import (
     Normalize,
     conv_block,
     initialise,
-    input_rows,
     make_divisible,
-    output_rows,
     zero_last_norm,
 )
+from supernet.families._mobile_rows import input_rows, output_rows
 from supernet.families._ofa import find_block_needs, list_block_prefixes
+from supernet.families._pixels import IMAGENET, PixelStatistics
 from supernet.space import Architecture, Choice, SearchSpace, Value
 from supernet.supernet import Supernet
 
@@ -66,8 +64,7 @@ class Config:
         stem_pool: Whether the stem ends with pooling, which halves the image.
         stages: The elastic stages, each with the depths it may have.
         dropout: Share of features that training drops before the classifier.
-        mean: Mean of each channel, pixels in 0...1.
-        std: Standard deviation of each channel.
+        pixels: Statistics of pixels that images are normalised by.
         seed: Seed of the initial weights.
 
     Raises:
@@ -89,28 +86,17 @@ class Config:
         Stage(2048, 2),
     )
     dropout: float = 0.0
-    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
-    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    pixels: PixelStatistics = field(default=IMAGENET, metadata=INLINE)
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_filled(
-            resolutions=self.resolutions,
-            widths=self.widths,
-            expands=self.expands,
-            stages=self.stages,
-        )
-        check_rising(resolutions=self.resolutions, widths=self.widths, expands=self.expands)
+        check_stages(self.stages)
+        check_options(self, "resolutions", "widths", "expands")
         for name in ("widths", "expands"):
             if min(getattr(self, name)) <= 0:
                 raise ValueError(f"{name} = {list(getattr(self, name))} must be positive")
-        check_stages([stage.depths for stage in self.stages])
-        strides = (
-            self.stem_stride,
-            2 if self.stem_pool else 1,
-            *(stage.stride for stage in self.stages),
-        )
-        check_resolutions(self.resolutions, strides)
+        strides = (self.stem_stride, 2 if self.stem_pool else 1)
+        check_resolutions(self.resolutions, *strides, stages=self.stages)
 
     @property
     def stage_depths(self) -> tuple[tuple[int, ...], ...]:
@@ -220,7 +206,7 @@ class ResNetD(nn.Module):
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        self.normalize = Normalize(config.mean, config.std)
+        self.normalize = Normalize(config.pixels.mean, config.pixels.std)
         self.stem = Stem(config)
         self.stages = nn.ModuleList()
         inputs = config.scale_stem(max(config.widths))

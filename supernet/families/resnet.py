@@ -2,31 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from supernet.dataclass_json import INLINE
 from supernet.elastic.edits import Cut, Drop, Edit, Rule, Set, follow
-from supernet.families._configuration import (
-    check_filled,
-    check_resolutions,
-    check_rising,
-    check_stages,
-    describe_images,
-    fit_size,
-    fit_to_digits,
-    make_network,
-)
-from supernet.families._mobile import (
-    Normalize,
-    conv_block,
-    initialise_layers,
-    input_rows,
-    output_rows,
-    zero_last_norm,
-)
+from supernet.families._checks import check_depths, check_filled, check_resolutions, check_rising
+from supernet.families._configuration import describe_images, fit_size, fit_to_digits, make_network
+from supernet.families._mobile import Normalize, conv_block, initialise_layers, zero_last_norm
+from supernet.families._mobile_rows import input_rows, output_rows
+from supernet.families._pixels import CIFAR10, PixelStatistics
 from supernet.space import Choice, SearchSpace
 from supernet.supernet import Supernet
 
@@ -49,8 +37,7 @@ class Config:
         stem_width: Channels after the stem.
         widths: Channels of each stage, rising.
         depths: Blocks of each stage, rising; every stage but the first halves the image.
-        mean: Mean of each channel, pixels in 0...1.
-        std: Standard deviation of each channel.
+        pixels: Statistics of pixels that images are normalised by.
         seed: Seed of the initial weights.
     """
 
@@ -60,8 +47,7 @@ class Config:
     stem_width: int = 16
     widths: tuple[tuple[int, ...], ...] = ((4, 8, 12, 16), (8, 16, 24, 32), (16, 32, 48, 64))
     depths: tuple[tuple[int, ...], ...] = ((3, 5, 7, 9), (3, 5, 7, 9), (3, 5, 7, 9))
-    mean: tuple[float, ...] = (0.4914, 0.4822, 0.4465)
-    std: tuple[float, ...] = (0.2470, 0.2435, 0.2616)
+    pixels: PixelStatistics = field(default=CIFAR10, metadata=INLINE)
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -77,8 +63,8 @@ class Config:
             check_rising(**{name: widths})
             if widths[0] < 1:
                 raise ValueError(f"{name} = {list(widths)} must be at least one channel")
-        check_stages(self.depths)
-        check_resolutions((self.size,), [2] * (len(self.widths) - 1))
+        check_depths(self.depths)
+        check_resolutions((self.size,), 2 ** (len(self.widths) - 1))
 
 
 PRESETS: dict[str, Config] = {
@@ -133,7 +119,7 @@ class ResNet(nn.Module):
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        self.normalize = Normalize(config.mean, config.std)
+        self.normalize = Normalize(config.pixels.mean, config.pixels.std)
         self.stem = conv_block(config.channels, config.stem_width, 3, 1, "relu")
         self.stages = nn.Sequential()
         inputs = config.stem_width

@@ -4,24 +4,19 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
+from supernet.dataclass_json import INLINE
 from supernet.elastic.alternatives import Alternatives
 from supernet.elastic.edits import Cut, Edit, Pick, Set, follow
-from supernet.families._configuration import (
-    check_filled,
-    check_resolutions,
-    check_rising,
-    describe_images,
-    fit_size,
-    fit_to_digits,
-    make_network,
-)
+from supernet.families._checks import check_filled, check_resolutions, check_rising
+from supernet.families._configuration import describe_images, fit_size, fit_to_digits, make_network
 from supernet.families._mobile import Normalize
+from supernet.families._pixels import IMAGENET, PixelStatistics
 from supernet.space import Choice, SearchSpace
 from supernet.supernet import Supernet
 
@@ -66,8 +61,7 @@ class Config:
         affine: Whether normalisation learns a scale and a shift. Off in the published supernet;
             networks trained alone have it.
         dropout: Share of features that training drops before the classifier.
-        mean: Mean of each channel, pixels in 0...1.
-        std: Standard deviation of each channel.
+        pixels: Statistics of pixels that images are normalised by.
         seed: Seed of the initial weights.
     """
 
@@ -86,8 +80,7 @@ class Config:
     feature_width: int = 1024
     affine: bool = False
     dropout: float = 0.1
-    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
-    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    pixels: PixelStatistics = field(default=IMAGENET, metadata=INLINE)
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -110,8 +103,7 @@ class Config:
                     f"{stage.width}"
                 )
             inputs = stage.width
-        strides = (self.stem_stride, *(stage.stride for stage in self.stages))
-        check_resolutions((self.size,), strides)
+        check_resolutions((self.size,), self.stem_stride, stages=self.stages)
 
 
 PRESETS: dict[str, Config] = {
@@ -254,7 +246,7 @@ class ShuffleNet(nn.Module):
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        self.normalize = Normalize(config.mean, config.std)
+        self.normalize = Normalize(config.pixels.mean, config.pixels.std)
         self.stem = _make_layer(
             config.channels, config.stem_width, 3, config.affine, stride=config.stem_stride
         )

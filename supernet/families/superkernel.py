@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from torch import Tensor, nn
 
+from supernet.dataclass_json import INLINE
 from supernet.elastic.alternatives import Alternatives
 from supernet.elastic.edits import Edit, Pick, follow
-from supernet.families._configuration import (
-    check_filled,
-    check_resolutions,
-    describe_images,
-    fit_size,
-    fit_to_digits,
-    make_network,
-)
-from supernet.families._mobile import (
-    InvertedResidual,
-    MixHead,
-    Normalize,
-    conv_block,
-    hidden_rows,
-    initialise,
-    kernel_rows,
-)
+from supernet.families._checks import check_filled, check_resolutions
+from supernet.families._configuration import describe_images, fit_size, fit_to_digits, make_network
+from supernet.families._mobile import InvertedResidual, MixHead, Normalize, conv_block, initialise
+from supernet.families._mobile_rows import hidden_rows, kernel_rows
+from supernet.families._pixels import IMAGENET, PixelStatistics
 from supernet.space import Choice, SearchSpace
 from supernet.supernet import Supernet
 
@@ -63,8 +52,7 @@ class Config:
         first_width: Channels after the fixed, unexpanded block that follows the stem.
         feature_width: Channels before the classifier.
         dropout: Share of features that training drops before the classifier.
-        mean: Mean of each channel, pixels in 0...1.
-        std: Standard deviation of each channel.
+        pixels: Statistics of pixels that images are normalised by.
         seed: Seed of the initial weights.
     """
 
@@ -84,16 +72,14 @@ class Config:
     first_width: int = 16
     feature_width: int = 1280
     dropout: float = 0.2
-    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
-    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    pixels: PixelStatistics = field(default=IMAGENET, metadata=INLINE)
     seed: int = 0
 
     def __post_init__(self) -> None:
         check_filled(stages=self.stages)
         if any(stage.blocks < 1 for stage in self.stages):
             raise ValueError("a stage without blocks is impossible; blocks must be at least 1")
-        strides = (self.stem_stride, *(stage.stride for stage in self.stages))
-        check_resolutions((self.size,), strides)
+        check_resolutions((self.size,), self.stem_stride, stages=self.stages)
 
 
 PRESETS: dict[str, Config] = {
@@ -187,7 +173,7 @@ class SuperkernelNet(nn.Module):
     def __init__(self, config: Config) -> None:
         super().__init__()
         stem, first = config.stem_width, config.first_width
-        self.normalize = Normalize(config.mean, config.std)
+        self.normalize = Normalize(config.pixels.mean, config.pixels.std)
         self.stem = conv_block(config.channels, stem, 3, config.stem_stride, "relu")
         self.first = InvertedResidual(stem, first, stem, 3, 1, "relu", shortcut=False)
         blocks = iter(list_superkernels(config))

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from torch import Tensor, nn
 
+from supernet.dataclass_json import INLINE
 from supernet.elastic.alternatives import Alternatives
 from supernet.elastic.edits import Derive, Drop, Edit, Pick, Resize, Rule, Set, follow
+from supernet.families._checks import check_options, check_resolutions, check_stages
 from supernet.families._configuration import (
-    check_filled,
-    check_resolutions,
-    check_rising,
-    check_stages,
     describe_images,
     fit_resolutions,
     fit_to_digits,
@@ -22,14 +20,12 @@ from supernet.families._configuration import (
 from supernet.families._mobile import (
     Normalize,
     conv_block,
-    crop_kernel,
-    depthwise_rows,
     initialise,
-    input_rows,
     make_divisible,
-    output_rows,
     zero_last_norm,
 )
+from supernet.families._mobile_rows import crop_kernel, depthwise_rows, input_rows, output_rows
+from supernet.families._pixels import IMAGENET, PixelStatistics
 from supernet.space import Choice, SearchSpace, Value
 from supernet.supernet import Supernet
 
@@ -71,8 +67,7 @@ class Config:
         final_width: Channels that are pooled.
         feature_width: Channels before the classifier.
         dropout: Share of features that training drops before the classifier.
-        mean: Mean of each channel, pixels in 0...1.
-        std: Standard deviation of each channel.
+        pixels: Statistics of pixels that images are normalised by.
         seed: Seed of the initial weights.
     """
 
@@ -92,16 +87,14 @@ class Config:
     final_width: int = 960
     feature_width: int = 1280
     dropout: float = 0.2
-    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
-    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    pixels: PixelStatistics = field(default=IMAGENET, metadata=INLINE)
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_filled(stages=self.stages, resolutions=self.resolutions, expands=self.expands)
-        check_rising(resolutions=self.resolutions, expands=self.expands)
-        check_stages([stage.depths for stage in self.stages])
-        strides = (self.stem_stride, self.fused_stride, *(stage.stride for stage in self.stages))
-        check_resolutions(self.resolutions, strides)
+        check_stages(self.stages)
+        check_options(self, "resolutions", "expands")
+        strides = (self.stem_stride, self.fused_stride)
+        check_resolutions(self.resolutions, *strides, stages=self.stages)
 
 
 PRESETS: dict[str, Config] = {
@@ -187,7 +180,7 @@ class UniversalNet(nn.Module):
     def __init__(self, config: Config) -> None:
         super().__init__()
         stem, fused = config.stem_width, config.fused_width
-        self.normalize = Normalize(config.mean, config.std)
+        self.normalize = Normalize(config.pixels.mean, config.pixels.std)
         self.stem = conv_block(config.channels, stem, 3, config.stem_stride, "relu")
         self.fused = nn.Sequential(
             conv_block(stem, 4 * stem, 3, config.fused_stride, "relu"),

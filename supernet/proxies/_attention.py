@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,6 +78,19 @@ def record_attentions(model: nn.Module, inputs: Tensor) -> list[Attention]:
             f"{type(model).__name__} has no attention that runs through torch's "
             "scaled_dot_product_attention; this proxy is for transformers"
         )
+    return found
+
+
+def sum_by_layer(
+    model: nn.Module, inputs: Tensor, measure: Callable[[Attention], float]
+) -> dict[str, float]:
+    """Sum a measure over the attentions of each layer, by module path.
+
+    Model, inputs and errors are those of :func:`record_attentions`.
+    """
+    found: dict[str, float] = {}
+    for layer in record_attentions(model, inputs):
+        found[layer.name] = found.get(layer.name, 0.0) + measure(layer)
     return found
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from supernet.proxies._attention import record_attentions
+from supernet.proxies._attention import Attention, sum_by_layer
 
 SUMMARY = "largest response of queries, keys and values over tokens, per head; transformers only"
 
@@ -16,22 +16,18 @@ def score(model: nn.Module, inputs: Tensor, targets: Tensor) -> float:
     the maximum over **tokens**, then the mean over batch and head size; then the mean over the
     three.
 
-    Args:
-        model: An extracted transformer; left alone.
-        inputs: Token ids ``(N, T)``.
-        targets: Has no part in the score.
-
-    Raises:
-        ValueError: The network has no attention.
+    Model, inputs and errors are those of :func:`supernet.proxies._attention.record_attentions`;
+    targets have no part in the score.
     """
     return sum(by_layer(model, inputs, targets).values())
 
 
 def by_layer(model: nn.Module, inputs: Tensor, targets: Tensor) -> dict[str, float]:
     """Sum over the heads of each layer, by module path."""
-    found: dict[str, float] = {}
-    for layer in record_attentions(model, inputs):
-        # Axes (batch, head, token, feature): over tokens, then over batch and features.
-        parts = [x.amax(2).mean((0, 2)).sum() for x in (layer.query, layer.key, layer.value)]
-        found[layer.name] = found.get(layer.name, 0.0) + float(sum(parts)) / len(parts)
-    return found
+    return sum_by_layer(model, inputs, _measure_responses)
+
+
+def _measure_responses(layer: Attention) -> float:
+    # Axes (batch, head, token, feature): over tokens, then over batch and features.
+    parts = [x.amax(2).mean((0, 2)).sum() for x in (layer.query, layer.key, layer.value)]
+    return float(sum(parts)) / len(parts)

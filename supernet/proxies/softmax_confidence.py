@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from supernet.proxies._attention import record_attentions
+from supernet.proxies._attention import Attention, sum_by_layer
 
 SUMMARY = "largest attention probability of each query, per head; transformers only"
 
@@ -16,21 +16,16 @@ def score(model: nn.Module, inputs: Tensor, targets: Tensor) -> float:
     then the mean over batch and queries. 1 where every query looks at one token only; the first
     query of a causal network always does.
 
-    Args:
-        model: An extracted transformer; left alone.
-        inputs: Token ids ``(N, T)``.
-        targets: Has no part in the score.
-
-    Raises:
-        ValueError: The network has no attention.
+    Model, inputs and errors are those of :func:`supernet.proxies._attention.record_attentions`;
+    targets have no part in the score.
     """
     return sum(by_layer(model, inputs, targets).values())
 
 
 def by_layer(model: nn.Module, inputs: Tensor, targets: Tensor) -> dict[str, float]:
     """Sum over the heads of each layer, by module path."""
-    found: dict[str, float] = {}
-    for layer in record_attentions(model, inputs):
-        confidence = float(layer.probabilities().amax(3).mean((0, 2)).sum())
-        found[layer.name] = found.get(layer.name, 0.0) + confidence
-    return found
+    return sum_by_layer(model, inputs, _measure_decision)
+
+
+def _measure_decision(layer: Attention) -> float:
+    return float(layer.probabilities().amax(3).mean((0, 2)).sum())

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from supernet.data import DataSource
 from supernet.data.source import make_image_source
 from supernet.elastic.alternatives import Alternatives
-from supernet.elastic.edits import Cut, Edit, Pick, Set, follow
+from supernet.elastic.edits import Cut, Edit, Pick, Rule, Set, follow
 from supernet.space import Choice, SearchSpace
 from supernet.supernet import InputSpec, Supernet
 
@@ -98,11 +98,7 @@ def build_choice_supernet(seed: int = 0) -> Supernet:
     edits: list[Edit] = [
         Pick("first", follow(first, str)),
         Pick("second", follow(second, str)),
-        Cut("widen.weight", 0, size),
-        Cut("widen.bias", 0, size),
-        Set("widen", "out_channels", size),
-        Cut("classifier.weight", 1, size),
-        Set("classifier", "in_features", size),
+        *narrow_between("widen", "out_channels", "classifier", size),
     ]
     return Supernet(
         model,
@@ -111,6 +107,24 @@ def build_choice_supernet(seed: int = 0) -> Supernet:
         units=["stem", "first", "second", "widen", "classifier"],
         inputs=InputSpec((1, 6, 6), torch.float32),
     )
+
+
+def narrow_between(before: str, outputs: str, after: str, size: Rule) -> list[Edit]:
+    """Make the rows of a width between a layer with a bias and a linear one.
+
+    Args:
+        before: Path of the first layer.
+        outputs: Its attribute that holds the width.
+        after: Path of the linear layer.
+        size: The width.
+    """
+    return [
+        Cut(f"{before}.weight", 0, size),
+        Cut(f"{before}.bias", 0, size),
+        Set(before, outputs, size),
+        Cut(f"{after}.weight", 1, size),
+        Set(after, "in_features", size),
+    ]
 
 
 def make_toy_data(count: int = 60, classes: int = 3, seed: int = 0) -> DataSource:

@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,8 @@ from app.commands.quantity_help import describe_limits, describe_objectives
 from app.records import numbers
 from app.records.front import parse_front
 from app.records.quantities import (
-    COUNT_SUFFIXES,
     LATENCY,
+    PARAMETERS,
     QUANTITIES,
     Quantity,
     find_quantity,
@@ -42,16 +43,8 @@ Refused = Callable[..., str]
 RANDOM = ["--strategy", "random_search", "--evaluations", "12", "--seed", "3"]
 
 # What the tests add: one entry and one function.
-ACTIVATIONS = Quantity(
-    name="activations",
-    unit="elements",
-    direction="minimize",
-    title="activation volume",
-    write=numbers.write_count,
-    aliases=("acts",),
-    shown_unit="thousand",
-    scale=1e-3,
-    suffixes=COUNT_SUFFIXES,
+ACTIVATIONS = replace(
+    PARAMETERS, name="activations", unit="elements", title="activation volume", aliases=("acts",)
 )
 
 

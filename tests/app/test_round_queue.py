@@ -15,9 +15,15 @@ def take_all(queue: RoundQueue) -> list[int]:
     return found
 
 
-def test_places_go_in_order_as_deep_as_allowed():
-    queue = RoundQueue(5, depth=3)
+def start_queue(length: int) -> RoundQueue:
+    """A queue of depth 3 whose first three places are taken."""
+    queue = RoundQueue(length, depth=3)
     assert take_all(queue) == [0, 1, 2]
+    return queue
+
+
+def test_places_go_in_order_as_deep_as_allowed():
+    queue = start_queue(5)
     queue.finish(1)
     assert take_all(queue) == [3]
     for index in (0, 2, 3):
@@ -43,8 +49,7 @@ def test_a_place_waits_for_all_that_lie_the_lag_before_it():
 
 
 def test_what_was_lost_goes_first_and_in_order():
-    queue = RoundQueue(6, depth=3)
-    assert take_all(queue) == [0, 1, 2]
+    queue = start_queue(6)
     queue.finish(0)
     assert take_all(queue) == [3]
     for index in (3, 1, 2):

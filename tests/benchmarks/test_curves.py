@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from types import ModuleType
@@ -11,20 +9,12 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-PATH = Path(__file__).resolve().parents[2] / "benchmarks" / "_curves.py"
+from tests.benchmarks.loading import load_benchmark
 
 
 @pytest.fixture
-def curves(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    if not PATH.is_file():
-        pytest.skip("benchmarks folder is not part of this installation")
-    specification = importlib.util.spec_from_file_location("benchmark_curves", PATH)
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    monkeypatch.setitem(sys.modules, specification.name, module)
-    specification.loader.exec_module(module)
-    return module
+def curves() -> ModuleType:
+    return load_benchmark("_curves")
 
 
 def test_every_method_is_drawn_with_its_range(curves: ModuleType, tmp_path: Path) -> None:

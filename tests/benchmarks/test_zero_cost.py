@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 
-FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
+from tests.benchmarks.loading import load_benchmark
 
 
 @pytest.fixture(scope="module")
 def benchmark():
-    path = FOLDER / "zero_cost.py"
-    if not path.is_file():
-        pytest.skip("benchmarks folder is not part of this installation")
-    spec = importlib.util.spec_from_file_location("zero_cost_benchmark", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    return load_benchmark("zero_cost")
 
 
 @pytest.fixture(scope="module")

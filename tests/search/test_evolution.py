@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import subprocess
-import sys
 from functools import partial
 
 import numpy as np
@@ -13,12 +11,19 @@ from pymoo.core.duplicate import NoDuplicateElimination
 from pymoo.core.infill import InfillCriterion
 from pymoo.core.population import Population
 from pymoo.core.termination import NoTermination
-from toys import line_space, nested_space, tradeoff, true_front
+from toys import (
+    assert_processes_agree,
+    line_space,
+    measure_volume,
+    measure_volumes,
+    nested_space,
+    tradeoff,
+    true_front,
+)
 
 from search import Constraint, History, search
-from search.arrays.pareto import hypervolume
 from search.engines import algorithms
-from search.engines.array_nsga2 import offspring
+from search.engines.array_nsga2 import make_offspring
 from search.engines.pymoo_replay import (
     evaluated,
     generations,
@@ -77,7 +82,7 @@ class Children(InfillCriterion):
 
     def do(self, problem, pop, n_offsprings, **kwargs):
         parents = np.stack([each.X for each in pop]).astype(np.int16)
-        rows = offspring(self.space, parents, lambda a, b: a < b, n_offsprings, self.rng)
+        rows = make_offspring(self.space, parents, lambda a, b: a < b, n_offsprings, self.rng)
         return Population.new("X", rows)
 
 
@@ -157,7 +162,7 @@ def test_mutation_changes_each_choice_at_the_stated_rate():
     space = line_space(20)
     parents = np.ones((1, 20), dtype=np.int16)
     rng = np.random.default_rng(0)
-    children = offspring(space, parents, lambda a, b: a < b, 5000, rng)
+    children = make_offspring(space, parents, lambda a, b: a < b, 5000, rng)
     changed = (children != 1).mean()
     assert changed == pytest.approx(1 / 20, rel=0.05)
     assert (children == 0).sum() == pytest.approx((children == 2).sum(), rel=0.1)
@@ -169,15 +174,9 @@ def test_it_beats_random_search(name):
         pytest.importorskip("numba")
     module = importlib.import_module(f"search.strategies.{name}")
     problem = tradeoff(choices=16, cheap=False)
-    bound = problem.minimised(np.array([[0.0, 300.0]]))[0]
-
-    def volume(strategy, seed):
-        history = search(problem, strategy, evaluations=200, seed=seed).history
-        return hypervolume(problem.minimised(history.values), bound)
-
-    ours = [volume(module.build(), seed) for seed in range(3)]
-    random = [volume(random_search.build(), seed) for seed in range(3)]
-    best = hypervolume(problem.minimised(true_front(problem)), bound)
+    ours = measure_volumes(problem, module.build(), evaluations=200, seeds=3)
+    random = measure_volumes(problem, random_search.build(), evaluations=200, seeds=3)
+    best = measure_volume(problem, true_front(problem))
     assert min(ours) > max(random)
     # Mutation alone and a few preferred points cover a front less well than the others do.
     least = 0.05 if module in (aging_evolution, rnsga3) else 0.15
@@ -321,14 +320,7 @@ def test_proposals_do_not_depend_on_the_process():
         "    rows = search(tradeoff(), module.build(), evaluations=70, seed=0).history.positions\n"
         "    print(name, int((rows * np.arange(1, rows.size + 1).reshape(rows.shape)).sum()))\n"
     )
-    outputs = [
-        subprocess.run(
-            [sys.executable, "-c", code, *NAMES], capture_output=True, text=True, check=True
-        ).stdout
-        for _ in range(2)
-    ]
-    assert outputs[0] == outputs[1]
-    assert len(outputs[0].splitlines()) == len(MODULES)
+    assert_processes_agree(code, NAMES)
 
 
 def test_a_late_round_takes_no_longer_than_its_history_is_longer():

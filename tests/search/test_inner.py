@@ -8,7 +8,7 @@ from toys import line_space, nested_space, tradeoff, true_front
 
 from search.arrays.neighbourhood import neighbourhood, unique_rows
 from search.arrays.pareto import hypervolume, nondominated
-from search.engines.array_nsga2 import evolve, offspring, polish
+from search.engines.array_nsga2 import evolve, make_offspring, polish
 from search.engines.contract import Visited
 
 
@@ -19,7 +19,7 @@ def first_wins(a, b):
 def test_reset_mutation_changes_one_choice_in_n_on_average():
     space = line_space(choices=20, values=3)
     parents = np.ones((2, 20), dtype=np.int16)
-    children = offspring(space, parents, first_wins, 5000, np.random.default_rng(0))
+    children = make_offspring(space, parents, first_wins, 5000, np.random.default_rng(0))
     rate = (children != 1).mean()
     assert rate == pytest.approx(1 / 20, rel=0.05)
     changed = children[children != 1]
@@ -29,7 +29,7 @@ def test_reset_mutation_changes_one_choice_in_n_on_average():
 def test_crossover_takes_each_choice_from_either_parent():
     space = line_space(choices=30, values=2)
     parents = np.stack((np.zeros(30), np.ones(30))).astype(np.int16)
-    children = offspring(space, parents, first_wins, 4000, np.random.default_rng(1))
+    children = make_offspring(space, parents, first_wins, 4000, np.random.default_rng(1))
     assert children.mean() == pytest.approx(0.5, abs=0.03)
     # Half of the pairs are two different parents; their children are mixtures.
     mixed = (children.mean(1) > 0.2) & (children.mean(1) < 0.8)
@@ -39,7 +39,7 @@ def test_crossover_takes_each_choice_from_either_parent():
 def test_children_are_canonical():
     space = nested_space()
     rng = np.random.default_rng(2)
-    children = offspring(space, space.sample(rng, 20), first_wins, 200, rng)
+    children = make_offspring(space, space.sample(rng, 20), first_wins, 200, rng)
     assert (children == space.canonical(children)).all()
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import warnings
 from dataclasses import replace
 
@@ -12,7 +10,14 @@ import optuna
 import pytest
 from optuna.samplers import NSGAIISampler, RandomSampler
 from optuna.trial import TrialState
-from toys import nested_space, tradeoff, true_front
+from toys import (
+    assert_processes_agree,
+    measure_volume,
+    measure_volumes,
+    nested_space,
+    tradeoff,
+    true_front,
+)
 
 from search import Constraint, History, search
 from search.arrays.pareto import hypervolume
@@ -124,16 +129,10 @@ def test_inert_choices_stay_canonical_and_small_spaces_end(module):
 @pytest.mark.parametrize("module", named([optuna_tpe, optuna_nsga2, optuna_cmaes]))
 def test_it_beats_random_search(module):
     problem = tradeoff(choices=16, cheap=False)
-    bound = problem.minimised(np.array([[0.0, 300.0]]))[0]
-
-    def volume(strategy, seed):
-        history = search(problem, strategy, evaluations=150, seed=seed).history
-        return hypervolume(problem.minimised(history.values), bound)
-
-    ours = [volume(module.build(), seed) for seed in range(2)]
-    random = [volume(optuna_random.build(), seed) for seed in range(2)]
+    ours = measure_volumes(problem, module.build(), evaluations=150, seeds=2)
+    random = measure_volumes(problem, optuna_random.build(), evaluations=150, seeds=2)
     assert max(random) < min(ours)
-    assert max(ours) <= hypervolume(problem.minimised(true_front(problem)), bound)
+    assert max(ours) <= measure_volume(problem, true_front(problem))
 
 
 def test_the_gaussian_process_finds_the_front_of_a_small_problem():
@@ -256,11 +255,4 @@ def test_proposals_do_not_depend_on_the_process_and_others_do_without_optuna():
         "assert 'torch' not in sys.modules\n"
     )
     names = [module.__name__.split(".")[-1] for module in FAST]
-    outputs = [
-        subprocess.run(
-            [sys.executable, "-c", code, *names], capture_output=True, text=True, check=True
-        ).stdout
-        for _ in range(2)
-    ]
-    assert outputs[0] == outputs[1]
-    assert len(outputs[0].splitlines()) == len(FAST)
+    assert_processes_agree(code, names)

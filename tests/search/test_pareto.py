@@ -7,11 +7,11 @@ import pytest
 
 from search.arrays.pareto import (
     choose_by_hypervolume,
-    crowding,
     gains_2d,
     hypervolume,
+    measure_crowding,
     nondominated,
-    ranks,
+    rank_fronts,
     reference_point,
 )
 
@@ -36,16 +36,16 @@ def test_nondominated_equals_brute_force_with_ties_and_copies(objectives):
 def test_a_point_with_nan_is_never_on_the_front_and_dominates_nothing():
     points = np.array([[np.nan, 0.0], [1.0, 1.0], [0.0, 2.0]])
     assert nondominated(points).tolist() == [False, True, True]
-    assert ranks(points).tolist()[0] > max(ranks(points).tolist()[1:])
+    assert rank_fronts(points).tolist()[0] > max(rank_fronts(points).tolist()[1:])
 
 
 def test_ranks_peel_fronts_one_by_one():
     points = np.array([[1, 1], [2, 2], [3, 3], [0, 4], [1, 5]], float)
-    assert ranks(points).tolist() == [0, 1, 2, 0, 1]
-    assert ranks(points, enough=1).tolist() == [0, 1, 1, 0, 1]
+    assert rank_fronts(points).tolist() == [0, 1, 2, 0, 1]
+    assert rank_fronts(points, enough=1).tolist() == [0, 1, 1, 0, 1]
     wide = np.concatenate((points, np.zeros((5, 1))), axis=1)
-    assert ranks(wide).tolist() == [0, 1, 2, 0, 1]
-    assert ranks(wide, enough=1).tolist() == [0, 1, 1, 0, 1]
+    assert rank_fronts(wide).tolist() == [0, 1, 2, 0, 1]
+    assert rank_fronts(wide, enough=1).tolist() == [0, 1, 1, 0, 1]
 
 
 def test_hypervolume_of_the_textbook_front_is_six():
@@ -96,7 +96,7 @@ def test_greedy_choice_takes_the_best_first_and_stops_when_nothing_is_gained(obj
 
 def test_crowding_prefers_extremes_and_gaps():
     points = np.array([[0, 10], [1, 9], [2, 8], [9, 1], [10, 0]], float)
-    distance = crowding(points)
+    distance = measure_crowding(points)
     assert np.isinf(distance[[0, 4]]).all()
     assert distance[1] < distance[2]
     assert distance[1] == pytest.approx(0.4)

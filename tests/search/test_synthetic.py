@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
+from tests.benchmarks.loading import find_benchmark, load_benchmark
 
 
 @pytest.fixture(scope="module")
 def benchmark():
-    path = FOLDER / "synthetic_ofa.py"
-    if not path.is_file():
-        pytest.skip("benchmarks folder is not part of this installation")
-    spec = importlib.util.spec_from_file_location("synthetic_ofa_benchmark", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_benchmark("synthetic_ofa")
 
 
 @pytest.mark.parametrize(("latency_known", "share"), [(True, 0.91), (False, 0.88)])
@@ -37,9 +29,7 @@ def test_250_evaluations_reach_the_aimed_share_of_the_best_known_front(
 
 
 def test_the_overhead_benchmark_prints_its_figures():
-    path = FOLDER / "search_overhead.py"
-    if not path.is_file():
-        pytest.skip("benchmarks folder is not part of this installation")
+    path = find_benchmark("search_overhead")
     command = [sys.executable, str(path), "--evaluations", "100", "--repeats", "1"]
     run = subprocess.run(command, capture_output=True, text=True, check=True)
     figures = json.loads(run.stdout)

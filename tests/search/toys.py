@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
-from search import Constraint, Objective, SearchProblem
+from search import Constraint, Objective, SearchProblem, Strategy, search
+from search.arrays.pareto import hypervolume
 from supernet.space import Choice, SearchSpace
 
 
@@ -79,3 +84,29 @@ def true_front(problem: SearchProblem) -> NDArray[np.float64]:
             top = best[spent]
             pairs.append((top, spent))
     return np.array(pairs)
+
+
+def measure_volume(problem: SearchProblem, values: NDArray[np.float64]) -> float:
+    """Hypervolume of values ``(n, 2)`` of a trade-off up to no gain at a cost of 300."""
+    bound = problem.minimised(np.array([[0.0, 300.0]]))[0]
+    return hypervolume(problem.minimised(values), bound)
+
+
+def measure_volumes(
+    problem: SearchProblem, strategy: Strategy, *, evaluations: int, seeds: int
+) -> list[float]:
+    """Hypervolume that a strategy finds in so many evaluations, for each seed."""
+    runs = (search(problem, strategy, evaluations=evaluations, seed=seed) for seed in range(seeds))
+    return [measure_volume(problem, run.history.values) for run in runs]
+
+
+def assert_processes_agree(code: str, names: Sequence[str]) -> None:
+    """Fail unless two new processes print the same line for each name that they are given."""
+    outputs = [
+        subprocess.run(
+            [sys.executable, "-c", code, *names], capture_output=True, text=True, check=True
+        ).stdout
+        for _ in range(2)
+    ]
+    assert outputs[0] == outputs[1]
+    assert len(outputs[0].splitlines()) == len(names)

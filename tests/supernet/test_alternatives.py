@@ -8,10 +8,11 @@ import torch
 from torch import nn
 
 from supernet.elastic.alternatives import Alternatives
-from supernet.elastic.edits import Cut, Pick, Resize, Set, follow, follow_all
+from supernet.elastic.edits import Pick, Resize, follow, follow_all
 from supernet.space import Choice, SearchSpace
 from supernet.supernet import InputSpec, Supernet
 from supernet.testing.exactness import assert_extraction_is_exact, assert_same_outputs
+from supernet.testing.toy_supernets import narrow_between
 
 OPERATION = Choice("block.operation", ("identity", "linear", "deep"), "operation")
 WIDTH = Choice("block.width", (2, 4), "width")
@@ -28,11 +29,7 @@ def toy() -> Supernet:
     kept = follow(WIDTH, int)
     rows = [
         Pick("1", follow(OPERATION, str)),
-        Cut("1.deep.0.weight", 0, kept),
-        Cut("1.deep.0.bias", 0, kept),
-        Set("1.deep.0", "out_features", kept),
-        Cut("1.deep.2.weight", 1, kept),
-        Set("1.deep.2", "in_features", kept),
+        *narrow_between("1.deep.0", "out_features", "1.deep.2", kept),
     ]
     model = nn.Sequential(nn.Linear(3, 6), slot, nn.Linear(6, 2))
     return Supernet(

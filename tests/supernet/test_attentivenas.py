@@ -13,16 +13,18 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from supernet.data import DataShape
 from supernet.families import attentivenas as family
 from supernet.families._attentive import Resample, Stage
 from supernet.family_config import decode_config, encode_config
-from supernet.graph.lowering import lower
-from supernet.graph.onnx_model import to_onnx
 from supernet.space import Architecture
 from supernet.supernet import Supernet
 from supernet.testing.exactness import assert_extraction_is_exact, doubled, relative_difference
 from supernet.training.schedules.reorganise import reorganise
+from tests.supernet.networks import (
+    assert_images_are_refused,
+    assert_onnx_runtime_agrees,
+    describe_images,
+)
 
 TINY = family.PRESETS["tiny"]
 
@@ -148,7 +150,6 @@ def test_interpolation_at_native_resolution_does_nothing() -> None:
 
 @pytest.mark.parametrize("preset", ["tiny", "bignas"])
 def test_onnx_runtime_agrees_on_images_of_native_size(preset: str) -> None:
-    ort = pytest.importorskip("onnxruntime")
     config = family.PRESETS[preset]
     if preset == "bignas":
         config = replace(config, resolutions=(48, 64), stages=config.stages[:3])
@@ -159,13 +160,7 @@ def test_onnx_runtime_agrees_on_images_of_native_size(preset: str) -> None:
                 parameter.fill_(0.5)
     x = torch.rand(3, *net.inputs.shape, generator=torch.Generator().manual_seed(1))
     for architecture in (net.space.smallest, net.space.largest):
-        alone = net.extract(architecture)
-        model = to_onnx(*lower(alone, (x,))).SerializeToString()
-        runner = ort.InferenceSession(model, providers=["CPUExecutionProvider"])
-        with torch.no_grad():
-            expected = alone(x).numpy()
-        got = runner.run(None, {runner.get_inputs()[0].name: x.numpy()})[0]
-        np.testing.assert_allclose(got, expected, atol=1e-5)
+        expected = assert_onnx_runtime_agrees(net.extract(architecture), x)
         assert expected.std(0).max() > 1e-4
 
 
@@ -217,18 +212,13 @@ def test_options_of_one_value_are_no_choice() -> None:
         assert_extraction_is_exact(net, architecture, x)
 
 
-def shape(*size: int) -> DataShape:
-    return DataShape("image-classification", size, 7, tuple("abcdefg"), (0.5,) * 3, (0.2,) * 3)
-
-
 def test_configure_follows_the_data_and_refuses_what_does_not_fit() -> None:
-    config = family.configure("small-image", shape(3, 64, 64))
+    config = family.configure("small-image", describe_images(3, 64, 64))
     assert (config.resolutions, config.classes) == ((48, 56, 64), 7)
     assert decode_config(family, json.loads(json.dumps(encode_config(family, config)))) == config
-    with pytest.raises(ValueError, match="images are 32x40; this family takes square ones"):
-        family.configure("small-image", shape(3, 32, 40))
-    with pytest.raises(ValueError, match="resolution 21 is below the total stride 32"):
-        family.configure("attentivenas", shape(3, 32, 32))
+    assert_images_are_refused(
+        family, "attentivenas", 32, "resolution 21 is below the total stride 32"
+    )
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ import copy
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -18,6 +17,7 @@ from supernet.families import bert as family
 from supernet.space import Architecture
 from supernet.supernet import Supernet
 from supernet.testing.exactness import assert_same_outputs, relative_difference
+from tests.supernet.networks import assert_gradients_agree, draw_members, draw_tokens, shake
 
 transformers = pytest.importorskip("transformers")
 pytestmark = pytest.mark.hf
@@ -32,32 +32,12 @@ CONFIG = family.Config(
     depths=(1, 2, 4),
     dropout=0.0,
 )
+TOKENS = draw_tokens(CONFIG.vocabulary, 3, CONFIG.context)
 HEAD = CONFIG.width // max(CONFIG.heads)
 
 
-def randomise(net: Supernet) -> Supernet:
-    """Float64, every weight random: biases and normalisation too, so that each one matters."""
-    net.double().eval()
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in net.parameters():
-            noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
-            parameter.add_(noise * 0.3)
-    return net
-
-
 def randomised(config: family.Config = CONFIG) -> Supernet:
-    return randomise(family.build(config))
-
-
-def token_ids(count: int = 3, length: int = CONFIG.context, seed: int = 0) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randint(0, CONFIG.vocabulary, (count, length), generator=generator)
-
-
-def samples(net: Supernet, count: int) -> list[Architecture]:
-    drawn = net.space.decode(net.space.sample(np.random.default_rng(0), count))
-    return [net.space.smallest, net.space.largest, *drawn]
+    return shake(family.build(config))
 
 
 def member(net: Supernet, depth: int, heads: int, ffn: int) -> Architecture:
@@ -115,28 +95,22 @@ def formula(weights: dict[str, Tensor], ids: Tensor, architecture: Architecture)
 
 @pytest.mark.exactness
 def test_subnetworks_equal_the_masked_full_network() -> None:
-    net, ids = randomised(), token_ids()
+    net, ids = randomised(), TOKENS
     with torch.no_grad():
-        for architecture in samples(net, 12):
+        for architecture in draw_members(net, 12):
             expected = masked(net, architecture)(ids).logits
             assert (net(ids, architecture).logits - expected).abs().max() < 1e-11
             assert expected.std(dim=0).min() > 1e-4
 
 
 def test_gradients_equal_autograd_through_the_written_out_formula() -> None:
-    net, ids = randomised(), token_ids()
-    for architecture in samples(net, 6):
+    net, ids = randomised(), TOKENS
+    for architecture in draw_members(net, 6):
         net.zero_grad()
         net(ids, architecture).logits.square().sum().backward()
         weights = {n: p.detach().clone().requires_grad_() for n, p in net.model.named_parameters()}
         formula(weights, ids, architecture).square().sum().backward()
-        for name, parameter in net.model.named_parameters():
-            expected = weights[name].grad
-            if expected is None:  # a layer that is not there
-                assert parameter.grad is None or not parameter.grad.any()
-            else:
-                assert parameter.grad is not None
-                torch.testing.assert_close(parameter.grad, expected, rtol=1e-7, atol=1e-8)
+        assert_gradients_agree(net.model, weights, 1e-7)
         kept = architecture["layer1.heads"] * HEAD
         value = net.model.bert.encoder.layer[0].attention.self.value.weight.grad
         assert value[:kept].abs().sum(1).min() > 0
@@ -144,13 +118,13 @@ def test_gradients_equal_autograd_through_the_written_out_formula() -> None:
 
 
 def test_masks_labels_and_hidden_states_pass_through() -> None:
-    net, ids = randomised(), token_ids()
+    net, ids = randomised(), TOKENS
     mask = torch.ones_like(ids)
     mask[:, 6:] = 0
     changed = ids.clone()
     changed[:, 6:] = (changed[:, 6:] + 1) % CONFIG.vocabulary
     labels = torch.tensor([0, 2, 1])
-    for architecture in samples(net, 3):
+    for architecture in draw_members(net, 3):
         with torch.no_grad():
             first = net(ids, architecture, attention_mask=mask, labels=labels)
             second = net(changed, architecture, attention_mask=mask)
@@ -164,8 +138,8 @@ def test_masks_labels_and_hidden_states_pass_through() -> None:
 
 
 def test_gradient_checkpointing_with_several_architectures_in_flight() -> None:
-    plain, ids = randomised(), token_ids()
-    chosen = samples(plain, 2)
+    plain, ids = randomised(), TOKENS
+    chosen = draw_members(plain, 2)
     for architecture in chosen:
         plain(ids, architecture).logits.square().sum().backward()
     again = randomised()
@@ -182,7 +156,7 @@ def test_gradient_checkpointing_with_several_architectures_in_flight() -> None:
 
 def test_attributes_follow_the_weights() -> None:
     net = randomised()
-    for architecture in samples(net, 5):
+    for architecture in draw_members(net, 5):
         alone = net.extract(architecture)
         assert len(alone.bert.encoder.layer) == architecture["depth"]
         for i, layer in enumerate(alone.bert.encoder.layer, start=1):
@@ -196,7 +170,7 @@ def test_attributes_follow_the_weights() -> None:
 
 def test_parameters_equal_the_closed_form() -> None:
     net = family.build(CONFIG)
-    chosen, w = samples(net, 10), CONFIG.width
+    chosen, w = draw_members(net, 10), CONFIG.width
     expected = []
     for architecture in chosen:
         total = (CONFIG.vocabulary + CONFIG.context + 2) * w + 2 * w
@@ -218,7 +192,7 @@ def test_parameters_equal_the_closed_form() -> None:
 def test_uniform_architectures_become_stock_transformers(
     depth: int, ffn: int, tmp_path: Any
 ) -> None:
-    net, ids = randomised(), token_ids()
+    net, ids = randomised(), TOKENS
     architecture = member(net, depth, 6, ffn)
     stock = family.to_transformers(net, architecture)
     config = stock.config
@@ -258,15 +232,15 @@ def test_a_bare_model_you_already_have(pooling: bool, attention: str) -> None:
         attn_implementation=attention,
     )
     model = transformers.BertModel(config, add_pooling_layer=pooling)
-    net = randomise(family.make_elastic(model, heads=(2, 6), depth=(1, 3)))
+    net = shake(family.make_elastic(model, heads=(2, 6), depth=(1, 3)))
     assert net.model is model
     assert net.space.size == 2 + 2**3
-    ids = token_ids()
+    ids = TOKENS
     units = ["embeddings", "encoder.layer.0", "encoder.layer.1", "encoder.layer.2"]
     assert list(net.units) == units + ["pooler"] * pooling
     model_costs = net.cost_model()
     with torch.no_grad():
-        for architecture in samples(net, 4):
+        for architecture in draw_members(net, 4):
             inside, alone = net(ids, architecture), net.extract(architecture)(ids)
             assert_same_outputs(inside.last_hidden_state, alone.last_hidden_state)
             count = sum(p.numel() for p in net.extract(architecture).parameters())

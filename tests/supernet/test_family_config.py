@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
 import pytest
 
-from supernet.dataclass_json import decode_dataclass, encode_dataclass
+from supernet.dataclass_json import INLINE, decode_dataclass, encode_dataclass
 from supernet.families import attentivenas, resnet
 from supernet.family_config import decode_config, encode_config, find_config_class
 
@@ -60,6 +60,13 @@ class Whole:
     mixed: Part | Other | None = None
     exact: bool = False
     nested: tuple[tuple[int, ...], ...] = ()
+
+
+@dataclass(frozen=True)
+class Framed:
+    title: str
+    part: Part = field(default=Part(3), metadata=INLINE)
+    depth: int = 1
 
 
 WHOLE = Whole((Part(1), Part(2, "x")), (3, 4.5), 2, None, Other(1.5), True, ((1,), (), (2, 3)))
@@ -126,3 +133,21 @@ def test_a_family_that_does_not_say_what_its_configuration_is() -> None:
     with pytest.raises(ValueError, match="module 'silent' does not say what its configuration is"):
         find_config_class(silent)
     assert find_config_class(resnet) is resnet.Config
+
+
+def test_fields_of_an_inline_dataclass_stand_among_those_of_the_whole() -> None:
+    framed = Framed("a", Part(5, "x"))
+    payload = encode_dataclass(framed)
+    assert list(payload.items()) == [("title", "a"), ("width", 5), ("name", "x"), ("depth", 1)]
+    assert decode_dataclass(Framed, payload, "the whole") == framed
+    # What is missing is as in the default of the whole, which need not be that of the part.
+    assert decode_dataclass(Framed, {"title": "b", "name": "y"}, "the whole").part == Part(3, "y")
+    for change, message in (
+        ({"part": {"width": 1}}, "unknown field 'part'"),
+        ({"width": "x"}, "width = 'x' in part of the whole is impossible"),
+        ({"widht": 1}, "did you mean 'width'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            decode_dataclass(Framed, {"title": "a", **change}, "the whole")
+    with pytest.raises(ValueError, match="field 'title' is missing in the whole"):
+        decode_dataclass(Framed, {"width": 1}, "the whole")

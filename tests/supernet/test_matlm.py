@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -17,31 +16,12 @@ from supernet.families import matlm as family
 from supernet.space import Architecture
 from supernet.supernet import Supernet
 from supernet.testing.exactness import assert_extraction_is_exact
+from tests.supernet.networks import assert_gradients_agree, draw_members, draw_tokens, shake
 
 CONFIG = family.Config(
     vocabulary=23, context=12, width=16, heads=4, ffn=(8, 16, 32, 64), depths=(1, 2, 4)
 )
-
-
-def randomised(config: family.Config = CONFIG) -> Supernet:
-    """Float64, every weight random: biases and normalisation too, so that each one matters."""
-    net = family.build(config).double().eval()
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in net.parameters():
-            noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
-            parameter.add_(noise * 0.3)
-    return net
-
-
-def token_ids(count: int = 3, length: int = CONFIG.context, seed: int = 0) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randint(0, CONFIG.vocabulary, (count, length), generator=generator)
-
-
-def samples(net: Supernet, count: int) -> list[Architecture]:
-    drawn = net.space.decode(net.space.sample(np.random.default_rng(0), count))
-    return [net.space.smallest, net.space.largest, *drawn]
+TOKENS = draw_tokens(CONFIG.vocabulary, 3, CONFIG.context)
 
 
 def masked(net: Supernet, architecture: Architecture) -> nn.Module:
@@ -88,9 +68,9 @@ def formula(weights: dict[str, Tensor], ids: Tensor, architecture: Architecture)
 
 @pytest.mark.exactness
 def test_subnetworks_equal_the_masked_full_network() -> None:
-    net, ids = randomised(), token_ids()
+    net, ids = shake(family.build(CONFIG)), TOKENS
     with torch.no_grad():
-        for architecture in samples(net, 20):
+        for architecture in draw_members(net, 20):
             expected = masked(net, architecture)(ids)
             assert (net(ids, architecture) - expected).abs().max() < 1e-11
             assert expected.std(dim=0).min() > 1e-4
@@ -99,28 +79,22 @@ def test_subnetworks_equal_the_masked_full_network() -> None:
 @pytest.mark.exactness
 def test_extraction_is_exact_for_any_batch_and_length() -> None:
     """Cut columns are strided views inside and contiguous copies outside: still one function."""
-    net = randomised(replace(CONFIG, ffn=(5, 13, 32, 61)))
+    net = shake(family.build(replace(CONFIG, ffn=(5, 13, 32, 61))))
     for count, length in ((1, 1), (1, 7), (9, 12), (40, 12)):
-        ids = token_ids(count, length, seed=length)
-        for architecture in samples(net, 12):
+        ids = draw_tokens(CONFIG.vocabulary, count, length, seed=length)
+        for architecture in draw_members(net, 12):
             assert_extraction_is_exact(net, architecture, ids)
 
 
 def test_gradients_equal_autograd_through_the_written_out_formula() -> None:
-    net, ids = randomised(), token_ids()
-    for architecture in samples(net, 6):
+    net, ids = shake(family.build(CONFIG)), TOKENS
+    for architecture in draw_members(net, 6):
         net.zero_grad()
         net(ids, architecture).square().sum().backward()
         weights = {n: p.detach().clone().requires_grad_() for n, p in net.model.named_parameters()}
         loss = formula(weights, ids, architecture).square().sum()
         loss.backward()
-        for name, parameter in net.model.named_parameters():
-            expected = weights[name].grad
-            if expected is None:  # a layer that is not there
-                assert parameter.grad is None or not parameter.grad.any()
-            else:
-                assert parameter.grad is not None
-                torch.testing.assert_close(parameter.grad, expected, rtol=1e-8, atol=1e-8)
+        assert_gradients_agree(net.model, weights, 1e-8)
         kept = int(architecture["layer1.ffn"])
         up, down = net.model.layers[0].ffn.up.weight.grad, net.model.layers[0].ffn.down.weight.grad
         assert up[:kept].abs().sum(1).min() > 0
@@ -136,11 +110,11 @@ class CheckpointedLayer(family.Layer):
 
 
 def test_activation_checkpointing_with_several_architectures_in_flight() -> None:
-    plain, ids = randomised(), token_ids()
-    chosen = samples(plain, 2)
+    plain, ids = shake(family.build(CONFIG)), TOKENS
+    chosen = draw_members(plain, 2)
     for architecture in chosen:
         plain(ids, architecture).square().sum().backward()
-    again = randomised()
+    again = shake(family.build(CONFIG))
     for layer in again.model.layers:
         layer.__class__ = CheckpointedLayer
     total = torch.zeros((), dtype=torch.float64)
@@ -153,12 +127,12 @@ def test_activation_checkpointing_with_several_architectures_in_flight() -> None
 
 
 def test_no_token_sees_a_later_one() -> None:
-    net = randomised()
-    ids = token_ids(1)
+    net = shake(family.build(CONFIG))
+    ids = draw_tokens(CONFIG.vocabulary, 1, CONFIG.context)
     changed = ids.clone()
     changed[0, 7] = (changed[0, 7] + 1) % CONFIG.vocabulary
     with torch.no_grad():
-        for architecture in samples(net, 3):
+        for architecture in draw_members(net, 3):
             difference = (net(ids, architecture) - net(changed, architecture)).abs().sum(-1)[0]
             assert not difference[:7].any()
             assert (difference[7:] > 0).all()
@@ -174,7 +148,7 @@ def analytic_parameters(architecture: Architecture) -> int:
 
 def test_parameters_equal_the_closed_form() -> None:
     net = family.build(CONFIG)
-    chosen = samples(net, 10)
+    chosen = draw_members(net, 10)
     expected = [analytic_parameters(architecture) for architecture in chosen]
     positions = net.space.encode(chosen)
     assert net.cost_model().parameters(positions).tolist() == expected

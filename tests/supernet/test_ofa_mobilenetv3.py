@@ -13,22 +13,11 @@ from torch import nn
 
 from supernet.data import DataShape
 from supernet.families import ofa_mobilenetv3 as family
-from supernet.families._mobile import make_divisible, transform_kernel
+from supernet.families._mobile import make_divisible
+from supernet.families._mobile_rows import transform_kernel
 from supernet.space import Architecture
 from supernet.supernet import Supernet
-
-
-def randomised(config: family.Config) -> Supernet:
-    net = family.build(config).eval()
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for name, parameter in net.named_parameters():
-            noise = torch.randn(parameter.shape, generator=generator)
-            parameter.add_(noise * (0.05 if name.startswith("shared") else 0.1))
-        for name, buffer in net.named_buffers():
-            if name.endswith("running_var"):
-                buffer.uniform_(0.5, 1.5, generator=generator)
-    return net.double()
+from tests.supernet.networks import shake_statistics
 
 
 def masked(net: Supernet, config: family.Config, architecture: Architecture) -> nn.Module:
@@ -78,7 +67,7 @@ def reference_kernel(
 @pytest.mark.parametrize("kernels", [(3, 5), (3, 5, 7)])
 def test_subnetworks_equal_the_masked_full_network(kernels: tuple[int, ...]) -> None:
     config = replace(family.PRESETS["tiny"], kernels=kernels, depths=(1, 2, 3))
-    net = randomised(config)
+    net = shake_statistics(family.build(config), 0.1).double()
     rng = np.random.default_rng(0)
     pixels = torch.Generator().manual_seed(0)
     with torch.no_grad():

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 
-from supernet.data import DataShape
 from supernet.families import resnet as family
-from supernet.graph.lowering import lower
-from supernet.graph.onnx_model import to_onnx
 from supernet.testing.exactness import doubled, relative_difference
 from supernet.training.schedules.reorganise import find_channel_groups, reorganise
+from tests.supernet.networks import (
+    assert_images_are_refused,
+    assert_onnx_runtime_agrees,
+    describe_images,
+)
 
 
 def test_the_published_network_of_20_layers_by_hand() -> None:
@@ -84,32 +85,19 @@ def test_blocks_start_without_effect() -> None:
 
 
 def test_onnx_runtime_agrees() -> None:
-    ort = pytest.importorskip("onnxruntime")
     net = family.build(family.PRESETS["tiny"]).eval()
     x = torch.rand(3, 1, 8, 8, generator=torch.Generator().manual_seed(1))
     for architecture in (net.space.smallest, net.space.largest):
-        alone = net.extract(architecture)
-        model = to_onnx(*lower(alone, (x,))).SerializeToString()
-        runner = ort.InferenceSession(model, providers=["CPUExecutionProvider"])
-        with torch.no_grad():
-            expected = alone(x).numpy()
-        got = runner.run(None, {runner.get_inputs()[0].name: x.numpy()})[0]
-        np.testing.assert_allclose(got, expected, atol=1e-5)
-
-
-def shape(*size: int) -> DataShape:
-    return DataShape("image-classification", size, 7, tuple("abcdefg"), (0.5,) * 3, (0.2,) * 3)
+        assert_onnx_runtime_agrees(net.extract(architecture), x)
 
 
 def test_configure_follows_the_data_and_refuses_what_does_not_fit() -> None:
-    config = family.configure("small-image", shape(3, 48, 48))
-    assert (config.size, config.classes, config.mean) == (48, 7, (0.5, 0.5, 0.5))
-    with pytest.raises(ValueError, match="images are 32x40; this family takes square ones"):
-        family.configure("cifar", shape(3, 32, 40))
-    with pytest.raises(ValueError, match="resolution 3 is below the total stride 4"):
-        family.configure("tiny", shape(3, 3, 3))
+    config = family.configure("small-image", describe_images(3, 48, 48))
+    assert (config.size, config.classes, config.pixels.mean) == (48, 7, (0.5, 0.5, 0.5))
+    message = "resolution 3 is below the total stride 4"
+    assert_images_are_refused(family, "tiny", 3, message)
     with pytest.raises(ValueError, match=r"unknown preset 'cifr'; did you mean 'cifar'\?"):
-        family.configure("cifr", shape(3, 32, 32))
+        family.configure("cifr", describe_images(3, 32, 32))
 
 
 @pytest.mark.parametrize(

@@ -6,22 +6,23 @@ import json
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from supernet.data import DataShape
 from supernet.elastic.alternatives import Alternatives
 from supernet.families import spos as family
 from supernet.families.spos import Open, Split, Stage
 from supernet.family_config import decode_config, encode_config
-from supernet.graph.lowering import lower
-from supernet.graph.onnx_model import to_onnx
 from supernet.space import Architecture
 from supernet.supernet import Supernet
 from supernet.testing.exactness import assert_same_outputs, doubled
 from supernet.training.schedules.reorganise import find_channel_groups, reorganise
+from tests.supernet.networks import (
+    assert_images_are_refused,
+    assert_onnx_runtime_agrees,
+    describe_images,
+)
 
 TINY = family.PRESETS["tiny"]
 
@@ -131,7 +132,6 @@ def test_inner_channels_of_each_operation_are_sets_of_their_own() -> None:
 
 
 def test_onnx_runtime_agrees() -> None:
-    ort = pytest.importorskip("onnxruntime")
     net = family.build(TINY)
     x = torch.rand(16, 1, 8, 8, generator=torch.Generator().manual_seed(1))
     for architecture in (net.space.smallest, net.space.largest):
@@ -139,12 +139,7 @@ def test_onnx_runtime_agrees() -> None:
         for _ in range(40):
             alone(x)  # statistics without which the outputs would be too small to compare
         alone.eval()
-        model = to_onnx(*lower(alone, (x,))).SerializeToString()
-        runner = ort.InferenceSession(model, providers=["CPUExecutionProvider"])
-        with torch.no_grad():
-            expected = alone(x).numpy()
-        got = runner.run(None, {runner.get_inputs()[0].name: x.numpy()})[0]
-        np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
+        expected = assert_onnx_runtime_agrees(alone, x, rtol=1e-4)
         assert expected.std(0).max() > 1e-3
 
 
@@ -159,19 +154,13 @@ def test_ratios_do_not_fall_short_by_rounding() -> None:
     assert family.compute_inner_width(64, 0.2) == 6  # as in released code: what is left over goes
 
 
-def shape(*size: int) -> DataShape:
-    return DataShape("image-classification", size, 7, tuple("abcdefg"), (0.5,) * 3, (0.2,) * 3)
-
-
 def test_configure_follows_the_data_and_refuses_what_does_not_fit() -> None:
-    config = family.configure("small-image", shape(3, 64, 64))
+    config = family.configure("small-image", describe_images(3, 64, 64))
     assert (config.size, config.classes, config.stem_stride) == (64, 7, 1)
     assert [stage.stride for stage in config.stages] == [1, 2, 2, 2]
     assert decode_config(family, json.loads(json.dumps(encode_config(family, config)))) == config
-    with pytest.raises(ValueError, match="images are 32x40; this family takes square ones"):
-        family.configure("small-image", shape(3, 32, 40))
-    with pytest.raises(ValueError, match="resolution 28 is below the total stride 32"):
-        family.configure("imagenet", shape(3, 28, 28))
+    message = "resolution 28 is below the total stride 32"
+    assert_images_are_refused(family, "imagenet", 28, message)
 
 
 @pytest.mark.parametrize(

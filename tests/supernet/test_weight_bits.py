@@ -18,32 +18,14 @@ from supernet.testing.exactness import (
     doubled,
     relative_difference,
 )
+from tests.supernet.networks import draw_members, shake_statistics
 
 CONFIG = family.PRESETS["tiny-bits"]
-
-
-def randomised(config: family.Config = CONFIG) -> Supernet:
-    """Every weight and statistic random, so that each one matters."""
-    net = family.build(config).eval()
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for name, parameter in net.named_parameters():
-            noise = torch.randn(parameter.shape, generator=generator)
-            parameter.add_(noise * (0.05 if name.startswith("shared") else 0.2))
-        for name, buffer in net.named_buffers():
-            if name.endswith("running_var"):
-                buffer.uniform_(0.5, 1.5, generator=generator)
-    return net
 
 
 def images(net: Supernet, architecture: Architecture, count: int = 3) -> Tensor:
     generator = torch.Generator().manual_seed(1)
     return torch.rand((count, *net.input_shape(architecture)), generator=generator)
-
-
-def samples(net: Supernet, count: int, seed: int = 0) -> list[Architecture]:
-    drawn = net.space.decode(net.space.sample(np.random.default_rng(seed), count))
-    return [net.space.smallest, net.space.largest, *drawn]
 
 
 def at_bits(net: Supernet, architecture: Architecture, bits: int) -> Architecture:
@@ -85,12 +67,12 @@ def test_bits_are_choices_of_the_space() -> None:
 
 
 def test_32_bits_are_the_network_without_quantisation() -> None:
-    net = randomised().double()
+    net = shake_statistics(family.build(CONFIG), 0.2).double()
     plain = family.build(family.PRESETS["tiny"]).double()
     plain.load_state_dict(net.state_dict())
     plain.eval()
     with torch.no_grad():
-        for architecture in samples(net, 10):
+        for architecture in draw_members(net, 10):
             full = at_bits(net, architecture, 32)
             names = (n for n in full.names if not n.endswith(".weight_bits"))
             same = plain.space.architecture({name: full[name] for name in names})
@@ -101,9 +83,9 @@ def test_32_bits_are_the_network_without_quantisation() -> None:
 
 
 def test_weights_have_no_more_levels_than_their_bits() -> None:
-    net = randomised()
+    net = shake_statistics(family.build(CONFIG), 0.2)
     met = set()
-    for architecture in samples(net, 12, seed=1):
+    for architecture in draw_members(net, 12, seed=1):
         weights = dict(net.extract(architecture).named_parameters())
         for name, bits in bits_of(architecture).items():
             if name not in weights or bits == 32:
@@ -134,8 +116,8 @@ def test_rounding_is_to_the_nearest_level(bits: int) -> None:
 
 @pytest.mark.exactness
 def test_extraction_is_exact() -> None:
-    net = randomised().double()
-    for architecture in samples(net, 100, seed=3):
+    net = shake_statistics(family.build(CONFIG), 0.2).double()
+    for architecture in draw_members(net, 100, seed=3):
         assert_extraction_is_exact(net, architecture, images(net, architecture))
 
 
@@ -147,7 +129,7 @@ def quantised_by_hand(weight: Tensor, bits: int) -> Tensor:
 
 def test_gradients_pass_straight_through_the_rounding() -> None:
     """What reaches a weight is the gradient at the rounded weight, as if it had been the weight."""
-    net = randomised()
+    net = shake_statistics(family.build(CONFIG), 0.2)
     architecture = at_bits(net, net.space.largest, 4)
     x = images(net, architecture)
     net(x, architecture).square().sum().backward()
@@ -167,7 +149,7 @@ def test_gradients_pass_straight_through_the_rounding() -> None:
 
 
 def test_gradients_of_a_smaller_network_stay_in_what_is_kept() -> None:
-    net = randomised()
+    net = shake_statistics(family.build(CONFIG), 0.2)
     smallest = net.space.smallest
     assert set(bits_of(smallest).values()) == {4}
     net(images(net, smallest), smallest).square().sum().backward()
@@ -191,9 +173,9 @@ def size_by_hand(network: nn.Module, bits: dict[str, int]) -> int:
 
 
 def test_sizes_are_those_of_the_extracted_network() -> None:
-    net = randomised()
+    net = shake_statistics(family.build(CONFIG), 0.2)
     model = net.cost_model()
-    chosen = samples(net, 25, seed=4)
+    chosen = draw_members(net, 25, seed=4)
     sizes = model.size_bytes(net.space.encode(chosen))
     expected = [size_by_hand(net.extract(a), bits_of(a)) for a in chosen]
     assert sizes.tolist() == expected
@@ -209,9 +191,9 @@ def test_sizes_are_those_of_the_extracted_network() -> None:
 
 def test_bits_change_neither_latency_units_nor_counts() -> None:
     """Arithmetic stays in float: bits change storage and quality, nothing that takes time."""
-    net = randomised()
+    net = shake_statistics(family.build(CONFIG), 0.2)
     model = net.cost_model()
-    chosen = samples(net, 6, seed=5)
+    chosen = draw_members(net, 6, seed=5)
     rows = [net.space.encode([at_bits(net, a, bits) for a in chosen]) for bits in (4, 8, 32)]
     for other in rows[1:]:
         assert (model.index(rows[0]) == model.index(other)).all()
@@ -222,7 +204,7 @@ def test_bits_change_neither_latency_units_nor_counts() -> None:
 
 
 def test_search_arrays_treat_bits_like_any_gene() -> None:
-    net = randomised()
+    net = shake_statistics(family.build(CONFIG), 0.2)
     space, rng = net.space, np.random.default_rng(0)
     first, second = space.sample(rng, 300), space.sample(rng, 300)
     for positions in (first, space.mutate(first, rng, 0.3), space.crossover(first, second, rng)):
@@ -237,7 +219,7 @@ def test_search_arrays_treat_bits_like_any_gene() -> None:
 
 
 def test_rows_are_ordinary_rows() -> None:
-    net = randomised()
+    net = shake_statistics(family.build(CONFIG), 0.2)
     rows = [edit for edit in net.edits if isinstance(edit, Derive) and edit.bits is not None]
     assert {row.function for row in rows} == {fake_quantize}
     depthwise = [

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
+from pymoo.algorithms.moo.nsga3 import NSGA3
 from pymoo.algorithms.moo.unsga3 import UNSGA3
 
-from search.engines.reference_directions import spread_directions
+from search.engines.reference_directions import build_directed
 from search.engines.tournaments import select_parents, win_within_niches
 
 
-def build_algorithm(population: int, objectives: int, **operators: object) -> UNSGA3:
+def build_algorithm(population: int, objectives: int, **operators: object) -> NSGA3:
     """A new U-NSGA-III with as many directions as survivors, or the next lower number there is."""
-    weights = spread_directions(objectives, population)
-    return UNSGA3(
-        weights,
-        pop_size=max(population, len(weights)),
-        selection=select_parents(win_within_niches),
-        output=None,
-        **operators,
-    )
+    selection = select_parents(win_within_niches)
+    return build_directed(UNSGA3, population, objectives, selection=selection, **operators)
