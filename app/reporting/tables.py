@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
-# What a ready formatted number begins with, or what stands for a missing one.
-_NUMERIC = "0123456789+-\N{MINUS SIGN}\N{EN DASH}"
+# A ready formatted number, with a unit or without, or the dash that stands for a missing one. A
+# digest may begin with a digit.
+_NUMBER = re.compile("[-+\N{MINUS SIGN}]?[0-9][0-9.,]*(e[+-]?[0-9]+)?( [^0-9]+)?|[-\N{EN DASH}]")
 
 
 def align_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
@@ -13,8 +15,7 @@ def align_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     cells = [[str(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(header, *cells, strict=True)]
     right = [
-        all(row[i] and row[i][0] in _NUMERIC for row in cells) and bool(cells)
-        for i in range(len(header))
+        all(_NUMBER.fullmatch(row[i]) for row in cells) and bool(cells) for i in range(len(header))
     ]
 
     def line(row: Sequence[str]) -> str:
