@@ -135,6 +135,14 @@ def find_backend(name: str) -> Backend:
         ModuleNotFoundError: The module needs another one that is not installed.
     """
     path = name if "." in name else f"{FOLDER}.{name}"
+    known = list_backends()
+    unknown = (
+        f"there is no device backend {name!r}{nearest(name, known)}; there are {list(known)}, "
+        "or give the dotted path of a module of your own"
+    )
+    # Importing runs every package on the way, so that a path that leads nowhere is not begun.
+    if not all(part.isidentifier() for part in path.split(".")):
+        raise ValueError(unknown)
     if "." in name and os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
     try:
@@ -143,11 +151,7 @@ def find_backend(name: str) -> Backend:
         # The path, or a package on the way to it, is what is missing; or else its own imports are.
         if error.name is None or not f"{path}.".startswith(f"{error.name}."):
             raise
-        known = list_backends()
-        raise ValueError(
-            f"there is no device backend {name!r}{nearest(name, known)}; there are {list(known)}, "
-            "or give the dotted path of a module of your own"
-        ) from error
+        raise ValueError(unknown) from error
     lacks = [part for part in PARTS if not hasattr(module, part)]
     if lacks:
         raise ValueError(f"module {path!r} is no device backend: it lacks {', '.join(lacks)}")

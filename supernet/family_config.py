@@ -51,7 +51,11 @@ def find_config_class(family: ModuleType) -> type:
         ValueError: There is no such annotation, or it names no dataclass.
     """
     name = next(iter(signature(family.build).parameters), "")
-    kind = get_type_hints(family.build).get(name)
+    try:
+        kind = get_type_hints(family.build).get(name)
+    except NameError:
+        # The annotation names what is imported for type checkers only.
+        kind = None
     if not isinstance(kind, type) or not is_dataclass(kind):
         raise ValueError(
             f"module {family.__name__!r} does not say what its configuration is; annotate it in "

@@ -21,6 +21,9 @@ def import_user_module(path: str, purpose: str, *, working_directory: bool) -> M
         ValueError: There is no such module.
         ModuleNotFoundError: It needs another module, which is not installed.
     """
+    # Importing runs every package on the way, so that a path that leads nowhere is not begun.
+    if not all(part.isidentifier() for part in path.split(".")):
+        raise ValueError(f"there is no module {path!r} for {purpose}")
     if working_directory and os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
     try:

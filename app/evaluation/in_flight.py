@@ -52,7 +52,15 @@ class InFlight:
             task: What to evaluate.
         """
         self._names[index] = name
-        self._flying[self._pool.submit(task)] = index
+        try:
+            future = self._pool.submit(task)
+        except Exception as error:
+            if not _is_death(error):
+                raise
+            # Workers that died since the last findings; collecting restarts them.
+            future = Future()
+            future.set_exception(error)
+        self._flying[future] = index
 
     def collect(self) -> Iterator[tuple[int, Finding | None]]:
         """Wait for the next findings.

@@ -94,7 +94,8 @@ def _evaluate_baseline(run: Run, front: Front, say: Say) -> Front:
     # Random search needs neither, and the earlier run may be gone.
     request = replace(rebuild_request(run.path, name, plan.config), proxies=(), prior=None)
     for word, named in _list_named(request):
-        plugins.require_trust(word, named, run.trusted, folder / PLAN)
+        # What is behind the @ is a device.
+        plugins.require_trust(word, named.partition("@")[0], run.trusted, folder / PLAN)
     trained = open_trained(run, say)
     with run.writing():
         setting = prepare(request, run, trained, say)

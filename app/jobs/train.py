@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -28,7 +29,7 @@ from app.runs.trained import (
     trust_data,
 )
 from supernet.data import DataSource
-from supernet.family_config import encode_config
+from supernet.family_config import decode_config, encode_config
 from supernet.supernet import Supernet
 from supernet.training import (
     Progress,
@@ -188,6 +189,7 @@ def _prepare(
     config = family.configure(preset, data.shape)
     if "seed" in {field.name for field in fields(config)}:
         config = replace(config, seed=recipe.seed)
+    _check_readable(family, config)
     supernet: Supernet = family.build(config)
     check_batch(recipe, data)
     shape = ShapeRecord(**asdict(data.shape))
@@ -210,6 +212,20 @@ def _prepare(
     if taught is not None:
         identity = identity.replace(teacher=taught)
     return method, data, recipe, identity
+
+
+def _check_readable(family: ModuleType, config: object) -> None:
+    """Refuse a configuration that no later command could read back from the run.
+
+    Raises:
+        ValueError: The family does not say what it is, or JSON cannot hold it.
+    """
+    stored = json.loads(json.dumps(encode_config(family, config)))
+    if decode_config(family, stored) != config:
+        raise ValueError(
+            f"the configuration of family {family.__name__!r} is another after a way through JSON; "
+            "use numbers, strings, tuples and frozen dataclasses of them"
+        )
 
 
 def _find_family(request: TrainRequest, run: Run | None) -> tuple[ModuleType, str]:

@@ -137,7 +137,9 @@ def require_trust(word: str, name: str, trusted: Collection[str], file: Path) ->
     Raises:
         ValueError: It is no module of this project and was not named.
     """
-    if is_own(name) and name not in trusted:
+    # A plain word leads to the project's own folders and nowhere else; whatever is no plain word
+    # might lead out, so that it is not asked what it looks like.
+    if not name.isidentifier() and name not in trusted:
         raise ValueError(
             f"{file} names the {word} {name!r}, which is not part of supernet and would run as a "
             f"program; if it is yours, run the same command with --trust {name}"

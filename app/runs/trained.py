@@ -202,7 +202,7 @@ def trust_data(run: Run, spec: str) -> None:
 
 
 def _is_function(spec: str) -> bool:
-    return spec.partition(":")[0] not in KINDS and plugins.is_own(spec)
+    return spec.partition(":")[0] not in KINDS and not spec.isidentifier()
 
 
 def open_other_data(spec: str, trained: Trained) -> DataSource:

@@ -18,6 +18,10 @@ AUTO = "auto"
 DEFAULT_ENGINE = "array"
 
 
+# More evaluations than any search has time for, and than arrays of them have room for.
+_MOST = 1_000_000_000
+
+
 @dataclass(frozen=True, kw_only=True)
 class SearchRequest:
     """What to search for.
@@ -77,6 +81,9 @@ class SearchRequest:
     trust: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        for name, count in (("evaluations", self.evaluations), ("stagnation", self.stagnation)):
+            if count is not None and count > _MOST:
+                raise ValueError(f"{name} = {count} is impossible; it must be at most {_MOST:,}")
         if self.evaluations < 5:
             raise ValueError(f"evaluations = {self.evaluations} is too few; use 5 or more")
         if self.seed < 0:

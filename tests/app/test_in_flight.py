@@ -110,3 +110,28 @@ def test_what_a_worker_says_is_no_death(kind: type[Exception]):
     with pytest.raises(kind, match="other weights by now"):
         next(arrivals)
     assert pool.restarts == 0
+
+
+def test_workers_that_died_before_the_next_task_is_handed_over_are_restarted():
+    class Dead(Scripted):
+        def submit(self, task):
+            if not self.restarts:
+                raise DEATH
+            return super().submit(task)
+
+    pool = Dead({"a": 0.1, "b": 0.2})
+    flying = InFlight(pool)
+    submit(flying, "ab")
+    assert collect(flying) == [(0, None), (1, None)]
+    assert pool.restarts == 1
+    submit(flying, "ab")
+    assert collect(flying) == [(0, 0.1), (1, 0.2)]
+
+
+def test_what_a_pool_refuses_for_another_reason_is_not_hidden():
+    class Strict(Scripted):
+        def submit(self, task):
+            raise TypeError("no such task")
+
+    with pytest.raises(TypeError, match="no such task"):
+        submit(InFlight(Strict({})), "a")

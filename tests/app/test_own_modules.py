@@ -261,3 +261,67 @@ def test_a_search_from_before_there_was_a_choice_is_the_same_search(
     path.write_text(json.dumps(plan))
     out = command("search", "--run", a_run, *SEARCH)
     assert (out.code, "already complete" in out.err) == (0, True), out.err
+
+
+@pytest.mark.parametrize("name", ["odd{n}.x-y", "odd{n}.x@cpu", "odd{n}.", "odd{n}..x", ".odd{n}"])
+def test_no_spelling_of_a_name_in_a_file_runs_code(
+    refused: Callable[..., str], a_run: Path, own: Callable[[str, str], Path], name: str
+) -> None:
+    """Importing ``package.x-y`` fails, but not before ``package`` has run."""
+    # Modules stay imported, so that every case has a package of its own.
+    number = sum(map(ord, name))
+    file = own(f"odd{number}.__init__", "")
+    named = name.format(n=number)
+    record, plan = a_run / "run.json", a_run / "searches/default/search.json"
+    places = [
+        (record, ("family",), ("evaluate", "--run", a_run, "--arch", "smallest")),
+        (record, ("recipe", "sampler"), ("train", "--out", a_run, "--resume")),
+        (plan, ("config", "strategy"), ("report", "--run", a_run)),
+        (plan, ("config", "engine"), ("report", "--run", a_run)),
+        (plan, ("config", "predictor"), ("report", "--run", a_run)),
+        (plan, ("config", "objectives"), ("report", "--run", a_run)),
+    ]
+    for path, keys, command in places:
+        before = path.read_text()
+        value = ["accuracy", named] if keys[-1] == "objectives" else named
+        edit(path, *keys, value=value)  # type: ignore[arg-type]
+        assert "Traceback" not in refused(*command)
+        path.write_text(before)
+    for load in (plugins.load_backend, plugins.load_family, plugins.load_predictor):
+        with pytest.raises(ValueError, match=r"device backend|family|predictor"):
+            load(named)
+    with pytest.raises(ValueError, match="the device backend"):
+        plugins.require_trust("device backend", named, (), Path("device.json"))
+    assert not was_imported(file)
+
+
+def test_a_family_that_could_not_be_read_back_is_refused_before_it_is_trained(
+    refused: Callable[..., str], tmp_path: Path, own: Callable[[str, str], Path]
+) -> None:
+    hidden = (
+        "from typing import TYPE_CHECKING\n"
+        "from supernet.families import resnet\n"
+        "from supernet.families.resnet import TASK, SUMMARY, PRESETS, DEFAULT_PRESET, configure\n"
+        "if TYPE_CHECKING:\n"
+        "    from supernet.families.resnet import Config\n"
+        "def build(config: 'Config'):\n"
+        "    return resnet.build(config)\n"
+    )
+    own("mine8.hidden", hidden)
+    said = refused("train", "--family", "mine8.hidden", "--out", tmp_path / "run", "--steps", 2)
+    assert "does not say what its configuration is" in said
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--objectives", "accuracy,.foo"), "there is no module '.foo' for the objective"),
+        (("--evaluations", "99999999999999999999"), "evaluations = 99999999999999999999 is imp"),
+        (("--stagnation", "99999999999999999999"), "stagnation = 99999999999999999999 is imposs"),
+    ],
+)
+def test_odd_names_and_numbers_are_one_sentence(
+    refused: Callable[..., str], a_run: Path, flags: tuple[str, ...], said: str
+) -> None:
+    assert said in refused("search", "--run", a_run, "--name", "other", *flags)
