@@ -10,7 +10,7 @@ import numpy as np
 from app.records.quantities import find_quantity
 from app.reporting.tables import align_table
 from app.runs import plugins
-from app.searching.objectives import Untrained, count_all
+from app.searching.objectives import BuiltNetwork, count_all
 from supernet.space import nearest
 
 _SAMPLES = 1000
@@ -72,7 +72,7 @@ def describe_family(name: str, preset: str | None = None) -> Description:
     model, space = supernet.cost_model(), supernet.space
     ends = space.encode([space.smallest, space.largest])
     sample = space.sample(np.random.default_rng(0), _SAMPLES)
-    network = Untrained(supernet, model)
+    network = BuiltNetwork(supernet, model)
     middle = count_all(network, sample)
     costs = {
         key: {

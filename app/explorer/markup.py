@@ -123,7 +123,7 @@ def describe_table(report: TableReport) -> str:
     shares = [("MAPE", report.mape), ("within 5 %", report.within_5)]
     shares += [("within 10 %", report.within_10), ("repeat noise floor", report.floor_mape)]
     parts = [
-        f"{label} {numbers.write_percent(value)}" for label, value in shares if value is not None
+        f"{label} {numbers.format_percent(value)}" for label, value in shares if value is not None
     ]
     if report.kendall_tau is not None:
         parts.append(f"Kendall τ {report.kendall_tau:.2f}")
@@ -140,7 +140,7 @@ def list_card(card: CardRecord, objective: Quantity) -> list[tuple[str, str, str
         return objective.show_difference(value, 0.0).lstrip("+")
 
     def share(value: float) -> str:
-        return numbers.write_percent(value, 0)
+        return numbers.format_percent(value, 0)
 
     known: dict[str, tuple[str, Callable[[Any], str]]] = {
         "model": ("Model", str),
@@ -161,6 +161,6 @@ def list_card(card: CardRecord, objective: Quantity) -> list[tuple[str, str, str
             entries.append((label, write(report[key]), ""))
     for key, value in report.items():
         if key not in (*known, "aim", "best") and isinstance(value, (int, float, str)):
-            shown = numbers.write_digits(value) if isinstance(value, float) else str(value)
+            shown = numbers.format_digits(value) if isinstance(value, float) else str(value)
             entries.append((key.replace("_", " ").capitalize(), shown, ""))
     return entries

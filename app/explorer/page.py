@@ -116,7 +116,7 @@ def _show_header(run: RunView, front: Front | None) -> None:
     family = f"{run.family} ({run.preset})" if run.preset else run.family
     entries = [("Family", family, ""), ("Data", run.data, "")]
     if run.space is not None:
-        size = numbers.write_space_size(run.space.size)
+        size = numbers.format_space_size(run.space.size)
         entries.append(("Search space", size, f"networks, {len(run.space)} choices"))
         for label, member in (("Largest", run.space.largest), ("Smallest", run.space.smallest)):
             quality = run_view.find_quality(run, member.digest)
@@ -304,7 +304,7 @@ def _list_figures(front: Front, point: Point) -> list[tuple[str, str, str]]:
         note = ""
         if interval is not None and estimate.value is not None:
             wide = max(interval) * axis.scale
-            note = f"± {numbers.write_digits(wide, 2)}" if wide else ""
+            note = f"± {numbers.format_digits(wide, 2)}" if wide else ""
         entries.append((axis.title.capitalize(), axis.show(estimate.best), note))
         if estimate.test is not None:
             entries.append((f"Test {axis.title}", axis.show(estimate.test), ""))

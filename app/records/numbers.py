@@ -7,7 +7,7 @@ import math
 MISSING = "\N{EN DASH}"
 
 
-def write_digits(value: float, digits: int = 3) -> str:
+def format_digits(value: float, digits: int = 3) -> str:
     """``value`` rounded to so many significant digits, never in exponent notation."""
     if value == 0 or not math.isfinite(value):
         return "0" if value == 0 else MISSING
@@ -17,34 +17,34 @@ def write_digits(value: float, digits: int = 3) -> str:
     return f"{rounded:,.{max(decimals, 0)}f}"
 
 
-def write_percent(fraction: float, decimals: int = 1) -> str:
+def format_percent(fraction: float, decimals: int = 1) -> str:
     """A fraction as percent: 0.9725 is ``97.2 %`` or ``97.3 %``, as binary rounding has it."""
     return f"{100 * fraction:.{decimals}f} %"
 
 
-def write_milliseconds(value: float) -> str:
+def format_milliseconds(value: float) -> str:
     """A latency with three significant digits: ``0.0213 ms``."""
-    return f"{write_digits(value)} ms"
+    return f"{format_digits(value)} ms"
 
 
-def write_bytes(size_bytes: float) -> str:
+def format_bytes(size_bytes: float) -> str:
     """Bytes as KB or MB of 1000: ``45.1 KB``."""
     for factor, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "KB")):
         # From 999.5 on, three digits would show "1,000" of the smaller unit.
         if size_bytes >= 0.9995 * factor:
-            return f"{write_digits(size_bytes / factor)} {unit}"
+            return f"{format_digits(size_bytes / factor)} {unit}"
     return f"{size_bytes:.0f} B"
 
 
-def write_count(value: float) -> str:
+def format_count(value: float) -> str:
     """A large count: ``912``, ``45.1 K``, ``1.23 M``, ``4.56 G``."""
     for factor, unit in ((1e9, "G"), (1e6, "M"), (1e3, "K")):
         if value >= 0.9995 * factor:
-            return f"{write_digits(value / factor)} {unit}"
+            return f"{format_digits(value / factor)} {unit}"
     return f"{value:.0f}"
 
 
-def write_space_size(value: int) -> str:
+def format_space_size(value: int) -> str:
     """Number of architectures: exact with separators up to a million, then a power of ten."""
     if value < 10**6:
         return f"{value:,}"

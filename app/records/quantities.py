@@ -113,14 +113,14 @@ class Quantity:
 
 
 def _with_unit(unit: str, value: float) -> str:
-    return f"{numbers.write_digits(value, 4)} {unit}".strip()
+    return f"{numbers.format_digits(value, 4)} {unit}".strip()
 
 
-_percent = partial(numbers.write_percent, decimals=2)
+_percent = partial(numbers.format_percent, decimals=2)
 
 _share = partial(Quantity, unit="fraction", write=_percent, shown_unit="%", scale=100.0)
 _cost = partial(Quantity, direction="minimize")
-_count = partial(_cost, write=numbers.write_count, suffixes=COUNT_SUFFIXES)
+_count = partial(_cost, write=numbers.format_count, suffixes=COUNT_SUFFIXES)
 
 ACCURACY = _share(name="accuracy", direction="maximize", title="accuracy", is_quality=True)
 LOSS = _cost(
@@ -135,7 +135,7 @@ LATENCY = _cost(
     name="latency_ms",
     unit="ms",
     title="latency",
-    write=numbers.write_milliseconds,
+    write=numbers.format_milliseconds,
     aliases=("latency",),
     shown_unit="ms",
     suffixes=TIME_SUFFIXES,
@@ -153,7 +153,7 @@ SIZE = _cost(
     name="size_bytes",
     unit="bytes",
     title="size",
-    write=numbers.write_bytes,
+    write=numbers.format_bytes,
     aliases=("size",),
     shown_unit="KB",
     scale=1e-3,

@@ -191,7 +191,7 @@ def create_run(path: Path, identity: RunIdentity, space: SearchSpace) -> Run:
         raise ValueError(f"{path} is a file; a run needs a directory")
     run = Run(path)
     if (path / "run.json").exists():
-        check_same(path, run.record, identity)
+        check_same_run(path, run.record, identity)
     else:
         check_free(path)
         path.mkdir(parents=True, exist_ok=True)
@@ -231,7 +231,7 @@ def check_free(path: Path) -> None:
         )
 
 
-def check_same(path: Path, record: RunRecord, identity: RunIdentity) -> None:
+def check_same_run(path: Path, record: RunRecord, identity: RunIdentity) -> None:
     """ValueError saying what differs, unless ``record`` describes the run asked for."""
     changes = find_differences(record, identity)
     if changes:

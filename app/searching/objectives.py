@@ -57,7 +57,7 @@ class Network(Protocol):
 
 
 @dataclass(frozen=True)
-class Untrained:
+class BuiltNetwork:
     """A family's network as it is built: all that analytic quantities need."""
 
     supernet: Supernet

@@ -157,7 +157,7 @@ def broadcast(module: nn.Module) -> None:
         tensor.detach().copy_(whole)
 
 
-def check_same(architectures: Sequence[Architecture], device: torch.device) -> None:
+def check_same_architectures(architectures: Sequence[Architecture], device: torch.device) -> None:
     """Stop when the ranks are about to train different architectures.
 
     Raises:

@@ -201,7 +201,7 @@ class TrainingMethod:
         """
         architectures = self.sampler.draw(step, lambda some: self.score(some, inputs, targets))
         if step < CHECKED_STEPS:
-            distributed.check_same(architectures, inputs.device)
+            distributed.check_same_architectures(architectures, inputs.device)
         pieces = self._pieces(architectures, inputs, targets, rows)
         losses: dict[Architecture, Tensor] = {}
         rank, _ = distributed.get_world()

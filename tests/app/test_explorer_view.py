@@ -317,18 +317,18 @@ def test_text_from_files_cannot_become_markup() -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        (numbers.write_milliseconds(0.021349), "0.0213 ms"),
-        (numbers.write_milliseconds(9.996), "10.0 ms"),
-        (numbers.write_milliseconds(1234.5), "1,230 ms"),
+        (numbers.format_milliseconds(0.021349), "0.0213 ms"),
+        (numbers.format_milliseconds(9.996), "10.0 ms"),
+        (numbers.format_milliseconds(1234.5), "1,230 ms"),
         (LATENCY.show(None), numbers.MISSING),
         (LATENCY.show(0.021349), "0.0213 ms"),
-        (numbers.write_percent(0.97249, 2), "97.25 %"),
-        (numbers.write_bytes(999), "999 B"),
-        (numbers.write_bytes(999_600), "1.00 MB"),
-        (numbers.write_bytes(45_123), "45.1 KB"),
-        (numbers.write_count(719_800), "720 K"),
-        (numbers.write_space_size(148_176), "148,176"),
-        (numbers.write_space_size(99_960_000), "1.0 \N{MULTIPLICATION SIGN} 10⁸"),
+        (numbers.format_percent(0.97249, 2), "97.25 %"),
+        (numbers.format_bytes(999), "999 B"),
+        (numbers.format_bytes(999_600), "1.00 MB"),
+        (numbers.format_bytes(45_123), "45.1 KB"),
+        (numbers.format_count(719_800), "720 K"),
+        (numbers.format_space_size(148_176), "148,176"),
+        (numbers.format_space_size(99_960_000), "1.0 \N{MULTIPLICATION SIGN} 10⁸"),
     ],
 )
 def test_numbers_read_well(text: str, expected: str) -> None:

@@ -32,7 +32,7 @@ from app.records.quantities import (
     list_counted,
     name_latency,
 )
-from app.searching.objectives import ANALYTIC, Analytic, Network, Untrained, sum_over_units
+from app.searching.objectives import ANALYTIC, Analytic, BuiltNetwork, Network, sum_over_units
 from search.problem import DIRECTIONS
 from supernet.costs.cost_model import CostUnit
 from supernet.families import ofa_mobilenetv3
@@ -186,13 +186,13 @@ def test_an_added_quantity_is_searched_limited_stored_picked_and_reported(
     # Tables: what was searched for is a column, and once only.
     assert outcome.out.count("activation volume") == 1
     best = front["points"][0]
-    assert numbers.write_count(best["activations"]) in outcome.out
+    assert numbers.format_count(best["activations"]) in outcome.out
     limit = sorted(p["activations"] for p in front["points"] if p["verified"])[0]
     picking = ("pick", "--run", a_run, "--search", "toy", "--limit")
     picked = command(*picking, f"acts<={limit}", "--json")
     assert json.loads(picked.out)["costs"]["activations"] == limit
     in_thousands = command(*picking, f"acts<={limit / 1000}K").out
-    assert f"activation volume {numbers.write_count(limit)}" in in_thousands
+    assert f"activation volume {numbers.format_count(limit)}" in in_thousands
     assert "has no suffix 'ms'; it has 'K'" in refused(*picking, "acts<=5ms")
     assert "no largest architecture" in refused(*picking, "acts<=50%")
     by_weight = command(*picking[:-1], "--weights", "acts=1", "--json")
@@ -236,7 +236,7 @@ def test_an_added_quantity_is_counted_where_it_was_not_asked_for(
 
 def test_its_sum_over_units_is_known_to_exact_selection(added: Quantity) -> None:
     supernet = ofa_mobilenetv3.build(ofa_mobilenetv3.PRESETS["tiny"])
-    found = ANALYTIC[added.name](Untrained(supernet, supernet.cost_model()))
+    found = ANALYTIC[added.name](BuiltNetwork(supernet, supernet.cost_model()))
     rows = supernet.space.sample(np.random.default_rng(0), 50)
     assert found.additive is not None
     np.testing.assert_allclose(found.additive()(rows), found.evaluate(rows), rtol=1e-12)

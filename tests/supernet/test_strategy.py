@@ -320,7 +320,7 @@ def test_ranks_that_draw_other_architectures_are_stopped(monkeypatch: pytest.Mon
     monkeypatch.setattr(distributed, "get_world", lambda: (1, 2))
     monkeypatch.setattr(distributed.dist, "all_gather", gather)
     device = torch.device("cpu")
-    distributed.check_same((space.largest, space.smallest), device)
-    distributed.check_same((space.largest, space.smallest), device)
+    distributed.check_same_architectures((space.largest, space.smallest), device)
+    distributed.check_same_architectures((space.largest, space.smallest), device)
     with pytest.raises(RuntimeError, match="rank 1 drew other architectures than rank 0"):
-        distributed.check_same((space.smallest, space.largest), device)
+        distributed.check_same_architectures((space.smallest, space.largest), device)
