@@ -147,6 +147,11 @@ def find_backend(name: str) -> Backend:
         sys.path.append(os.getcwd())
     try:
         module = import_module(path)
+    except SyntaxError as error:
+        raise ValueError(
+            f"device backend {name!r} is no Python that can be read: {error.msg} in line "
+            f"{error.lineno} of {error.filename}"
+        ) from None
     except ModuleNotFoundError as error:
         # The path, or a package on the way to it, is what is missing; or else its own imports are.
         if error.name is None or not f"{path}.".startswith(f"{error.name}."):

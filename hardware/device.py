@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from hardware.backend import Backend, Timer, find_backend
+from hardware.backend import CLOCKS, Backend, Timer, find_backend
 from supernet.graph.onnx_model import OPSET
 from supernet.space import nearest
 
@@ -64,7 +64,13 @@ class Device:
         interrupts, and stays usable on a busy machine. It misses the work of other threads and
         of accelerators; the backend knows where that matters.
         """
-        return self._module().choose_clock(self)
+        clock = self._module().choose_clock(self)
+        if clock not in CLOCKS:
+            raise ValueError(
+                f"device backend {self.backend!r} has clock {clock!r}; it must be "
+                f"{' or '.join(CLOCKS)}"
+            )
+        return clock
 
     def check(self) -> None:
         """Refuse a device that this machine does not have.
@@ -78,10 +84,14 @@ class Device:
         if absence is not None:
             raise ValueError(absence)
         known = backend.list_providers()
+        if not isinstance(known, (tuple, list)):
+            raise ValueError(
+                f"device backend {self.backend!r}: list_providers gave {known!r}, which is no tuple"
+            )
         if self.provider not in known:
             raise ValueError(
                 f"{backend.TITLE} here has no {self.provider}{nearest(self.provider, known)}; "
-                f"it has {', '.join(known)}"
+                f"it has {', '.join(known) or 'no provider at all'}"
             )
 
     def load(self, model: bytes, feeds: Mapping[str, np.ndarray]) -> Timer:
@@ -95,11 +105,24 @@ class Device:
             ValueError: As :meth:`check` does, or the model cannot be loaded.
         """
         self.check()
-        return self._module().load(model, feeds, self)
+        timer = self._module().load(model, feeds, self)
+        if not callable(timer):
+            raise ValueError(
+                f"device backend {self.backend!r}: load gave {timer!r}, which cannot be called to "
+                "run the model"
+            )
+        return timer
 
     def fingerprint(self) -> dict[str, Any]:
         """Collect everything about this machine and configuration that a latency depends on."""
         model, flags = _describe_processor()
+        backend = self._module()
+        about = backend.describe(self)
+        if not isinstance(about, Mapping) or not isinstance(about.get(backend.VERSION_FIELD), str):
+            raise ValueError(
+                f"device backend {self.backend!r}: describe gave {about!r}; it must be a mapping "
+                f"with a text under {backend.VERSION_FIELD!r}"
+            )
         return {
             "cpu": model,
             "flags": flags,
@@ -112,7 +135,7 @@ class Device:
             "backend": self.backend,
             "clock": self.clock,
             "opset": OPSET,
-            **self._module().describe(self),
+            **about,
         }
 
     def name_runtime(self, fingerprint: Mapping[str, Any]) -> str:

@@ -111,10 +111,18 @@ def load_timer(graph: Graph, device: Device, seed: int = 0) -> Timer:
         seed: Draws weights and inputs.
 
     Raises:
-        ValueError: The device cannot be used, or cannot load the graph.
+        ValueError: The device cannot be used, cannot load the graph, or does not say in
+            nanoseconds how long a run took.
     """
     model = to_onnx(graph, seed=seed, batch=1).SerializeToString()
-    return device.load(model, draw_random_inputs(graph, seed))
+    timer = device.load(model, draw_random_inputs(graph, seed))
+    first = timer()
+    if not isinstance(first, int) or first <= 0:
+        raise ValueError(
+            f"a run on device backend {device.backend!r} took {first!r}; it must be a whole number "
+            "of nanoseconds above 0"
+        )
+    return timer
 
 
 def load_reference(device: Device) -> Timer:

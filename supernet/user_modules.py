@@ -18,7 +18,7 @@ def import_user_module(path: str, purpose: str, *, working_directory: bool) -> M
             was typed, wrong for one that a file brought along.
 
     Raises:
-        ValueError: There is no such module.
+        ValueError: There is no such module, Python cannot read it, or it ends the program.
         ModuleNotFoundError: It needs another module, which is not installed.
     """
     # Importing runs every package on the way, so that a path that leads nowhere is not begun.
@@ -31,5 +31,14 @@ def import_user_module(path: str, purpose: str, *, working_directory: bool) -> M
     except ModuleNotFoundError as error:
         missing = error.name or ""
         if not missing or not (path == missing or path.startswith(missing + ".")):
-            raise
+            raise ModuleNotFoundError(
+                f"{purpose} {path!r} needs {missing or error}, which is not installed", name=missing
+            ) from error
         raise ValueError(f"there is no module {path!r} for {purpose}") from None
+    except SyntaxError as error:
+        raise ValueError(
+            f"module {path!r} for {purpose} is no Python that can be read: {error.msg} in line "
+            f"{error.lineno} of {error.filename}"
+        ) from None
+    except SystemExit:
+        raise ValueError(f"module {path!r} for {purpose} ends the program when imported") from None

@@ -150,9 +150,38 @@ def _load_own(path: str) -> ModuleType:
 
 
 def _obtain(name: str, network: Network) -> Analytic:
-    function = _load_own(name).obtain if _is_path(name) else ANALYTIC[name]
-    found: Analytic = function(network)
-    return found
+    if not _is_path(name):
+        return ANALYTIC[name](network)
+    found = _load_own(name).obtain(network)
+    if not isinstance(found, Analytic):
+        raise ValueError(
+            f"objective {name!r}: obtain must return an Analytic, such as sum_over_units makes "
+            f"one, and not {found!r}"
+        )
+    checked = partial(_evaluate_checked, name, found.evaluate)
+    space = network.supernet.space
+    # Before anything is spent on a search, or written for it.
+    checked(space.encode([space.smallest, space.largest]))
+    return replace(found, evaluate=checked)
+
+
+def _evaluate_checked(
+    name: str, evaluate: Evaluate, rows: NDArray[np.int16]
+) -> NDArray[np.float64]:
+    """Evaluate an objective of a user's own, whose values may be anything.
+
+    Raises:
+        ValueError: They are not one finite real number for each row.
+    """
+    found = np.asarray(evaluate(rows))
+    numeric = found.dtype.kind in "iuf"
+    if found.shape != (len(rows),) or not numeric or not np.isfinite(found).all():
+        raise ValueError(
+            f"objective {name!r} must give one finite number for each of {len(rows)} "
+            f"architectures; it gave {found.dtype} values of shape {found.shape}"
+            + (", not all of them finite" if numeric else "")
+        )
+    return found.astype(np.float64)
 
 
 def build_objective(name: str, sources: Sources) -> Objective:

@@ -87,6 +87,11 @@ def _import(path: str) -> object:
     for name, member in ((path, ""), path.rpartition(".")[::2]):
         try:
             module = import_module(name)
+        except SyntaxError as error:
+            raise ValueError(
+                f"module {name!r} for the engine is no Python that can be read: {error.msg} in "
+                f"line {error.lineno} of {error.filename}"
+            ) from None
         except ModuleNotFoundError as error:
             # Anything but the path itself is missing inside a module that exists.
             if error.name is None or not f"{name}.".startswith(f"{error.name}."):
@@ -112,13 +117,23 @@ def _engine_of(name: str, found: object) -> Engine:
     if isclass(found) and issubclass(found, Algorithm):
         return partial(pymoo_evolution.evolve, build=_constructor(name, found))
     build = getattr(found, "build_algorithm", None) if ismodule(found) else found
-    if isclass(build) or not callable(build):
+    if isclass(build) or not callable(build) or not _takes_operators(build):
         raise ValueError(
             f"{name!r} is no engine; it must be a subclass of pymoo's Algorithm, a function "
             "build_algorithm(population, objectives, **operators), or a module with a function "
             "build_algorithm or evolve"
         )
     return partial(pymoo_evolution.evolve, build=build)
+
+
+def _takes_operators(build: Callable[..., object]) -> bool:
+    """Whether a function can be called as ``build(population, objectives, **operators)``."""
+    try:
+        signature(build).bind(100, 2, **dict.fromkeys(_OFFERED))
+    except (TypeError, ValueError):
+        # ValueError: built into Python without a signature.
+        return False
+    return True
 
 
 def _constructor(name: str, algorithm: Callable[..., object]) -> BuildAlgorithm:

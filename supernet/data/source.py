@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from supernet.data.augment import AUGMENTATIONS
 from supernet.dataclass_json import decode_dataclass, encode_dataclass
 
 IMAGES = "image-classification"
@@ -161,6 +162,10 @@ def make_image_source(
     images = splits["train"][0]
     channels, height, width = images.shape[1:]
     mean, std = _measure_channels(images)
+    if augmentation is not None and augmentation not in AUGMENTATIONS:
+        raise ValueError(
+            f"unknown augmentation {augmentation!r}; choose one of {', '.join(AUGMENTATIONS)}"
+        )
     if augmentation is None:
         augmentation = "crop_flip" if channels == 3 and min(height, width) >= 32 else "shift"
     content = {name: Split(*splits[name]) for name in SPLITS}

@@ -325,3 +325,84 @@ def test_odd_names_and_numbers_are_one_sentence(
     refused: Callable[..., str], a_run: Path, flags: tuple[str, ...], said: str
 ) -> None:
     assert said in refused("search", "--run", a_run, "--name", "other", *flags)
+
+
+OBJECTIVE = """
+from app.records.quantities import Quantity
+from app.searching.objectives import Analytic
+import numpy as np
+QUANTITY = Quantity(name="q", unit="u", direction="minimize", title="q", write=str)
+def obtain(network):
+    {0}
+"""
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("return None", "obtain must return an Analytic"),
+        ("return Analytic(lambda rows: np.full(len(rows), np.nan))", "not all of them finite"),
+        ("return Analytic(lambda rows: np.zeros((len(rows), 2)))", "one finite number for each"),
+        ("return Analytic(lambda rows: ['x'] * len(rows))", "one finite number for each"),
+        ("return Analytic(lambda rows: rows[:, 0] * 1j)", "one finite number for each"),
+    ],
+)
+def test_an_objective_that_gives_no_numbers_is_refused_before_anything_is_evaluated(
+    refused: Callable[..., str], a_run: Path, own: Callable[[str, str], Path], body: str, said: str
+) -> None:
+    own("mine9.nonsense", OBJECTIVE.format(body))
+    before = (a_run / "evaluations.jsonl").read_bytes()
+    flags = ("--objectives", "accuracy,mine9.nonsense", "--name", "other")
+    found = refused("search", "--run", a_run, *flags)
+    assert "objective 'mine9.nonsense'" in found
+    assert said in found
+    assert (a_run / "evaluations.jsonl").read_bytes() == before
+    assert not (a_run / "searches" / "other").exists()
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("def load(:\n", "is no Python that can be read"),
+        ("import sys; sys.exit(3)\n", "ends the program when imported"),
+        ("import nosuchthing\n", "needs nosuchthing, which is not installed"),
+    ],
+)
+def test_a_module_that_cannot_be_imported_is_named(
+    own: Callable[[str, str], Path], source: str, said: str
+) -> None:
+    own("mine10.broken", source)
+    with pytest.raises((ValueError, ModuleNotFoundError), match=said) as error:
+        plugins.load_own("mine10.broken", "strategy", ("build",))
+    assert "mine10.broken" in str(error.value)
+
+
+@pytest.mark.parametrize("engine", ["math.sqrt", "json.dumps", "sklearn.svm.SVR"])
+def test_what_is_no_engine_is_refused(
+    refused: Callable[..., str], a_run: Path, engine: str
+) -> None:
+    flags = ("--objectives", "accuracy,macs", "--name", "other", "--engine", engine)
+    assert f"{engine!r} is no engine" in refused("search", "--run", a_run, *flags)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("def load(*_): return None", "load gave None, which cannot be called"),
+        ("def load(*_): return lambda: -5", "took -5; it must be a whole number"),
+        ("def load(*_): return lambda: 0.5", "took 0.5; it must be a whole number"),
+        ("def describe(_): return None", "describe gave None"),
+        ("def choose_clock(_): return 5", "has clock 5; it must be thread-cpu or wall"),
+        ("def list_providers(): return 7", "list_providers gave 7"),
+    ],
+)
+def test_a_backend_that_gives_nonsense_is_refused(
+    refused: Callable[..., str],
+    a_run: Path,
+    own: Callable[[str, str], Path],
+    change: str,
+    said: str,
+) -> None:
+    own("mine11.nonsense", f"{BACKEND}{change}\n")
+    flags = ("--device", "phone", "--backend", "mine11.nonsense", *PROFILE)
+    assert said in refused("profile", "--run", a_run, *flags)
