@@ -67,9 +67,9 @@ class SearchOutcome:
     """A finished search; ``front`` has one record per point, cheapest first.
 
     ``stopped`` is ``"evaluations"``, ``"time"``, ``"stagnation"`` or ``"exhausted"``; ``failed``
-    counts evaluations that failed; ``hypervolume`` is that of the verified front and
-    ``searched_hypervolume`` that of the values searched by; ``indistinguishable`` counts points
-    off the front that are dominated only within noise.
+    counts evaluations that failed; ``units`` are those of the objectives; ``hypervolume`` is that
+    of the verified front and ``searched_hypervolume`` that of the values searched by;
+    ``indistinguishable`` counts points off the front that are dominated only within noise.
     """
 
     run: Path
@@ -80,6 +80,7 @@ class SearchOutcome:
     failed: int
     stopped: str
     objectives: tuple[str, ...]
+    units: Mapping[str, str]
     front: tuple[Point, ...]
     indistinguishable: int
     hypervolume: float | None
@@ -91,7 +92,7 @@ class SearchOutcome:
 
 @dataclass(frozen=True)
 class PickOutcome:
-    """The chosen subnetwork; latencies in milliseconds, ``costs`` the others in stored units.
+    """The chosen subnetwork; latencies in milliseconds, ``costs`` the others in ``units``.
 
     ``by`` is ``"budget"``, ``"knee"`` or ``"weights"``. ``ties`` are the other subnetworks within
     the budget that are not distinguishable from the chosen one in quality, cheapest first.
@@ -114,6 +115,7 @@ class PickOutcome:
     test: float | None
     ties: tuple[str, ...]
     costs: Mapping[str, int | float | None]
+    units: Mapping[str, str]
     architecture: Mapping[str, Value]
 
 

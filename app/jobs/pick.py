@@ -192,6 +192,7 @@ def _outcome(
         test=quality.test,
         ties=tuple(p.digest for p in ties),
         costs={axis.name: to_json_number(point.best(axis.name)) for axis in costs},
+        units={axis.name: axis.unit for axis in costs},
         architecture=point.choices,
     )
 

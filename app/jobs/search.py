@@ -278,6 +278,7 @@ def _summarise(run: Run, front: Front, reused: int) -> SearchOutcome:
         failed=front.failed,
         stopped=front.stopped,
         objectives=tuple(o.name for o in front.objectives),
+        units={o.name: o.unit for o in front.objectives},
         front=tuple(point for point in front.points if point.on_front),
         indistinguishable=sum(point.indistinguishable for point in front.points),
         hypervolume=front.hypervolume.verified,

@@ -137,13 +137,13 @@ def test_weaknas_samples_only_from_the_predicted_top():
     history = evaluated(problem, 110)
     strategy = weaknas.WeakNas(lambda *a, **k: Counting(), top=30, least_top=20, pool=400)
     rows = strategy.propose(problem, history, 10, np.random.default_rng(0))
-    objectives, violations = weaknas.scorer(problem, {"accuracy": Counting()})(
+    objectives, violations = weaknas.make_score(problem, {"accuracy": Counting()})(
         strategy.candidates(problem, history, np.random.default_rng(1))
     )
     bar = weaknas.best_first(objectives, violations, len(objectives))
     middle = objectives[bar[: len(bar) // 2], 1].mean()
     assert len(rows) == 10
-    found, _ = weaknas.scorer(problem, {"accuracy": Counting()})(rows)
+    found, _ = weaknas.make_score(problem, {"accuracy": Counting()})(rows)
     # Nothing of the sample is dominated by more than the few fronts that make up the top.
     dominated = [(objectives <= point).all(axis=1).sum() for point in found]
     assert max(dominated) < 0.1 * len(objectives)

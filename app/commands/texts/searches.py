@@ -45,7 +45,8 @@ def format_search(result: SearchOutcome) -> str:
 def format_front(result: SearchOutcome, marked: str = "") -> str:
     """Write one line for each point of the front, the marked one with a star."""
     first = result.front[0] if result.front else None
-    searched = [] if first is None else [find_stored_quantity(name) for name in first.estimates]
+    names = () if first is None else tuple(first.estimates)
+    searched = [find_stored_quantity(name, result.units.get(name, "")) for name in names]
     carried = {} if first is None else first.counts
     counted = [q for q in list_counted() if q.name in carried and q not in searched]
     header = ["", "digest"]
@@ -89,7 +90,10 @@ def format_pick(result: PickOutcome) -> str:
         value, test = (show_or_failed(judged, found) for found in (result.value, result.test))
         tested = "" if result.test is None else f", {test} on test"
         lines.append(f"  {judged.name} {value} on val{tested}")
-    costs = (find_stored_quantity(name).show_named(v) for name, v in result.costs.items())
+    costs = (
+        find_stored_quantity(name, result.units[name]).show_named(value)
+        for name, value in result.costs.items()
+    )
     lines.append(f"  {', '.join(costs)}")
     if result.ties:
         others = len(result.ties)
