@@ -14,6 +14,7 @@ from torch.overrides import TorchFunctionMode
 
 from supernet.losses import cross_entropy
 
+Score = Callable[[nn.Module, Tensor, Tensor], float]
 WEIGHTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 
 
@@ -104,3 +105,18 @@ def track_modules(model: nn.Module) -> Iterator[list[str]]:
     finally:
         for handle in handles:
             handle.remove()
+
+
+def sum_layers(by_layer: Callable[[nn.Module, Tensor, Tensor], dict[str, float]]) -> Score:
+    """Make the score of a whole network of what ``by_layer`` says of its layers.
+
+    Args:
+        by_layer: Takes an extracted network, which it leaves alone, a batch as the network takes
+            it, and class indices ``(N,)`` or token ids ``(N, T)``.
+    """
+
+    def score(model: nn.Module, inputs: Tensor, targets: Tensor) -> float:
+        """Add up what each layer has."""
+        return float(sum(by_layer(model, inputs, targets).values()))
+
+    return score
