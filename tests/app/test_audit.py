@@ -20,8 +20,8 @@ from app.records.audit import NetworkRecord, QualityRecord, Statistic, judge_ran
 from supernet.quality import audit
 from tests.app.chart_reading import chart_with
 from tests.app.conftest import Command, contents
-from tests.app.explorer_fixture import write_run
 from tests.app.test_resume import kill_when, lines
+from tests.toys.explored_runs import write_run
 
 FLAGS = ["--networks", "4", "--probes", "1", "--recipe-part",
          "steps=6,batch_size=16,checkpoint_every=2"]  # fmt: skip

@@ -17,7 +17,7 @@ from app.reporting.chart_style import BLUE, padded_domain
 from app.reporting.front_chart import MOST_BEHIND, Emphasis, draw_front
 from app.reporting.svg import render_svg
 from tests.app.chart_reading import Drawn, by_kind, take_apart
-from tests.app.explorer_fixture import front_json, small_space
+from tests.toys.explored_runs import front_json, small_space
 
 VERIFIED, PREDICTED = "verified (measured)", "predicted"
 BEHIND = "evaluated, not on the front"
@@ -343,7 +343,7 @@ def test_a_picture_is_the_same_in_another_process(front: Front) -> None:
         "from app.records.front import parse_front\n"
         "from app.reporting.front_chart import Emphasis, draw_front\n"
         "from app.reporting.svg import render_svg\n"
-        "from tests.app.explorer_fixture import front_json, small_space\n"
+        "from tests.toys.explored_runs import front_json, small_space\n"
         "front = parse_front(front_json(small_space()), 'front.json', 'default')\n"
         "chart = draw_front(front, front.cost, front.quality, Emphasis(behind=True))\n"
         "print(hashlib.sha256(render_svg(chart, 't').encode()).hexdigest())\n"

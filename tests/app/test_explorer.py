@@ -15,7 +15,7 @@ from app.records import picking
 from app.records.front import Front
 from app.runs import run_view
 from tests.app.chart_reading import Row, charts_on
-from tests.app.explorer_fixture import front_json, small_space, write_run
+from tests.toys.explored_runs import front_json, small_space, write_run
 
 SCRIPT = Path(__file__).resolve().parents[2] / "app" / "explorer" / "page.py"
 

@@ -18,7 +18,7 @@ import pytest
 from app.explorer.launch import explore_command
 from app.records import picking
 from app.runs import run_view
-from tests.app.explorer_fixture import write_run
+from tests.toys.explored_runs import write_run
 
 pytestmark = pytest.mark.browser
 

@@ -13,8 +13,8 @@ from app.records import picking
 from app.records.front import CardRecord, parse_front
 from app.records.quantities import ACCURACY
 from tests.app.chart_reading import by_kind, chart_with
-from tests.app.explorer_fixture import front_json, small_space, write_run
 from tests.app.test_explorer import open_page, points_drawn, text
+from tests.toys.explored_runs import front_json, small_space, write_run
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from app.records.trace import read_trace
 from app.runs import run_view
 from app.runs.command_lines import pick_command, quote
 from supernet.space import SearchSpace
-from tests.app.explorer_fixture import front_json, small_space, write_run
+from tests.toys.explored_runs import front_json, small_space, write_run
 
 ROOT = Path(__file__).resolve().parents[2]
 

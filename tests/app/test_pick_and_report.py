@@ -15,7 +15,7 @@ from app.records.quantities import SIZE
 from app.records.trace import read_trace
 from search import Constraint
 from tests.app.conftest import EVALUATIONS, Command, contents
-from tests.app.explorer_fixture import front_json, small_space, write_run
+from tests.toys.explored_runs import front_json, small_space, write_run
 
 Refused = Callable[..., str]
 

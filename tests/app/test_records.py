@@ -33,8 +33,8 @@ from app.runs.run_view import load_run
 from app.runs.trained import build, read_recipe, read_shape
 from app.searching.request import read_plan, rebuild_request
 from tests.app.conftest import Command
-from tests.app.explorer_fixture import front_json, small_space
 from tests.timing import least_seconds
+from tests.toys.explored_runs import front_json, small_space
 
 # Written by an earlier release, which called the format a version; long lists are cut short.
 RECORDED = Path(__file__).with_name("recorded_run")

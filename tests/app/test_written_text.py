@@ -28,7 +28,7 @@ from app.reporting.model_card import CardFacts, write_model_card
 from app.reporting.report_text import SearchSummary, write_overview
 from supernet.data import DataShape
 from supernet.export import Exported
-from tests.app.explorer_fixture import small_space, write_run
+from tests.toys.explored_runs import small_space, write_run
 
 RECORDED = Path(__file__).with_name("recorded")
 HOSTILE = "<img src=x onerror=alert(1)> [a](http://x.y) **b** `c` | d\n\n# e &lt; _f_"

@@ -5,10 +5,10 @@ from __future__ import annotations
 from functools import partial
 
 import numpy as np
-from worlds import space
 
 from predictors.features.encoding import one_hot, ordinal
 from tests.timing import saved_by_batching
+from tests.toys.worlds import space
 
 
 def test_inert_choices_are_all_zero_whatever_they_hold():

@@ -6,12 +6,12 @@ import json
 
 import numpy as np
 import pytest
-from worlds import accuracy, space
 
 from predictors.learning_curve import add_learning_curve, estimate_needed, measure_learning_curve
 from predictors.models import ridge
 from predictors.report_card import HeldOut, make_report_card, rescore_for_cost, summarise_card
 from predictors.scores import kendall_tau
+from tests.toys.worlds import accuracy, space
 
 WORLD = space()
 

@@ -8,7 +8,6 @@ import sys
 import numpy as np
 import pytest
 import torch
-from worlds import accuracy, space
 
 from predictors.cross_fitting import choose_training_rows, deal_folds
 from predictors.features.encoding import one_hot
@@ -16,6 +15,7 @@ from predictors.models import mlp
 from predictors.networks.perceptron import Training, initialise, train
 from predictors.networks.ranking_losses import differentiable_kendall, logistic, pairwise_hinge
 from predictors.scores import kendall_tau, rmse
+from tests.toys.worlds import accuracy, space
 
 WORLD = space()
 

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from worlds import accuracy, latency, space
 
 from predictors import fit, predict_held_out, predict_interval
 from predictors.features import covariance as kernels
@@ -15,6 +14,7 @@ from predictors.models import gaussian_process, random_forest, ridge
 from predictors.scores import kendall_tau, rmse
 from supernet.space import Choice, SearchSpace
 from tests.timing import least_seconds
+from tests.toys.worlds import accuracy, latency, space
 
 WORLD = space()
 

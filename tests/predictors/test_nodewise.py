@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from worlds import space
 
 from predictors.networks.perceptron import Training
 from predictors.networks.ranking_losses import mse
 from predictors.research.mixer import initialise
 from predictors.research.nodewise import fit_mixer, fit_trees
 from predictors.scores import kendall_tau
+from tests.toys.worlds import space
 
 WORLD = space()
 BLOCKS = [(s, b) for s in range(4) for b in range(3)]

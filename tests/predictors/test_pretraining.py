@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from worlds import accuracy, latency, space
 
 from predictors.models import mlp
 from predictors.networks.perceptron import Training
 from predictors.research.pretraining import pretrain
 from predictors.scores import kendall_tau
 from supernet.space import Choice, SearchSpace
+from tests.toys.worlds import accuracy, latency, space
 
 WORLD = space()
 FREE = Training(steps=120, learning_rate=5e-3)

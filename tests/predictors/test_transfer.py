@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from worlds import accuracy, latency, space
 
 import predictors
 from predictors.models import ridge
 from predictors.scores import kendall_tau
 from predictors.transfer import transfer
+from tests.toys.worlds import accuracy, latency, space
 
 WORLD = space()
 ROOT = Path(__file__).resolve().parents[2]

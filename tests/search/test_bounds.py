@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
-from toys import tradeoff
 
 from search import Constraint
 from search.limits import (
@@ -18,6 +17,7 @@ from search.limits import (
     parse_limit,
     resolve_limit,
 )
+from tests.toys.problems import tradeoff
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from toys import nested_space, tradeoff
 
 from predictors import fit
 from search import Constraint, Objective, SearchProblem, search
@@ -18,6 +17,7 @@ from search.engines.array_nsga2 import evolve
 from search.engines.choice import ENGINES, find_engine
 from search.engines.contract import Visited
 from search.strategies import linas, predictor_guided
+from tests.toys.problems import nested_space, tradeoff
 
 OWN = "pymoo.algorithms.moo.spea2.SPEA2"
 OPERATORS = ["crossover", "eliminate_duplicates", "mutation", "sampling"]

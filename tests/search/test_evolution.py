@@ -11,15 +11,6 @@ from pymoo.core.duplicate import NoDuplicateElimination
 from pymoo.core.infill import InfillCriterion
 from pymoo.core.population import Population
 from pymoo.core.termination import NoTermination
-from toys import (
-    assert_processes_agree,
-    line_space,
-    measure_volume,
-    measure_volumes,
-    nested_space,
-    tradeoff,
-    true_front,
-)
 
 from search import Constraint, History, search
 from search.engines import algorithms
@@ -44,6 +35,15 @@ from search.strategies import (
     unsga3,
 )
 from tests.timing import least_seconds
+from tests.toys.problems import (
+    assert_processes_agree,
+    line_space,
+    measure_volume,
+    measure_volumes,
+    nested_space,
+    tradeoff,
+    true_front,
+)
 
 MODULES = [nsga3, unsga3, smsemoa, ctaea, moead, rnsga3, aging_evolution]
 # The first use of AGE-MOEA-II in a process compiles for ten seconds.
@@ -311,10 +311,10 @@ def test_aging_changes_exactly_one_active_choice():
 
 def test_proposals_do_not_depend_on_the_process():
     code = (
-        "import sys; sys.path[:0] = ['tests/search', '.']\n"
+        "import sys; sys.path.insert(0, '.')\n"
         "import importlib, numpy as np\n"
         "from search import search\n"
-        "from toys import tradeoff\n"
+        "from tests.toys.problems import tradeoff\n"
         "for name in sys.argv[1:]:\n"
         "    module = importlib.import_module('search.strategies.' + name)\n"
         "    rows = search(tradeoff(), module.build(), evaluations=70, seed=0).history.positions\n"

@@ -6,7 +6,6 @@ from itertools import product
 
 import numpy as np
 import pytest
-from toys import nested_space, tradeoff, true_front
 
 from search.arrays.additive import AdditiveTerms, total
 from search.arrays.pareto import nondominated
@@ -14,6 +13,7 @@ from search.integer.exact import Program, exact_front, solve
 from search.sampling.feasibility import InfeasibleError
 from supernet.space import Choice, SearchSpace
 from tests.timing import least_seconds
+from tests.toys.problems import nested_space, tradeoff, true_front
 
 
 def everything(space: SearchSpace) -> np.ndarray:

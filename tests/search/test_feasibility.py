@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from toys import tradeoff
 
 from search import Constraint, InfeasibleError, Objective, SearchProblem, check_feasible
 from search.sampling.feasibility import least_violation
 from search.sampling.first_sample import admissible_sample, initial_rows
+from tests.toys.problems import tradeoff
 
 
 def test_a_budget_below_the_fastest_names_the_fastest():

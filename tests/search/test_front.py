@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from toys import tradeoff
 
 from search import (
     Constraint,
@@ -17,6 +16,7 @@ from search import (
     pick_within,
 )
 from search.arrays.pareto import nondominated
+from tests.toys.problems import tradeoff
 
 
 def history_of(problem, values):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from toys import line_space, nested_space, tradeoff, true_front
 
 from search.arrays.neighbourhood import neighbourhood, unique_rows
 from search.arrays.pareto import hypervolume, nondominated
 from search.engines.array_nsga2 import evolve, make_offspring, polish
 from search.engines.contract import Visited
+from tests.toys.problems import line_space, nested_space, tradeoff, true_front
 
 
 def first_wins(a, b):

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from toys import tradeoff
 
 from search import History, SearchProblem, pareto_front, probable_front
 from search.noise import indistinguishable
+from tests.toys.problems import tradeoff
 
 
 def problem_of(noise, latency_noise=0.0) -> SearchProblem:

@@ -10,14 +10,6 @@ import optuna
 import pytest
 from optuna.samplers import NSGAIISampler, RandomSampler
 from optuna.trial import TrialState
-from toys import (
-    assert_processes_agree,
-    measure_volume,
-    measure_volumes,
-    nested_space,
-    tradeoff,
-    true_front,
-)
 
 from search import Constraint, History, search
 from search.arrays.pareto import hypervolume
@@ -33,6 +25,14 @@ from search.strategies import (
     random_search,
 )
 from supernet.space import Choice, SearchSpace
+from tests.toys.problems import (
+    assert_processes_agree,
+    measure_volume,
+    measure_volumes,
+    nested_space,
+    tradeoff,
+    true_front,
+)
 
 MODULES = [optuna_tpe, optuna_nsga2, optuna_cmaes, optuna_random, optuna_gp]
 FAST = MODULES[:-1]
@@ -242,10 +242,10 @@ def test_a_round_hands_the_sampler_a_seed_from_the_generator():
 
 def test_proposals_do_not_depend_on_the_process_and_others_do_without_optuna():
     code = (
-        "import sys; sys.path[:0] = ['tests/search', '.']\n"
+        "import sys; sys.path.insert(0, '.')\n"
         "import importlib, numpy as np\n"
         "from search import search\n"
-        "from toys import tradeoff\n"
+        "from tests.toys.problems import tradeoff\n"
         "importlib.import_module('search.strategies.nsga3')\n"
         "assert 'optuna' not in sys.modules and 'torch' not in sys.modules\n"
         "for name in sys.argv[1:]:\n"

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from toys import line_space, tradeoff
 
 from search import Constraint, Objective, SearchProblem
 from search.arrays.additive import AdditiveTerms, total
 from search.sampling.first_sample import admissible_sample, spread_sample
+from tests.toys.problems import line_space, tradeoff
 
 
 def flat(name="accuracy", direction="maximize", source="evaluated"):

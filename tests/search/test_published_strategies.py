@@ -7,7 +7,6 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from toys import line_space, nested_space, tradeoff, true_front
 
 from predictors import fit
 from search import Constraint, History, InfeasibleError, Objective, SearchProblem, search
@@ -28,6 +27,7 @@ from search.strategies import (
     weaknas,
 )
 from supernet.space import Choice, SearchSpace
+from tests.toys.problems import line_space, nested_space, tradeoff, true_front
 
 
 def share(problem, strategy, evaluations, seed=0):

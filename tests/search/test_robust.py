@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from toys import tradeoff
 
 from search import Objective, SearchProblem, search
 from search.arrays.additive import AdditiveTerms
 from search.devices import mean_of, worst_of
 from search.strategies.nsga2 import Nsga2
+from tests.toys.problems import tradeoff
 
 FAST = Objective("latency_ms@a", "ms", "minimize", lambda x: 1.0 + x[:, :6].sum(1), "table")
 SLOW = Objective("latency_ms@b", "ms", "minimize", lambda x: 10.0 + 5.0 * x[:, 6:].sum(1), "table")

@@ -8,11 +8,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from toys import tradeoff, true_front
 
 from predictors import fit
 from search import Constraint, Evaluation, History, search
 from search.strategies import nsga2, predictor_guided, random_search
+from tests.toys.problems import tradeoff, true_front
 
 SMALL = predictor_guided.PredictorGuided(
     fit, initial=15, batch=10, least_batch=10, population=40, generations=5
@@ -113,8 +113,10 @@ def test_values_of_other_searches_are_reused_without_changing_the_path():
 
 def test_same_seed_same_search_other_seed_other_search_in_another_process():
     code = (
-        "import sys; sys.path.insert(0, 'tests/search')\n"
-        "from test_run import SMALL; from toys import tradeoff; from search import search\n"
+        "import sys; sys.path.insert(0, '.')\n"
+        "from tests.search.test_run import SMALL\n"
+        "from tests.toys.problems import tradeoff\n"
+        "from search import search\n"
         "print(hash(search(tradeoff(), SMALL, evaluations=40, seed=3).history.positions.tobytes()))"
     )
     command = [sys.executable, "-c", code]

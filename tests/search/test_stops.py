@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from toys import tradeoff
 
 from search import Constraint, Evaluation, History, Progress, Stops, search
 from search.stops import frozen_reference, hypervolume_trace, stagnated
 from search.strategies.random_search import RandomSearch
+from tests.toys.problems import tradeoff
 
 
 def test_the_number_of_evaluations_ends_a_search_either_way():

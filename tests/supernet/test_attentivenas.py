@@ -20,7 +20,7 @@ from supernet.space import Architecture
 from supernet.supernet import Supernet
 from supernet.testing.exactness import assert_extraction_is_exact, doubled, relative_difference
 from supernet.training.schedules.reorganise import reorganise
-from tests.supernet.networks import (
+from tests.toys.networks import (
     assert_images_are_refused,
     assert_onnx_runtime_agrees,
     describe_images,

@@ -17,7 +17,7 @@ from supernet.families import bert as family
 from supernet.space import Architecture
 from supernet.supernet import Supernet
 from supernet.testing.exactness import assert_same_outputs, relative_difference
-from tests.supernet.networks import assert_gradients_agree, draw_members, draw_tokens, shake
+from tests.toys.networks import assert_gradients_agree, draw_members, draw_tokens, shake
 
 transformers = pytest.importorskip("transformers")
 pytestmark = pytest.mark.hf

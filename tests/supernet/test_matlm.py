@@ -16,7 +16,7 @@ from supernet.families import matlm as family
 from supernet.space import Architecture
 from supernet.supernet import Supernet
 from supernet.testing.exactness import assert_extraction_is_exact
-from tests.supernet.networks import assert_gradients_agree, draw_members, draw_tokens, shake
+from tests.toys.networks import assert_gradients_agree, draw_members, draw_tokens, shake
 
 CONFIG = family.Config(
     vocabulary=23, context=12, width=16, heads=4, ffn=(8, 16, 32, 64), depths=(1, 2, 4)

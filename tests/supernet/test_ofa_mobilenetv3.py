@@ -17,7 +17,7 @@ from supernet.families._mobile import make_divisible
 from supernet.families._mobile_rows import transform_kernel
 from supernet.space import Architecture
 from supernet.supernet import Supernet
-from tests.supernet.networks import shake_statistics
+from tests.toys.networks import shake_statistics
 
 
 def masked(net: Supernet, config: family.Config, architecture: Architecture) -> nn.Module:

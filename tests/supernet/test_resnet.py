@@ -10,7 +10,7 @@ import torch
 from supernet.families import resnet as family
 from supernet.testing.exactness import doubled, relative_difference
 from supernet.training.schedules.reorganise import find_channel_groups, reorganise
-from tests.supernet.networks import (
+from tests.toys.networks import (
     assert_images_are_refused,
     assert_onnx_runtime_agrees,
     describe_images,

@@ -18,7 +18,7 @@ from supernet.space import Architecture
 from supernet.supernet import Supernet
 from supernet.testing.exactness import assert_same_outputs, doubled
 from supernet.training.schedules.reorganise import find_channel_groups, reorganise
-from tests.supernet.networks import (
+from tests.toys.networks import (
     assert_images_are_refused,
     assert_onnx_runtime_agrees,
     describe_images,

@@ -18,7 +18,7 @@ from supernet.testing.exactness import (
     doubled,
     relative_difference,
 )
-from tests.supernet.networks import draw_members, shake_statistics
+from tests.toys.networks import draw_members, shake_statistics
 
 CONFIG = family.PRESETS["tiny-bits"]
 

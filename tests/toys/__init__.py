@@ -1,0 +1,1 @@
+"""Small spaces, problems, networks and runs that several tests share."""
