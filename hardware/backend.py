@@ -11,6 +11,7 @@ from typing import Any, Protocol, cast
 
 import numpy as np
 
+from supernet.errors import InputError
 from supernet.space import nearest
 
 FOLDER = "hardware.devices"
@@ -142,13 +143,13 @@ def find_backend(name: str) -> Backend:
     )
     # Importing runs every package on the way, so that a path that leads nowhere is not begun.
     if not all(part.isidentifier() for part in path.split(".")):
-        raise ValueError(unknown)
+        raise InputError(unknown)
     if "." in name and os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
     try:
         module = import_module(path)
     except SyntaxError as error:
-        raise ValueError(
+        raise InputError(
             f"device backend {name!r} is no Python that can be read: {error.msg} in line "
             f"{error.lineno} of {error.filename}"
         ) from None
@@ -156,8 +157,8 @@ def find_backend(name: str) -> Backend:
         # The path, or a package on the way to it, is what is missing; or else its own imports are.
         if error.name is None or not f"{path}.".startswith(f"{error.name}."):
             raise
-        raise ValueError(unknown) from error
+        raise InputError(unknown) from error
     lacks = [part for part in PARTS if not hasattr(module, part)]
     if lacks:
-        raise ValueError(f"module {path!r} is no device backend: it lacks {', '.join(lacks)}")
+        raise InputError(f"module {path!r} is no device backend: it lacks {', '.join(lacks)}")
     return cast(Backend, module)

@@ -23,6 +23,7 @@ from hardware.timing import (
     summarise_all,
     visit,
 )
+from supernet.errors import InputError
 from supernet.files import append_record, read_records
 from supernet.graph.language import Graph
 
@@ -225,7 +226,7 @@ def measure_networks(
         ValueError: ``rounds`` or ``visits`` is not positive, or the device cannot be used.
     """
     if rounds < 1 or visits < 1:
-        raise ValueError(f"rounds = {rounds}, visits = {visits} measures nothing; use 1 or more")
+        raise InputError(f"rounds = {rounds}, visits = {visits} measures nothing; use 1 or more")
     if not graphs:
         return []
     subjects = tuple(Subject(str(i), g, visits) for i, g in enumerate(graphs))

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from hardware.backend import CLOCKS, Backend, Timer, find_backend
+from supernet.errors import InputError
 from supernet.graph.onnx_model import OPSET
 from supernet.space import nearest
 
@@ -50,9 +51,9 @@ class Device:
 
     def __post_init__(self) -> None:
         if self.threads < 1:
-            raise ValueError(f"threads = {self.threads} is not a thread count; use 1 or more")
+            raise InputError(f"threads = {self.threads} is not a thread count; use 1 or more")
         if not self.name or "/" in self.name or self.name.startswith("."):
-            raise ValueError(f"device name {self.name!r} cannot be a folder name; use letters")
+            raise InputError(f"device name {self.name!r} cannot be a folder name; use letters")
         if not self.provider:
             object.__setattr__(self, "provider", self._module().DEFAULT_PROVIDER)
 
@@ -66,7 +67,7 @@ class Device:
         """
         clock = self._module().choose_clock(self)
         if clock not in CLOCKS:
-            raise ValueError(
+            raise InputError(
                 f"device backend {self.backend!r} has clock {clock!r}; it must be "
                 f"{' or '.join(CLOCKS)}"
             )
@@ -82,14 +83,14 @@ class Device:
         backend = self._module()
         absence = backend.explain_absence()
         if absence is not None:
-            raise ValueError(absence)
+            raise InputError(absence)
         known = backend.list_providers()
         if not isinstance(known, (tuple, list)):
-            raise ValueError(
+            raise InputError(
                 f"device backend {self.backend!r}: list_providers gave {known!r}, which is no tuple"
             )
         if self.provider not in known:
-            raise ValueError(
+            raise InputError(
                 f"{backend.TITLE} here has no {self.provider}{nearest(self.provider, known)}; "
                 f"it has {', '.join(known) or 'no provider at all'}"
             )
@@ -107,7 +108,7 @@ class Device:
         self.check()
         timer = self._module().load(model, feeds, self)
         if not callable(timer):
-            raise ValueError(
+            raise InputError(
                 f"device backend {self.backend!r}: load gave {timer!r}, which cannot be called to "
                 "run the model"
             )
@@ -119,7 +120,7 @@ class Device:
         backend = self._module()
         about = backend.describe(self)
         if not isinstance(about, Mapping) or not isinstance(about.get(backend.VERSION_FIELD), str):
-            raise ValueError(
+            raise InputError(
                 f"device backend {self.backend!r}: describe gave {about!r}; it must be a mapping "
                 f"with a text under {backend.VERSION_FIELD!r}"
             )
@@ -170,7 +171,7 @@ class Device:
             name, provider, threads, backend = fields
             return cls(name, provider, options, threads, backend)
         except KeyError as error:
-            raise ValueError(f"device description has no {error}; profile it again") from error
+            raise InputError(f"device description has no {error}; profile it again") from error
 
     def _module(self) -> Backend:
         return find_backend(self.backend)

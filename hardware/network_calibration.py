@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from supernet.costs.cost_model import CostModel
+from supernet.errors import InputError
 from supernet.graph.language import Graph
 
 # Term, and the sign its coefficient must have to mean what it says; 0 leaves the sign open.
@@ -105,7 +106,7 @@ def fit_calibration(
     """
     count = len(measured_ms)
     if count < 4:
-        raise ValueError(f"{count} calibration networks are too few; measure 4 or more")
+        raise InputError(f"{count} calibration networks are too few; measure 4 or more")
     design = np.column_stack([membership @ features, np.ones(count)])
     signs = np.array([sign for _, sign in TERMS] + [1])
     best: tuple[float, tuple[int, ...]] | None = None

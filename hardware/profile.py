@@ -25,6 +25,7 @@ from hardware.table import LatencyTable
 from hardware.timing import Effort, Measurement, Progress, summarise_all, write_time
 from hardware.validation import judge_predictions
 from supernet.costs.cost_model import CostModel
+from supernet.errors import InputError
 from supernet.graph.language import Graph
 from supernet.space import Architecture
 
@@ -54,9 +55,9 @@ class Budget:
 
     def __post_init__(self) -> None:
         if self.passes < 2:
-            raise ValueError(f"passes = {self.passes}: two are needed to tell noise from signal")
+            raise InputError(f"passes = {self.passes}: two are needed to tell noise from signal")
         if self.calibration < 4 or self.validation < 4:
-            raise ValueError("calibration and validation need 4 networks each, or more")
+            raise InputError("calibration and validation need 4 networks each, or more")
 
 
 def choose_budget(units: int) -> Budget:
@@ -108,7 +109,7 @@ def profile(
     started = time.monotonic()
     precisions = sorted({unit.precision for unit in cost_model.distinct})
     if precisions != [precision]:
-        raise ValueError(f"precision {precision!r} cannot be profiled; the units are {precisions}")
+        raise InputError(f"precision {precision!r} cannot be profiled; the units are {precisions}")
     budget = budget or choose_budget(len(cost_model.distinct))
     networks = _draw_networks(cost_model, budget, seed)
     keys = [f"network-{a.digest}" for a in networks]
@@ -196,7 +197,7 @@ def _draw_networks(cost_model: CostModel, budget: Budget, seed: int) -> list[Arc
         if len(chosen) < wanted:
             chosen.setdefault(architecture.digest, architecture)
     if len(chosen) < budget.calibration + 4:
-        raise ValueError(
+        raise InputError(
             f"the space has {len(chosen)} architectures, too few to validate a table on others "
             f"than the {budget.calibration} it is calibrated on; measure them all instead"
         )

@@ -16,6 +16,7 @@ from hardware.device import Device, list_differences
 from hardware.network_calibration import Calibration, collect_unit_features
 from hardware.timing import Quiet
 from supernet.costs.cost_model import CostModel
+from supernet.errors import InputError
 from supernet.files import new_folder, read_json, write_bytes, write_json
 
 VERSION = 1
@@ -77,19 +78,19 @@ class LatencyTable:
                 or lacks a unit; the message names what differs.
         """
         if cost_model.space.digest != self.space:
-            raise ValueError(
+            raise InputError(
                 f"the latency table is of space {self.space} and this is space "
                 f"{cost_model.space.digest}; profile the device for this space"
             )
         precisions = {unit.precision for unit in cost_model.distinct}
         if precisions - {self.precision}:
-            raise ValueError(
+            raise InputError(
                 f"the latency table is of precision {self.precision} and the space needs "
                 f"{sorted(precisions)}; profile the device with that precision"
             )
         missing = [u.digest for u in cost_model.distinct if u.digest not in self.rows]
         if missing:
-            raise ValueError(
+            raise InputError(
                 f"the latency table lacks {len(missing)} of {len(cost_model.distinct)} units "
                 f"(first: {missing[0]}); profile the device again"
             )
@@ -107,7 +108,7 @@ class LatencyTable:
         """
         different = list_differences(self.fingerprint, device.fingerprint())
         if different:
-            raise ValueError(
+            raise InputError(
                 f"the latency table of device {self.device.name!r} was measured under other "
                 f"conditions ({'; '.join(different)}); profile this device"
             )
@@ -157,7 +158,7 @@ class LatencyTable:
         older = folder / PREVIOUS
         if older.exists() and _find_problem(older) is None:
             return cls._read(older, f"{problem}; the previous table is used instead")
-        raise ValueError(f"{problem}; profile the device again")
+        raise InputError(f"{problem}; profile the device again")
 
     @classmethod
     def _read(cls, folder: Path, note: str) -> LatencyTable:
@@ -207,7 +208,7 @@ def _find_problem(folder: Path) -> str | None:
         return f"there is no complete latency table in {folder}"
     try:
         report = read_json(folder / "report.json")
-    except ValueError as error:
+    except InputError as error:
         return str(error)
     if not isinstance(report, dict) or not isinstance(report.get("files", {}), dict):
         return f"{folder / 'report.json'} is not a report; it was damaged or edited"

@@ -19,6 +19,7 @@ from scipy.special import stdtrit
 from hardware.backend import Timer
 from hardware.device import Device
 from hardware.reference_model import build_reference_graph
+from supernet.errors import InputError
 from supernet.graph.language import Graph
 from supernet.graph.onnx_model import draw_random_inputs, to_onnx
 
@@ -118,7 +119,7 @@ def load_timer(graph: Graph, device: Device, seed: int = 0) -> Timer:
     timer = device.load(model, draw_random_inputs(graph, seed))
     first = timer()
     if not isinstance(first, int) or first <= 0:
-        raise ValueError(
+        raise InputError(
             f"a run on device backend {device.backend!r} took {first!r}; it must be a whole number "
             "of nanoseconds above 0"
         )
@@ -212,7 +213,7 @@ def summarise(
         ValueError: There is no visit.
     """
     if not visits:
-        raise ValueError("there is no visit to summarise; measure at least once")
+        raise InputError("there is no visit to summarise; measure at least once")
     ratios = [_estimate_busyness(v, reference) for v in visits]
     values = [v[:, 0] / r**exponent / 1e6 for v, r in zip(visits, ratios, strict=True)]
     weights = [r**-_QUIETNESS for r in ratios]

@@ -12,6 +12,7 @@ from predictors.predictor import Fit, Rows, Values, prepare_training_rows
 from predictors.report_card import AIM, ReportCard
 from predictors.scores import kendall_tau
 from predictors.select import fit as fit_best
+from supernet.errors import InputError
 from supernet.space import SearchSpace
 
 Curve = tuple[tuple[int, float], ...]
@@ -85,7 +86,7 @@ def estimate_needed(curve: Curve, aim: float = AIM) -> int | None:
         ValueError: ``aim`` is not between 0 and 1.
     """
     if not 0 < aim < 1:
-        raise ValueError(f"aim = {aim} is no rank correlation to reach; it must lie in (0, 1)")
+        raise InputError(f"aim = {aim} is no rank correlation to reach; it must lie in (0, 1)")
     if curve and curve[-1][1] >= aim:
         return 0
     if len(curve) < 3:

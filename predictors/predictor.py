@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from predictors.features.encoding import Extras
 from predictors.report_card import HeldOut, ReportCard, Vector
+from supernet.errors import InputError
 from supernet.space import SearchSpace
 
 Rows = NDArray[np.integer]
@@ -85,12 +86,12 @@ def prepare_training_rows(
     canonical = space.canonical(np.asarray(positions).reshape(-1, len(space)))
     targets = np.asarray(values, dtype=np.float64)
     if targets.shape != (len(canonical),):
-        raise ValueError(f"{len(canonical)} architectures have values of shape {targets.shape}")
+        raise InputError(f"{len(canonical)} architectures have values of shape {targets.shape}")
     if len(targets) < 3:
-        raise ValueError(f"a predictor needs at least 3 evaluations; got {len(targets)}")
+        raise InputError(f"a predictor needs at least 3 evaluations; got {len(targets)}")
     if not np.isfinite(targets).all():
         row = int(np.flatnonzero(~np.isfinite(targets))[0])
-        raise ValueError(f"value {row} is {targets[row]}; leave failed evaluations out of a fit")
+        raise InputError(f"value {row} is {targets[row]}; leave failed evaluations out of a fit")
     return canonical, targets
 
 

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from supernet.errors import InputError
+
 # scipy.stats takes half a second to import, so it waits for the first correlation.
 
 
@@ -44,7 +46,7 @@ def sparse_kendall_tau(scores: ArrayLike, true: ArrayLike, threshold: float) -> 
         ValueError: ``threshold`` is negative, or the shapes differ.
     """
     if not threshold >= 0:
-        raise ValueError(f"threshold = {threshold} is impossible; it must be at least 0")
+        raise InputError(f"threshold = {threshold} is impossible; it must be at least 0")
     values = np.asarray(true, dtype=np.float64)
     return kendall_tau(scores, np.round(values / threshold) if threshold else values)
 
@@ -112,7 +114,7 @@ def top_k_regret(predicted: ArrayLike, true: ArrayLike, k: int) -> float:
     """
     a, b = _pair(predicted, true)
     if k < 1 or not len(a):
-        raise ValueError(f"top-k regret needs k >= 1 and at least one value; got k={k}, n={len(a)}")
+        raise InputError(f"top-k regret needs k >= 1 and at least one value; got k={k}, n={len(a)}")
     chosen = np.argsort(-a, kind="stable")[:k]
     return float(b.max() - b[chosen].max())
 
@@ -120,7 +122,7 @@ def top_k_regret(predicted: ArrayLike, true: ArrayLike, k: int) -> float:
 def _pair(first: ArrayLike, second: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     if a.ndim != 1 or a.shape != b.shape:
-        raise ValueError(f"expected two vectors of one length; got shapes {a.shape} and {b.shape}")
+        raise InputError(f"expected two vectors of one length; got shapes {a.shape} and {b.shape}")
     return a, b
 
 

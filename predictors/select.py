@@ -10,6 +10,7 @@ from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 from predictors.features.encoding import Extras
 from predictors.models import gaussian_process, ridge
 from predictors.predictor import Fit, Predictor, Rows, Values
+from supernet.errors import InputError
 from supernet.space import SearchSpace
 
 # Only methods whose held-out predictions come in closed form: choosing costs milliseconds and
@@ -47,7 +48,7 @@ def fit(
         ValueError: There are no methods, or as in :class:`predictors.predictor.Fit`.
     """
     if not methods:
-        raise ValueError("choosing a predictor needs at least one method")
+        raise InputError("choosing a predictor needs at least one method")
     # Several BLAS threads on matrices this small mostly wait for each other.
     with ThreadpoolController().limit(limits=1, user_api="blas"):
         fitted = [

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from predictors.features.encoding import Extras, Features, Statistics
 from predictors.predictor import Fit, Predictor, Rows, Values, prepare_training_rows
 from predictors.report_card import HeldOut, ReportCard, Vector, make_report_card
+from supernet.errors import InputError
 from supernet.space import SearchSpace
 
 # How much smaller the earlier run must make held-out errors before it is used at all: of several
@@ -72,7 +73,7 @@ def transfer(fit: Fit, earlier_positions: Rows, earlier_values: NDArray[np.float
     """
     rows, numbers = np.array(earlier_positions), np.array(earlier_values, dtype=np.float64)
     if rows.ndim != 2 or len(rows) < 3 or numbers.shape != (len(rows),):
-        raise ValueError(
+        raise InputError(
             f"an earlier run with positions of shape {rows.shape} and values of shape "
             f"{numbers.shape} cannot be transferred; it needs at least 3 rows and a value for each"
         )

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from search.arrays.additive import total
 from search.problem import EXPENSIVE_SOURCES, Objective
+from supernet.errors import InputError
 
 
 def worst_of(
@@ -76,19 +77,19 @@ def _parts(
     name: str, objectives: Sequence[Objective], scales: Sequence[float]
 ) -> tuple[list[Objective], list[float]]:
     if not objectives:
-        raise ValueError(f"objective {name!r} needs at least one quantity to be made of")
+        raise InputError(f"objective {name!r} needs at least one quantity to be made of")
     if len(scales) != len(objectives):
-        raise ValueError(
+        raise InputError(
             f"objective {name!r} is made of {len(objectives)} quantities and has {len(scales)} "
             "scales; every quantity needs one"
         )
     for objective, scale in zip(objectives, scales, strict=True):
         if not (np.isfinite(scale) and scale > 0):
-            raise ValueError(
+            raise InputError(
                 f"objective {name!r}: the scale {scale} of {objective.name} must be above 0"
             )
         if objective.direction != "minimize":
-            raise ValueError(
+            raise InputError(
                 f"objective {name!r} cannot hold {objective.name}, which is maximised; use costs"
             )
     return list(objectives), [1.0 / scale for scale in scales]

@@ -12,6 +12,7 @@ from search.arrays.pareto import hypervolume, nondominated
 from search.history import History
 from search.problem import Constraint, SearchProblem
 from search.sampling.feasibility import InfeasibleError
+from supernet.errors import InputError
 from supernet.space import nearest
 
 AUGMENTATION = 0.05
@@ -133,15 +134,15 @@ def weight_vector(names: Sequence[str], weights: Mapping[str, float]) -> NDArray
     """
     for name, weight in weights.items():
         if name not in names:
-            raise ValueError(
+            raise InputError(
                 f"no objective {name!r} on this front{nearest(name, names)}; it has "
                 f"{', '.join(names)}"
             )
         if not (np.isfinite(weight) and weight >= 0):
-            raise ValueError(f"the weight {weight:g} of {name!r} is impossible; use 0 or more")
+            raise InputError(f"the weight {weight:g} of {name!r} is impossible; use 0 or more")
     vector = np.array([float(weights.get(name, 0.0)) for name in names])
     if not vector.any():
-        raise ValueError("preference weights are all zero; one at least must be above 0")
+        raise InputError("preference weights are all zero; one at least must be above 0")
     return vector
 
 
@@ -163,7 +164,7 @@ def best_index(
         ValueError: No row may be chosen.
     """
     if not within.any():
-        raise ValueError("no point may be chosen")
+        raise InputError("no point may be chosen")
     order = np.lexsort([*points.T, merit])
     return int(order[within[order]][0])
 
@@ -178,7 +179,7 @@ def knee_index(points: NDArray[np.floating]) -> int:
         ValueError: No points.
     """
     if not len(points):
-        raise ValueError("there is no point to choose from")
+        raise InputError("there is no point to choose from")
     if len(points) < 3:
         return len(points) // 2
     # The chord between the extremes of a normalised front is the plane where coordinates sum to 1.
@@ -200,7 +201,7 @@ def weighted_index(points: NDArray[np.floating], weights: NDArray[np.floating]) 
         ValueError: No points.
     """
     if not len(points):
-        raise ValueError("there is no point to choose from")
+        raise InputError("there is no point to choose from")
     share = np.asarray(weights, dtype=np.float64) / np.sum(weights)
     distance = _normalised(points) * share
     score = distance.max(1) + AUGMENTATION * distance.sum(1)
@@ -217,4 +218,4 @@ def _normalised(points: NDArray[np.floating]) -> NDArray[np.float64]:
 
 def _require_points(front: ParetoFront) -> None:
     if not len(front):
-        raise ValueError("the front is empty: no evaluation succeeded within the limits")
+        raise InputError("the front is empty: no evaluation succeeded within the limits")

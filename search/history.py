@@ -9,6 +9,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from supernet.errors import InputError
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -49,12 +51,12 @@ class History:
     def __post_init__(self) -> None:
         n = len(self.positions)
         if self.values.shape != (n, len(self.names)) or self.batches.shape != (n,):
-            raise ValueError(
+            raise InputError(
                 f"history of {n} rows and {len(self.names)} quantities has values of shape "
                 f"{self.values.shape} and batches of shape {self.batches.shape}"
             )
         if n and (np.diff(self.batches) < 0).any():
-            raise ValueError("history rows must be in the order of their batches")
+            raise InputError("history rows must be in the order of their batches")
 
     @classmethod
     def empty(cls, names: Iterable[str], choices: int) -> History:

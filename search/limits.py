@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from search.problem import Constraint, Objective, SearchProblem
+from supernet.errors import InputError
 
 _AMOUNT = re.compile(r"([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*(%|[A-Za-z]*)")
 _LIMIT = re.compile(r"\s*([^\s<>=]+)\s*(<=|>=|<|>|==?)?\s*(.*?)\s*")
@@ -77,13 +78,13 @@ def parse_bound(bound: str | float, what: str = "bound") -> Amount:
     text = str(bound).strip()
     match = _AMOUNT.fullmatch(text)
     if match is None:
-        raise ValueError(
+        raise InputError(
             f"{what} {text!r} cannot be read; write a number, such as 0.8 or 300M, or a share of "
             "the largest architecture, such as 60%"
         )
     number, suffix = float(match[1]), match[2]
     if not math.isfinite(number) or number < 0:
-        raise ValueError(f"{what} {text!r} is impossible; it must be a number of at least 0")
+        raise InputError(f"{what} {text!r} is impossible; it must be a number of at least 0")
     if suffix == "%":
         return Amount(number / 100, relative=True)
     return Amount(number, suffix=suffix)
@@ -97,7 +98,7 @@ def parse_limit(text: str) -> Limit:
     """
     match = _LIMIT.fullmatch(text)
     if match is None or match[2] not in ("<=", ">="):
-        raise ValueError(
+        raise InputError(
             f"limit {text!r} cannot be read; write a quantity, <= or >=, and an amount, such as "
             "'size<=50%' or 'accuracy>=0.9'"
         )
@@ -120,7 +121,7 @@ def resolve_limit(limit: Limit, quantity: Limitable, largest: Callable[[], float
     amount = limit.amount
     if amount.relative:
         if not quantity.limited_by_share:
-            raise ValueError(
+            raise InputError(
                 f"limit {limit.text!r}: a percentage is a share of the largest architecture, "
                 f"which is for costs; write {quantity.name} as a number"
                 + (f", such as {amount.value:g}" if quantity.unit == "fraction" else "")
@@ -129,9 +130,9 @@ def resolve_limit(limit: Limit, quantity: Limitable, largest: Callable[[], float
     else:
         value = amount.value * _factor(limit, quantity)
     if limit.at_most and value <= 0 and quantity.direction == "minimize":
-        raise ValueError(f"limit {limit.text!r} cannot be met; {quantity.name} is above 0")
+        raise InputError(f"limit {limit.text!r} cannot be met; {quantity.name} is above 0")
     if quantity.unit == "fraction" and value > 1:
-        raise ValueError(
+        raise InputError(
             f"limit {limit.text!r} is impossible; {quantity.name} is a fraction between 0 and 1"
         )
     if limit.at_most:
@@ -146,7 +147,7 @@ def _factor(limit: Limit, quantity: Limitable) -> float:
     if suffix not in quantity.suffixes:
         legal = [", ".join(map(repr, quantity.suffixes))] if quantity.suffixes else []
         legal += ["% of the largest architecture"] if quantity.limited_by_share else []
-        raise ValueError(
+        raise InputError(
             f"limit {limit.text!r}: {quantity.name} has no suffix {suffix!r}; it has "
             f"{', or '.join(legal) or 'none'}"
         )
@@ -164,7 +165,7 @@ def check_compatible(constraints: Sequence[Constraint]) -> None:
             if low.objective != high.objective or low.at_least is None or high.at_most is None:
                 continue
             if low.at_least > high.at_most:
-                raise ValueError(
+                raise InputError(
                     f"the limits {low.objective} >= {low.at_least:g} and {high.objective} <= "
                     f"{high.at_most:g} exclude each other"
                 )

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from search.history import History
 from search.problem import SearchProblem
 from search.stops import usable
+from supernet.errors import InputError
 
 # The one-sided 95 % quantile of the normal distribution.
 Z_ONE_SIDED_95 = 1.645
@@ -39,7 +40,7 @@ def probable_front(
         ValueError: ``z`` is negative.
     """
     if not z >= 0:
-        raise ValueError(f"z = {z} is impossible; it counts standard deviations, at least 0")
+        raise InputError(f"z = {z} is impossible; it counts standard deviations, at least 0")
     rows = np.flatnonzero(usable(problem, history))
     values = history.values[rows]
     points = problem.minimised(values)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from search.arrays.additive import AdditiveTerms
 from search.arrays.row_pool import nearest_rows
+from supernet.errors import InputError
 from supernet.space import SearchSpace
 
 Values = NDArray[np.float64]
@@ -83,9 +84,9 @@ class Constraint:
 
     def __post_init__(self) -> None:
         if (self.at_most is None) == (self.at_least is None):
-            raise ValueError(f"constraint on {self.objective!r} needs either at_most or at_least")
+            raise InputError(f"constraint on {self.objective!r} needs either at_most or at_least")
         if not np.isfinite(self.limit):
-            raise ValueError(f"constraint on {self.objective!r} has the limit {self.limit}")
+            raise InputError(f"constraint on {self.objective!r} has the limit {self.limit}")
 
     @property
     def limit(self) -> float:
@@ -134,17 +135,17 @@ class SearchProblem:
 
     def __post_init__(self) -> None:
         if len(self.objectives) < 2:
-            raise ValueError(f"a search needs at least two objectives; got {len(self.objectives)}")
+            raise InputError(f"a search needs at least two objectives; got {len(self.objectives)}")
         names = self.names
         for name in names:
             if names.count(name) > 1:
-                raise ValueError(f"objective {name!r} is listed twice")
+                raise InputError(f"objective {name!r} is listed twice")
         for constraint in self.constraints:
             _check_word("constrained objective", constraint.objective, names)
         if self.pool is None:
             return
         if not len(self.pool) or self.pool.ndim != 2 or self.pool.shape[1] != len(self.space):
-            raise ValueError(
+            raise InputError(
                 f"a pool of shape {self.pool.shape} cannot be searched; it needs at least one row "
                 f"of {len(self.space)} positions"
             )
@@ -226,4 +227,4 @@ def _check_word(what: str, word: str, legal: tuple[str, ...]) -> None:
     if word not in legal:
         close = difflib.get_close_matches(word, legal, n=1)
         hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise ValueError(f"unknown {what} {word!r}; known are {', '.join(legal)}{hint}")
+        raise InputError(f"unknown {what} {word!r}; known are {', '.join(legal)}{hint}")

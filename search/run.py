@@ -16,6 +16,7 @@ from search.history import Evaluation, History
 from search.problem import SearchProblem
 from search.stops import EXHAUSTED, Stops, frozen_reference, hypervolume_trace, usable
 from search.strategy import Model, Strategy
+from supernet.errors import InputError
 
 EvaluateBatch = Callable[[NDArray[np.int16]], Mapping[str, NDArray[np.floating]]]
 
@@ -127,9 +128,9 @@ def search(
             ``stops``, or evaluation returned wrong shapes.
     """
     if chunk < 1:
-        raise ValueError(f"chunk = {chunk} is impossible; it must be at least 1")
+        raise InputError(f"chunk = {chunk} is impossible; it must be at least 1")
     if (evaluations is None) == (stops is None):
-        raise ValueError("a search needs either evaluations or stops")
+        raise InputError("a search needs either evaluations or stops")
     ends = stops if evaluations is None else Stops(evaluations)
     assert ends is not None
     began = time.monotonic()
@@ -189,7 +190,7 @@ def _complete_rounds(
     if history is None or not len(history):
         return empty
     if history.names != problem.names:
-        raise ValueError(
+        raise InputError(
             f"the history holds {', '.join(history.names)}; the problem asks for "
             f"{', '.join(problem.names)}"
         )
@@ -224,7 +225,7 @@ def _values(
         for name in names:
             column = np.asarray(fresh[name], dtype=np.float64) if name in fresh else None
             if column is None or column.shape != (len(todo),):
-                raise ValueError(
+                raise InputError(
                     f"evaluation of {len(todo)} architectures must return {len(todo)} values of "
                     f"{name!r}; got {'none' if column is None else column.shape}"
                 )

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from search.arrays.pareto import hypervolume, reference_point
 from search.history import History
 from search.problem import SearchProblem
+from supernet.errors import InputError
 
 GROWTH = 1e-3
 EVALUATIONS, TIME, STAGNATION, EXHAUSTED = "evaluations", "time", "stagnation", "exhausted"
@@ -38,11 +39,11 @@ class Stops:
 
     def __post_init__(self) -> None:
         if self.evaluations < 1:
-            raise ValueError(f"evaluations = {self.evaluations} is impossible; use at least 1")
+            raise InputError(f"evaluations = {self.evaluations} is impossible; use at least 1")
         if self.seconds is not None and not (isfinite(self.seconds) and self.seconds > 0):
-            raise ValueError(f"a time limit of {self.seconds:g} s cannot work; it must be above 0")
+            raise InputError(f"a time limit of {self.seconds:g} s cannot work; it must be above 0")
         if self.stagnation is not None and self.stagnation < 1:
-            raise ValueError(
+            raise InputError(
                 f"stagnation = {self.stagnation} is impossible; it is a number of evaluations, "
                 "at least 1"
             )

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from search.history import History
 from search.problem import SearchProblem
+from supernet.errors import InputError
 from supernet.space import SearchSpace
 
 
@@ -49,7 +50,7 @@ def require_fit(fit: FitPredictor | None, strategy: str) -> FitPredictor:
         ValueError: There is none.
     """
     if fit is None:
-        raise ValueError(f"{strategy} needs a fit function, such as predictors.fit")
+        raise InputError(f"{strategy} needs a fit function, such as predictors.fit")
     return fit
 
 

@@ -14,6 +14,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from supernet import files
+from supernet.errors import InputError
 from supernet.supernet import Supernet
 
 FORMAT_VERSION = 1
@@ -87,7 +88,7 @@ def find(folder: Path) -> Found:
     for path in _list_steps(folder):
         try:
             checkpoint = read(path)
-        except ValueError as error:
+        except InputError as error:
             notes.append(str(error))
             continue
         if notes:
@@ -101,7 +102,7 @@ def require(folder: Path) -> Found:
     found = find(folder)
     if found.checkpoint is None:
         reasons = "; ".join(found.notes) or "train first"
-        raise ValueError(f"there is no usable checkpoint in {folder}: {reasons}")
+        raise InputError(f"there is no usable checkpoint in {folder}: {reasons}")
     return found
 
 
@@ -115,9 +116,9 @@ def read(path: Path) -> Checkpoint:
     for name, digest in state["sha256"].items():
         file = path / name
         if not file.is_file():
-            raise ValueError(f"checkpoint {path} is damaged: {name} is missing")
+            raise InputError(f"checkpoint {path} is damaged: {name} is missing")
         if files.digest_file(file) != digest:
-            raise ValueError(
+            raise InputError(
                 f"checkpoint {path} is damaged: {name} ({file.stat().st_size} bytes) is truncated "
                 "or changed"
             )
@@ -144,7 +145,7 @@ def restore(supernet: Supernet, weights: Mapping[str, Tensor], source: Path) -> 
         here = tuple(ours[name].shape) if name in ours else "nothing"
         there = tuple(weights[name].shape) if name in weights else "nothing"
         if here != there:
-            raise ValueError(
+            raise InputError(
                 f"{source} does not fit the network: {name} is {there} in the file, {here} here"
             )
     with torch.no_grad():
@@ -170,11 +171,11 @@ def _read_state(path: Path) -> dict[str, Any]:
     try:
         state = files.read_json(path / STATE)
     except FileNotFoundError:
-        raise ValueError(f"checkpoint {path} is damaged: {STATE} is missing") from None
-    except ValueError as error:
-        raise ValueError(f"checkpoint {path} is damaged: {error}") from error
+        raise InputError(f"checkpoint {path} is damaged: {STATE} is missing") from None
+    except InputError as error:
+        raise InputError(f"checkpoint {path} is damaged: {error}") from error
     if not isinstance(state, dict) or state.get("version") != FORMAT_VERSION:
-        raise ValueError(f"checkpoint {path} has an unknown version; this release reads version 1")
+        raise InputError(f"checkpoint {path} has an unknown version; this release reads version 1")
     if not isinstance(state.get("sha256"), dict) or set(state["sha256"]) != {WEIGHTS, OPTIMIZER}:
-        raise ValueError(f"checkpoint {path} is damaged: {STATE} lists no digests")
+        raise InputError(f"checkpoint {path} is damaged: {STATE} lists no digests")
     return state

@@ -9,6 +9,7 @@ from functools import cache
 from types import NoneType, UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from supernet.errors import InputError
 from supernet.space import nearest
 
 Record = TypeVar("Record")
@@ -60,15 +61,15 @@ def decode_dataclass(kind: type[Record], payload: object, where: str) -> Record:
             another type; or what the dataclass itself refuses.
     """
     if not isinstance(payload, Mapping):
-        raise ValueError(f"{where} is {payload!r}; it must be an object with fields by name")
+        raise InputError(f"{where} is {payload!r}; it must be an object with fields by name")
     known = _list_names(kind)
     for name in payload:
         if name not in known:
-            raise ValueError(f"unknown field {name!r}{nearest(str(name), known)} in {where}")
+            raise InputError(f"unknown field {name!r}{nearest(str(name), known)} in {where}")
     given = _gather_inline(kind, payload)
     for field in fields(kind):  # type: ignore[arg-type]
         if field.name not in given and _is_required(field):
-            raise ValueError(f"field {field.name!r} is missing in {where}")
+            raise InputError(f"field {field.name!r} is missing in {where}")
     types = find_field_types(kind)  # type: ignore[arg-type]
     return kind(**{name: _decode(v, types[name], name, where) for name, v in given.items()})
 
@@ -147,11 +148,11 @@ def _decode(value: Any, annotation: Any, place: str, where: str) -> Any:
     if annotation in _SCALARS:
         wanted = find_mismatch(value, annotation)
         if wanted is not None:
-            raise ValueError(f"{place} = {value!r} in {where} is impossible; it must be {wanted}")
+            raise InputError(f"{place} = {value!r} in {where} is impossible; it must be {wanted}")
         return value
     if get_origin(annotation) in (Union, UnionType):
         return _decode_union(value, get_args(annotation), place, where)
-    raise ValueError(
+    raise InputError(
         f"field {place} of {where} is annotated {annotation}, which JSON cannot hold; use numbers, "
         "words, tuples and dataclasses"
     )
@@ -159,11 +160,11 @@ def _decode(value: Any, annotation: Any, place: str, where: str) -> Any:
 
 def _decode_tuple(value: Any, types: tuple[Any, ...], place: str, where: str) -> tuple[Any, ...]:
     if isinstance(value, str) or not isinstance(value, Sequence):
-        raise ValueError(f"{place} = {value!r} in {where} is impossible; it must be a list")
+        raise InputError(f"{place} = {value!r} in {where} is impossible; it must be a list")
     if types[-1:] == (Ellipsis,):
         types = (types[0],) * len(value)
     if len(types) != len(value):
-        raise ValueError(
+        raise InputError(
             f"{place} = {value!r} in {where} is impossible; it must be a list of {len(types)}"
         )
     return tuple(
@@ -181,6 +182,6 @@ def _decode_union(value: Any, options: tuple[Any, ...], place: str, where: str) 
             continue
         try:
             return _decode(value, option, place, where)
-        except ValueError as problem:
+        except InputError as problem:
             problems.append(str(problem))
-    raise ValueError("; or ".join(problems))
+    raise InputError("; or ".join(problems))

@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import Any, get_type_hints
 
 from supernet.dataclass_json import decode_dataclass, encode_dataclass
+from supernet.errors import InputError
 
 WHERE = "the family config"
 
@@ -57,7 +58,7 @@ def find_config_class(family: ModuleType) -> type:
         # The annotation names what is imported for type checkers only.
         kind = None
     if not isinstance(kind, type) or not is_dataclass(kind):
-        raise ValueError(
+        raise InputError(
             f"module {family.__name__!r} does not say what its configuration is; annotate it in "
             "build(config: Config), where Config is a frozen dataclass"
         )

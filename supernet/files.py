@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from supernet.errors import InputError
+
 TEMPORARY = ".partial-"
 
 
@@ -61,7 +63,7 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not valid JSON ({error}); it was damaged or edited") from error
+        raise InputError(f"{path} is not valid JSON ({error}); it was damaged or edited") from error
 
 
 def append_line(path: Path, line: str) -> None:
@@ -72,7 +74,7 @@ def append_line(path: Path, line: str) -> None:
         OSError: The write failed; the file is as it was.
     """
     if "\n" in line:
-        raise ValueError(f"a log line cannot contain a line break: {line!r}")
+        raise InputError(f"a log line cannot contain a line break: {line!r}")
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab+") as file:
@@ -107,7 +109,7 @@ def read_lines(path: Path) -> list[str]:
         return whole.decode().split("\n") if whole else []
     except UnicodeDecodeError as error:
         number = whole[: error.start].count(b"\n") + 1
-        raise ValueError(f"{path}, line {number} is not text ({error.reason})") from None
+        raise InputError(f"{path}, line {number} is not text ({error.reason})") from None
 
 
 def read_records(path: Path) -> list[Any]:
@@ -121,7 +123,7 @@ def read_records(path: Path) -> list[Any]:
         try:
             records.append(json.loads(line))
         except json.JSONDecodeError as error:
-            raise ValueError(
+            raise InputError(
                 f"{path}, line {number} is not valid JSON ({error}); remove that line"
             ) from error
     return records

@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from supernet.errors import InputError
+
 Value = int | float | str
 Positions = NDArray[np.int16]
 
@@ -55,9 +57,9 @@ class Choice:
 
     def __post_init__(self) -> None:
         if not self.values:
-            raise ValueError(f"choice {self.name!r} has no values; it needs at least one")
+            raise InputError(f"choice {self.name!r} has no values; it needs at least one")
         if len(set(self.values)) != len(self.values):
-            raise ValueError(f"choice {self.name!r} lists a value twice: {list(self.values)}")
+            raise InputError(f"choice {self.name!r} lists a value twice: {list(self.values)}")
 
     def position(self, value: Value) -> int:
         """The index of ``value`` among the legal values; ValueError names them otherwise."""
@@ -65,7 +67,7 @@ class Choice:
         for index, legal in enumerate(self.values):
             if legal == value and type(legal) is type(value):
                 return index
-        raise ValueError(
+        raise InputError(
             f"{self.name} = {value!r} is not a legal value; legal values are {list(self.values)}"
         )
 
@@ -142,7 +144,7 @@ class SearchSpace:
         names = [choice.name for choice in self.choices]
         for name in names:
             if names.count(name) > 1:
-                raise ValueError(f"two choices are named {name!r}; names must be unique")
+                raise InputError(f"two choices are named {name!r}; names must be unique")
         index = {name: i for i, name in enumerate(names)}
         level: dict[int, int] = {}
         for start in range(len(self.choices)):
@@ -164,13 +166,13 @@ class SearchSpace:
     ) -> int:
         if i in path:
             circle = " -> ".join(self.choices[j].name for j in (*path, i))
-            raise ValueError(f"choices need each other in a circle: {circle}")
+            raise InputError(f"choices need each other in a circle: {circle}")
         if i not in level:
             needs = self.choices[i].needs
             if needs is None:
                 level[i] = 0
             elif needs[0] not in index:
-                raise ValueError(
+                raise InputError(
                     f"choice {self.choices[i].name!r} needs {needs[0]!r}, which is not in the "
                     f"space{nearest(needs[0], list(index))}"
                 )
@@ -252,7 +254,7 @@ class SearchSpace:
         """
         for name in values:
             if name not in self._indices:
-                raise ValueError(f"unknown choice {name!r}{nearest(name, self.names)}")
+                raise InputError(f"unknown choice {name!r}{nearest(name, self.names)}")
         positions = np.zeros((1, len(self)), dtype=np.int16)
         for i, choice in enumerate(self.choices):
             if choice.name in values:
@@ -260,7 +262,7 @@ class SearchSpace:
         needed = self.active(positions)[0].tolist()
         for choice in itertools.compress(self.choices, needed):
             if choice.name not in values:
-                raise ValueError(
+                raise InputError(
                     f"choice {choice.name!r} is missing; legal values are {list(choice.values)}"
                 )
         return self.decode(positions)[0]
@@ -272,15 +274,15 @@ class SearchSpace:
             ValueError: Not such a record, of an unknown version, or of another space.
         """
         if not isinstance(payload, Mapping) or not isinstance(payload.get("choices"), Mapping):
-            raise ValueError('an architecture file is a JSON object with a "choices" object')
+            raise InputError('an architecture file is a JSON object with a "choices" object')
         if payload.get("version", FORMAT_VERSION) != FORMAT_VERSION:
-            raise ValueError(
+            raise InputError(
                 f"architecture version {payload['version']!r} is unknown; "
                 f"this release reads version {FORMAT_VERSION}"
             )
         architecture = self.architecture(payload["choices"])
         if payload.get("space", self.digest) != self.digest:
-            raise ValueError(
+            raise InputError(
                 f"the architecture belongs to space {payload['space']}, not to {self.digest}"
             )
         return architecture
@@ -288,7 +290,7 @@ class SearchSpace:
     def check(self, architecture: Architecture) -> None:
         """ValueError unless the architecture was made by this space (or an equal one)."""
         if architecture.space_digest != self.digest:
-            raise ValueError(
+            raise InputError(
                 f"the architecture belongs to space {architecture.space_digest}, "
                 f"not to {self.digest}"
             )
@@ -338,12 +340,12 @@ class SearchSpace:
             ValueError: A position is outside the legal values.
         """
         if positions.ndim != 2 or positions.shape[1] != len(self):
-            raise ValueError(f"positions have shape {positions.shape}; expected (n, {len(self)})")
+            raise InputError(f"positions have shape {positions.shape}; expected (n, {len(self)})")
         outside = (positions < 0) | (positions >= self.cardinalities)
         if outside.any():
             row, column = (int(i) for i in np.argwhere(outside)[0])
             choice = self.choices[column]
-            raise ValueError(
+            raise InputError(
                 f"position {positions[row, column]} of choice {choice.name!r} is outside "
                 f"0..{len(choice.values) - 1}"
             )
@@ -418,12 +420,12 @@ class SearchSpace:
         """
         for name in allowed:
             if name not in self._indices:
-                raise ValueError(f"unknown choice {name!r}{nearest(name, self.names)}")
+                raise InputError(f"unknown choice {name!r}{nearest(name, self.names)}")
         kept: dict[str, tuple[Value, ...]] = {}
         for choice in self.choices:
             wanted = {choice.position(v) for v in allowed.get(choice.name, choice.values)}
             if not wanted:
-                raise ValueError(f"choice {choice.name!r} would have no values left")
+                raise InputError(f"choice {choice.name!r} would have no values left")
             kept[choice.name] = tuple(choice.values[i] for i in sorted(wanted))
         dropped: set[str] = set()
         choices = []
@@ -462,7 +464,7 @@ class SearchSpace:
             ValueError: Unknown version, or content that does not match its digest.
         """
         if payload.get("version") != FORMAT_VERSION:
-            raise ValueError(
+            raise InputError(
                 f"space version {payload.get('version')!r} is unknown; "
                 f"this release reads version {FORMAT_VERSION}"
             )
@@ -478,7 +480,7 @@ class SearchSpace:
             )
         )
         if payload.get("digest") != space.digest:
-            raise ValueError(
+            raise InputError(
                 f"the space says its digest is {payload.get('digest')} but its content has "
                 f"{space.digest}; the file was edited or damaged"
             )

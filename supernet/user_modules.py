@@ -7,6 +7,8 @@ import sys
 from importlib import import_module
 from types import ModuleType
 
+from supernet.errors import InputError, MissingPackageError
+
 
 def import_user_module(path: str, purpose: str, *, working_directory: bool) -> ModuleType:
     """Import a module by its dotted path.
@@ -23,7 +25,7 @@ def import_user_module(path: str, purpose: str, *, working_directory: bool) -> M
     """
     # Importing runs every package on the way, so that a path that leads nowhere is not begun.
     if not all(part.isidentifier() for part in path.split(".")):
-        raise ValueError(f"there is no module {path!r} for {purpose}")
+        raise InputError(f"there is no module {path!r} for {purpose}")
     if working_directory and os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
     try:
@@ -31,14 +33,14 @@ def import_user_module(path: str, purpose: str, *, working_directory: bool) -> M
     except ModuleNotFoundError as error:
         missing = error.name or ""
         if not missing or not (path == missing or path.startswith(missing + ".")):
-            raise ModuleNotFoundError(
+            raise MissingPackageError(
                 f"{purpose} {path!r} needs {missing or error}, which is not installed", name=missing
             ) from error
-        raise ValueError(f"there is no module {path!r} for {purpose}") from None
+        raise InputError(f"there is no module {path!r} for {purpose}") from None
     except SyntaxError as error:
-        raise ValueError(
+        raise InputError(
             f"module {path!r} for {purpose} is no Python that can be read: {error.msg} in line "
             f"{error.lineno} of {error.filename}"
         ) from None
     except SystemExit:
-        raise ValueError(f"module {path!r} for {purpose} ends the program when imported") from None
+        raise InputError(f"module {path!r} for {purpose} ends the program when imported") from None

@@ -11,6 +11,7 @@ from app.records.typed_json.record import to_json
 from app.records.typed_json.record_files import read_record
 from app.runs.batch_size import check_batch
 from app.runs.trained import Trained, read_recipe
+from supernet.errors import InputError
 from supernet.quality.evaluate import CALIBRATION_SAMPLES
 from supernet.space import nearest
 from supernet.training import Recipe
@@ -58,26 +59,26 @@ class AuditRequest:
 
     def __post_init__(self) -> None:
         if self.networks < FEWEST:
-            raise ValueError(
+            raise InputError(
                 f"networks = {self.networks} is too few for a rank correlation; "
                 f"use {FEWEST} or more"
             )
         if self.epochs is not None and self.epochs < 1:
-            raise ValueError(f"epochs = {self.epochs} is impossible; it must be at least 1")
+            raise InputError(f"epochs = {self.epochs} is impossible; it must be at least 1")
         for name, value in (("seed", self.seed), ("probes", self.probes)):
             if value < 0:
-                raise ValueError(f"{name} = {value} is impossible; it must be at least 0")
+                raise InputError(f"{name} = {value} is impossible; it must be at least 0")
         if self.bin is not None and not 0 <= self.bin < float("inf"):
-            raise ValueError(f"bin = {self.bin} is impossible; it must be at least 0")
+            raise InputError(f"bin = {self.bin} is impossible; it must be at least 0")
         if self.split not in SPLITS:
-            raise ValueError(
+            raise InputError(
                 f"unknown split {self.split!r}{nearest(self.split, SPLITS)}; "
                 f"an audit compares on {' or '.join(SPLITS)}"
             )
         if not self.name or not all(c.isalnum() or c in "._-" for c in self.name):
-            raise ValueError(f"audit name {self.name!r} must be letters, digits, '.', '_', '-'")
+            raise InputError(f"audit name {self.name!r} must be letters, digits, '.', '_', '-'")
         if self.name.startswith("."):
-            raise ValueError(f"audit name {self.name!r} must not start with a dot")
+            raise InputError(f"audit name {self.name!r} must not start with a dot")
 
 
 def plan_training(request: AuditRequest, trained: Trained) -> Recipe:
@@ -89,7 +90,7 @@ def plan_training(request: AuditRequest, trained: Trained) -> Recipe:
     changes = _read_parts(request.recipe_part)
     if "epochs" in changes or "seed" in changes:
         name = "epochs" if "epochs" in changes else "seed"
-        raise ValueError(f"{name} is not a part of --recipe-part; use --{name}")
+        raise InputError(f"{name} is not a part of --recipe-part; use --{name}")
     if request.epochs is not None:
         changes["epochs"] = request.epochs
     elif "steps" in changes:
@@ -107,22 +108,22 @@ def _read_parts(text: str) -> dict[str, str | float | None]:
     for part in filter(None, (p.strip() for p in text.split(","))):
         name, equals, value = (p.strip() for p in part.partition("="))
         if not equals or not value:
-            raise ValueError(f"recipe part {part!r} is not NAME=VALUE (learning_rate=0.1)")
+            raise InputError(f"recipe part {part!r} is not NAME=VALUE (learning_rate=0.1)")
         if name not in kinds:
-            raise ValueError(f"a recipe has no field {name!r}{nearest(name, list(kinds))}")
+            raise InputError(f"a recipe has no field {name!r}{nearest(name, list(kinds))}")
         changes[name] = _read_value(name, value, kinds[name])
     return changes
 
 
 def _read_value(name: str, text: str, kind: str) -> str | float:
     if kind.startswith("bool"):
-        raise ValueError(f"{name} cannot be changed for a stand-alone training")
+        raise InputError(f"{name} cannot be changed for a stand-alone training")
     read = int if kind.startswith("int") else float if kind.startswith("float") else str
     try:
         return read(text)
     except ValueError:
         wanted = "a whole number" if read is int else "a number"
-        raise ValueError(f"{name} = {text!r} is impossible; it must be {wanted}") from None
+        raise InputError(f"{name} = {text!r} is impossible; it must be {wanted}") from None
 
 
 def plan_audit(request: AuditRequest, trained: Trained, recipe: Recipe) -> AuditSettings:
@@ -157,11 +158,11 @@ def holds_other(folder: Path, plan: AuditSettings, *, replace: bool) -> bool:
     if not path.exists():
         unknown = any((folder / name).exists() for name in ("records.jsonl", "audit.json"))
         if unknown and not replace:
-            raise ValueError(f"{path} is missing or damaged; {_REMEDY}")
+            raise InputError(f"{path} is missing or damaged; {_REMEDY}")
         return unknown
     try:
         old = read_record(path, AuditSettings, _REMEDY)
-    except ValueError:
+    except InputError:
         if not replace:
             raise
         return True
@@ -171,5 +172,5 @@ def holds_other(folder: Path, plan: AuditSettings, *, replace: bool) -> bool:
         before, now = to_json(old), to_json(plan)
         names = [name for name in {**now, **before} if before.get(name) != now.get(name)]
         changes = ", ".join(f"{name}: {before.get(name)} -> {now.get(name)}" for name in names)
-        raise ValueError(f"audit {folder.name!r} has other settings ({changes}); {_REMEDY}")
+        raise InputError(f"audit {folder.name!r} has other settings ({changes}); {_REMEDY}")
     return True

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from supernet.errors import InputError
 from supernet.space import nearest
 
 if sys.version_info >= (3, 11):
@@ -43,13 +44,13 @@ def read_settings(
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ValueError(f"there is no configuration file {path}") from None
+        raise InputError(f"there is no configuration file {path}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not valid TOML: {error}") from None
+        raise InputError(f"{path} is not valid TOML: {error}") from None
     tables = {name: value for name, value in content.items() if isinstance(value, dict)}
     for name in tables:
         if name not in commands:
-            raise ValueError(f"{path}: unknown table [{name}]{nearest(name, commands)}")
+            raise InputError(f"{path}: unknown table [{name}]{nearest(name, commands)}")
     plain = {name: value for name, value in content.items() if name not in tables}
     chosen = {**plain, **tables.get(command, {})}
     return {
@@ -61,7 +62,7 @@ def read_settings(
 def _check_option(path: Path, name: str, value: Any, options: Mapping[str, str]) -> Any:
     flag = name.replace("_", "-")
     if flag not in options:
-        raise ValueError(f"{path}: unknown option {name!r}{nearest(flag, list(options))}")
+        raise InputError(f"{path}: unknown option {name!r}{nearest(flag, list(options))}")
     types, word = KINDS[options[flag]]
     if options[flag] == "text" and isinstance(value, list):
         return ",".join(str(part) for part in value)
@@ -72,5 +73,5 @@ def _check_option(path: Path, name: str, value: Any, options: Mapping[str, str])
         return value if options[flag] == "float" else str(value)
     wrong = isinstance(value, bool) and bool not in types
     if wrong or not isinstance(value, types):
-        raise ValueError(f"{path}: {name} = {value!r} is impossible; it must be {word}")
+        raise InputError(f"{path}: {name} = {value!r} is impossible; it must be {word}")
     return value

@@ -11,6 +11,7 @@ from app.records.quantities import find_quantity
 from app.reporting.tables import align_table
 from app.runs import plugins
 from app.searching.objectives import BuiltNetwork, count_all
+from supernet.errors import InputError
 from supernet.space import nearest
 
 _SAMPLES = 1000
@@ -64,7 +65,7 @@ def describe_family(name: str, preset: str | None = None) -> Description:
     module = plugins.load_family(name)
     preset = preset or module.DEFAULT_PRESET
     if preset not in module.PRESETS:
-        raise ValueError(
+        raise InputError(
             f"unknown preset {preset!r}{nearest(preset, list(module.PRESETS))}; presets of "
             f"{name} are {', '.join(module.PRESETS)}"
         )

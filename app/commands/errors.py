@@ -6,9 +6,9 @@ import errno
 import os
 import sys
 import traceback
-from types import TracebackType
 
 from app.jobs.failures import SaidElsewhereError
+from supernet.errors import DivergedError, InputError, MissingPackageError
 
 OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 OUR_PACKAGES = ("app", "supernet", "search", "predictors", "hardware")
@@ -37,14 +37,15 @@ def exit_code(error: BaseException) -> int:
 def is_bad_input(error: BaseException) -> bool:
     """Whether the message alone tells the user what to do.
 
-    A ``ValueError`` counts when this project, or a module of the user's own, raised it: one from
-    inside numpy or torch is a bug that slipped through, and its trace must be seen.
+    This project raises an :class:`~supernet.errors.InputError` for it, so that a plain
+    ``ValueError`` is a bug, whoever raised it, and its trace must be seen. A user's own module
+    may raise a ``ValueError`` of its own.
     """
     if isinstance(error, OSError):
         return error.errno in _FILE_SYSTEM
-    if isinstance(error, (ModuleNotFoundError, FloatingPointError)):
-        return _raised_by_us(error.__traceback__)
-    return isinstance(error, ValueError) and _raised_by_us(error.__traceback__)
+    if isinstance(error, (InputError, MissingPackageError, DivergedError)):
+        return True
+    return isinstance(error, ValueError) and _raised_by_own_module(error)
 
 
 def sentence(error: BaseException) -> str:
@@ -75,13 +76,15 @@ def report(error: BaseException) -> int:
     return code
 
 
-def _raised_by_us(trace: TracebackType | None) -> bool:
+def _raised_by_own_module(error: BaseException) -> bool:
+    """Whether a module of the user's own raised it, outside this project and every library."""
+    trace = error.__traceback__
     if trace is None:
-        return True
+        return False
     while trace.tb_next is not None:
         trace = trace.tb_next
     module = str(trace.tb_frame.f_globals.get("__name__", ""))
-    if module.split(".")[0] in OUR_PACKAGES:
-        return True
     file = trace.tb_frame.f_code.co_filename
-    return not ("site-packages" in file or file.startswith((sys.base_prefix, sys.prefix, "<")))
+    return module.split(".")[0] not in OUR_PACKAGES and not (
+        "site-packages" in file or file.startswith((sys.base_prefix, sys.prefix, "<"))
+    )

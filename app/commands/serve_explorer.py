@@ -8,6 +8,7 @@ from pathlib import Path
 
 from app.explorer.launch import explore_command
 from app.runs.run_view import find_runs
+from supernet.errors import InputError
 
 DEFAULT = Path("runs")
 
@@ -26,13 +27,13 @@ def prepare(runs: Sequence[Path], port: int | None, headless: bool) -> list[str]
     wanted = list(runs) or [DEFAULT]
     for path in wanted:
         if not find_runs([path]):
-            raise ValueError(
+            raise InputError(
                 f"there is no run in {path}; `supernet quickstart` makes one"
                 if path == DEFAULT
                 else f"{path} is not a run directory and holds none"
             )
     if port is not None and not 1 <= port <= 65535:
-        raise ValueError(f"port {port} cannot work; use 1 to 65535")
+        raise InputError(f"port {port} cannot work; use 1 to 65535")
     return explore_command([path.resolve() for path in wanted], port=port, headless=headless)
 
 

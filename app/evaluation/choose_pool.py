@@ -8,6 +8,7 @@ from app.evaluation.log import EvaluationLog
 from app.evaluation.pools import InlinePool, ProcessPool, Setup, WorkerPool
 from app.evaluation.ray_pool import RayPool
 from app.evaluation.worker_process import work_apart
+from supernet.errors import InputError
 
 
 def open_pool(log: EvaluationLog, *, workers: int = 1, ray: str | None = None) -> WorkerPool:
@@ -24,7 +25,7 @@ def open_pool(log: EvaluationLog, *, workers: int = 1, ray: str | None = None) -
         ModuleNotFoundError: Ray is not installed.
     """
     if workers < 1:
-        raise ValueError(f"workers = {workers} is impossible; use at least 1")
+        raise InputError(f"workers = {workers} is impossible; use at least 1")
     trained = log.trained
     run = os.path.abspath(trained.run.path)
     digest = trained.checkpoint.digest

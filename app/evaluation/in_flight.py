@@ -7,6 +7,7 @@ from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
 from typing import Protocol
 
 from app.evaluation.worker import Finding, Task
+from supernet.errors import InputError
 
 # How Ray says that a worker ended; its exceptions cannot be imported where it is not installed.
 _RAY_DEATHS = (
@@ -77,9 +78,9 @@ class InFlight:
         for future in sorted(self._wait(), key=self._flying.__getitem__):
             try:
                 finding = future.result()
-            except ValueError as error:
+            except InputError as error:
                 # From a worker: with a trace of another process, but for the user all the same.
-                raise ValueError(str(error)) from error
+                raise InputError(str(error)) from error
             except Exception as error:
                 if not _is_death(error):
                     raise
@@ -99,7 +100,7 @@ class InFlight:
 
     def _restart(self, lost: list[str], death: Exception) -> None:
         if self._has_restarted:
-            raise ValueError(
+            raise InputError(
                 "a worker died twice in one round, probably for lack of memory, while "
                 f"{', '.join(lost)} were evaluated; all that is finished is kept: run the same "
                 "command again with fewer workers"

@@ -14,6 +14,7 @@ from app.records.typed_json.record_files import append_record, read_log, read_re
 from app.runs.directory import Run, now
 from supernet.checkpoints import Checkpoint
 from supernet.costs.cost_model import CostModel
+from supernet.errors import InputError
 from supernet.quality.evaluate import CALIBRATION_SAMPLES
 from supernet.space import Architecture, SearchSpace, nearest
 
@@ -165,14 +166,14 @@ def find_architecture(run: Run, space: SearchSpace, name: str) -> Architecture:
     path = Path(name)
     if path.suffix == ".json" or path.is_file():
         if not path.is_file():
-            raise ValueError(f"there is no architecture file {path}")
+            raise InputError(f"there is no architecture file {path}")
         return _read_architecture(path, space)
     known = _known_digests(run)
     found = sorted(digest for digest in known if digest.startswith(name)) if name else []
     if len(found) > 1:
-        raise ValueError(f"{name!r} is the beginning of several digests: {', '.join(found[:4])}")
+        raise InputError(f"{name!r} is the beginning of several digests: {', '.join(found[:4])}")
     if not found:
-        raise ValueError(
+        raise InputError(
             f"no architecture {name!r} in {run.path}{nearest(name, list(known))}; give the digest "
             "of an evaluated architecture, smallest, largest, or a JSON file"
         )
@@ -183,7 +184,7 @@ def _read_architecture(path: Path, space: SearchSpace) -> Architecture:
     record = read_record(path, ArchitectureRecord, "give a file that `supernet export` wrote")
     architecture = space.architecture(record.choices)
     if record.space not in (None, space.digest):
-        raise ValueError(
+        raise InputError(
             f"the architecture in {path} belongs to space {record.space}, not to {space.digest}"
         )
     return architecture

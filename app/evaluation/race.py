@@ -19,6 +19,7 @@ from app.evaluation.race_bounds import (
 from app.records.evaluation import EvaluationRecord
 from app.records.quantities import QUALITIES
 from search import History, SearchProblem
+from supernet.errors import InputError
 from supernet.space import Architecture
 
 
@@ -79,7 +80,7 @@ class Race:
         names = [o.name for o in problem.objectives if o.expensive]
         others = [name for name in names if name not in QUALITIES]
         if others or not names:
-            raise ValueError(
+            raise InputError(
                 "a race compares candidates by one evaluated objective and the known others; "
                 + (f"{others[0]!r} is evaluated, too" if others else "nothing is evaluated here")
             )

@@ -24,6 +24,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from supernet.errors import InputError
+
 Scores = NDArray[np.float64]
 
 
@@ -55,9 +57,9 @@ class RaceRule:
     def __post_init__(self) -> None:
         rising = all(a < b for a, b in zip(self.shares, self.shares[1:], strict=False))
         if not self.shares or not rising or not 0 < self.shares[0] <= self.shares[-1] < 1:
-            raise ValueError(f"shares {self.shares} must rise and lie between 0 and 1")
+            raise InputError(f"shares {self.shares} must rise and lie between 0 and 1")
         if not 0 < self.error < 0.5 or self.z <= 0 or self.least < 2 or self.lag < 1:
-            raise ValueError(
+            raise InputError(
                 f"a race needs error in (0, 0.5), z above 0, least of at least 2 and lag of at "
                 f"least 1; got {self.error:g}, {self.z:g}, {self.least}, {self.lag}"
             )
@@ -247,4 +249,4 @@ def compute_saved_share(samples: Sequence[int], total: int) -> float:
 
 def _check_length(rival: Scores, total: int) -> None:
     if len(rival) != total:
-        raise ValueError(f"the rival has {len(rival)} scores; the split has {total} samples")
+        raise InputError(f"the rival has {len(rival)} scores; the split has {total} samples")

@@ -10,6 +10,7 @@ import numpy as np
 
 from app.evaluation.pools import Setup, WorkApart
 from app.evaluation.worker import Finding, Task
+from supernet.errors import InputError, MissingPackageError
 from supernet.reproducible import use_reproducible_kernels
 
 _PATIENCE_SECONDS = 10.0
@@ -103,7 +104,7 @@ def _require_listener(address: str) -> None:
 
 def _no_cluster(address: str, reason: str) -> ValueError:
     first = reason.strip().splitlines()[0] if reason.strip() else "no answer"
-    return ValueError(
+    return InputError(
         f"there is no Ray cluster at {address!r} ({first}); start one with `ray start --head`, "
         "or use local"
     )
@@ -113,7 +114,7 @@ def _import_ray() -> Any:
     try:
         import ray
     except ModuleNotFoundError:
-        raise ModuleNotFoundError(
+        raise MissingPackageError(
             "evaluating on Ray needs ray, which is not installed; "
             "run: pip install 'supernet[ray]', or use --workers for processes on this machine",
             name="ray",

@@ -15,6 +15,7 @@ from app.evaluation.pools import Setup
 from app.evaluation.worker import Caches, Finding, Task, work
 from app.runs.directory import open_run
 from app.runs.trained import Trained, open_trained
+from supernet.errors import InputError
 
 
 def work_apart(setup: Setup, task: Task) -> Finding:
@@ -36,7 +37,7 @@ def _open_once(setup: Setup) -> tuple[Trained, Caches]:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     trained = open_trained(open_run(Path(setup.run), setup.trusted), lambda _: None)
     if trained.checkpoint.digest != setup.checkpoint:
-        raise ValueError(
+        raise InputError(
             f"{setup.run} has weights {trained.checkpoint.digest} by now; the search began with "
             f"{setup.checkpoint}: run the same command again"
         )

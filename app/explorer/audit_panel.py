@@ -12,6 +12,7 @@ from app.records.audit import AuditRecord, read_audit
 from app.reporting.audit_chart import draw_audit
 from app.reporting.markdown import escape_markdown
 from app.runs.directory import Run
+from supernet.errors import InputError
 
 
 def show_audits(path: Path) -> None:
@@ -24,7 +25,7 @@ def show_audits(path: Path) -> None:
         name = str(st.selectbox("Audit", names, key=f"audit {path}")) if names[1:] else names[0]
         try:
             found = read_audit(run.audit(name))
-        except (OSError, ValueError) as error:
+        except (OSError, InputError) as error:
             st.warning(escape_markdown(error))
             return
         left, right = st.columns([1.4, 1], gap="large")

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import streamlit as st
 
+from supernet.errors import InputError
+
 # Streamlit puts this folder on the path; from a checkout `app` needs the one that holds it.
 if str(Path(__file__).resolve().parents[2]) not in sys.path:
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -60,7 +62,7 @@ def main(arguments: list[str]) -> None:
 def _open(path: Path) -> RunView | None:
     try:
         return run_view.load_run(path)
-    except (OSError, ValueError) as error:
+    except (OSError, InputError) as error:
         st.error(escape_markdown(error))
         return None
 

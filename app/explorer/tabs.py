@@ -16,6 +16,7 @@ from app.reporting.markdown import escape_markdown, write_code
 from app.reporting.progress_charts import draw_hypervolume, draw_learning_curve, draw_parity
 from app.runs.command_lines import export_command
 from app.runs.run_view import RunView
+from supernet.errors import InputError
 
 
 def show_tabs(
@@ -120,7 +121,7 @@ def _show_search(run: RunView, front: Front, key: str) -> None:
         st.markdown("**Progress of the search**")
         try:
             rows = read_trace(run.path / "searches" / front.search)
-        except (OSError, ValueError) as error:
+        except (OSError, InputError) as error:
             st.warning(escape_markdown(error))
             rows = ()
         if rows:

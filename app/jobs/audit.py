@@ -53,7 +53,7 @@ def audit_job(request: AuditRequest, say: Say) -> AuditOutcome:
     Raises:
         ValueError: The run is not trained, its data is gone, settings are impossible, or the
             name belongs to an audit with other settings.
-        FloatingPointError: A stand-alone training diverged.
+        DivergedError: A stand-alone training diverged.
         OSError: The disk is full; what is finished is kept.
     """
     run = open_run(request.run, request.trust)

@@ -10,6 +10,7 @@ from app.jobs.outcomes import EvaluateOutcome
 from app.runs.directory import open_run
 from app.runs.trained import Say, open_other_data, open_trained
 from supernet.data import SPLITS
+from supernet.errors import InputError
 from supernet.quality.evaluate import evaluate
 from supernet.space import nearest
 
@@ -39,11 +40,11 @@ def evaluate_job(
         ValueError: Unknown architecture or split, or data that does not fit the network.
     """
     if split not in SPLITS:
-        raise ValueError(
+        raise InputError(
             f"unknown split {split!r}{nearest(split, SPLITS)}; splits are {', '.join(SPLITS)}"
         )
     if batch_size is not None and batch_size < 1:
-        raise ValueError(f"batch size {batch_size} cannot work; it must be at least 1")
+        raise InputError(f"batch size {batch_size} cannot work; it must be at least 1")
     opened = open_run(run, trust)
     trained = open_trained(opened, say)
     chosen = find_architecture(opened, trained.supernet.space, architecture)

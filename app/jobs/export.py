@@ -19,6 +19,7 @@ from app.runs.directory import Run, open_run
 from app.runs.latency_table import measure_one
 from app.runs.trained import Say, Trained, open_trained
 from supernet import files
+from supernet.errors import InputError
 from supernet.export import ARCHITECTURE, ONNX, WEIGHTS, Exported, export, run_torch, write_files
 from supernet.space import Architecture
 
@@ -83,10 +84,10 @@ def export_job(
 def _check_folder(folder: Path) -> None:
     """An export may replace an export, and nothing else."""
     if folder.is_file():
-        raise ValueError(f"{folder} is a file; an export needs a folder")
+        raise InputError(f"{folder} is a file; an export needs a folder")
     names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     if names - _OURS:
-        raise ValueError(
+        raise InputError(
             f"{folder} holds other files ({', '.join(sorted(names - _OURS)[:3])}); "
             "choose a new or empty folder"
         )

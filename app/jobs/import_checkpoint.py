@@ -13,6 +13,7 @@ from app.runs.directory import Run, create_run
 from app.runs.trained import NO_DATA, Say, absolute
 from supernet import checkpoints, files
 from supernet.data import IMAGES, DataShape, DataSource, open_data
+from supernet.errors import InputError
 from supernet.family_config import encode_config
 from supernet.importing.ofa import Recognised, load_supernet, recognise
 from supernet.importing.tensors import read_tensors
@@ -56,7 +57,7 @@ def import_job(request: ImportRequest, say: Say) -> ImportOutcome:
             with other classes, or ``out`` holds another run.
     """
     if request.format not in FORMATS:
-        raise ValueError(
+        raise InputError(
             f"unknown format {request.format!r}{nearest(request.format, FORMATS)}; formats are "
             f"{', '.join(FORMATS)}"
         )
@@ -99,14 +100,14 @@ def _open_data(request: ImportRequest, recognised: Recognised) -> DataSource | N
     data = open_data(spec, image_size=size)
     classes, channels = recognised.config.classes, recognised.config.channels
     if data.shape.task != IMAGES:
-        raise ValueError(f"{request.file} classifies images, and {spec} is for {data.shape.task}")
+        raise InputError(f"{request.file} classifies images, and {spec} is for {data.shape.task}")
     if data.shape.classes != classes:
-        raise ValueError(
+        raise InputError(
             f"{request.file} tells {classes} classes apart, and {spec} has {data.shape.classes}; "
             "give the data it was trained for"
         )
     if data.shape.input[0] != channels:
-        raise ValueError(
+        raise InputError(
             f"{request.file} takes images of {channels} channels, and those of {spec} have "
             f"{data.shape.input[0]}"
         )
@@ -142,7 +143,7 @@ def _write(run: Run, request: ImportRequest, supernet: Supernet) -> str:
     with run.writing():
         known = run.stage("train")
         if known is not None and (known.source is None or known.source.sha256 != digest):
-            raise ValueError(
+            raise InputError(
                 f"{run.path} holds other weights than {request.file}; choose another --out"
             )
         if known is not None and known.complete and known.checkpoint is not None:

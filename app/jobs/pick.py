@@ -15,6 +15,7 @@ from app.records.typed_json.plain import to_json_number
 from app.runs.directory import Run, open_run
 from search import Constraint
 from search.limits import check_compatible, parse_bound, parse_limit, resolve_limit
+from supernet.errors import InputError
 from supernet.space import nearest
 
 
@@ -45,11 +46,11 @@ def pick_job(
     """
     ways = [latency_ms is not None or bool(limits), knee, weights is not None]
     if sum(ways) != 1:
-        raise ValueError(
+        raise InputError(
             "pick needs exactly one of a budget (--latency-ms, --limit), --knee and --weights"
         )
     if latency_ms is not None and not (math.isfinite(latency_ms) and latency_ms > 0):
-        raise ValueError(f"a latency budget of {latency_ms:g} ms cannot work; it must be above 0")
+        raise InputError(f"a latency budget of {latency_ms:g} ms cannot work; it must be above 0")
     opened = open_run(run)
     front = _choose_device(find_front(opened, search), device)
     chosen: dict[str, float] | None = None
@@ -63,7 +64,7 @@ def pick_job(
         found = _pick_within(front, latency_ms, limits)
         point, by, ties = found.point, "budget", found.ties
     if point is None:
-        raise ValueError(f"search {search!r} has no verified subnetwork; run it again")
+        raise InputError(f"search {search!r} has no verified subnetwork; run it again")
     return _outcome(opened, front, point, by, latency_ms, limits, chosen, ties)
 
 
@@ -72,7 +73,7 @@ def _choose_device(front: Front, device: str | None) -> Front:
     if device is None or device == front.device:
         return front
     if device not in known:
-        raise ValueError(
+        raise InputError(
             f"search {front.search!r} has no device {device!r}{nearest(device, known)}; it has "
             f"{', '.join(known)}"
         )
@@ -83,7 +84,7 @@ def _pick_within(front: Front, latency_ms: float | None, limits: Sequence[str]) 
     constraints = [_read_limit(front, text) for text in limits]
     if latency_ms is not None:
         if not front.cost.per_device:
-            raise ValueError(
+            raise InputError(
                 f"search {front.search!r} has no latency to pick by; profile a device and search "
                 "again"
             )
@@ -94,7 +95,7 @@ def _pick_within(front: Front, latency_ms: float | None, limits: Sequence[str]) 
         missed = found.nearest
         if len(constraints) == 1 and latency_ms is not None:
             least = _show(missed.estimate(front.cost.name).value)
-            raise ValueError(
+            raise InputError(
                 f"no verified subnetwork of search {front.search!r} takes at most {latency_ms:g} "
                 f"ms on {front.device}; the nearest takes {least} ms ({missed.digest})"
             )
@@ -102,7 +103,7 @@ def _pick_within(front: Front, latency_ms: float | None, limits: Sequence[str]) 
             f"{name} {_show(missed.estimate(name).value)}"
             for name in dict.fromkeys(constraint.objective for constraint in constraints)
         )
-        raise ValueError(
+        raise InputError(
             f"no verified subnetwork of search {front.search!r} meets the limits; the nearest is "
             f"{missed.digest} with {shown}"
         )
@@ -120,7 +121,7 @@ def _read_limit(front: Front, text: str) -> Constraint:
     def largest() -> float:
         if quantity.over_devices:
             return 1.0
-        raise ValueError(
+        raise InputError(
             f"limit {text!r}: a picked point has no largest architecture to compare with; write "
             "a number"
         )
@@ -136,7 +137,7 @@ def _find_axis(front: Front, name: str) -> Quantity:
     axes = {axis.name: axis for axis in front.axes}
     if full not in axes:
         known = list(axes)
-        raise ValueError(
+        raise InputError(
             f"search {front.search!r} has no {name!r}{nearest(full, known)}; it has "
             f"{', '.join(known)}"
         )
@@ -149,12 +150,12 @@ def _read_weights(front: Front, weights: str | Mapping[str, float]) -> dict[str,
         for part in weights.split(","):
             name, equals, number = part.partition("=")
             if not equals or not name.strip():
-                raise ValueError(
+                raise InputError(
                     f"weights {weights!r} cannot be read; write objective=weight, such as "
                     "accuracy=2,latency=1"
                 )
             if name.strip() in pairs:
-                raise ValueError(f"weights {weights!r} name {name.strip()!r} twice")
+                raise InputError(f"weights {weights!r} name {name.strip()!r} twice")
             pairs[name.strip()] = parse_bound(number, f"the weight of {name.strip()}").value
         weights = pairs
     return {_find_axis(front, name).name: float(weight) for name, weight in weights.items()}
@@ -206,7 +207,7 @@ def find_front(run: Run, search: str) -> Front:
     known = run.searches
     if search not in known:
         have = f"finished searches are {', '.join(known)}" if known else "none has finished yet"
-        raise ValueError(
+        raise InputError(
             f"there is no front of a search {search!r} in {run.path}{nearest(search, known)}; "
             f"{have}; run: supernet search --run {run.path}"
         )

@@ -15,6 +15,7 @@ from hardware.device import Device
 from hardware.profile import Budget, choose_budget, profile
 from hardware.table import LatencyTable
 from supernet.costs.cost_model import CostModel
+from supernet.errors import InputError
 from supernet.space import nearest
 
 PRECISIONS = ("fp32",)
@@ -53,11 +54,11 @@ class ProfileRequest:
 
     def __post_init__(self) -> None:
         if self.seed < 0:
-            raise ValueError(f"seed = {self.seed} is impossible; it must be at least 0")
+            raise InputError(f"seed = {self.seed} is impossible; it must be at least 0")
         if self.passes is not None and self.passes < 2:
-            raise ValueError(f"passes = {self.passes}: two are needed to tell noise from signal")
+            raise InputError(f"passes = {self.passes}: two are needed to tell noise from signal")
         if self.networks is not None and self.networks < 4:
-            raise ValueError(
+            raise InputError(
                 f"networks = {self.networks}: calibration and validation need 4 networks each, "
                 "or more"
             )
@@ -77,7 +78,7 @@ def profile_job(request: ProfileRequest, say: Say) -> ProfileOutcome:
     run = open_run(request.run, (*request.trust, *_list_typed(request)))
     device = _choose_device(request, run)
     if request.precision not in PRECISIONS:
-        raise ValueError(
+        raise InputError(
             f"unknown precision {request.precision!r}{nearest(request.precision, PRECISIONS)}; "
             f"this release profiles {', '.join(PRECISIONS)}"
         )
@@ -119,7 +120,7 @@ def _choose_device(request: ProfileRequest, run: Run) -> Device:
     known = tuple(dict.fromkeys(("cpu", *run.devices)))
     new = request.device not in known
     if new and request.provider is None and request.backend is None:
-        raise ValueError(
+        raise InputError(
             f"unknown device {request.device!r}{nearest(request.device, known)}; known are "
             f"{', '.join(known)}; a new device needs --provider or --backend"
         )
@@ -149,7 +150,7 @@ def _find_table(
         return None
     try:
         table = load_table(run, device.name)
-    except ValueError as error:
+    except InputError as error:
         say(f"warning: {error}")
         return None
     if table.note:
@@ -159,7 +160,7 @@ def _find_table(
     if table.device != device or table.precision != request.precision:
         old, new = table.device.to_json(), device.to_json()
         changes = [f"{k}: {old[k]} -> {new[k]}" for k in old if old[k] != new[k]]
-        raise ValueError(
+        raise InputError(
             f"{folder} holds another table ({', '.join(changes)}); choose another --device name, "
             "or --replace it"
         )

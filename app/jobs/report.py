@@ -26,6 +26,7 @@ from app.searching.request import FILE as PLAN
 from app.searching.request import SearchRequest, read_plan, rebuild_request
 from app.searching.results.random_baseline import add_baseline
 from supernet import files
+from supernet.errors import InputError
 
 
 def report_job(
@@ -60,13 +61,13 @@ def report_job(
         find_front(opened, search)
     names = opened.searches if search is None else (search,)
     if not names:
-        raise ValueError(
+        raise InputError(
             f"there is nothing to report in {opened.path}: no search has finished yet; run: "
             f"supernet search --run {opened.path}"
         )
     folder = out or opened.path / "report"
     if folder.is_file():
-        raise ValueError(f"{folder} is a file; a report needs a folder")
+        raise InputError(f"{folder} is a file; a report needs a folder")
     summaries, written = [], []
     for name in names:
         front = read_front(opened.search(name))
@@ -87,7 +88,7 @@ def _evaluate_baseline(run: Run, front: Front, say: Say) -> Front:
     name, folder = front.search, run.search(front.search)
     plan = read_plan(folder)
     if plan is None:
-        raise ValueError(
+        raise InputError(
             f"search {name!r} has no search.json, so that its baseline cannot be evaluated; "
             "report with --no-baseline"
         )
@@ -101,7 +102,7 @@ def _evaluate_baseline(run: Run, front: Front, say: Say) -> Front:
         setting = prepare(request, run, trained, say)
         changed = setting.plan.find_changes(plan)
         if changed:
-            raise ValueError(
+            raise InputError(
                 f"the {' and '.join(changed)} of the run changed since search {name!r}, so that "
                 "its baseline cannot be evaluated; search again, or report with --no-baseline"
             )

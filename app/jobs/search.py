@@ -36,6 +36,7 @@ from predictors.transfer import transfer
 from search import Evaluation, SearchProblem, SearchResult, search
 from search.stops import STAGNATION, TIME
 from supernet import proxies
+from supernet.errors import InputError
 
 DRIFT = 0.10
 __all__ = ["SearchOutcome", "SearchRequest", "prepare", "search_job"]
@@ -235,7 +236,7 @@ def _describe_nearest(problem: SearchProblem, result: SearchResult) -> str:
 def _verify_front(setting: Setting, result: SearchResult, say: Say) -> Front:
     request, sources, problem = setting.request, setting.sources, setting.problem
     if not len(result.front):
-        raise ValueError(
+        raise InputError(
             f"search {request.name!r} found nothing: {_describe_nearest(problem, result)}"
         )
     here = measurable(sources.tables, say)

@@ -29,6 +29,7 @@ from app.runs.trained import (
     trust_data,
 )
 from supernet.data import DataSource
+from supernet.errors import InputError
 from supernet.family_config import decode_config, encode_config
 from supernet.supernet import Supernet
 from supernet.training import (
@@ -181,7 +182,7 @@ def _prepare(
         trust_data(run, spec)
     data = open_typed_data(spec, options)
     if data.shape.task != family.TASK:
-        raise ValueError(
+        raise InputError(
             f"family {name!r} is for {family.TASK}, and {data.spec} is for {data.shape.task}; "
             "see `supernet families`"
         )
@@ -222,7 +223,7 @@ def _check_readable(family: ModuleType, config: object) -> None:
     """
     stored = json.loads(json.dumps(encode_config(family, config)))
     if decode_config(family, stored) != config:
-        raise ValueError(
+        raise InputError(
             f"the configuration of family {family.__name__!r} is another after a way through JSON; "
             "use numbers, strings, tuples and frozen dataclasses of them"
         )
@@ -242,11 +243,11 @@ def _find_run(request: TrainRequest) -> Run | None:
         return None
     try:
         run = open_run(request.out, request.trust)
-    except ValueError as error:
-        raise ValueError(f"there is nothing to resume: {error}") from None
+    except InputError as error:
+        raise InputError(f"there is nothing to resume: {error}") from None
     stage = run.stage("train")
     if stage is not None and stage.source is not None:
-        raise ValueError(f"the weights in {request.out} were imported; {IMPORTED}")
+        raise InputError(f"the weights in {request.out} were imported; {IMPORTED}")
     return run
 
 
@@ -272,7 +273,7 @@ def _choose_recipe(request: TrainRequest, run: Run | None, data: DataSource) -> 
     changes = {n: getattr(request, n) for n in names if getattr(request, n) is not None}
     if request.steps is not None:
         if request.epochs is not None:
-            raise ValueError("--steps and --epochs exclude each other; give one of them")
+            raise InputError("--steps and --epochs exclude each other; give one of them")
         changes |= {"steps": request.steps, "epochs": None}
     steps = request.steps or 0
     if steps and request.recipe is None and run is None and recipe.warmup_steps > steps:

@@ -9,6 +9,7 @@ from pathlib import Path
 from app.records.audit import ViolationRecord
 from app.records.typed_json.record import Choices, Count, FileRecord, to_json
 from app.records.typed_json.record_files import parse_record, read_log
+from supernet.errors import InputError
 
 
 class Piece(FileRecord):
@@ -172,7 +173,7 @@ def read_pieces(path: Path) -> Pieces:
             continue
         try:
             pieces.add(parse_record(to_json(piece), kind, str(path), "run the audit again"))
-        except ValueError:
+        except InputError:
             # Of another kind than its key says: it is made once more.
             continue
     return pieces

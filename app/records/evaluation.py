@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pydantic import model_validator
 
 from app.records.typed_json.record import Choices, Count, FileRecord, Record
+from supernet.errors import InputError
 
 # What a record must have to be used again; without one of these it is evaluated anew.
 _NEEDED = frozenset(
@@ -67,7 +68,7 @@ class ScoresRecord(Record):
             whole = len(content) == 4 * count
             found = np.frombuffer(content if whole else b"", "<f4")
         if not whole:
-            raise ValueError(f"the scores of {count} samples in {len(content)} bytes")
+            raise InputError(f"the scores of {count} samples in {len(content)} bytes")
         return found[:count].astype(np.float64)
 
 

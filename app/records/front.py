@@ -12,6 +12,7 @@ from pydantic import Field, field_validator, model_validator
 from app.records.quantities import Quantity, find_stored_quantity, list_counted
 from app.records.typed_json.record import Choices, Count, FileRecord, Record, Seed
 from app.records.typed_json.record_files import parse_record, read_record
+from supernet.errors import InputError
 
 FILE = "front.json"
 REMEDY = "restore the file, or search again with --replace"
@@ -106,7 +107,7 @@ class Point(Record):
             value = known.get(quantity.name)
             usable = isinstance(value, int | float) and not isinstance(value, bool)
             if value is not None and not (usable and 0 <= value < _LARGEST_COUNT):
-                raise ValueError(f"{quantity.name} must be a number from 0 on")
+                raise InputError(f"{quantity.name} must be a number from 0 on")
         return self
 
     @cached_property
@@ -262,7 +263,7 @@ class Front(FileRecord, FrontHeader):
     @classmethod
     def _check_objectives(cls, found: tuple[ObjectiveRecord, ...]) -> tuple[ObjectiveRecord, ...]:
         if not found:
-            raise ValueError("no objectives, so that points cannot be compared")
+            raise InputError("no objectives, so that points cannot be compared")
         return found
 
     @cached_property

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from app.records import numbers
+from supernet.errors import InputError
 
 # Factors to the stored unit; powers of 1000, as counts and sizes are written.
 COUNT_SUFFIXES = {"K": 1e3, "k": 1e3, "M": 1e6, "G": 1e9, "B": 1e9, "T": 1e12}
@@ -191,12 +192,12 @@ def find_quantity(name: str) -> Quantity:
         from supernet.space import nearest
 
         known = [quantity.short_name for quantity in QUANTITIES.values()]
-        raise ValueError(
+        raise InputError(
             f"unknown objective {name!r}{nearest(plain, known)}; objectives are {', '.join(known)}"
         )
     if at and not (found.per_device and device):
         have = [q.short_name for q in QUANTITIES.values() if q.per_device]
-        raise ValueError(
+        raise InputError(
             f"objective {name!r} is impossible; only {' and '.join(have)} has a device: "
             f"{have[0]}@cpu"
         )

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from supernet import files
+from supernet.errors import InputError
 
 FILE = "hypervolume.csv"
 BASELINE = "random_search"
@@ -45,11 +46,11 @@ def read_trace(folder: Path) -> tuple[Hypervolume, ...]:
     for line, row in enumerate(csv.DictReader(io.StringIO(whole)), start=2):
         try:
             if row["hypervolume"] is None:
-                raise ValueError("a line that ends early")
+                raise InputError("a line that ends early")
             value, beside = _read(row["hypervolume"]), _read(row.get(BASELINE))
             rows.append(Hypervolume(int(row["evaluations"]), value, beside))
         except (KeyError, TypeError, ValueError):
-            raise ValueError(
+            raise InputError(
                 f"{path}, line {line} is not `evaluations,hypervolume`: the file was damaged; "
                 "search again with --replace"
             ) from None
@@ -101,5 +102,5 @@ def _read(text: str | None) -> float | None:
         return None
     value = float(text)
     if not math.isfinite(value):
-        raise ValueError(text)
+        raise InputError(text)
     return value

@@ -18,6 +18,7 @@ from app.records.space import SpaceRecord
 from app.records.typed_json.record import to_json
 from app.records.typed_json.record_files import parse_record, read_record, write_record
 from supernet import __version__, files
+from supernet.errors import InputError
 from supernet.space import SearchSpace
 
 # What may differ between two commands that ask for the same run.
@@ -63,7 +64,7 @@ class Run:
         try:
             return read_record(self.path / "run.json", RunRecord, REMEDY)
         except (FileNotFoundError, NotADirectoryError):
-            raise ValueError(
+            raise InputError(
                 f"{self.path} is not a run directory: it has no run.json; "
                 "`supernet quickstart --out RUN` or `supernet train --out RUN` makes one"
             ) from None
@@ -75,7 +76,7 @@ class Run:
         try:
             return read_space(path)
         except FileNotFoundError:
-            raise ValueError(f"{path} is missing; run the train command again") from None
+            raise InputError(f"{path} is missing; run the train command again") from None
 
     @property
     def checkpoints(self) -> Path:
@@ -153,7 +154,7 @@ def writing(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise ValueError(
+            raise InputError(
                 f"another command is writing to {folder}; wait for it, or end it first"
             ) from None
         # The lock goes with the process, however it ends.
@@ -188,7 +189,7 @@ def create_run(path: Path, identity: RunIdentity, space: SearchSpace) -> Run:
     """
     path = Path(path)
     if path.exists() and not path.is_dir():
-        raise ValueError(f"{path} is a file; a run needs a directory")
+        raise InputError(f"{path} is a file; a run needs a directory")
     run = Run(path)
     if (path / "run.json").exists():
         check_same_run(path, run.record, identity)
@@ -214,8 +215,8 @@ def read_space(path: Path) -> SearchSpace:
     record = read_record(path, SpaceRecord, REMEDY)
     try:
         return SearchSpace.from_json({**to_json(record), "version": record.format})
-    except ValueError as error:
-        raise ValueError(
+    except InputError as error:
+        raise InputError(
             f"{path} is not the search space of this run ({error}); {REMEDY}"
         ) from None
 
@@ -226,7 +227,7 @@ def check_free(path: Path) -> None:
     strangers = sorted(n for n in found if not n.startswith((files.TEMPORARY, ".lock")))
     if strangers:
         shown = ", ".join(strangers[:3]) + (", ..." if len(strangers) > 3 else "")
-        raise ValueError(
+        raise InputError(
             f"{path} is not empty and is not a run ({shown}); choose a new or empty directory"
         )
 
@@ -237,7 +238,7 @@ def check_same_run(path: Path, record: RunRecord, identity: RunIdentity) -> None
     if changes:
         shown = ", ".join(f"{c.name}: {c.ours} -> {c.theirs}" for c in changes[:_MOST_SHOWN])
         left = len(changes) - _MOST_SHOWN
-        raise ValueError(
+        raise InputError(
             f"{path} holds another run ({shown}{f' and {left} more' if left > 0 else ''}); "
             "choose another --out, or ask for the same settings to continue it"
         )

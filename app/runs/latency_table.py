@@ -22,6 +22,7 @@ from hardware.table import PREVIOUS, LatencyTable
 from hardware.timing import Measurement
 from supernet import files
 from supernet.costs.cost_model import CostModel
+from supernet.errors import InputError
 from supernet.graph.language import Graph
 from supernet.space import Architecture, nearest
 
@@ -107,7 +108,7 @@ def open_table(run: Run, name: str, cost_model: CostModel, say: Say) -> DeviceTa
     if not folder.is_dir():
         known = run.devices
         have = f"profiled devices are {', '.join(known)}" if known else "none is profiled yet"
-        raise ValueError(
+        raise InputError(
             f"device {name!r} is not profiled in {run.path}{nearest(name, known)}; {have}; "
             f"run: supernet profile --run {run.path} --device {name}"
         )

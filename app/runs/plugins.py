@@ -17,6 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 
+from supernet.errors import InputError, MissingPackageError
 from supernet.space import nearest
 from supernet.user_modules import import_user_module
 
@@ -77,7 +78,7 @@ def load_module(kind: Kind, name: str) -> ModuleType:
     if name in known:
         return _check_parts(_import(f"{kind.folder}.{name}", name, kind.word), kind, name)
     if not is_own(name):
-        raise ValueError(
+        raise InputError(
             f"unknown {kind.word} {name!r}{nearest(name, known)}; {kind.plural} are "
             f"{', '.join(known)}, or the dotted path of a module of your own"
         )
@@ -140,7 +141,7 @@ def require_trust(word: str, name: str, trusted: Collection[str], file: Path) ->
     # A plain word leads to the project's own folders and nowhere else; whatever is no plain word
     # might lead out, so that it is not asked what it looks like.
     if not name.isidentifier() and name not in trusted:
-        raise ValueError(
+        raise InputError(
             f"{file} names the {word} {name!r}, which is not part of supernet and would run as a "
             f"program; if it is yours, run the same command with --trust {name}"
         )
@@ -176,7 +177,7 @@ def _import(path: str, name: str, word: str) -> ModuleType:
         extra = _EXTRAS.get(missing)
         if extra is None:
             raise
-        raise ModuleNotFoundError(
+        raise MissingPackageError(
             f"{word} {name!r} needs {missing}, which is not installed; "
             f"run: pip install 'supernet[{extra}]'",
             name=error.name,
@@ -187,5 +188,5 @@ def _check_parts(module: ModuleType, kind: Kind, name: str) -> ModuleType:
     lacks = [part for part in kind.parts if not hasattr(module, part)]
     if lacks:
         # A module may call itself otherwise, as `os.path` does.
-        raise ValueError(f"module {name!r} is no {kind.word}: it lacks {', '.join(lacks)}")
+        raise InputError(f"module {name!r} is no {kind.word}: it lacks {', '.join(lacks)}")
     return module

@@ -14,6 +14,7 @@ from app.records.front import Front, read_front
 from app.records.typed_json.record_files import read_log, read_record
 from app.runs.command_lines import profile_command, resume_command, search_command
 from app.runs.directory import Run, read_space
+from supernet.errors import InputError
 from supernet.space import SearchSpace
 
 _Read = TypeVar("_Read")
@@ -182,7 +183,7 @@ def _note_damage(read: Callable[[], _Read], problems: list[str]) -> _Read | None
     """What a reader gives; ``None`` and one more problem when the file cannot be used."""
     try:
         return read()
-    except (OSError, ValueError) as error:
+    except (OSError, InputError) as error:
         problems.append(str(error))
         return None
 

@@ -12,6 +12,7 @@ from app.records.run import TeacherRecord
 from app.runs.directory import open_run
 from app.runs.trained import Say, Trained, open_trained, read_shape
 from supernet.data import IMAGES, DataShape, DataSource
+from supernet.errors import InputError
 from supernet.quality.evaluate import recalibrate_extracted
 from supernet.supernet import Supernet
 
@@ -65,19 +66,19 @@ def open_teacher(
 def _check_fits(path: Path, theirs: DataShape, data: DataSource) -> None:
     ours = data.shape
     if theirs.task != ours.task:
-        raise ValueError(
+        raise InputError(
             f"the teacher {path} is for {theirs.task}, and {data.spec} is for {ours.task}; "
             "use a run of the same task"
         )
     if theirs.labels != ours.labels:
-        raise ValueError(
+        raise InputError(
             f"the teacher {path} knows other classes ({len(theirs.labels)}) than {data.spec} has "
             f"({len(ours.labels)}); use a run that was trained on the same ones"
         )
     # Images are resized for the teacher; channels and lengths of text cannot be.
     same = theirs.input[:1] == ours.input[:1] if ours.task == IMAGES else theirs.input == ours.input
     if not same:
-        raise ValueError(
+        raise InputError(
             f"the teacher {path} takes inputs of shape {theirs.input}, and {data.spec} has "
             f"{ours.input}; use a run that was trained on inputs of that kind"
         )

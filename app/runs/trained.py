@@ -20,6 +20,7 @@ from supernet import checkpoints
 from supernet.checkpoints import Checkpoint
 from supernet.costs.cost_model import CostModel
 from supernet.data import IMAGES, KINDS, DataShape, DataSource, open_data
+from supernet.errors import InputError
 from supernet.family_config import decode_config
 from supernet.supernet import Supernet
 from supernet.training import Recipe
@@ -93,7 +94,7 @@ def build(run: Run) -> Supernet:
     with _explaining(run.path, "family_config"):
         supernet: Supernet = family.build(decode_config(family, record.family_config))
     if supernet.space.digest != record.space:
-        raise ValueError(
+        raise InputError(
             f"family {record.family!r} now builds space {supernet.space.digest}, the run has "
             f"{record.space}; use the version of the family the run was made with"
         )
@@ -135,7 +136,7 @@ def _explaining(path: Path, place: str) -> Iterator[None]:
     try:
         yield
     except _UNUSABLE as error:
-        raise ValueError(
+        raise InputError(
             f"{path / 'run.json'} was damaged or edited: {place} cannot be used ({error}); {REMEDY}"
         ) from error
 
@@ -152,7 +153,7 @@ def open_trained(run: Run, say: Say) -> Trained:
     """
     stage = run.stage("train")
     if stage is None or not stage.complete:
-        raise ValueError(
+        raise InputError(
             f"the training of {run.path} is not complete; "
             f"run: supernet train --out {run.path} --resume"
         )
@@ -177,14 +178,14 @@ def open_run_data(run: Run) -> DataSource:
     """
     asked = run.record.data
     if asked.spec == NO_DATA:
-        raise ValueError(
+        raise InputError(
             "these weights were imported without data, which calibration and evaluation need; "
             "import them again with --data, or evaluate with --data"
         )
     trust_data(run, asked.spec)
     data = open_typed_data(asked.spec, asked.options)
     if data.fingerprint != asked.fingerprint:
-        raise ValueError(
+        raise InputError(
             f"the content of {asked.spec} changed since the run was trained on it; "
             "restore it, or train a new run"
         )

@@ -9,6 +9,7 @@ from app.runs.directory import Run
 from app.runs.trained import Trained
 from search import InfeasibleError, SearchProblem, check_feasible
 from search.sampling.feasibility import least_violation
+from supernet.errors import InputError
 from supernet.space import Architecture
 
 _MOST_SHOWN = 4
@@ -23,14 +24,14 @@ def check_space(run: Run, trained: Trained) -> None:
     space = trained.supernet.space
     stored = run.space.digest
     if stored != space.digest:
-        raise ValueError(
+        raise InputError(
             f"{run.path / 'space.json'} holds space {stored}, but the network has {space.digest}; "
             "restore the file, or train a new run"
         )
     for record in read_log(run.evaluations, EvaluationRecord):
         ours = record.checkpoint == trained.checkpoint.digest
         if ours and _digest(trained, record.architecture) != record.digest:
-            raise ValueError(
+            raise InputError(
                 f"{run.evaluations} holds evaluations of another space (architecture "
                 f"{record.digest} is not one of space {space.digest}); move the file away to "
                 "evaluate anew"

@@ -15,6 +15,7 @@ from predictors.predictor import Fit
 from search import Strategy
 from search.engines.choice import find_engine
 from search.engines.contract import Engine
+from supernet.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def find_choice(request: SearchRequest) -> Choice:
             sys.path.append(os.getcwd())
         engine = find_engine(request.engine)
         if "engine" not in inspect.signature(module.build).parameters:
-            raise ValueError(
+            raise InputError(
                 f"strategy {request.strategy!r} has no engine that evolves on predictions; leave "
                 "out --engine, or use another strategy, such as predictor_guided"
             )

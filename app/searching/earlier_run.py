@@ -16,6 +16,7 @@ from app.records.typed_json.record_files import read_log
 from app.runs.directory import Run, open_run
 from app.runs.trained import Trained
 from supernet import checkpoints
+from supernet.errors import InputError
 from supernet.quality.evaluate import CALIBRATION_SAMPLES
 
 LEAST = 20
@@ -59,34 +60,34 @@ def open_prior(path: Path, trained: Trained, before: EarlierRunRecord | None = N
     run, space = open_run(path), trained.supernet.space
     place = path.expanduser().resolve()
     if place == trained.run.path.expanduser().resolve():
-        raise ValueError(
+        raise InputError(
             f"the prior {path} is the run that is searched, whose evaluations are used anyway; "
             "name another run"
         )
     theirs = run.record.space
     if theirs != space.digest:
-        raise ValueError(
+        raise InputError(
             f"the prior {path} has space {theirs}, this run {space.digest}; a prior must have the "
             "same space"
         )
     records = _read_successful(run)
     other = sorted({record.objective for record in records} - {trained.quality})
     if other:
-        raise ValueError(
+        raise InputError(
             f"the prior {path} was judged by {other[0]}, this run is by {trained.quality}; a prior "
             "must have the same measure"
         )
     if before is not None and before.run == str(place):
         records = records[: before.evaluations]
     if len(records) < LEAST:
-        raise ValueError(
+        raise InputError(
             f"the prior {path} has {len(records)} evaluated architectures with its newest weights; "
             f"it needs at least {LEAST}, so search there first"
         )
     try:
         rows = space.encode([space.architecture(record.architecture) for record in records])
-    except ValueError as error:
-        raise ValueError(f"{run.evaluations} was damaged or edited ({error})") from None
+    except InputError as error:
+        raise InputError(f"{run.evaluations} was damaged or edited ({error})") from None
     values = np.array([record.value_or_nan for record in records], dtype=np.float64)
     return Prior(place, rows, values)
 

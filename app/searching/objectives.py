@@ -40,6 +40,7 @@ from search.arrays.additive import AdditiveTerms
 from search.devices import mean_of, worst_of
 from search.problem import Evaluate
 from supernet.costs.cost_model import CostModel, CostUnit, UnitVariants
+from supernet.errors import InputError
 from supernet.quality.evaluate import Z_TWO_SIDED_95
 from supernet.supernet import Supernet
 
@@ -134,7 +135,7 @@ def load_quantity(name: str) -> Quantity:
         return find_quantity(name)
     found = _load_own(name).QUANTITY
     if not (isinstance(found, Quantity) and found.counted):
-        raise ValueError(
+        raise InputError(
             f"objective {name!r}: QUANTITY of the module must be a Quantity that is neither "
             "evaluated nor a latency"
         )
@@ -154,7 +155,7 @@ def _obtain(name: str, network: Network) -> Analytic:
         return ANALYTIC[name](network)
     found = _load_own(name).obtain(network)
     if not isinstance(found, Analytic):
-        raise ValueError(
+        raise InputError(
             f"objective {name!r}: obtain must return an Analytic, such as sum_over_units makes "
             f"one, and not {found!r}"
         )
@@ -176,7 +177,7 @@ def _evaluate_checked(
     found = np.asarray(evaluate(rows))
     numeric = found.dtype.kind in "iuf"
     if found.shape != (len(rows),) or not numeric or not np.isfinite(found).all():
-        raise ValueError(
+        raise InputError(
             f"objective {name!r} must give one finite number for each of {len(rows)} "
             f"architectures; it gave {found.dtype} values of shape {found.shape}"
             + (", not all of them finite" if numeric else "")
@@ -279,7 +280,7 @@ ANALYTIC: dict[str, Callable[[Network], Analytic]] = {
 def _looked_up(quantity: Quantity, sources: Sources) -> Objective:
     table = sources.tables.get(quantity.device or next(iter(sources.tables), ""))
     if table is None:
-        raise ValueError("latency needs a profiled device; run the profile command first")
+        raise InputError("latency needs a profiled device; run the profile command first")
     terms = build_latency_terms(table.compiled)
     return Objective(
         quantity.name, quantity.unit, quantity.direction, table.latency_ms, "table", additive=terms

@@ -28,6 +28,7 @@ from app.searching.objectives import count_all
 from search import Evaluation, SearchProblem
 from search.arrays.pareto import nondominated
 from search.engines.optuna_logging import quiet_optuna
+from supernet.errors import InputError
 from supernet.space import Architecture, SearchSpace
 
 if TYPE_CHECKING:
@@ -172,7 +173,7 @@ class Study:
         try:
             yield
         except (optuna.exceptions.OptunaError, SQLAlchemyError) as error:
-            raise ValueError(
+            raise InputError(
                 f"the Optuna storage of study {self.study.study_name!r} failed "
                 f"({_reason(error)}); all evaluations are kept: run the same command again"
             ) from error
@@ -374,7 +375,7 @@ def _unusable(url: str, error: Exception) -> ValueError:
     hidden = re.sub(r"//([^:/@]*):[^@/]*@", r"//\1:***@", url)
     missing = isinstance(error.__cause__ or error, ModuleNotFoundError)
     advice = "install that" if missing else "give one that can be reached (sqlite:///studies.db)"
-    return ValueError(
+    return InputError(
         f"the Optuna storage {hidden} cannot be used ({_reason(error)}); {advice}, or give none "
         "for a journal file in the run"
     )

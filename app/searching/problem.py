@@ -14,6 +14,7 @@ from search.limits import (
     evaluate_largest,
     resolve_limit,
 )
+from supernet.errors import InputError
 
 
 def resolve_objectives(
@@ -36,9 +37,9 @@ def resolve_objectives(
     ]
     for name in found:
         if found.count(name) > 1:
-            raise ValueError(f"objective {name!r} is listed twice")
+            raise InputError(f"objective {name!r} is listed twice")
     if len(found) < 2:
-        raise ValueError(f"a search needs at least two objectives; {found[0]!r} is only one")
+        raise InputError(f"a search needs at least two objectives; {found[0]!r} is only one")
     return tuple(found)
 
 
@@ -51,9 +52,9 @@ def resolve_quantity(name: str, quality: str, devices: Sequence[str]) -> tuple[s
     """
     quantity = load_quantity(name)
     if quantity.is_quality and quantity.name != quality:
-        raise ValueError(f"objective {name!r} does not fit the task; use {quality!r}")
+        raise InputError(f"objective {name!r} does not fit the task; use {quality!r}")
     if quantity.over_devices and len(devices) < 2:
-        raise ValueError(
+        raise InputError(
             f"objective {name!r} needs two or more devices; name them, such as --device cpu,phone"
         )
     if not quantity.per_device:

@@ -13,6 +13,7 @@ from search import History, SearchProblem, Strategy
 from search.arrays.neighbourhood import unique_rows
 from search.sampling.first_sample import cheap_cost, initial_rows
 from search.strategy import Model
+from supernet.errors import InputError
 from supernet.proxies import make_proxy_statistics, pick_warm_start
 
 Rows = NDArray[np.int16]
@@ -109,5 +110,5 @@ def proxy_scores(trained: Trained, proxies: Sequence[str]) -> Scores:
         except (ValueError, RuntimeError) as error:
             usable, reason = False, str(error).partition("\n")[0]
         if not usable:
-            raise ValueError(f"proxy {name!r} does not suit family {family!r}: {reason}")
+            raise InputError(f"proxy {name!r} does not suit family {family!r}: {reason}")
     return make_proxy_statistics(trained.supernet, trained.data, proxies)

@@ -12,6 +12,7 @@ from app.records.typed_json.record_files import read_record
 from app.searching.written_limits import find_devices, parse_latency_limit
 from search import Stops, Strategy
 from search.limits import Limit, parse_bound, parse_limit
+from supernet.errors import InputError
 
 FILE = "search.json"
 AUTO = "auto"
@@ -83,30 +84,30 @@ class SearchRequest:
     def __post_init__(self) -> None:
         for name, count in (("evaluations", self.evaluations), ("stagnation", self.stagnation)):
             if count is not None and count > _MOST:
-                raise ValueError(f"{name} = {count} is impossible; it must be at most {_MOST:,}")
+                raise InputError(f"{name} = {count} is impossible; it must be at most {_MOST:,}")
         if self.evaluations < 5:
-            raise ValueError(f"evaluations = {self.evaluations} is too few; use 5 or more")
+            raise InputError(f"evaluations = {self.evaluations} is too few; use 5 or more")
         if self.seed < 0:
-            raise ValueError(f"seed = {self.seed} is impossible; it must be at least 0")
+            raise InputError(f"seed = {self.seed} is impossible; it must be at least 0")
         if not self.name or not all(c.isalnum() or c in "._-" for c in self.name):
-            raise ValueError(f"search name {self.name!r} must be letters, digits, '.', '_', '-'")
+            raise InputError(f"search name {self.name!r} must be letters, digits, '.', '_', '-'")
         if self.name.startswith("."):
-            raise ValueError(f"search name {self.name!r} must not start with a dot")
+            raise InputError(f"search name {self.name!r} must not start with a dot")
         minutes = self.max_minutes
         if minutes is not None and not (math.isfinite(minutes) and minutes > 0):
-            raise ValueError(f"max-minutes = {minutes:g} cannot work; it must be above 0")
+            raise InputError(f"max-minutes = {minutes:g} cannot work; it must be above 0")
         if self.stagnation is not None and self.stagnation < 1:
-            raise ValueError(
+            raise InputError(
                 f"stagnation = {self.stagnation} is impossible; it is a number of evaluations, "
                 "at least 1"
             )
         if self.workers < 1:
-            raise ValueError(f"workers = {self.workers} is impossible; use at least 1")
+            raise InputError(f"workers = {self.workers} is impossible; use at least 1")
         if len(set(self.proxies)) < len(self.proxies):
-            raise ValueError(f"proxies {','.join(self.proxies)!r} must be different names")
+            raise InputError(f"proxies {','.join(self.proxies)!r} must be different names")
         names = [part.strip() for part in self.device.split(",")]
         if self.device and (not all(names) or len(set(names)) < len(names)):
-            raise ValueError(f"devices {self.device!r} must be different names separated by commas")
+            raise InputError(f"devices {self.device!r} must be different names separated by commas")
 
     @property
     def all_limits(self) -> tuple[Limit, ...]:
@@ -140,7 +141,7 @@ class SearchRequest:
         first = strategy.batch_size(0)
         # Strategies of users' own from before there was the attribute lack it.
         if getattr(strategy, "has_first_sample", True) and self.evaluations < first:
-            raise ValueError(
+            raise InputError(
                 f"evaluations = {self.evaluations} is fewer than the {first} of the first sample "
                 f"of {self.strategy}; use {first} or more, or another strategy"
             )
@@ -220,9 +221,9 @@ def rebuild_request(run: Path, name: str, settings: SearchSettings) -> SearchReq
             predictor=settings.predictor,
             engine=settings.engine,
         )
-    except ValueError as error:
+    except InputError as error:
         path = run / "searches" / name / FILE
-        raise ValueError(f"{path} was damaged or edited: {error}; {REMEDY}") from None
+        raise InputError(f"{path} was damaged or edited: {error}; {REMEDY}") from None
 
 
 def read_plan(folder: Path) -> SearchRecord | None:
@@ -253,7 +254,7 @@ def is_complete(folder: Path, plan: SearchRecord, *, replace: bool) -> bool:
             for key in changed
             if key not in LENGTH or (key == "evaluations" and shorter)
         ]
-        raise ValueError(
+        raise InputError(
             f"search {folder.name!r} has other settings ({', '.join(shown)}); choose another "
             "--name, or --replace it"
         )

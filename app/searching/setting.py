@@ -15,6 +15,7 @@ from app.searching.proxy_start import CANDIDATES, WarmStart, proxy_scores
 from app.searching.request import AUTO, SearchRequest, read_plan
 from predictors.predictor import Fit
 from search import SearchProblem, Strategy
+from supernet.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def build_strategy(
     if not request.proxies:
         return strategy
     if not getattr(strategy, "has_first_sample", True):
-        raise ValueError(
+        raise InputError(
             f"strategy {request.strategy!r} has no first sample that proxies could choose; leave "
             "out --proxies, or use another strategy"
         )
@@ -90,12 +91,12 @@ def build_strategy(
 def _refuse_fit(request: SearchRequest) -> None:
     """ValueError where something is asked for that only helps to predict."""
     if request.prior is not None:
-        raise ValueError(
+        raise InputError(
             f"strategy {request.strategy!r} fits no predictor that a prior could help; leave out "
             "--prior, or use another strategy"
         )
     if request.predictor != AUTO:
-        raise ValueError(
+        raise InputError(
             f"strategy {request.strategy!r} fits no predictor; leave out --predictor, or use "
             "another strategy"
         )

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from app.records.quantities import LATENCY
 from search.limits import Amount, Limit, parse_bound
+from supernet.errors import InputError
 
 
 def find_devices(names: Sequence[str]) -> tuple[str, ...]:
@@ -27,5 +28,5 @@ def parse_latency_limit(budget: float | str) -> Limit:
     except ValueError:
         amount = parse_bound(text, "the latency budget")
     if not (math.isfinite(amount.value) and amount.value > 0):
-        raise ValueError(f"a latency budget of {text} ms cannot work; it must be above 0")
+        raise InputError(f"a latency budget of {text} ms cannot work; it must be above 0")
     return Limit(LATENCY.name, True, amount, f"{LATENCY.short_name}<={text}")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hardware.backend import DeviceSettings, Timer
+from supernet.errors import InputError
 
 if TYPE_CHECKING:
     import onnxruntime as ort
@@ -69,7 +70,7 @@ def load(model: bytes, feeds: Mapping[str, np.ndarray], device: DeviceSettings) 
         session = ort.InferenceSession(model, session_options(device), providers=providers)
     except Exception as error:  # ONNX Runtime's exceptions share no base class below this
         reason = " ".join(str(error).split())
-        raise ValueError(f"ONNX Runtime cannot load the model: {reason}") from error
+        raise InputError(f"ONNX Runtime cannot load the model: {reason}") from error
     run, inputs = session.run, dict(feeds)
     thread_time = choose_clock(device) == "thread-cpu"
     clock = time.thread_time_ns if thread_time else time.perf_counter_ns

@@ -32,6 +32,7 @@ from hardware.profile import Budget, profile
 from hardware.table import LatencyTable
 from hardware.testing.toy_space import ToySpace, build_dense_graph
 from hardware.timing import load_timer
+from supernet.errors import InputError
 from supernet.graph.onnx_model import draw_random_inputs, to_onnx
 
 # Far more work than the smallest network, on any device.
@@ -191,7 +192,7 @@ def _refusal(attempt: Callable[[], object]) -> str:
     """The message of the ``ValueError`` that an attempt has to raise; it is one line."""
     try:
         attempt()
-    except ValueError as error:
+    except InputError as error:
         message = str(error)
         assert "\n" not in message, f"the refusal has several lines: {message!r}"
         return message

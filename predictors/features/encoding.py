@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from supernet.errors import InputError
 from supernet.space import SearchSpace
 
 Features = NDArray[np.float64]
@@ -153,7 +154,7 @@ def standardise(
     raw = _columns(statistics, rows)
     if not np.isfinite(raw).all():
         row, column = (int(i) for i in np.argwhere(~np.isfinite(raw))[0])
-        raise ValueError(
+        raise InputError(
             f"statistic {column} of architecture {row} is {raw[row, column]}; "
             f"statistics have to be finite for every architecture"
         )
@@ -183,7 +184,7 @@ def compute_statistics(
     """
     raw = np.asarray(statistics(rows), dtype=np.float64)
     if raw.ndim != 1 + len(axes) or len(raw) != len(rows):
-        raise ValueError(
+        raise InputError(
             f"the {kind} of {len(rows)} architectures have shape {raw.shape}; "
             f"expected ({', '.join((str(len(rows)), *axes))})"
         )

@@ -13,6 +13,7 @@ from predictors.networks.perceptron import Layers, Training, initialise, train
 from predictors.networks.ranking_losses import Loss, mse, to_units
 from predictors.predictor import Rows, Values, prepare_training_rows
 from predictors.report_card import HeldOut, ReportCard, Vector, make_report_card
+from supernet.errors import InputError
 from supernet.space import SearchSpace
 
 SUMMARY = "OFA's perceptron with any ranking loss; for a thousand labels and more, or pretrained"
@@ -102,7 +103,7 @@ def fit(
         ValueError: As in :class:`predictors.predictor.Fit`, or the trunk is of another space.
     """
     if trunk is not None and trunk.space != space:
-        raise ValueError(
+        raise InputError(
             f"the perceptron was pretrained on space {trunk.space.digest}, not on {space.digest}"
         )
     rows, targets = prepare_training_rows(space, positions, values)

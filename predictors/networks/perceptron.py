@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from predictors.networks.ranking_losses import Loss, mse
+from supernet.errors import InputError
 
 if TYPE_CHECKING:
     import torch
@@ -80,9 +81,9 @@ class Training:
     def __post_init__(self) -> None:
         for name in ("steps", "batch"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} = {getattr(self, name)} must be at least 1")
+                raise InputError(f"{name} = {getattr(self, name)} must be at least 1")
         if not self.learning_rate > 0 or not self.weight_decay >= 0:
-            raise ValueError(
+            raise InputError(
                 f"learning_rate = {self.learning_rate} must be above 0 and weight_decay = "
                 f"{self.weight_decay} at least 0"
             )

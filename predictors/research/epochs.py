@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from predictors.scores import spearman
+from supernet.errors import InputError
 
 THRESHOLD = 0.92
 
@@ -28,12 +29,12 @@ def find_sufficient_epoch(curves: NDArray[np.floating], threshold: float = THRES
     """
     values = np.asarray(curves, dtype=np.float64)
     if values.ndim != 2 or len(values) < 3 or not values.shape[1]:
-        raise ValueError(
+        raise InputError(
             f"curves of shape {values.shape} do not tell when to stop; give at least 3 pilots and "
             "1 epoch as (pilots, epochs)"
         )
     if not np.isfinite(values).all():
-        raise ValueError("a pilot's curve is not finite; leave out pilots that failed")
+        raise InputError("a pilot's curve is not finite; leave out pilots that failed")
     agrees = [spearman(column, values[:, -1]) >= threshold for column in values.T]
     epoch = len(agrees)
     # From the end: one lucky early epoch does not count.

@@ -16,6 +16,7 @@ from predictors.networks.ranking_losses import Loss, differentiable_kendall, mse
 from predictors.predictor import Rows, Values, prepare_training_rows
 from predictors.report_card import HeldOut, ReportCard, Vector, make_report_card
 from predictors.research import mixer
+from supernet.errors import InputError
 from supernet.space import SearchSpace
 
 Matrices = NDArray[np.float64]
@@ -203,7 +204,7 @@ def _raw(layers: LayerStatistics, rows: NDArray[np.int16]) -> Matrices:
     raw = compute_statistics(layers, rows, "layer statistics", ("layers", "statistics"))
     if not np.isfinite(raw).all():
         row, layer, column = (int(i) for i in np.argwhere(~np.isfinite(raw))[0])
-        raise ValueError(
+        raise InputError(
             f"statistic {column} of layer {layer} of architecture {row} is "
             f"{raw[row, layer, column]}; layer statistics have to be finite"
         )

@@ -13,6 +13,7 @@ from predictors.models import mlp
 from predictors.networks.perceptron import Training, initialise, train
 from predictors.networks.ranking_losses import Loss, mse
 from predictors.predictor import Fit
+from supernet.errors import InputError
 from supernet.space import SearchSpace
 
 SAMPLES = 2000
@@ -77,7 +78,7 @@ def pretrain(
         ValueError: Fewer than 20 samples, or statistics that are not finite numbers ``(n, k)``.
     """
     if samples < 20:
-        raise ValueError(f"pretraining needs at least 20 architectures; got samples = {samples}")
+        raise InputError(f"pretraining needs at least 20 architectures; got samples = {samples}")
     seeds = [int(s) for s in np.random.SeedSequence(seed).generate_state(3)]
     rng = np.random.default_rng(seeds[0])
     if pool is None:

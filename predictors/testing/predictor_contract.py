@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from predictors.features.encoding import one_hot
 from predictors.predictor import Fit, Predictor, Rows
+from supernet.errors import InputError
 from supernet.space import Choice, SearchSpace
 
 ROWS = 80
@@ -249,7 +250,7 @@ def _assert_refused(attempt: Callable[[], object], words: str) -> None:
     message = None
     try:
         attempt()
-    except ValueError as error:
+    except InputError as error:
         message = str(error)
     assert message is not None, f"nothing was refused where the refusal says {words!r}"
     assert words in message, f"the refusal does not say {words!r}: {message}"

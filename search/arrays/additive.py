@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from supernet.errors import InputError
+
 
 @dataclass(frozen=True)
 class AdditiveTerms:
@@ -30,10 +32,10 @@ class AdditiveTerms:
 
     def __post_init__(self) -> None:
         if len(self.groups) != len(self.tables):
-            raise ValueError(f"{len(self.groups)} groups have {len(self.tables)} tables")
+            raise InputError(f"{len(self.groups)} groups have {len(self.tables)} tables")
         for group, table in zip(self.groups, self.tables, strict=True):
             if table.ndim != len(group):
-                raise ValueError(
+                raise InputError(
                     f"the term of choices {group} has a table of {table.ndim} axes; "
                     f"it needs {len(group)}"
                 )

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from supernet.errors import InputError
+
 Points = NDArray[np.float64]
 
 
@@ -168,7 +170,7 @@ def reference_point(points: NDArray[np.floating], margin: float = 0.1) -> Points
     values = np.asarray(points, dtype=np.float64)
     values = values[np.isfinite(values).all(axis=1)]
     if not len(values):
-        raise ValueError("a hypervolume reference needs at least one evaluated point")
+        raise InputError("a hypervolume reference needs at least one evaluated point")
     worst, best = values.max(0), values.min(0)
     return worst + margin * np.where(worst > best, worst - best, np.maximum(np.abs(worst), 1.0))
 

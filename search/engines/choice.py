@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from search.engines.contract import Engine
+from supernet.errors import InputError, MissingPackageError
 from supernet.space import nearest
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def find_engine(name: str) -> Engine:
         return evolve
     dotted = "." in name and all(part.isidentifier() for part in name.split("."))
     if name not in ENGINES and not dotted:
-        raise ValueError(
+        raise InputError(
             f"unknown engine {name!r}{nearest(name, ENGINES)}; engines are {', '.join(ENGINES)}, "
             "or the dotted path of an algorithm of pymoo or a module of your own"
         )
@@ -70,7 +71,7 @@ def find_engine(name: str) -> Engine:
         missing = (error.name or "").split(".")[0]
         if missing not in _EXTRAS:
             raise
-        raise ModuleNotFoundError(
+        raise MissingPackageError(
             f"engine {name!r} needs {missing}, which is not installed; "
             f"run: pip install 'supernet[{_EXTRAS[missing]}]'",
             name=missing,
@@ -88,7 +89,7 @@ def _import(path: str) -> object:
         try:
             module = import_module(name)
         except SyntaxError as error:
-            raise ValueError(
+            raise InputError(
                 f"module {name!r} for the engine is no Python that can be read: {error.msg} in "
                 f"line {error.lineno} of {error.filename}"
             ) from None
@@ -102,8 +103,8 @@ def _import(path: str) -> object:
         if hasattr(module, member):
             found: object = getattr(module, member)
             return found
-        raise ValueError(f"module {name!r} has no {member!r} that could be an engine")
-    raise ValueError(f"there is no module {path!r} for the engine")
+        raise InputError(f"module {name!r} has no {member!r} that could be an engine")
+    raise InputError(f"there is no module {path!r} for the engine")
 
 
 def _engine_of(name: str, found: object) -> Engine:
@@ -118,7 +119,7 @@ def _engine_of(name: str, found: object) -> Engine:
         return partial(pymoo_evolution.evolve, build=_constructor(name, found))
     build = getattr(found, "build_algorithm", None) if ismodule(found) else found
     if isclass(build) or not callable(build) or not _takes_operators(build):
-        raise ValueError(
+        raise InputError(
             f"{name!r} is no engine; it must be a subclass of pymoo's Algorithm, a function "
             "build_algorithm(population, objectives, **operators), or a module with a function "
             "build_algorithm or evolve"
@@ -148,7 +149,7 @@ def _constructor(name: str, algorithm: Callable[..., object]) -> BuildAlgorithm:
     ]
     unknown = [each for each in needed if each not in (*_OFFERED, "pop_size", "ref_dirs")]
     if unknown:
-        raise ValueError(
+        raise InputError(
             f"engine {name!r} cannot be constructed without {', '.join(unknown)}; give the dotted "
             "path of a function build_algorithm(population, objectives, **operators) instead"
         )

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search.arrays.additive import AdditiveTerms
+from supernet.errors import InputError
 from supernet.space import SearchSpace
 
 _MOST_COMBINATIONS = 100_000
@@ -61,7 +62,7 @@ class Binaries:
             count = prod(int(space.cardinalities[i]) for i in group)
             if count > _MOST_COMBINATIONS:
                 names = ", ".join(space.names[i] for i in group)
-                raise ValueError(
+                raise InputError(
                     f"a term of {names} has {count} combinations; an integer program takes at "
                     f"most {_MOST_COMBINATIONS}"
                 )

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from search.arrays.additive import AdditiveTerms
 from search.integer.binaries import Binaries
 from search.sampling.feasibility import InfeasibleError
+from supernet.errors import InputError
 from supernet.space import SearchSpace
 
 Row = NDArray[np.int16]
@@ -284,12 +285,12 @@ def _constant(terms: AdditiveTerms) -> float:
 def _check(space: SearchSpace, terms: AdditiveTerms) -> None:
     for group, table in zip(terms.groups, terms.tables, strict=True):
         if any(not 0 <= column < len(space) for column in group):
-            raise ValueError(
+            raise InputError(
                 f"a term depends on columns {group}, but the space has {len(space)} choices"
             )
         shape = tuple(int(space.cardinalities[column]) for column in group)
         if table.shape != shape:
-            raise ValueError(
+            raise InputError(
                 f"the term of {', '.join(space.names[i] for i in group)} has a table of shape "
                 f"{table.shape}; the space needs {shape}"
             )

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from search.arrays.neighbourhood import neighbourhood
 from search.problem import Constraint, SearchProblem
+from supernet.errors import InputError
 
 _STARTS = 6
 _DRAWS = 512
@@ -17,7 +18,7 @@ _DRAWS = 512
 _SEED = 20260
 
 
-class InfeasibleError(ValueError):
+class InfeasibleError(InputError):
     """No architecture meets a constraint; ``nearest`` is the closest value there is."""
 
     def __init__(self, message: str, objective: str, nearest: float) -> None:

@@ -15,6 +15,7 @@ from search.engines.surrogates import fill_round, front_neighbours
 from search.history import History
 from search.problem import SearchProblem
 from search.strategy import FitPredictor, Strategy, predict_nothing
+from supernet.errors import InputError
 from supernet.space import SearchSpace
 
 SUMMARY = "two adjacent sizes per network, the smaller in the first layers (Devvrit et al. 2023)"
@@ -91,7 +92,7 @@ def layer_columns(space: SearchSpace, kind: str | None = None) -> tuple[int, ...
             return columns
     wanted = " or ".join(GRANULARITIES) if kind is None else kind
     has = ", ".join(sorted({choice.kind for choice in space.choices}))
-    raise ValueError(
+    raise InputError(
         f"mix_and_match needs two or more layers with a choice of kind {wanted}; the space has "
         f"kinds {has}"
     )

@@ -20,6 +20,7 @@ from search.engines.tournaments import (
 )
 from search.problem import SearchProblem
 from search.strategy import FitPredictor, Strategy
+from supernet.errors import InputError
 
 SUMMARY = "evolution towards preferred values of the objectives (Vesikar, Deb, Blank 2018)"
 
@@ -59,7 +60,7 @@ def scale_aspirations(
     for point in aspirations:
         if len(point) != m:
             names = ", ".join(objective.name for objective in problem.objectives)
-            raise ValueError(
+            raise InputError(
                 f"aspiration {point} has {len(point)} values; it needs one each for {names}"
             )
     return (problem.minimised(np.array(aspirations)) - seen.low) / seen.span
@@ -80,7 +81,7 @@ def preferring(*aspirations: tuple[float, ...], width: float = 0.1) -> Strategy:
         ValueError: ``width`` is not within (0, 1].
     """
     if not 0 < width <= 1:
-        raise ValueError(f"width is {width}; it must be above 0 and at most 1")
+        raise InputError(f"width is {width}; it must be above 0 and at most 1")
     return Evolution(partial(rebuild, aspirations=aspirations, width=width))
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from supernet.costs.cost_model import CostModel, CostUnit, UnitVariants
 from supernet.elastic.edit_index import EditIndex, Values, find_bits
 from supernet.elastic.edits import Cut, Derive, Drop, Edit, Pick, Resize, list_choices
+from supernet.errors import InputError
 from supernet.graph.language import Graph
 from supernet.graph.lowering import lower
 from supernet.space import Architecture, SearchSpace, Value
@@ -104,7 +105,7 @@ def build_cost_model(supernet: ElasticNetwork) -> CostModel:
     modules = dict(supernet.model.named_modules())
     for unit in supernet.units:
         if unit not in modules:
-            raise ValueError(f"unit {unit!r} is not a module of the network")
+            raise InputError(f"unit {unit!r} is not a module of the network")
     tracer = _Tracer(supernet)
     tracer.cover()
     return CostModel(
@@ -213,7 +214,7 @@ class _Tracer:
             if combination in self.found[unit]:
                 continue
             if unit not in calls:
-                raise ValueError(f"unit {unit!r} is part of the network but never runs")
+                raise InputError(f"unit {unit!r} is part of the network but never runs")
             self.found[unit][combination] = (
                 CostUnit(self._trace(unit, modules[unit], calls[unit])),
                 self._size(unit, modules[unit], values),

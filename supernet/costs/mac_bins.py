@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from supernet.costs.cost_model import CostModel
+from supernet.errors import InputError
 from supernet.space import Positions, SearchSpace
 
 # Architectures the histogram and the tables are counted from.
@@ -126,19 +127,19 @@ def cut_into_mac_bins(
             contradict each other, or there are no bins.
     """
     if bins < 1:
-        raise ValueError(f"bins = {bins} is impossible; it must be at least 1")
+        raise InputError(f"bins = {bins} is impossible; it must be at least 1")
     space, macs = cost_model.space, cost_model.macs
     positions = space.sample(np.random.default_rng([seed, SAMPLES]), SAMPLES)
     costs = macs(positions)
     if costs.min() == costs.max():
-        raise ValueError(
+        raise InputError(
             f"all architectures of this space have {costs[0]:,.0f} MACs, so a sampler cannot tell "
             "them apart by cost; use sampler = 'uniform'"
         )
     low = np.quantile(costs, 0.01) if least is None else least
     high = np.quantile(costs, 0.99) if most is None else most
     if least is not None and most is not None and most < least:
-        raise ValueError(f"most = {most:,.0f} MACs is below least = {least:,.0f} MACs")
+        raise InputError(f"most = {most:,.0f} MACs is below least = {least:,.0f} MACs")
     if high <= low:
         # Nearly all architectures cost the same: the few others deserve bins too.
         low, high = costs.min(), costs.max()
@@ -148,7 +149,7 @@ def cut_into_mac_bins(
     place = np.searchsorted(edges, costs, side="right") - 1
     inside = (place >= 0) & (place < bins)
     if not inside.any():
-        raise ValueError(
+        raise InputError(
             f"no architecture was found between {low:,.0f} and {high:,.0f} MACs; the space has "
             f"{costs.min():,.0f} to {costs.max():,.0f}"
         )

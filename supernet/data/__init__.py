@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from supernet.errors import InputError
 from supernet.space import nearest
 
 from .augment import AUGMENTATIONS, augment
@@ -61,7 +62,7 @@ def open_data(
     for name, owner in (("context", "text"), ("image_size", "folder")):
         if name in options and kind != owner:
             option = f"{name.replace('_', ' ')} {options[name]}"
-            raise ValueError(f"{option} applies to {owner}:PATH data; {spec!r} has none")
+            raise InputError(f"{option} applies to {owner}:PATH data; {spec!r} has none")
     if kind == "digits" and not colon:
         from .digits import open_digits
 
@@ -69,11 +70,11 @@ def open_data(
     if kind in ("folder", "text") and path:
         return _open_path(kind, Path(path).expanduser(), context, image_size)
     if kind in ("folder", "text"):
-        raise ValueError(f"data {spec!r} lacks a path; write {kind}:PATH")
+        raise InputError(f"data {spec!r} lacks a path; write {kind}:PATH")
     if Path(spec).exists():
         prefix = "folder" if Path(spec).is_dir() else "text"
-        raise ValueError(f"data {spec!r} lacks its kind; did you mean '{prefix}:{spec}'?")
-    raise ValueError(
+        raise InputError(f"data {spec!r} lacks its kind; did you mean '{prefix}:{spec}'?")
+    raise InputError(
         f"unknown data {spec!r}{nearest(kind, KINDS)}; use digits, folder:PATH, text:PATH or "
         "package.module:function"
     )

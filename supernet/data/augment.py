@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from supernet.errors import InputError
+
 AUGMENTATIONS = ("none", "shift", "affine", "crop_flip")
 
 
@@ -44,7 +46,7 @@ def augment(
         flip = torch.rand(count, generator=generator)[part].to(images.device) < 0.5
         shifted = _shift(images, generator, count, part)
         return torch.where(flip[:, None, None, None], shifted.flip(3), shifted)
-    raise ValueError(f"unknown augmentation {kind!r}; choose one of {', '.join(AUGMENTATIONS)}")
+    raise InputError(f"unknown augmentation {kind!r}; choose one of {', '.join(AUGMENTATIONS)}")
 
 
 def _shift(images: Tensor, generator: torch.Generator, count: int, part: slice) -> Tensor:

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from supernet.errors import InputError
+
 from .source import SPLITS, DataSource, make_image_source
 
 
@@ -40,16 +42,16 @@ def from_datasets(
     splits = {}
     for split, dataset in zip(SPLITS, (train, val, test), strict=True):
         if len(dataset) == 0:
-            raise ValueError(f"the {split} split of {name} has no images; each split needs some")
+            raise InputError(f"the {split} split of {name} has no images; each split needs some")
         splits[split] = _read(dataset, f"{name} ({split})")
     shapes = {split: tuple(images.shape[1:]) for split, (images, _) in splits.items()}
     if len(set(shapes.values())) > 1:
-        raise ValueError(f"the splits of {name} have different image shapes: {shapes}")
+        raise InputError(f"the splits of {name} have different image shapes: {shapes}")
     highest = max(int(targets.max()) for _, targets in splits.values())
     names = tuple(labels) if labels is not None else tuple(map(str, range(highest + 1)))
     for split, (_, targets) in splits.items():
         if int(targets.min()) < 0 or int(targets.max()) >= len(names):
-            raise ValueError(
+            raise InputError(
                 f"the {split} split of {name} has class numbers {int(targets.min())} to "
                 f"{int(targets.max())}; with {len(names)} labels they run from 0 "
                 f"to {len(names) - 1}"
@@ -67,7 +69,7 @@ def _read(dataset: Any, where: str) -> tuple[Tensor, Tensor]:
         pixels = torch.as_tensor(image)
         if pixels.ndim != 3 or (images and pixels.shape != images[0].shape):
             expected = tuple(images[0].shape) if images else "(channels, height, width)"
-            raise ValueError(
+            raise InputError(
                 f"sample {index} of {where} has shape {tuple(pixels.shape)}; expected {expected}"
             )
         images.append(pixels)
@@ -77,7 +79,7 @@ def _read(dataset: Any, where: str) -> tuple[Tensor, Tensor]:
         stacked = stacked.float()
         low, high = float(stacked.min()), float(stacked.max())
         if not (low >= 0 and high <= 1):
-            raise ValueError(
+            raise InputError(
                 f"the images of {where} have values from {low:.3g} to {high:.3g}; float images "
                 "must lie in 0..1 (normalisation belongs to the network)"
             )
@@ -91,7 +93,7 @@ def _check_disjoint(splits: dict[str, tuple[Tensor, Tensor]], name: str) -> None
             content = image.numpy().tobytes()
             other, first = seen.setdefault(content, (split, index))
             if other != split:
-                raise ValueError(
+                raise InputError(
                     f"image {index} of the {split} split of {name} is also image {first} of its "
                     f"{other} split; splits must be disjoint (allow_duplicates=True accepts it)"
                 )

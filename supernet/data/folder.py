@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from supernet.errors import InputError
+
 from .source import SPLITS, DataSource, make_image_source, split_stratified
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
@@ -30,9 +32,9 @@ def open_folder(path: Path, *, image_size: int | None = None) -> DataSource:
             splits, an image in two splits, one that cannot be decoded, or unequal sizes.
     """
     if image_size is not None and image_size < 1:
-        raise ValueError(f"image size {image_size} is impossible; it must be at least 1 pixel")
+        raise InputError(f"image size {image_size} is impossible; it must be at least 1 pixel")
     if not path.is_dir():
-        raise ValueError(f"there is no folder {path}")
+        raise InputError(f"there is no folder {path}")
     found = _find(path)
     labels = _find_common_classes(path, found)
     files = _make_splits(found)
@@ -44,7 +46,7 @@ def open_folder(path: Path, *, image_size: int | None = None) -> DataSource:
     }
     sizes = {tuple(images.shape[1:]) for images, _ in splits.values()}
     if len(sizes) > 1:
-        raise ValueError(f"the splits of {path} have different image sizes; give an image size")
+        raise InputError(f"the splits of {path} have different image sizes; give an image size")
     return make_image_source(f"folder:{path}", splits, labels)
 
 
@@ -70,7 +72,7 @@ def _list_classes(path: Path) -> dict[str, list[Path]]:
         if files:
             result[folder.name] = files
     if not result:
-        raise ValueError(
+        raise InputError(
             f"{path} has no images; expected {path.name}/CLASS/IMAGE, where IMAGE ends in one of "
             f"{', '.join(SUFFIXES)}"
         )
@@ -82,12 +84,12 @@ def _find_common_classes(path: Path, found: dict[str, dict[str, list[Path]]]) ->
     for name, other in others:
         if set(other) != set(classes):
             only = sorted(set(other) ^ set(classes))
-            raise ValueError(
+            raise InputError(
                 f"the classes of {path}/{first} and {path}/{name} differ: {', '.join(only)} "
                 "is in one of them only"
             )
     if len(classes) < 2:
-        raise ValueError(
+        raise InputError(
             f"{path} has only one class ({next(iter(classes))!r}); classification needs at least 2"
         )
     return tuple(sorted(classes))
@@ -117,7 +119,7 @@ def _cut(
     few = min(labels, key=lambda label: sum(label == other for _, other in pairs))
     count = sum(few == label for _, label in pairs)
     if count < len(shares):
-        raise ValueError(
+        raise InputError(
             f"class {few!r} has {count} image{'s' * (count != 1)}; splitting into "
             f"{', '.join(shares)} needs at least {len(shares)} of every class"
         )
@@ -133,7 +135,7 @@ def _check_disjoint(files: dict[str, list[tuple[Path, str]]]) -> None:
             # Links are how one image usually gets into two splits.
             real = file.resolve()
             if real in owner and owner[real][0] != split:
-                raise ValueError(
+                raise InputError(
                     f"{file} ({split}) is the same image as {owner[real][1]} ({owner[real][0]}); "
                     "splits must be disjoint"
                 )
@@ -152,7 +154,7 @@ def _is_grey(file: Path) -> bool:
         with Image.open(file) as image:
             return image.mode in ("1", "L", "I;16", "I", "F")
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"cannot decode image {file}: {error}") from error
+        raise InputError(f"cannot decode image {file}: {error}") from error
 
 
 def _decode(pairs: list[tuple[Path, str]], image_size: int | None, grey: bool) -> Tensor:
@@ -166,7 +168,7 @@ def _decode(pairs: list[tuple[Path, str]], image_size: int | None, grey: bool) -
                 image = opened.convert("L" if grey else "RGB")
         # Pillow reports damage as either of these, depending on the format.
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise ValueError(f"cannot decode image {file}: {error}") from error
+            raise InputError(f"cannot decode image {file}: {error}") from error
         if image_size is not None:
             scale = image_size / min(image.size)
             size = tuple(max(image_size, round(side * scale)) for side in image.size)
@@ -175,7 +177,7 @@ def _decode(pairs: list[tuple[Path, str]], image_size: int | None, grey: bool) -
             image = image.crop((left, top, left + image_size, top + image_size))
         pixels = np.asarray(image, dtype=np.uint8)
         if arrays and pixels.shape != arrays[0].shape:
-            raise ValueError(
+            raise InputError(
                 f"{file} has {image.width}x{image.height} pixels, {pairs[0][0].name} has "
                 f"{arrays[0].shape[1]}x{arrays[0].shape[0]}; give an image size to make them equal"
             )

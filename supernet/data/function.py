@@ -8,6 +8,7 @@ from dataclasses import replace
 from inspect import Parameter, signature
 from typing import Any
 
+from supernet.errors import InputError
 from supernet.space import nearest
 from supernet.user_modules import import_user_module
 
@@ -41,11 +42,11 @@ def call_data_function(
     _check_call(spec, function, options)
     try:
         source = _make_source(spec, function(**options))
-    except ValueError:
+    except InputError:
         raise
     # The function may fail in any way; its kind and reason are all that can be said.
     except Exception as error:
-        raise ValueError(f"data {spec!r} failed with {type(error).__name__}: {error}") from error
+        raise InputError(f"data {spec!r} failed with {type(error).__name__}: {error}") from error
     content = {name: source.split(name) for name in SPLITS}
     return replace(source, spec=spec, fingerprint=fingerprint_splits(content))
 
@@ -56,15 +57,15 @@ def _find_function(spec: str, working_directory: bool, hint: str) -> Callable[..
     try:
         module = import_user_module(path, purpose + hint, working_directory=working_directory)
     except ModuleNotFoundError as error:
-        raise ValueError(
+        raise InputError(
             f"module {path!r} of {purpose} needs {error.name}, which is not installed"
         ) from error
     except (ImportError, SyntaxError) as error:
-        raise ValueError(f"module {path!r} of {purpose} cannot be imported: {error}") from error
+        raise InputError(f"module {path!r} of {purpose} cannot be imported: {error}") from error
     function = getattr(module, name, None)
     if not callable(function):
         known = nearest(name, [other for other in vars(module) if not other.startswith("_")])
-        raise ValueError(f"module {path!r} has no function {name!r}{known}")
+        raise InputError(f"module {path!r} has no function {name!r}{known}")
     return function
 
 
@@ -75,7 +76,7 @@ def _check_call(spec: str, function: Callable[..., Any], options: Mapping[str, A
     names = {p.name for p in parameters if p.kind is not Parameter.POSITIONAL_ONLY}
     for option, value in options.items():
         if option not in names and not takes_all:
-            raise ValueError(f"data {spec!r} has no argument {option}, which {value} could go to")
+            raise InputError(f"data {spec!r} has no argument {option}, which {value} could go to")
     variadic = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
     needed = [
         p.name
@@ -83,7 +84,7 @@ def _check_call(spec: str, function: Callable[..., Any], options: Mapping[str, A
         if p.default is Parameter.empty and p.kind not in variadic and p.name not in options
     ]
     if needed:
-        raise ValueError(
+        raise InputError(
             f"data {spec!r} needs {', '.join(needed)}; only image_size and context can be given, "
             "so every other argument must have a default"
         )
@@ -96,7 +97,7 @@ def _make_source(spec: str, result: object) -> DataSource:
         return from_datasets(**{"name": spec, **result})
     if isinstance(result, (tuple, list)) and len(result) == len(SPLITS):
         return from_datasets(*result, name=spec)
-    raise ValueError(
+    raise InputError(
         f"data {spec!r} returned {type(result).__name__}; it must return a DataSource, the three "
         "data sets (train, val, test), or the arguments of from_datasets by name"
     )

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from supernet.data.augment import AUGMENTATIONS
 from supernet.dataclass_json import decode_dataclass, encode_dataclass
+from supernet.errors import InputError
 
 IMAGES = "image-classification"
 TEXT = "language-modelling"
@@ -102,21 +103,21 @@ class DataSource:
     def split(self, name: str) -> Split:
         """The split called ``name``; ValueError lists the names otherwise."""
         if name not in SPLITS:
-            raise ValueError(f"unknown split {name!r}; the splits are {', '.join(SPLITS)}")
+            raise InputError(f"unknown split {name!r}; the splits are {', '.join(SPLITS)}")
         return {"train": self.train, "val": self.val, "test": self.test}[name]
 
     def check_same_classes(self, trained: DataShape) -> None:
         """ValueError unless a network built for ``trained`` can be run on this data."""
         ours, theirs = self.shape, trained
         if ours.task != theirs.task:
-            raise ValueError(f"{self.spec} is for {ours.task}; the network does {theirs.task}")
+            raise InputError(f"{self.spec} is for {ours.task}; the network does {theirs.task}")
         if ours.labels != theirs.labels:
-            raise ValueError(
+            raise InputError(
                 f"the classes of {self.spec} differ from those the network was trained on: "
                 f"{_shorten(ours.labels)} here, {_shorten(theirs.labels)} there"
             )
         if ours.input != theirs.input:
-            raise ValueError(
+            raise InputError(
                 f"{self.spec} has inputs of shape {ours.input}; "
                 f"the network was built for {theirs.input}"
             )
@@ -152,18 +153,18 @@ def make_image_source(
         ValueError: Fewer than two classes, or an empty split.
     """
     if len(labels) < 2:
-        raise ValueError(
+        raise InputError(
             f"{spec} has {len(labels)} class{'es' * (len(labels) != 1)} ({_shorten(labels)}); "
             "classification needs at least 2"
         )
     for name in SPLITS:
         if len(splits[name][0]) == 0:
-            raise ValueError(f"the {name} split of {spec} has no images; each split needs some")
+            raise InputError(f"the {name} split of {spec} has no images; each split needs some")
     images = splits["train"][0]
     channels, height, width = images.shape[1:]
     mean, std = _measure_channels(images)
     if augmentation is not None and augmentation not in AUGMENTATIONS:
-        raise ValueError(
+        raise InputError(
             f"unknown augmentation {augmentation!r}; choose one of {', '.join(AUGMENTATIONS)}"
         )
     if augmentation is None:
@@ -221,7 +222,7 @@ def split_stratified(
     for label in np.unique(targets):
         members = rng.permutation(np.flatnonzero(targets == label))
         if len(members) < len(parts):
-            raise ValueError(
+            raise InputError(
                 f"class number {label} has {len(members)} samples; splitting into "
                 f"{', '.join(parts)} needs at least {len(parts)} of every class"
             )

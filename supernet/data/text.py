@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from supernet.errors import InputError
+
 from .source import TEXT, DataShape, DataSource, Split, fingerprint
 
 UNKNOWN = "\ufffd"
@@ -27,17 +29,17 @@ def open_text(path: Path, *, context: int = 64, vocabulary: int = 256) -> DataSo
         ValueError: No such file, not UTF-8, too short, or an impossible context.
     """
     if context < 1:
-        raise ValueError(f"context = {context} tokens is impossible; it must be at least 1")
+        raise InputError(f"context = {context} tokens is impossible; it must be at least 1")
     if not path.is_file():
-        raise ValueError(f"there is no text file {path}")
+        raise InputError(f"there is no text file {path}")
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         where = f"{error.reason} at byte {error.start}"
-        raise ValueError(f"{path} is not UTF-8 text ({where})") from error
+        raise InputError(f"{path} is not UTF-8 text ({where})") from error
     needed = 20 * (2 * context + 1)
     if len(text) < needed:
-        raise ValueError(
+        raise InputError(
             f"{path} has {len(text)} characters; with a context of {context} tokens at least "
             f"{needed} are needed so that the 5 % validation and test parts hold two windows each"
         )

@@ -6,6 +6,8 @@ from typing import Any
 
 from torch import nn
 
+from supernet.errors import InputError
+
 
 class Alternatives(nn.Module):
     """Candidate modules for one place; a ``Pick`` row says which of them an architecture has.
@@ -24,7 +26,7 @@ class Alternatives(nn.Module):
     def __init__(self, default: str, /, **candidates: nn.Module) -> None:
         super().__init__()
         if default not in candidates:
-            raise ValueError(
+            raise InputError(
                 f"default {default!r} is not a candidate; candidates are {', '.join(candidates)}"
             )
         self.default = default

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from supernet.elastic.alternatives import Alternatives
 from supernet.elastic.edits import Cut, Derive, Drop, Edit, Pick, Rule, Set, follow
+from supernet.errors import InputError
 from supernet.space import Architecture, SearchSpace, Value
 
 
@@ -54,7 +55,7 @@ def index_edits(
         elif isinstance(edit, Set):
             _check_known(edit.module, modules, "module")
             if not hasattr(modules[edit.module], edit.attribute):
-                raise ValueError(f"module {edit.module!r} has no attribute {edit.attribute!r}")
+                raise InputError(f"module {edit.module!r} has no attribute {edit.attribute!r}")
             index.settings.setdefault(edit.module, []).append(edit)
         elif isinstance(edit, Drop):
             _check_known(edit.stack, modules, "module")
@@ -77,19 +78,19 @@ def index_edits(
 
 def _check_known(name: str, table: Container[str], kind: str) -> None:
     if name not in table:
-        raise ValueError(f"the table names {kind} {name!r}, which the model does not have")
+        raise InputError(f"the table names {kind} {name!r}, which the model does not have")
 
 
 def _check_candidates(pick: Pick, slot: nn.Module, space: SearchSpace) -> None:
     for name in pick.child.values.values():
         if name not in slot._modules:
-            raise ValueError(
+            raise InputError(
                 f"the table picks {name!r} for {pick.slot}; candidates are "
                 f"{', '.join(slot._modules)}"
             )
     largest = Values(space.largest).find(pick.child)
     if isinstance(slot, Alternatives) and slot.default != largest:
-        raise ValueError(
+        raise InputError(
             f"{pick.slot} is {slot.default!r} by itself, and {largest!r} in the largest "
             "architecture; the model must be the largest network"
         )
@@ -98,13 +99,13 @@ def _check_candidates(pick: Pick, slot: nn.Module, space: SearchSpace) -> None:
 def _check_sizes(cut: Cut, tensor: Tensor, space: SearchSpace) -> None:
     whole = tensor.shape[cut.dim]
     if whole % cut.blocks:
-        raise ValueError(
+        raise InputError(
             f"{cut.tensor} has {whole} entries in dimension {cut.dim}, "
             f"not a multiple of {cut.blocks} blocks"
         )
     most = max(cut.size.values.values())
     if most != whole // cut.blocks:
-        raise ValueError(
+        raise InputError(
             f"the largest option keeps {most} of {whole // cut.blocks} entries of {cut.tensor} "
             f"in dimension {cut.dim}; the model must be the largest network"
         )

@@ -6,19 +6,21 @@ from collections.abc import Sequence
 from math import prod
 from typing import Protocol
 
+from supernet.errors import InputError
+
 
 def check_rising(**lists: Sequence[float]) -> None:
     """ValueError unless the values of every list rise, without repeats."""
     for name, values in lists.items():
         if list(values) != sorted(set(values)):
-            raise ValueError(f"{name} = {list(values)} must be rising, without repeats")
+            raise InputError(f"{name} = {list(values)} must be rising, without repeats")
 
 
 def check_filled(**lists: Sequence[object]) -> None:
     """ValueError when a list is empty."""
     for name, values in lists.items():
         if not values:
-            raise ValueError(f"{name} is empty; a supernet needs at least one value")
+            raise InputError(f"{name} is empty; a supernet needs at least one value")
 
 
 def check_options(config: object, *fields: str) -> None:
@@ -32,13 +34,13 @@ def check_positive(**numbers: int) -> None:
     """ValueError when a number is below 1."""
     for name, value in numbers.items():
         if value < 1:
-            raise ValueError(f"{name} = {value} must be at least 1")
+            raise InputError(f"{name} = {value} must be at least 1")
 
 
 def check_heads(width: int, heads: int) -> None:
     """ValueError unless a width divides into attention heads of one size."""
     if width % heads:
-        raise ValueError(
+        raise InputError(
             f"width = {width} does not divide into {heads} heads; use a multiple of {heads}"
         )
 
@@ -46,13 +48,13 @@ def check_heads(width: int, heads: int) -> None:
 def check_dropout(dropout: float) -> None:
     """ValueError unless a share of what training drops is at least 0 and below 1."""
     if not 0 <= dropout < 1:
-        raise ValueError(f"dropout = {dropout} must be at least 0 and below 1")
+        raise InputError(f"dropout = {dropout} must be at least 0 and below 1")
 
 
 def check_kernels(kernels: Sequence[int]) -> None:
     """ValueError unless all kernels are odd."""
     if any(kernel % 2 == 0 or kernel < 1 for kernel in kernels):
-        raise ValueError(f"kernels = {list(kernels)} must be odd")
+        raise InputError(f"kernels = {list(kernels)} must be odd")
 
 
 class DeepStage(Protocol):
@@ -74,11 +76,11 @@ def check_depths(depths: Sequence[Sequence[int]]) -> None:
     """ValueError unless every stage has rising depths, of at least one block."""
     for stage, options in enumerate(depths, start=1):
         if not options or min(options) < 1:
-            raise ValueError(
+            raise InputError(
                 f"depths = {list(options)} of stage {stage} gives a stage without blocks"
             )
         if list(options) != sorted(set(options)):
-            raise ValueError(
+            raise InputError(
                 f"depths = {list(options)} of stage {stage} must be rising, without repeats"
             )
 
@@ -104,9 +106,9 @@ def check_resolutions(
     """
     total = prod(strides) * prod(stage.stride for stage in stages)
     if total < 1:
-        raise ValueError(f"the strides multiply to {total}; every stride must be at least 1")
+        raise InputError(f"the strides multiply to {total}; every stride must be at least 1")
     if total > min(resolutions):
-        raise ValueError(
+        raise InputError(
             f"resolution {min(resolutions)} is below the total stride {total}; "
             "nothing would be left of the image"
         )

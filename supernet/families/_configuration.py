@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from supernet.data import DataShape
+from supernet.errors import InputError
 from supernet.families._pixels import DIGITS, PixelStatistics
 from supernet.space import nearest
 from supernet.supernet import InputSpec
@@ -21,7 +22,7 @@ Network = TypeVar("Network", bound=nn.Module)
 def find_preset(presets: Mapping[str, Config], preset: str) -> Config:
     """Find a preset by its name; ValueError with the nearest name when there is none."""
     if preset not in presets:
-        raise ValueError(
+        raise InputError(
             f"unknown preset {preset!r}{nearest(preset, list(presets))}; "
             f"presets are {', '.join(presets)}"
         )
@@ -99,7 +100,7 @@ def describe_images(channels: int, size: int) -> InputSpec:
 def _find_side(shape: DataShape) -> int:
     _, height, width = shape.input
     if height != width:
-        raise ValueError(f"images are {height}x{width}; this family takes square ones")
+        raise InputError(f"images are {height}x{width}; this family takes square ones")
     return height
 
 

@@ -10,6 +10,7 @@ from torch import nn
 
 from supernet.elastic.edits import Drop, Edit, Resize, follow
 from supernet.elastic.fake_quantisation import quantise_weights
+from supernet.errors import InputError
 from supernet.families._configuration import describe_images
 from supernet.families._mobile import InvertedResidual, make_divisible
 from supernet.families._mobile_rows import hidden_rows, kernel_rows
@@ -234,12 +235,12 @@ def from_ofa(config: MobileConfig, space: SearchSpace, record: Mapping[str, Any]
     counts = {"ks": len(prefixes), "e": len(prefixes), "d": len(depths)}
     for key, count in counts.items():
         if len(record.get(key, ())) != count:
-            raise ValueError(f"{key!r} must list {count} values, one per block or stage")
+            raise InputError(f"{key!r} must list {count} values, one per block or stage")
     for s, (options, depth) in enumerate(zip(depths, record["d"], strict=True), start=1):
         if len(options) > 1:
             values[f"stage{s}.depth"] = depth
         elif depth not in options:
-            raise ValueError(f"stage {s} always has {options[0]} blocks; the record has {depth}")
+            raise InputError(f"stage {s} always has {options[0]} blocks; the record has {depth}")
     for prefix, kernel, expand in zip(prefixes, record["ks"], record["e"], strict=True):
         values[f"{prefix}.kernel"] = kernel
         values[f"{prefix}.expand"] = expand

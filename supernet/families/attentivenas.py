@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from supernet.dataclass_json import INLINE
 from supernet.elastic.edits import Cut, Drop, Edit, Resize, Rule, Set
+from supernet.errors import InputError
 from supernet.families._attentive import (
     ACTIVATION,
     Block,
@@ -114,7 +115,7 @@ class Config:
         check_rising(**lists)
         for name, values in lists.items():
             if values[0] < 1 and "depths" not in name:
-                raise ValueError(f"{name} = {list(values)} must be at least 1")
+                raise InputError(f"{name} = {list(values)} must be at least 1")
         check_depths([stage.depths for stage in self.stages])
         for stage in self.stages:
             check_kernels(stage.kernels)
@@ -322,9 +323,9 @@ def from_published(config: Config, record: Mapping[str, Any]) -> Architecture:
     lengths = {"width": count + 2, "depth": count, "kernel_size": count, "expand_ratio": count}
     for key, length in lengths.items():
         if len(record.get(key, ())) != length:
-            raise ValueError(f"{key!r} must list {length} values, in the order of the network")
+            raise InputError(f"{key!r} must list {length} values, in the order of the network")
     if "resolution" not in record:
-        raise ValueError("'resolution' is missing; it is one number of pixels")
+        raise InputError("'resolution' is missing; it is one number of pixels")
     values: dict[str, Value] = {"resolution": record["resolution"]}
     names = ["stem", *(f"stage{s}" for s in range(1, count + 1)), "last"]
     values |= {f"{n}.width": v for n, v in zip(names, record["width"], strict=True)}

@@ -12,6 +12,7 @@ from torch import nn
 
 from supernet.data import DataShape
 from supernet.elastic.edits import Cut, Drop, Edit, Rule, Set, follow
+from supernet.errors import InputError, MissingPackageError
 from supernet.families._checks import check_dropout, check_filled, check_heads, check_positive
 from supernet.families._configuration import find_preset
 from supernet.space import Architecture, Choice, SearchSpace
@@ -26,7 +27,7 @@ REQUIRES = "transformers"
 def _check_values(name: str, values: Sequence[int], own: int) -> None:
     rising = list(values) == sorted(set(values))
     if not values or not rising or values[0] < 1 or values[-1] != own:
-        raise ValueError(f"{name} = {list(values)} must be rising numbers from 1 up to {own}")
+        raise InputError(f"{name} = {list(values)} must be rising numbers from 1 up to {own}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +96,7 @@ def configure(preset: str, shape: DataShape) -> Config:
     """
     base = find_preset(PRESETS, preset)
     if shape.task != TASK:
-        raise ValueError(
+        raise InputError(
             f"bert is for {TASK}; this data is for {shape.task}; "
             "train it through the Python API with your own batches"
         )
@@ -159,10 +160,10 @@ def make_elastic(
     inside = "" if isinstance(model, transformers.BertModel) else "bert"
     bert = model if inside == "" else getattr(model, inside, None)
     if not isinstance(bert, transformers.BertModel):
-        raise ValueError(f"{type(model).__name__} is no BERT: it has no BertModel as .bert")
+        raise InputError(f"{type(model).__name__} is no BERT: it has no BertModel as .bert")
     config = bert.config
     if config.is_decoder or config.add_cross_attention:
-        raise ValueError("this BERT is a decoder; elastic BERTs are encoders")
+        raise InputError("this BERT is a decoder; elastic BERTs are encoders")
     offered = {
         "depth": _choose_offered("depth", depth, config.num_hidden_layers),
         "heads": _choose_offered("heads", heads, config.num_attention_heads),
@@ -171,7 +172,7 @@ def make_elastic(
     limit = config.max_position_embeddings
     length = min(128, limit) if context is None else context
     if not 1 <= length <= limit:
-        raise ValueError(f"context = {length} must be between 1 and the model's limit of {limit}")
+        raise InputError(f"context = {length} must be between 1 and the model's limit of {limit}")
     space = make_space(offered)
     path = f"{inside}." if inside else ""
     return Supernet(
@@ -269,13 +270,13 @@ def to_transformers(supernet: Supernet, architecture: Architecture) -> nn.Module
         for kind in ("heads", "ffn")
     }
     if len(found["ffn"]) > 1:
-        raise ValueError(
+        raise InputError(
             f"layers have different FFN sizes {sorted(found['ffn'])}, and a BertConfig has one "
             "intermediate_size; use extract() instead"
         )
     if found["heads"] != {config.num_attention_heads}:
         head = config.hidden_size // config.num_attention_heads
-        raise ValueError(
+        raise InputError(
             f"layers have {sorted(found['heads'])} heads of size {head}, and a BertConfig makes "
             f"every head hidden_size / num_attention_heads wide, so that hidden_size "
             f"{config.hidden_size} means {config.num_attention_heads} heads; "
@@ -299,7 +300,7 @@ def _import_transformers() -> ModuleType:
     try:
         import transformers
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
+        raise MissingPackageError(
             "the bert family needs transformers; install it with: pip install 'supernet[hf]'"
         ) from error
     module: ModuleType = transformers

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from supernet.data import DataShape
 from supernet.elastic.edits import Cut, Drop, Edit, Set, follow
+from supernet.errors import InputError
 from supernet.families._checks import check_dropout, check_heads, check_positive
 from supernet.families._configuration import find_preset, make_network
 from supernet.space import Architecture, Choice, SearchSpace, Value
@@ -54,7 +55,7 @@ class Config:
         for name in ("ffn", "depths"):
             values = getattr(self, name)
             if not values or list(values) != sorted(set(values)) or values[0] < 1:
-                raise ValueError(f"{name} = {list(values)} must be rising numbers from 1 up")
+                raise InputError(f"{name} = {list(values)} must be rising numbers from 1 up")
         check_heads(self.width, self.heads)
         check_dropout(self.dropout)
 
@@ -80,7 +81,7 @@ def configure(preset: str, shape: DataShape) -> Config:
     """
     base = find_preset(PRESETS, preset)
     if shape.task != TASK:
-        raise ValueError(f"matlm is for {TASK}; this data is for {shape.task}, use text:PATH")
+        raise InputError(f"matlm is for {TASK}; this data is for {shape.task}, use text:PATH")
     return replace(base, vocabulary=shape.classes, context=shape.input[0])
 
 
@@ -99,7 +100,7 @@ class Embedding(nn.Module):
     def forward(self, ids: Tensor) -> Tensor:
         length, context = ids.shape[1], self.positions.shape[0]
         if length > context:
-            raise ValueError(f"{length} tokens are more than the context of {context}")
+            raise InputError(f"{length} tokens are more than the context of {context}")
         return self.dropout(self.tokens(ids) + self.positions[:length])
 
 
@@ -263,7 +264,7 @@ def make_uniform(space: SearchSpace, granularity: int, depth: int | None = None)
     """
     sizes = list_granularities(space)
     if not -len(sizes) <= granularity < len(sizes):
-        raise ValueError(
+        raise InputError(
             f"granularity {granularity} does not exist; there are {len(sizes)}, counted from 0"
         )
     values: dict[str, Value] = {

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from supernet.dataclass_json import INLINE
 from supernet.elastic.alternatives import Alternatives
 from supernet.elastic.edits import Edit, Pick, follow
+from supernet.errors import InputError
 from supernet.families._configuration import describe_images, fit_size, fit_to_digits, make_network
 from supernet.families._mobile import InvertedResidual, Normalize, conv_block, initialise_layers
 from supernet.families._pixels import CIFAR10, PixelStatistics
@@ -56,9 +57,9 @@ class Config:
 
     def __post_init__(self) -> None:
         if not self.layers or min(self.layers) < 1:
-            raise ValueError(f"layers = {list(self.layers)} must give every stage at least one")
+            raise InputError(f"layers = {list(self.layers)} must give every stage at least one")
         if self.size < 2 ** len(self.layers):
-            raise ValueError(
+            raise InputError(
                 f"size {self.size} is below the total stride {2 ** len(self.layers)}; nothing "
                 "would be left of the image"
             )

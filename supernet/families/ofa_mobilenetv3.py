@@ -8,6 +8,7 @@ from functools import partial
 from torch import Tensor, nn
 
 from supernet.dataclass_json import INLINE
+from supernet.errors import InputError
 from supernet.families._checks import (
     check_filled,
     check_kernels,
@@ -106,7 +107,7 @@ class Config:
         check_options(self, "resolutions", "kernels", "expands", "depths")
         check_rising(weight_bits=self.weight_bits)
         if min(self.depths) < 1:
-            raise ValueError(f"depths = {list(self.depths)} gives a stage without blocks")
+            raise InputError(f"depths = {list(self.depths)} gives a stage without blocks")
         check_kernels(self.kernels)
         check_resolutions(self.resolutions, self.stem_stride, stages=self.stages)
 

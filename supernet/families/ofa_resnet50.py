@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from supernet.dataclass_json import INLINE
 from supernet.elastic.edits import Cut, Drop, Edit, Resize, Rule, Set, follow, follow_all
+from supernet.errors import InputError
 from supernet.families._checks import check_options, check_resolutions, check_stages
 from supernet.families._configuration import (
     describe_images,
@@ -94,7 +95,7 @@ class Config:
         check_options(self, "resolutions", "widths", "expands")
         for name in ("widths", "expands"):
             if min(getattr(self, name)) <= 0:
-                raise ValueError(f"{name} = {list(getattr(self, name))} must be positive")
+                raise InputError(f"{name} = {list(getattr(self, name))} must be positive")
         strides = (self.stem_stride, 2 if self.stem_pool else 1)
         check_resolutions(self.resolutions, *strides, stages=self.stages)
 
@@ -356,7 +357,7 @@ def from_ofa(config: Config, space: SearchSpace, record: Mapping[str, Any]) -> A
     counts = {"d": len(config.stages) + 1, "e": len(prefixes), "w": len(widths)}
     for key, count in counts.items():
         if len(record.get(key, ())) != count:
-            raise ValueError(f"{key!r} must list {count} values, one per place")
+            raise InputError(f"{key!r} must list {count} values, one per place")
     resolution = record.get("r", [max(config.resolutions)])
     most = max(len(stage.depths) for stage in config.stages) - 1
     values: dict[str, Value] = {
@@ -369,7 +370,7 @@ def from_ofa(config: Config, space: SearchSpace, record: Mapping[str, Any]) -> A
         values[f"{prefix}.expand"] = expand
     for name, position in zip(widths, record["w"], strict=True):
         if position not in range(len(config.widths)):
-            raise ValueError(
+            raise InputError(
                 f"'w' holds {position!r}; it lists positions from 0 to {len(config.widths) - 1}"
             )
         values[name] = config.widths[position]

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from supernet.dataclass_json import INLINE
 from supernet.elastic.edits import Cut, Drop, Edit, Rule, Set, follow
+from supernet.errors import InputError
 from supernet.families._checks import check_depths, check_filled, check_resolutions, check_rising
 from supernet.families._configuration import describe_images, fit_size, fit_to_digits, make_network
 from supernet.families._mobile import Normalize, conv_block, initialise_layers, zero_last_norm
@@ -53,7 +54,7 @@ class Config:
     def __post_init__(self) -> None:
         check_filled(widths=self.widths, depths=self.depths)
         if len(self.widths) != len(self.depths):
-            raise ValueError(
+            raise InputError(
                 f"widths are given for {len(self.widths)} stages and depths for "
                 f"{len(self.depths)}; each stage needs both"
             )
@@ -62,7 +63,7 @@ class Config:
             check_filled(**{name: widths})
             check_rising(**{name: widths})
             if widths[0] < 1:
-                raise ValueError(f"{name} = {list(widths)} must be at least one channel")
+                raise InputError(f"{name} = {list(widths)} must be at least one channel")
         check_depths(self.depths)
         check_resolutions((self.size,), 2 ** (len(self.widths) - 1))
 

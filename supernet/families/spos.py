@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from supernet.dataclass_json import INLINE
 from supernet.elastic.alternatives import Alternatives
 from supernet.elastic.edits import Cut, Edit, Pick, Set, follow
+from supernet.errors import InputError
 from supernet.families._checks import check_filled, check_resolutions, check_rising
 from supernet.families._configuration import describe_images, fit_size, fit_to_digits, make_network
 from supernet.families._mobile import Normalize
@@ -89,16 +90,16 @@ class Config:
         inputs = self.stem_width
         for number, stage in enumerate(self.stages, start=1):
             if stage.layers < 1:
-                raise ValueError(f"stage {number} has {stage.layers} layers; it needs at least 1")
+                raise InputError(f"stage {number} has {stage.layers} layers; it needs at least 1")
             if stage.width % 2:
-                raise ValueError(f"width {stage.width} of stage {number} must be even to be split")
+                raise InputError(f"width {stage.width} of stage {number} must be even to be split")
             if stage.width <= inputs:
-                raise ValueError(
+                raise InputError(
                     f"width {stage.width} of stage {number} must be above the {inputs} channels "
                     "that come in: its first block keeps them and adds to them"
                 )
             if compute_inner_width(stage.width, self.ratios[0]) < 1:
-                raise ValueError(
+                raise InputError(
                     f"ratio {self.ratios[0]} leaves no channels inside blocks of width "
                     f"{stage.width}"
                 )

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from supernet.dataclass_json import INLINE
 from supernet.elastic.alternatives import Alternatives
 from supernet.elastic.edits import Edit, Pick, follow
+from supernet.errors import InputError
 from supernet.families._checks import check_filled, check_resolutions
 from supernet.families._configuration import describe_images, fit_size, fit_to_digits, make_network
 from supernet.families._mobile import InvertedResidual, MixHead, Normalize, conv_block, initialise
@@ -78,7 +79,7 @@ class Config:
     def __post_init__(self) -> None:
         check_filled(stages=self.stages)
         if any(stage.blocks < 1 for stage in self.stages):
-            raise ValueError("a stage without blocks is impossible; blocks must be at least 1")
+            raise InputError("a stage without blocks is impossible; blocks must be at least 1")
         check_resolutions((self.size,), self.stem_stride, stages=self.stages)
 
 

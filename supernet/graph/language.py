@@ -9,6 +9,8 @@ from functools import cached_property
 
 import numpy as np
 
+from supernet.errors import InputError
+
 BATCH = "batch"
 """Name of the symbolic first dimension."""
 
@@ -134,7 +136,7 @@ def fix_batch(graph: Graph, batch: int) -> Graph:
         ValueError: if ``batch`` is not positive.
     """
     if batch < 1:
-        raise ValueError(f"batch = {batch} is not a batch size; it must be 1 or more")
+        raise InputError(f"batch = {batch} is not a batch size; it must be 1 or more")
 
     def fixed(specs: tuple[TensorSpec, ...]) -> tuple[TensorSpec, ...]:
         return tuple(

@@ -14,6 +14,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+from supernet.errors import InputError
 from supernet.graph.language import Graph
 from supernet.graph.operators.elementwise import ELEMENTWISE
 from supernet.graph.operators.layers import FUNCTIONS, HOT, LAYERS
@@ -67,7 +68,7 @@ def lower(
         ValueError: if the module is in training mode or uses an operator that has no mapping.
     """
     if module.training:
-        raise ValueError(f"{type(module).__name__} is in training mode; call .eval() first")
+        raise InputError(f"{type(module).__name__} is in training mode; call .eval() first")
     trace = Trace(module, inputs, scope)
     if input_names is None:
         input_names = ["input" if i == 0 else f"input{i}" for i in range(len(inputs))]
@@ -127,7 +128,7 @@ class _Dispatch(TorchDispatchMode):
         if base.endswith("_") and handler is None:
             return self._in_place(func, base, args, kwargs)
         if handler is None:
-            raise ValueError(
+            raise InputError(
                 f"{op} in {trace.where()} has no ONNX mapping; replace that operation in the "
                 f"module, or add it to supernet/graph/operators/layers.py"
             )
@@ -166,7 +167,7 @@ class _Dispatch(TorchDispatchMode):
     def _in_place(self, func: Any, base: str, args: Any, kwargs: Any) -> Any:
         target = args[0]
         if target._is_view():
-            raise ValueError(
+            raise InputError(
                 f"{func} in {self._trace.where()} writes into part of a tensor, which ONNX cannot; "
                 f"use the out-of-place operation"
             )

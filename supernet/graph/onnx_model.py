@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from supernet.errors import InputError
 from supernet.graph.language import BATCH, Graph, TensorSpec, fix_batch
 
 if TYPE_CHECKING:
@@ -133,11 +134,11 @@ def _check_weights(graph: Graph, weights: Mapping[str, np.ndarray]) -> dict[str,
     for spec in graph.weights:
         value = weights.get(spec.name)
         if value is None:
-            raise ValueError(
+            raise InputError(
                 f"weight {spec.name!r} has no values; pass all weights, or None for random ones"
             )
         if tuple(value.shape) != spec.shape:
-            raise ValueError(
+            raise InputError(
                 f"weight {spec.name!r} has shape {tuple(value.shape)}; the graph needs {spec.shape}"
             )
         values[spec.name] = np.ascontiguousarray(value, dtype=spec.dtype)

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import _disable_current_modes
 
+from supernet.errors import InputError
 from supernet.graph.language import BATCH, Attribute, Constant, Graph, Node, TensorSpec
 
 # A prime no layer size is likely to be a multiple of: every dimension that is a multiple of it
@@ -104,7 +105,7 @@ class Trace:
             return name
         value = self.known(tensor)
         if value is None:
-            raise ValueError(
+            raise InputError(
                 f"{self.where()} reads a tensor whose values were made outside of the traced "
                 f"forward; make it a parameter, a buffer, or compute it in forward()"
             )
@@ -118,7 +119,7 @@ class Trace:
             if size == self.batch:
                 first = array.take([0], axis)
                 if not (first == array).all():
-                    raise ValueError(f"{self.where()} makes a constant that differs by sample")
+                    raise InputError(f"{self.where()} makes a constant that differs by sample")
                 array = first
         name = self.constant(np.ascontiguousarray(array))
         if broadcast or array.shape == full:
@@ -160,7 +161,7 @@ class Trace:
         if not dynamic:
             return self.constant(shape)
         if any(shape[i] != self.batch for i in dynamic):
-            raise ValueError(f"{self.where()} makes a tensor whose size is a multiple of the batch")
+            raise InputError(f"{self.where()} makes a tensor whose size is a multiple of the batch")
         if not self._batch_vector:
             first = self.inputs[0].name
             self._batch_vector = self.emit("Shape", [first], start=0, end=1)
@@ -271,4 +272,4 @@ def _choose_sentinel(module: nn.Module, inputs: Sequence[torch.Tensor]) -> int:
     for candidate in _SENTINELS:
         if all(size % candidate or size == 0 for size in sizes):
             return candidate
-    raise ValueError(f"every trial batch size {_SENTINELS} divides a layer size of this module")
+    raise InputError(f"every trial batch size {_SENTINELS} divides a layer size of this module")

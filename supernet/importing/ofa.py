@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from supernet.errors import InputError
 from supernet.families import ofa_resnet50
 from supernet.importing.ofa_sizes import infer_config, shorten_names
 from supernet.supernet import Supernet
@@ -116,7 +117,7 @@ def load_supernet(recognised: Recognised, config: Any | None = None) -> Supernet
                 continue
             here, there = tuple(state[ours].shape), tuple(found[theirs].shape)
             if here != there:
-                raise ValueError(
+                raise InputError(
                     f"{source} has {theirs} of shape {there}; the network of its other tensors "
                     f"has {here}"
                 )
@@ -172,13 +173,13 @@ def _check_names(found: Mapping[str, Tensor], names: Mapping[str, str], source: 
     needed = [name for name in names if not name.endswith("num_batches_tracked")]
     missing = [name for name in needed if name not in found]
     if missing:
-        raise ValueError(
+        raise InputError(
             f"{source} is incomplete: {len(missing)} of {len(needed)} tensors are missing "
             f"({shorten_names(missing)})"
         )
     unknown = [name for name in found if name not in names]
     if unknown:
-        raise ValueError(
+        raise InputError(
             f"{source} has {len(unknown)} tensors that this network does not have "
             f"({shorten_names(unknown)})"
         )

@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
+from supernet.errors import InputError
 from supernet.families import ofa_mobilenetv3, ofa_proxyless, ofa_resnet50
 from supernet.families._mobile import make_divisible
 
@@ -41,7 +42,7 @@ def infer_config(found: Tensors, source: str) -> tuple[ModuleType, Any]:
         return ofa_mobilenetv3, _infer_mobilenet(found, source)
     if "first_conv" in starts and "blocks" in starts:
         return ofa_proxyless, _infer_proxyless(found, source)
-    raise ValueError(
+    raise InputError(
         f"{source} is not a supernet of the ofa package (MobileNetV3, ProxylessNAS or ResNet50): "
         f"its tensors are called {shorten_names(list(found))}"
     )
@@ -164,7 +165,7 @@ def _find_multiplier(found: Tensors, places: Mapping[str, int], source: str) -> 
         if all(make_divisible(places[p] * multiplier) == w for p, w in widths.items()):
             return multiplier
     shown = ", ".join(map(str, widths.values()))
-    raise ValueError(f"the widths of {source} ({shown}) are no multiple of the published ones")
+    raise InputError(f"the widths of {source} ({shown}) are no multiple of the published ones")
 
 
 def _cut_options(options: Sequence[Any], largest: Any) -> tuple[Any, ...]:

@@ -10,6 +10,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from supernet.errors import InputError
+
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """Read the state dict in a ``.safetensors`` or ``.pth`` file, onto the processor.
@@ -22,16 +24,16 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     """
     if not path.is_file():
         kind = "a folder, not a file" if path.is_dir() else "not there"
-        raise ValueError(f"the checkpoint {path} is {kind}")
+        raise InputError(f"the checkpoint {path} is {kind}")
     loaded = _load_safetensors(path) if path.suffix == ".safetensors" else _load_pth(path)
     state = loaded.get("state_dict", loaded) if isinstance(loaded, Mapping) else loaded
     if not isinstance(state, Mapping) or not state:
-        raise ValueError(f"{path} holds a {type(state).__name__}, not a state dict of tensors")
+        raise InputError(f"{path} holds a {type(state).__name__}, not a state dict of tensors")
     for name, tensor in state.items():
         if not isinstance(name, str) or not isinstance(tensor, Tensor):
-            raise ValueError(f"{path} is not a state dict: {name!r} is a {type(tensor).__name__}")
+            raise InputError(f"{path} is not a state dict: {name!r} is a {type(tensor).__name__}")
         if not torch.isfinite(tensor).all():
-            raise ValueError(f"{path} is damaged: {name} has entries that are not finite")
+            raise InputError(f"{path} is damaged: {name} has entries that are not finite")
     return dict(state)
 
 
@@ -39,7 +41,7 @@ def _load_safetensors(path: Path) -> object:
     try:
         return load_file(path)
     except SafetensorError as error:
-        raise ValueError(f"{path} is not a safetensors file: {error}") from None
+        raise InputError(f"{path} is not a safetensors file: {error}") from None
 
 
 def _load_pth(path: Path) -> object:
@@ -52,4 +54,4 @@ def _load_pth(path: Path) -> object:
     # Bytes that are no such file fail the reader in any way it does not foresee.
     except Exception as error:
         reason = str(error).split(". ")[0].split("\n")[0] or type(error).__name__
-        raise ValueError(f"{path} is not a checkpoint of tensors alone: {reason}") from None
+        raise InputError(f"{path} is not a checkpoint of tensors alone: {reason}") from None

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from supernet.data import DataSource, Split
+from supernet.errors import InputError
 from supernet.space import Architecture, SearchSpace, nearest
 from supernet.supernet import Supernet
 
@@ -36,7 +37,7 @@ def load_proxy(name: str) -> ModuleType:
     """
     known = list_proxies()
     if name not in known:
-        raise ValueError(
+        raise InputError(
             f"unknown proxy {name!r}{nearest(name, known)}; proxies are {', '.join(known)}"
         )
     return importlib.import_module(f"{__name__}.{name}")
@@ -157,7 +158,7 @@ def make_layer_statistics(
     for name in _check_names(proxies):
         if not hasattr(load_proxy(name), "by_layer"):
             parts = [n for n in list_proxies() if hasattr(load_proxy(n), "by_layer")]
-            raise ValueError(f"proxy {name!r} has no value per layer; {', '.join(parts)} have one")
+            raise InputError(f"proxy {name!r} has no value per layer; {', '.join(parts)} have one")
     return LayerStatistics(supernet, _draw_batch(data, samples, seed), _check_names(proxies))
 
 
@@ -185,7 +186,7 @@ def pick_warm_start(
     """
     lengths = {len(rows), len(scores)} | (set() if cost is None else {len(cost)})
     if len(lengths) > 1 or count < 1:
-        raise ValueError(
+        raise InputError(
             f"a warm start needs count >= 1 and as many scores and costs as rows; got count = "
             f"{count}, {len(rows)} rows, {len(scores)} scores"
             + ("" if cost is None else f" and {len(cost)} costs")
@@ -203,7 +204,7 @@ def pick_warm_start(
 
 def _check_names(proxies: Sequence[str]) -> tuple[str, ...]:
     if not proxies:
-        raise ValueError(f"no proxy was named; proxies are {', '.join(list_proxies())}")
+        raise InputError(f"no proxy was named; proxies are {', '.join(list_proxies())}")
     for name in proxies:
         load_proxy(name)
     return tuple(proxies)
@@ -213,7 +214,7 @@ def _draw_batch(data: DataSource | Split, samples: int, seed: int) -> Split:
     split = data if isinstance(data, Split) else data.train
     count = min(samples, len(split))
     if count < 2:
-        raise ValueError(f"a proxy needs a batch of at least 2 samples; got {count}")
+        raise InputError(f"a proxy needs a batch of at least 2 samples; got {count}")
     rows = torch.from_numpy(np.random.default_rng(seed).permutation(len(split))[:count])
     return Split(split.inputs[rows], split.targets[rows])
 

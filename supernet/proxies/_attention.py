@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from supernet.errors import InputError
 from supernet.proxies._probe import Watch, copy_for_scoring, track_modules
 
 
@@ -74,7 +75,7 @@ def record_attentions(model: nn.Module, inputs: Tensor) -> list[Attention]:
         with torch.no_grad(), Watch(see):
             twin(inputs)
     if not found:
-        raise ValueError(
+        raise InputError(
             f"{type(model).__name__} has no attention that runs through torch's "
             "scaled_dot_product_attention; this proxy is for transformers"
         )

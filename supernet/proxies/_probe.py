@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode
 
+from supernet.errors import InputError
 from supernet.losses import cross_entropy
 
 Score = Callable[[nn.Module, Tensor, Tensor], float]
@@ -40,7 +41,7 @@ def find_logits(outputs: Any) -> Tensor:
     if found is None and isinstance(outputs, (tuple, list)):
         found = outputs[0]
     if not isinstance(found, Tensor):
-        raise ValueError(
+        raise InputError(
             f"the network returns {type(outputs).__name__}; a proxy needs a tensor or an object "
             "with .logits"
         )

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from supernet.errors import InputError
 from supernet.proxies._covariance import score_spectrum
 from supernet.proxies._probe import copy_for_scoring
 
@@ -43,7 +44,7 @@ def by_layer(model: nn.Module, inputs: Tensor, targets: Tensor) -> dict[str, flo
     with torch.no_grad():
         twin(inputs)
     if not found:
-        raise ValueError(
+        raise InputError(
             f"{type(model).__name__} has no recurrent layer (nn.RNN, nn.LSTM, nn.GRU or a cell); "
             "hidden covariance is for recurrent networks"
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from supernet.errors import InputError
 from supernet.proxies._covariance import score_spectrum
 from supernet.proxies._probe import copy_for_scoring, find_logits
 
@@ -39,7 +40,7 @@ def _run_from_embedding(model: nn.Module, ids: Tensor) -> tuple[Tensor, Tensor]:
     """What the first embedding makes of the ids, and what the network makes of that."""
     table = next((m for m in model.modules() if isinstance(m, nn.Embedding)), None)
     if table is None:
-        raise ValueError(
+        raise InputError(
             f"{type(model).__name__} takes token ids and has no nn.Embedding to differentiate at"
         )
     kept: list[Tensor] = []

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from supernet.errors import InputError
 from supernet.proxies._probe import Watch, copy_for_scoring, track_modules
 
 SUMMARY = "log-determinant of the agreement between activation patterns of different samples"
@@ -77,7 +78,7 @@ def _count_agreements(model: nn.Module, inputs: Tensor) -> dict[str, Tensor]:
         with torch.no_grad(), Watch(see):
             twin(inputs)
     if not found:
-        raise ValueError(
+        raise InputError(
             f"{type(model).__name__} runs no activation that switches at 0 (ReLU, GELU, SiLU, ...)"
         )
     return found

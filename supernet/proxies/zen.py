@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from supernet.errors import InputError
 from supernet.proxies._probe import copy_for_scoring
 
 SUMMARY = "Zen-score: expressivity of random weights; convolutional networks with batch norm only"
@@ -44,7 +45,7 @@ def score(
     twin = copy_for_scoring(model)
     norms = [m for m in twin.modules() if isinstance(m, _BatchNorm)]
     if not norms or not inputs.is_floating_point():
-        raise ValueError(
+        raise InputError(
             f"{type(model).__name__} is no convolutional network with batch normalisation, for "
             "which alone the Zen-score is defined"
         )

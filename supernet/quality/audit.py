@@ -15,6 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from supernet.data import IMAGES, DataSource, lay_channels_last
 from supernet.elastic.edits import Pick
+from supernet.errors import InputError
 from supernet.quality.evaluate import (
     CALIBRATION_SAMPLES,
     Z_TWO_SIDED_95,
@@ -111,12 +112,12 @@ def sample_across_costs(
         ValueError: The space has fewer than ``count`` architectures, or hardly more.
     """
     if count > space.size:
-        raise ValueError(
+        raise InputError(
             f"{count} networks are more than the search space has ({space.size}); ask for fewer"
         )
     pool = _draw_pool(space, count, rng)
     if count > len(pool):
-        raise ValueError(
+        raise InputError(
             f"{count} networks are more than were found ({len(pool)} of {space.size}); "
             "ask for fewer"
         )

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from supernet.errors import InputError
+
 
 def recalibrate(model: nn.Module, batches: Iterable[Tensor]) -> None:
     """Replace batch-normalisation statistics by their average over ``batches``; ends in eval mode.
@@ -44,4 +46,4 @@ def recalibrate(model: nn.Module, batches: Iterable[Tensor]) -> None:
         layer.momentum = momentum
         layer.eval()
     if count == 0:
-        raise ValueError("recalibration needs at least one batch of training data")
+        raise InputError("recalibration needs at least one batch of training data")

@@ -28,6 +28,7 @@ import numpy as np
 import torch
 
 from supernet.elastic.edits import Cut, Derive
+from supernet.errors import InputError
 from supernet.family_config import decode_config, encode_config
 from supernet.supernet import Supernet
 from supernet.testing.exactness import (
@@ -306,7 +307,7 @@ def check_configuration_survives_json(family: ModuleType, preset: str) -> None:
     message = ""
     try:
         decode_config(family, {"sises": 3})
-    except ValueError as error:
+    except InputError as error:
         message = str(error)
     assert "unknown field 'sises'" in message, f"an unknown field is not named: {message!r}"
 

@@ -7,6 +7,7 @@ from types import ModuleType
 from torch import nn
 
 from supernet.data import DataSource
+from supernet.errors import InputError
 from supernet.losses import adaptive_alpha, kl_divergence
 from supernet.supernet import Supernet
 from supernet.training.batches import importance
@@ -38,7 +39,7 @@ def compose(
             the message says why.
     """
     if teacher is not None and recipe.distill != "teacher":
-        raise ValueError(
+        raise InputError(
             f"there is a teacher, and distill = {recipe.distill!r} would not listen to it; "
             "use distill = 'teacher'"
         )
@@ -75,7 +76,7 @@ def _make_progressive(
     wanted = {"sampler": ("uniform",), "distill": ("teacher", "none"), "split": (False,)}
     for name, values in wanted.items():
         if getattr(recipe, name) not in values:
-            raise ValueError(
+            raise InputError(
                 f"phases = 'progressive' cannot go with {name} = {getattr(recipe, name)!r}; "
                 f"use {' or '.join(map(repr, values))}"
             )
@@ -98,13 +99,13 @@ def _make_guide(recipe: Recipe, sampler: ModuleType | None, teacher: nn.Module |
     divergence = _find_divergence(recipe)
     if recipe.distill == "teacher":
         if teacher is None:
-            raise ValueError(
+            raise InputError(
                 "distill = 'teacher' needs a teacher: another network, for the command line "
                 "--teacher and a finished run"
             )
         return Teacher(teacher, divergence, smoothing=smoothing, label_share=share)
     if not getattr(sampler, "LARGEST_FIRST", False):
-        raise ValueError(
+        raise InputError(
             f"distill = {recipe.distill!r} needs the largest network in every step, and sampler "
             f"{recipe.sampler!r} does not draw it; use sampler = 'sandwich', or distill = 'none'"
         )

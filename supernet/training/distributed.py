@@ -15,6 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from supernet.errors import InputError
 from supernet.space import Architecture
 
 # Large enough that the number of messages does not matter, small enough beside the weights.
@@ -52,7 +53,7 @@ def join_ranks() -> Iterator[torch.device]:
     if cuda:
         local, count = dist.get_node_local_rank(), torch.cuda.device_count()
         if local >= count:
-            raise ValueError(
+            raise InputError(
                 f"process {local} of this machine has no GPU of its own; it has {count}, so "
                 f"start torchrun with --nproc-per-node {count}"
             )
@@ -73,7 +74,7 @@ def take_share(batch_size: int) -> slice:
     """
     rank, size = get_world()
     if batch_size % size:
-        raise ValueError(
+        raise InputError(
             f"world size {size} does not divide batch_size {batch_size}; "
             f"use a batch size that is a multiple of {size}"
         )

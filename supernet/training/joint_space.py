@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from supernet.errors import InputError
 from supernet.space import Architecture, Choice, SearchSpace, Value
 
 KIND = "recipe"
@@ -29,10 +30,10 @@ def make_joint_space(space: SearchSpace, recipe: Mapping[str, Sequence[Value]]) 
         ValueError: No hyper-parameter, one without values, or a space that has a recipe already.
     """
     if not recipe:
-        raise ValueError("a joint space needs at least one hyper-parameter of the recipe")
+        raise InputError("a joint space needs at least one hyper-parameter of the recipe")
     for choice in space.choices:
         if choice.kind == KIND or choice.name.startswith(PREFIX):
-            raise ValueError(f"the space already has a recipe: its choice {choice.name!r}")
+            raise InputError(f"the space already has a recipe: its choice {choice.name!r}")
     added = [Choice(PREFIX + name, tuple(values), KIND) for name, values in recipe.items()]
     return SearchSpace((*space.choices, *added))
 

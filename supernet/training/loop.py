@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from supernet import checkpoints
 from supernet.checkpoints import Checkpoint
 from supernet.data import DataSource
+from supernet.errors import DivergedError, InputError
 from supernet.space import Architecture
 from supernet.supernet import Supernet
 from supernet.training import distributed
@@ -78,7 +79,7 @@ def train(
         ValueError: ``folder`` holds another training (other recipe, data or space), or any with
             ``resume=False``; the recipe does not suit the supernet; or both a teacher and a
             method are given.
-        FloatingPointError: The loss became infinite or not a number.
+        DivergedError: The loss became infinite or not a number.
         OSError: A checkpoint could not be written; earlier ones are intact.
     """
     began, folder = time.perf_counter(), Path(folder)
@@ -87,13 +88,13 @@ def train(
     if method is None:
         method = compose(supernet, data, recipe, steps, teacher)
     elif teacher is not None:
-        raise ValueError("a method brings its own guide; give the teacher to it, not to train")
+        raise InputError("a method brings its own guide; give the teacher to it, not to train")
     state = TrainingState.begin(method, data, recipe, folder / "checkpoints")
     found = checkpoints.find(state.folder)
     last = found.checkpoint
     if last is not None:
         if not resume:
-            raise ValueError(f"{folder} already holds a training; resume it, or choose another")
+            raise InputError(f"{folder} already holds a training; resume it, or choose another")
         check_same_training(last, recipe, supernet, data)
         state.restore(last)
     start = 0 if last is None else last.step
@@ -105,7 +106,7 @@ def train(
     distributed.wait()
     last = last if distributed.is_main() else checkpoints.find(state.folder).checkpoint
     if last is None:
-        raise ValueError(f"a training of {steps} steps leaves nothing behind")
+        raise InputError(f"a training of {steps} steps leaves nothing behind")
     checkpoints.load_weights(supernet, last)
     state.optimizer.zero_grad(set_to_none=True)
     supernet.eval()
@@ -193,7 +194,7 @@ def _synchronise(method: TrainingMethod, start: int) -> None:
     device = next(method.supernet.parameters()).device
     steps = torch.tensor([float(start)], device=device)
     if not distributed.average(steps).equal(steps):
-        raise ValueError("the ranks see different checkpoints; they must share the run directory")
+        raise InputError("the ranks see different checkpoints; they must share the run directory")
     distributed.broadcast(method.supernet)
 
 
@@ -207,7 +208,7 @@ def _check_finite(loss: Tensor | None, step: int) -> float | None:
         return None
     value = float(loss)
     if not math.isfinite(value):
-        raise FloatingPointError(
+        raise DivergedError(
             f"the loss is {value} at step {step}; lower learning_rate, or set clip_norm"
         )
     return value

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from supernet.errors import InputError
 from supernet.losses import cross_entropy
 from supernet.space import Architecture
 from supernet.supernet import Supernet
@@ -159,7 +160,7 @@ class TrainingMethod:
         self.regularise = regularise
         self.dropout_seed = dropout_seed
         if split and micro_batches > 1:
-            raise ValueError("split and micro_batches exclude each other: split cuts the batch")
+            raise InputError("split and micro_batches exclude each other: split cuts the batch")
 
     # -- a step ------------------------------------------------------------------------------------
 
@@ -291,13 +292,13 @@ class TrainingMethod:
         if count == 1:
             return [(architectures, inputs, targets, rows)]
         if self.split and total < count:
-            raise ValueError(
+            raise InputError(
                 f"{total} samples are too few for {count} architectures that each train on some; "
                 "use a larger batch"
             )
         # How many architectures a step has may change, so their parts need not be equal.
         if not self.split and total % count:
-            raise ValueError(
+            raise InputError(
                 f"{total} samples cannot be cut into {count} equal micro-batches; "
                 f"use a batch size that is a multiple of {count}"
             )
@@ -347,7 +348,7 @@ def _find_logits(output: object) -> Tensor:
         return output
     logits = getattr(output, "logits", None)
     if not isinstance(logits, Tensor):
-        raise ValueError(
+        raise InputError(
             f"the network returned {type(output).__name__}; training needs logits as a tensor, "
             "or an output with an attribute logits"
         )

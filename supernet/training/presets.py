@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from supernet.errors import InputError
 from supernet.space import nearest
 from supernet.training.recipe import Recipe
 from supernet.training.sampler_modules import list_samplers
@@ -111,16 +112,16 @@ def find_recipe(name: str, base: str | None = None) -> Recipe:
     recipe = Recipe() if root is None else PRESETS[root]
     samplers = [part for part in parts if _is_sampler(part)]
     if len(samplers) > 1:
-        raise ValueError(f"recipe {name!r} has two samplers, {samplers[0]} and {samplers[1]}")
+        raise InputError(f"recipe {name!r} has two samplers, {samplers[0]} and {samplers[1]}")
     changes: dict[str, Any] = {}
     origin: dict[str, str] = {}
     for part in (part for part in parts if part not in samplers):
         if part not in METHODS:
-            raise ValueError(_explain_unknown(part))
+            raise InputError(_explain_unknown(part))
         for field, value in METHODS[part].items():
             known = changes.get(field, value)
             if known != value and not _is_taught(field, {known, value}, {part, origin[field]}):
-                raise ValueError(
+                raise InputError(
                     f"recipe {name!r}: {origin[field]} has {field} = {known!r} and {part} "
                     f"has {field} = {value!r}; choose one of them"
                 )

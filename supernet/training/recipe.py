@@ -9,6 +9,7 @@ from typing import Any
 
 from supernet.data import AUGMENTATIONS
 from supernet.dataclass_json import find_field_types, find_mismatch
+from supernet.errors import InputError
 from supernet.space import nearest
 from supernet.training.sampler_modules import list_samplers
 
@@ -146,14 +147,14 @@ class Recipe:
         if self.sampler == "uniform":
             self._require("random_architectures", self.random_architectures >= 1, "at least 1")
         if self.split and self.distill in ("inplace", "previous"):
-            raise ValueError(
+            raise InputError(
                 f"split = True cannot go with distill = {self.distill!r}: architectures that see "
                 "different samples cannot teach each other; use distill = 'none' or 'teacher'"
             )
 
     def _require(self, name: str, holds: bool, rule: str) -> None:
         if not holds:
-            raise ValueError(f"{name} = {getattr(self, name)!r} is impossible; it must be {rule}")
+            raise InputError(f"{name} = {getattr(self, name)!r} is impossible; it must be {rule}")
 
     def total_steps(self, epoch: int) -> int:
         """Steps of the whole training when one pass over the data has ``epoch`` samples."""
@@ -179,7 +180,7 @@ class Recipe:
         names = [field.name for field in fields(self)]
         for name in changes:
             if name not in names:
-                raise ValueError(f"a recipe has no field {name!r}{nearest(name, names)}")
+                raise InputError(f"a recipe has no field {name!r}{nearest(name, names)}")
         return replace(self, **changes)
 
     def diff(self, other: Recipe) -> dict[str, tuple[Any, Any]]:

@@ -6,6 +6,7 @@ import pkgutil
 from pathlib import Path
 from types import ModuleType
 
+from supernet.errors import InputError
 from supernet.user_modules import import_user_module
 
 FOLDER = Path(__file__).parent / "samplers"
@@ -29,5 +30,5 @@ def load_sampler(name: str) -> ModuleType:
     path = name if "." in name else f"{__package__}.{FOLDER.name}.{name}"
     module = import_user_module(path, "the sampler", working_directory=False)
     if not hasattr(module, "build"):
-        raise ValueError(f"module {path!r} is no sampler: it lacks build")
+        raise InputError(f"module {path!r} is no sampler: it lacks build")
     return module

@@ -20,6 +20,7 @@ from torch.func import functional_call
 
 from supernet.costs.cost_model import CostModel
 from supernet.data import DataSource
+from supernet.errors import DivergedError, InputError
 from supernet.families.superkernel import EXPANDS, KERNELS, SKIPPED, Superkernel
 from supernet.losses import cross_entropy
 from supernet.space import Architecture, Value
@@ -59,7 +60,7 @@ def tabulate_units(cost_model: CostModel, values: ArrayLike) -> tuple[UnitTable,
     """
     costs = np.asarray(values, dtype=np.float64)
     if costs.shape != (len(cost_model.distinct),):
-        raise ValueError(
+        raise InputError(
             f"values of shape {costs.shape} do not fit; the space has {len(cost_model.distinct)} "
             "distinct units, one value each"
         )
@@ -105,7 +106,7 @@ class Pressure:
             value = getattr(self, name)
             if not low <= value < high:
                 rule = f"at least {low}" + ("" if high == math.inf else f" and below {high}")
-                raise ValueError(f"{name} = {value} is impossible; it must be {rule}")
+                raise InputError(f"{name} = {value} is impossible; it must be {rule}")
 
 
 def indicate(excess: Tensor) -> Tensor:
@@ -243,7 +244,7 @@ def _sort_tables(
             continue
         index = place.get(frozenset(table.choices))
         if index is None:
-            raise ValueError(
+            raise InputError(
                 f"a cost unit depends on {', '.join(table.choices)}; superkernels need units that "
                 "depend on the kernel and expand ratio of one block"
             )
@@ -290,11 +291,11 @@ def search_single_path(
 
     Raises:
         ValueError: The warm-up is as long as the training, so that latency would never count.
-        FloatingPointError: The loss became infinite or not a number.
+        DivergedError: The loss became infinite or not a number.
     """
     steps = recipe.total_steps(data.epoch)
     if pressure.strength and pressure.warmup_steps >= steps:
-        raise ValueError(
+        raise InputError(
             f"warmup_steps = {pressure.warmup_steps} leaves none of {steps} steps in which latency "
             "counts; shorten the warm-up, or train longer"
         )
@@ -351,6 +352,6 @@ def _draw_kept(search: SinglePathSearch, dropout: float, seed: int, step: int) -
 def _make_line(step: int, loss: Tensor, cost: Tensor, gates: Tensor) -> dict[str, float]:
     value = float(loss.detach())
     if not math.isfinite(value):
-        raise FloatingPointError(f"the loss is {value} at step {step}; lower learning_rate")
+        raise DivergedError(f"the loss is {value} at step {step}; lower learning_rate")
     open_gates = float(gates.detach().sum())
     return {"step": step, "loss": value, "cost": float(cost.detach()), "open": open_gates}

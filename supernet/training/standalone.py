@@ -9,6 +9,7 @@ from torch import Tensor
 
 from supernet.elastic.edit_index import Values, find_source_path
 from supernet.elastic.edits import Derive
+from supernet.errors import InputError
 from supernet.space import Architecture, SearchSpace, Value
 from supernet.supernet import InputSpec, Supernet
 from supernet.training.recipe import Recipe
@@ -78,7 +79,7 @@ def make_standalone_recipe(recipe: Recipe, changes: Mapping[str, Any], epoch: in
     """
     fixed = [name for name in ALONE if name in changes]
     if fixed:
-        raise ValueError(
+        raise InputError(
             f"{fixed[0]} cannot be changed for a stand-alone training: one architecture alone "
             f"always has {fixed[0]} = {ALONE[fixed[0]]!r}"
         )

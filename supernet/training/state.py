@@ -12,6 +12,7 @@ from torch import Tensor
 from supernet import checkpoints
 from supernet.checkpoints import Checkpoint
 from supernet.data import DataSource
+from supernet.errors import InputError
 from supernet.supernet import Supernet
 from supernet.training.method import TrainingMethod
 from supernet.training.optimizer import Average, build_optimizer
@@ -99,15 +100,15 @@ def check_same_training(
     """ValueError saying what differs, unless ``last`` is a checkpoint of this very training."""
     where = last.path.parent.parent
     if "source" in last.state:
-        raise ValueError(f"the weights in {where} were imported; {IMPORTED}")
+        raise InputError(f"the weights in {where} were imported; {IMPORTED}")
     if last.state["space"] != supernet.space.digest:
-        raise ValueError(f"{where} was trained on another search space")
+        raise InputError(f"{where} was trained on another search space")
     if last.state["data"]["fingerprint"] != data.fingerprint:
-        raise ValueError(
+        raise InputError(
             f"{where} was trained on other data: {last.state['data']['spec']} then, {data.spec} "
             "now, and their content differs"
         )
     differ = Recipe.from_json(last.state["recipe"]).diff(recipe)
     if differ:
         changes = ", ".join(f"{name}: {old} -> {new}" for name, (old, new) in differ.items())
-        raise ValueError(f"{where} was trained with another recipe ({changes})")
+        raise InputError(f"{where} was trained with another recipe ({changes})")

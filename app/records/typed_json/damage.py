@@ -7,6 +7,8 @@ import json
 from pydantic import JsonValue, ValidationError
 from pydantic_core import ErrorDetails
 
+from supernet.errors import InputError
+
 _LONGEST = 40
 _EXPECTED = {
     "bool_type": "true or false",
@@ -32,13 +34,13 @@ def explain_damage(where: str, error: ValidationError, content: bytes, remedy: s
     found = error.errors(include_url=False)
     if found[0]["type"] == "json_invalid":
         reason = found[0]["msg"].removeprefix("Invalid JSON: ")
-        return ValueError(
+        return InputError(
             f"{where} is not valid JSON ({reason}); it was damaged or edited: {remedy}"
         )
     # A file of another format may differ in everything else.
     for detail in found:
         if detail["loc"] in (("format",), ("version",)):
-            return ValueError(
+            return InputError(
                 f"{where} has {detail['loc'][0]} {_show(detail['input'])}, and this release reads "
                 f"1: {remedy}, or use the release that wrote it"
             )
@@ -46,7 +48,7 @@ def explain_damage(where: str, error: ValidationError, content: bytes, remedy: s
     place = _place(found[0], payload)
     # Each alternative for a place says what it would have taken.
     details = [detail for detail in found if _place(detail, payload) == place]
-    return ValueError(f"{where} was damaged or edited: {_complaint(place, details)}; {remedy}")
+    return InputError(f"{where} was damaged or edited: {_complaint(place, details)}; {remedy}")
 
 
 def _complaint(place: tuple[str | int, ...], details: list[ErrorDetails]) -> str:

@@ -14,6 +14,7 @@ from pydantic import (
     JsonValue,
 )
 
+from supernet.errors import InputError
 from supernet.space import Value
 
 FORMAT = 1
@@ -57,7 +58,7 @@ def _refuse_infinite(value: JsonValue) -> JsonValue:
     while parts:
         part = parts.pop()
         if isinstance(part, float) and not math.isfinite(part):
-            raise ValueError("a number that is not finite")
+            raise InputError("a number that is not finite")
         parts.extend(part.values() if isinstance(part, dict) else ())
         parts.extend(part if isinstance(part, list) else ())
     return value

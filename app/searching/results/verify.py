@@ -10,6 +10,7 @@ from app.records.evaluation import EvaluationRecord
 from app.runs.latency_table import DeviceTable
 from app.runs.trained import Say
 from hardware.timing import Measurement
+from supernet.errors import InputError
 from supernet.space import Architecture
 
 
@@ -37,7 +38,7 @@ def measurable(tables: Mapping[str, DeviceTable], say: Say) -> dict[str, DeviceT
     for name, table in tables.items():
         try:
             table.table.check_device(table.device)
-        except ValueError as error:
+        except InputError as error:
             say(f"warning: latencies on {name} stay those of its table, unmeasured: {error}")
         else:
             here[name] = table

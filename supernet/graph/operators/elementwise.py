@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from supernet.errors import InputError
+
 if TYPE_CHECKING:
     from supernet.graph.trace import Trace
 
@@ -75,7 +77,7 @@ def _div_mode(t: Trace, out: Tensor, a: Any, b: Any, *, rounding_mode: str | Non
     if rounding_mode is None:
         return name
     if not out.is_floating_point():
-        raise ValueError(f"{t.where()} divides integers that depend on the input; use floats")
+        raise InputError(f"{t.where()} divides integers that depend on the input; use floats")
     if rounding_mode == "floor":
         return t.emit("Floor", [name])
     sign = t.emit("Sign", [name])
@@ -120,7 +122,7 @@ def _leaky_relu(t: Trace, out: Tensor, x: Tensor, slope: float = 0.01) -> str:
 
 def _elu(t: Trace, out: Tensor, x: Tensor, alpha: float = 1.0, *scales: float) -> str:
     if any(s != 1 for s in scales):
-        raise ValueError(f"{t.where()} uses a scaled ELU, which has no ONNX mapping")
+        raise InputError(f"{t.where()} uses a scaled ELU, which has no ONNX mapping")
     return t.emit("Elu", [t.name(x)], alpha=float(alpha))
 
 

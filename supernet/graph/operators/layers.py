@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from supernet.errors import InputError
 from supernet.graph.operators.elementwise import ELEMENTWISE, Handler
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def _convolution(
     groups: int,
 ) -> str:
     if transposed:
-        raise ValueError(f"{t.where()} is a transposed convolution, which has no ONNX mapping")
+        raise InputError(f"{t.where()} is a transposed convolution, which has no ONNX mapping")
     t.count_macs(out, int(np.prod(weight.shape[1:])))
     names = [t.name(x), t.name(weight)] + ([] if bias is None else [t.name(bias)])
     return t.emit(
@@ -70,7 +71,7 @@ def _batch_norm(
     eps: float,
 ) -> str:
     if training or mean is None or var is None:
-        raise ValueError(f"{t.where()} normalises with batch statistics; export needs eval mode")
+        raise InputError(f"{t.where()} normalises with batch statistics; export needs eval mode")
     scale = _or_filled(t, weight, x.shape[1], 1.0)
     shift = _or_filled(t, bias, x.shape[1], 0.0)
     names = [t.name(x), scale, shift, t.name(mean), t.name(var)]
@@ -87,7 +88,7 @@ def _layer_norm(
     size = int(np.prod(shape))
     scale = _or_filled(t, weight, size, 1.0)
     if len(shape) > 1:
-        raise ValueError(f"{t.where()} normalises {len(shape)} dimensions at once; export needs 1")
+        raise InputError(f"{t.where()} normalises {len(shape)} dimensions at once; export needs 1")
     names = [t.name(x), scale] + ([] if bias is None else [t.name(bias)])
     return t.emit("LayerNormalization", names, axis=-1, epsilon=float(eps))
 
@@ -120,7 +121,7 @@ def _avg_pool(
     divisor: Any = None,
 ) -> str:
     if divisor is not None:
-        raise ValueError(f"{t.where()} averages with its own divisor, which has no ONNX mapping")
+        raise InputError(f"{t.where()} averages with its own divisor, which has no ONNX mapping")
     sizes = {"kernel_shape": kernel, "strides": stride or kernel}
     pairs = {k: tuple(v) * (2 if len(v) == 1 else 1) for k, v in sizes.items()}
     pads = tuple(padding) * (4 if len(padding) == 1 else 2)
@@ -131,7 +132,7 @@ def _avg_pool(
 def _adaptive_avg_pool(t: Trace, out: Tensor, x: Tensor, size: Sequence[int]) -> str:
     kernel = [a // b for a, b in zip(x.shape[2:], size, strict=True)]
     if any(a % b for a, b in zip(x.shape[2:], size, strict=True)):
-        raise ValueError(f"{t.where()} pools {tuple(x.shape[2:])} to {tuple(size)}: not a multiple")
+        raise InputError(f"{t.where()} pools {tuple(x.shape[2:])} to {tuple(size)}: not a multiple")
     return _avg_pool(t, out, x, kernel)
 
 
@@ -159,7 +160,7 @@ def _matmul(t: Trace, out: Tensor, a: Tensor, b: Tensor, **kwargs: Any) -> str:
 
 def _addmm(t: Trace, out: Tensor, bias: Tensor, a: Tensor, b: Tensor, **scales: float) -> str:
     if any(s != 1 for s in scales.values()):
-        raise ValueError(f"{t.where()} scales inside addmm, which has no ONNX mapping")
+        raise InputError(f"{t.where()} scales inside addmm, which has no ONNX mapping")
     t.count_macs(out, int(a.shape[-1]))
     return t.emit("Gemm", [t.name(a), t.name(b), t.name(bias)])
 

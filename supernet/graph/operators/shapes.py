@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from supernet.errors import InputError
 from supernet.graph.operators.elementwise import Handler, cast
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def reshape(t: Trace, name: str, before: Sequence[int], after: Sequence[int]) ->
         else:
             target.append(size)
     if target.count(-1) > 1:
-        raise ValueError(f"{t.where()} reshapes to {tuple(after)}: two dimensions hold the batch")
+        raise InputError(f"{t.where()} reshapes to {tuple(after)}: two dimensions hold the batch")
     return t.emit("Reshape", [name, t.constant(target)])
 
 
@@ -135,7 +136,7 @@ def _index_select(t: Trace, out: Tensor, x: Tensor, dim: int, index: Tensor) -> 
 def _index(t: Trace, out: Tensor, x: Tensor, indices: Sequence[Tensor | None]) -> str:
     used = [(axis, i) for axis, i in enumerate(indices) if i is not None]
     if len(used) != 1 or used[0][1].dtype == torch.bool:
-        raise ValueError(f"{t.where()} indexes with several tensors or a mask; ONNX export cannot")
+        raise InputError(f"{t.where()} indexes with several tensors or a mask; ONNX export cannot")
     return t.emit("Gather", [t.name(x), t.name(used[0][1])], axis=used[0][0])
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from supernet.elastic.edits import Pick
+from supernet.errors import InputError
 from supernet.space import Architecture
 from supernet.supernet import Supernet
 from supernet.training.method import Score
@@ -145,7 +146,7 @@ def find_owned_parameters(supernet: Supernet) -> dict[int, list[list[nn.Paramete
         for parameters, child in zip(lists, children, strict=True):
             parameters.extend(slot.get_submodule(child).parameters())
     if not any(any(lists) for lists in owned.values()):
-        raise ValueError(
+        raise InputError(
             "sampler = 'panda' compares the gradients of operations with weights of their own, and "
             "the choices of this space cut weights that their options share; use sampler = 'shift'"
         )

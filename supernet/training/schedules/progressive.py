@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from supernet.errors import InputError
 from supernet.losses import cross_entropy, kl_divergence
 from supernet.space import Architecture, SearchSpace, Value
 from supernet.supernet import Supernet
@@ -113,7 +114,7 @@ def plan_phases(space: SearchSpace, steps: int) -> tuple[Phase, ...]:
             name = f"{name}-2"
         parts.append((name, least, lengths[1], sort))
     if steps < len(parts):
-        raise ValueError(
+        raise InputError(
             f"{steps} steps are too few for the {len(parts)} phases of progressive shrinking"
         )
     ends = _divide_steps([length.epochs for _, _, length, _ in parts], steps)
@@ -127,7 +128,7 @@ def _list_kinds(space: SearchSpace) -> list[tuple[str, tuple[str, ...]]]:
     """Kinds with a real choice in the order they unlock; expansions of all sorts together."""
     real = list(dict.fromkeys(c.kind for c in space.choices if len(c.values) > 1))
     if not set(real) & set(SHRINKING):
-        raise ValueError(
+        raise InputError(
             "progressive shrinking needs choices that shrink the largest network "
             f"({', '.join(SHRINKING)}); this space has {', '.join(real) or 'no choice'}"
         )

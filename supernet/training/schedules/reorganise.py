@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from supernet.elastic.edits import Cut, Rule
+from supernet.errors import InputError
 from supernet.space import Value
 from supernet.supernet import Supernet
 
@@ -61,7 +62,7 @@ def find_channel_groups(supernet: Supernet, kinds: Sequence[str] = KINDS) -> lis
         ValueError: ``kinds`` contains ``"heads"``.
     """
     if "heads" in kinds:
-        raise ValueError("channels of kind 'heads' belong to a head; they cannot be re-ordered")
+        raise InputError("channels of kind 'heads' belong to a head; they cannot be re-ordered")
     wanted = {choice.name for choice in supernet.space.choices if choice.kind in kinds}
     rows: dict[int, list[Cut]] = {}
     for edit in supernet.edits:

@@ -1,0 +1,61 @@
+"""Which exceptions are the user's to put right, and which are bugs whose trace must be seen."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from app.commands import errors
+from supernet.errors import DivergedError, InputError, MissingPackageError
+
+ROOT = Path(__file__).parents[2]
+OURS = sorted(
+    path
+    for package in errors.OUR_PACKAGES
+    for path in (ROOT / package).rglob("*.py")
+    if "testing" not in path.parts
+)
+
+
+def _raise_in(module: str, statement: str, file: str = "own.py") -> BaseException:
+    names = {"__name__": module}
+    with pytest.raises(ValueError) as caught:
+        exec(compile(statement, file, "exec"), names)
+    return caught.value
+
+
+@pytest.mark.parametrize("kind", [InputError, MissingPackageError, DivergedError])
+def test_what_the_user_can_put_right_is_one_sentence_and_exit_code_2(
+    kind: type[Exception], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert errors.report(kind("what was wrong")) == errors.BAD_INPUT
+    assert capsys.readouterr().err == "error: what was wrong\n"
+
+
+@pytest.mark.parametrize("statement", ["int(float('nan'))", "[].index(3)", "a, b = 1, 2, 3"])
+def test_a_mistake_of_ours_is_no_bad_input(
+    statement: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    error = _raise_in("app.jobs.search", statement)
+    assert errors.report(error) == errors.FAILED
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_value_error_of_an_own_module_is_its_own_sentence() -> None:
+    error = _raise_in("gizmo", "raise ValueError('the gizmo has no wheels')")
+    assert errors.exit_code(error) == errors.BAD_INPUT
+
+
+def test_we_raise_no_plain_value_error() -> None:
+    plain = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path in OURS
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id in ("ValueError", "ModuleNotFoundError", "FloatingPointError")
+    ]
+    assert len(OURS) > 300
+    assert plain == []
