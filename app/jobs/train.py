@@ -29,7 +29,7 @@ from app.runs.trained import (
     trust_data,
 )
 from supernet.data import DataSource
-from supernet.errors import InputError
+from supernet.errors import DivergedError, InputError
 from supernet.family_config import decode_config, encode_config
 from supernet.supernet import Supernet
 from supernet.training import (
@@ -112,19 +112,24 @@ def train_job(request: TrainRequest, say: Say) -> TrainOutcome:
                 method, data, recipe, identity = _prepare(request, say)
                 supernet = method.supernet.to(best_device())
                 limit_threads(supernet)
-                distributed.take_share(recipe.batch_size)
                 main = distributed.is_main()
                 run = _begin(request.out, supernet, identity, held) if main else None
         except distributed.ElsewhereError as error:
-            raise SaidElsewhereError from error
-        result = train(
-            supernet,
-            data,
-            recipe,
-            request.out,
-            method=method,
-            progress=lambda p: say(_write_line(p)),
-        )
+            raise SaidElsewhereError(bad_input=error.bad_input) from error
+        try:
+            result = train(
+                supernet,
+                data,
+                recipe,
+                request.out,
+                method=method,
+                progress=lambda p: say(_write_line(p)),
+            )
+        except DivergedError as error:
+            # All processes see the same losses, so that one of them says it for all.
+            if distributed.is_main():
+                raise
+            raise SaidElsewhereError(bad_input=True) from error
         if run is not None:
             _finish(run, result, say)
     return TrainOutcome(
@@ -192,7 +197,7 @@ def _prepare(
         config = replace(config, seed=recipe.seed)
     _check_readable(family, config)
     supernet: Supernet = family.build(config)
-    check_batch(recipe, data)
+    check_batch(recipe, data, supernet)
     shape = ShapeRecord(**asdict(data.shape))
     described = DataRecord(spec=data.spec, fingerprint=data.fingerprint, shape=shape, **options)
     # Before anything is written: a recipe that this family cannot run must leave nothing behind.
@@ -201,6 +206,8 @@ def _prepare(
     if source is not None:
         teacher, taught = open_teacher(source, data, say, request.trust)
     method = compose(supernet, data, recipe, recipe.total_steps(data.epoch), teacher)
+    part = distributed.take_share(recipe.batch_size)
+    method.check_batch(part.stop - part.start)
     identity = RunIdentity(
         family=name,
         preset=preset,

@@ -175,6 +175,7 @@ def test_a_killed_audit_continues_with_the_same_result(
         (["--recipe-part", "distill=inplace"], "distill cannot be changed for a stand-alone"),
         (["--recipe-part", "batch_size=100000"], "batch_size = 100000 is larger than the train"),
         (["--recipe-part", "batch_size=1"], "batch_size = 1 cannot work"),
+        (["--recipe-part", "micro_batches=64"], "sees 1 in each of 64 micro-batches"),
         (["--networks", "1000000"], "1000000 networks are more than the search space has"),
     ],
 )
