@@ -17,6 +17,7 @@ from app.records.typed_json.plain import plain
 from app.runs import plugins
 from app.runs.batch_size import check_batch
 from app.runs.directory import Run, create_run, open_run
+from app.runs.diverged import DIVERGED, clear_diverged, explain_divergence
 from app.runs.teacher import open_teacher
 from app.runs.trained import (
     Say,
@@ -103,6 +104,8 @@ def train_job(request: TrainRequest, say: Say) -> TrainOutcome:
     Raises:
         ValueError: A name is unknown, settings do not fit each other, or ``out`` holds another
             run; the message says what differs.
+        DivergedError: The loss became infinite or not a number; the run gives way to one with
+            other settings.
         OSError: The disk is full; earlier checkpoints are intact.
         SaidElsewhereError: Another process of ``torchrun`` failed, and says why.
     """
@@ -127,9 +130,10 @@ def train_job(request: TrainRequest, say: Say) -> TrainOutcome:
             )
         except DivergedError as error:
             # All processes see the same losses, so that one of them says it for all.
-            if distributed.is_main():
-                raise
-            raise SaidElsewhereError(bad_input=True) from error
+            if run is None:
+                raise SaidElsewhereError(bad_input=True) from error
+            run.set_stage("train", DIVERGED)
+            raise explain_divergence(error, request.out, recipe.learning_rate) from error
         if run is not None:
             _finish(run, result, say)
     return TrainOutcome(
@@ -147,6 +151,7 @@ def train_job(request: TrainRequest, say: Say) -> TrainOutcome:
 
 def _begin(out: Path, supernet: Supernet, identity: RunIdentity, held: ExitStack) -> Run:
     """The run of the process that writes; it is locked as long as ``held`` is open."""
+    clear_diverged(out, identity)
     run = create_run(out, identity, supernet.space)
     held.enter_context(run.writing())
     if not _is_trained(run):

@@ -292,8 +292,8 @@ def recalibrate_extracted(
     fewest = 2 if len(supernet.inputs.shape) > 1 else 1
     if len(rows) < fewest:
         raise InputError(
-            f"the training split of {data.spec} has {len(rows)} images; the statistics of batch "
-            f"normalisation need at least {fewest}"
+            f"the training split of {data.spec} is too small ({len(rows)} of at least "
+            f"{fewest} images) for the statistics of batch normalisation"
         )
     size = min(max(fewest, batch_size or choose_batch_size(supernet, architecture)), len(rows))
     whole = len(rows) // size * size

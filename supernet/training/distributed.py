@@ -115,9 +115,9 @@ def fail_together() -> Iterator[None]:
         bug = not isinstance(failure, InputError)
         first = torch.tensor([2 * (size if failure is None else rank) + bug], device=device)
         dist.all_reduce(first, dist.ReduceOp.MIN)
-        lowest, bug = divmod(int(first), 2)
+        lowest, of_a_bug = divmod(int(first), 2)
         if lowest not in (rank, size):
-            raise ElsewhereError(lowest, bad_input=not bug) from failure
+            raise ElsewhereError(lowest, bad_input=not of_a_bug) from failure
     if failure is not None:
         raise failure
 

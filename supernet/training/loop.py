@@ -210,6 +210,6 @@ def _check_finite(loss: Tensor | None, step: int) -> float | None:
     value = float(loss)
     if not math.isfinite(value):
         raise DivergedError(
-            f"the loss is {value} at step {step}; lower learning_rate, or set clip_norm"
+            f"the loss is {value} at step {step}", "lower learning_rate, or set clip_norm"
         )
     return value
