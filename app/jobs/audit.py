@@ -268,8 +268,8 @@ class _Audit:
             rate = recipe.learning_rate
             raise DivergedError(
                 f"network {architecture.digest} alone: {error.found}",
-                f"add --replace --recipe-part learning_rate={suggest_rate(rate)} to train with less "
-                f"than {rate:g}, or --recipe-part clip_norm=1",
+                f"add --replace --recipe-part learning_rate={suggest_rate(rate)} to train with "
+                f"less than {rate:g}, or --replace --recipe-part clip_norm=1",
             ) from error
         for note in result.notes:
             say(f"warning: {note}")
