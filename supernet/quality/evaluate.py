@@ -199,7 +199,8 @@ def summarise_scores(
         objective, unit = "loss", "nats/token"
         spread = float(scores.std(ddof=1)) if len(scores) > 1 else 0.0
         half = Z_TWO_SIDED_95 * spread / math.sqrt(len(scores))
-        low, high = value - half, value + half
+        # No loss is below 0, however few samples there are and however far they lie apart.
+        low, high = max(0.0, value - half), value + half
     return Evaluation(
         objective, unit, value, low, high, split, len(scores), calibration_samples, seconds
     )
