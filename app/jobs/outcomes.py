@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from app.records.audit import AuditRecord
+from app.records.class_balance import LargestClass
 from app.records.front import Point
 from app.reporting.report_text import SearchSummary
 from supernet.space import Value
@@ -14,7 +15,7 @@ from supernet.space import Value
 
 @dataclass(frozen=True)
 class TrainOutcome:
-    """A finished training."""
+    """A finished training; ``largest_class`` is that of the split that is searched on."""
 
     run: Path
     family: str
@@ -25,6 +26,7 @@ class TrainOutcome:
     seconds: float
     checkpoint: str
     space_size: int
+    largest_class: LargestClass | None = None
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,8 @@ class SearchOutcome:
     ``stopped`` is ``"evaluations"``, ``"time"``, ``"stagnation"`` or ``"exhausted"``; ``failed``
     counts evaluations that failed; ``units`` are those of the objectives; ``hypervolume`` is that
     of the verified front and ``searched_hypervolume`` that of the values searched by;
-    ``indistinguishable`` counts points off the front that are dominated only within noise.
+    ``indistinguishable`` counts points off the front that are dominated only within noise;
+    ``largest_class`` is that of the split searched on.
     """
 
     run: Path
@@ -88,6 +91,7 @@ class SearchOutcome:
     baseline_hypervolume: float | None
     predictor_tau: float | None
     unmeasured_devices: tuple[str, ...]
+    largest_class: LargestClass | None = None
 
 
 @dataclass(frozen=True)
@@ -97,7 +101,8 @@ class PickOutcome:
     ``by`` is ``"budget"``, ``"knee"`` or ``"weights"``. ``ties`` are the other subnetworks within
     the budget that are not distinguishable from the chosen one in quality, cheapest first.
     ``float32_bytes`` is the least that exported files take where ``costs`` count less, because
-    they hold every weight as float32 now; else ``None``.
+    they hold every weight as float32 now; else ``None``. ``test_balanced`` is the accuracy on test
+    as a mean over the classes, and ``largest_class`` that of the split searched on.
     """
 
     run: Path
@@ -120,6 +125,8 @@ class PickOutcome:
     units: Mapping[str, str]
     architecture: Mapping[str, Value]
     float32_bytes: int | None = None
+    test_balanced: float | None = None
+    largest_class: LargestClass | None = None
 
 
 @dataclass(frozen=True)
@@ -134,7 +141,11 @@ class ReportOutcome:
 
 @dataclass(frozen=True)
 class EvaluateOutcome:
-    """A quality with its 95 % interval."""
+    """A quality with its 95 % interval.
+
+    Of an accuracy, ``balanced`` is the mean over the classes, where it is known, and
+    ``largest_class`` the one that is most frequent in the split.
+    """
 
     run: Path
     digest: str
@@ -149,6 +160,8 @@ class EvaluateOutcome:
     calibration_samples: int
     parameters: int
     macs: int
+    balanced: float | None = None
+    largest_class: LargestClass | None = None
 
 
 @dataclass(frozen=True)

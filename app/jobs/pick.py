@@ -196,6 +196,8 @@ def _outcome(
         units={axis.name: axis.unit for axis in costs},
         architecture=point.choices,
         float32_bytes=_count_float32(point),
+        test_balanced=quality.test_balanced,
+        largest_class=front.largest_class,
     )
 
 

@@ -16,6 +16,7 @@ from app.records.run import DataRecord, RunIdentity, RunRecord, ShapeRecord
 from app.records.typed_json.plain import plain
 from app.runs import plugins
 from app.runs.batch_size import check_batch
+from app.runs.class_balance import describe_largest_class
 from app.runs.directory import Run, create_run, open_run
 from app.runs.diverged import DIVERGED, clear_diverged, explain_divergence
 from app.runs.teacher import open_teacher
@@ -146,6 +147,7 @@ def train_job(request: TrainRequest, say: Say) -> TrainOutcome:
         seconds=round(result.seconds, 2),
         checkpoint=result.checkpoint.digest,
         space_size=supernet.space.size,
+        largest_class=describe_largest_class(data, "val"),
     )
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from app.records.class_balance import LargestClass
 from app.records.evaluation import EvaluationRecord
 from app.records.export import LatencyRecord, ParityRecord, StorageRecord
 from app.records.run import RunRecord
+from app.reporting.class_balance import describe_balance, warn_of_largest_class
 from app.reporting.markdown import render_markdown
 from supernet.data import IMAGES, DataShape
 from supernet.export import Exported
@@ -26,6 +28,7 @@ class CardFacts:
         latency: A measured latency with device and method, or ``None``.
         parity: Content of ``parity.json``.
         storage: Bytes as promised and as written.
+        largest: The most frequent class of splits that have classes, by split.
     """
 
     record: RunRecord
@@ -35,6 +38,7 @@ class CardFacts:
     latency: LatencyRecord | None
     parity: ParityRecord
     storage: StorageRecord
+    largest: Mapping[str, LargestClass] = field(default_factory=dict)
 
 
 def write_model_card(architecture: Architecture, exported: Exported, facts: CardFacts) -> str:
@@ -57,8 +61,30 @@ def write_model_card(architecture: Architecture, exported: Exported, facts: Card
         latency=facts.latency,
         parity=facts.parity,
         storage=facts.storage,
+        balances=_describe_balances(facts),
+        warnings=_list_warnings(facts),
         images=IMAGES,
     )
+
+
+def _describe_balances(facts: CardFacts) -> dict[str, str]:
+    """Balanced accuracy and largest class of the splits where one class is frequent."""
+    found = {
+        split: describe_balance(largest, facts.qualities[split].balanced)
+        for split, largest in facts.largest.items()
+        if split in facts.qualities
+    }
+    return {split: clause for split, clause in found.items() if clause}
+
+
+def _list_warnings(facts: CardFacts) -> list[str]:
+    """What makes an accuracy of the card worthless, a sentence for each split."""
+    found = (
+        warn_of_largest_class(largest, [facts.qualities[split].value], "this network is no")
+        for split, largest in facts.largest.items()
+        if split in facts.qualities
+    )
+    return [warning.removeprefix("warning: ") for warning in found if warning]
 
 
 def describe_quality(quality: EvaluationRecord) -> str:
