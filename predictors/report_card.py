@@ -168,7 +168,8 @@ def summarise_card(name: str, unit: str, report: ReportCard) -> str:
         else "they do not vary enough to say how far it is off",
     ]
     if report.needed:
-        parts.append(f"about {report.needed} more evaluations for tau {report.aim:g}")
+        more = "evaluation" if report.needed == 1 else "evaluations"
+        parts.append(f"about {report.needed} more {more} for tau {report.aim:g}")
     elif report.curve and report.needed is None:
         parts.append(f"its learning curve does not say when tau {report.aim:g} is reached")
     return "; ".join(parts)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from app.records.numbers import format_items
 from app.records.quantities import find_quantity
 from app.reporting.tables import align_table
 from app.runs import plugins
@@ -114,7 +115,8 @@ def format_description(found: Description) -> str:
     ]
     return (
         f"{found.family} ({found.preset}), {found.task}\n"
-        f"{found.choices} choices, {found.size:,} distinct subnetworks, {found.units} units with "
-        f"{found.distinct_units} variants to profile\n"
+        f"{format_items(found.choices, 'choice')}, "
+        f"{format_items(found.size, 'distinct subnetwork')}, {format_items(found.units, 'unit')} "
+        f"with {format_items(found.distinct_units, 'variant')} to profile\n"
         f"{align_table(('cost', *ends), rows)}"
     )

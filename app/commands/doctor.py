@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
+from app.records.numbers import format_items
 from app.reporting.tables import align_table
 from app.runs import plugins
 from hardware.processors import count_allowed_processors
@@ -120,7 +121,7 @@ def format_health(health: Health) -> str:
     rows = [
         ("supernet", health.supernet),
         ("python", f"{health.python} on {health.system}"),
-        ("processor", f"{health.processor}, {health.cores} cores"),
+        ("processor", f"{health.processor}, {format_items(health.cores, 'core')}"),
         ("memory", f"{memory}, {health.free_disk_gb:g} GB of disk free"),
         ("gpu", health.cuda or "none that torch can use"),
         ("onnxruntime", ", ".join(health.providers)),

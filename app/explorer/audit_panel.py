@@ -9,6 +9,7 @@ import streamlit as st
 from app.explorer import markup
 from app.records import numbers
 from app.records.audit import AuditRecord, read_audit
+from app.records.numbers import format_items
 from app.reporting.audit_chart import draw_audit
 from app.reporting.markdown import escape_markdown
 from app.runs.directory import Run
@@ -63,8 +64,8 @@ def list_findings(found: AuditRecord) -> list[str]:
     nested = found.monotonicity
     if nested is not None:
         lines.append(
-            f"{nested.violations} of {nested.pairs} larger networks are worse than one "
-            "inside them, beyond noise."
+            f"Of {format_items(nested.pairs, 'larger network')}, {nested.violations} are worse "
+            "than one inside them, beyond noise."
         )
     idle = [effect.name for effect in found.choices if effect.without_effect]
     if idle:

@@ -128,7 +128,7 @@ def describe_table(report: TableReport) -> str:
     if report.kendall_tau is not None:
         parts.append(f"Kendall τ {report.kendall_tau:.2f}")
     if report.networks is not None:
-        parts.append(f"{report.networks} held-out networks")
+        parts.append(numbers.format_items(report.networks, "held-out network"))
     return " · ".join(parts)
 
 
@@ -144,7 +144,7 @@ def list_card(card: CardRecord, objective: Quantity) -> list[tuple[str, str, str
 
     known: dict[str, tuple[str, Callable[[Any], str]]] = {
         "model": ("Model", str),
-        "samples": ("Fitted on", lambda value: f"{value} networks"),
+        "samples": ("Fitted on", lambda value: numbers.format_items(value, "network")),
         "tau": ("Kendall τ", lambda value: f"{value:.2f}"),
         "spearman": ("Spearman correlation", lambda value: f"{value:.2f}"),
         "rmse": ("Error (RMSE)", unit),

@@ -119,7 +119,9 @@ def _show_header(run: RunView, front: Front | None) -> None:
     entries = [("Family", family, ""), ("Data", run.data, "")]
     if run.space is not None:
         size = numbers.format_space_size(run.space.size)
-        entries.append(("Search space", size, f"networks, {len(run.space)} choices"))
+        entries.append(
+            ("Search space", size, f"networks, {numbers.format_items(len(run.space), 'choice')}")
+        )
         for label, member in (("Largest", run.space.largest), ("Smallest", run.space.smallest)):
             quality = run_view.find_quality(run, member.digest)
             if quality is not None:
@@ -134,9 +136,7 @@ def _show_header(run: RunView, front: Front | None) -> None:
     _show_table_verdict(run, front)
     if run.problems:
         count = len(run.problems)
-        with st.expander(
-            f"{count} file{'s' if count > 1 else ''} could not be used", expanded=True
-        ):
+        with st.expander(f"{numbers.format_items(count, 'file')} could not be used", expanded=True):
             for problem in run.problems:
                 st.warning(escape_markdown(problem))
 
@@ -280,9 +280,10 @@ def _show_chosen(run: RunView, front: Front, budget: float | None) -> Point | No
             markup.write_facts(_list_figures(front, point), grid=True), unsafe_allow_html=True
         )
     if answer.ties:
-        others, cheapest = len(answer.ties), answer.ties[0]
+        cheapest = answer.ties[0]
+        others = numbers.format_items(len(answer.ties), "other verified subnetwork")
         st.caption(
-            f"{others} other verified subnetwork{'s' if others > 1 else ''} within the budget "
+            f"{others} within the budget "
             f"cannot be told apart from it in {quality.title}; the cheapest is "
             f"{escape_markdown(cheapest.digest)} with {cost.show(cheapest.best(cost.name))}."
         )

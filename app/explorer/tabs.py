@@ -10,6 +10,7 @@ import streamlit as st
 from app.explorer import layers, markup
 from app.explorer.architecture_charts import draw_breakdown, draw_genomes
 from app.records.front import Front, Point
+from app.records.numbers import format_items
 from app.records.quantities import LATENCY
 from app.records.trace import read_trace
 from app.reporting.markdown import escape_markdown, write_code
@@ -79,7 +80,7 @@ def _show_layers(run: RunView, front: Front, chosen: Point, compared: Point | No
         changed = layers.list_changes(rows)
         st.markdown(
             f"**{write_code(chosen.digest)}** against **{write_code(compared.digest)}**: "
-            f"{len(changed)} choice{'s' if len(changed) != 1 else ''} differ"
+            f"{format_items(len(changed), 'choice differs', 'choices differ')}"
         )
         st.table(
             [
@@ -164,12 +165,15 @@ def _describe_end(front: Front) -> str:
     if front.stopped in reasons:
         parts.append(f"The search ended by {reasons[front.stopped]}.")
     if front.failed:
-        parts.append(f"{front.failed} evaluations failed and are left out.")
+        failed = format_items(
+            front.failed, "evaluation failed and is", "evaluations failed and are"
+        )
+        parts.append(f"{failed} left out.")
     close = sum(p.indistinguishable for p in front.points)
     if close:
         parts.append(
-            f"{close} further points are behind the front by less than the noise of their "
-            "evaluations."
+            f"{format_items(close, 'further point is', 'further points are')} behind the front by "
+            "less than the noise of their evaluations."
         )
     return " ".join(parts)
 

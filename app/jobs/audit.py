@@ -27,6 +27,7 @@ from app.records.audit_pieces import (
     ProbePiece,
     read_pieces,
 )
+from app.records.numbers import format_items
 from app.records.typed_json.record_files import append_record, write_record
 from app.runs.directory import Run, open_run, writing
 from app.runs.diverged import suggest_rate
@@ -93,9 +94,10 @@ def _draw(found: AuditRecord, name: str) -> str:
 
     tau = found.kendall_tau.value
     shown = "undefined" if tau is None else f"{tau:.2f}"
+    networks = format_items(len(found.networks), "network")
     return render_svg(
         draw_audit(found),
-        f"{name}: Kendall tau {shown} over {len(found.networks)} networks ({found.split})",
+        f"{name}: Kendall tau {shown} over {networks} ({found.split})",
         subtitle="lines: 95 % intervals; dashed: equally good",
         width=560,
         height=480,
@@ -133,7 +135,8 @@ class _Audit:
                 f"inherited/{architecture.digest}",
                 partial(self._inherited, architecture),
             )
-        self.say(f"audit: {len(architectures)} networks evaluated with inherited weights")
+        networks = format_items(len(architectures), "network")
+        self.say(f"audit: {networks} evaluated with inherited weights")
         if not self.request.probes:
             return
         self._examine_nested()
@@ -154,7 +157,10 @@ class _Audit:
         for choice in _real_choices(supernet):
             if choice.name not in unordered:
                 self.once(known, f"corner/{choice.name}", partial(self._corner, choice.name))
-        self.say(f"audit: {self.request.probes} chains of nested networks examined, and both ends")
+        chains = format_items(
+            self.request.probes, "chain of nested networks", "chains of nested networks"
+        )
+        self.say(f"audit: {chains} examined, and both ends")
 
     def _probe_choices(self) -> None:
         choices = _real_choices(self.trained.supernet)
@@ -163,7 +169,7 @@ class _Audit:
                 key = f"probe/{choice.name}/{number}"
                 self.once(self.pieces.probes, key, partial(self._probe, choice.name, number))
             if done % 10 == 0 or done == len(choices):
-                self.say(f"audit: effect of {done}/{len(choices)} choices probed")
+                self.say(f"audit: effect of {done}/{format_items(len(choices), 'choice')} probed")
 
     def _inherited(self, architecture: Architecture) -> InheritedPiece:
         trained = self.trained

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from app.jobs.outcomes import ImportOutcome
+from app.records.numbers import format_items
 from app.records.run import DataRecord, RunIdentity, ShapeRecord
 from app.records.typed_json.plain import plain
 from app.runs.directory import Run, create_run
@@ -103,13 +104,13 @@ def _open_data(request: ImportRequest, recognised: Recognised) -> DataSource | N
         raise InputError(f"{request.file} classifies images, and {spec} is for {data.shape.task}")
     if data.shape.classes != classes:
         raise InputError(
-            f"{request.file} tells {classes} classes apart, and {spec} has {data.shape.classes}; "
-            "give the data it was trained for"
+            f"{request.file} tells {format_items(classes, 'class', 'classes')} apart, and {spec} "
+            f"has {data.shape.classes}; give the data it was trained for"
         )
     if data.shape.input[0] != channels:
         raise InputError(
-            f"{request.file} takes images of {channels} channels, and those of {spec} have "
-            f"{data.shape.input[0]}"
+            f"{request.file} takes images of {format_items(channels, 'channel')}, and those of "
+            f"{spec} have {data.shape.input[0]}"
         )
     return data
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from app.jobs.outcomes import ProfileOutcome
+from app.records.numbers import format_items
 from app.runs import plugins
 from app.runs.directory import Run, open_run
 from app.runs.latency_table import load_table
@@ -103,7 +104,7 @@ def profile_job(request: ProfileRequest, say: Say) -> ProfileOutcome:
         }
         fresh = request.replace and (folder / "report.json").exists()
         run.set_stage("profile", "running", config=config)
-        say(f"profile {device.name}: {len(cost_model.distinct)} units")
+        say(f"profile {device.name}: {format_items(len(cost_model.distinct), 'unit')}")
         table = profile(
             cost_model,
             supernet.graph,
@@ -191,7 +192,7 @@ def _make_reporter(name: str, say: Say) -> Any:
         part = 20 * done // max(1, total)
         if part != last[0]:
             last[0] = part
-            say(f"profile {name}: {done}/{total} measurements")
+            say(f"profile {name}: {done}/{format_items(total, 'measurement')}")
 
     return progress
 

@@ -11,6 +11,7 @@ from app.jobs.pick import find_front
 from app.jobs.search import prepare
 from app.records.front import Front, read_front
 from app.records.front_files import format_front
+from app.records.numbers import format_items
 from app.records.trace import FILE as TRACE
 from app.records.trace import Hypervolume, format_table, read_trace
 from app.reporting.report_text import (
@@ -138,7 +139,8 @@ def _pictures(front: Front, trace: Sequence[Hypervolume]) -> dict[str, str]:
     from app.reporting.progress_charts import draw_hypervolume
     from app.reporting.svg import render_svg
 
-    title = f"Search {front.search}: {front.strategy}, {front.evaluations} evaluations"
+    evaluations = format_items(front.evaluations, "evaluation")
+    title = f"Search {front.search}: {front.strategy}, {evaluations}"
     found = {"hypervolume.svg": render_svg(draw_hypervolume(trace), title, width=640, height=380)}
     if front.list_front():
         chart = draw_front(front, front.cost, front.quality, Emphasis(behind=True))

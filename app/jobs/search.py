@@ -13,6 +13,7 @@ from app.evaluation.scheduler import WHOLE_ROUND, Evaluator
 from app.jobs.outcomes import SearchOutcome
 from app.records.front import Front, FrontHeader, read_front
 from app.records.front_files import write_front
+from app.records.numbers import format_items
 from app.records.search import EMPTY, SearchRecord
 from app.records.typed_json.record_files import write_record
 from app.runs.class_balance import describe_largest_class
@@ -106,7 +107,8 @@ def prepare(
     prior = reopen_prior(request, run, trained)
     fit: Fit = InformedFit(build_statistics(sources), chosen.method)
     if prior is not None:
-        say(f"search {request.name}: {len(prior.values)} evaluations of {prior.run} may help")
+        known = format_items(len(prior.values), "evaluation")
+        say(f"search {request.name}: {known} of {prior.run} may help")
         fit = transfer(fit, prior.positions, prior.values)
     strategy = build_strategy(request, trained, chosen, fit, say)
     if problem.expensive:
@@ -204,20 +206,26 @@ def _explore(setting: Setting, study: Study, say: Say) -> tuple[SearchResult, in
             progress=narrator,
         )
         result = evaluator.settle(result)
+    done = format_items(len(result.history), "evaluation")
     if rule is not None:
+        stopped = format_items(
+            len(evaluator.stopped),
+            "hopeless candidate was stopped",
+            "hopeless candidates were stopped",
+        )
         say(
-            f"search {request.name}: {len(evaluator.stopped)} hopeless candidates were stopped "
-            f"early; {evaluator.saved_share:.0%} of the validation samples were not looked at"
+            f"search {request.name}: {stopped} early; {evaluator.saved_share:.0%} of the "
+            "validation samples were not looked at"
         )
     if result.stopped == STAGNATION:
         say(
-            f"search {request.name}: stopped after {len(result.history)} evaluations; the "
+            f"search {request.name}: stopped after {done}; the "
             f"hypervolume grew by less than 0.1 % in the last {request.stagnation}"
         )
     if result.stopped == TIME:
         say(
-            f"search {request.name}: stopped after {len(result.history)} evaluations and "
-            f"{request.max_minutes:g} minutes; a larger --max-minutes goes on from here"
+            f"search {request.name}: stopped after {done} and "
+            f"{request.max_minutes:g} min; a larger --max-minutes goes on from here"
         )
     return result, reused[0] + evaluator.reused
 
@@ -227,14 +235,17 @@ def _describe_nearest(problem: SearchProblem, result: SearchResult) -> str:
     history = result.history
     usable = np.flatnonzero(~history.failed)
     if not len(usable):
-        return f"all {len(history)} evaluations failed; the log of the run has the reasons"
+        return (
+            f"{format_items(len(history), 'evaluation')} failed, which is all of them; the log of "
+            "the run has the reasons"
+        )
     excess = problem.violations(history.values[usable]).max(axis=1)
     row = usable[int(np.argmin(excess))]
     limited = dict.fromkeys(constraint.objective for constraint in problem.constraints)
     values = (f"{name} {history.values[row, problem.column(name)]:.6g}" for name in limited)
     digest = problem.space.decode(history.positions[row][None])[0].digest
     return (
-        f"none of {len(history)} evaluations is within the limits; the nearest has "
+        f"none of {format_items(len(history), 'evaluation')} is within the limits; the nearest has "
         f"{', '.join(values)} ({digest}); loosen the limit or raise --evaluations"
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from app.records.numbers import format_items
 from app.records.typed_json.record import Count, FileRecord, Record
 
 
@@ -72,7 +73,7 @@ def describe_threads(threads: int | None, allowed: int | None) -> str:
     """Threads, and on how many processors they take turns where these are fewer."""
     if not threads:
         return ""
-    shown = f"{threads} thread{'s' if threads != 1 else ''}"
+    shown = format_items(threads, "thread")
     if allowed is None or allowed >= threads:
         return shown
-    return f"{shown} taking turns on {allowed} processor{'s' if allowed != 1 else ''}"
+    return f"{shown} taking turns on {format_items(allowed, 'processor')}"

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import model_validator
 
+from app.records.numbers import format_items
 from app.records.typed_json.record import Choices, Count, FileRecord, Record
 from supernet.errors import InputError
 
@@ -68,7 +69,10 @@ class ScoresRecord(Record):
             whole = len(content) == 4 * count
             found = np.frombuffer(content if whole else b"", "<f4")
         if not whole:
-            raise InputError(f"the scores of {count} samples in {len(content)} bytes")
+            raise InputError(
+                f"the scores of {format_items(count, 'sample')} in "
+                f"{format_items(len(content), 'byte')}"
+            )
         return found[:count].astype(np.float64)
 
 

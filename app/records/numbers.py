@@ -44,6 +44,17 @@ def format_count(value: float) -> str:
     return f"{value:.0f}"
 
 
+def format_items(count: int, one: str, many: str = "") -> str:
+    """A count and what is counted: ``1 point``, ``1,024 points``.
+
+    Args:
+        count: How many.
+        one: What one of them is called.
+        many: What any other number is called; ``one`` and an "s" where it is empty.
+    """
+    return f"{count:,} {one if count == 1 else many or f'{one}s'}"
+
+
 def format_space_size(value: int) -> str:
     """Number of architectures: exact with separators up to a million, then a power of ten."""
     if value < 10**6:

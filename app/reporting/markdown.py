@@ -12,6 +12,8 @@ from functools import cache
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from app.records.numbers import format_items
+
 if TYPE_CHECKING:
     from jinja2 import Environment
 
@@ -88,5 +90,5 @@ def _environment() -> Environment:
         # Markdown is escaped by `finalize`; HTML escaping would show as entities in code.
         autoescape=False,
     )
-    environment.filters.update(code=write_code)
+    environment.filters.update(code=write_code, items=format_items)
     return environment

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from app.records.numbers import format_items
 from supernet.data import DataSource
 from supernet.errors import InputError
 from supernet.supernet import Supernet
@@ -26,7 +27,7 @@ def check_batch(recipe: Recipe, data: DataSource, supernet: Supernet) -> None:
     if recipe.batch_size > len(data.train):
         raise InputError(
             f"batch_size = {recipe.batch_size} is larger than the training split of {data.spec} "
-            f"({len(data.train)} samples); use at most {len(data.train)}"
+            f"({format_items(len(data.train), 'sample')}); use at most {len(data.train)}"
         )
     share = distributed.take_share(recipe.batch_size)
     most = min(recipe.random_architectures, supernet.space.size)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from app.records.numbers import format_items
 from app.searching.results.report_cards import make_report_cards
 from predictors import summarise_card
 from predictors.predictor import Fit
@@ -45,7 +46,7 @@ class Narrator:
         self._count += 1
         if time.monotonic() - self._spoke > PATIENCE:
             self._spoke = time.monotonic()
-            self.say(f"search {self.name}: {self._count}/{total} evaluations")
+            self.say(f"search {self.name}: {self._count}/{format_items(total, 'evaluation')}")
 
     def __call__(self, progress: Progress) -> None:
         """Say how the search stands after a round."""
@@ -65,11 +66,10 @@ class Narrator:
 
 def write_progress_line(progress: Progress) -> str:
     """Write one line: evaluations, failures, the front and the best value of each objective."""
-    parts = [f"{progress.done}/{progress.total} evaluations"]
+    parts = [f"{progress.done}/{format_items(progress.total, 'evaluation')}"]
     if progress.failed:
         parts.append(f"{progress.failed} failed")
-    count = len(progress.front)
-    parts.append(f"{count} point{'s' if count != 1 else ''} on the front")
+    parts.append(f"{format_items(len(progress.front), 'point')} on the front")
     if math.isfinite(progress.hypervolume):
         parts.append(f"hypervolume {progress.hypervolume:.4g}")
     parts += [f"best {name} {value:.4g}" for name, value in progress.best.items()]

@@ -7,6 +7,7 @@ from functools import partial
 
 from app.jobs.outcomes import AuditOutcome
 from app.records.audit import AuditRecord, QualityRecord, Statistic, ViolationRecord
+from app.records.numbers import format_items
 from app.records.quantities import MACS, PARAMETERS, Quantity, find_quantity
 from app.reporting.class_balance import describe_balance, warn_of_largest_class
 from app.reporting.tables import align_table
@@ -100,11 +101,15 @@ def _list_findings(judged: Quantity, found: AuditRecord) -> list[str]:
         )
     for curve in found.calibration:
         settled = curve.settled
-        when = "not settled" if settled is None else f"settled from {settled} batches"
+        when = (
+            "not settled"
+            if settled is None
+            else f"settled from {format_items(settled, 'batch', 'batches')}"
+        )
         lines.append(
             f"Recalibration of {curve.digest}: {judged.show(curve.values[0])} without, "
-            f"{judged.show(curve.values[-1])} after {curve.batches[-1]} batches of "
-            f"{curve.batch_size}, {when}."
+            f"{judged.show(curve.values[-1])} after "
+            f"{format_items(curve.batches[-1], 'batch', 'batches')} of {curve.batch_size}, {when}."
         )
     return lines
 

@@ -6,6 +6,7 @@ from app.commands.texts.quantities import show_or_failed
 from app.commands.texts.runs import format_export
 from app.commands.texts.searches import format_front
 from app.jobs.outcomes import QuickstartOutcome
+from app.records.numbers import format_items
 from app.records.quantities import ACCURACY, MACS, PARAMETERS, find_quantity
 from app.reporting.tables import align_table
 
@@ -24,12 +25,12 @@ def format_quickstart(result: QuickstartOutcome) -> str:
     header = ("network", ACCURACY.title, PARAMETERS.title, MACS.title)
     return "\n\n".join(
         [
-            f"One supernet, {result.train.space_size:,} subnetworks, no retraining "
+            f"One supernet, {format_items(result.train.space_size, 'subnetwork')}, no retraining "
             f"(accuracy on the test split):\n"
             f"{align_table(header, ends)}",
             f"Latency table of this processor: {result.profile.verdict}",
-            f"The front after {result.search.evaluations} evaluations, every point evaluated and "
-            f"measured for real (* chosen for a budget of {result.budget_ms:g} ms):\n"
+            f"The front after {format_items(result.search.evaluations, 'evaluation')}, every point "
+            f"evaluated and measured for real (* chosen for a budget of {result.budget_ms:g} ms):\n"
             f"{format_front(result.search, result.pick.digest)}",
             format_export(result.export),
             f"Next: {result.next_command}",

@@ -10,6 +10,7 @@ from app.jobs.outcomes import (
     ProfileOutcome,
     TrainOutcome,
 )
+from app.records.numbers import format_items
 from app.records.quantities import ACCURACY, LATENCY, PARAMETERS, SIZE, find_quantity
 from app.reporting.class_balance import describe_balance, warn_of_largest_class
 from app.reporting.tables import align_table
@@ -19,9 +20,10 @@ def format_training(result: TrainOutcome) -> str:
     """Say what a training left behind."""
     resumed = f", continued from step {result.resumed_from}" if result.resumed_from else ""
     return (
-        f"Trained {result.family} ({result.preset}) on {result.data}: {result.steps} steps in "
-        f"{result.seconds:.1f} s{resumed}.\n"
-        f"The space holds {result.space_size:,} subnetworks; checkpoint {result.checkpoint}.\n"
+        f"Trained {result.family} ({result.preset}) on {result.data}: "
+        f"{format_items(result.steps, 'step')} in {result.seconds:.1f} s{resumed}.\n"
+        f"The space holds {format_items(result.space_size, 'subnetwork')}; checkpoint "
+        f"{result.checkpoint}.\n"
         f"{_say_imbalance(result)}"
         f"Next: supernet profile --run {result.run} --device cpu"
     )
@@ -41,9 +43,10 @@ def format_import(result: ImportOutcome) -> str:
     """Say what a checkpoint turned out to be."""
     data = "no data" if result.data == "none" else result.data
     return (
-        f"Imported {result.file.name} as {result.family} ({result.preset}) with {result.classes} "
-        f"classes and {data}.\n"
-        f"The space holds {result.space_size:,} subnetworks; checkpoint {result.checkpoint}.\n"
+        f"Imported {result.file.name} as {result.family} ({result.preset}) with "
+        f"{format_items(result.classes, 'class', 'classes')} and {data}.\n"
+        f"The space holds {format_items(result.space_size, 'subnetwork')}; checkpoint "
+        f"{result.checkpoint}.\n"
         f"Next: supernet profile --run {result.run} --device cpu"
     )
 
@@ -58,7 +61,8 @@ def format_profile(result: ProfileOutcome) -> str:
         ("networks", f"{result.networks}"),
     ]
     return (
-        f"Latency table of {result.device}: {result.units} units in {result.seconds:.0f} s.\n"
+        f"Latency table of {result.device}: {format_items(result.units, 'unit')} in "
+        f"{result.seconds:.0f} s.\n"
         f"{align_table(('on unseen networks', ''), rows)}\n{result.verdict}\n"
         f"Next: supernet search --run {result.run} --device {result.device}"
     )
@@ -71,8 +75,8 @@ def format_evaluation(result: EvaluateOutcome) -> str:
     line = (
         f"{result.digest}: {judged.name} {show_or_failed(judged, result.value)} on the "
         f"{result.split} split of {result.data} (95 % interval {judged.show(result.low)} to "
-        f"{judged.show(result.high)}, {result.samples} samples{f'; {clause}' if clause else ''}), "
-        f"{show_size(result.parameters, result.macs)}"
+        f"{judged.show(result.high)}, {format_items(result.samples, 'sample')}"
+        f"{f'; {clause}' if clause else ''}), {show_size(result.parameters, result.macs)}"
     )
     warning = warn_of_largest_class(result.largest_class, [result.value], "this is no")
     return f"{line}\n{warning}" if warning else line

@@ -5,6 +5,7 @@ from __future__ import annotations
 from app.commands.texts.quantities import show_or_failed
 from app.jobs.outcomes import PickOutcome, ReportOutcome, SearchOutcome
 from app.records.front import Estimate
+from app.records.numbers import format_items
 from app.records.quantities import (
     ACCURACY,
     LATENCY,
@@ -22,15 +23,16 @@ def format_search(result: SearchOutcome) -> str:
     tau = "" if result.predictor_tau is None else f", predictor tau {result.predictor_tau:.2f}"
     failed = f", {result.failed} failed" if result.failed else ""
     lines = [
-        f"Search {result.search!r}: {result.evaluations} evaluations ({result.reused} reused"
-        f"{failed}), {len(result.front)} points on the front{tau}.",
+        f"Search {result.search!r}: {format_items(result.evaluations, 'evaluation')} "
+        f"({result.reused} reused{failed}), {format_items(len(result.front), 'point')} on the "
+        f"front{tau}.",
         format_front(result),
     ]
     lines += _judge_accuracies(result)
     if result.indistinguishable:
         lines.append(
-            f"{result.indistinguishable} further points are behind the front by less than the "
-            "noise of their evaluations."
+            f"{format_items(result.indistinguishable, 'further point is', 'further points are')} "
+            "behind the front by less than the noise of their evaluations."
         )
     if result.baseline_hypervolume is not None:
         lines.append(
@@ -124,11 +126,12 @@ def format_pick(result: PickOutcome) -> str:
             f"{promised} of its weight bits"
         )
     if result.ties:
-        others = len(result.ties)
+        others = format_items(
+            len(result.ties), "other point within it is", "other points within it are"
+        )
         lines.append(
-            f"  {others} other point{'s' if others > 1 else ''} within it "
-            f"{'are' if others > 1 else 'is'} not distinguishable in {result.objective}; the "
-            f"cheapest is {result.ties[0]}"
+            f"  {others} not distinguishable in {result.objective}; the cheapest is "
+            f"{result.ties[0]}"
         )
     if judged == ACCURACY:
         warning = warn_of_largest_class(result.largest_class, [result.value], "this is no")
@@ -163,7 +166,8 @@ def format_report(result: ReportOutcome) -> str:
     ]
     header = ("search", "strategy", "evaluations", "front", "hypervolume", "random search")
     return (
-        f"{align_table(header, rows)}\nWrote {len(result.written)} files to {result.folder}.\n"
+        f"{align_table(header, rows)}\n"
+        f"Wrote {format_items(len(result.written), 'file')} to {result.folder}.\n"
         f"Next: look at {result.folder / 'report.md'}"
     )
 

@@ -11,6 +11,7 @@ from app.evaluation.pools import WorkerPool
 from app.evaluation.scheduler import WHOLE_ROUND, Evaluator
 from app.records.front import BaselineRecord, Front
 from app.records.front_files import write_front
+from app.records.numbers import format_items
 from app.records.trace import read_trace
 from app.runs.trained import Say
 from search import SearchProblem, search
@@ -58,7 +59,9 @@ def add_baseline(
             evaluate_batch=evaluator.evaluate_batch,
             chunk=WHOLE_ROUND,
             reference=np.array([bounds[objective.name] for objective in problem.objectives]),
-            progress=lambda now: say(f"baseline: {now.done}/{now.total} evaluations"),
+            progress=lambda now: say(
+                f"baseline: {now.done}/{format_items(now.total, 'evaluation')}"
+            ),
         )
     baseline = BaselineRecord(
         strategy=NAME,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from app.evaluation.log import EvaluationLog
 from app.records.evaluation import EvaluationRecord
+from app.records.numbers import format_items
 from app.runs.latency_table import DeviceTable
 from app.runs.trained import Say
 from hardware.timing import Measurement
@@ -73,7 +74,7 @@ def verify(
     measured: dict[str, list[Measurement]] = {}
     supernet = log.trained.supernet
     for name, table in tables.items():
-        say(f"verify: measuring {len(architectures)} networks on {name}")
+        say(f"verify: measuring {format_items(len(architectures), 'network')} on {name}")
         measured[name] = table.measure([supernet.graph(a) for a in architectures])
     return {
         a.digest: Verified(tests[a.digest], {name: rows[i] for name, rows in measured.items()})
