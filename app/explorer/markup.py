@@ -142,13 +142,15 @@ def list_card(card: CardRecord, objective: Quantity) -> list[tuple[str, str, str
     def share(value: float) -> str:
         return numbers.format_percent(value, 0)
 
+    widest = objective.most - objective.least
     known: dict[str, tuple[str, Callable[[Any], str]]] = {
         "model": ("Model", str),
         "samples": ("Fitted on", lambda value: numbers.format_items(value, "network")),
         "tau": ("Kendall τ", lambda value: f"{value:.2f}"),
         "spearman": ("Spearman correlation", lambda value: f"{value:.2f}"),
         "rmse": ("Error (RMSE)", unit),
-        "half_width": ("Typical ±", unit),
+        # Of a file from before intervals were bounded it may be wider than the scale.
+        "half_width": ("Typical ±", lambda value: unit(min(value, widest))),
         "coverage": ("Interval coverage", share),
         "level": ("Coverage wanted", share),
         "regret": ("Regret of the top picks", unit),

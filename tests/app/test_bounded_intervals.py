@@ -11,9 +11,10 @@ import pytest
 
 import predictors.models
 from app.evaluation.race_bounds import bound_loss
+from app.explorer.markup import list_card
 from app.records.front import CardRecord, Estimate
 from app.records.picking import _deviation
-from app.records.quantities import ACCURACY, LOSS, QUANTITIES
+from app.records.quantities import ACCURACY, LOSS, QUANTITIES, Quantity
 from app.reporting.report_text import _tabulate_card
 from app.searching.results.front_builder import _predict_held_out
 from predictors import Predictor, predict_interval, summarise_card
@@ -97,6 +98,17 @@ def test_a_loss_is_never_bounded_below_0() -> None:
     assert bound_loss(np.zeros(4), 400, rival, 3.0).estimate == 0.0
     whole = summarise_scores(np.array([1.0, 1.1, 0.9, 1.0]), "language-modelling", "val", 0, 1.0)
     assert whole.low == pytest.approx(2 * whole.value - whole.high), "one that fits is whole"
+
+
+def test_a_card_from_before_is_shown_within_the_scale() -> None:
+    shown = {q.name: dict(list_card_pairs(q, 23.7)) for q in (ACCURACY, LOSS)}
+    assert shown["accuracy"]["Typical ±"] == "100.00 points"
+    assert shown["loss"]["Typical ±"] == "23.70 nats/token", "a loss has no upper end"
+
+
+def list_card_pairs(quantity: Quantity, half_width: float) -> list[tuple[str, str]]:
+    card = CardRecord(model="ridge", samples=30, half_width=half_width)
+    return [(label, value) for label, value, _ in list_card(card, quantity)]
 
 
 def test_an_interval_that_was_cut_off_still_tells_the_noise() -> None:
