@@ -103,7 +103,7 @@ class Backend(Protocol):
             :meth:`choose_clock`. Several models may be loaded at the same time.
 
         Raises:
-            ValueError: The model cannot be loaded; one sentence that says why.
+            InputError: The model cannot be loaded; one sentence that says why.
         """
         ...
 
