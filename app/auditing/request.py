@@ -97,7 +97,7 @@ def plan_training(request: AuditRequest, trained: Trained) -> Recipe:
         changes["epochs"] = None
     ours = read_recipe(trained.run)
     recipe = make_standalone_recipe(ours, changes, trained.data.epoch)
-    check_batch(recipe, trained.data)
+    check_batch(recipe, trained.data, trained.supernet)
     return recipe
 
 

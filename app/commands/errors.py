@@ -43,6 +43,8 @@ def is_bad_input(error: BaseException) -> bool:
     """
     if isinstance(error, OSError):
         return error.errno in _FILE_SYSTEM
+    if isinstance(error, SaidElsewhereError):
+        return error.bad_input
     if isinstance(error, (InputError, MissingPackageError, DivergedError)):
         return True
     return isinstance(error, ValueError) and _raised_by_own_module(error)

@@ -160,7 +160,7 @@ def list_card(card: CardRecord, objective: Quantity) -> list[tuple[str, str, str
         if report.get(key) is not None:
             entries.append((label, write(report[key]), ""))
     for key, value in report.items():
-        if key not in (*known, "aim", "best") and isinstance(value, (int, float, str)):
+        if key not in (*known, "aim", "best", "widest") and isinstance(value, (int, float, str)):
             shown = numbers.format_digits(value) if isinstance(value, float) else str(value)
             entries.append((key.replace("_", " ").capitalize(), shown, ""))
     return entries

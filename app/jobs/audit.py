@@ -29,8 +29,10 @@ from app.records.audit_pieces import (
 )
 from app.records.typed_json.record_files import append_record, write_record
 from app.runs.directory import Run, open_run, writing
+from app.runs.diverged import suggest_rate
 from app.runs.trained import Say, Trained, best_device, load_own_family, open_trained
 from supernet import files
+from supernet.errors import DivergedError
 from supernet.family_config import decode_config
 from supernet.quality import audit
 from supernet.quality.evaluate import Evaluation, evaluate
@@ -260,7 +262,15 @@ class _Audit:
         seed = int(sequence.generate_state(1)[0])
         alone = make_standalone(fresh_supernet(trained.run, seed), architecture).to(best_device())
         recipe = self.recipe.replace({"seed": seed})
-        result = train(alone, trained.data, recipe, folder, progress=lambda p: say(_line(p)))
+        try:
+            result = train(alone, trained.data, recipe, folder, progress=lambda p: say(_line(p)))
+        except DivergedError as error:
+            rate = recipe.learning_rate
+            raise DivergedError(
+                f"network {architecture.digest} alone: {error.found}",
+                f"add --replace --recipe-part learning_rate={suggest_rate(rate)} to train with "
+                f"less than {rate:g}, or --replace --recipe-part clip_norm=1",
+            ) from error
         for note in result.notes:
             say(f"warning: {note}")
         only = alone.space.smallest

@@ -10,7 +10,7 @@ import torch
 
 from app.evaluation.log import EvaluationLog, find_architecture
 from app.jobs.outcomes import ExportOutcome
-from app.records.export import LatencyRecord, ParityRecord
+from app.records.export import LatencyRecord, ParityRecord, StorageRecord
 from app.records.front import Front, read_front, value_or
 from app.records.quantities import find_stored_quantity
 from app.records.typed_json.record_files import write_record
@@ -19,6 +19,7 @@ from app.runs.directory import Run, open_run
 from app.runs.latency_table import measure_one
 from app.runs.trained import Say, Trained, open_trained
 from supernet import files
+from supernet.costs.enumeration import measure_size
 from supernet.errors import InputError
 from supernet.export import ARCHITECTURE, ONNX, WEIGHTS, Exported, export, run_torch, write_files
 from supernet.space import Architecture
@@ -61,9 +62,12 @@ def export_job(
     qualities = {split: record for split, record in found.items() if record is not None}
     latency = _find_latency(opened, trained, chosen, say)
     checkpoint = trained.checkpoint.digest
-    facts = CardFacts(opened.record, trained.shape, checkpoint, qualities, latency, parity)
     with files.new_folder(folder) as temporary:
         write_files(temporary, exported, chosen)
+        storage = _measure_storage(trained, chosen, exported, temporary)
+        facts = CardFacts(
+            opened.record, trained.shape, checkpoint, qualities, latency, parity, storage
+        )
         write_record(temporary / PARITY, parity)
         files.write_json(temporary / LABELS, list(trained.shape.labels))
         files.write_text(temporary / CARD, write_model_card(chosen, exported, facts))
@@ -78,6 +82,21 @@ def export_job(
         split=quality.split,
         latency_ms=None if latency is None else latency.value,
         max_abs_difference=parity.max_abs_difference,
+        size_bytes=storage.promised,
+        tensor_bytes=storage.tensors,
+        file_bytes=storage.files,
+    )
+
+
+def _measure_storage(
+    trained: Trained, architecture: Architecture, exported: Exported, folder: Path
+) -> StorageRecord:
+    """Bytes that the costs promise, beside those of the files in a folder."""
+    floating = (v for v in exported.weights.values() if np.issubdtype(v.dtype, np.floating))
+    return StorageRecord(
+        promised=measure_size(trained.supernet, architecture, exported.network),
+        tensors=sum(value.nbytes for value in floating),
+        files={name: (folder / name).stat().st_size for name in (ONNX, WEIGHTS)},
     )
 
 

@@ -96,6 +96,8 @@ class PickOutcome:
 
     ``by`` is ``"budget"``, ``"knee"`` or ``"weights"``. ``ties`` are the other subnetworks within
     the budget that are not distinguishable from the chosen one in quality, cheapest first.
+    ``float32_bytes`` is the least that exported files take where ``costs`` count less, because
+    they hold every weight as float32 now; else ``None``.
     """
 
     run: Path
@@ -117,6 +119,7 @@ class PickOutcome:
     costs: Mapping[str, int | float | None]
     units: Mapping[str, str]
     architecture: Mapping[str, Value]
+    float32_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -169,7 +172,11 @@ class AuditOutcome:
 
 @dataclass(frozen=True)
 class ExportOutcome:
-    """An exported subnetwork."""
+    """An exported subnetwork.
+
+    ``size_bytes`` is what searches count, every weight at its own bits; ``tensor_bytes`` is what
+    its tensors take as they are written now, all as float32, and ``file_bytes`` the files.
+    """
 
     folder: Path
     digest: str
@@ -180,6 +187,9 @@ class ExportOutcome:
     split: str
     latency_ms: float | None
     max_abs_difference: float
+    size_bytes: int
+    tensor_bytes: int
+    file_bytes: Mapping[str, int]
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from app.evaluation.scheduler import WHOLE_ROUND, Evaluator
 from app.jobs.outcomes import SearchOutcome
 from app.records.front import Front, FrontHeader, read_front
 from app.records.front_files import write_front
-from app.records.search import SearchRecord
+from app.records.search import EMPTY, SearchRecord
 from app.records.typed_json.record_files import write_record
 from app.runs.directory import Run, now, open_run
 from app.runs.latency_table import DeviceTable, open_table
@@ -149,6 +149,11 @@ def _run_search(setting: Setting, folder: Path, say: Say) -> tuple[Front, int]:
     _write_plan(setting.plan, folder, "running")
     run.set_stage("search", "running", name=request.name)
     result, reused = _explore(setting, study, say)
+    if not len(result.front):
+        _write_plan(setting.plan, folder, EMPTY)
+        run.set_stage("search", EMPTY, name=request.name)
+        nearest = _describe_nearest(setting.problem, result)
+        raise InputError(f"search {request.name!r} found nothing: {nearest}")
     front = _verify_front(setting, result, say)
     write_front(folder, front, result.trace)
     study.mirror_verified(front)
@@ -235,10 +240,6 @@ def _describe_nearest(problem: SearchProblem, result: SearchResult) -> str:
 
 def _verify_front(setting: Setting, result: SearchResult, say: Say) -> Front:
     request, sources, problem = setting.request, setting.sources, setting.problem
-    if not len(result.front):
-        raise InputError(
-            f"search {request.name!r} found nothing: {_describe_nearest(problem, result)}"
-        )
     here = measurable(sources.tables, say)
     architectures = problem.space.decode(result.front.positions)
     verified = verify(architectures, sources.log, here, say)

@@ -17,6 +17,7 @@ from app.records.typed_json.plain import plain
 from app.runs import plugins
 from app.runs.batch_size import check_batch
 from app.runs.directory import Run, create_run, open_run
+from app.runs.diverged import DIVERGED, clear_diverged, explain_divergence
 from app.runs.teacher import open_teacher
 from app.runs.trained import (
     Say,
@@ -29,7 +30,7 @@ from app.runs.trained import (
     trust_data,
 )
 from supernet.data import DataSource
-from supernet.errors import InputError
+from supernet.errors import DivergedError, InputError
 from supernet.family_config import decode_config, encode_config
 from supernet.supernet import Supernet
 from supernet.training import (
@@ -103,6 +104,8 @@ def train_job(request: TrainRequest, say: Say) -> TrainOutcome:
     Raises:
         ValueError: A name is unknown, settings do not fit each other, or ``out`` holds another
             run; the message says what differs.
+        DivergedError: The loss became infinite or not a number; the run gives way to one with
+            other settings.
         OSError: The disk is full; earlier checkpoints are intact.
         SaidElsewhereError: Another process of ``torchrun`` failed, and says why.
     """
@@ -112,19 +115,25 @@ def train_job(request: TrainRequest, say: Say) -> TrainOutcome:
                 method, data, recipe, identity = _prepare(request, say)
                 supernet = method.supernet.to(best_device())
                 limit_threads(supernet)
-                distributed.take_share(recipe.batch_size)
                 main = distributed.is_main()
                 run = _begin(request.out, supernet, identity, held) if main else None
         except distributed.ElsewhereError as error:
-            raise SaidElsewhereError from error
-        result = train(
-            supernet,
-            data,
-            recipe,
-            request.out,
-            method=method,
-            progress=lambda p: say(_write_line(p)),
-        )
+            raise SaidElsewhereError(bad_input=error.bad_input) from error
+        try:
+            result = train(
+                supernet,
+                data,
+                recipe,
+                request.out,
+                method=method,
+                progress=lambda p: say(_write_line(p)),
+            )
+        except DivergedError as error:
+            # All processes see the same losses, so that one of them says it for all.
+            if run is None:
+                raise SaidElsewhereError(bad_input=True) from error
+            run.set_stage("train", DIVERGED)
+            raise explain_divergence(error, request.out, recipe.learning_rate) from error
         if run is not None:
             _finish(run, result, say)
     return TrainOutcome(
@@ -142,6 +151,7 @@ def train_job(request: TrainRequest, say: Say) -> TrainOutcome:
 
 def _begin(out: Path, supernet: Supernet, identity: RunIdentity, held: ExitStack) -> Run:
     """The run of the process that writes; it is locked as long as ``held`` is open."""
+    clear_diverged(out, identity)
     run = create_run(out, identity, supernet.space)
     held.enter_context(run.writing())
     if not _is_trained(run):
@@ -192,7 +202,7 @@ def _prepare(
         config = replace(config, seed=recipe.seed)
     _check_readable(family, config)
     supernet: Supernet = family.build(config)
-    check_batch(recipe, data)
+    check_batch(recipe, data, supernet)
     shape = ShapeRecord(**asdict(data.shape))
     described = DataRecord(spec=data.spec, fingerprint=data.fingerprint, shape=shape, **options)
     # Before anything is written: a recipe that this family cannot run must leave nothing behind.
@@ -201,6 +211,8 @@ def _prepare(
     if source is not None:
         teacher, taught = open_teacher(source, data, say, request.trust)
     method = compose(supernet, data, recipe, recipe.total_steps(data.epoch), teacher)
+    part = distributed.take_share(recipe.batch_size)
+    method.check_batch(part.stop - part.start)
     identity = RunIdentity(
         family=name,
         preset=preset,

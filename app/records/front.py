@@ -182,6 +182,7 @@ class CardRecord(Record):
     needed: Count | None = None
     aim: float | None = None
     best: str | None = None
+    widest: float | None = None
 
 
 class BaselineRecord(Record):

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.records.front import Estimate, Front, Point, value_or
-from app.records.quantities import Quantity
+from app.records.quantities import Quantity, find_stored_quantity
 from search.front import best_index, knee_index, weight_vector, weighted_index
 from search.noise import Z_ONE_SIDED_95
 from search.problem import Constraint
@@ -96,7 +96,8 @@ def differ_beyond_noise(first: Point, second: Point, name: str) -> bool:
     one, other = first.estimate(name), second.estimate(name)
     if one.value is None or other.value is None:
         return True
-    spread = math.hypot(_deviation(one), _deviation(other))
+    quantity = find_stored_quantity(name)
+    spread = math.hypot(_deviation(one, quantity), _deviation(other, quantity))
     return abs(one.value - other.value) > Z_ONE_SIDED_95 * spread if spread > 0 else True
 
 
@@ -129,7 +130,11 @@ def orient_values(points: Sequence[Point], objectives: Sequence[Quantity]) -> ND
     )
 
 
-def _deviation(estimate: Estimate) -> float:
-    if estimate.low is None or estimate.high is None:
+def _deviation(estimate: Estimate, quantity: Quantity) -> float:
+    low, high, value = estimate.low, estimate.high, estimate.value
+    if low is None or high is None:
         return 0.0
-    return (estimate.high - estimate.low) / (2 * _Z95)
+    if value is not None and low <= quantity.least and math.isinf(quantity.most):
+        # The lower end was cut off where the scale ends; the other one was as far away.
+        return (high - value) / _Z95
+    return (high - low) / (2 * _Z95)

@@ -83,7 +83,8 @@ class StageRecord(Record):
     """How far a stage is, and facts about it.
 
     Args:
-        status: ``"running"`` or ``"complete"``.
+        status: ``"running"`` or ``"complete"``; ``"diverged"`` for a training whose loss became
+            infinite or not a number, and ``"empty"`` for a search that found nothing.
         updated: When that was written, ISO 8601 in UTC.
         checkpoint: Digest of the weights that training led to.
         steps: Steps of that training.

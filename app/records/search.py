@@ -7,6 +7,8 @@ from pydantic import JsonValue
 from app.records.typed_json.record import Count, FileRecord, Record, Seed
 
 REMEDY = "choose another --name, or --replace it"
+# The status of a search that ended without a front.
+EMPTY = "empty"
 # How long a search goes on; another answer continues the same search.
 LENGTH = ("evaluations", "max_minutes", "stagnation")
 # Settings that searches had no choice of at first.
@@ -79,7 +81,8 @@ class SearchRecord(FileRecord):
         space: Digest of the space.
         checkpoint: Digest of the weights.
         table: Digest of the latency table; by device of several, ``None`` without any.
-        status: ``"running"`` or ``"complete"``.
+        status: ``"running"``, ``"complete"``, or ``"empty"`` for one that came to its end without
+            an architecture within its limits.
         updated: When that was written, ISO 8601 in UTC.
     """
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from app.records.evaluation import EvaluationRecord
-from app.records.export import LatencyRecord, ParityRecord
+from app.records.export import LatencyRecord, ParityRecord, StorageRecord
 from app.records.run import RunRecord
 from app.reporting.markdown import render_markdown
 from supernet.data import IMAGES, DataShape
@@ -25,6 +25,7 @@ class CardFacts:
         qualities: Evaluation records, by split.
         latency: A measured latency with device and method, or ``None``.
         parity: Content of ``parity.json``.
+        storage: Bytes as promised and as written.
     """
 
     record: RunRecord
@@ -33,6 +34,7 @@ class CardFacts:
     qualities: Mapping[str, EvaluationRecord]
     latency: LatencyRecord | None
     parity: ParityRecord
+    storage: StorageRecord
 
 
 def write_model_card(architecture: Architecture, exported: Exported, facts: CardFacts) -> str:
@@ -54,6 +56,7 @@ def write_model_card(architecture: Architecture, exported: Exported, facts: Card
         described={name: describe_quality(found) for name, found in facts.qualities.items()},
         latency=facts.latency,
         parity=facts.parity,
+        storage=facts.storage,
         images=IMAGES,
     )
 

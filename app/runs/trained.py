@@ -16,6 +16,7 @@ from app.records.run import REMEDY, RunRecord
 from app.runs import plugins
 from app.runs.allocator import keep_freed_memory
 from app.runs.directory import Run
+from app.runs.diverged import DIVERGED
 from supernet import checkpoints
 from supernet.checkpoints import Checkpoint
 from supernet.costs.cost_model import CostModel
@@ -152,6 +153,11 @@ def open_trained(run: Run, say: Say) -> Trained:
         ValueError: Not trained yet, or no usable checkpoint.
     """
     stage = run.stage("train")
+    if stage is not None and stage.status == DIVERGED:
+        raise InputError(
+            f"the training of {run.path} diverged; give the command that trained it a lower "
+            "--learning-rate, and it begins anew"
+        )
     if stage is None or not stage.complete:
         raise InputError(
             f"the training of {run.path} is not complete; "

@@ -7,7 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.records.search import LENGTH, REMEDY, EarlierRunRecord, SearchRecord, SearchSettings
+from app.records.search import (
+    EMPTY,
+    LENGTH,
+    REMEDY,
+    EarlierRunRecord,
+    SearchRecord,
+    SearchSettings,
+)
 from app.records.typed_json.record_files import read_record
 from app.searching.written_limits import find_devices, parse_latency_limit
 from search import Stops, Strategy
@@ -243,7 +250,8 @@ def is_complete(folder: Path, plan: SearchRecord, *, replace: bool) -> bool:
         ValueError: The folder holds a search with other settings, or a longer one.
     """
     old = None if replace else read_plan(folder)
-    if old is None:
+    if old is None or (old.status == EMPTY and not (folder / "front.json").exists()):
+        # One that found nothing gives way: there is no front to lose, and what was evaluated stays.
         return False
     before, now = (record.config.model_dump(mode="json") for record in (old, plan))
     changed = [key for key, value in now.items() if before[key] != value]

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from supernet.data import IMAGES, DataSource, Split, lay_channels_last
+from supernet.errors import InputError
 from supernet.quality.batch_statistics import recalibrate
 from supernet.space import Architecture
 from supernet.supernet import Supernet
@@ -198,7 +199,8 @@ def summarise_scores(
         objective, unit = "loss", "nats/token"
         spread = float(scores.std(ddof=1)) if len(scores) > 1 else 0.0
         half = Z_TWO_SIDED_95 * spread / math.sqrt(len(scores))
-        low, high = value - half, value + half
+        # No loss is below 0, however few samples there are and however far they lie apart.
+        low, high = max(0.0, value - half), value + half
     return Evaluation(
         objective, unit, value, low, high, split, len(scores), calibration_samples, seconds
     )
@@ -271,19 +273,30 @@ def recalibrate_extracted(
         architecture: The architecture that the model is.
         data: The data whose training split is used, without augmentation.
         samples: Training samples to use, at most.
-        batch_size: Samples at a time; the last, smaller batch is left out.
+        batch_size: Samples at a time, for images at least two of them; the last, smaller batch is
+            left out.
         cache: Keeps batches from one architecture to the next.
         statistics: Keeps what recalibration found, for the next time of the same architecture.
 
     Returns:
         How many samples were used; 0 when the network has no statistics to estimate.
+
+    Raises:
+        ValueError: The training split has a single image, which has no statistics.
     """
     model.eval()
     if not any(isinstance(m, _BatchNorm) for m in model.modules()):
         return 0
     # The same rows whatever the run's seed, spread over the split.
     rows = np.random.default_rng(0).permutation(len(data.train))[:samples]
-    size = min(batch_size or choose_batch_size(supernet, architecture), len(rows))
+    # The variance of one image is that of its own pixels, and none where a layer has one of them.
+    fewest = 2 if len(supernet.inputs.shape) > 1 else 1
+    if len(rows) < fewest:
+        raise InputError(
+            f"the training split of {data.spec} is too small ({len(rows)} of at least "
+            f"{fewest} images) for the statistics of batch normalisation"
+        )
+    size = min(max(fewest, batch_size or choose_batch_size(supernet, architecture)), len(rows))
     whole = len(rows) // size * size
     key = (data.fingerprint, "calibration", samples)
     ours = (*key, size, architecture.digest)

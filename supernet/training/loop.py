@@ -84,11 +84,12 @@ def train(
     """
     began, folder = time.perf_counter(), Path(folder)
     steps = recipe.total_steps(data.epoch)
-    distributed.take_share(recipe.batch_size)  # before anything is built: it may be impossible
+    part = distributed.take_share(recipe.batch_size)  # before anything is built: may be impossible
     if method is None:
         method = compose(supernet, data, recipe, steps, teacher)
     elif teacher is not None:
         raise InputError("a method brings its own guide; give the teacher to it, not to train")
+    method.check_batch(part.stop - part.start)
     state = TrainingState.begin(method, data, recipe, folder / "checkpoints")
     found = checkpoints.find(state.folder)
     last = found.checkpoint
@@ -209,6 +210,6 @@ def _check_finite(loss: Tensor | None, step: int) -> float | None:
     value = float(loss)
     if not math.isfinite(value):
         raise DivergedError(
-            f"the loss is {value} at step {step}; lower learning_rate, or set clip_norm"
+            f"the loss is {value} at step {step}", "lower learning_rate, or set clip_norm"
         )
     return value

@@ -175,6 +175,7 @@ def test_a_killed_audit_continues_with_the_same_result(
         (["--recipe-part", "distill=inplace"], "distill cannot be changed for a stand-alone"),
         (["--recipe-part", "batch_size=100000"], "batch_size = 100000 is larger than the train"),
         (["--recipe-part", "batch_size=1"], "batch_size = 1 cannot work"),
+        (["--recipe-part", "micro_batches=64"], "sees 1 in each of 64 micro-batches"),
         (["--networks", "1000000"], "1000000 networks are more than the search space has"),
     ],
 )
@@ -303,3 +304,14 @@ def test_the_explorer_shows_an_audit(
     page.run()
     assert not page.exception
     assert any("damaged or edited" in warning.value for warning in page.warning)
+
+
+def test_a_network_that_diverges_alone_names_flags_that_work(
+    refused: Callable[..., str], a_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("supernet.quality.evaluate.CALIBRATION_SAMPLES", 64)
+    flags = ["--run", a_run, "--name", "hot", "--networks", "4", "--probes", "0"]
+    hot = ["--recipe-part", "steps=9,batch_size=16,warmup_steps=1,log_every=1,learning_rate=1e9"]
+    sentence = refused("audit", *flags, *hot)
+    assert " alone: the loss is " in sentence
+    assert "add --replace --recipe-part learning_rate=1e+08 to train with less than" in sentence

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from app.commands import errors
+from app.jobs.failures import SaidElsewhereError
 from supernet.errors import DivergedError, InputError, MissingPackageError
 
 ROOT = Path(__file__).parents[2]
@@ -32,6 +33,14 @@ def test_what_the_user_can_put_right_is_one_sentence_and_exit_code_2(
 ) -> None:
     assert errors.report(kind("what was wrong")) == errors.BAD_INPUT
     assert capsys.readouterr().err == "error: what was wrong\n"
+
+
+@pytest.mark.parametrize(("bad_input", "code"), [(True, 2), (False, 1)])
+def test_what_another_process_says_is_not_said_again(
+    bad_input: bool, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert errors.report(SaidElsewhereError(bad_input=bad_input)) == code
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize("statement", ["int(float('nan'))", "[].index(3)", "a, b = 1, 2, 3"])

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from app.runs.run_view import load_run
 from hardware.table import LatencyTable
 from supernet.space import SearchSpace
 from tests.app.conftest import EVALUATIONS, SEARCH, Command, contents
@@ -212,14 +213,23 @@ def test_impossible_limits_name_the_nearest_architecture(
     assert contents(finished_run) == before
 
 
-def test_an_evaluated_limit_that_nothing_meets_names_what_came_nearest(
-    refused: Refused, a_run: Path
+def test_an_evaluated_limit_that_nothing_meets_names_what_came_nearest_and_blocks_nothing(
+    command: Command, refused: Refused, a_run: Path
 ) -> None:
     flags = ("search", "--run", a_run, "--name", "never", *SEARCH)
     with pytest.raises(
         ValueError, match=r"none of 32 .* the nearest has accuracy 0\.\d+ \(\w{12}\)"
     ):
         raise ValueError(refused(*flags, "--limit", "accuracy>=0.99999"))
+    assert json.loads((a_run / "searches/never/search.json").read_text())["status"] == "empty"
+    assert json.loads((a_run / "run.json").read_text())["stages"]["search"]["status"] == "empty"
+    problem = next(p for p in load_run(a_run).problems if "never" in p)
+    assert problem.startswith("Search never came to its end and found nothing within its limits")
+    # The advice, to loosen the limit, works under the same name; other searches are not given up.
+    assert command(*flags, "--limit", "accuracy>=0.01").code == 0
+    assert json.loads((a_run / "searches/never/search.json").read_text())["status"] == "complete"
+    assert "never" not in " ".join(load_run(a_run).problems)
+    assert "has other settings" in refused(*flags, "--limit", "accuracy>=0.02")
 
 
 def test_a_space_that_changed_since_the_stored_evaluations(refused: Refused, a_run: Path) -> None:

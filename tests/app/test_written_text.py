@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from app.jobs.report import report_job
 from app.records.evaluation import EvaluationRecord
-from app.records.export import LatencyRecord, ParityRecord
+from app.records.export import LatencyRecord, ParityRecord, StorageRecord
 from app.records.run import DataRecord, RunRecord, ShapeRecord
 from app.reporting.markdown import (
     Markdown,
@@ -100,7 +100,9 @@ def facts(
         onnxruntime="1.20",
         torch="2.13",
     )
-    return CardFacts(record or run_record(), shape, "c0ffee", qualities, latency, parity)
+    sizes = {"model.onnx": 104_412, "weights.safetensors": 101_990}
+    storage = StorageRecord(promised=98_568, tensors=98_568, files=sizes)
+    return CardFacts(record or run_record(), shape, "c0ffee", qualities, latency, parity, storage)
 
 
 def images(channels: int) -> DataShape:

@@ -10,7 +10,7 @@ from app.jobs.outcomes import (
     ProfileOutcome,
     TrainOutcome,
 )
-from app.records.quantities import LATENCY, PARAMETERS, find_quantity
+from app.records.quantities import LATENCY, PARAMETERS, SIZE, find_quantity
 from app.reporting.tables import align_table
 
 
@@ -70,5 +70,17 @@ def format_export(result: ExportOutcome) -> str:
     return (
         f"Exported {result.digest} to {result.folder}: {PARAMETERS.show_named(result.parameters)}, "
         f"{judged.name} {show_or_failed(judged, result.value)} on {result.split}{latency}; "
-        f"ONNX Runtime differs from torch by at most {result.max_abs_difference:.2g}."
+        f"ONNX Runtime differs from torch by at most {result.max_abs_difference:.2g}.\n"
+        f"{_write_sizes(result)}"
+    )
+
+
+def _write_sizes(result: ExportOutcome) -> str:
+    """Say how large the files are, and that they are larger than promised where they are."""
+    written = " and ".join(f"{name} {SIZE.show(size)}" for name, size in result.file_bytes.items())
+    if result.tensor_bytes <= result.size_bytes:
+        return f"Written: {written}."
+    return (
+        f"Written: {written}, every weight as float32 for now; at its weight bits it is "
+        f"{SIZE.show(result.size_bytes)}."
     )

@@ -7,6 +7,7 @@ from app.jobs.outcomes import PickOutcome, ReportOutcome, SearchOutcome
 from app.records.front import Estimate
 from app.records.quantities import (
     LATENCY,
+    SIZE,
     Quantity,
     find_stored_quantity,
     list_counted,
@@ -95,6 +96,14 @@ def format_pick(result: PickOutcome) -> str:
         for name, value in result.costs.items()
     )
     lines.append(f"  {', '.join(costs)}")
+    if result.float32_bytes is not None:
+        promised, least = (
+            SIZE.show(size) for size in (result.costs.get(SIZE.name), result.float32_bytes)
+        )
+        lines.append(
+            f"  exported files hold every weight as float32 for now: {least} or more, not the "
+            f"{promised} of its weight bits"
+        )
     if result.ties:
         others = len(result.ties)
         lines.append(
