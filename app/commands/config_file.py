@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from app.commands.arguments import check_value
 from supernet.errors import InputError
 from supernet.space import nearest
 
@@ -64,6 +65,9 @@ def _check_option(path: Path, name: str, value: Any, options: Mapping[str, str])
     if flag not in options:
         raise InputError(f"{path}: unknown option {name!r}{nearest(flag, list(options))}")
     types, word = KINDS[options[flag]]
+    for text in value if isinstance(value, list) else [value]:
+        if isinstance(text, str):
+            check_value(text, f"{path}: {name}")
     if options[flag] == "text" and isinstance(value, list):
         return ",".join(str(part) for part in value)
     if options[flag] == "list" and isinstance(value, str):

@@ -7,6 +7,7 @@ import os
 import sys
 import traceback
 
+from app.commands.plain_text import write_line
 from app.jobs.failures import SaidElsewhereError
 from supernet.errors import DivergedError, InputError, MissingPackageError
 
@@ -51,7 +52,7 @@ def is_bad_input(error: BaseException) -> bool:
 
 
 def sentence(error: BaseException) -> str:
-    """The message as one line."""
+    """The message as one line of bounded length."""
     if isinstance(error, OSError) and error.strerror == os.strerror(errno.ENOSPC):
         where = f" while writing {error.filename}" if error.filename else ""
         text = f"no space left on the disk{where}; free some and run the same command again"
@@ -61,7 +62,7 @@ def sentence(error: BaseException) -> str:
         text = error.strerror
     else:
         text = str(error) or type(error).__name__
-    return " ".join(text.split())
+    return write_line(text)
 
 
 def report(error: BaseException) -> int:

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from app.commands import errors, search_commands
+from app.commands.arguments import check_arguments
 from app.commands.folders import BACKENDS
 from app.commands.options import Arch, Config, Json, RunDir, Seed, Trust, app
 from app.commands.terminal import say, show
@@ -334,6 +335,7 @@ def doctor(json: Json = False) -> None:
 def run(arguments: Sequence[str]) -> int:
     """Run one command; returns the exit code: 0, 2 (bad input), 130 (Ctrl-C) or 1."""
     try:
+        check_arguments(arguments)
         result = app(list(arguments), prog_name="supernet", standalone_mode=False)
         if result == errors.INTERRUPTED:
             # Typer turns Ctrl-C into this exit code and says nothing.
@@ -342,7 +344,7 @@ def run(arguments: Sequence[str]) -> int:
     except typer.Abort:
         return errors.report(KeyboardInterrupt())
     except _USAGE as error:
-        say(f"error: {' '.join(str(error.format_message()).split())}")  # type: ignore[attr-defined]
+        say(f"error: {error.format_message()}")  # type: ignore[attr-defined]
         return errors.BAD_INPUT
     except BrokenPipeError:
         # The reader of our output went away, as `head` does; nothing is left to say to it.
@@ -356,4 +358,6 @@ def main() -> None:
     """Entry point of the ``supernet`` command."""
     # Before any command imports torch; what it starts inherits it.
     use_reproducible_kernels()
+    # Its worker processes look for no module in the working directory (from Python 3.11 on).
+    os.environ.setdefault("PYTHONSAFEPATH", "1")
     sys.exit(run(sys.argv[1:]))

@@ -15,6 +15,7 @@ from app.records.front import Front, FrontHeader, read_front
 from app.records.front_files import write_front
 from app.records.search import EMPTY, SearchRecord
 from app.records.typed_json.record_files import write_record
+from app.runs.addresses import show_storage
 from app.runs.directory import Run, now, open_run
 from app.runs.latency_table import DeviceTable, open_table
 from app.runs.trained import Say, Trained, open_trained
@@ -58,6 +59,8 @@ def search_job(request: SearchRequest, say: Say) -> SearchOutcome:
     run = open_run(request.run, request.trust)
     # Read before minutes are spent on opening the network.
     request.devices  # noqa: B018
+    if request.storage is not None:
+        show_storage(request.storage)
     chosen = find_choice(request)
     for name in request.proxies:
         proxies.load_proxy(name)

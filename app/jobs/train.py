@@ -278,9 +278,9 @@ def _choose_recipe(request: TrainRequest, run: Run | None, data: DataSource) -> 
         recipe = find_recipe(name, base=suitable)
         if request.teacher is not None and recipe.distill != "teacher":
             recipe = find_recipe(f"{name}+teacher", base=suitable)
-        if plugins.is_own(recipe.sampler):
-            # It was typed, so it may lie in the working directory.
-            plugins.load_own(recipe.sampler, "sampler", ("build", "LARGEST_FIRST"))
+    if plugins.is_own(recipe.sampler):
+        # It was typed, here or after --trust, so it may lie in the working directory.
+        plugins.load_own(recipe.sampler, "sampler", ("build", "LARGEST_FIRST"))
     names = ("seed", "epochs", "batch_size", "learning_rate", "checkpoint_every")
     changes = {n: getattr(request, n) for n in names if getattr(request, n) is not None}
     if request.steps is not None:

@@ -7,7 +7,6 @@ import io
 import json
 import math
 import os
-import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from app.records.evaluation import EvaluationRecord
 from app.records.front import Front, Point, value_or
 from app.records.typed_json.plain import to_json_number
 from app.records.typed_json.record import to_json
+from app.runs.addresses import hide_secrets, show_storage
 from app.runs.directory import Run
 from app.searching.objectives import count_all
 from search import Evaluation, SearchProblem
@@ -74,8 +74,9 @@ class Study:
         problem: SearchProblem,
         log: EvaluationLog,
         folder: Path,
+        url: str | None = None,
     ) -> None:
-        self.study = study
+        self.study, self._url = study, url
         self._storage, self._problem, self._log = storage, problem, log
         self._store = _artifact_store(folder / ARTIFACTS)
         self._distributions = distributions(problem.space)
@@ -173,9 +174,10 @@ class Study:
         try:
             yield
         except (optuna.exceptions.OptunaError, SQLAlchemyError) as error:
+            reason = _reason(error, self._url)
             raise InputError(
-                f"the Optuna storage of study {self.study.study_name!r} failed "
-                f"({_reason(error)}); all evaluations are kept: run the same command again"
+                f"the Optuna storage of study {self.study.study_name!r} failed ({reason}); all "
+                "evaluations are kept: run the same command again"
             ) from error
 
     def _build_verified(self, point: Point) -> Any:
@@ -242,6 +244,7 @@ def open_study(
     settings |= {"space": problem.space.digest, "checkpoint": log.trained.checkpoint.digest}
     run = log.trained.run
     title = name if storage is None else f"{_run_name(run)}/{name}"
+    place = str(folder / JOURNAL) if storage is None else show_storage(storage)
     with quiet_optuna():
         try:
             opened = _journal(folder / JOURNAL) if storage is None else get_storage(storage)
@@ -252,9 +255,9 @@ def open_study(
                 study.set_user_attr("settings", settings)
                 study.set_user_attr("run", str(run.path.resolve()))
                 study.set_user_attr("identity", digest)
-            return Study(study, opened, problem, log, folder)
+            return Study(study, opened, problem, log, folder, storage)
         except _storage_errors() as error:
-            raise _unusable(str(folder / JOURNAL) if storage is None else storage, error) from error
+            raise _unusable(place, _reason(error, storage), error) from error
 
 
 def distributions(space: SearchSpace) -> dict[str, CategoricalDistribution]:
@@ -371,19 +374,19 @@ def _storage_errors() -> tuple[type[Exception], ...]:
     return (*theirs, ImportError, RuntimeError, ValueError, KeyError, OSError)
 
 
-def _unusable(url: str, error: Exception) -> ValueError:
-    hidden = re.sub(r"//([^:/@]*):[^@/]*@", r"//\1:***@", url)
+def _unusable(place: str, reason: str, error: Exception) -> ValueError:
     missing = isinstance(error.__cause__ or error, ModuleNotFoundError)
     advice = "install that" if missing else "give one that can be reached (sqlite:///studies.db)"
     return InputError(
-        f"the Optuna storage {hidden} cannot be used ({_reason(error)}); {advice}, or give none "
+        f"the Optuna storage {place} cannot be used ({reason}); {advice}, or give none "
         "for a journal file in the run"
     )
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception, url: str | None) -> str:
     """The first line of what the cause says; statements and links are below it."""
-    return (str(error.__cause__ or error).strip() or type(error).__name__).splitlines()[0]
+    text = str(error.__cause__ or error).strip() or type(error).__name__
+    return hide_secrets(text.splitlines()[0], url or "")
 
 
 def _run_name(run: Run) -> str:

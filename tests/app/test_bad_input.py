@@ -40,7 +40,7 @@ def image_folder(path: Path, classes: tuple[str, ...], count: int = 10, size: in
         (["--family", "my.own.module"], "no module 'my.own.module'"),
         (["--family", "os.path"], "module 'os.path' is no family: it lacks TASK"),
         (["--family", "../x"], "unknown family '../x'"),
-        (["--family", ""], "unknown family ''"),
+        (["--family", ""], "--family is empty"),
         (["--image-size", "16"], "image size 16 applies to folder:PATH data; 'digits' has none"),
         (["--context", "5"], "context 5 applies to text:PATH data"),
         (["--seed", str(2**70)], "seed = .* is impossible"),

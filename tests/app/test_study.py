@@ -337,7 +337,6 @@ def test_a_database_holds_the_studies_of_several_runs(
     ("url", "reason"),
     [
         ("sqlite:////nonexistent/folder/a.db", "unable to open database file"),
-        ("studies.db", "Could not parse SQLAlchemy URL"),
         ("postgresql://me:secret@127.0.0.1:1/x", "psycopg|refused"),
         ("redis://localhost", "RedisStorage"),
     ],
