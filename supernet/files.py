@@ -129,6 +129,17 @@ def read_records(path: Path) -> list[Any]:
     return records
 
 
+def set_aside(path: Path) -> Path:
+    """Rename a damaged file to ``NAME.damaged-N``, so that nothing of it is lost; its new path."""
+    path = Path(path)
+    number = 1
+    while os.path.lexists(path.with_name(f"{path.name}.damaged-{number}")):
+        number += 1
+    aside = path.with_name(f"{path.name}.damaged-{number}")
+    os.replace(path, aside)
+    return aside
+
+
 def digest_file(path: Path) -> str:
     """Hash a file's content by SHA-256; 64 hexadecimal digits."""
     result = hashlib.sha256()

@@ -53,7 +53,7 @@ def export_job(
     say(f"export {chosen.digest}: extracting and recalibrating")
     exported = export(trained.supernet, chosen, trained.data)
     parity = _compare_outputs(trained, chosen, exported)
-    log = EvaluationLog(trained)
+    log = EvaluationLog(trained, say)
     if log.find(chosen, "val") is None:
         with opened.writing():
             log.evaluate(chosen, "val")

@@ -98,11 +98,11 @@ def prepare(
     chosen = chosen or find_choice(request)
     names = resolve_objectives(request.objectives, trained.quality, request.devices)
     check_space(run, trained)
-    log = EvaluationLog(trained)
+    log = EvaluationLog(trained, say)
     sources = Sources(trained, log, _open_tables(request, run, trained, names, say))
     problem = build_problem(names, request.all_limits, sources)
     require_feasible(problem)
-    prior = reopen_prior(request, run, trained)
+    prior = reopen_prior(request, run, trained, say)
     fit: Fit = InformedFit(build_statistics(sources), chosen.method)
     if prior is not None:
         say(f"search {request.name}: {len(prior.values)} evaluations of {prior.run} may help")

@@ -20,7 +20,7 @@ from hardware.compiled_table import CompiledTable
 from hardware.device import Device
 from hardware.table import PREVIOUS, LatencyTable
 from hardware.timing import Measurement
-from supernet import files
+from supernet import checksums
 from supernet.costs.cost_model import CostModel
 from supernet.errors import InputError
 from supernet.graph.language import Graph
@@ -85,7 +85,11 @@ def load_table(run: Run, name: str) -> LatencyTable:
     for file in (folder / "device.json", folder / PREVIOUS / "device.json"):
         if not file.exists():
             continue
-        about = files.read_json(file)
+        try:
+            about = checksums.read_json(file)
+        except InputError:
+            # Damage is the table's to say, which has an earlier one in reserve.
+            continue
         backend = about.get("backend") if isinstance(about, dict) else None
         if isinstance(backend, str):
             plugins.require_trust("device backend", backend, run.trusted, file)

@@ -28,7 +28,8 @@ def check_space(run: Run, trained: Trained) -> None:
             f"{run.path / 'space.json'} holds space {stored}, but the network has {space.digest}; "
             "restore the file, or train a new run"
         )
-    for record in read_log(run.evaluations, EvaluationRecord):
+    # Damaged lines are said when the log is opened.
+    for record in read_log(run.evaluations, EvaluationRecord, lambda _: None):
         ours = record.checkpoint == trained.checkpoint.digest
         if ours and _digest(trained, record.architecture) != record.digest:
             raise InputError(

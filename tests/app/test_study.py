@@ -47,7 +47,7 @@ def log_in(path: Path, supernet: Any) -> EvaluationLog:
     trained = Trained(Run(path), supernet, Checkpoint(path, 0, "0123456789abcdef", {}))
     # Counting every variant takes a second, and all tests have the same network.
     trained.__dict__["cost_model"] = supernet.counted
-    return EvaluationLog(trained)
+    return EvaluationLog(trained, print)
 
 
 @pytest.fixture
