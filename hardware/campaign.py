@@ -311,7 +311,11 @@ def _is_visit(value: object, total: int) -> TypeGuard[tuple[int, list[list[int]]
     if not (_is_list(value) and len(value) == 2 and _is_count(value[0], 0, total - 1)):
         return False
     samples = value[1]
-    return _is_list(samples) and len(samples) > 0 and all(
-        _is_list(row) and len(row) == 3 and all(_is_count(part, 0, 2**62) for part in row)
-        for row in samples
+    return (
+        _is_list(samples)
+        and len(samples) > 0
+        and all(
+            _is_list(row) and len(row) == 3 and all(_is_count(part, 0, 2**62) for part in row)
+            for row in samples
+        )
     )

@@ -140,7 +140,11 @@ def _find_latency(
 ) -> LatencyRecord | None:
     """The latency a search verified, else one measured now on this machine's processor."""
     for name in run.searches:
-        front = read_front(run.search(name))
+        try:
+            front = read_front(run.search(name))
+        except (OSError, InputError) as error:
+            say(f"warning: {error}")
+            continue
         if front.checkpoint == trained.checkpoint.digest:
             found = _measured_latency(front, architecture.digest)
             if found is not None:

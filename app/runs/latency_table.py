@@ -81,6 +81,31 @@ def load_table(run: Run, name: str) -> LatencyTable:
         ValueError: It is damaged, or its backend is a user's own module that was not named in
             this command.
     """
+    _require_trust(run, name)
+    return LatencyTable.load(run.device(name))
+
+
+def find_device(run: Run, name: str) -> Device | None:
+    """The device of a run that has this name; ``None`` where nothing intact says what it is.
+
+    Raises:
+        ValueError: Its backend is a user's own module that was not named in this command.
+    """
+    _require_trust(run, name)
+    folder = run.device(name)
+    # Of a damaged table, it may still be known what was measured; damage is the table's to say.
+    for read in (
+        lambda: LatencyTable.load(folder).device,
+        lambda: Device.from_json(checksums.read_json(folder / "device.json")),
+    ):
+        try:
+            return read()
+        except (OSError, InputError):
+            continue
+    return None
+
+
+def _require_trust(run: Run, name: str) -> None:
     folder = run.device(name)
     for file in (folder / "device.json", folder / PREVIOUS / "device.json"):
         if not file.exists():
@@ -93,7 +118,6 @@ def load_table(run: Run, name: str) -> LatencyTable:
         backend = about.get("backend") if isinstance(about, dict) else None
         if isinstance(backend, str):
             plugins.require_trust("device backend", backend, run.trusted, file)
-    return LatencyTable.load(folder)
 
 
 def open_table(run: Run, name: str, cost_model: CostModel, say: Say) -> DeviceTable:

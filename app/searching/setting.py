@@ -41,9 +41,7 @@ class Setting:
     plan: SearchRecord
 
 
-def reopen_prior(
-    request: SearchRequest, run: Run, trained: Trained, say: Say
-) -> Prior | None:
+def reopen_prior(request: SearchRequest, run: Run, trained: Trained, say: Say) -> Prior | None:
     """Open the earlier run that helps, as far as a search that is continued used it.
 
     Raises:

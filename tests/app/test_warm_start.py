@@ -205,7 +205,9 @@ def test_a_prior_helps_and_the_search_stays_what_it_was(
     # The earlier run goes on; this one is killed, and continues with what it used.
     log = earlier / "evaluations.jsonl"
     line = json.loads(log.read_text().splitlines()[0])
-    middle = unknown(open_prior(earlier, opened(fresh), print).positions, opened(fresh).supernet.space)
+    middle = unknown(
+        open_prior(earlier, opened(fresh), print).positions, opened(fresh).supernet.space
+    )
     line |= {"digest": middle.digest, "architecture": middle.to_dict(), "split": "val"}
     log.write_text(log.read_text() + json.dumps(line) + "\n")
     assert len(open_prior(earlier, opened(fresh), print).values) == EVALUATIONS + 1
