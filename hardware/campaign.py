@@ -289,8 +289,9 @@ def _read_log(
         known = record if isinstance(record, dict) else {"campaign": digest, "visits": record}
         if known.get("campaign", digest) != digest:
             continue
-        if _is_count(known.get("passes"), 2, campaign.passes):
-            passes = known["passes"]
+        ended = known.get("passes")
+        if _is_count(ended, 2, campaign.passes):
+            passes = ended
         visits = known.get("visits")
         for made in visits if _is_list(visits) else ():
             if _is_visit(made, total):

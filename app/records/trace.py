@@ -82,7 +82,7 @@ def _read_rows(path: Path) -> tuple[Hypervolume, ...]:
             if row["hypervolume"] is None:
                 raise InputError("a line that ends early")
             value, beside = _read(row["hypervolume"]), _read(row.get(BASELINE))
-            rows.append(Hypervolume(int(row["evaluations"]), value, beside))
+            rows.append(Hypervolume(int(row["evaluations"] or ""), value, beside))
         except (KeyError, TypeError, ValueError):
             raise InputError(
                 f"{path}, line {line} is not `evaluations,hypervolume`: the file was damaged; "

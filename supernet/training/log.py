@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from supernet import checksums, files
 
@@ -56,7 +56,7 @@ class Log:
         progress: Callable[[Progress], None] | None,
     ) -> None:
         found = checksums.read_log(path)
-        usable = [line for line in found if _is_line(line)]
+        usable: list[dict[str, Any]] = [line for line in found if _is_line(line)]
         self.notes: tuple[str, ...] = ()
         if len(usable) < len(found):
             aside = files.set_aside(path)
@@ -86,5 +86,5 @@ class Log:
         self.step, self.time = step, now
 
 
-def _is_line(record: Any) -> bool:
+def _is_line(record: Any) -> TypeGuard[dict[str, Any]]:
     return isinstance(record, dict) and isinstance(record.get("step"), int)

@@ -20,6 +20,7 @@ from app.searching.request import SearchRequest, read_plan, rebuild_request
 from search import History, Objective, SearchProblem, Strategy
 from search.sampling.first_sample import initial_rows
 from search.strategies import nsga2
+from supernet import checksums
 from supernet.checkpoints import require
 from supernet.quality.evaluate import CALIBRATION_SAMPLES
 from supernet.space import Architecture, Choice, SearchSpace
@@ -209,7 +210,7 @@ def test_a_prior_helps_and_the_search_stays_what_it_was(
         open_prior(earlier, opened(fresh), print).positions, opened(fresh).supernet.space
     )
     line |= {"digest": middle.digest, "architecture": middle.to_dict(), "split": "val"}
-    log.write_text(log.read_text() + json.dumps(line) + "\n")
+    log.write_text(log.read_text() + json.dumps(checksums.seal(line)) + "\n")
     assert len(open_prior(earlier, opened(fresh), print).values) == EVALUATIONS + 1
     order = digests(fresh)
     killed(fresh, "helped")
