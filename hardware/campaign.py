@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TypeGuard
 
 import numpy as np
 
@@ -23,8 +24,8 @@ from hardware.timing import (
     summarise_all,
     visit,
 )
+from supernet.checksums import append_record, read_log
 from supernet.errors import InputError
-from supernet.files import append_record, read_records
 from supernet.graph.language import Graph
 
 # Networks whose sessions are alive at the same time: several visits share one loading, which
@@ -159,11 +160,13 @@ def run_campaign(
     """
     done: dict[int, list[list[int]]] = {}
     last = campaign.passes
+    digest = ""
     if log is not None:
-        done, last = _read_log(log, campaign, device, resume)
+        digest = campaign.digest(device)
+        done, last = _read_log(log, campaign, digest, resume)
     started = time.monotonic()
     found: dict[str, list[tuple[int, np.ndarray]]] = {s.key: [] for s in campaign.subjects}
-    writer = _Writer(log)
+    writer = _Writer(log, digest)
     reference: Timer | None = None
     place, total = 0, campaign.count_visits()
     try:
@@ -239,8 +242,8 @@ def measure_networks(
 class _Writer:
     """Appends visits to the log, several to a line."""
 
-    def __init__(self, log: Path | None) -> None:
-        self._log = log
+    def __init__(self, log: Path | None, campaign: str) -> None:
+        self._log, self._campaign = log, campaign
         self._waiting: list[list[object]] = []
         self._flushed = time.monotonic()
 
@@ -253,11 +256,11 @@ class _Writer:
         """Note that the campaign ended after so many passes because the time was up."""
         self.flush()
         if self._log is not None:
-            append_record(self._log, {"passes": passes})
+            append_record(self._log, {"campaign": self._campaign, "passes": passes})
 
     def flush(self) -> None:
         if self._log is not None and self._waiting:
-            append_record(self._log, self._waiting)
+            append_record(self._log, {"campaign": self._campaign, "visits": self._waiting})
         self._waiting = []
         self._flushed = time.monotonic()
 
@@ -268,16 +271,52 @@ def _is_late(campaign: Campaign, done: int, started: float) -> bool:
 
 
 def _read_log(
-    log: Path, campaign: Campaign, device: Device, resume: bool
+    log: Path, campaign: Campaign, digest: str, resume: bool
 ) -> tuple[dict[int, list[list[int]]], int]:
-    """Read visits by step and the number of passes; start a log if none is of this campaign."""
-    digest = campaign.digest(device)
-    records = read_records(log) if resume else []
-    if not records or not isinstance(records[0], dict) or records[0].get("campaign") != digest:
+    """Read visits by step and the number of passes; start a log if none is of this campaign.
+
+    What a damaged line held is measured again.
+    """
+    records = read_log(log) if resume else []
+    if not any(isinstance(r, dict) and r.get("campaign") == digest for r in records):
         log.unlink(missing_ok=True)
         append_record(log, {"campaign": digest})
         return {}, campaign.passes
-    ended = [r["passes"] for r in records[1:] if isinstance(r, dict)]
-    batches = [r for r in records[1:] if isinstance(r, list)]
-    done = {int(place): samples for batch in batches for place, samples in batch}
-    return done, ended[-1] if ended else campaign.passes
+    passes, total = campaign.passes, campaign.count_visits()
+    done: dict[int, list[list[int]]] = {}
+    for record in records:
+        # Earlier releases wrote the visits alone.
+        known = record if isinstance(record, dict) else {"campaign": digest, "visits": record}
+        if known.get("campaign", digest) != digest:
+            continue
+        ended = known.get("passes")
+        if _is_count(ended, 2, campaign.passes):
+            passes = ended
+        visits = known.get("visits")
+        for made in visits if _is_list(visits) else ():
+            if _is_visit(made, total):
+                done[made[0]] = made[1]
+    return done, passes
+
+
+def _is_list(value: object) -> TypeGuard[list[object]]:
+    return isinstance(value, list)
+
+
+def _is_count(value: object, least: int, most: int) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+
+
+def _is_visit(value: object, total: int) -> TypeGuard[tuple[int, list[list[int]]]]:
+    """Whether it is a step and its samples, three times in nanoseconds each."""
+    if not (_is_list(value) and len(value) == 2 and _is_count(value[0], 0, total - 1)):
+        return False
+    samples = value[1]
+    return (
+        _is_list(samples)
+        and len(samples) > 0
+        and all(
+            _is_list(row) and len(row) == 3 and all(_is_count(part, 0, 2**62) for part in row)
+            for row in samples
+        )
+    )

@@ -163,15 +163,16 @@ class Device:
         """Restore the device that :meth:`to_json` wrote.
 
         Raises:
-            ValueError: A field is missing.
+            ValueError: A field is missing or of another type.
         """
-        try:
-            options = tuple(sorted(payload["provider_options"].items()))
-            fields = (payload[key] for key in ("name", "provider", "threads", "backend"))
-            name, provider, threads, backend = fields
-            return cls(name, provider, options, threads, backend)
-        except KeyError as error:
-            raise InputError(f"device description has no {error}; profile it again") from error
+        kinds = {"name": str, "provider": str, "provider_options": dict, "threads": int}
+        for key, kind in {**kinds, "backend": str}.items():
+            if not isinstance(payload, Mapping) or not isinstance(payload.get(key), kind):
+                raise InputError(f"the device description has no usable {key}; profile it again")
+        options = tuple(sorted((str(k), str(v)) for k, v in payload["provider_options"].items()))
+        return cls(
+            payload["name"], payload["provider"], options, payload["threads"], payload["backend"]
+        )
 
     def _module(self) -> Backend:
         return find_backend(self.backend)

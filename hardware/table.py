@@ -15,9 +15,10 @@ from hardware.compiled_table import CompiledTable
 from hardware.device import Device, list_differences
 from hardware.network_calibration import Calibration, collect_unit_features
 from hardware.timing import Quiet
+from supernet.checksums import read_json, write_json
 from supernet.costs.cost_model import CostModel
 from supernet.errors import InputError
-from supernet.files import new_folder, read_json, write_bytes, write_json
+from supernet.files import new_folder, write_bytes
 
 VERSION = 1
 FILES = ("device.json", "table.parquet", "calibration.json")

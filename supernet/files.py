@@ -124,7 +124,8 @@ def read_json(path: Path) -> Any:
     """
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    # Numbers of thousands of digits and brackets without end are legal JSON.
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not valid JSON ({error}); it was damaged or edited") from error
 
 
@@ -194,11 +195,22 @@ def read_records(path: Path) -> list[Any]:
     for number, line in enumerate(read_lines(path), start=1):
         try:
             records.append(json.loads(line))
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise InputError(
                 f"{path}, line {number} is not valid JSON ({error}); remove that line"
             ) from error
     return records
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a damaged file to ``NAME.damaged-N``, so that nothing of it is lost; its new path."""
+    path = Path(path)
+    number = 1
+    while os.path.lexists(path.with_name(f"{path.name}.damaged-{number}")):
+        number += 1
+    aside = path.with_name(f"{path.name}.damaged-{number}")
+    os.replace(path, aside)
+    return aside
 
 
 def digest_file(path: Path) -> str:

@@ -120,7 +120,7 @@ def _show_search(run: RunView, front: Front, key: str) -> None:
     with left:
         st.markdown("**Progress of the search**")
         try:
-            rows = read_trace(run.path / "searches" / front.search)
+            rows = read_trace(run.path / "searches" / front.search, front.trace_digests)
         except (OSError, InputError) as error:
             st.warning(escape_markdown(error))
             rows = ()

@@ -112,7 +112,7 @@ class _Audit:
         self.folder, self.say = folder, say
         self.path = folder / "records.jsonl"
         self._ends: dict[Architecture, NDArray[np.float64]] = {}
-        self.pieces = read_pieces(self.path)
+        self.pieces = read_pieces(self.path, say)
 
     def once(self, known: dict[str, _Piece], key: str, make: Callable[[], _Piece]) -> _Piece:
         """The piece of a key, made and stored now if there is none."""

@@ -54,7 +54,7 @@ def export_job(
     say(f"export {chosen.digest}: extracting and recalibrating")
     exported = export(trained.supernet, chosen, trained.data)
     parity = _compare_outputs(trained, chosen, exported)
-    log = EvaluationLog(trained)
+    log = EvaluationLog(trained, say)
     if log.find(chosen, "val") is None:
         with opened.writing():
             log.evaluate(chosen, "val")
@@ -159,7 +159,11 @@ def _find_latency(
 ) -> LatencyRecord | None:
     """The latency a search verified, else one measured now on this machine's processor."""
     for name in run.searches:
-        front = read_front(run.search(name))
+        try:
+            front = read_front(run.search(name))
+        except (OSError, InputError) as error:
+            say(f"warning: {error}")
+            continue
         if front.checkpoint == trained.checkpoint.digest:
             found = _measured_latency(front, architecture.digest)
             if found is not None:

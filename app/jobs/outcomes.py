@@ -124,12 +124,16 @@ class PickOutcome:
 
 @dataclass(frozen=True)
 class ReportOutcome:
-    """What was written: ``report.md`` in ``folder`` and a folder for each search."""
+    """What was written: ``report.md`` in ``folder`` and a folder for each search.
+
+    ``skipped`` are the searches whose front is damaged.
+    """
 
     run: Path
     folder: Path
     searches: tuple[SearchSummary, ...]
     written: tuple[str, ...]
+    skipped: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

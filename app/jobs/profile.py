@@ -9,7 +9,7 @@ from typing import Any
 from app.jobs.outcomes import ProfileOutcome
 from app.runs import plugins
 from app.runs.directory import Run, open_run
-from app.runs.latency_table import load_table
+from app.runs.latency_table import find_device, load_table
 from app.runs.trained import Say, build
 from hardware.device import Device
 from hardware.profile import Budget, choose_budget, profile
@@ -124,7 +124,7 @@ def _choose_device(request: ProfileRequest, run: Run) -> Device:
             f"unknown device {request.device!r}{nearest(request.device, known)}; known are "
             f"{', '.join(known)}; a new device needs --provider or --backend"
         )
-    old = load_table(run, request.device).device if request.device in run.devices else Device()
+    old = find_device(run, request.device) or Device()
     backend = old.backend if request.backend is None else request.backend
     provider = request.provider
     if provider is None:

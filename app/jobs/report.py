@@ -52,8 +52,8 @@ def report_job(
         trust: Dotted paths of the user's own modules that files of the run may name.
 
     Raises:
-        ValueError: No finished search, unknown search, or a search whose baseline is missing and
-            cannot be evaluated any more because the run changed.
+        ValueError: No finished search that can be read, unknown or damaged search, or a search
+            whose baseline is missing and cannot be evaluated any more because the run changed.
         OSError: A write failed.
     """
     opened = open_run(run, trust)
@@ -68,20 +68,28 @@ def report_job(
     folder = out or opened.path / "report"
     if folder.is_file():
         raise InputError(f"{folder} is a file; a report needs a folder")
-    summaries, written = [], []
+    summaries, written, skipped = [], [], []
     for name in names:
-        front = read_front(opened.search(name))
+        try:
+            front = read_front(opened.search(name))
+        except (OSError, InputError) as error:
+            # The others are reported; one that was asked for was read before.
+            skipped.append(name)
+            say(f"warning: search {name} is left out: {error}")
+            continue
         if baseline and front.baseline is None:
             front = _evaluate_baseline(opened, front, say)
-        contents = _write_search(opened, front)
+        contents = _write_search(opened, front, say)
         for file, text in contents.items():
             files.write_text(folder / name / file, text)
             written.append(f"{name}/{file}")
         summaries.append(_summarise(front))
+    if not summaries:
+        raise InputError(f"there is nothing to report in {opened.path}: no search can be read")
     overview = write_overview(opened.path.resolve().name, summaries)
     files.write_text(folder / "report.md", overview)
     written.insert(0, "report.md")
-    return ReportOutcome(opened.path, folder, tuple(summaries), tuple(written))
+    return ReportOutcome(opened.path, folder, tuple(summaries), tuple(written), tuple(skipped))
 
 
 def _evaluate_baseline(run: Run, front: Front, say: Say) -> Front:
@@ -117,15 +125,19 @@ def _list_named(request: SearchRequest) -> list[tuple[str, str]]:
     return [*named, ("engine", request.engine), *objectives, *limits]
 
 
-def _write_search(run: Run, front: Front) -> dict[str, str]:
+def _write_search(run: Run, front: Front, say: Say) -> dict[str, str]:
     """Every file of one search by name."""
-    trace = read_trace(run.search(front.search))
+    trace: tuple[Hypervolume, ...] = ()
     found = {
         "front.csv": format_front(front),
         "verification.csv": format_table(*_list_verified(front)),
-        "hypervolume.csv": (run.search(front.search) / TRACE).read_text("utf-8"),
-        "report.md": write_search_page(front, traced=bool(trace)),
     }
+    try:
+        trace = read_trace(run.search(front.search), front.trace_digests)
+        found["hypervolume.csv"] = (run.search(front.search) / TRACE).read_text("utf-8")
+    except (OSError, InputError) as error:
+        say(f"warning: the progress of search {front.search} is left out: {error}")
+    found["report.md"] = write_search_page(front, traced=bool(trace))
     if front.reports:
         found["predictors.csv"] = format_table(*_list_cards(front))
     return {**found, **_pictures(front, trace)}
@@ -139,7 +151,10 @@ def _pictures(front: Front, trace: Sequence[Hypervolume]) -> dict[str, str]:
     from app.reporting.svg import render_svg
 
     title = f"Search {front.search}: {front.strategy}, {front.evaluations} evaluations"
-    found = {"hypervolume.svg": render_svg(draw_hypervolume(trace), title, width=640, height=380)}
+    found = {}
+    if trace:
+        drawn = draw_hypervolume(trace)
+        found["hypervolume.svg"] = render_svg(drawn, title, width=640, height=380)
     if front.list_front():
         chart = draw_front(front, front.cost, front.quality, Emphasis(behind=True))
         title = f"Search {front.search} on device {front.device}"

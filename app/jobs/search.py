@@ -72,7 +72,7 @@ def search_job(request: SearchRequest, say: Say) -> SearchOutcome:
         if is_complete(folder, setting.plan, replace=request.replace):
             say(f"search {request.name}: already complete")
             front = read_front(folder)
-            study = _open_study(setting, folder)
+            study = _open_study(setting, folder, say)
             study.restore(front)
             study.mirror_verified(front)
         else:
@@ -100,12 +100,12 @@ def prepare(
     """
     chosen = chosen or find_choice(request)
     names = resolve_objectives(request.objectives, trained.quality, request.devices)
-    check_space(run, trained)
-    log = EvaluationLog(trained)
+    check_space(run, trained, say)
+    log = EvaluationLog(trained, say)
     sources = Sources(trained, log, _open_tables(request, run, trained, names, say))
     problem = build_problem(names, request.all_limits, sources)
     require_feasible(problem)
-    prior = reopen_prior(request, run, trained)
+    prior = reopen_prior(request, run, trained, say)
     fit: Fit = InformedFit(build_statistics(sources), chosen.method)
     if prior is not None:
         say(f"search {request.name}: {len(prior.values)} evaluations of {prior.run} may help")
@@ -148,7 +148,7 @@ def _open_tables(
 
 def _run_search(setting: Setting, folder: Path, say: Say) -> tuple[Front, int]:
     request, run = setting.request, setting.run
-    study = _open_study(setting, folder)
+    study = _open_study(setting, folder, say)
     _write_plan(setting.plan, folder, "running")
     run.set_stage("search", "running", name=request.name)
     result, reused = _explore(setting, study, say)
@@ -169,13 +169,14 @@ def _write_plan(plan: SearchRecord, folder: Path, status: str) -> None:
     write_record(folder / FILE, plan.replace(status=status, updated=now()))
 
 
-def _open_study(setting: Setting, folder: Path) -> Study:
+def _open_study(setting: Setting, folder: Path, say: Say) -> Study:
     request = setting.request
     return open_study(
         folder,
         request.name,
         setting.problem,
         setting.sources.log,
+        say,
         identity=setting.plan.config.identity,
         storage=request.storage,
     )

@@ -10,6 +10,7 @@ from typing import Annotated
 from pydantic import Field, field_validator, model_validator
 
 from app.records.quantities import Quantity, find_stored_quantity, list_counted
+from app.records.trace import TraceDigests
 from app.records.typed_json.record import Choices, Count, FileRecord, Record, Seed
 from app.records.typed_json.record_files import parse_record, read_record
 from supernet.errors import InputError
@@ -193,12 +194,14 @@ class BaselineRecord(Record):
         evaluations: As many as the search had.
         failed: Of them.
         hypervolume: Against the reference of the search.
+        trace: Digest of its progress in ``hypervolume.csv``.
     """
 
     strategy: str = ""
     evaluations: Count = 0
     failed: Count = 0
     hypervolume: float | None
+    trace: str | None = None
 
 
 class FrontHeader(Record):
@@ -243,6 +246,7 @@ class Front(FileRecord, FrontHeader):
         cards: Report cards of predictors by quantity; of an older file, one card. ``report`` in
             the file.
         baseline: Random search with as many evaluations, where it was asked for.
+        trace: Digest of the progress in ``hypervolume.csv``.
     """
 
     latency_method: str | None = None
@@ -259,6 +263,12 @@ class Front(FileRecord, FrontHeader):
         default_factory=dict
     )
     baseline: BaselineRecord | None = None
+    trace: str | None = None
+
+    @property
+    def trace_digests(self) -> TraceDigests:
+        """What ``hypervolume.csv`` must hold."""
+        return TraceDigests(self.trace, None if self.baseline is None else self.baseline.trace)
 
     @field_validator("searched_for")
     @classmethod

@@ -31,6 +31,8 @@ _FREE = (
     "teacher.run",
 )
 _MOST_SHOWN = 6
+# What run.json leads to.
+_SPACE_REMEDY = "`supernet search` and `supernet train --resume` write it again"
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ class Run:
         try:
             return read_space(path)
         except FileNotFoundError:
-            raise InputError(f"{path} is missing; run the train command again") from None
+            raise InputError(f"{path} is missing; {_SPACE_REMEDY}") from None
 
     @property
     def checkpoints(self) -> Path:
@@ -200,9 +202,33 @@ def create_run(path: Path, identity: RunIdentity, space: SearchSpace) -> Run:
         content = {**to_json(identity), **facts}
         record = parse_record(content, RunRecord, f"{path}, which is about to be made", REMEDY)
         write_record(path / "run.json", record)
-    if not (path / "space.json").exists():
-        files.write_json(path / "space.json", space.to_json())
+    keep_space(path, space)
     return run
+
+
+def keep_space(path: Path, space: SearchSpace) -> str:
+    """Write ``space.json`` where it does not hold the space that the network of the run has.
+
+    Args:
+        path: The run directory.
+        space: What ``run.json`` leads to.
+
+    Returns:
+        What was wrong with a file that was there, as a sentence; empty where nothing was.
+    """
+    file = path / "space.json"
+    problem = ""
+    if file.exists():
+        try:
+            stored = read_space(file).digest
+            if stored == space.digest:
+                return ""
+            problem = f"{file} holds space {stored}, but the network has {space.digest}"
+        except (OSError, InputError) as error:
+            problem = str(error)
+        files.set_aside(file)
+    files.write_json(file, space.to_json())
+    return problem
 
 
 def read_space(path: Path) -> SearchSpace:
@@ -212,12 +238,13 @@ def read_space(path: Path) -> SearchSpace:
         FileNotFoundError: There is no such file.
         ValueError: It is damaged, or its content does not match its digest.
     """
-    record = read_record(path, SpaceRecord, REMEDY)
+    record = read_record(path, SpaceRecord, _SPACE_REMEDY)
     try:
         return SearchSpace.from_json({**to_json(record), "version": record.format})
-    except InputError as error:
+    # Choices that need each other in a long chain are followed by recursion.
+    except (InputError, RecursionError) as error:
         raise InputError(
-            f"{path} is not the search space of this run ({error}); {REMEDY}"
+            f"{path} is not the search space of this run ({error}); {_SPACE_REMEDY}"
         ) from None
 
 

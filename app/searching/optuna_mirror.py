@@ -24,10 +24,12 @@ from app.records.typed_json.plain import to_json_number
 from app.records.typed_json.record import to_json
 from app.runs.addresses import hide_secrets, show_storage
 from app.runs.directory import Run
+from app.runs.trained import Say
 from app.searching.objectives import count_all
 from search import Evaluation, SearchProblem
 from search.arrays.pareto import nondominated
 from search.engines.optuna_logging import quiet_optuna
+from supernet import files
 from supernet.errors import InputError
 from supernet.space import Architecture, SearchSpace
 
@@ -208,16 +210,20 @@ def open_study(
     name: str,
     problem: SearchProblem,
     log: EvaluationLog,
+    say: Say,
     *,
     identity: Mapping[str, JsonValue],
     storage: str | None = None,
 ) -> Study:
     """The study of a search, made if it is not there; call it before anything is evaluated.
 
+    A journal file that is damaged, or that says something else than the log of evaluations, is
+    moved aside: it is a mirror, and all of it can be made again.
+
     In ``search_job``, inside ``run.writing()``::
 
         study = open_study(
-            folder, request.name, problem, log, identity=plan.config.identity, storage=url
+            folder, request.name, problem, log, say, identity=plan.config.identity, storage=url
         )
         search(..., on_evaluated=study.add)
         study.mirror_verified(front)
@@ -228,6 +234,7 @@ def open_study(
             comes before it.
         problem: Objectives with directions and constraints.
         log: Where the records of the evaluations are.
+        say: Told about a damaged journal file.
         identity: What makes it this search; a study with another one is replaced. How many
             ``evaluations`` are asked for does not count.
         storage: An SQLAlchemy URL such as ``sqlite:///studies.db``; by default the journal file
@@ -247,9 +254,12 @@ def open_study(
     place = str(folder / JOURNAL) if storage is None else show_storage(storage)
     with quiet_optuna():
         try:
-            opened = _journal(folder / JOURNAL) if storage is None else get_storage(storage)
-            study = known = _existing(opened, title)
             digest = _hash(settings)
+            if storage is None:
+                opened = _open_journal(folder, title, digest, problem, log, say)
+            else:
+                opened = get_storage(storage)
+            study = known = _existing(opened, title)
             if study is None or study.user_attrs.get("identity") != digest:
                 study = _create(opened, title, problem, known is not None)
                 study.set_user_attr("settings", settings)
@@ -258,6 +268,51 @@ def open_study(
             return Study(study, opened, problem, log, folder, storage)
         except _storage_errors() as error:
             raise _unusable(place, _reason(error, storage), error) from error
+
+
+def _open_journal(
+    folder: Path, name: str, identity: str, problem: SearchProblem, log: EvaluationLog, say: Say
+) -> Any:
+    """The journal of a search, an empty one where the file there cannot be continued."""
+    path = folder / JOURNAL
+    try:
+        journal = _journal(path)
+        study = _existing(journal, name)
+        if study is not None and study.user_attrs.get("identity") == identity:
+            for mirror in (study, _existing(journal, f"{name} {VERIFIED}")):
+                _check_study(mirror, problem, log)
+        return journal
+    # What Optuna runs into in a damaged file may be anything.
+    except Exception as error:
+        if isinstance(error, OSError) and not path.is_dir():
+            raise
+        aside = files.set_aside(path)
+        say(
+            f"warning: {path} was damaged ({_reason(error)}); it was moved to {aside.name}, and "
+            "the study is made again from the evaluations"
+        )
+        return _journal(path)
+
+
+def _check_study(study: Any | None, problem: SearchProblem, log: EvaluationLog) -> None:
+    """InputError for trials that are none of this search; another error for broken ones."""
+    if study is None:
+        return
+    if [d.name.lower() for d in study.directions] != [o.direction for o in problem.objectives]:
+        raise InputError("its directions are others")
+    names = [objective.name for objective in problem.objectives]
+    for trial in study.get_trials(deepcopy=False):
+        architecture = problem.space.architecture(trial.params)
+        if trial.user_attrs["digest"] != architecture.digest:
+            raise InputError(f"trial {trial.number} is of another architecture than it says")
+        if trial.state.name != "COMPLETE":
+            continue
+        if len(trial.values) != len(names):
+            raise InputError(f"trial {trial.number} has other objectives")
+        record = log.find(architecture, "val", stopped=True)
+        value = dict(zip(names, trial.values, strict=True))
+        if record is not None and value.get(record.objective, record.value) != record.value:
+            raise InputError(f"trial {trial.number} has another value than was evaluated")
 
 
 def distributions(space: SearchSpace) -> dict[str, CategoricalDistribution]:
