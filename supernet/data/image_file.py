@@ -15,7 +15,7 @@ from supernet.errors import InputError
 MEGAPIXEL = 1_000_000
 LARGEST_IMAGE = 100 * MEGAPIXEL
 # By content, whatever the name says. Left out is what Pillow starts other programs for (EPS).
-FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "DIB", "MPO", "WEBP", "TIFF")
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "DIB", "WEBP", "TIFF")
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339
 _WHITE_IS_ZERO = 0
 
