@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,11 +23,14 @@ from supernet import files
 from supernet.costs.enumeration import measure_size
 from supernet.errors import InputError
 from supernet.export import ARCHITECTURE, ONNX, WEIGHTS, Exported, export, run_torch, write_files
+from supernet.quality.evaluate import choose_batch_size
 from supernet.space import Architecture
 
 CARD, PARITY, LABELS = "card.md", "parity.json", "labels.json"
 PARITY_SAMPLES = 256
 PARITY_LIMIT = 1e-4
+# Above it the samples are run a batch at a time.
+PARITY_NUMBERS = 1 << 22
 _OURS = {ONNX, WEIGHTS, ARCHITECTURE, CARD, PARITY, LABELS}
 
 
@@ -118,18 +122,26 @@ def _compare_outputs(
     """Run both on real inputs, at once and one by one, so that the dynamic batch is proven too."""
     import onnxruntime
 
-    split = trained.data.val
-    inputs, _ = split.batch(slice(0, PARITY_SAMPLES), torch.device("cpu"))
-    prepared = trained.supernet.prepare(inputs, architecture).contiguous()
+    split, supernet = trained.data.val, trained.supernet
+    size = PARITY_SAMPLES
+    if PARITY_SAMPLES * math.prod(exported.input_shape) > PARITY_NUMBERS:
+        size = choose_batch_size(supernet, architecture)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(
         exported.onnx, options, providers=["CPUExecutionProvider"]
     )
-    expected = run_torch(exported, prepared)
-    feeds = prepared.numpy().astype(exported.input_dtype)
-    batched = session.run(None, {exported.input_name: feeds})[0]
-    single = session.run(None, {exported.input_name: feeds[:1]})[0]
+    ours, theirs = [], []
+    for start in range(0, min(PARITY_SAMPLES, len(split)), size):
+        part = slice(start, min(start + size, PARITY_SAMPLES))
+        inputs, _ = split.batch(part, torch.device("cpu"))
+        prepared = supernet.prepare(inputs, architecture).contiguous()
+        feeds = prepared.numpy().astype(exported.input_dtype)
+        ours.append(run_torch(exported, prepared))
+        theirs.append(session.run(None, {exported.input_name: feeds})[0])
+        if start == 0:
+            single = session.run(None, {exported.input_name: feeds[:1]})[0]
+    expected, batched = np.concatenate(ours), np.concatenate(theirs)
     difference = float(np.abs(batched - expected).max())
     one = float(np.abs(single - expected[:1]).max())
     # Logits grow with the task; the limit is relative to them where they are large.
@@ -146,7 +158,7 @@ def _compare_outputs(
         max_abs_difference=worst,
         limit=limit,
         same_decision=float(same.mean()),
-        samples=len(feeds),
+        samples=len(expected),
         split="val",
         output_spread=float(expected.std(0).mean()),
         onnxruntime=onnxruntime.__version__,

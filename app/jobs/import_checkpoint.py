@@ -65,6 +65,8 @@ def import_job(request: ImportRequest, say: Say) -> ImportOutcome:
     data = _open_data(request, recognised)
     config = _fit_to_images(recognised, data, request.image_size)
     supernet = load_supernet(recognised, config)
+    for note in () if data is None else data.notes:
+        say(f"warning: {note}")
     say(recognised.assumed)
     identity = RunIdentity(
         family=recognised.family_name,

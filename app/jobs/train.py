@@ -191,6 +191,8 @@ def _prepare(
     if asked is not None and run is not None:
         trust_data(run, spec)
     data = open_typed_data(spec, options)
+    for note in data.notes:
+        say(f"warning: {note}")
     if data.shape.task != family.TASK:
         raise InputError(
             f"family {name!r} is for {family.TASK}, and {data.spec} is for {data.shape.task}; "

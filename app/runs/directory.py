@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 from collections.abc import Iterator, Sequence
@@ -304,8 +305,17 @@ def _compare_leaves(ours: JsonValue, theirs: JsonValue, name: str) -> Iterator[D
         for key in dict.fromkeys((*ours, *theirs)):
             inner = f"{name}.{key}" if name else key
             yield from _compare_leaves(ours.get(key), theirs.get(key), inner)
-    elif ours != theirs and name not in _FREE:
+    elif name not in _FREE and not _is_same(ours, theirs):
         yield Difference(name, ours, theirs)
+
+
+def _is_same(ours: JsonValue, theirs: JsonValue) -> bool:
+    """Whether two settings are equal, up to the order in which statistics were summed."""
+    if isinstance(ours, list) and isinstance(theirs, list):
+        return len(ours) == len(theirs) and all(map(_is_same, ours, theirs))
+    if isinstance(ours, float) and isinstance(theirs, float):
+        return math.isclose(ours, theirs, rel_tol=1e-12)
+    return ours == theirs
 
 
 def list_versions() -> dict[str, str]:

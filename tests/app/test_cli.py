@@ -187,7 +187,7 @@ def test_export_runs_in_onnxruntime_alone(command: Command, a_run: Path, tmp_pat
     pixels = np.random.default_rng(0).random((3, 1, height, width), dtype=np.float32)
     assert session.run(None, {spec.name: pixels})[0].shape == (3, 10)
     card = (out / "card.md").read_text()
-    assert f"Resize images to {height}x{width}" in card
+    assert f"resized to {width}x{height}" in card
     assert "95 % interval" in card
     # An export may be written again; the result is the same network.
     before = (out / "model.onnx").read_bytes()

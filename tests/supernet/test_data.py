@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from supernet.data import AUGMENTATIONS, DataShape, DataSource, augment, from_datasets, open_data
-from supernet.data.source import HASHED_SAMPLES, fingerprint
+from supernet.data.source import HASHED_BYTES, fingerprint
 
 
 def contents(source: DataSource) -> dict[str, set[bytes]]:
@@ -387,11 +387,11 @@ def test_the_fingerprint_is_that_of_the_content(own_data: str) -> None:
 
 
 def test_a_text_has_the_fingerprint_of_its_windows(tmp_path: Path) -> None:
-    (tmp_path / "t.txt").write_text("abcdefgh" * 2000, encoding="utf-8")
-    windows = open_data(f"text:{tmp_path / 't.txt'}", context=4).train.inputs
+    (tmp_path / "t.txt").write_text("abcdefgh" * 20_000, encoding="utf-8")
+    windows = open_data(f"text:{tmp_path / 't.txt'}", context=16).train.inputs
     whole = hashlib.sha256(f"x {windows.dtype} {tuple(windows.shape)}\n".encode())
     whole.update(windows.contiguous().numpy().tobytes())
-    assert len(windows) > HASHED_SAMPLES
+    assert windows.numel() * windows.element_size() > 2 * HASHED_BYTES, "several blocks"
     assert fingerprint([("x", windows)]) == whole.hexdigest()
 
 
