@@ -8,13 +8,12 @@ from pathlib import Path
 
 import streamlit as st
 
-from supernet.errors import InputError
-
 # Streamlit puts this folder on the path; from a checkout `app` needs the one that holds it.
 if str(Path(__file__).resolve().parents[2]) not in sys.path:
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from app.explorer import audit_panel, markup, tabs
+from app.explorer.opened import Unreadable, isolated, open_run, outline_run
 from app.records import numbers, picking
 from app.records.front import Front, Point
 from app.records.quantities import Quantity, find_stored_quantity
@@ -45,26 +44,38 @@ def main(arguments: list[str]) -> None:
     with st.sidebar:
         st.markdown("### Supernet explorer")
         path = st.selectbox("Run", runs, format_func=lambda p: _shorten(p, runs), key="run")
-    run = _open(path or runs[0])
-    if run is None:
-        return
-    front = _select_search(run)
-    _show_header(run, front)
-    if front is None:
-        _suggest_next(run)
-    elif not front.points:
-        st.info("This search has not evaluated anything yet; run its command again to go on.")
+    path = path or runs[0]
+    run = open_run(path)
+    if isinstance(run, Unreadable):
+        st.error(escape_markdown(run.reason))
     else:
-        _show_front(run, front, _select_overlays(runs, run, front))
-    audit_panel.show_audits(run.path)
+        _show_run(runs, run)
+    _list_unreadable([other for other in runs if other != path])
 
 
-def _open(path: Path) -> RunView | None:
-    try:
-        return run_view.load_run(path)
-    except (OSError, InputError) as error:
-        st.error(escape_markdown(error))
-        return None
+def _show_run(runs: list[Path], run: RunView) -> None:
+    front = _select_search(run)
+    with isolated("The header of this run"):
+        _show_header(run, front)
+    with isolated("This search"):
+        if front is None:
+            _suggest_next(run)
+        elif not front.points:
+            st.info("This search has not evaluated anything yet; run its command again to go on.")
+        else:
+            _show_front(run, front, _select_overlays(runs, run, front))
+    with isolated("The audits of this run"):
+        audit_panel.show_audits(run.path)
+
+
+def _list_unreadable(others: list[Path]) -> None:
+    """Name the runs that cannot be chosen, and why, below the one that is shown."""
+    reasons = [found.reason for p in others if isinstance(found := outline_run(p), Unreadable)]
+    if reasons:
+        title = f"{len(reasons)} other run{'s' if reasons[1:] else ''} could not be read"
+        with st.expander(title):
+            for reason in reasons:
+                st.warning(escape_markdown(reason))
 
 
 def _shorten(path: Path, runs: list[Path]) -> str:
@@ -93,21 +104,27 @@ def _select_search(run: RunView) -> Front | None:
 def _select_overlays(runs: list[Path], run: RunView, front: Front) -> list[tuple[str, Front]]:
     """Fronts of other searches with the same two figures, as chosen in the sidebar."""
     wanted = (front.quality.name, front.cost.name)
-    found: dict[str, Front] = {}
+    found: dict[str, tuple[Path, str]] = {}
     for path in runs:
-        try:
-            other = run if path == run.path else run_view.load_run(path)
-        except (OSError, ValueError):
-            continue  # The run is listed and says what is wrong with it when it is opened.
-        for name, candidate in other.fronts.items():
-            here = path == run.path and name == front.search
-            if not here and (candidate.quality.name, candidate.cost.name) == wanted:
-                found[f"{_shorten(path, runs)} / {name} ({candidate.device})"] = candidate
+        searches = outline_run(path)
+        if isinstance(searches, Unreadable):
+            continue  # It is named below, with the reason.
+        for search in searches:
+            here = path == run.path and search.name == front.search
+            if not here and (search.quality, search.cost) == wanted:
+                name = f"{_shorten(path, runs)} / {search.name} ({search.device})"
+                found[name] = (path, search.name)
     if not found:
         return []
     with st.sidebar:
         chosen = st.multiselect("Draw beside it", list(found), key=f"overlay {run.path}")
-    return [(name, found[name]) for name in chosen]
+    overlays = []
+    for label in chosen:
+        path, search_name = found[label]
+        other = open_run(path)
+        if not isinstance(other, Unreadable) and search_name in other.fronts:
+            overlays.append((label, other.fronts[search_name]))
+    return overlays
 
 
 # -- header ----------------------------------------------------------------------------------------
@@ -220,7 +237,7 @@ def _ask_axis(label: str, front: Front, default: Quantity, key: str) -> Quantity
 
 def _ask_budget(front: Front, key: str) -> float | None:
     """The budget in the stored unit of the front's cost; ``None`` when nothing was measured."""
-    costs = [p.estimate(front.cost.name).value or 0.0 for p in picking.list_measured(front)]
+    costs = front.column(front.cost.name).value[front.measured].tolist()
     if not costs:
         st.warning(
             "No point of this search was verified by measurement yet. "
@@ -317,18 +334,12 @@ def compare_clicked(front: Front, key: str) -> None:
     """Compare with the point of this front that was clicked; a click elsewhere changes nothing."""
     event = st.session_state.get(f"front {key}") or {}
     found = event.get("selection", {}).get(CLICKED, [])
-    digests = {point.digest for point in front.points}
-    if found and found[0].get("digest") in digests:
+    if found and found[0].get("digest") in front.labels:
         st.session_state[f"compare {key}"] = found[0]["digest"]
 
 
 def _select_compared(front: Front, chosen: Point | None, key: str) -> Point | None:
-    ordered = sorted(front.points, key=lambda p: p.best(front.cost.name) or 0.0)
-    labels = {
-        p.digest: f"{p.digest} · {front.quality.show(p.best(front.quality.name))} · "
-        f"{front.cost.show(p.best(front.cost.name))}"
-        for p in ordered
-    }
+    labels = front.labels
     with st.sidebar:
         name = st.selectbox(
             "Compare the chosen one with",

@@ -8,15 +8,16 @@ from pathlib import Path
 import streamlit as st
 
 from app.explorer import layers, markup
-from app.explorer.architecture_charts import draw_breakdown, draw_genomes
+from app.explorer.architecture_charts import choose_columns, draw_breakdown, draw_genomes
+from app.explorer.opened import isolated, open_trace
 from app.records.front import Front, Point
 from app.records.quantities import LATENCY
-from app.records.trace import read_trace
 from app.reporting.markdown import escape_markdown, write_code
 from app.reporting.progress_charts import draw_hypervolume, draw_learning_curve, draw_parity
 from app.runs.command_lines import export_command
 from app.runs.run_view import RunView
 from supernet.errors import InputError
+from supernet.space import SearchSpace
 
 
 def show_tabs(
@@ -37,30 +38,37 @@ def show_tabs(
     if space is not None and front.space_digest not in ("", space.digest):
         st.warning("This search was made in another space than space.json holds.")
         space = None
-    with first:
+    with first, isolated("The layers"):
         if chosen is not None:
             _show_layers(run, front, chosen, compared)
         else:
             st.info("Raise the budget to choose a subnetwork.")
-    with second:
+    with second, isolated("The breakdown"):
         _show_breakdown(front, chosen, compared, key)
-    with third:
+    with third, isolated("The architectures along the front"):
         st.caption(
             "Every front architecture is a column, cheapest on the left; darker is a larger value, "
             "empty is a skipped layer. The chosen one is framed."
         )
-        members = [p for p in front.list_front() if p.best(front.cost.name) is not None]
-        genome = layers.line_up(space, members)
-        st.altair_chart(
-            draw_genomes(genome, front, chosen.digest if chosen else None), key=f"genome {key}"
-        )
-    with fourth:
+        _show_genomes(space, front, chosen, key)
+    with fourth, isolated("The progress of this search"):
         _show_search(run, front, key)
-    with fifth:
+    with fifth, isolated("The export"):
         if chosen is not None:
             _show_export(run, front, chosen)
         else:
             st.info("Raise the budget to choose a subnetwork.")
+
+
+def _show_genomes(space: SearchSpace | None, front: Front, chosen: Point | None, key: str) -> None:
+    digest = chosen.digest if chosen else None
+    members = [p for p in front.list_front() if p.best(front.cost.name) is not None]
+    rows = len(space) if space is not None else max((len(p.choices) for p in members), default=0)
+    columns = choose_columns(members, rows, digest)
+    if len(columns) < len(members):
+        st.caption(f"{len(columns):,} of {len(members):,} are drawn.")
+    genome = layers.line_up(space, columns)
+    st.altair_chart(draw_genomes(genome, front, digest), key=f"genome {key}")
 
 
 def _show_layers(run: RunView, front: Front, chosen: Point, compared: Point | None) -> None:
@@ -120,7 +128,7 @@ def _show_search(run: RunView, front: Front, key: str) -> None:
     with left:
         st.markdown("**Progress of the search**")
         try:
-            rows = read_trace(run.path / "searches" / front.search)
+            rows = open_trace(run.path / "searches" / front.search)
         except (OSError, InputError) as error:
             st.warning(escape_markdown(error))
             rows = ()

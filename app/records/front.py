@@ -343,16 +343,33 @@ class Front(FileRecord, FrontHeader):
         # Of points with one digest, which no search writes, the first one counts.
         return {p.digest: place for place, p in reversed(list(enumerate(self.points)))}
 
+    @cached_property
+    def on_front(self) -> NDArray[np.bool_]:
+        """Which points are on the front, ``(n,)``."""
+        return np.array([p.on_front for p in self.points], dtype=np.bool_)
+
     def list_front(self) -> tuple[Point, ...]:
         """Front points by rising cost (those of unknown cost last)."""
         return self._by_cost
 
     @cached_property
     def _by_cost(self) -> tuple[Point, ...]:
-        members = np.flatnonzero([p.on_front for p in self.points])
+        members = np.flatnonzero(self.on_front)
         # NaN, which stands for an unknown cost, is sorted last.
         order = np.argsort(self.column(self.cost.name).best[members], kind="stable")
         return tuple(self.points[i] for i in members[order])
+
+    @cached_property
+    def labels(self) -> dict[str, str]:
+        """Every point by its digest, in a line with its quality and cost; by rising cost."""
+        quality, cost = self.quality, self.cost
+        costs = np.nan_to_num(self.column(cost.name).best)
+        ordered = (self.points[i] for i in np.argsort(costs, kind="stable"))
+        return {
+            p.digest: f"{p.digest} · {quality.show(p.best(quality.name))} · "
+            f"{cost.show(p.best(cost.name))}"
+            for p in ordered
+        }
 
     @cached_property
     def measured(self) -> NDArray[np.intp]:
@@ -367,8 +384,8 @@ class Front(FileRecord, FrontHeader):
         real = ~cost.looked_up | (self.cost.device in self.unmeasured)
         known = ~np.isnan(quality.value) & ~np.isnan(cost.value) & real
         places = np.flatnonzero(known & np.array([p.verified for p in self.points], dtype=bool))
-        digests = [self.points[i].digest for i in places]
-        return places[np.lexsort([digests, cost.value[places]])] if len(places) else places
+        digests = np.array([self.points[i].digest for i in places], dtype=np.str_)
+        return places[np.lexsort((digests, cost.value[places]))]
 
 
 def read_front(folder: Path) -> Front:
