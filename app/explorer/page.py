@@ -1,4 +1,4 @@
-"""The Streamlit page on run directories: ``streamlit run app/explorer/page.py -- RUN [RUN...]``."""
+"""The Streamlit page on run directories, as `app.explorer.serve` serves it."""
 
 from __future__ import annotations
 
@@ -8,11 +8,15 @@ from pathlib import Path
 
 import streamlit as st
 
-# Streamlit puts this folder on the path; from a checkout `app` needs the one that holds it.
+# Streamlit puts this folder on the path, where its modules would hide others of their names; from
+# a checkout `app` needs the one that holds it.
+if sys.path and Path(sys.path[0]).resolve() == Path(__file__).resolve().parent:
+    del sys.path[0]
 if str(Path(__file__).resolve().parents[2]) not in sys.path:
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from app.explorer import audit_panel, markup, tabs
+from app.explorer.local_requests import is_local
 from app.explorer.opened import Unreadable, isolated, open_run, outline_run
 from app.records import numbers, picking
 from app.records.front import Front, Point
@@ -28,6 +32,9 @@ NONE = "nothing"
 def main(arguments: list[str]) -> None:
     """Draw the page for the run directories named on the command line."""
     st.set_page_config(page_title="Supernet explorer", page_icon="🔎", layout="wide")
+    # The server refuses strangers; should it be another than the one that does, this does.
+    if not is_local(st.context.headers.get_all("Host") or ["localhost"]):
+        st.stop()
     st.markdown(markup.STYLE, unsafe_allow_html=True)
     runs = run_view.find_runs([Path(name) for name in arguments or ["."]])
     missing = [name for name in arguments if not run_view.find_runs([Path(name)])]
