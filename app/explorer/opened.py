@@ -15,11 +15,11 @@ from pathlib import Path
 
 import streamlit as st
 
+from app.explorer.markup import write_text
 from app.records import picking
 from app.records.front import Front
 from app.records.trace import FILE as TRACE
 from app.records.trace import Hypervolume, read_trace
-from app.reporting.markdown import escape_markdown
 from app.runs import run_view
 from app.runs.run_view import RunView
 from supernet.errors import InputError
@@ -64,7 +64,7 @@ def isolated(what: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        st.error(escape_markdown(_describe_failure(f"{what} cannot be shown", error)))
+        st.error(write_text(_describe_failure(f"{what} cannot be shown", error)))
 
 
 def open_run(path: Path) -> RunView | Unreadable:

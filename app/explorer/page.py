@@ -17,12 +17,13 @@ if str(Path(__file__).resolve().parents[2]) not in sys.path:
 
 from app.explorer import audit_panel, markup, tabs
 from app.explorer.local_requests import is_local
+from app.explorer.markup import write_text
 from app.explorer.opened import Unreadable, isolated, open_run, outline_run
 from app.records import numbers, picking
 from app.records.front import Front, Point
 from app.records.quantities import Quantity, find_stored_quantity
 from app.reporting.front_chart import CLICKED, Emphasis, draw_front
-from app.reporting.markdown import escape_markdown, write_code
+from app.reporting.markdown import write_code
 from app.runs import command_lines, run_view
 from app.runs.run_view import RunView
 
@@ -40,7 +41,7 @@ def main(arguments: list[str]) -> None:
     missing = [name for name in arguments if not run_view.find_runs([Path(name)])]
     for name in missing:
         st.error(
-            f"{escape_markdown(name)} is not a run directory: it has no run.json, and no folder in "
+            f"{write_text(name)} is not a run directory: it has no run.json, and no folder in "
             "it has one."
         )
     if not runs:
@@ -54,7 +55,7 @@ def main(arguments: list[str]) -> None:
     path = path or runs[0]
     run = open_run(path)
     if isinstance(run, Unreadable):
-        st.error(escape_markdown(run.reason))
+        st.error(write_text(run.reason))
     else:
         _show_run(runs, run)
     _list_unreadable([other for other in runs if other != path])
@@ -82,7 +83,7 @@ def _list_unreadable(others: list[Path]) -> None:
         title = f"{len(reasons)} other run{'s' if reasons[1:] else ''} could not be read"
         with st.expander(title):
             for reason in reasons:
-                st.warning(escape_markdown(reason))
+                st.warning(write_text(reason))
 
 
 def _shorten(path: Path, runs: list[Path]) -> str:
@@ -138,7 +139,7 @@ def _select_overlays(runs: list[Path], run: RunView, front: Front) -> list[tuple
 
 
 def _show_header(run: RunView, front: Front | None) -> None:
-    st.markdown(f"## {escape_markdown(run.path.resolve().name)}")
+    st.markdown(f"## {write_text(run.path.resolve().name)}")
     family = f"{run.family} ({run.preset})" if run.preset else run.family
     entries = [("Family", family, ""), ("Data", run.data, "")]
     if run.space is not None:
@@ -162,7 +163,7 @@ def _show_header(run: RunView, front: Front | None) -> None:
             f"{count} file{'s' if count > 1 else ''} could not be used", expanded=True
         ):
             for problem in run.problems:
-                st.warning(escape_markdown(problem))
+                st.warning(write_text(problem))
 
 
 def _show_table_verdict(run: RunView, front: Front | None) -> None:
@@ -171,14 +172,14 @@ def _show_table_verdict(run: RunView, front: Front | None) -> None:
         device = run.devices.get(name)
         if device is None:
             continue
-        title = f"Latency table of **{escape_markdown(name)}**"
+        title = f"Latency table of **{write_text(name)}**"
         if device.description:
-            title += f" ({escape_markdown(device.description)})"
+            title += f" ({write_text(device.description)})"
         report = device.report
         if report is None:
             st.warning(f"{title} has not been validated: treat table latencies as a guess.")
             continue
-        verdict = escape_markdown(report.verdict) or "It carries no verdict."
+        verdict = write_text(report.verdict) or "It carries no verdict."
         figures = markup.describe_table(report)
         if report.trustworthy:
             st.caption(f"{title}: trustworthy · {figures}", help=verdict)
@@ -194,7 +195,7 @@ def _suggest_next(run: RunView) -> None:
     if step is None:
         st.info("No search was made for this device; choose another one on the left.")
         return
-    st.info(f"{step[0]} Run next:")
+    st.info(f"{write_text(step[0])} Run next:")
     st.code(step[1], language="bash")
 
 
@@ -231,7 +232,7 @@ def _show_front(run: RunView, front: Front, overlays: list[tuple[str, Front]]) -
         method = front.latency_method
         st.caption(
             "Bars are 95 % intervals. Click a point to compare it with the chosen one.",
-            help=f"Latency: {escape_markdown(method)}" if method else None,
+            help=f"Latency: {write_text(method)}" if method else None,
         )
     tabs.show_tabs(run, front, chosen, compared, key)
 
@@ -262,9 +263,9 @@ def _ask_budget(front: Front, key: str) -> float | None:
     # Rounding up keeps the point that the default was taken from within the budget.
     value = min(max(math.ceil(value * scale / step) * step, low), high)
     decimals = max(0, -math.floor(math.log10(step)))
+    label = f"{front.cost.title.capitalize()} budget ({front.cost.shown_unit})"
     budget = st.slider(
-        f"{front.cost.title.capitalize()} budget ({front.cost.shown_unit})"
-        + _describe_place(front),
+        write_text(label + _describe_place(front)),
         round(low, 9),
         round(high, 9),
         round(value, 9),
@@ -291,11 +292,12 @@ def _show_chosen(run: RunView, front: Front, budget: float | None) -> Point | No
     if answer.point is None:
         nearest = answer.nearest
         if nearest is not None:
-            st.error(
+            sentence = (
                 f"No verified subnetwork meets {cost.show(budget)}: the nearest feasible is "
-                f"{escape_markdown(nearest.digest)} with {cost.show(nearest.best(cost.name))} and "
+                f"{nearest.digest} with {cost.show(nearest.best(cost.name))} and "
                 f"{quality.show(nearest.best(quality.name))} {quality.title}."
             )
+            st.error(write_text(sentence))
         return None
     point = answer.point
     with st.container(border=True):
@@ -305,11 +307,12 @@ def _show_chosen(run: RunView, front: Front, budget: float | None) -> Point | No
         )
     if answer.ties:
         others, cheapest = len(answer.ties), answer.ties[0]
-        st.caption(
+        sentence = (
             f"{others} other verified subnetwork{'s' if others > 1 else ''} within the budget "
             f"cannot be told apart from it in {quality.title}; the cheapest is "
-            f"{escape_markdown(cheapest.digest)} with {cost.show(cheapest.best(cost.name))}."
+            f"{cheapest.digest} with {cost.show(cheapest.best(cost.name))}."
         )
+        st.caption(write_text(sentence))
     if cost.per_device:
         pick = command_lines.pick_command(run.path, front.search, budget)
         st.caption("The same from the command line")

@@ -13,7 +13,7 @@ from pydantic import Field, field_validator, model_validator
 
 from app.records.front_columns import Column, make_column
 from app.records.quantities import Quantity, find_stored_quantity, list_counted
-from app.records.typed_json.record import Choices, Count, FileRecord, Record, Seed
+from app.records.typed_json.record import Choices, Count, Digest, FileRecord, Record, Seed
 from app.records.typed_json.record_files import parse_record, read_record
 from supernet.errors import InputError
 
@@ -89,7 +89,7 @@ class Point(Record):
             ``breakdown`` in the file.
     """
 
-    digest: str
+    digest: Digest
     choices: Annotated[Choices, Field(alias="architecture")]
     on_front: bool = False
     indistinguishable: bool = False
