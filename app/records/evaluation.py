@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import model_validator
 
-from app.records.typed_json.record import Choices, Count, FileRecord, Record
+from app.records.typed_json.record import Choices, Count, Digest, FileRecord, Record
 from supernet.errors import InputError
 
 # What a record must have to be used again; without one of these it is evaluated anew.
@@ -97,7 +97,7 @@ class EvaluationRecord(FileRecord):
     """
 
     architecture: Choices
-    digest: str
+    digest: Digest
     objective: str
     value: float | None
     low: float | None = None

@@ -242,7 +242,7 @@ def networks(inherited: list[float], alone: list[float]) -> list[NetworkRecord]:
     """Networks of rising MACs with these qualities."""
     return [
         NetworkRecord(
-            digest=str(i),
+            digest=f"{i:012x}",
             architecture={},
             macs=100 * (i + 1),
             parameters=10,

@@ -259,11 +259,14 @@ def test_commands_quote_what_a_shell_would_split() -> None:
     )
     assert "--search fast" in pick_command(Path("r"), "fast", 0.25)
     assert quote('a"$b`') == '"a\\"\\$b\\`"'
+
+
+def test_the_server_is_told_runs_by_absolute_paths() -> None:
     command = explore_command([Path("one"), Path("two")], port=8600, headless=True)
-    assert command[-3:] == ["--", "one", "two"]
+    assert command[-3:] == ["--", str(Path("one").absolute()), str(Path("two").absolute())]
     assert "--server.port=8600" in command
     assert "--server.showEmailPrompt=false" in command, "it would wait at the first start"
-    assert Path(command[4]).is_file()
+    assert Path(command[1]).is_file()
 
 
 # -- layers ----------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ _EXPECTED = {
     "float_type": "a number",
     "int_type": "a whole number",
     "model_type": "an object",
+    "string_pattern_mismatch": "12 hexadecimal digits",
     "string_type": "a text",
     "tuple_type": "a list",
 }
