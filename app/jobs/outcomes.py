@@ -14,7 +14,7 @@ from supernet.space import Value
 
 @dataclass(frozen=True)
 class TrainOutcome:
-    """A finished training."""
+    """A finished training; ``trust`` are the user's own modules that the run names."""
 
     run: Path
     family: str
@@ -25,6 +25,7 @@ class TrainOutcome:
     seconds: float
     checkpoint: str
     space_size: int
+    trust: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,10 @@ class ImportOutcome:
 
 @dataclass(frozen=True)
 class ProfileOutcome:
-    """A latency table and how far it can be trusted; errors are fractions."""
+    """A latency table and how far it can be trusted; errors are fractions.
+
+    ``trust`` are the user's own modules that the run and the device name.
+    """
 
     run: Path
     device: str
@@ -60,6 +64,7 @@ class ProfileOutcome:
     verdict: str
     seconds: float
     reused: bool
+    trust: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -96,6 +101,7 @@ class PickOutcome:
 
     ``by`` is ``"budget"``, ``"knee"`` or ``"weights"``. ``ties`` are the other subnetworks within
     the budget that are not distinguishable from the chosen one in quality, cheapest first.
+    ``trust`` are the user's own modules that the run names.
     """
 
     run: Path
@@ -117,6 +123,7 @@ class PickOutcome:
     costs: Mapping[str, int | float | None]
     units: Mapping[str, str]
     architecture: Mapping[str, Value]
+    trust: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

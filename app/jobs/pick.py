@@ -12,6 +12,7 @@ from app.records.front import Front, Point, read_front
 from app.records.picking import Pick
 from app.records.quantities import LATENCY, Quantity, resolve_name
 from app.records.typed_json.plain import to_json_number
+from app.runs.command_lines import list_own_modules, write_command
 from app.runs.directory import Run, open_run
 from search import Constraint
 from search.limits import check_compatible, parse_bound, parse_limit, resolve_limit
@@ -195,6 +196,7 @@ def _outcome(
         costs={axis.name: to_json_number(point.best(axis.name)) for axis in costs},
         units={axis.name: axis.unit for axis in costs},
         architecture=point.choices,
+        trust=list_own_modules(run.record),
     )
 
 
@@ -209,6 +211,6 @@ def find_front(run: Run, search: str) -> Front:
         have = f"finished searches are {', '.join(known)}" if known else "none has finished yet"
         raise InputError(
             f"there is no front of a search {search!r} in {run.path}{nearest(search, known)}; "
-            f"{have}; run: supernet search --run {run.path}"
+            f"{have}; run: {write_command('search', '--run', run.path, trust=run.trusted)}"
         )
     return read_front(run.search(search))

@@ -20,6 +20,7 @@ from app.reporting.report_text import (
     write_search_page,
 )
 from app.runs import plugins
+from app.runs.command_lines import write_command
 from app.runs.directory import Run, open_run
 from app.runs.trained import Say, open_trained
 from app.searching.request import FILE as PLAN
@@ -63,7 +64,7 @@ def report_job(
     if not names:
         raise InputError(
             f"there is nothing to report in {opened.path}: no search has finished yet; run: "
-            f"supernet search --run {opened.path}"
+            f"{write_command('search', '--run', opened.path, trust=trust)}"
         )
     folder = out or opened.path / "report"
     if folder.is_file():

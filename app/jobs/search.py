@@ -15,6 +15,7 @@ from app.records.front import Front, FrontHeader, read_front
 from app.records.front_files import write_front
 from app.records.search import SearchRecord
 from app.records.typed_json.record_files import write_record
+from app.runs.command_lines import write_command
 from app.runs.directory import Run, now, open_run
 from app.runs.latency_table import DeviceTable, open_table
 from app.runs.trained import Say, Trained, open_trained
@@ -259,10 +260,14 @@ def _verify_front(setting: Setting, result: SearchResult, say: Say) -> Front:
     for device, ratio in front.latency_ratios.items():
         if abs(ratio - 1) > DRIFT:
             word = "slower" if ratio > 1 else "faster"
+            again = write_command(
+                *("profile", "--run", request.run, "--device", device, "--replace"),
+                trust=request.trust,
+            )
             say(
                 f"warning: networks now run {abs(ratio - 1):.0%} {word} on {device} than its "
                 "table predicts; measured values are kept beside the predictions, and "
-                f"`supernet profile --run {request.run} --device {device} --replace` renews it"
+                f"`{again}` renews it"
             )
     return front
 

@@ -10,7 +10,7 @@ import shlex
 from collections.abc import Iterable
 from pathlib import Path
 
-from app.records.run import RunRecord
+from app.records.run import RunIdentity
 from app.runs import plugins
 
 
@@ -25,7 +25,7 @@ def write_command(*words: object, trust: Iterable[str] = ()) -> str:
     return shlex.join(["supernet", *map(str, words), *named])
 
 
-def list_own_modules(record: RunRecord) -> tuple[str, ...]:
+def list_own_modules(record: RunIdentity) -> tuple[str, ...]:
     """List what a ``run.json`` names that commands use only after ``--trust NAME``.
 
     Who offers them in a command says that they run as programs: the file may be a stranger's.

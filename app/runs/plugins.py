@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import pkgutil
+import shlex
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -143,7 +144,7 @@ def require_trust(word: str, name: str, trusted: Collection[str], file: Path) ->
     if not name.isidentifier() and name not in trusted:
         raise InputError(
             f"{file} names the {word} {name!r}, which is not part of supernet and would run as a "
-            f"program; if it is yours, run the same command with --trust {name}"
+            f"program; if it is yours, run the same command with --trust {shlex.quote(name)}"
         )
 
 

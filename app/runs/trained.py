@@ -15,6 +15,7 @@ import torch
 from app.records.run import REMEDY, RunRecord
 from app.runs import plugins
 from app.runs.allocator import keep_freed_memory
+from app.runs.command_lines import resume_command
 from app.runs.directory import Run
 from supernet import checkpoints
 from supernet.checkpoints import Checkpoint
@@ -155,7 +156,7 @@ def open_trained(run: Run, say: Say) -> Trained:
     if stage is None or not stage.complete:
         raise InputError(
             f"the training of {run.path} is not complete; "
-            f"run: supernet train --out {run.path} --resume"
+            f"run: {resume_command(run.path, trust=run.trusted)}"
         )
     found = checkpoints.require(run.checkpoints)
     for note in found.notes:

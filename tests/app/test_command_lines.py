@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,6 +19,7 @@ from app.runs.command_lines import (
     search_command,
     write_command,
 )
+from tests.app.conftest import SEARCH, Command
 
 HOSTILE = ("my run", "x; touch y #", "$(touch y)", "`touch y`", "it's", 'a"b', "a\nb", "~", "*", "")
 
@@ -54,3 +58,48 @@ def test_plain_words_stay_as_they_are() -> None:
         "supernet pick --run runs/a --latency-ms 0.25"
     )
     assert resume_command(Path("runs/a")) == "supernet train --out runs/a --resume"
+
+
+def test_what_is_offered_leads_from_training_to_an_export(
+    command: Command, a_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a folder with a blank and a quotation mark, of a family that has to be trusted."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.chdir(tmp_path)
+    Path("offered").mkdir()
+    Path("offered/family.py").write_text("from supernet.families.ofa_mobilenetv3 import *\n")
+    run = a_run.rename(tmp_path / "it's my run")
+    record = json.loads((run / "run.json").read_text())
+    record["family"] = "offered.family"
+    (run / "run.json").write_text(json.dumps(record))
+    words = ["train", "--out", str(run), "--resume", "--trust", "offered.family"]
+    followed = []
+    while words:
+        followed.append(words[0])
+        length = SEARCH if words[0] == "search" else []
+        result = command(*words, *length)
+        assert result.code == 0, result.err
+        offered = [line for line in result.out.splitlines() if line.startswith("Next: ")]
+        words = shlex.split(offered[0].removeprefix("Next: supernet ")) if offered else []
+        words = [{"X": "1000", "DIR": str(tmp_path / "model")}.get(word, word) for word in words]
+        assert ("--trust" in words) == ("will run as a program: only if" in result.out)
+    assert followed == ["train", "profile", "search", "pick", "export"]
+    assert (tmp_path / "model/model.onnx").is_file()
+
+
+def test_errors_offer_commands_that_can_be_pasted(
+    refused: Callable[..., str], a_run: Path, tmp_path: Path
+) -> None:
+    run = a_run.rename(tmp_path / "my run")
+    quoted = f"'{run}'"
+    said = refused("search", "--run", run, "--device", "my phone", "--name", "other")
+    assert said.endswith(f"run: supernet profile --run {quoted} --device 'my phone'")
+    said = refused("pick", "--run", run, "--search", "x", "--knee")
+    assert said.endswith(f"run: supernet search --run {quoted}")
+    (run / "searches").rename(tmp_path / "gone")
+    assert refused("report", "--run", run).endswith(f"run: supernet search --run {quoted}")
+    record = json.loads((run / "run.json").read_text())
+    record["stages"]["train"]["status"] = "running"
+    (run / "run.json").write_text(json.dumps(record))
+    said = refused("search", "--run", run)
+    assert said.endswith(f"run: supernet train --out {quoted} --resume")
