@@ -12,7 +12,7 @@ import typer
 
 from app.commands import errors, search_commands
 from app.commands.folders import BACKENDS
-from app.commands.options import Arch, Config, Json, RunDir, Seed, Trust, app
+from app.commands.options import Arch, Config, Json, MovedData, RunDir, Seed, Trust, app
 from app.commands.terminal import say, show
 from supernet.reproducible import use_reproducible_kernels
 
@@ -213,6 +213,7 @@ def report(
     baseline: Annotated[
         bool, typer.Option(help="Evaluate random search beside where it is missing.")
     ] = True,
+    data: MovedData = None,
     trust: Trust = None,
     config: Config = None,
     json: Json = False,
@@ -221,7 +222,9 @@ def report(
     from app.commands.texts.searches import format_report
     from app.jobs.report import report_job
 
-    result = report_job(run, say, out=out, search=search, baseline=baseline, trust=trust or ())
+    result = report_job(
+        run, say, out=out, search=search, baseline=baseline, data=data, trust=trust or ()
+    )
     show(result, format_report(result), json)
 
 
@@ -260,6 +263,7 @@ def audit(
     probes: Annotated[int, typer.Option(help="Checks of the inherited weights; 0: none.")] = 3,
     name: Annotated[str, typer.Option(help="Name of the audit.")] = "default",
     replace: Annotated[bool, typer.Option("--replace", help="Replace another audit.")] = False,
+    data: MovedData = None,
     trust: Trust = None,
     config: Config = None,
     json: Json = False,
@@ -280,6 +284,7 @@ def audit(
         probes=probes,
         name=name,
         replace=replace,
+        data=data,
         trust=tuple(trust or ()),
     )
     result = audit_job(request, say)
@@ -291,6 +296,7 @@ def export(
     run: RunDir,
     arch: Arch,
     out: Annotated[Path | None, typer.Option(help="Folder [RUN/exports/DIGEST].")] = None,
+    data: MovedData = None,
     trust: Trust = None,
     config: Config = None,
     json: Json = False,
@@ -299,7 +305,7 @@ def export(
     from app.commands.texts.runs import format_export
     from app.jobs.export import export_job
 
-    result = export_job(run, arch, out, say, trust=trust or ())
+    result = export_job(run, arch, out, say, data=data, trust=trust or ())
     show(result, format_export(result), json)
 
 

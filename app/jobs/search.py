@@ -62,7 +62,7 @@ def search_job(request: SearchRequest, say: Say) -> SearchOutcome:
     chosen = find_choice(request)
     for name in request.proxies:
         proxies.load_proxy(name)
-    trained = open_trained(run, say)
+    trained = open_trained(run, say, request.data)
     with run.writing():
         setting = prepare(request, run, trained, say, chosen)
         folder = run.search(request.name)
