@@ -145,8 +145,9 @@ def train(
 )
 def import_(
     format: Annotated[str, typer.Argument(help="Whose checkpoint: ofa.")],
-    file: Annotated[Path, typer.Argument(help="Checkpoint: .safetensors, or .pth of tensors.")],
+    file: Annotated[Path, typer.Argument(help="Checkpoint: .safetensors or .pth.")],
     out: Annotated[Path, typer.Option(help="Run directory.")],
+    key: Annotated[str | None, typer.Option(help="Which state dict, if it has several.")] = None,
     data: Annotated[str | None, typer.Option(help="folder:PATH of the same classes.")] = None,
     image_size: Annotated[int | None, typer.Option(help="Pixels [as published].")] = None,
     config: Config = None,
@@ -156,7 +157,9 @@ def import_(
     from app.commands.texts.runs import format_import
     from app.jobs.import_checkpoint import ImportRequest, import_job
 
-    request = ImportRequest(format=format, file=file, out=out, data=data, image_size=image_size)
+    request = ImportRequest(
+        format=format, file=file, out=out, key=key, data=data, image_size=image_size
+    )
     result = import_job(request, say)
     show(result, format_import(result), json)
 
