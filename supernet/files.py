@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from supernet.errors import InputError
+from supernet.text_encoding import read_text
 
 TEMPORARY = ".partial-"
 
@@ -61,7 +62,7 @@ def read_json(path: Path) -> Any:
         ValueError: It is not JSON; the message names file and position.
     """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return json.loads(read_text(path))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not valid JSON ({error}); it was damaged or edited") from error
 

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from app.records.typed_json.damage import explain_damage
 from app.records.typed_json.record import FileRecord, Kind, to_json
 from supernet import files
+from supernet.text_encoding import to_utf8
 
 
 def read_record(path: Path, kind: type[Kind], remedy: str) -> Kind:
@@ -25,7 +26,7 @@ def read_record(path: Path, kind: type[Kind], remedy: str) -> Kind:
         ValueError: It is damaged or of another format; one sentence names the file, the place in
             it, what is there and the remedy.
     """
-    content = Path(path).read_bytes()
+    content = to_utf8(Path(path).read_bytes())
     try:
         return kind.model_validate_json(content)
     except ValidationError as error:
