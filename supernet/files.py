@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from supernet.errors import InputError
+from supernet.text_encoding import read_text
 
 TEMPORARY = ".partial-"
 
@@ -123,7 +124,7 @@ def read_json(path: Path) -> Any:
         ValueError: It is not JSON; the message names file and position.
     """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return json.loads(read_text(path))
     # Numbers of thousands of digits and brackets without end are legal JSON.
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not valid JSON ({error}); it was damaged or edited") from error

@@ -42,6 +42,7 @@ class AuditRequest:
             0 leaves these checks out.
         name: What the audit is called.
         replace: Audit anew where another audit has this name.
+        data: Where the data of the run are now, if they moved; recorded in the run.
         trust: Dotted paths of the user's own modules that files of the run may name.
     """
 
@@ -55,6 +56,7 @@ class AuditRequest:
     probes: int = 3
     name: str = "default"
     replace: bool = False
+    data: str | None = None
     trust: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from app.commands.arguments import check_value
 from supernet.errors import InputError
 from supernet.space import nearest
+from supernet.text_encoding import read_text
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -43,7 +44,7 @@ def read_settings(
         ValueError: No such file, not TOML, an unknown name (the nearest is given) or a wrong type.
     """
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = tomllib.loads(read_text(path))
     except FileNotFoundError:
         raise InputError(f"there is no configuration file {path}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

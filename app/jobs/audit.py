@@ -59,7 +59,7 @@ def audit_job(request: AuditRequest, say: Say) -> AuditOutcome:
         OSError: The disk is full; what is finished is kept.
     """
     run = open_run(request.run, request.trust)
-    trained = open_trained(run, say)
+    trained = open_trained(run, say, request.data)
     folder = run.audit(request.name)
     recipe = plan_training(request, trained)
     plan = plan_audit(request, trained, recipe)

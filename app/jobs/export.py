@@ -35,7 +35,13 @@ _OURS = {ONNX, WEIGHTS, ARCHITECTURE, CARD, PARITY, LABELS}
 
 
 def export_job(
-    run: Path, architecture: str, out: Path | None, say: Say, *, trust: Sequence[str] = ()
+    run: Path,
+    architecture: str,
+    out: Path | None,
+    say: Say,
+    *,
+    data: str | None = None,
+    trust: Sequence[str] = (),
 ) -> ExportOutcome:
     """Write one architecture of a run as ONNX, safetensors, JSON, model card and parity proof.
 
@@ -44,6 +50,7 @@ def export_job(
         architecture: Digest, ``smallest``, ``largest`` or a JSON file.
         out: The folder to write; by default ``RUN/exports/DIGEST``.
         say: Told about progress.
+        data: Where the data of the run are now, if they moved; recorded in the run.
         trust: Dotted paths of the user's own modules that files of the run may name.
 
     Raises:
@@ -51,7 +58,7 @@ def export_job(
         RuntimeError: ONNX Runtime and torch disagree; nothing is written.
     """
     opened = open_run(run, trust)
-    trained = open_trained(opened, say)
+    trained = open_trained(opened, say, data)
     chosen = find_architecture(opened, trained.supernet.space, architecture)
     folder = Path(out) if out is not None else opened.path / "exports" / chosen.digest
     _check_folder(folder)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from app.jobs.outcomes import ImportOutcome
-from app.records.run import DataRecord, RunIdentity, ShapeRecord
+from app.records.run import DataRecord, RunIdentity, ShapeRecord, SourceRecord
 from app.records.typed_json.plain import plain
 from app.runs.directory import Run, create_run
 from app.runs.trained import NO_DATA, Say, absolute
@@ -32,6 +32,7 @@ class ImportRequest:
         format: The project whose checkpoint it is: ``"ofa"``.
         file: The checkpoint.
         out: The run directory.
+        key: Which state dict of the file, where it holds several.
         data: ``"folder:PATH"`` of the task the network was trained for. Without it the run can
             only be evaluated on data given to ``evaluate``.
         image_size: Square size in pixels for folders of images; the largest resolution of the
@@ -41,6 +42,7 @@ class ImportRequest:
     format: str
     file: Path
     out: Path
+    key: str | None = None
     data: str | None = None
     image_size: int | None = None
 
@@ -61,7 +63,7 @@ def import_job(request: ImportRequest, say: Say) -> ImportOutcome:
             f"unknown format {request.format!r}{nearest(request.format, FORMATS)}; formats are "
             f"{', '.join(FORMATS)}"
         )
-    recognised = recognise(read_tensors(request.file), str(request.file))
+    recognised = recognise(read_tensors(request.file, request.key), str(request.file))
     data = _open_data(request, recognised)
     config = _fit_to_images(recognised, data, request.image_size)
     supernet = load_supernet(recognised, config)
@@ -144,16 +146,23 @@ def _write(run: Run, request: ImportRequest, supernet: Supernet) -> str:
     digest = files.digest_file(request.file)
     with run.writing():
         known = run.stage("train")
-        if known is not None and (known.source is None or known.source.sha256 != digest):
+        if known is not None and not _is_same(known.source, digest, request.key):
             raise InputError(
                 f"{run.path} holds other weights than {request.file}; choose another --out"
             )
         if known is not None and known.complete and known.checkpoint is not None:
             return known.checkpoint
         source = {"format": request.format, "file": request.file.name, "sha256": digest}
+        if request.key is not None:
+            source["key"] = request.key
         state = supernet.state_dict()
         written = checkpoints.write(run.checkpoints, 0, state, {}, {"source": source})
         run.set_stage(
             "train", "complete", checkpoint=written.digest, steps=0, seconds=0.0, source=source
         )
         return written.digest
+
+
+def _is_same(known: SourceRecord | None, digest: str, key: str | None) -> bool:
+    """Whether weights came from the same part of the same file, whatever it is called."""
+    return known is not None and (known.sha256, known.key) == (digest, key)

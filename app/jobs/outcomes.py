@@ -14,7 +14,7 @@ from supernet.space import Value
 
 @dataclass(frozen=True)
 class TrainOutcome:
-    """A finished training."""
+    """A finished training; ``trust`` are the user's own modules that the run names."""
 
     run: Path
     family: str
@@ -25,6 +25,7 @@ class TrainOutcome:
     seconds: float
     checkpoint: str
     space_size: int
+    trust: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,10 @@ class ImportOutcome:
 
 @dataclass(frozen=True)
 class ProfileOutcome:
-    """A latency table and how far it can be trusted; errors are fractions."""
+    """A latency table and how far it can be trusted; errors are fractions.
+
+    ``trust`` are the user's own modules that the run and the device name.
+    """
 
     run: Path
     device: str
@@ -60,6 +64,7 @@ class ProfileOutcome:
     verdict: str
     seconds: float
     reused: bool
+    trust: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -98,6 +103,7 @@ class PickOutcome:
     the budget that are not distinguishable from the chosen one in quality, cheapest first.
     ``float32_bytes`` is the least that exported files take where ``costs`` count less, because
     they hold every weight as float32 now; else ``None``.
+    ``trust`` are the user's own modules that the run names.
     """
 
     run: Path
@@ -120,6 +126,7 @@ class PickOutcome:
     units: Mapping[str, str]
     architecture: Mapping[str, Value]
     float32_bytes: int | None = None
+    trust: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import Any
 
 from app.jobs.outcomes import ProfileOutcome
 from app.runs import plugins
+from app.runs.command_lines import list_own_modules
 from app.runs.directory import Run, open_run
 from app.runs.latency_table import find_device, load_table
 from app.runs.trained import Say, build
@@ -209,4 +210,5 @@ def _summarise(run: Run, table: LatencyTable, *, reused: bool) -> ProfileOutcome
         verdict=report["verdict"],
         seconds=round(report.get("seconds", 0.0), 1),
         reused=reused,
+        trust=(*list_own_modules(run.record), *filter(plugins.is_own, [table.device.backend])),
     )

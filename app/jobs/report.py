@@ -20,8 +20,9 @@ from app.reporting.report_text import (
     write_search_page,
 )
 from app.runs import plugins
+from app.runs.command_lines import write_command
 from app.runs.directory import Run, open_run
-from app.runs.trained import Say, open_trained
+from app.runs.trained import Say, move_data, open_trained
 from app.searching.request import FILE as PLAN
 from app.searching.request import SearchRequest, read_plan, rebuild_request
 from app.searching.results.random_baseline import add_baseline
@@ -36,6 +37,7 @@ def report_job(
     out: Path | None = None,
     search: str | None = None,
     baseline: bool = True,
+    data: str | None = None,
     trust: Sequence[str] = (),
 ) -> ReportOutcome:
     """Write ``report.md`` and, for each search, its front, progress, predictors and verification.
@@ -49,6 +51,7 @@ def report_job(
         out: Folder; by default ``report`` in the run.
         search: One search only.
         baseline: Whether a missing baseline is evaluated.
+        data: Where the data of the run are now, if they moved; recorded in the run.
         trust: Dotted paths of the user's own modules that files of the run may name.
 
     Raises:
@@ -57,13 +60,15 @@ def report_job(
         OSError: A write failed.
     """
     opened = open_run(run, trust)
+    if data is not None:
+        opened, _ = move_data(opened, data, say)
     if search is not None:
         find_front(opened, search)
     names = opened.searches if search is None else (search,)
     if not names:
         raise InputError(
             f"there is nothing to report in {opened.path}: no search has finished yet; run: "
-            f"supernet search --run {opened.path}"
+            f"{write_command('search', '--run', opened.path, trust=trust)}"
         )
     folder = out or opened.path / "report"
     if folder.is_file():

@@ -16,6 +16,7 @@ from app.records.front_files import write_front
 from app.records.search import EMPTY, SearchRecord
 from app.records.typed_json.record_files import write_record
 from app.runs.addresses import show_storage
+from app.runs.command_lines import write_command
 from app.runs.directory import Run, now, open_run
 from app.runs.latency_table import DeviceTable, open_table
 from app.runs.trained import Say, Trained, open_trained
@@ -64,7 +65,7 @@ def search_job(request: SearchRequest, say: Say) -> SearchOutcome:
     chosen = find_choice(request)
     for name in request.proxies:
         proxies.load_proxy(name)
-    trained = open_trained(run, say)
+    trained = open_trained(run, say, request.data)
     with run.writing():
         setting = prepare(request, run, trained, say, chosen)
         folder = run.search(request.name)
@@ -264,10 +265,14 @@ def _verify_front(setting: Setting, result: SearchResult, say: Say) -> Front:
     for device, ratio in front.latency_ratios.items():
         if abs(ratio - 1) > DRIFT:
             word = "slower" if ratio > 1 else "faster"
+            again = write_command(
+                *("profile", "--run", request.run, "--device", device, "--replace"),
+                trust=request.trust,
+            )
             say(
                 f"warning: networks now run {abs(ratio - 1):.0%} {word} on {device} than its "
                 "table predicts; measured values are kept beside the predictions, and "
-                f"`supernet profile --run {request.run} --device {device} --replace` renews it"
+                f"`{again}` renews it"
             )
     return front
 

@@ -16,6 +16,7 @@ from app.records.run import DataRecord, RunIdentity, RunRecord, ShapeRecord
 from app.records.typed_json.plain import plain
 from app.runs import plugins
 from app.runs.batch_size import check_batch
+from app.runs.command_lines import list_own_modules
 from app.runs.directory import Run, create_run, open_run
 from app.runs.diverged import DIVERGED, clear_diverged, explain_divergence
 from app.runs.teacher import open_teacher
@@ -23,11 +24,12 @@ from app.runs.trained import (
     Say,
     absolute,
     best_device,
+    keep_options,
     limit_threads,
     load_own_family,
     open_typed_data,
     read_recipe,
-    trust_data,
+    reopen_data,
 )
 from supernet.data import DataSource
 from supernet.errors import DivergedError, InputError
@@ -146,6 +148,7 @@ def train_job(request: TrainRequest, say: Say) -> TrainOutcome:
         seconds=round(result.seconds, 2),
         checkpoint=result.checkpoint.digest,
         space_size=supernet.space.size,
+        trust=list_own_modules(identity),
     )
 
 
@@ -154,9 +157,18 @@ def _begin(out: Path, supernet: Supernet, identity: RunIdentity, held: ExitStack
     clear_diverged(out, identity)
     run = create_run(out, identity, supernet.space)
     held.enter_context(run.writing())
+    _note_places(run, identity)
     if not _is_trained(run):
         run.set_stage("train", "running", config=_list_settings(identity))
     return run
+
+
+def _note_places(run: Run, identity: RunIdentity) -> None:
+    """Record where data and teacher are now; that they are the same was checked before."""
+    record, teacher = run.record, identity.teacher
+    moved = teacher is not None and record.teacher is not None and teacher != record.teacher
+    if record.data.spec != identity.data.spec or moved:
+        run.set_places(data=identity.data.spec, teacher=teacher.run if teacher else None)
 
 
 def _finish(run: Run, result: TrainResult, say: Say) -> None:
@@ -186,11 +198,14 @@ def _prepare(
     same_family = old is not None and name == old.family
     preset = request.preset or (old.preset if old and same_family else family.DEFAULT_PRESET)
     asked = old.data if old and request.data is None else None
-    options = {**({} if asked is None else asked.options), **_list_options(request)}
     spec = absolute(request.data or ("digits" if asked is None else asked.spec))
+    # Data that moved are opened as they were.
+    before = {} if old is None else keep_options(spec, old.data.options)
+    options = {**before, **_list_options(request)}
     if asked is not None and run is not None:
-        trust_data(run, spec)
-    data = open_typed_data(spec, options)
+        data = reopen_data(run, options)
+    else:
+        data = open_typed_data(spec, options)
     for note in data.notes:
         say(f"warning: {note}")
     if data.shape.task != family.TASK:
@@ -208,7 +223,7 @@ def _prepare(
     shape = ShapeRecord(**asdict(data.shape))
     described = DataRecord(spec=data.spec, fingerprint=data.fingerprint, shape=shape, **options)
     # Before anything is written: a recipe that this family cannot run must leave nothing behind.
-    source = request.teacher or _find_teacher(old, recipe)
+    source = request.teacher or _find_teacher(request.out, old, recipe)
     teacher, taught = None, None
     if source is not None:
         teacher, taught = open_teacher(source, data, say, request.trust)
@@ -265,10 +280,21 @@ def _find_run(request: TrainRequest) -> Run | None:
     return run
 
 
-def _find_teacher(old: RunRecord | None, recipe: Recipe) -> Path | None:
+def _find_teacher(out: Path, old: RunRecord | None, recipe: Recipe) -> Path | None:
+    """The teacher of the run to continue, if it had one.
+
+    Raises:
+        ValueError: It is gone.
+    """
     if old is None or old.teacher is None or recipe.distill != "teacher":
         return None
-    return Path(old.teacher.run)
+    place = Path(old.teacher.run)
+    if not place.exists():
+        raise InputError(
+            f"the teacher of {out} is no longer in {place}; if it moved, give its new place with "
+            "--teacher"
+        )
+    return place
 
 
 def _choose_recipe(request: TrainRequest, run: Run | None, data: DataSource) -> Recipe:

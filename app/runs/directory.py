@@ -132,6 +132,15 @@ class Run:
         stages = {**record.stages, name: stage}
         write_record(path, record.replace(stages=stages))
 
+    def set_places(self, *, data: str | None = None, teacher: str | None = None) -> None:
+        """Record where the data or the teacher are now, once they are seen to be the same."""
+        record = self.record
+        if data is not None:
+            record = record.replace(data=record.data.replace(spec=data))
+        if teacher is not None and record.teacher is not None:
+            record = record.replace(teacher=record.teacher.replace(run=teacher))
+        write_record(self.path / "run.json", record)
+
     def writing(self) -> AbstractContextManager[None]:
         """Keep other commands from writing to this run at the same time.
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from app.records.export import LatencyRecord
 from app.records.front import UnitLatency
 from app.runs import plugins
+from app.runs.command_lines import profile_command
 from app.runs.directory import Run
 from hardware.campaign import measure_networks
 from hardware.compiled_table import CompiledTable
@@ -138,7 +139,7 @@ def open_table(run: Run, name: str, cost_model: CostModel, say: Say) -> DeviceTa
         have = f"profiled devices are {', '.join(known)}" if known else "none is profiled yet"
         raise InputError(
             f"device {name!r} is not profiled in {run.path}{nearest(name, known)}; {have}; "
-            f"run: supernet profile --run {run.path} --device {name}"
+            f"run: {profile_command(run.path, name, run.trusted)}"
         )
     table = load_table(run, name)
     if table.note:

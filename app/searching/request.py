@@ -62,6 +62,7 @@ class SearchRequest:
         name: Name of the search.
         seed: Seed of every random decision.
         replace: Search anew where another search has this name.
+        data: Where the data of the run are now, if they moved; recorded in the run.
         trust: Dotted paths of the user's own modules that files of the run may name.
     """
 
@@ -86,6 +87,7 @@ class SearchRequest:
     name: str = "default"
     seed: int = 0
     replace: bool = False
+    data: str | None = None
     trust: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from supernet.errors import InputError
+from supernet.text_encoding import read_text
 
 from .memory import check_memory
 from .source import TEXT, DataShape, DataSource, Split, fingerprint
@@ -22,7 +23,9 @@ _BLOCK = 1 << 20
 
 
 def open_text(path: Path, *, context: int = 64, vocabulary: int = 256) -> DataSource:
-    """Characters of a UTF-8 file; the vocabulary comes from the training part alone.
+    """Characters of a text file; the vocabulary comes from the training part alone.
+
+    The text is UTF-8, or what a byte-order mark tells, which is no part of it.
 
     Args:
         path: The file.
@@ -31,7 +34,7 @@ def open_text(path: Path, *, context: int = 64, vocabulary: int = 256) -> DataSo
             token, number 0.
 
     Raises:
-        ValueError: No such file, not UTF-8, too short, or an impossible context.
+        ValueError: No such file, no text, too short, or an impossible context.
     """
     if context < 1:
         raise InputError(f"context = {context} tokens is impossible; it must be at least 1")
@@ -42,10 +45,17 @@ def open_text(path: Path, *, context: int = 64, vocabulary: int = 256) -> DataSo
     needed = path.stat().st_size * BYTES_PER_CHARACTER
     check_memory(needed, f"the characters of {path}", "give a smaller file")
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
     except UnicodeDecodeError as error:
         where = f"{error.reason} at byte {error.start}"
-        raise InputError(f"{path} is not UTF-8 text ({where})") from error
+        raise InputError(
+            f"{path} is not {error.encoding.upper()} text ({where}); save it as UTF-8"
+        ) from error
+    if "\0" in text:
+        raise InputError(
+            f"{path} holds NUL characters, so that it is no text, or UTF-16 without a byte-order "
+            "mark; save it as UTF-8"
+        )
     needed = 20 * (2 * context + 1)
     if len(text) < needed:
         raise InputError(

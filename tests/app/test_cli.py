@@ -12,8 +12,8 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from app.commands.main import main
 from supernet import __version__
+from supernet.__main__ import main
 from tests.app.conftest import EVALUATIONS, SEARCH, Command, contents
 
 if sys.version_info >= (3, 11):

@@ -72,6 +72,15 @@ def test_resume_needs_no_flag_and_another_teacher_is_another_run(
     assert "another run (teacher.checkpoint: " in said
     moved = Path(shutil.copytree(teacher, tmp_path / "moved"))
     assert command("train", "--out", copy, "--teacher", moved, *SHORT).code == 0
+    record = open_run(copy).record.teacher
+    assert record is not None
+    assert record.run == str(moved), "the new place is recorded"
+    moved.rename(tmp_path / "again")
+    said = refused("train", "--out", copy, "--resume")
+    assert said == (
+        f"the teacher of {copy} is no longer in {moved}; if it moved, give its new place with "
+        "--teacher"
+    )
 
 
 def test_what_cannot_teach_is_refused(

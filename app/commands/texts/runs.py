@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from app.commands.texts.next_command import format_next
 from app.commands.texts.quantities import show_or_failed, show_size
 from app.jobs.outcomes import (
     EvaluateOutcome,
@@ -12,6 +13,7 @@ from app.jobs.outcomes import (
 )
 from app.records.quantities import LATENCY, PARAMETERS, SIZE, find_quantity
 from app.reporting.tables import align_table
+from app.runs.command_lines import profile_command, search_command
 
 
 def format_training(result: TrainOutcome) -> str:
@@ -21,7 +23,7 @@ def format_training(result: TrainOutcome) -> str:
         f"Trained {result.family} ({result.preset}) on {result.data}: {result.steps} steps in "
         f"{result.seconds:.1f} s{resumed}.\n"
         f"The space holds {result.space_size:,} subnetworks; checkpoint {result.checkpoint}.\n"
-        f"Next: supernet profile --run {result.run} --device cpu"
+        f"{format_next(profile_command(result.run, 'cpu', result.trust), result.trust)}"
     )
 
 
@@ -32,7 +34,7 @@ def format_import(result: ImportOutcome) -> str:
         f"Imported {result.file.name} as {result.family} ({result.preset}) with {result.classes} "
         f"classes and {data}.\n"
         f"The space holds {result.space_size:,} subnetworks; checkpoint {result.checkpoint}.\n"
-        f"Next: supernet profile --run {result.run} --device cpu"
+        f"{format_next(profile_command(result.run, 'cpu'))}"
     )
 
 
@@ -45,10 +47,11 @@ def format_profile(result: ProfileOutcome) -> str:
         ("repeat noise floor", f"{result.floor_mape:.1%}"),
         ("networks", f"{result.networks}"),
     ]
+    command = search_command(result.run, result.device, trust=result.trust)
     return (
         f"Latency table of {result.device}: {result.units} units in {result.seconds:.0f} s.\n"
         f"{align_table(('on unseen networks', ''), rows)}\n{result.verdict}\n"
-        f"Next: supernet search --run {result.run} --device {result.device}"
+        f"{format_next(command, result.trust)}"
     )
 
 

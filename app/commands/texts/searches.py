@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from app.commands.texts.next_command import format_next
 from app.commands.texts.quantities import show_or_failed
 from app.jobs.outcomes import PickOutcome, ReportOutcome, SearchOutcome
 from app.records.front import Estimate
@@ -13,6 +14,7 @@ from app.records.quantities import (
     list_counted,
 )
 from app.reporting.tables import align_table
+from app.runs.command_lines import export_command, write_command
 
 
 def format_search(result: SearchOutcome) -> str:
@@ -37,9 +39,9 @@ def format_search(result: SearchOutcome) -> str:
     if result.unmeasured_devices:
         names = ", ".join(result.unmeasured_devices)
         lines.append(f"Latencies on {names} are those of the tables: this is another machine.")
-    which = "" if result.search == "default" else f" --search {result.search}"
-    how = "--latency-ms X" if LATENCY.name in result.objectives else "--knee"
-    lines.append(f"Next: supernet pick --run {result.run}{which} {how}")
+    which = () if result.search == "default" else ("--search", result.search)
+    how = ("--latency-ms", "X") if LATENCY.name in result.objectives else ("--knee",)
+    lines.append(format_next(write_command("pick", "--run", result.run, *which, *how)))
     return "\n".join(lines)
 
 
@@ -111,7 +113,8 @@ def format_pick(result: PickOutcome) -> str:
             f"{'are' if others > 1 else 'is'} not distinguishable in {result.objective}; the "
             f"cheapest is {result.ties[0]}"
         )
-    lines.append(f"Next: supernet export --run {result.run} --arch {result.digest} --out DIR")
+    command = export_command(result.run, result.digest, "DIR", result.trust)
+    lines.append(format_next(command, result.trust))
     return "\n".join(lines)
 
 

@@ -13,6 +13,7 @@ from app.records.typed_json.damage import explain_damage
 from app.records.typed_json.record import FileRecord, Kind, to_json
 from supernet import checksums
 from supernet.errors import InputError
+from supernet.text_encoding import to_utf8
 
 _LINE_REMEDY = "the line is left out"
 
@@ -30,8 +31,7 @@ def read_record(path: Path, kind: type[Kind], remedy: str) -> Kind:
         InputError: It is damaged, differs from its checksum or is of another format; one sentence
             names the file, the place in it, what is there and the remedy.
     """
-    content = Path(path).read_bytes().removeprefix(codecs.BOM_UTF8)
-    return _parse(content, kind, str(path), remedy)
+    return _parse(to_utf8(Path(path).read_bytes()), kind, str(path), remedy)
 
 
 def parse_record(payload: object, kind: type[Kind], where: str, remedy: str) -> Kind:
