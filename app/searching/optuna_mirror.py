@@ -288,8 +288,8 @@ def _open_journal(
             raise
         aside = files.set_aside(path)
         say(
-            f"warning: {path} was damaged ({_reason(error, None)}); it was moved to {aside.name}, and "
-            "the study is made again from the evaluations"
+            f"warning: {path} was damaged ({_reason(error, None)}); it was moved to {aside.name}, "
+            "and the study is made again from the evaluations"
         )
         return _journal(path)
 
