@@ -44,7 +44,7 @@ def test_names_out_of_files_stay_names(tmp_path: Path, monkeypatch: pytest.Monke
             assert "<img" not in found
         elif found != markup.STYLE:
             assert "evil" not in found or "\n" not in found
-            for meant in ("](http", "://", "www.", "@evil", ":red"):
+            for meant in ("://", "www.", "@evil", ":red"):
                 assert meant not in found
             for special in ("[", "$", "<img"):
                 assert found.count(special) == found.count(f"\\{special}")
