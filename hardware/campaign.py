@@ -26,6 +26,7 @@ from hardware.timing import (
 )
 from supernet.checksums import append_record, read_log
 from supernet.errors import InputError
+from supernet.files import set_aside
 from supernet.graph.language import Graph
 
 # Networks whose sessions are alive at the same time: several visits share one loading, which
@@ -279,6 +280,9 @@ def _read_log(
     """
     records = read_log(log) if resume else []
     if not any(isinstance(r, dict) and r.get("campaign") == digest for r in records):
+        if any(r is None for r in records):
+            # Whether it was of this campaign cannot be told.
+            set_aside(log)
         log.unlink(missing_ok=True)
         append_record(log, {"campaign": digest})
         return {}, campaign.passes

@@ -63,7 +63,8 @@ def config_of(run: Path, name: str) -> dict[str, Any]:
 
 def edited(run: Path, change: Callable[[dict[str, Any]], Any]) -> None:
     """Write the evaluations of a run anew, each changed in place."""
-    records = [json.loads(line) for line in (run / "evaluations.jsonl").read_text().splitlines()]
+    lines = (run / "evaluations.jsonl").read_text().splitlines()
+    records = [checksums.unseal(json.loads(line)) for line in lines]
     for record in records:
         change(record)
     (run / "evaluations.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
@@ -178,7 +179,7 @@ def test_a_prior_that_does_not_fit_is_refused(refused: Refused, fresh: Path, ear
     assert "was damaged or edited" in refused(*flags, "--prior", earlier)
 
     (earlier / "evaluations.jsonl").write_text(kept)
-    record = json.loads((earlier / "run.json").read_text())
+    record = checksums.read_json(earlier / "run.json")
     (earlier / "run.json").write_text(json.dumps({**record, "space": "0123456789abcdef"}))
     other = refused(*flags, "--prior", earlier)
     assert "has space 0123456789abcdef" in other

@@ -18,6 +18,7 @@ from tests.damage.commands import (
     Command,
     HangError,
     View,
+    agree,
     iterate_files,
     keep_unmeasured,
     list_commands,
@@ -176,7 +177,7 @@ class Harness:
         if answer.code == 2 and "error: " not in answer.said:
             yield "traceback", f"no sentence: {answer.said[-500:]}"
         told = Path(case.file).name in answer.said or path.parent.name in answer.said
-        same = keep_unmeasured(answer.result) == keep_unmeasured(expected.result)
+        same = agree(expected.result, answer.result)
         if answer.code == 0 and not (same or told or case.bare):
             yield "silent wrong answer", _differ(expected.result, answer.result) + answer.said
         for name in list_lost(before, run, case):

@@ -64,7 +64,10 @@ def read_log(path: Path, kind: type[Kind], say: Callable[[str], None]) -> list[K
         return []
     content = path.read_bytes().removeprefix(codecs.BOM_UTF8)
     records, damaged = [], []
-    for number, line in enumerate(content.split(b"\n")[:-1], start=1):
+    *lines, torn = content.split(b"\n")
+    # A write that was cut short is no damage, but nobody writes NUL.
+    lines += [torn] if b"\0" in torn else []
+    for number, line in enumerate(lines, start=1):
         try:
             records.append(_parse(line, kind, f"{path}, line {number}", _LINE_REMEDY))
         except InputError as error:
