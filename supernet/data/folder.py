@@ -86,9 +86,9 @@ def _cut(
     few = min(labels, key=counts.__getitem__)
     count = counts[few]
     if count < len(shares):
-        different = " different" * (len(firsts) < len(pairs))
+        less = " that are no copies of others" if len(firsts) < len(pairs) else ""
         raise InputError(
-            f"class {few!r} has {count}{different} image{'s' * (count != 1)}; splitting into "
+            f"class {few!r} has {count} image{'s' * (count != 1)}{less}; splitting into "
             f"{', '.join(shares)} needs at least {len(shares)} of every class"
         )
     number = {label: i for i, label in enumerate(labels)}

@@ -21,7 +21,6 @@ from app.runs.directory import open_run
 from app.runs.trained import open_trained
 from supernet.data import open_data
 from supernet.quality.evaluate import recalibrate_extracted, score_samples
-from tests.app.training import train_run
 
 SIDE = 12
 
@@ -110,13 +109,20 @@ def test_the_code_on_a_card_classifies_photos_as_evaluation_did(
     photos, run = tmp_path / "photos", tmp_path / "run"
     write_photos(photos)
     request = TrainRequest(
-        out=run, preset="tiny", data=f"folder:{photos}", image_size=8, steps=40, batch_size=16
+        out=run,
+        family="ofa_resnet50",
+        preset="tiny",
+        data=f"folder:{photos}",
+        image_size=8,
+        steps=40,
+        batch_size=16,
     )
     train_job(request, print)
     files = sorted((photos / "test").rglob("*.*"))
     # The example on the card reads a file beside the model.
     monkeypatch.setattr(Image, "open", open_any(Image.open, files[0]))
     card, names = export_smallest(run, monkeypatch)
+    assert "resize_pixels" in names, "the smallest network takes smaller images"
     right = [names["classify"](file) == file.parent.name for file in files]
     assert right == score_smallest(run, "test").astype(bool).tolist()
     assert f"| Accuracy (test split) | {100 * np.mean(right):.2f} %" in card
@@ -139,8 +145,10 @@ def classify_squashed(names: dict[str, Any], file: Path) -> str:
 def test_the_code_on_a_card_classifies_arrays_where_there_are_no_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = train_run(tmp_path / "run", steps=5)
+    run = tmp_path / "run"
+    train_job(TrainRequest(out=run, family="ofa_resnet50", preset="tiny", steps=5), print)
     card, names = export_smallest(run, monkeypatch)
+    assert "resize_pixels" in names, "the smallest network takes smaller images"
     split = open_data("digits").test
     right = [
         names["classify"](image.numpy()) == str(int(target))

@@ -280,6 +280,9 @@ def test_unusable_data_sets_are_explained() -> None:
         from_datasets([(x * 255, y) for x, y in images(8, 0)], images(4, 1), images(4, 2))
     with pytest.raises(ValueError, match="class numbers 0 to 1; with 1 labels"):
         from_datasets(images(8, 0), images(4, 1), images(4, 2), labels=["only"])
+    mixed = [images(1, 0)[0], (torch.zeros(1, 4, 4, dtype=torch.uint8), 0)]
+    with pytest.raises(ValueError, match=r"sample 1 of dataset \(train\) has torch.uint8 pixels"):
+        from_datasets(mixed, images(4, 1), images(4, 2))
     with pytest.raises(ValueError, match=r"sample 1 of dataset \(train\) has shape \(1, 2, 2\)"):
         from_datasets([images(1, 0)[0], (torch.zeros(1, 2, 2), 0)], images(4, 1), images(4, 2))
 
