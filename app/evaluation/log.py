@@ -109,7 +109,7 @@ class EvaluationLog:
             seconds=round(finding.seconds, 4),
             at=now(),
         )
-        record = record.replace(**_describe_race(finding))
+        record = record.replace(**_describe_more(finding))
         append_record(self.trained.run.evaluations, record)
         self._remember(record)
         return record
@@ -142,9 +142,11 @@ class EvaluationLog:
         }
 
 
-def _describe_race(finding: Finding) -> dict[str, object]:
-    """What a record says besides of a failed, raced or stopped candidate."""
+def _describe_more(finding: Finding) -> dict[str, object]:
+    """What a record says besides of classes, and of a failed, raced or stopped candidate."""
     facts: dict[str, object] = {}
+    if finding.balanced is not None:
+        facts["balanced"] = finding.balanced
     if finding.failure is not None:
         facts["failure"] = finding.failure
     if finding.scores is not None:

@@ -16,6 +16,7 @@ from app.records.front import Front, read_front, value_or
 from app.records.quantities import find_stored_quantity
 from app.records.typed_json.record_files import write_record
 from app.reporting.model_card import CardFacts, write_model_card
+from app.runs.class_balance import describe_largest_class
 from app.runs.directory import Run, open_run
 from app.runs.latency_table import measure_one
 from app.runs.trained import Say, Trained, open_trained
@@ -71,13 +72,15 @@ def export_job(
             log.evaluate(chosen, "val")
     found = {split: log.find(chosen, split) for split in ("val", "test")}
     qualities = {split: record for split, record in found.items() if record is not None}
+    classes = {split: describe_largest_class(trained.data, split) for split in qualities}
+    largest = {split: found for split, found in classes.items() if found is not None}
     latency = _find_latency(opened, trained, chosen, say)
     checkpoint = trained.checkpoint.digest
     with files.new_folder(folder) as temporary:
         write_files(temporary, exported, chosen)
         storage = _measure_storage(trained, chosen, exported, temporary)
         facts = CardFacts(
-            opened.record, trained.shape, checkpoint, qualities, latency, parity, storage
+            opened.record, trained.shape, checkpoint, qualities, latency, parity, storage, largest
         )
         write_record(temporary / PARITY, parity)
         files.write_json(temporary / LABELS, list(trained.shape.labels))

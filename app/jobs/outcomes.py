@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from app.records.audit import AuditRecord
+from app.records.class_balance import LargestClass
 from app.records.front import Point
 from app.reporting.report_text import SearchSummary
 from supernet.space import Value
@@ -14,7 +15,11 @@ from supernet.space import Value
 
 @dataclass(frozen=True)
 class TrainOutcome:
-    """A finished training; ``trust`` are the user's own modules that the run names."""
+    """A finished training.
+
+    ``trust`` are the user's own modules that the run names, and ``largest_class`` is that of the
+    split that is searched on.
+    """
 
     run: Path
     family: str
@@ -26,6 +31,7 @@ class TrainOutcome:
     checkpoint: str
     space_size: int
     trust: tuple[str, ...] = ()
+    largest_class: LargestClass | None = None
 
 
 @dataclass(frozen=True)
@@ -74,7 +80,8 @@ class SearchOutcome:
     ``stopped`` is ``"evaluations"``, ``"time"``, ``"stagnation"`` or ``"exhausted"``; ``failed``
     counts evaluations that failed; ``units`` are those of the objectives; ``hypervolume`` is that
     of the verified front and ``searched_hypervolume`` that of the values searched by;
-    ``indistinguishable`` counts points off the front that are dominated only within noise.
+    ``indistinguishable`` counts points off the front that are dominated only within noise;
+    ``largest_class`` is that of the split searched on.
     """
 
     run: Path
@@ -93,6 +100,7 @@ class SearchOutcome:
     baseline_hypervolume: float | None
     predictor_tau: float | None
     unmeasured_devices: tuple[str, ...]
+    largest_class: LargestClass | None = None
 
 
 @dataclass(frozen=True)
@@ -102,7 +110,8 @@ class PickOutcome:
     ``by`` is ``"budget"``, ``"knee"`` or ``"weights"``. ``ties`` are the other subnetworks within
     the budget that are not distinguishable from the chosen one in quality, cheapest first.
     ``float32_bytes`` is the least that exported files take where ``costs`` count less, because
-    they hold every weight as float32 now; else ``None``.
+    they hold every weight as float32 now; else ``None``. ``test_balanced`` is the accuracy on test
+    as a mean over the classes, and ``largest_class`` that of the split searched on.
     ``trust`` are the user's own modules that the run names.
     """
 
@@ -127,6 +136,8 @@ class PickOutcome:
     architecture: Mapping[str, Value]
     float32_bytes: int | None = None
     trust: tuple[str, ...] = ()
+    test_balanced: float | None = None
+    largest_class: LargestClass | None = None
 
 
 @dataclass(frozen=True)
@@ -145,7 +156,11 @@ class ReportOutcome:
 
 @dataclass(frozen=True)
 class EvaluateOutcome:
-    """A quality with its 95 % interval."""
+    """A quality with its 95 % interval.
+
+    Of an accuracy, ``balanced`` is the mean over the classes, where it is known, and
+    ``largest_class`` the one that is most frequent in the split.
+    """
 
     run: Path
     digest: str
@@ -160,6 +175,8 @@ class EvaluateOutcome:
     calibration_samples: int
     parameters: int
     macs: int
+    balanced: float | None = None
+    largest_class: LargestClass | None = None
 
 
 @dataclass(frozen=True)

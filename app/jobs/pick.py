@@ -198,6 +198,8 @@ def _outcome(
         architecture=point.choices,
         float32_bytes=_count_float32(point),
         trust=list_own_modules(run.record),
+        test_balanced=quality.test_balanced,
+        largest_class=front.largest_class,
     )
 
 

@@ -16,6 +16,7 @@ from app.records.front_files import write_front
 from app.records.search import EMPTY, SearchRecord
 from app.records.typed_json.record_files import write_record
 from app.runs.addresses import show_storage
+from app.runs.class_balance import describe_largest_class
 from app.runs.command_lines import write_command
 from app.runs.directory import Run, now, open_run
 from app.runs.latency_table import DeviceTable, open_table
@@ -257,6 +258,7 @@ def _verify_front(setting: Setting, result: SearchResult, say: Say) -> Front:
         checkpoint=setting.plan.checkpoint,
         seed=request.seed,
         strategy=request.strategy,
+        largest_class=describe_largest_class(sources.trained.data, "val"),
     )
     cards = make_report_cards(
         problem, result.history, result.models, seed=request.seed, fit=setting.fit
@@ -297,4 +299,5 @@ def _summarise(run: Run, front: Front, reused: int) -> SearchOutcome:
         baseline_hypervolume=None if front.baseline is None else front.baseline.hypervolume,
         predictor_tau=None if card is None else card.tau,
         unmeasured_devices=front.unmeasured,
+        largest_class=front.largest_class,
     )

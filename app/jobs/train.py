@@ -16,6 +16,7 @@ from app.records.run import DataRecord, RunIdentity, RunRecord, ShapeRecord
 from app.records.typed_json.plain import plain
 from app.runs import plugins
 from app.runs.batch_size import check_batch
+from app.runs.class_balance import describe_largest_class
 from app.runs.command_lines import list_own_modules
 from app.runs.directory import Run, create_run, open_run
 from app.runs.diverged import DIVERGED, clear_diverged, explain_divergence
@@ -149,6 +150,7 @@ def train_job(request: TrainRequest, say: Say) -> TrainOutcome:
         checkpoint=result.checkpoint.digest,
         space_size=supernet.space.size,
         trust=list_own_modules(identity),
+        largest_class=describe_largest_class(data, "val"),
     )
 
 

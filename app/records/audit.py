@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from app.records.class_balance import LargestClass
 from app.records.typed_json.record import Choices, Count, Digest, FileRecord, Json, Record, Seed
 from app.records.typed_json.record_files import read_record
 
@@ -223,6 +224,7 @@ class AuditRecord(FileRecord, ComparisonRecord):
         calibration: Curves of networks that need calibration.
         seconds: That the audit took.
         at: When it ended, ISO 8601 in UTC.
+        largest_class: The most frequent class of the split, of accuracies.
     """
 
     settings: AuditSettings
@@ -236,6 +238,7 @@ class AuditRecord(FileRecord, ComparisonRecord):
     calibration: tuple[CurveRecord, ...]
     seconds: float
     at: str = ""
+    largest_class: LargestClass | None = None
 
     @property
     def verdict(self) -> str:

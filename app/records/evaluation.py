@@ -94,6 +94,7 @@ class EvaluationRecord(FileRecord):
         fidelity: Share of the split that was looked at, of a raced candidate.
         scores: Of a raced candidate.
         stopped: Whether it was stopped before the whole split; its value is an estimate then.
+        balanced: Mean accuracy over the classes; ``None`` for losses and in older logs.
     """
 
     architecture: Choices
@@ -114,6 +115,7 @@ class EvaluationRecord(FileRecord):
     fidelity: float | None = None
     scores: ScoresRecord | None = None
     stopped: bool = False
+    balanced: float | None = None
 
     @model_validator(mode="after")
     def _check_scores(self) -> EvaluationRecord:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, field_validator, model_validator
 
+from app.records.class_balance import LargestClass
 from app.records.front_columns import Column, make_column
 from app.records.quantities import Quantity, find_stored_quantity, list_counted
 from app.records.trace import TraceDigests
@@ -39,6 +40,7 @@ class Estimate(Record):
         test: The same quantity on the test split, which no search has seen.
         test_low: Lower end of its 95 % interval.
         test_high: Upper end.
+        test_balanced: Accuracy on the test split as a mean over the classes.
     """
 
     predicted: float | None = None
@@ -51,6 +53,7 @@ class Estimate(Record):
     test: float | None = None
     test_low: float | None = None
     test_high: float | None = None
+    test_balanced: float | None = None
 
     @property
     def best(self) -> float | None:
@@ -220,6 +223,7 @@ class FrontHeader(Record):
         checkpoint: Digest of the weights.
         seed: Seed of every random decision.
         strategy: Module name or dotted path.
+        largest_class: The most frequent class of the split searched on, where it has classes.
     """
 
     search: str = ""
@@ -230,6 +234,7 @@ class FrontHeader(Record):
     checkpoint: str = ""
     seed: Seed = 0
     strategy: str = ""
+    largest_class: LargestClass | None = None
 
 
 class Front(FileRecord, FrontHeader):

@@ -19,6 +19,7 @@ from supernet.data import IMAGES, DataSource, Split, lay_channels_last
 from supernet.data.memory import count_in_bytes
 from supernet.errors import InputError
 from supernet.quality.batch_statistics import recalibrate
+from supernet.quality.class_balance import compute_balanced_accuracy
 from supernet.space import Architecture
 from supernet.supernet import Supernet
 
@@ -50,6 +51,7 @@ class Evaluation:
         calibration_samples: Training samples behind the normalisation statistics; 0 when the
             network needs none.
         seconds: Time of extraction, recalibration and run.
+        balanced: Mean accuracy over the classes; ``None`` for a loss.
     """
 
     objective: str
@@ -61,6 +63,7 @@ class Evaluation:
     samples: int
     calibration_samples: int
     seconds: float
+    balanced: float | None = None
 
 
 class BatchCache:
@@ -189,17 +192,34 @@ def evaluate(
         values = score_samples(
             model, supernet, architecture, data, split, batch_size=batch_size, cache=cache
         )
-    return summarise_scores(values, data.shape.task, split, used, time.perf_counter() - began)
+    seconds = time.perf_counter() - began
+    return summarise_scores(values, data.shape.task, split, used, seconds, data.split(split))
 
 
 def summarise_scores(
-    scores: NDArray[np.float64], task: str, split: str, calibration_samples: int, seconds: float
+    scores: NDArray[np.float64],
+    task: str,
+    split: str,
+    calibration_samples: int,
+    seconds: float,
+    samples: Split | None = None,
 ) -> Evaluation:
-    """Summarise the scores ``(samples,)`` of :func:`score_samples` as an evaluation."""
-    value = float(scores.mean())
+    """Summarise the scores ``(samples,)`` of :func:`score_samples` as an evaluation.
+
+    Args:
+        scores: In the order of the split.
+        task: Task of the data.
+        split: Name of the split.
+        calibration_samples: Training samples behind the normalisation statistics.
+        seconds: That it took.
+        samples: The split itself, for the balanced accuracy.
+    """
+    value, balanced = float(scores.mean()), None
     if task == IMAGES:
         objective, unit = "accuracy", "fraction"
         low, high = compute_wilson_interval(value, len(scores))
+        if samples is not None:
+            balanced = compute_balanced_accuracy(scores, samples.targets)
     else:
         objective, unit = "loss", "nats/token"
         spread = float(scores.std(ddof=1)) if len(scores) > 1 else 0.0
@@ -207,7 +227,16 @@ def summarise_scores(
         # No loss is below 0, however few samples there are and however far they lie apart.
         low, high = max(0.0, value - half), value + half
     return Evaluation(
-        objective, unit, value, low, high, split, len(scores), calibration_samples, seconds
+        objective,
+        unit,
+        value,
+        low,
+        high,
+        split,
+        len(scores),
+        calibration_samples,
+        seconds,
+        balanced,
     )
 
 

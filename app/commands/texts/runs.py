@@ -11,7 +11,8 @@ from app.jobs.outcomes import (
     ProfileOutcome,
     TrainOutcome,
 )
-from app.records.quantities import LATENCY, PARAMETERS, SIZE, find_quantity
+from app.records.quantities import ACCURACY, LATENCY, PARAMETERS, SIZE, find_quantity
+from app.reporting.class_balance import describe_balance, warn_of_largest_class
 from app.reporting.tables import align_table
 from app.runs.command_lines import profile_command, search_command
 
@@ -23,7 +24,18 @@ def format_training(result: TrainOutcome) -> str:
         f"Trained {result.family} ({result.preset}) on {result.data}: {result.steps} steps in "
         f"{result.seconds:.1f} s{resumed}.\n"
         f"The space holds {result.space_size:,} subnetworks; checkpoint {result.checkpoint}.\n"
+        f"{_say_imbalance(result)}"
         f"{format_next(profile_command(result.run, 'cpu', result.trust), result.trust)}"
+    )
+
+
+def _say_imbalance(result: TrainOutcome) -> str:
+    largest = result.largest_class
+    if largest is None or not largest.dominates:
+        return ""
+    return (
+        f"warning: always answering {largest.name!r} is right for {ACCURACY.show(largest.share)} "
+        f"of the {largest.split} split; an accuracy says something above that only.\n"
     )
 
 
@@ -58,12 +70,15 @@ def format_profile(result: ProfileOutcome) -> str:
 def format_evaluation(result: EvaluateOutcome) -> str:
     """Show one quality with its interval."""
     judged = find_quantity(result.objective)
-    return (
+    clause = describe_balance(result.largest_class, result.balanced)
+    line = (
         f"{result.digest}: {judged.name} {show_or_failed(judged, result.value)} on the "
         f"{result.split} split of {result.data} (95 % interval {judged.show(result.low)} to "
-        f"{judged.show(result.high)}, {result.samples} samples), "
+        f"{judged.show(result.high)}, {result.samples} samples{f'; {clause}' if clause else ''}), "
         f"{show_size(result.parameters, result.macs)}"
     )
+    warning = warn_of_largest_class(result.largest_class, [result.value], "this is no")
+    return f"{line}\n{warning}" if warning else line
 
 
 def format_export(result: ExportOutcome) -> str:

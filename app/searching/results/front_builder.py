@@ -217,6 +217,7 @@ def _estimate_quality(
         test=None if test is None else test.value,
         test_low=None if test is None else test.low,
         test_high=None if test is None else test.high,
+        test_balanced=None if test is None else test.balanced,
     )
 
 
