@@ -143,6 +143,7 @@ def run_campaign(
     *,
     log: Path | None = None,
     resume: bool = True,
+    replaces: str | None = None,
     progress: Progress | None = None,
 ) -> Visits:
     """Carry out a campaign, or what is left of it.
@@ -152,6 +153,8 @@ def run_campaign(
         device: Where they run.
         log: File that visits are appended to, half a second at a time.
         resume: Continue a log of the same campaign; a log of another one is replaced.
+        replaces: Digest of the result that this campaign is made to replace. Only a log that was
+            begun to replace the same one is continued then: any other has led to its result.
         progress: Called with the number of visits done and planned.
 
     Returns:
@@ -160,7 +163,7 @@ def run_campaign(
     done: dict[int, list[list[int]]] = {}
     last = campaign.passes
     if log is not None:
-        done, last = _read_log(log, campaign, device, resume)
+        done, last = _read_log(log, campaign.digest(device), campaign.passes, resume, replaces)
     started = time.monotonic()
     found: dict[str, list[tuple[int, np.ndarray]]] = {s.key: [] for s in campaign.subjects}
     writer = _Writer(log)
@@ -267,17 +270,26 @@ def _is_late(campaign: Campaign, done: int, started: float) -> bool:
     return (time.monotonic() - started) * (done + 1) / done > campaign.seconds
 
 
+def read_replaced(log: Path) -> str | None:
+    """Read the digest of the result that the campaign of a log was made to replace, if any."""
+    records = read_records(log)
+    found = records[0].get("replaces") if records and isinstance(records[0], dict) else None
+    return found if isinstance(found, str) else None
+
+
 def _read_log(
-    log: Path, campaign: Campaign, device: Device, resume: bool
+    log: Path, campaign: str, passes: int, resume: bool, replaces: str | None
 ) -> tuple[dict[int, list[list[int]]], int]:
     """Read visits by step and the number of passes; start a log if none is of this campaign."""
-    digest = campaign.digest(device)
+    header = {"campaign": campaign} | ({} if replaces is None else {"replaces": replaces})
     records = read_records(log) if resume else []
-    if not records or not isinstance(records[0], dict) or records[0].get("campaign") != digest:
+    begun = records[0] if records and isinstance(records[0], dict) else {}
+    # Without a result to replace, a log that replaced one serves to make it again.
+    if any(begun.get(key) != value for key, value in header.items()):
         log.unlink(missing_ok=True)
-        append_record(log, {"campaign": digest})
-        return {}, campaign.passes
+        append_record(log, header)
+        return {}, passes
     ended = [r["passes"] for r in records[1:] if isinstance(r, dict)]
     batches = [r for r in records[1:] if isinstance(r, list)]
     done = {int(place): samples for batch in batches for place, samples in batch}
-    return done, ended[-1] if ended else campaign.passes
+    return done, ended[-1] if ended else passes

@@ -68,24 +68,35 @@ def report_job(
     folder = out or opened.path / "report"
     if folder.is_file():
         raise InputError(f"{folder} is a file; a report needs a folder")
+    if out is None:
+        opened.check_links(folder)
+    files.remove_partial(folder)
     summaries, written = [], []
     for name in names:
+        files.refuse_link(folder / name)
+        files.remove_partial(folder / name)
         front = read_front(opened.search(name))
         if baseline and front.baseline is None:
-            front = _evaluate_baseline(opened, front, say)
-        contents = _write_search(opened, front)
+            front = _evaluate_baseline(opened, name, front, say)
+        contents = _write_search(opened.search(name), front)
         for file, text in contents.items():
-            files.write_text(folder / name / file, text)
+            _write(folder / name / file, text)
             written.append(f"{name}/{file}")
         summaries.append(_summarise(front))
     overview = write_overview(opened.path.resolve().name, summaries)
-    files.write_text(folder / "report.md", overview)
+    _write(folder / "report.md", overview)
     written.insert(0, "report.md")
     return ReportOutcome(opened.path, folder, tuple(summaries), tuple(written))
 
 
-def _evaluate_baseline(run: Run, front: Front, say: Say) -> Front:
-    name, folder = front.search, run.search(front.search)
+def _write(path: Path, text: str) -> None:
+    """Write a file, unless it says the same already: a report that is there is only read."""
+    if not path.is_file() or path.is_symlink() or path.read_bytes() != text.encode():
+        files.write_text(path, text)
+
+
+def _evaluate_baseline(run: Run, name: str, front: Front, say: Say) -> Front:
+    folder = run.search(name)
     plan = read_plan(folder)
     if plan is None:
         raise InputError(
@@ -117,13 +128,13 @@ def _list_named(request: SearchRequest) -> list[tuple[str, str]]:
     return [*named, ("engine", request.engine), *objectives, *limits]
 
 
-def _write_search(run: Run, front: Front) -> dict[str, str]:
+def _write_search(folder: Path, front: Front) -> dict[str, str]:
     """Every file of one search by name."""
-    trace = read_trace(run.search(front.search))
+    trace = read_trace(folder)
     found = {
         "front.csv": format_front(front),
         "verification.csv": format_table(*_list_verified(front)),
-        "hypervolume.csv": (run.search(front.search) / TRACE).read_text("utf-8"),
+        "hypervolume.csv": (folder / TRACE).read_text("utf-8"),
         "report.md": write_search_page(front, traced=bool(trace)),
     }
     if front.reports:

@@ -16,7 +16,7 @@ from app.records.run import DataRecord, RunIdentity, RunRecord, ShapeRecord
 from app.records.typed_json.plain import plain
 from app.runs import plugins
 from app.runs.batch_size import check_batch
-from app.runs.directory import Run, create_run, open_run
+from app.runs.directory import Run, check_same_run, open_run, writing_run
 from app.runs.teacher import open_teacher
 from app.runs.trained import (
     Say,
@@ -28,6 +28,7 @@ from app.runs.trained import (
     read_recipe,
     trust_data,
 )
+from supernet import checkpoints
 from supernet.data import DataSource
 from supernet.errors import InputError
 from supernet.family_config import decode_config, encode_config
@@ -114,7 +115,8 @@ def train_job(request: TrainRequest, say: Say) -> TrainOutcome:
                 limit_threads(supernet)
                 distributed.take_share(recipe.batch_size)
                 main = distributed.is_main()
-                run = _begin(request.out, supernet, identity, held) if main else None
+                steps = recipe.total_steps(data.epoch)
+                run = _begin(request.out, supernet, identity, steps, held) if main else None
         except distributed.ElsewhereError as error:
             raise SaidElsewhereError from error
         result = train(
@@ -140,10 +142,16 @@ def train_job(request: TrainRequest, say: Say) -> TrainOutcome:
     )
 
 
-def _begin(out: Path, supernet: Supernet, identity: RunIdentity, held: ExitStack) -> Run:
-    """The run of the process that writes; it is locked as long as ``held`` is open."""
-    run = create_run(out, identity, supernet.space)
-    held.enter_context(run.writing())
+def _begin(
+    out: Path, supernet: Supernet, identity: RunIdentity, steps: int, held: ExitStack
+) -> Run:
+    """The run of the process that writes; it is locked as long as ``held`` is open.
+
+    A finished one is only read, so it needs no lock and may lie on a read-only disk.
+    """
+    if _is_finished(out, identity, steps):
+        return Run(out)
+    run = held.enter_context(writing_run(out, identity, supernet.space))
     if not _is_trained(run):
         run.set_stage("train", "running", config=_list_settings(identity))
     return run
@@ -160,6 +168,22 @@ def _finish(run: Run, result: TrainResult, say: Say) -> None:
             steps=result.steps,
             seconds=round(result.seconds, 1),
         )
+
+
+def _is_finished(out: Path, identity: RunIdentity, steps: int) -> bool:
+    """Whether a folder holds the run asked for, and it is trained to the end.
+
+    Raises:
+        ValueError: It holds another run.
+    """
+    if not (out / "run.json").exists() or not (out / "space.json").exists():
+        return False
+    run = Run(out)
+    check_same_run(out, run.record, identity)
+    if not _is_trained(run):
+        return False
+    last = checkpoints.find(run.checkpoints).checkpoint
+    return last is not None and last.step == steps
 
 
 def _is_trained(run: Run) -> bool:

@@ -108,6 +108,12 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", disk], check=True)
 
 
+def fill_disk(path: Path) -> None:
+    with path.open("wb", buffering=0) as file:
+        while True:
+            file.write(b"0" * 512)
+
+
 @posix
 def test_a_disk_that_is_really_full_costs_one_line_and_poisons_nothing(small_disk: Path) -> None:
     page = os.sysconf("SC_PAGESIZE")
@@ -116,9 +122,8 @@ def test_a_disk_that_is_really_full_costs_one_line_and_poisons_nothing(small_dis
         begun = FIRST * (page // len(FIRST))
         path.write_bytes(begun[: page - room - 1] + b"\n")
         before = path.read_bytes()
-        with ballast.open("wb", buffering=0) as file, pytest.raises(OSError, match="No space"):
-            while True:
-                file.write(b"0" * page)
+        with pytest.raises(OSError, match="No space"):
+            fill_disk(ballast)
         check_failed_append(path, errno.ENOSPC)
         ballast.unlink()
         files.append_line(path, THIRD)
