@@ -145,6 +145,7 @@ def run_campaign(
     *,
     log: Path | None = None,
     resume: bool = True,
+    replaces: str | None = None,
     progress: Progress | None = None,
 ) -> Visits:
     """Carry out a campaign, or what is left of it.
@@ -154,6 +155,8 @@ def run_campaign(
         device: Where they run.
         log: File that visits are appended to, half a second at a time.
         resume: Continue a log of the same campaign; a log of another one is replaced.
+        replaces: Digest of the result that this campaign is made to replace. Only a log that was
+            begun to replace the same one is continued then: any other has led to its result.
         progress: Called with the number of visits done and planned.
 
     Returns:
@@ -164,7 +167,7 @@ def run_campaign(
     digest = ""
     if log is not None:
         digest = campaign.digest(device)
-        done, last = _read_log(log, campaign, digest, resume)
+        done, last = _read_log(log, campaign, digest, resume, replaces)
     started = time.monotonic()
     found: dict[str, list[tuple[int, np.ndarray]]] = {s.key: [] for s in campaign.subjects}
     writer = _Writer(log, digest)
@@ -271,20 +274,29 @@ def _is_late(campaign: Campaign, done: int, started: float) -> bool:
     return (time.monotonic() - started) * (done + 1) / done > campaign.seconds
 
 
+def read_replaced(log: Path) -> str | None:
+    """Read the digest of the result that the campaign of a log was made to replace, if any."""
+    records = [record for record in read_log(log) if isinstance(record, dict)]
+    found = next((record["replaces"] for record in records if "replaces" in record), None)
+    return found if isinstance(found, str) else None
+
+
 def _read_log(
-    log: Path, campaign: Campaign, digest: str, resume: bool
+    log: Path, campaign: Campaign, digest: str, resume: bool, replaces: str | None
 ) -> tuple[dict[int, list[list[int]]], int]:
     """Read visits by step and the number of passes; start a log if none is of this campaign.
 
     What a damaged line held is measured again.
     """
     records = read_log(log) if resume else []
-    if not any(isinstance(r, dict) and r.get("campaign") == digest for r in records):
+    header = {"campaign": digest} | ({} if replaces is None else {"replaces": replaces})
+    # Without a result to replace, a log that replaced one serves to make it again.
+    if not any(isinstance(r, dict) and header.items() <= r.items() for r in records):
         if any(r is None for r in records):
             # Whether it was of this campaign cannot be told.
             set_aside(log)
         log.unlink(missing_ok=True)
-        append_record(log, {"campaign": digest})
+        append_record(log, header)
         return {}, campaign.passes
     passes, total = campaign.passes, campaign.count_visits()
     done: dict[int, list[list[int]]] = {}

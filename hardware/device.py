@@ -15,6 +15,7 @@ import numpy as np
 
 from hardware.backend import CLOCKS, Backend, Timer, find_backend
 from supernet.errors import InputError
+from supernet.files import check_name
 from supernet.graph.onnx_model import OPSET
 from supernet.space import nearest
 
@@ -52,8 +53,7 @@ class Device:
     def __post_init__(self) -> None:
         if self.threads < 1:
             raise InputError(f"threads = {self.threads} is not a thread count; use 1 or more")
-        if not self.name or "/" in self.name or self.name.startswith("."):
-            raise InputError(f"device name {self.name!r} cannot be a folder name; use letters")
+        check_name("device", self.name)
         if not self.provider:
             object.__setattr__(self, "provider", self._module().DEFAULT_PROVIDER)
 

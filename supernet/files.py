@@ -355,27 +355,28 @@ def _hold(handle: int, path: Path) -> bool:
 
 def _remove_left(left: Path, back: Path | None) -> None:
     """Remove one temporary name, unless its writer lives; ``back`` is where it was before."""
-    if left.is_symlink():
-        left.unlink(missing_ok=True)
-        return
-    try:
+    # What is gone meanwhile, is another user's or lies on a read-only disk stays as it is.
+    with suppress(OSError):
+        if left.is_symlink():
+            left.unlink()
+            return
         handle = os.open(left, os.O_RDONLY | _NO_LINK | _NO_WAIT) if os.name == "posix" else None
-    except OSError:  # gone meanwhile, or another user's
-        return
-    try:
-        if handle is not None and not _is_abandoned(handle):
-            return
-        if not left.is_dir():
-            left.unlink(missing_ok=True)
-            return
-        if back is not None and not os.path.lexists(back):
-            # Killed between moving the old folder aside and putting the new one in its place.
-            os.replace(left, back)
-        else:
-            shutil.rmtree(left, ignore_errors=True)
-    finally:
-        if handle is not None:
-            os.close(handle)
+        try:
+            if handle is None or _is_abandoned(handle):
+                _put_back_or_remove(left, back)
+        finally:
+            if handle is not None:
+                os.close(handle)
+
+
+def _put_back_or_remove(left: Path, back: Path | None) -> None:
+    if not left.is_dir():
+        left.unlink()
+    elif back is not None and not os.path.lexists(back):
+        # Killed between moving the old folder aside and putting the new one in its place.
+        os.replace(left, back)
+    else:
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def _is_abandoned(handle: int) -> bool:

@@ -69,7 +69,11 @@ def audit_job(request: AuditRequest, say: Say) -> AuditOutcome:
         say(f"audit {request.name}: already complete")
         return AuditOutcome(run.path, request.name, folder, True, read_audit(folder))
     architectures = _networks(request, trained)
-    folder.mkdir(parents=True, exist_ok=True)
+    run.check_links(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise files.explain(error, folder) from error
     with writing(folder):
         if holds_other(folder, plan, replace=request.replace):
             _clear(folder)

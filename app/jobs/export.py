@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -61,8 +62,9 @@ def export_job(
     opened = open_run(run, trust)
     trained = open_trained(opened, say, data)
     chosen = find_architecture(opened, trained.supernet.space, architecture)
-    folder = Path(out) if out is not None else opened.path / "exports" / chosen.digest
+    folder = Path(out) if out is not None else opened.export(chosen.digest)
     _check_folder(folder)
+    target = _find_target(opened, folder)
     say(f"export {chosen.digest}: extracting and recalibrating")
     exported = export(trained.supernet, chosen, trained.data)
     parity = _compare_outputs(trained, chosen, exported)
@@ -76,7 +78,7 @@ def export_job(
     largest = {split: found for split, found in classes.items() if found is not None}
     latency = _find_latency(opened, trained, chosen, say)
     checkpoint = trained.checkpoint.digest
-    with files.new_folder(folder) as temporary:
+    with files.new_folder(target) as temporary:
         write_files(temporary, exported, chosen)
         storage = _measure_storage(trained, chosen, exported, temporary)
         facts = CardFacts(
@@ -124,6 +126,19 @@ def _check_folder(folder: Path) -> None:
             f"{folder} holds other files ({', '.join(sorted(names - _OURS)[:3])}); "
             "choose a new or empty folder"
         )
+
+
+def _find_target(run: Run, folder: Path) -> Path:
+    """Where the files of an export go: a link to a folder is followed, but not within the run.
+
+    Raises:
+        ValueError: There is a link on the way from the run to the folder.
+    """
+    root, absolute = Path(os.path.abspath(run.path)), Path(os.path.abspath(folder))
+    if absolute.is_relative_to(root):
+        Run(root).check_links(absolute)
+        return folder
+    return folder.resolve() if folder.is_symlink() else folder
 
 
 def _compare_outputs(

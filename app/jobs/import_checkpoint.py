@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from app.jobs.outcomes import ImportOutcome
-from app.records.run import DataRecord, RunIdentity, ShapeRecord, SourceRecord
+from app.records.run import DataRecord, RunIdentity, ShapeRecord
 from app.records.typed_json.plain import plain
-from app.runs.directory import Run, create_run
+from app.runs.directory import Run, check_same_run, open_run, writing_run
 from app.runs.trained import NO_DATA, Say, absolute
 from supernet import checkpoints, files
 from supernet.data import IMAGES, DataShape, DataSource, open_data
@@ -80,7 +80,8 @@ def import_job(request: ImportRequest, say: Say) -> ImportOutcome:
         seed=0,
         space=supernet.space.digest,
     )
-    run = create_run(request.out, identity, supernet.space)
+    digest = _write(request, identity, supernet)
+    run = open_run(request.out)
     return ImportOutcome(
         run=run.path,
         family=recognised.family_name,
@@ -89,7 +90,7 @@ def import_job(request: ImportRequest, say: Say) -> ImportOutcome:
         data=run.record.data.spec,
         classes=config.classes,
         resolutions=config.resolutions,
-        checkpoint=_write(run, request, supernet),
+        checkpoint=digest,
         space_size=supernet.space.size,
         assumed=recognised.assumed,
     )
@@ -141,17 +142,20 @@ def _describe_data(config: Any, data: DataSource | None) -> DataRecord:
     return DataRecord(spec=NO_DATA, fingerprint=NO_DATA, shape=ShapeRecord(**asdict(shape)))
 
 
-def _write(run: Run, request: ImportRequest, supernet: Supernet) -> str:
+def _write(request: ImportRequest, identity: RunIdentity, supernet: Supernet) -> str:
     """The checkpoint's digest; nothing is written again by the same command."""
     digest = files.digest_file(request.file)
-    with run.writing():
-        known = run.stage("train")
-        if known is not None and not _is_same(known.source, digest, request.key):
-            raise InputError(
-                f"{run.path} holds other weights than {request.file}; choose another --out"
-            )
-        if known is not None and known.complete and known.checkpoint is not None:
-            return known.checkpoint
+    if (request.out / "run.json").exists() and (request.out / "space.json").exists():
+        # What is only read needs no lock, and may lie on a read-only disk.
+        there = open_run(request.out)
+        check_same_run(request.out, there.record, identity)
+        known = _find_imported(there, request, digest)
+        if known is not None:
+            return known
+    with writing_run(request.out, identity, supernet.space) as run:
+        known = _find_imported(run, request, digest)
+        if known is not None:
+            return known
         source = {"format": request.format, "file": request.file.name, "sha256": digest}
         if request.key is not None:
             source["key"] = request.key
@@ -163,6 +167,19 @@ def _write(run: Run, request: ImportRequest, supernet: Supernet) -> str:
         return written.digest
 
 
-def _is_same(known: SourceRecord | None, digest: str, key: str | None) -> bool:
-    """Whether weights came from the same part of the same file, whatever it is called."""
-    return known is not None and (known.sha256, known.key) == (digest, key)
+def _find_imported(run: Run, request: ImportRequest, digest: str) -> str | None:
+    """The digest of the checkpoint that was imported before, if it was.
+
+    Raises:
+        InputError: The run holds other weights.
+    """
+    known = run.stage("train")
+    if known is None:
+        return None
+    source = known.source
+    # The same part of the same file, whatever it is called.
+    if source is None or (source.sha256, source.key) != (digest, request.key):
+        raise InputError(
+            f"{run.path} holds other weights than {request.file}; choose another --out"
+        )
+    return known.checkpoint if known.complete else None

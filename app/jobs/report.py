@@ -73,8 +73,13 @@ def report_job(
     folder = out or opened.path / "report"
     if folder.is_file():
         raise InputError(f"{folder} is a file; a report needs a folder")
+    if out is None:
+        opened.check_links(folder)
+    files.remove_partial(folder)
     summaries, written, skipped = [], [], []
     for name in names:
+        files.refuse_link(folder / name)
+        files.remove_partial(folder / name)
         try:
             front = read_front(opened.search(name))
         except (OSError, InputError) as error:
@@ -83,22 +88,28 @@ def report_job(
             say(f"warning: search {name} is left out: {error}")
             continue
         if baseline and front.baseline is None:
-            front = _evaluate_baseline(opened, front, say)
-        contents = _write_search(opened, front, say)
+            front = _evaluate_baseline(opened, name, front, say)
+        contents = _write_search(opened.search(name), front, say)
         for file, text in contents.items():
-            files.write_text(folder / name / file, text)
+            _write(folder / name / file, text)
             written.append(f"{name}/{file}")
         summaries.append(_summarise(front))
     if not summaries:
         raise InputError(f"there is nothing to report in {opened.path}: no search can be read")
     overview = write_overview(opened.path.resolve().name, summaries)
-    files.write_text(folder / "report.md", overview)
+    _write(folder / "report.md", overview)
     written.insert(0, "report.md")
     return ReportOutcome(opened.path, folder, tuple(summaries), tuple(written), tuple(skipped))
 
 
-def _evaluate_baseline(run: Run, front: Front, say: Say) -> Front:
-    name, folder = front.search, run.search(front.search)
+def _write(path: Path, text: str) -> None:
+    """Write a file, unless it says the same already: a report that is there is only read."""
+    if not path.is_file() or path.is_symlink() or path.read_bytes() != text.encode():
+        files.write_text(path, text)
+
+
+def _evaluate_baseline(run: Run, name: str, front: Front, say: Say) -> Front:
+    folder = run.search(name)
     plan = read_plan(folder)
     if plan is None:
         raise InputError(
@@ -130,7 +141,7 @@ def _list_named(request: SearchRequest) -> list[tuple[str, str]]:
     return [*named, ("engine", request.engine), *objectives, *limits]
 
 
-def _write_search(run: Run, front: Front, say: Say) -> dict[str, str]:
+def _write_search(folder: Path, front: Front, say: Say) -> dict[str, str]:
     """Every file of one search by name."""
     trace: tuple[Hypervolume, ...] = ()
     found = {
@@ -138,10 +149,10 @@ def _write_search(run: Run, front: Front, say: Say) -> dict[str, str]:
         "verification.csv": format_table(*_list_verified(front)),
     }
     try:
-        trace = read_trace(run.search(front.search), front.trace_digests)
-        found["hypervolume.csv"] = (run.search(front.search) / TRACE).read_text("utf-8")
+        trace = read_trace(folder, front.trace_digests)
+        found["hypervolume.csv"] = (folder / TRACE).read_text("utf-8")
     except (OSError, InputError) as error:
-        say(f"warning: the progress of search {front.search} is left out: {error}")
+        say(f"warning: the progress of search {folder.name} is left out: {error}")
     found["report.md"] = write_search_page(front, traced=bool(trace))
     if front.reports:
         found["predictors.csv"] = format_table(*_list_cards(front))

@@ -11,6 +11,7 @@ from app.evaluation.log import EvaluationLog
 from app.evaluation.race_bounds import RaceRule
 from app.evaluation.scheduler import WHOLE_ROUND, Evaluator
 from app.jobs.outcomes import SearchOutcome
+from app.records.front import FILE as FRONT
 from app.records.front import Front, FrontHeader, read_front
 from app.records.front_files import write_front
 from app.records.search import EMPTY, SearchRecord
@@ -25,7 +26,7 @@ from app.searching.checks import check_space, require_feasible
 from app.searching.choice import Choice, find_choice
 from app.searching.informed_fit import InformedFit
 from app.searching.objectives import Sources, build_statistics, load_quantity
-from app.searching.optuna_mirror import Study, open_study
+from app.searching.optuna_mirror import Study, is_mirrored, open_study
 from app.searching.problem import build_problem, resolve_objectives, resolve_quantity
 from app.searching.progress import Narrator
 from app.searching.request import FILE, SearchRequest, is_complete, plan_search
@@ -67,6 +68,10 @@ def search_job(request: SearchRequest, say: Say) -> SearchOutcome:
     for name in request.proxies:
         proxies.load_proxy(name)
     trained = open_trained(run, say, request.data)
+    known = _find_complete(request, run, trained, say, chosen)
+    if known is not None:
+        _mend_note(run, request.name)
+        return _summarise(run, known, 0)
     with run.writing():
         setting = prepare(request, run, trained, say, chosen)
         folder = run.search(request.name)
@@ -82,7 +87,41 @@ def search_job(request: SearchRequest, say: Say) -> SearchOutcome:
         if request.baseline and front.baseline is None:
             pool = open_pool(setting.sources.log, workers=request.workers, ray=request.ray)
             front = add_baseline(setting.problem, setting.sources.log, folder, front, say, pool)
+    _mend_note(run, request.name)
     return _summarise(run, front, reused)
+
+
+def _mend_note(run: Run, name: str) -> None:
+    """Note that a search is complete that was killed before it could."""
+    stage = run.stage("search")
+    if stage is not None and stage.name == name:
+        run.mend_stage("search", name=name)
+
+
+def _find_complete(
+    request: SearchRequest, run: Run, trained: Trained, say: Say, chosen: Choice
+) -> Front | None:
+    """The front of a search that has nothing left to do; one that has must be locked first.
+
+    What is only read needs no lock, and may lie on a read-only disk.
+    """
+    folder = run.search(request.name)
+    if request.replace or request.storage is not None or not (folder / FRONT).exists():
+        return None
+    said: list[str] = []
+    setting = prepare(request, run, trained, said.append, chosen)
+    if not is_complete(folder, setting.plan, replace=False):
+        return None
+    front = read_front(folder)
+    if request.baseline and front.baseline is None:
+        return None
+    identity = setting.plan.config.identity
+    if not is_mirrored(folder, request.name, front, setting.sources.log, identity):
+        return None
+    for line in said:
+        say(line)
+    say(f"search {request.name}: already complete")
+    return front
 
 
 def prepare(

@@ -18,7 +18,7 @@ from app.runs import plugins
 from app.runs.batch_size import check_batch
 from app.runs.class_balance import describe_largest_class
 from app.runs.command_lines import list_own_modules
-from app.runs.directory import Run, create_run, open_run
+from app.runs.directory import Run, check_same_run, open_run, writing_run
 from app.runs.diverged import DIVERGED, clear_diverged, explain_divergence
 from app.runs.teacher import open_teacher
 from app.runs.trained import (
@@ -32,6 +32,7 @@ from app.runs.trained import (
     read_recipe,
     reopen_data,
 )
+from supernet import checkpoints
 from supernet.data import DataSource
 from supernet.errors import DivergedError, InputError
 from supernet.family_config import decode_config, encode_config
@@ -119,7 +120,8 @@ def train_job(request: TrainRequest, say: Say) -> TrainOutcome:
                 supernet = method.supernet.to(best_device())
                 limit_threads(supernet)
                 main = distributed.is_main()
-                run = _begin(request.out, supernet, identity, held) if main else None
+                steps = recipe.total_steps(data.epoch)
+                run = _begin(request.out, supernet, identity, steps, held) if main else None
         except distributed.ElsewhereError as error:
             raise SaidElsewhereError(bad_input=error.bad_input) from error
         try:
@@ -154,11 +156,21 @@ def train_job(request: TrainRequest, say: Say) -> TrainOutcome:
     )
 
 
-def _begin(out: Path, supernet: Supernet, identity: RunIdentity, held: ExitStack) -> Run:
-    """The run of the process that writes; it is locked as long as ``held`` is open."""
+def _begin(
+    out: Path, supernet: Supernet, identity: RunIdentity, steps: int, held: ExitStack
+) -> Run:
+    """The run of the process that writes; it is locked as long as ``held`` is open.
+
+    A finished one is only read, so it needs no lock and may lie on a read-only disk.
+    """
     clear_diverged(out, identity)
-    run = create_run(out, identity, supernet.space)
-    held.enter_context(run.writing())
+    if _is_finished(out, identity, steps):
+        run = Run(out)
+        if _has_moved(run, identity):
+            with run.writing():
+                _note_places(run, identity)
+        return run
+    run = held.enter_context(writing_run(out, identity, supernet.space))
     _note_places(run, identity)
     if not _is_trained(run):
         run.set_stage("train", "running", config=_list_settings(identity))
@@ -167,10 +179,15 @@ def _begin(out: Path, supernet: Supernet, identity: RunIdentity, held: ExitStack
 
 def _note_places(run: Run, identity: RunIdentity) -> None:
     """Record where data and teacher are now; that they are the same was checked before."""
+    if _has_moved(run, identity):
+        teacher = identity.teacher
+        run.set_places(data=identity.data.spec, teacher=teacher.run if teacher else None)
+
+
+def _has_moved(run: Run, identity: RunIdentity) -> bool:
     record, teacher = run.record, identity.teacher
     moved = teacher is not None and record.teacher is not None and teacher != record.teacher
-    if record.data.spec != identity.data.spec or moved:
-        run.set_places(data=identity.data.spec, teacher=teacher.run if teacher else None)
+    return record.data.spec != identity.data.spec or moved
 
 
 def _finish(run: Run, result: TrainResult, say: Say) -> None:
@@ -184,6 +201,22 @@ def _finish(run: Run, result: TrainResult, say: Say) -> None:
             steps=result.steps,
             seconds=round(result.seconds, 1),
         )
+
+
+def _is_finished(out: Path, identity: RunIdentity, steps: int) -> bool:
+    """Whether a folder holds the run asked for, and it is trained to the end.
+
+    Raises:
+        ValueError: It holds another run.
+    """
+    if not (out / "run.json").exists() or not (out / "space.json").exists():
+        return False
+    run = Run(out)
+    check_same_run(out, run.record, identity)
+    if not _is_trained(run):
+        return False
+    last = checkpoints.find(run.checkpoints).checkpoint
+    return last is not None and last.step == steps
 
 
 def _is_trained(run: Run) -> bool:

@@ -149,7 +149,7 @@ class Study:
         measured latencies and the exported models come after the search. The study is replaced
         when the front has changed since.
         """
-        digest = _hash([to_json(point) for point in front.points])
+        digest = _digest_points(front)
         name = f"{self.study.study_name} {VERIFIED}"
         with quiet_optuna(), self._explained():
             self._note("hypervolume", to_json(front.hypervolume))
@@ -245,10 +245,7 @@ def open_study(
     """
     from optuna.storages import get_storage
 
-    settings: dict[str, JsonValue] = {
-        key: value for key, value in identity.items() if key != "evaluations"
-    }
-    settings |= {"space": problem.space.digest, "checkpoint": log.trained.checkpoint.digest}
+    settings = _list_settings(log, identity)
     run = log.trained.run
     title = name if storage is None else f"{_run_name(run)}/{name}"
     place = str(folder / JOURNAL) if storage is None else show_storage(storage)
@@ -313,6 +310,55 @@ def _check_study(study: Any | None, problem: SearchProblem, log: EvaluationLog) 
         value = dict(zip(names, trial.values, strict=True))
         if record is not None and value.get(record.objective, record.value) != record.value:
             raise InputError(f"trial {trial.number} has another value than was evaluated")
+
+
+def is_mirrored(
+    folder: Path,
+    name: str,
+    front: Front,
+    log: EvaluationLog,
+    identity: Mapping[str, JsonValue],
+) -> bool:
+    """Whether the journal of a finished search holds all of it; nothing is written.
+
+    Args:
+        folder: Folder of the search.
+        name: Of the search.
+        front: What it found.
+        log: Where the records of the evaluations are.
+        identity: What makes it this search.
+    """
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    path = folder / JOURNAL
+    if not path.is_file() or os.path.lexists(_lock_of(path)):
+        return False
+    with quiet_optuna():
+        try:
+            storage = JournalStorage(JournalFileBackend(str(path), lock_obj=_Untouched()))
+            study, verified = (_existing(storage, n) for n in (name, f"{name} {VERIFIED}"))
+            if study is None or verified is None:
+                return False
+            known = {t.user_attrs.get("digest") for t in study.get_trials(deepcopy=False)}
+            same = study.user_attrs.get("identity") == _hash(_list_settings(log, identity))
+            return (
+                same
+                and known >= {point.digest for point in front.points}
+                and verified.user_attrs.get("front") == _digest_points(front)
+            )
+        except _storage_errors():
+            return False  # whoever writes it says what is wrong, and puts it right
+
+
+class _Untouched:
+    """A lock of a journal that is only read."""
+
+    def acquire(self) -> bool:
+        raise PermissionError("the journal is only read")
+
+    def release(self) -> None:
+        raise PermissionError("the journal is only read")
 
 
 def distributions(space: SearchSpace) -> dict[str, CategoricalDistribution]:
@@ -402,7 +448,7 @@ def _journal(path: Path) -> Any:
     from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = path.with_name(path.name + ".lock")
+    lock = _lock_of(path)
     # The lock's own age is no help: a killed command is often started again at once.
     patience = time.monotonic() + _STALE_SECONDS
     while os.path.lexists(lock) and time.monotonic() < patience:
@@ -467,6 +513,25 @@ def _keep(store: Any, identifier: str, name: str, data: bytes, mimetype: str) ->
     store.write(identifier, io.BytesIO(data))
     meta = {"artifact_id": identifier, "filename": name, "mimetype": mimetype, "encoding": None}
     return {_ARTIFACT_KEY + identifier: json.dumps(meta)}
+
+
+def _lock_of(journal: Path) -> Path:
+    return journal.with_name(journal.name + ".lock")
+
+
+def _list_settings(log: EvaluationLog, identity: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+    """What makes a study that of this search; its length does not."""
+    settings = {key: value for key, value in identity.items() if key != "evaluations"}
+    trained = log.trained
+    return {
+        **settings,
+        "space": trained.supernet.space.digest,
+        "checkpoint": trained.checkpoint.digest,
+    }
+
+
+def _digest_points(front: Front) -> str:
+    return _hash([to_json(point) for point in front.points])
 
 
 def _hash(payload: JsonValue) -> str:

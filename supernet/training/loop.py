@@ -101,7 +101,7 @@ def train(
     start = 0 if last is None else last.step
     _synchronise(method, start)
     log, notes = None, found.notes
-    if distributed.is_main():
+    if distributed.is_main() and start < steps:
         log = Log(folder / "metrics.jsonl", start, steps, recipe.batch_size, progress)
         notes += log.notes
     last = _take_steps(state, data, recipe, range(start, steps), log) or last

@@ -15,7 +15,7 @@ import pytest
 
 from hardware.campaign import Campaign, Subject, measure_networks, run_campaign
 from hardware.device import Device
-from hardware.profile import LOG, Budget, check_anchors, profile
+from hardware.profile import LOG, Budget, check_anchors, is_replaced, profile
 from hardware.table import LatencyTable
 from hardware.timing import Effort
 from supernet import checksums
@@ -160,6 +160,50 @@ def test_finished_profile_is_not_measured_again(toy, imaginary, tmp_path) -> Non
     assert second.rows == first.rows
     build(toy, device, tmp_path / "cpu", resume=False)
     assert (tmp_path / "cpu" / LOG).read_text() != text
+
+
+def stop_half_way(done: int, planned: int) -> None:
+    if done == planned // 2:
+        raise Stop
+
+
+def test_interrupted_replacement_continues_and_a_finished_one_begins_anew(
+    toy, imaginary, tmp_path
+) -> None:
+    device, folder = imaginary(), tmp_path / "cpu"
+    log, report = folder / LOG, folder / "report.json"
+    build(toy, device, folder, replace=True)
+    first, table = read_records(log), report.read_bytes()
+    assert not is_replaced(folder), "there was nothing to replace"
+    for _ in range(2):
+        with pytest.raises(Stop):
+            build(toy, device, folder, replace=True, progress=stop_half_way)
+        half = read_records(log)
+        assert half[1:] != first[1 : len(half)], "measured anew"
+        assert report.read_bytes() == table, "the old table stays until the new one is whole"
+        assert not is_replaced(folder)
+        with pytest.raises(Stop):
+            build(toy, device, folder, replace=True, progress=stop_half_way)
+        assert read_records(log) == half, "what was measured is not measured again"
+        build(toy, device, folder, replace=True)
+        first = read_records(log)
+        assert first[: len(half)] == half
+        assert is_replaced(folder)
+        assert report.read_bytes() != table
+        table = report.read_bytes()
+    places = [place for batch in first[1:] for place, _ in batch]
+    assert sorted(places) == list(range(4 * (4 + 18 * 3)))
+
+
+def test_log_of_a_release_before_is_not_taken_for_an_interrupted_replacement(
+    toy, imaginary, tmp_path
+) -> None:
+    device, folder = imaginary(), tmp_path / "cpu"
+    build(toy, device, folder)
+    before = read_records(folder / LOG)
+    assert set(before[0]) == {"campaign"}
+    build(toy, device, folder, replace=True)
+    assert read_records(folder / LOG)[1:] != before[1:]
 
 
 def test_log_of_another_campaign_is_replaced(toy, imaginary, tmp_path) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import io
 import multiprocessing
 import os
 import subprocess
@@ -110,11 +108,10 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", disk], check=True)
 
 
-def _fill(file: io.RawIOBase, page: int) -> None:
-    """Write until the disk is full."""
-    with contextlib.suppress(OSError):
+def fill_disk(path: Path) -> None:
+    with path.open("wb", buffering=0) as file:
         while True:
-            file.write(b"0" * page)
+            file.write(b"0" * 512)
 
 
 @posix
@@ -125,8 +122,8 @@ def test_a_disk_that_is_really_full_costs_one_line_and_poisons_nothing(small_dis
         begun = FIRST * (page // len(FIRST))
         path.write_bytes(begun[: page - room - 1] + b"\n")
         before = path.read_bytes()
-        with ballast.open("wb", buffering=0) as file:
-            _fill(file, page)
+        with pytest.raises(OSError, match="No space"):
+            fill_disk(ballast)
         check_failed_append(path, errno.ENOSPC)
         ballast.unlink()
         files.append_line(path, THIRD)
