@@ -144,6 +144,29 @@ def test_folder_with_an_image_that_cannot_be_decoded(refused: Refused, tmp_path:
     assert not (tmp_path / "run").exists()
 
 
+def test_data_larger_than_the_memory(
+    refused: Refused, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = image_folder(tmp_path / "data", ("cat", "dog"))
+    monkeypatch.setattr("supernet.data.memory.measure_available_memory", lambda: 99)
+    sentence = refused("train", "--data", f"folder:{folder}", "--out", tmp_path / "run")
+    _match(f"images of folder:{folder} need .* available; give a smaller --image-size", sentence)
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_a_folder_lacks_is_said_when_it_is_trained_on(
+    command: Command, tmp_path: Path
+) -> None:
+    folder = image_folder(tmp_path / "data", ("cat", "dog"))
+    (folder / "bird").mkdir()
+    data = ["--data", f"folder:{folder}", "--batch-size", 8, "--steps", 1]
+    outcome = command("train", *data, "--out", tmp_path / "run")
+    assert outcome.code == 0
+    said = [line for line in outcome.err.splitlines() if "warning" in line]
+    assert len(said) == 1
+    _match(f"warning: left out 1 class folder without images: {folder / 'bird'}", said[0])
+
+
 def test_images_too_small_for_the_network(refused: Refused, tmp_path: Path) -> None:
     folder = image_folder(tmp_path / "data", ("cat", "dog"))
     data = ["--data", f"folder:{folder}", "--batch-size", 8]
