@@ -13,6 +13,7 @@ from types import ModuleType
 from app.commands.requirements import explain_misfits, find_version, read_declared
 from app.reporting.tables import align_table
 from app.runs import plugins
+from hardware.processors import count_allowed_processors
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def examine(folder: Path) -> Health:
         python=platform.python_version(),
         system=platform.platform(),
         processor=_processor(),
-        cores=_cores(),
+        cores=count_allowed_processors(),
         memory_gb=_memory_gb(),
         free_disk_gb=round(free, 1),
         packages={part.name: find_version(part.name) for part in declared.needed},
@@ -82,13 +83,6 @@ def _processor() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
-
-
-def _cores() -> int:
-    """Cores this process may use, which in a container are fewer than there are."""
-    if platform.system() == "Linux":
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _memory_gb() -> float | None:

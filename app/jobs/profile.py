@@ -80,6 +80,9 @@ def profile_job(request: ProfileRequest, say: Say) -> ProfileOutcome:
     """
     run = open_run(request.run, (*request.trust, *_list_typed(request)))
     device = _choose_device(request, run)
+    shortage = device.explain_shortage()
+    if shortage is not None:
+        say(f"warning: {shortage}")
     if request.precision not in PRECISIONS:
         raise InputError(
             f"unknown precision {request.precision!r}{nearest(request.precision, PRECISIONS)}; "

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from app.records.device import describe_threads
 from app.records.export import LatencyRecord
 from app.records.front import UnitLatency
 from app.runs import plugins
@@ -18,7 +19,7 @@ from app.runs.command_lines import profile_command
 from app.runs.directory import Run
 from hardware.campaign import measure_networks
 from hardware.compiled_table import CompiledTable
-from hardware.device import Device
+from hardware.device import ALLOWED, Device
 from hardware.table import PREVIOUS, LatencyTable
 from hardware.timing import Measurement
 from supernet import checksums
@@ -152,7 +153,8 @@ def open_table(run: Run, name: str, cost_model: CostModel, say: Say) -> DeviceTa
 
 def method(device: Device, fingerprint: Mapping[str, Any]) -> str:
     """How latencies are measured, as a sentence for a model card."""
-    threads = f"{device.threads} thread{'s' * (device.threads != 1)}"
+    allowed = fingerprint.get(ALLOWED)
+    threads = describe_threads(device.threads, allowed if isinstance(allowed, int) else None)
     clock = "processor time" if device.clock == "thread-cpu" else "wall-clock time"
     return (
         f"median {clock} of repeated runs of the whole network at batch 1 in several fresh "
