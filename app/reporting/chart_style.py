@@ -68,7 +68,10 @@ def draw_marks(
     names = [mark.name for mark in marks]
     # Two lines of entries at most: the legend has to fit beside a column of the explorer.
     columns = len(names) if len(names) <= 3 else (len(names) + 1) // 2
-    legend = alt.Legend(orient="top", title=None, columns=columns, symbolStrokeWidth=1.5)
+    # A name says, too, how many of its points are drawn.
+    legend = alt.Legend(
+        orient="top", title=None, columns=columns, symbolStrokeWidth=1.5, labelLimit=280
+    )
 
     def scale(values: Sequence[str | float]) -> alt.Scale:
         return alt.Scale(type="ordinal", domain=names, range=list(values))
