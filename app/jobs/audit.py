@@ -31,6 +31,7 @@ from app.records.typed_json.record_files import append_record, write_record
 from app.runs.directory import Run, open_run, writing
 from app.runs.trained import Say, Trained, best_device, load_own_family, open_trained
 from supernet import files
+from supernet.errors import InputError
 from supernet.family_config import decode_config
 from supernet.quality import audit
 from supernet.quality.evaluate import Evaluation, evaluate
@@ -65,7 +66,13 @@ def audit_job(request: AuditRequest, say: Say) -> AuditOutcome:
     if not other and (folder / FILE).exists():
         # What is only read needs no lock, and may lie on a read-only disk.
         say(f"audit {request.name}: already complete")
-        return AuditOutcome(run.path, request.name, folder, True, read_audit(folder))
+        found = read_audit(folder)
+        if found.settings != plan:
+            raise InputError(
+                f"{folder / FILE} is of other settings than {folder / SETTINGS}: one of them was "
+                "damaged or edited; restore it, or audit again with --replace"
+            )
+        return AuditOutcome(run.path, request.name, folder, True, found)
     architectures = _networks(request, trained)
     folder.mkdir(parents=True, exist_ok=True)
     with writing(folder):

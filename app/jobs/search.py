@@ -13,7 +13,7 @@ from app.evaluation.scheduler import WHOLE_ROUND, Evaluator
 from app.jobs.outcomes import SearchOutcome
 from app.records.front import Front, FrontHeader, read_front
 from app.records.front_files import write_front
-from app.records.search import SearchRecord
+from app.records.search import FILE, SearchRecord
 from app.records.typed_json.record_files import write_record
 from app.runs.directory import Run, now, open_run
 from app.runs.latency_table import DeviceTable, open_table
@@ -25,7 +25,7 @@ from app.searching.objectives import Sources, build_statistics, load_quantity
 from app.searching.optuna_mirror import Study, open_study
 from app.searching.problem import build_problem, resolve_objectives, resolve_quantity
 from app.searching.progress import Narrator
-from app.searching.request import FILE, SearchRequest, is_complete, plan_search
+from app.searching.request import SearchRequest, is_complete, plan_search
 from app.searching.results.front_builder import Findings, build_front
 from app.searching.results.random_baseline import add_baseline
 from app.searching.results.report_cards import make_report_cards
@@ -152,7 +152,7 @@ def _run_search(setting: Setting, folder: Path, say: Say) -> tuple[Front, int]:
     front = _verify_front(setting, result, say)
     write_front(folder, front, result.trace)
     study.mirror_verified(front)
-    _write_plan(setting.plan, folder, "complete")
+    _write_plan(setting.plan.replace(front=front.digest), folder, "complete")
     run.set_stage("search", "complete", name=request.name)
     return front, reused
 

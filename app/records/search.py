@@ -6,6 +6,7 @@ from pydantic import JsonValue
 
 from app.records.typed_json.record import Count, FileRecord, Record, Seed
 
+FILE = "search.json"
 REMEDY = "choose another --name, or --replace it"
 # How long a search goes on; another answer continues the same search.
 LENGTH = ("evaluations", "max_minutes", "stagnation")
@@ -81,6 +82,7 @@ class SearchRecord(FileRecord):
         table: Digest of the latency table; by device of several, ``None`` without any.
         status: ``"running"`` or ``"complete"``.
         updated: When that was written, ISO 8601 in UTC.
+        front: Digest of the points of the complete search.
     """
 
     config: SearchSettings
@@ -89,6 +91,7 @@ class SearchRecord(FileRecord):
     table: str | dict[str, str] | None = None
     status: str = "running"
     updated: str = ""
+    front: str | None = None
 
     def find_changes(self, other: SearchRecord) -> tuple[str, ...]:
         """What differs of the run that both searches belong to: space, checkpoint or tables."""

@@ -7,14 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.records.search import LENGTH, REMEDY, EarlierRunRecord, SearchRecord, SearchSettings
+from app.records.search import FILE, LENGTH, REMEDY, EarlierRunRecord, SearchRecord, SearchSettings
 from app.records.typed_json.record_files import read_record
 from app.searching.written_limits import find_devices, parse_latency_limit
 from search import Stops, Strategy
 from search.limits import Limit, parse_bound, parse_limit
 from supernet.errors import InputError
 
-FILE = "search.json"
 AUTO = "auto"
 DEFAULT_ENGINE = "array"
 
