@@ -32,7 +32,7 @@ from app.runs.directory import Run, open_run, writing
 from app.runs.diverged import suggest_rate
 from app.runs.trained import Say, Trained, best_device, load_own_family, open_trained
 from supernet import files
-from supernet.errors import DivergedError
+from supernet.errors import DivergedError, InputError
 from supernet.family_config import decode_config
 from supernet.quality import audit
 from supernet.quality.evaluate import Evaluation, evaluate
@@ -67,7 +67,13 @@ def audit_job(request: AuditRequest, say: Say) -> AuditOutcome:
     if not other and (folder / FILE).exists():
         # What is only read needs no lock, and may lie on a read-only disk.
         say(f"audit {request.name}: already complete")
-        return AuditOutcome(run.path, request.name, folder, True, read_audit(folder))
+        found = read_audit(folder)
+        if found.settings != plan:
+            raise InputError(
+                f"{folder / FILE} is of other settings than {folder / SETTINGS}: one of them was "
+                "damaged or edited; restore it, or audit again with --replace"
+            )
+        return AuditOutcome(run.path, request.name, folder, True, found)
     architectures = _networks(request, trained)
     run.check_links(folder)
     try:

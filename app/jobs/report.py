@@ -11,6 +11,7 @@ from app.jobs.pick import find_front
 from app.jobs.search import prepare
 from app.records.front import Front, read_front
 from app.records.front_files import format_front
+from app.records.search import FILE as PLAN
 from app.records.trace import FILE as TRACE
 from app.records.trace import Hypervolume, format_table, read_trace
 from app.reporting.report_text import (
@@ -23,7 +24,6 @@ from app.runs import plugins
 from app.runs.command_lines import write_command
 from app.runs.directory import Run, open_run
 from app.runs.trained import Say, move_data, open_trained
-from app.searching.request import FILE as PLAN
 from app.searching.request import SearchRequest, read_plan, rebuild_request
 from app.searching.results.random_baseline import add_baseline
 from supernet import files

@@ -14,7 +14,7 @@ from app.jobs.outcomes import SearchOutcome
 from app.records.front import FILE as FRONT
 from app.records.front import Front, FrontHeader, read_front
 from app.records.front_files import write_front
-from app.records.search import EMPTY, SearchRecord
+from app.records.search import EMPTY, FILE, SearchRecord
 from app.records.typed_json.record_files import write_record
 from app.runs.addresses import show_storage
 from app.runs.class_balance import describe_largest_class
@@ -29,7 +29,7 @@ from app.searching.objectives import Sources, build_statistics, load_quantity
 from app.searching.optuna_mirror import Study, is_mirrored, open_study
 from app.searching.problem import build_problem, resolve_objectives, resolve_quantity
 from app.searching.progress import Narrator
-from app.searching.request import FILE, SearchRequest, is_complete, plan_search
+from app.searching.request import SearchRequest, is_complete, plan_search
 from app.searching.results.front_builder import Findings, build_front
 from app.searching.results.random_baseline import add_baseline
 from app.searching.results.report_cards import make_report_cards
@@ -201,7 +201,7 @@ def _run_search(setting: Setting, folder: Path, say: Say) -> tuple[Front, int]:
     front = _verify_front(setting, result, say)
     write_front(folder, front, result.trace)
     study.mirror_verified(front)
-    _write_plan(setting.plan, folder, "complete")
+    _write_plan(setting.plan.replace(front=front.digest), folder, "complete")
     run.set_stage("search", "complete", name=request.name)
     return front, reused
 

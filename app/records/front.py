@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -14,6 +15,9 @@ from pydantic import Field, field_validator, model_validator
 from app.records.class_balance import LargestClass
 from app.records.front_columns import Column, make_column
 from app.records.quantities import Quantity, find_stored_quantity, list_counted
+from app.records.search import FILE as SEARCH_FILE
+from app.records.search import REMEDY as SEARCH_REMEDY
+from app.records.search import SearchRecord
 from app.records.trace import TraceDigests
 from app.records.typed_json.record import Choices, Count, Digest, FileRecord, Record, Seed
 from app.records.typed_json.record_files import parse_record, read_record
@@ -274,6 +278,12 @@ class Front(FileRecord, FrontHeader):
     trace: str | None = None
 
     @property
+    def digest(self) -> str:
+        """16 hexadecimal digits of which points these are, in order."""
+        digests = ",".join(point.digest for point in self.points)
+        return hashlib.sha256(digests.encode()).hexdigest()[:16]
+
+    @property
     def trace_digests(self) -> TraceDigests:
         """What ``hypervolume.csv`` must hold."""
         return TraceDigests(self.trace, None if self.baseline is None else self.baseline.trace)
@@ -412,10 +422,26 @@ def read_front(folder: Path) -> Front:
 
     Raises:
         FileNotFoundError: The search has not finished.
-        ValueError: The file is damaged or of another format.
+        InputError: The file is damaged, of another format or of another search than the
+            ``search.json`` beside it.
     """
     front = read_record(folder / FILE, Front, REMEDY)
+    expected = _find_digest(folder)
+    if expected not in (None, front.digest):
+        raise InputError(
+            f"{folder / FILE} is not what the search of {folder / SEARCH_FILE} found; {REMEDY}"
+        )
     return front.replace(search=folder.resolve().name)
+
+
+def _find_digest(folder: Path) -> str | None:
+    """What ``search.json`` says of the front; ``None`` where it says nothing or is damaged."""
+    try:
+        plan = read_record(folder / SEARCH_FILE, SearchRecord, SEARCH_REMEDY)
+    except (OSError, InputError):
+        # A front can do without; whoever needs the plan is told.
+        return None
+    return plan.front if plan.status == "complete" else None
 
 
 def parse_front(payload: object, where: str, search: str) -> Front:

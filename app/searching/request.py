@@ -9,6 +9,7 @@ from pathlib import Path
 
 from app.records.search import (
     EMPTY,
+    FILE,
     LENGTH,
     REMEDY,
     EarlierRunRecord,
@@ -22,7 +23,6 @@ from search.limits import Limit, parse_bound, parse_limit
 from supernet import files
 from supernet.errors import InputError
 
-FILE = "search.json"
 AUTO = "auto"
 DEFAULT_ENGINE = "array"
 

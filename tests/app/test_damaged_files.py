@@ -51,23 +51,23 @@ def test_a_changed_digit_is_refused_until_it_is_meant(
 def test_a_damaged_front_stops_no_other_search(
     command: Command, refused: Refused, a_run: Path
 ) -> None:
-    shutil.copytree(a_run / "searches/default", a_run / "searches/second")
+    shutil.copytree(a_run / "searches/default", a_run / "searches/another")
     whole = command("report", "--run", a_run, "--no-baseline", "--out", a_run / "whole")
     assert whole.code == 0, whole.err
-    front = a_run / "searches/second/front.json"
+    front = a_run / "searches/another/front.json"
     first = json.loads((a_run / "searches/default/front.json").read_text())["points"][0]["digest"]
     for damage in ("{}", '{"points": 3}', "", "[" * 9999, '{"format": 1, "points": [], "objec'):
         front.write_text(damage)
         outcome = command("report", "--run", a_run, "--no-baseline", "--json")
         assert outcome.code == 0, outcome.err
-        assert f"warning: search second is left out: {front} " in outcome.err
+        assert f"warning: search another is left out: {front} " in outcome.err
         result = json.loads(outcome.out)
         assert [s["search"] for s in result["searches"]] == ["default"]
-        assert result["skipped"] == ["second"]
+        assert result["skipped"] == ["another"]
         for file in ("front.csv", "front.svg", "report.md", "verification.csv"):
             new, old = (a_run / folder / "default" / file for folder in ("report", "whole"))
             assert new.read_bytes() == old.read_bytes()
-        assert str(front) in refused("report", "--run", a_run, "--search", "second")
+        assert str(front) in refused("report", "--run", a_run, "--search", "another")
         assert command("pick", "--run", a_run, "--knee").code == 0
     outcome = command("export", "--run", a_run, "--arch", first)
     assert outcome.code == 0, outcome.err
@@ -103,7 +103,7 @@ def test_a_damaged_line_of_the_log_is_said_and_evaluated_again(
     command: Command, a_run: Path
 ) -> None:
     log = a_run / "evaluations.jsonl"
-    largest = ("evaluate", "--run", a_run, "--arch", "largest", "--json")
+    largest = ("evaluate", "--run", a_run, "--arch", "largest", "--split", "train", "--json")
     before = json.loads(command(*largest).out)
     text = log.read_text()
     number = len(text.splitlines())
