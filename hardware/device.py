@@ -16,6 +16,7 @@ import numpy as np
 from hardware.backend import CLOCKS, Backend, Timer, find_backend
 from hardware.processors import count_allowed_processors
 from supernet.errors import InputError
+from supernet.files import check_name
 from supernet.graph.onnx_model import OPSET
 from supernet.space import nearest
 
@@ -56,8 +57,7 @@ class Device:
     def __post_init__(self) -> None:
         if self.threads < 1:
             raise InputError(f"threads = {self.threads} is not a thread count; use 1 or more")
-        if not self.name or "/" in self.name or self.name.startswith("."):
-            raise InputError(f"device name {self.name!r} cannot be a folder name; use letters")
+        check_name("device", self.name)
         if not self.provider:
             object.__setattr__(self, "provider", self._module().DEFAULT_PROVIDER)
 
@@ -180,15 +180,16 @@ class Device:
         """Restore the device that :meth:`to_json` wrote.
 
         Raises:
-            ValueError: A field is missing.
+            ValueError: A field is missing or of another type.
         """
-        try:
-            options = tuple(sorted(payload["provider_options"].items()))
-            fields = (payload[key] for key in ("name", "provider", "threads", "backend"))
-            name, provider, threads, backend = fields
-            return cls(name, provider, options, threads, backend)
-        except KeyError as error:
-            raise InputError(f"device description has no {error}; profile it again") from error
+        kinds = {"name": str, "provider": str, "provider_options": dict, "threads": int}
+        for key, kind in {**kinds, "backend": str}.items():
+            if not isinstance(payload, Mapping) or not isinstance(payload.get(key), kind):
+                raise InputError(f"the device description has no usable {key}; profile it again")
+        options = tuple(sorted((str(k), str(v)) for k, v in payload["provider_options"].items()))
+        return cls(
+            payload["name"], payload["provider"], options, payload["threads"], payload["backend"]
+        )
 
     def _module(self) -> Backend:
         return find_backend(self.backend)

@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from app.commands.arguments import check_value
 from supernet.errors import InputError
 from supernet.space import nearest
+from supernet.text_encoding import read_text
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -42,7 +44,7 @@ def read_settings(
         ValueError: No such file, not TOML, an unknown name (the nearest is given) or a wrong type.
     """
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = tomllib.loads(read_text(path))
     except FileNotFoundError:
         raise InputError(f"there is no configuration file {path}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -64,6 +66,9 @@ def _check_option(path: Path, name: str, value: Any, options: Mapping[str, str])
     if flag not in options:
         raise InputError(f"{path}: unknown option {name!r}{nearest(flag, list(options))}")
     types, word = KINDS[options[flag]]
+    for text in value if isinstance(value, list) else [value]:
+        if isinstance(text, str):
+            check_value(text, f"{path}: {name}")
     if options[flag] == "text" and isinstance(value, list):
         return ",".join(str(part) for part in value)
     if options[flag] == "list" and isinstance(value, str):

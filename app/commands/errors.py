@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import sys
 import traceback
 
+from app.commands.plain_text import write_line
 from app.jobs.failures import SaidElsewhereError
 from supernet.errors import DivergedError, InputError, MissingPackageError
 
@@ -25,6 +27,8 @@ _FILE_SYSTEM = (
     errno.EEXIST,
     errno.ENAMETOOLONG,
 )
+# How torch says it, of the processor's memory and of a GPU's.
+_NO_MEMORY = re.compile(r"can't allocate memory|not enough memory|out of memory", re.IGNORECASE)
 
 
 def exit_code(error: BaseException) -> int:
@@ -41,6 +45,8 @@ def is_bad_input(error: BaseException) -> bool:
     ``ValueError`` is a bug, whoever raised it, and its trace must be seen. A user's own module
     may raise a ``ValueError`` of its own.
     """
+    if _lacks_memory(error):
+        return True
     if isinstance(error, OSError):
         return error.errno in _FILE_SYSTEM
     if isinstance(error, SaidElsewhereError):
@@ -51,7 +57,13 @@ def is_bad_input(error: BaseException) -> bool:
 
 
 def sentence(error: BaseException) -> str:
-    """The message as one line."""
+    """The message as one line of bounded length."""
+    if _lacks_memory(error):
+        asked = re.search(r"allocate ([\d.]+ ?[a-z]+)\b", str(error), re.IGNORECASE)
+        return (
+            f"not enough memory{f' for another {asked[1]}' if asked else ''}; use smaller batches "
+            "or images, fewer workers, or a machine with more"
+        )
     if isinstance(error, OSError) and error.strerror == os.strerror(errno.ENOSPC):
         where = f" while writing {error.filename}" if error.filename else ""
         text = f"no space left on the disk{where}; free some and run the same command again"
@@ -61,7 +73,7 @@ def sentence(error: BaseException) -> str:
         text = error.strerror
     else:
         text = str(error) or type(error).__name__
-    return " ".join(text.split())
+    return write_line(text)
 
 
 def report(error: BaseException) -> int:
@@ -76,6 +88,15 @@ def report(error: BaseException) -> int:
     else:
         traceback.print_exception(error, file=sys.stderr)
     return code
+
+
+def _lacks_memory(error: BaseException) -> bool:
+    """Whether an allocation failed, in Python, NumPy or torch."""
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and _NO_MEMORY.search(str(error)) is not None
+    )
 
 
 def _raised_by_own_module(error: BaseException) -> bool:

@@ -11,8 +11,9 @@ from typing import Annotated
 import typer
 
 from app.commands import errors, search_commands
+from app.commands.arguments import check_arguments
 from app.commands.folders import BACKENDS
-from app.commands.options import Arch, Config, Json, RunDir, Seed, Trust, app
+from app.commands.options import Arch, Config, Json, MovedData, RunDir, Seed, Trust, app
 from app.commands.terminal import say, show
 from supernet.reproducible import use_reproducible_kernels
 
@@ -145,8 +146,9 @@ def train(
 )
 def import_(
     format: Annotated[str, typer.Argument(help="Whose checkpoint: ofa.")],
-    file: Annotated[Path, typer.Argument(help="Checkpoint: .safetensors, or .pth of tensors.")],
+    file: Annotated[Path, typer.Argument(help="Checkpoint: .safetensors or .pth.")],
     out: Annotated[Path, typer.Option(help="Run directory.")],
+    key: Annotated[str | None, typer.Option(help="Which state dict, if it has several.")] = None,
     data: Annotated[str | None, typer.Option(help="folder:PATH of the same classes.")] = None,
     image_size: Annotated[int | None, typer.Option(help="Pixels [as published].")] = None,
     config: Config = None,
@@ -156,7 +158,9 @@ def import_(
     from app.commands.texts.runs import format_import
     from app.jobs.import_checkpoint import ImportRequest, import_job
 
-    request = ImportRequest(format=format, file=file, out=out, data=data, image_size=image_size)
+    request = ImportRequest(
+        format=format, file=file, out=out, key=key, data=data, image_size=image_size
+    )
     result = import_job(request, say)
     show(result, format_import(result), json)
 
@@ -213,6 +217,7 @@ def report(
     baseline: Annotated[
         bool, typer.Option(help="Evaluate random search beside where it is missing.")
     ] = True,
+    data: MovedData = None,
     trust: Trust = None,
     config: Config = None,
     json: Json = False,
@@ -221,7 +226,9 @@ def report(
     from app.commands.texts.searches import format_report
     from app.jobs.report import report_job
 
-    result = report_job(run, say, out=out, search=search, baseline=baseline, trust=trust or ())
+    result = report_job(
+        run, say, out=out, search=search, baseline=baseline, data=data, trust=trust or ()
+    )
     show(result, format_report(result), json)
 
 
@@ -260,6 +267,7 @@ def audit(
     probes: Annotated[int, typer.Option(help="Checks of the inherited weights; 0: none.")] = 3,
     name: Annotated[str, typer.Option(help="Name of the audit.")] = "default",
     replace: Annotated[bool, typer.Option("--replace", help="Replace another audit.")] = False,
+    data: MovedData = None,
     trust: Trust = None,
     config: Config = None,
     json: Json = False,
@@ -280,6 +288,7 @@ def audit(
         probes=probes,
         name=name,
         replace=replace,
+        data=data,
         trust=tuple(trust or ()),
     )
     result = audit_job(request, say)
@@ -291,6 +300,7 @@ def export(
     run: RunDir,
     arch: Arch,
     out: Annotated[Path | None, typer.Option(help="Folder [RUN/exports/DIGEST].")] = None,
+    data: MovedData = None,
     trust: Trust = None,
     config: Config = None,
     json: Json = False,
@@ -299,7 +309,7 @@ def export(
     from app.commands.texts.runs import format_export
     from app.jobs.export import export_job
 
-    result = export_job(run, arch, out, say, trust=trust or ())
+    result = export_job(run, arch, out, say, data=data, trust=trust or ())
     show(result, format_export(result), json)
 
 
@@ -334,6 +344,7 @@ def doctor(json: Json = False) -> None:
 def run(arguments: Sequence[str]) -> int:
     """Run one command; returns the exit code: 0, 2 (bad input), 130 (Ctrl-C) or 1."""
     try:
+        check_arguments(arguments)
         result = app(list(arguments), prog_name="supernet", standalone_mode=False)
         if result == errors.INTERRUPTED:
             # Typer turns Ctrl-C into this exit code and says nothing.
@@ -342,7 +353,7 @@ def run(arguments: Sequence[str]) -> int:
     except typer.Abort:
         return errors.report(KeyboardInterrupt())
     except _USAGE as error:
-        say(f"error: {' '.join(str(error.format_message()).split())}")  # type: ignore[attr-defined]
+        say(f"error: {error.format_message()}")  # type: ignore[attr-defined]
         return errors.BAD_INPUT
     except BrokenPipeError:
         # The reader of our output went away, as `head` does; nothing is left to say to it.
@@ -356,4 +367,6 @@ def main() -> None:
     """Entry point of the ``supernet`` command."""
     # Before any command imports torch; what it starts inherits it.
     use_reproducible_kernels()
+    # Its worker processes look for no module in the working directory (from Python 3.11 on).
+    os.environ.setdefault("PYTHONSAFEPATH", "1")
     sys.exit(run(sys.argv[1:]))

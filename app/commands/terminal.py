@@ -7,12 +7,14 @@ import os
 import sys
 from typing import Any
 
+from app.commands.plain_text import write_line, write_lines
+
 
 def say(line: str) -> None:
     """One line of progress, on standard error."""
     if not speaks():
         return
-    print(line, file=sys.stderr, flush=True)
+    print(write_line(line), file=sys.stderr, flush=True)
 
 
 def show(result: Any, text: str, as_json: bool) -> None:
@@ -22,7 +24,8 @@ def show(result: Any, text: str, as_json: bool) -> None:
     # Importing what reads and writes records takes longer than printing a help text.
     from app.records.typed_json.plain import plain
 
-    print(json.dumps(plain(result), indent=2, allow_nan=False) if as_json else text, flush=True)
+    as_text = write_lines(text)
+    print(json.dumps(plain(result), indent=2, allow_nan=False) if as_json else as_text, flush=True)
 
 
 def speaks() -> bool:

@@ -10,6 +10,7 @@ import numpy as np
 
 from app.evaluation.pools import Setup, WorkApart
 from app.evaluation.worker import Finding, Task
+from app.runs.addresses import hide_secrets, show_address
 from supernet.errors import InputError, MissingPackageError
 from supernet.reproducible import use_reproducible_kernels
 
@@ -104,9 +105,10 @@ def _require_listener(address: str) -> None:
 
 def _no_cluster(address: str, reason: str) -> ValueError:
     first = reason.strip().splitlines()[0] if reason.strip() else "no answer"
+    reason = hide_secrets(first, address)
     return InputError(
-        f"there is no Ray cluster at {address!r} ({first}); start one with `ray start --head`, "
-        "or use local"
+        f"there is no Ray cluster at {show_address(address)!r} ({reason}); start one with "
+        "`ray start --head`, or use local"
     )
 
 

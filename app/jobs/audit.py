@@ -33,7 +33,7 @@ from app.runs.directory import Run, open_run, writing
 from app.runs.diverged import suggest_rate
 from app.runs.trained import Say, Trained, best_device, load_own_family, open_trained
 from supernet import files
-from supernet.errors import DivergedError
+from supernet.errors import DivergedError, InputError
 from supernet.family_config import decode_config
 from supernet.quality import audit
 from supernet.quality.evaluate import Evaluation, evaluate
@@ -60,7 +60,7 @@ def audit_job(request: AuditRequest, say: Say) -> AuditOutcome:
         OSError: The disk is full; what is finished is kept.
     """
     run = open_run(request.run, request.trust)
-    trained = open_trained(run, say)
+    trained = open_trained(run, say, request.data)
     folder = run.audit(request.name)
     recipe = plan_training(request, trained)
     plan = plan_audit(request, trained, recipe)
@@ -68,9 +68,19 @@ def audit_job(request: AuditRequest, say: Say) -> AuditOutcome:
     if not other and (folder / FILE).exists():
         # What is only read needs no lock, and may lie on a read-only disk.
         say(f"audit {request.name}: already complete")
-        return AuditOutcome(run.path, request.name, folder, True, read_audit(folder))
+        found = read_audit(folder)
+        if found.settings != plan:
+            raise InputError(
+                f"{folder / FILE} is of other settings than {folder / SETTINGS}: one of them was "
+                "damaged or edited; restore it, or audit again with --replace"
+            )
+        return AuditOutcome(run.path, request.name, folder, True, found)
     architectures = _networks(request, trained)
-    folder.mkdir(parents=True, exist_ok=True)
+    run.check_links(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise files.explain(error, folder) from error
     with writing(folder):
         if holds_other(folder, plan, replace=request.replace):
             _clear(folder)
@@ -114,7 +124,7 @@ class _Audit:
         self.folder, self.say = folder, say
         self.path = folder / "records.jsonl"
         self._ends: dict[Architecture, NDArray[np.float64]] = {}
-        self.pieces = read_pieces(self.path)
+        self.pieces = read_pieces(self.path, say)
 
     def once(self, known: dict[str, _Piece], key: str, make: Callable[[], _Piece]) -> _Piece:
         """The piece of a key, made and stored now if there is none."""

@@ -52,7 +52,7 @@ def evaluate_job(
     supernet = trained.supernet
     counts = (supernet.parameter_count(chosen), supernet.macs(chosen))
     if data is None and batch_size is None:
-        log = EvaluationLog(trained)
+        log = EvaluationLog(trained, say)
         record = log.find(chosen, split)
         if record is None:
             # A run that is only read needs no lock, and may lie on a read-only disk.

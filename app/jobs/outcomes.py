@@ -15,7 +15,11 @@ from supernet.space import Value
 
 @dataclass(frozen=True)
 class TrainOutcome:
-    """A finished training; ``largest_class`` is that of the split that is searched on."""
+    """A finished training.
+
+    ``trust`` are the user's own modules that the run names, and ``largest_class`` is that of the
+    split that is searched on.
+    """
 
     run: Path
     family: str
@@ -26,6 +30,7 @@ class TrainOutcome:
     seconds: float
     checkpoint: str
     space_size: int
+    trust: tuple[str, ...] = ()
     largest_class: LargestClass | None = None
 
 
@@ -47,7 +52,10 @@ class ImportOutcome:
 
 @dataclass(frozen=True)
 class ProfileOutcome:
-    """A latency table and how far it can be trusted; errors are fractions."""
+    """A latency table and how far it can be trusted; errors are fractions.
+
+    ``trust`` are the user's own modules that the run and the device name.
+    """
 
     run: Path
     device: str
@@ -62,6 +70,7 @@ class ProfileOutcome:
     verdict: str
     seconds: float
     reused: bool
+    trust: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -103,6 +112,7 @@ class PickOutcome:
     ``float32_bytes`` is the least that exported files take where ``costs`` count less, because
     they hold every weight as float32 now; else ``None``. ``test_balanced`` is the accuracy on test
     as a mean over the classes, and ``largest_class`` that of the split searched on.
+    ``trust`` are the user's own modules that the run names.
     """
 
     run: Path
@@ -125,18 +135,23 @@ class PickOutcome:
     units: Mapping[str, str]
     architecture: Mapping[str, Value]
     float32_bytes: int | None = None
+    trust: tuple[str, ...] = ()
     test_balanced: float | None = None
     largest_class: LargestClass | None = None
 
 
 @dataclass(frozen=True)
 class ReportOutcome:
-    """What was written: ``report.md`` in ``folder`` and a folder for each search."""
+    """What was written: ``report.md`` in ``folder`` and a folder for each search.
+
+    ``skipped`` are the searches whose front is damaged.
+    """
 
     run: Path
     folder: Path
     searches: tuple[SearchSummary, ...]
     written: tuple[str, ...]
+    skipped: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

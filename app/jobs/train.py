@@ -17,19 +17,22 @@ from app.records.typed_json.plain import plain
 from app.runs import plugins
 from app.runs.batch_size import check_batch
 from app.runs.class_balance import describe_largest_class
-from app.runs.directory import Run, create_run, open_run
+from app.runs.command_lines import list_own_modules
+from app.runs.directory import Run, check_same_run, open_run, writing_run
 from app.runs.diverged import DIVERGED, clear_diverged, explain_divergence
 from app.runs.teacher import open_teacher
 from app.runs.trained import (
     Say,
     absolute,
     best_device,
+    keep_options,
     limit_threads,
     load_own_family,
     open_typed_data,
     read_recipe,
-    trust_data,
+    reopen_data,
 )
+from supernet import checkpoints
 from supernet.data import DataSource
 from supernet.errors import DivergedError, InputError
 from supernet.family_config import decode_config, encode_config
@@ -117,7 +120,8 @@ def train_job(request: TrainRequest, say: Say) -> TrainOutcome:
                 supernet = method.supernet.to(best_device())
                 limit_threads(supernet)
                 main = distributed.is_main()
-                run = _begin(request.out, supernet, identity, held) if main else None
+                steps = recipe.total_steps(data.epoch)
+                run = _begin(request.out, supernet, identity, steps, held) if main else None
         except distributed.ElsewhereError as error:
             raise SaidElsewhereError(bad_input=error.bad_input) from error
         try:
@@ -147,18 +151,43 @@ def train_job(request: TrainRequest, say: Say) -> TrainOutcome:
         seconds=round(result.seconds, 2),
         checkpoint=result.checkpoint.digest,
         space_size=supernet.space.size,
+        trust=list_own_modules(identity),
         largest_class=describe_largest_class(data, "val"),
     )
 
 
-def _begin(out: Path, supernet: Supernet, identity: RunIdentity, held: ExitStack) -> Run:
-    """The run of the process that writes; it is locked as long as ``held`` is open."""
+def _begin(
+    out: Path, supernet: Supernet, identity: RunIdentity, steps: int, held: ExitStack
+) -> Run:
+    """The run of the process that writes; it is locked as long as ``held`` is open.
+
+    A finished one is only read, so it needs no lock and may lie on a read-only disk.
+    """
     clear_diverged(out, identity)
-    run = create_run(out, identity, supernet.space)
-    held.enter_context(run.writing())
+    if _is_finished(out, identity, steps):
+        run = Run(out)
+        if _has_moved(run, identity):
+            with run.writing():
+                _note_places(run, identity)
+        return run
+    run = held.enter_context(writing_run(out, identity, supernet.space))
+    _note_places(run, identity)
     if not _is_trained(run):
         run.set_stage("train", "running", config=_list_settings(identity))
     return run
+
+
+def _note_places(run: Run, identity: RunIdentity) -> None:
+    """Record where data and teacher are now; that they are the same was checked before."""
+    if _has_moved(run, identity):
+        teacher = identity.teacher
+        run.set_places(data=identity.data.spec, teacher=teacher.run if teacher else None)
+
+
+def _has_moved(run: Run, identity: RunIdentity) -> bool:
+    record, teacher = run.record, identity.teacher
+    moved = teacher is not None and record.teacher is not None and teacher != record.teacher
+    return record.data.spec != identity.data.spec or moved
 
 
 def _finish(run: Run, result: TrainResult, say: Say) -> None:
@@ -172,6 +201,22 @@ def _finish(run: Run, result: TrainResult, say: Say) -> None:
             steps=result.steps,
             seconds=round(result.seconds, 1),
         )
+
+
+def _is_finished(out: Path, identity: RunIdentity, steps: int) -> bool:
+    """Whether a folder holds the run asked for, and it is trained to the end.
+
+    Raises:
+        ValueError: It holds another run.
+    """
+    if not (out / "run.json").exists() or not (out / "space.json").exists():
+        return False
+    run = Run(out)
+    check_same_run(out, run.record, identity)
+    if not _is_trained(run):
+        return False
+    last = checkpoints.find(run.checkpoints).checkpoint
+    return last is not None and last.step == steps
 
 
 def _is_trained(run: Run) -> bool:
@@ -188,11 +233,16 @@ def _prepare(
     same_family = old is not None and name == old.family
     preset = request.preset or (old.preset if old and same_family else family.DEFAULT_PRESET)
     asked = old.data if old and request.data is None else None
-    options = {**({} if asked is None else asked.options), **_list_options(request)}
     spec = absolute(request.data or ("digits" if asked is None else asked.spec))
+    # Data that moved are opened as they were.
+    before = {} if old is None else keep_options(spec, old.data.options)
+    options = {**before, **_list_options(request)}
     if asked is not None and run is not None:
-        trust_data(run, spec)
-    data = open_typed_data(spec, options)
+        data = reopen_data(run, options)
+    else:
+        data = open_typed_data(spec, options)
+    for note in data.notes:
+        say(f"warning: {note}")
     if data.shape.task != family.TASK:
         raise InputError(
             f"family {name!r} is for {family.TASK}, and {data.spec} is for {data.shape.task}; "
@@ -208,7 +258,7 @@ def _prepare(
     shape = ShapeRecord(**asdict(data.shape))
     described = DataRecord(spec=data.spec, fingerprint=data.fingerprint, shape=shape, **options)
     # Before anything is written: a recipe that this family cannot run must leave nothing behind.
-    source = request.teacher or _find_teacher(old, recipe)
+    source = request.teacher or _find_teacher(request.out, old, recipe)
     teacher, taught = None, None
     if source is not None:
         teacher, taught = open_teacher(source, data, say, request.trust)
@@ -265,10 +315,21 @@ def _find_run(request: TrainRequest) -> Run | None:
     return run
 
 
-def _find_teacher(old: RunRecord | None, recipe: Recipe) -> Path | None:
+def _find_teacher(out: Path, old: RunRecord | None, recipe: Recipe) -> Path | None:
+    """The teacher of the run to continue, if it had one.
+
+    Raises:
+        ValueError: It is gone.
+    """
     if old is None or old.teacher is None or recipe.distill != "teacher":
         return None
-    return Path(old.teacher.run)
+    place = Path(old.teacher.run)
+    if not place.exists():
+        raise InputError(
+            f"the teacher of {out} is no longer in {place}; if it moved, give its new place with "
+            "--teacher"
+        )
+    return place
 
 
 def _choose_recipe(request: TrainRequest, run: Run | None, data: DataSource) -> Recipe:
@@ -280,9 +341,9 @@ def _choose_recipe(request: TrainRequest, run: Run | None, data: DataSource) -> 
         recipe = find_recipe(name, base=suitable)
         if request.teacher is not None and recipe.distill != "teacher":
             recipe = find_recipe(f"{name}+teacher", base=suitable)
-        if plugins.is_own(recipe.sampler):
-            # It was typed, so it may lie in the working directory.
-            plugins.load_own(recipe.sampler, "sampler", ("build", "LARGEST_FIRST"))
+    if plugins.is_own(recipe.sampler):
+        # It was typed, here or after --trust, so it may lie in the working directory.
+        plugins.load_own(recipe.sampler, "sampler", ("build", "LARGEST_FIRST"))
     names = ("seed", "epochs", "batch_size", "learning_rate", "checkpoint_every")
     changes = {n: getattr(request, n) for n in names if getattr(request, n) is not None}
     if request.steps is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from app.records.class_balance import LargestClass
-from app.records.typed_json.record import Choices, Count, FileRecord, Json, Record, Seed
+from app.records.typed_json.record import Choices, Count, Digest, FileRecord, Json, Record, Seed
 from app.records.typed_json.record_files import read_record
 
 FILE = "audit.json"
@@ -62,7 +62,7 @@ class NetworkRecord(Record):
         seconds: That it took.
     """
 
-    digest: str
+    digest: Digest
     architecture: Choices
     macs: Count
     parameters: Count
@@ -202,7 +202,7 @@ class CurveRecord(Record):
         settled: The number from which on the quality does not change; ``None`` for never.
     """
 
-    digest: str
+    digest: Digest
     batch_size: Count
     batches: tuple[Count, ...]
     values: tuple[float, ...]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import model_validator
 
 from app.records.numbers import format_items
-from app.records.typed_json.record import Choices, Count, FileRecord, Record
+from app.records.typed_json.record import Choices, Count, Digest, FileRecord, Record
 from supernet.errors import InputError
 
 # What a record must have to be used again; without one of these it is evaluated anew.
@@ -102,7 +102,7 @@ class EvaluationRecord(FileRecord):
     """
 
     architecture: Choices
-    digest: str
+    digest: Digest
     objective: str
     value: float | None
     low: float | None = None

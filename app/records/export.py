@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from app.records.typed_json.record import Count, FileRecord, Record
+from app.records.typed_json.record import Count, Digest, FileRecord, Record
 
 
 class ParityRecord(FileRecord):
@@ -20,7 +20,7 @@ class ParityRecord(FileRecord):
         torch: Version.
     """
 
-    architecture: str
+    architecture: Digest
     max_abs_difference: float
     limit: float
     same_decision: float

@@ -72,11 +72,13 @@ class SourceRecord(Record):
         format: The project whose checkpoint it is.
         file: Its name.
         sha256: SHA-256 of its content.
+        key: Which of its state dicts, where one was named.
     """
 
     format: str
     file: str
     sha256: str
+    key: str | None = None
 
 
 class StageRecord(Record):

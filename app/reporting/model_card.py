@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from inspect import getsource
 
 from app.records.class_balance import LargestClass
 from app.records.evaluation import EvaluationRecord
 from app.records.export import LatencyRecord, ParityRecord, StorageRecord
 from app.records.run import RunRecord
 from app.reporting.class_balance import describe_balance, warn_of_largest_class
-from app.reporting.markdown import render_markdown
+from app.reporting.markdown import Markdown, render_markdown
 from supernet.data import IMAGES, DataShape
+from supernet.data.image_pixels import read_pixels, resize_pixels
 from supernet.export import Exported
 from supernet.space import Architecture
 
@@ -49,12 +51,15 @@ def write_model_card(architecture: Architecture, exported: Exported, facts: Card
         exported: The network and its files.
         facts: How good and how fast it is, and where it comes from.
     """
+    shape, data = facts.shape, facts.record.data
+    # Images are resized to a square that those of equal sides have already.
+    square = shape.input[-1] if len(set(shape.input[1:])) == 1 else None
     return render_markdown(
         "model_card.md.jinja",
         architecture=architecture,
         exported=exported,
         record=facts.record,
-        shape=facts.shape,
+        shape=shape,
         checkpoint=facts.checkpoint,
         qualities=facts.qualities,
         described={name: describe_quality(found) for name, found in facts.qualities.items()},
@@ -64,6 +69,11 @@ def write_model_card(architecture: Architecture, exported: Exported, facts: Card
         balances=_describe_balances(facts),
         warnings=_list_warnings(facts),
         images=IMAGES,
+        from_files=data.spec.startswith(("folder:", "text:")),
+        crop=data.image_size or square,
+        resized=exported.input_shape[1:] != shape.input[1:],
+        read_pixels=Markdown(getsource(read_pixels).strip()),
+        resize_pixels=Markdown(getsource(resize_pixels).strip()),
     )
 
 

@@ -59,13 +59,18 @@ def clear_diverged(path: Path, identity: RunIdentity) -> bool:
     same = (record.family_config, record.space) == (identity.family_config, identity.space)
     if others and not same:
         return False
-    if run.checkpoints.exists():
-        shutil.rmtree(run.checkpoints)
-    (path / "metrics.jsonl").unlink(missing_ok=True)
-    # The record changes last: as long as it says so, the rest is what may be removed.
-    if others:
-        write_record(path / "run.json", record.replace(**dict(identity), stages=others))
-    else:
-        (path / "space.json").unlink(missing_ok=True)
-        (path / "run.json").unlink()
+    with run.writing():
+        # Another command may have begun it anew before this one had the lock.
+        if not (path / "run.json").exists() or run.record != record:
+            return False
+        run.check_links(run.checkpoints)
+        if run.checkpoints.exists():
+            shutil.rmtree(run.checkpoints)
+        (path / "metrics.jsonl").unlink(missing_ok=True)
+        # The record changes last: as long as it says so, the rest is what may be removed.
+        if others:
+            write_record(path / "run.json", record.replace(**dict(identity), stages=others))
+        else:
+            (path / "space.json").unlink(missing_ok=True)
+            (path / "run.json").unlink()
     return True

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import pkgutil
+import shlex
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -140,11 +141,15 @@ def require_trust(word: str, name: str, trusted: Collection[str], file: Path) ->
     """
     # A plain word leads to the project's own folders and nowhere else; whatever is no plain word
     # might lead out, so that it is not asked what it looks like.
-    if not name.isidentifier() and name not in trusted:
-        raise InputError(
-            f"{file} names the {word} {name!r}, which is not part of supernet and would run as a "
-            f"program; if it is yours, run the same command with --trust {name}"
-        )
+    if name.isidentifier() or name in trusted:
+        return
+    said = f"{file} names the {word} {name!r}, which is not part of supernet"
+    if not is_own(name):
+        raise InputError(f"{said} and cannot be a module of your own; it was damaged or edited")
+    raise InputError(
+        f"{said} and would run as a program; if it is yours, run the same command with --trust "
+        f"{shlex.quote(name)}"
+    )
 
 
 def list_strategies() -> list[str]:

@@ -184,8 +184,11 @@ def _list_finished(
 
 
 def _read_evaluations(run: Path, problems: list[str]) -> tuple[EvaluationRecord, ...]:
+    def say(warning: str) -> None:
+        problems.append(warning.removeprefix("warning: "))
+
     path = run / "evaluations.jsonl"
-    return tuple(_note_damage(partial(read_log, path, EvaluationRecord), problems) or ())
+    return tuple(_note_damage(partial(read_log, path, EvaluationRecord, say), problems) or ())
 
 
 def _note_damage(read: Callable[[], _Read], problems: list[str]) -> _Read | None:

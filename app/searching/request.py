@@ -9,6 +9,7 @@ from pathlib import Path
 
 from app.records.search import (
     EMPTY,
+    FILE,
     LENGTH,
     REMEDY,
     EarlierRunRecord,
@@ -19,9 +20,9 @@ from app.records.typed_json.record_files import read_record
 from app.searching.written_limits import find_devices, parse_latency_limit
 from search import Stops, Strategy
 from search.limits import Limit, parse_bound, parse_limit
+from supernet import files
 from supernet.errors import InputError
 
-FILE = "search.json"
 AUTO = "auto"
 DEFAULT_ENGINE = "array"
 
@@ -62,6 +63,7 @@ class SearchRequest:
         name: Name of the search.
         seed: Seed of every random decision.
         replace: Search anew where another search has this name.
+        data: Where the data of the run are now, if they moved; recorded in the run.
         trust: Dotted paths of the user's own modules that files of the run may name.
     """
 
@@ -86,6 +88,7 @@ class SearchRequest:
     name: str = "default"
     seed: int = 0
     replace: bool = False
+    data: str | None = None
     trust: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -96,10 +99,7 @@ class SearchRequest:
             raise InputError(f"evaluations = {self.evaluations} is too few; use 5 or more")
         if self.seed < 0:
             raise InputError(f"seed = {self.seed} is impossible; it must be at least 0")
-        if not self.name or not all(c.isalnum() or c in "._-" for c in self.name):
-            raise InputError(f"search name {self.name!r} must be letters, digits, '.', '_', '-'")
-        if self.name.startswith("."):
-            raise InputError(f"search name {self.name!r} must not start with a dot")
+        files.check_new_name("search", self.name)
         minutes = self.max_minutes
         if minutes is not None and not (math.isfinite(minutes) and minutes > 0):
             raise InputError(f"max-minutes = {minutes:g} cannot work; it must be above 0")

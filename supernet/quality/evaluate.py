@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from supernet.data import IMAGES, DataSource, Split, lay_channels_last
+from supernet.data.memory import count_in_bytes
 from supernet.errors import InputError
 from supernet.quality.batch_statistics import recalibrate
 from supernet.quality.class_balance import compute_balanced_accuracy
@@ -24,6 +25,10 @@ from supernet.supernet import Supernet
 
 CALIBRATION_SAMPLES = 1024
 KEPT_BYTES = 1 << 30
+# Most bytes of images that are resized at once.
+RESIZED_BYTES = 1 << 26
+# Numbers in a batch of images so large that 32 of them would be more.
+LARGE_BATCH = 1 << 24
 Z_TWO_SIDED_95 = 1.959963984540054
 
 
@@ -343,8 +348,9 @@ def choose_batch_size(supernet: Supernet, architecture: Architecture) -> int:
     shape = supernet.input_shape(architecture)
     if len(shape) == 1:
         return max(1, 4096 // shape[0])
+    numbers = math.prod(shape)
     # A mobile network's widest activations are some 30 times its input pixels.
-    return max(32, min(256, (1 << 21) // math.prod(shape)))
+    return max(min(32, max(2, LARGE_BATCH // numbers)), min(256, (1 << 21) // numbers))
 
 
 def compute_wilson_interval(share: float, count: int) -> tuple[float, float]:
@@ -368,13 +374,22 @@ def _prepare_batches(
     """The samples ``rows`` of a split (``None``: all), ``size`` at a time, ready for a network."""
     device = next(supernet.parameters()).device
     count = len(split) if rows is None else len(rows)
+    # Of images that are much larger than the network takes, a whole batch would not fit.
+    most = count_in_bytes(split.inputs, RESIZED_BYTES, supernet.inputs.dtype.itemsize)
+
+    def prepare(part: slice) -> Batch:
+        index = part if rows is None else torch.from_numpy(rows[part].copy())
+        inputs, targets = split.batch(index, device)
+        return supernet.prepare(inputs, architecture), targets
 
     def make() -> Iterator[Batch]:
         for start in range(0, count, size):
-            part = slice(start, start + size)
-            index = part if rows is None else torch.from_numpy(rows[part].copy())
-            inputs, targets = split.batch(index, device)
-            yield lay_channels_last(supernet.prepare(inputs, architecture)), targets
+            end = min(start + size, count)
+            parts = [prepare(slice(i, min(i + most, end))) for i in range(start, end, most)]
+            inputs, targets = parts[0]
+            if len(parts) > 1:
+                inputs, targets = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
+            yield lay_channels_last(inputs), targets
 
     if cache is None:
         return make()

@@ -100,9 +100,10 @@ def train(
         state.restore(last)
     start = 0 if last is None else last.step
     _synchronise(method, start)
-    log = None
-    if distributed.is_main():
+    log, notes = None, found.notes
+    if distributed.is_main() and start < steps:
         log = Log(folder / "metrics.jsonl", start, steps, recipe.batch_size, progress)
+        notes += log.notes
     last = _take_steps(state, data, recipe, range(start, steps), log) or last
     distributed.wait()
     last = last if distributed.is_main() else checkpoints.find(state.folder).checkpoint
@@ -111,7 +112,7 @@ def train(
     checkpoints.load_weights(supernet, last)
     state.optimizer.zero_grad(set_to_none=True)
     supernet.eval()
-    return TrainResult(last, steps, start, time.perf_counter() - began, found.notes)
+    return TrainResult(last, steps, start, time.perf_counter() - began, notes)
 
 
 def _take_steps(

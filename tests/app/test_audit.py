@@ -17,6 +17,7 @@ from streamlit.testing.v1 import AppTest
 
 from app.auditing.summary import compare_qualities
 from app.records.audit import NetworkRecord, QualityRecord, Statistic, judge_ranking, read_audit
+from supernet import checksums
 from supernet.quality import audit
 from tests.app.chart_reading import chart_with
 from tests.app.conftest import Command, contents
@@ -191,7 +192,7 @@ def test_runs_that_cannot_be_audited(
     refused: Callable[..., str], a_run: Path, tmp_path: Path
 ) -> None:
     assert "is not a run directory" in refused("audit", "--run", tmp_path / "nothing")
-    record = json.loads((a_run / "run.json").read_text())
+    record = checksums.read_json(a_run / "run.json")
     gone = {**record, "data": {**record["data"], "spec": f"folder:{tmp_path / 'gone'}"}}
     (a_run / "run.json").write_text(json.dumps(gone))
     assert f"there is no folder {tmp_path / 'gone'}" in refused("audit", "--run", a_run)
@@ -242,7 +243,7 @@ def networks(inherited: list[float], alone: list[float]) -> list[NetworkRecord]:
     """Networks of rising MACs with these qualities."""
     return [
         NetworkRecord(
-            digest=str(i),
+            digest=f"{i:012x}",
             architecture={},
             macs=100 * (i + 1),
             parameters=10,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,8 +15,10 @@ from app.runs import plugins
 from app.runs.directory import open_run
 from app.runs.latency_table import open_table
 from app.runs.trained import build, open_run_data
+from supernet import checksums
 from tests.app.conftest import EVALUATIONS, PROFILE, SEARCH, Command, contents
 
+ROOT = Path(__file__).parents[2]
 # Imported, such a module leaves a trace.
 TRACE = "from pathlib import Path\nPath(__file__).with_suffix('.trace').touch()\n"
 FAMILY = "from supernet.families.ofa_mobilenetv3 import *\n"
@@ -54,7 +58,7 @@ def was_imported(file: Path) -> bool:
 
 
 def edit(file: Path, *keys: str, value: str) -> None:
-    content = json.loads(file.read_text())
+    content = checksums.read_json(file)
     inner = content
     for key in keys[:-1]:
         inner = inner[key]
@@ -144,6 +148,66 @@ def test_a_sampler_that_only_run_json_names_is_not_imported(
     assert "names the sampler 'mine3.sampler'" in said
     assert "names the sampler" in refused("audit", "--run", a_run)
     assert not was_imported(file)
+
+
+def test_a_sampler_that_is_trusted_is_found_in_the_working_directory(
+    command: Command, tmp_path: Path, own: Callable[[str, str], Path]
+) -> None:
+    source = "from supernet.training.samplers.uniform import LARGEST_FIRST, build\n"
+    file = own("mine12.sampler", source)
+    flags = ("train", "--out", tmp_path / "run", "--steps", 2, "--batch-size", 32)
+    assert command(*flags, "--recipe", "digits+spos+mine12.sampler").code == 0
+    file.with_suffix(".trace").unlink()
+    # As a new process begins: nothing imported, and the working directory not on the path.
+    for name in ("mine12", "mine12.sampler"):
+        sys.modules.pop(name)
+    sys.path.remove(str(Path.cwd()))
+    resumed = ("train", "--out", tmp_path / "run", "--resume")
+    outcome = command(*resumed, "--trust", "mine12.sampler")
+    assert outcome.code == 0, outcome.err
+    assert was_imported(file)
+
+
+@pytest.mark.parametrize("name", ["x; touch y #", "$(touch y)", "a.b`c`", "../x", "a b.c", ""])
+def test_what_cannot_be_a_module_is_not_offered_for_copying(name: str) -> None:
+    with pytest.raises(ValueError, match="cannot be a module of your own") as error:
+        plugins.require_trust("family", name, (), Path("run.json"))
+    assert "--trust" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("pick", "--knee"),
+        pytest.param(
+            ("search", "--evaluations", EVALUATIONS + 2, "--workers", 2),
+            marks=[
+                pytest.mark.slow,
+                pytest.mark.skipif(
+                    sys.version_info < (3, 11), reason="workers have a safe path from 3.11 on"
+                ),
+            ],
+        ),
+    ],
+)
+def test_files_of_the_working_directory_are_no_modules_of_the_command(
+    a_run: Path, tmp_path: Path, arguments: tuple[object, ...]
+) -> None:
+    """Neither in ``python -m supernet`` nor in the processes that evaluate for it."""
+    folder = tmp_path / "here"
+    folder.mkdir()
+    # Names of a package of this project, of a library and of what Python's workers import.
+    for name in ("app", "search", "optuna", "ray", "socket", "random"):
+        (folder / f"{name}.py").write_text(TRACE)
+    done = subprocess.run(
+        [sys.executable, "-m", "supernet", *map(str, arguments), "--run", str(a_run)],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert not list(folder.glob("*.trace"))
 
 
 def test_data_that_only_run_json_names_is_not_imported(
@@ -256,7 +320,7 @@ def test_a_search_from_before_there_was_a_choice_is_the_same_search(
     command: Command, a_run: Path
 ) -> None:
     path = a_run / "searches/default/search.json"
-    plan = json.loads(path.read_text())
+    plan = checksums.read_json(path)
     del plan["config"]["predictor"], plan["config"]["engine"]
     path.write_text(json.dumps(plan))
     out = command("search", "--run", a_run, *SEARCH)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from app.commands.texts.next_command import format_next
 from app.commands.texts.quantities import show_or_failed, show_size
 from app.jobs.outcomes import (
     EvaluateOutcome,
@@ -14,6 +15,7 @@ from app.records.numbers import format_items
 from app.records.quantities import ACCURACY, LATENCY, PARAMETERS, SIZE, find_quantity
 from app.reporting.class_balance import describe_balance, warn_of_largest_class
 from app.reporting.tables import align_table
+from app.runs.command_lines import profile_command, search_command
 
 
 def format_training(result: TrainOutcome) -> str:
@@ -25,7 +27,7 @@ def format_training(result: TrainOutcome) -> str:
         f"The space holds {format_items(result.space_size, 'subnetwork')}; checkpoint "
         f"{result.checkpoint}.\n"
         f"{_say_imbalance(result)}"
-        f"Next: supernet profile --run {result.run} --device cpu"
+        f"{format_next(profile_command(result.run, 'cpu', result.trust), result.trust)}"
     )
 
 
@@ -47,7 +49,7 @@ def format_import(result: ImportOutcome) -> str:
         f"{format_items(result.classes, 'class', 'classes')} and {data}.\n"
         f"The space holds {format_items(result.space_size, 'subnetwork')}; checkpoint "
         f"{result.checkpoint}.\n"
-        f"Next: supernet profile --run {result.run} --device cpu"
+        f"{format_next(profile_command(result.run, 'cpu'))}"
     )
 
 
@@ -60,11 +62,12 @@ def format_profile(result: ProfileOutcome) -> str:
         ("repeat noise floor", f"{result.floor_mape:.1%}"),
         ("networks", f"{result.networks}"),
     ]
+    command = search_command(result.run, result.device, trust=result.trust)
     return (
         f"Latency table of {result.device}: {format_items(result.units, 'unit')} in "
         f"{result.seconds:.0f} s.\n"
         f"{align_table(('on unseen networks', ''), rows)}\n{result.verdict}\n"
-        f"Next: supernet search --run {result.run} --device {result.device}"
+        f"{format_next(command, result.trust)}"
     )
 
 

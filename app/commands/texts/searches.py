@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from app.commands.texts.next_command import format_next
 from app.commands.texts.quantities import show_or_failed
 from app.jobs.outcomes import PickOutcome, ReportOutcome, SearchOutcome
 from app.records.front import Estimate
@@ -16,6 +17,7 @@ from app.records.quantities import (
 )
 from app.reporting.class_balance import describe_balance, warn_of_largest_class
 from app.reporting.tables import align_table
+from app.runs.command_lines import export_command, write_command
 
 
 def format_search(result: SearchOutcome) -> str:
@@ -42,9 +44,9 @@ def format_search(result: SearchOutcome) -> str:
     if result.unmeasured_devices:
         names = ", ".join(result.unmeasured_devices)
         lines.append(f"Latencies on {names} are those of the tables: this is another machine.")
-    which = "" if result.search == "default" else f" --search {result.search}"
-    how = "--latency-ms X" if LATENCY.name in result.objectives else "--knee"
-    lines.append(f"Next: supernet pick --run {result.run}{which} {how}")
+    which = () if result.search == "default" else ("--search", result.search)
+    how = ("--latency-ms", "X") if LATENCY.name in result.objectives else ("--knee",)
+    lines.append(format_next(write_command("pick", "--run", result.run, *which, *how)))
     return "\n".join(lines)
 
 
@@ -136,7 +138,8 @@ def format_pick(result: PickOutcome) -> str:
     if judged == ACCURACY:
         warning = warn_of_largest_class(result.largest_class, [result.value], "this is no")
         lines += [warning] if warning else []
-    lines.append(f"Next: supernet export --run {result.run} --arch {result.digest} --out DIR")
+    command = export_command(result.run, result.digest, "DIR", result.trust)
+    lines.append(format_next(command, result.trust))
     return "\n".join(lines)
 
 

@@ -1,0 +1,42 @@
+"""What is wrong with an argument whatever the option: nothing in it, or what no name can hold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from supernet.errors import InputError
+
+
+def check_arguments(arguments: Sequence[str]) -> None:
+    """Refuse empty arguments, which would silently stand for a default or for this directory.
+
+    Args:
+        arguments: What was typed after the name of the program.
+
+    Raises:
+        ValueError: One is empty, or holds a NUL; the option is named.
+    """
+    before = ""
+    for argument in arguments:
+        option, equals, value = argument.partition("=")
+        if equals and option.startswith("--"):
+            check_value(value, option)
+        else:
+            check_value(argument, before if before.startswith("-") else "an argument")
+        before = argument
+
+
+def check_value(value: str, what: str) -> None:
+    """Refuse the value of an option that is empty, or that no file name can hold.
+
+    Args:
+        value: As it was typed, or as it stands in a file of options.
+        what: The option, for the message.
+
+    Raises:
+        ValueError: It is nothing but spaces, or holds a NUL.
+    """
+    if not value.strip():
+        raise InputError(f"{what} is empty; give it a value, or leave it out")
+    if "\0" in value:
+        raise InputError(f"{what} = {value!r} is impossible; it must not hold the character NUL")
