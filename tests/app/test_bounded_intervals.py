@@ -12,8 +12,9 @@ import pytest
 import predictors.models
 from app.evaluation.race_bounds import bound_loss
 from app.explorer.markup import list_card
-from app.records.front import CardRecord, Estimate
-from app.records.picking import _deviation
+from app.records.front import CardRecord
+from app.records.front_columns import Column
+from app.records.picking import _differ_beyond_noise
 from app.records.quantities import ACCURACY, LOSS, QUANTITIES, Quantity
 from app.reporting.report_text import _tabulate_card
 from app.searching.results.front_builder import _predict_held_out
@@ -111,12 +112,18 @@ def list_card_pairs(quantity: Quantity, half_width: float) -> list[tuple[str, st
     return [(label, value) for label, value, _ in list_card(card, quantity)]
 
 
+def _column(values: list[float], low: list[float], high: list[float]) -> Column:
+    found, lower, upper = (np.array(part) for part in (values, low, high))
+    unknown = np.full(len(found), np.nan)
+    return Column(found, unknown, lower, upper, found, np.zeros(len(found), dtype=bool))
+
+
 def test_an_interval_that_was_cut_off_still_tells_the_noise() -> None:
-    whole = Estimate(value=2.0, low=1.0, high=3.0)
-    cut = Estimate(value=0.5, low=0.0, high=1.5)
-    assert _deviation(whole, LOSS) == pytest.approx(1 / 1.96)
-    assert _deviation(cut, LOSS) == pytest.approx(1 / 1.96)
+    # One up and one down each, as far as there is a scale: 1.645 * sqrt(2) / 1.96 = 1.187 apart.
+    losses = _column([0.5, 1.6, 1.8], [0.0, 0.6, 0.8], [1.5, 2.6, 2.8])
+    differ = _differ_beyond_noise(losses, LOSS, np.arange(3), np.intp(0))
+    assert differ.tolist() == [False, False, True]
     # That of a share has no such twin: Wilson's interval is not symmetric.
-    assert _deviation(Estimate(value=0.0, low=0.0, high=0.1), ACCURACY) == pytest.approx(
-        0.05 / 1.96
-    )
+    shares = _column([0.0, 0.05, 0.08], [0.0, 0.0, 0.03], [0.1, 0.1, 0.13])
+    differ = _differ_beyond_noise(shares, ACCURACY, np.arange(3), np.intp(0))
+    assert differ.tolist() == [False, False, True]
