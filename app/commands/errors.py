@@ -18,6 +18,7 @@ OUR_PACKAGES = ("app", "supernet", "search", "predictors", "hardware")
 _FILE_SYSTEM = (
     errno.ENOSPC,
     errno.EDQUOT,
+    errno.EFBIG,
     errno.EACCES,
     errno.EROFS,
     errno.EPERM,
