@@ -101,7 +101,9 @@ def list_cases(whole: Path, number: int, seed: int) -> list[Case]:
     rounds = zip_longest(*rng.sample(list(by_kind.values()), len(by_kind)))
     whole_files = [case for cases in rounds for case in cases if case is not None]
     chosen = leaves[: number // 2]
-    return chosen + whole_files[: number - len(chosen)]
+    chosen += whole_files[: number - len(chosen)]
+    rng.shuffle(chosen)
+    return chosen
 
 
 def _list_leaf_cases(whole: Path, file: str, rng: Random) -> Iterator[Case]:
