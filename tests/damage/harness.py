@@ -148,6 +148,7 @@ class Harness:
         self.whole, self.folder = whole, folder
         self.commands: Mapping[str, Command | View] = list_commands(whole)
         self._expected: dict[str, Answer] = {}
+        self._undamaged = _read(whole)
 
     def try_all(self, cases: list[Case]) -> Result:
         """Try the cases one after the other."""
@@ -182,7 +183,7 @@ class Harness:
         same = agree(expected.result, answer.result)
         if answer.code == 0 and not (same or told or case.bare):
             yield "silent wrong answer", _differ(expected.result, answer.result) + answer.said
-        for name in list_lost(before, run, case):
+        for name in list_lost(self._undamaged, before, run, case):
             yield "lost work", f"{name}; {answer.said[-500:]}"
 
     def _expect(self, name: str) -> Answer:
@@ -219,7 +220,9 @@ class Harness:
         path.write_text(text)
 
 
-def list_lost(before: Mapping[str, bytes], run: Path, case: Case) -> Iterator[str]:
+def list_lost(
+    undamaged: Mapping[str, bytes], before: Mapping[str, bytes], run: Path, case: Case
+) -> Iterator[str]:
     """Files and lines of finished work that were there before a command and are gone now."""
     now = _read(run)
     kept_lines = {line for name, content in now.items() if ".jsonl" in name
@@ -228,12 +231,14 @@ def list_lost(before: Mapping[str, bytes], run: Path, case: Case) -> Iterator[st
         if name.startswith(_DERIVED) or Path(name).name in _REWRITTEN:
             continue
         if name.endswith(".jsonl"):
-            # A torn last line is no work: the writer cuts it off.
-            gone = [line for line in content.split(b"\n")[:-1] if line not in kept_lines]
-            if gone and not (name == "metrics.jsonl" and case.command.startswith("go on")):
+            # What damage put there is no work, and the writer cuts a torn last line off.
+            work = set(undamaged[name].split(b"\n"))
+            gone = [x for x in content.split(b"\n")[:-1] if x in work and x not in kept_lines]
+            # A training that goes back to an earlier checkpoint writes its steps again.
+            if gone and name != "metrics.jsonl":
                 yield f"{len(gone)} lines of {name}"
         elif (
-            name == case.file
+            name.startswith(case.file)
             or now.get(name) == content
             or (case.file.startswith("devices/") and name.startswith("devices/"))
             or (name.endswith("front.json") and _digests(content) == _digests(now.get(name, b"{}")))
