@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
@@ -14,6 +14,7 @@ from random import Random
 
 from tests.damage import damages
 from tests.damage.commands import (
+    ALL_COMMANDS,
     Answer,
     Command,
     HangError,
@@ -76,7 +77,9 @@ class Result:
         return "\n".join(rows)
 
 
-def list_cases(whole: Path, number: int, seed: int) -> list[Case]:
+def list_cases(
+    whole: Path, number: int, seed: int, commands: Collection[str] = ALL_COMMANDS
+) -> list[Case]:
     """So many cases, drawn evenly from all kinds of files and damages.
 
     Args:
@@ -84,16 +87,18 @@ def list_cases(whole: Path, number: int, seed: int) -> list[Case]:
         number: One half damages whole files and the other leaves of JSON, as far as there are so
             many: every leaf is replaced before the rest is filled with whole files.
         seed: Of the draw and of the damage.
+        commands: Names of the commands that are tried.
     """
     rng = Random(seed)
     by_kind: dict[tuple[str, str], list[Case]] = defaultdict(list)
     leaves: list[Case] = []
     for file in iterate_files(whole):
         for damage in damages.ALL:
-            for command in list_readers(file):
+            for command in filter(commands.__contains__, list_readers(file)):
                 case = Case(file, damage.__name__, command, rng.randrange(2**32))
                 by_kind[Path(file).name, case.damage].append(case)
-        leaves += _list_leaf_cases(whole, file, rng)
+        found = _list_leaf_cases(whole, file, rng)
+        leaves += [case for case in found if case.command in commands]
     rng.shuffle(leaves)
     for group in by_kind.values():
         rng.shuffle(group)
@@ -181,6 +186,10 @@ class Harness:
             yield "traceback", f"no sentence: {answer.said[-500:]}"
         told = Path(case.file).name in answer.said or path.parent.name in answer.said
         same = agree(expected.result, answer.result)
+        if case.damage == "remove" and isinstance(answer.result, dict):
+            # A result that is gone is one of work that is not finished, and is not shown.
+            known = {name: expected.result.get(name) for name in answer.result}
+            same = agree(known, answer.result)
         if answer.code == 0 and not (same or told or case.bare):
             yield "silent wrong answer", _differ(expected.result, answer.result) + answer.said
         for name in list_lost(self._undamaged, before, run, case):
