@@ -45,7 +45,7 @@ def open_text(path: Path, *, context: int = 64, vocabulary: int = 256) -> DataSo
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         where = f"{error.reason} at byte {error.start}"
-        raise InputError(f"{path} is not UTF-8 text ({where})") from error
+        raise InputError(f"{path} is not UTF-8 text ({where}); save it as UTF-8") from error
     needed = 20 * (2 * context + 1)
     if len(text) < needed:
         raise InputError(
