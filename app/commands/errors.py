@@ -25,6 +25,13 @@ _FILE_SYSTEM = (
     errno.EISDIR,
     errno.EEXIST,
     errno.ENAMETOOLONG,
+    errno.ELOOP,
+    errno.ENXIO,
+    errno.ENODEV,
+    errno.EBUSY,
+    errno.EFBIG,
+    errno.EIO,
+    errno.EILSEQ,
 )
 
 

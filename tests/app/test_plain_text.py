@@ -139,8 +139,12 @@ def test_an_empty_value_in_a_file_is_no_default(
     assert not out.exists()
 
 
-def test_a_nul_is_refused_in_one_sentence(refused: Callable[..., str], tmp_path: Path) -> None:
-    assert "must not hold the character NUL" in refused("train", "--out", f"{tmp_path}/a\0b")
+@pytest.mark.parametrize("odd", ["\0", "\ud800"])
+def test_what_no_name_can_hold_is_refused(
+    refused: Callable[..., str], tmp_path: Path, odd: str
+) -> None:
+    said = refused("train", "--out", f"{tmp_path}/a{odd}b")
+    assert "must not hold NUL or half of a character" in said
 
 
 def test_an_empty_part_of_the_command_line_is_not_mistaken(
