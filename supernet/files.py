@@ -48,10 +48,10 @@ def check_name(kind: str, name: str) -> str:
     shown = repr(name if len(name) <= _LONGEST_NAME else f"{name[:20]}...")
     if not name or len(name) > _LONGEST_NAME:
         raise InputError(f"{kind} name {shown} must have 1 to {_LONGEST_NAME} characters")
-    if name.startswith("."):
-        raise InputError(f"{kind} name {shown} must not start with a dot")
     if not name.isprintable() or "/" in name or "\\" in name:
         raise InputError(f"{kind} name {shown} must be letters, digits, '.', '_', '-'")
+    if name.startswith("."):
+        raise InputError(f"{kind} name {shown} must not start with a dot")
     return name
 
 

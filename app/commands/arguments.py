@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 from supernet.errors import InputError
@@ -14,7 +15,7 @@ def check_arguments(arguments: Sequence[str]) -> None:
         arguments: What was typed after the name of the program.
 
     Raises:
-        ValueError: One is empty, or holds a NUL; the option is named.
+        ValueError: One is empty, or holds what no name can; the option is named.
     """
     before = ""
     for argument in arguments:
@@ -34,9 +35,20 @@ def check_value(value: str, what: str) -> None:
         what: The option, for the message.
 
     Raises:
-        ValueError: It is nothing but spaces, or holds a NUL.
+        ValueError: It is nothing but spaces, or holds a NUL or a lone surrogate.
     """
     if not value.strip():
         raise InputError(f"{what} is empty; give it a value, or leave it out")
-    if "\0" in value:
-        raise InputError(f"{what} = {value!r} is impossible; it must not hold the character NUL")
+    if "\0" in value or not _is_encodable(value):
+        raise InputError(
+            f"{what} = {value!r} is impossible; it must not hold NUL or half of a character"
+        )
+
+
+def _is_encodable(value: str) -> bool:
+    """Whether the system can be given a text; bytes of a name that are no text are no obstacle."""
+    try:
+        os.fsencode(value)
+    except UnicodeEncodeError:
+        return False
+    return True

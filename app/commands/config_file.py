@@ -17,6 +17,8 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+# Reading takes time that grows with the square of the depth of a table.
+_LARGEST = 50_000
 KINDS: dict[str, tuple[tuple[type, ...], str]] = {
     "integer": ((int,), "a whole number"),
     "float": ((int, float), "a number"),
@@ -43,12 +45,20 @@ def read_settings(
     Raises:
         ValueError: No such file, not TOML, an unknown name (the nearest is given) or a wrong type.
     """
+    if path.exists() and not path.is_file():
+        # A pipe would be waited for, and some devices never end.
+        raise InputError(f"{path} is no file that options can be read from")
+    if path.exists() and path.stat().st_size > _LARGEST:
+        raise InputError(f"{path} is larger than {_LARGEST:,} bytes, which no file of options is")
     try:
         content = tomllib.loads(read_text(path))
     except FileNotFoundError:
         raise InputError(f"there is no configuration file {path}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
+        # Of the syntax, of the encoding, or of a number with thousands of digits.
         raise InputError(f"{path} is not valid TOML: {error}") from None
+    except RecursionError:
+        raise InputError(f"{path} is nested too deeply to be a file of options") from None
     tables = {name: value for name, value in content.items() if isinstance(value, dict)}
     for name in tables:
         if name not in commands:

@@ -64,7 +64,7 @@ def describe_family(name: str, preset: str | None = None) -> Description:
         ValueError: Unknown family or preset.
     """
     module = plugins.load_family(name)
-    preset = preset or module.DEFAULT_PRESET
+    preset = module.DEFAULT_PRESET if preset is None else preset
     if preset not in module.PRESETS:
         raise InputError(
             f"unknown preset {preset!r}{nearest(preset, list(module.PRESETS))}; presets of "

@@ -18,6 +18,7 @@ OUR_PACKAGES = ("app", "supernet", "search", "predictors", "hardware")
 _FILE_SYSTEM = (
     errno.ENOSPC,
     errno.EDQUOT,
+    errno.EFBIG,
     errno.EACCES,
     errno.EROFS,
     errno.EPERM,
@@ -26,6 +27,13 @@ _FILE_SYSTEM = (
     errno.EISDIR,
     errno.EEXIST,
     errno.ENAMETOOLONG,
+    errno.ELOOP,
+    errno.ENXIO,
+    errno.ENODEV,
+    errno.EBUSY,
+    errno.EFBIG,
+    errno.EIO,
+    errno.EILSEQ,
 )
 # How torch says it, of the processor's memory and of a GPU's.
 _NO_MEMORY = re.compile(r"can't allocate memory|not enough memory|out of memory", re.IGNORECASE)

@@ -17,7 +17,7 @@ CHOSEN, COMPARED = "chosen", "compared"
 # With more columns than this the values no longer fit into their cells.
 MOST_WRITTEN = 24
 # More cells than this are too small to be told apart and only make a chart slow.
-MOST_CELLS = 8000
+MOST_CELLS = 5000
 
 
 def draw_breakdown(point: Point, compared: Point | None = None) -> alt.LayerChart:

@@ -29,7 +29,7 @@ _MOST_OPEN, _MOST_OUTLINED = 8, 2000
 _READ = ("run.json", "space.json", "evaluations.jsonl")
 _READ_INSIDE = {
     "devices": ("device.json", "report.json", "table.parquet"),
-    "searches": ("front.json",),
+    "searches": ("front.json", "search.json"),
 }
 
 # A file's name with what changes when its content does; all of them for a run.

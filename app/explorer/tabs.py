@@ -6,6 +6,7 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import streamlit as st
 
 from app.explorer import layers, markup
@@ -68,7 +69,9 @@ def show_tabs(
 
 def _show_genomes(space: SearchSpace | None, front: Front, chosen: Point | None, key: str) -> None:
     digest = chosen.digest if chosen else None
-    members = [p for p in front.list_front() if p.best(front.cost.name) is not None]
+    known = front.on_front & ~np.isnan(front.column(front.cost.name).best)
+    # Those of unknown cost are last.
+    members = front.list_front()[: int(known.sum())]
     rows = len(space) if space is not None else max((len(p.choices) for p in members), default=0)
     columns = choose_columns(members, rows, digest)
     if len(columns) < len(members):
@@ -183,7 +186,7 @@ def _describe_end(front: Front) -> str:
             front.failed, "evaluation failed and is", "evaluations failed and are"
         )
         parts.append(f"{failed} left out.")
-    close = sum(p.indistinguishable for p in front.points)
+    close = int(front.indistinguishable.sum())
     if close:
         parts.append(
             f"{format_items(close, 'further point is', 'further points are')} behind the front by "

@@ -137,6 +137,7 @@ def _find_target(run: Run, folder: Path) -> Path:
     root, absolute = Path(os.path.abspath(run.path)), Path(os.path.abspath(folder))
     if absolute.is_relative_to(root):
         Run(root).check_links(absolute)
+        files.remove_partial(folder.parent)
         return folder
     return folder.resolve() if folder.is_symlink() else folder
 

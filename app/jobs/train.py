@@ -231,9 +231,14 @@ def _prepare(
     old = None if run is None else run.record
     family, name = _find_family(request, run)
     same_family = old is not None and name == old.family
-    preset = request.preset or (old.preset if old and same_family else family.DEFAULT_PRESET)
+    preset = request.preset
+    if preset is None:
+        preset = old.preset if old and same_family else family.DEFAULT_PRESET
     asked = old.data if old and request.data is None else None
-    spec = absolute(request.data or ("digits" if asked is None else asked.spec))
+    spec = request.data
+    if spec is None:
+        spec = "digits" if asked is None else asked.spec
+    spec = absolute(spec)
     # Data that moved are opened as they were.
     before = {} if old is None else keep_options(spec, old.data.options)
     options = {**before, **_list_options(request)}
@@ -337,7 +342,7 @@ def _choose_recipe(request: TrainRequest, run: Run | None, data: DataSource) -> 
         recipe = read_recipe(run)
     else:
         suitable = _name_suitable_recipe(data)
-        name = request.recipe or suitable
+        name = suitable if request.recipe is None else request.recipe
         recipe = find_recipe(name, base=suitable)
         if request.teacher is not None and recipe.distill != "teacher":
             recipe = find_recipe(f"{name}+teacher", base=suitable)

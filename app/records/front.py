@@ -359,10 +359,15 @@ class Front(FileRecord, FrontHeader):
 
     def find_point(self, digest: str) -> Point:
         """The point of an architecture; KeyError when the front does not hold it."""
-        found = self._places.get(digest)
-        if found is None:
+        places = self.find_places(digest)
+        if not places:
             raise KeyError(f"no architecture {digest} among the points of search {self.search}")
-        return self.points[found]
+        return self.points[places[0]]
+
+    def find_places(self, digest: str | None) -> tuple[int, ...]:
+        """Where in ``points`` an architecture is; nowhere, or in one place."""
+        found = self._places.get(digest or "")
+        return () if found is None else (found,)
 
     @cached_property
     def _places(self) -> dict[str, int]:
@@ -373,6 +378,16 @@ class Front(FileRecord, FrontHeader):
     def on_front(self) -> NDArray[np.bool_]:
         """Which points are on the front, ``(n,)``."""
         return np.array([p.on_front for p in self.points], dtype=np.bool_)
+
+    @cached_property
+    def verified(self) -> NDArray[np.bool_]:
+        """Which points are verified, ``(n,)``."""
+        return np.array([p.verified for p in self.points], dtype=np.bool_)
+
+    @cached_property
+    def indistinguishable(self) -> NDArray[np.bool_]:
+        """Which points are behind the front only within noise, ``(n,)``."""
+        return np.array([p.indistinguishable for p in self.points], dtype=np.bool_)
 
     def list_front(self) -> tuple[Point, ...]:
         """Front points by rising cost (those of unknown cost last)."""
@@ -409,7 +424,7 @@ class Front(FileRecord, FrontHeader):
         # A latency that was only looked up is no measurement, whatever else was verified.
         real = ~cost.looked_up | (self.cost.device in self.unmeasured)
         known = ~np.isnan(quality.value) & ~np.isnan(cost.value) & real
-        places = np.flatnonzero(known & np.array([p.verified for p in self.points], dtype=bool))
+        places = np.flatnonzero(known & self.verified)
         digests = np.array([self.points[i].digest for i in places], dtype=np.str_)
         return places[np.lexsort((digests, cost.value[places]))]
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import altair as alt
 import numpy as np
@@ -76,55 +77,52 @@ class _Drawing:
 
     def __init__(self, front: Front, x: Quantity, y: Quantity, emphasis: Emphasis) -> None:
         self.front, self.x, self.y, self.emphasis = front, x, y, emphasis
-        self.named = (emphasis.chosen, emphasis.compared)
-        points = _list_placed(front, x, y)
-        self.members = _list_placed(front, x, y, only=front.on_front)
-        self.verified = [p for p in self.members if p.verified]
+        every = _Places(front, x, y)
+        on_front, close = front.on_front, front.indistinguishable
+        self.members = every.only(on_front)
+        self.verified = self.members.only(front.verified)
         self.others = [
-            (name, _list_placed(other, x, y, only=other.on_front))
-            for name, other in emphasis.others
+            (name, _Places(other, x, y).only(other.on_front)) for name, other in emphasis.others
         ]
-        hidden = [p for p in points if not p.on_front]
-        close = [p for p in hidden if p.indistinguishable]
-        far = [p for p in hidden if not p.indistinguishable] if emphasis.behind else []
         # The rest of the verified ones is there as a line alone.
         verified, self.drawn = self._thin_out(VERIFIED, self.verified)
         thinned = [
-            self._thin_out(UNVERIFIED, [p for p in self.members if not p.verified]),
+            self._thin_out(UNVERIFIED, self.members.only(~front.verified)),
             *(
                 self._thin_out(Mark(name, _color_other(number), "triangle-up", area=50), others)
                 for number, (name, others) in enumerate(self.others)
             ),
-            self._thin_out(CLOSE, close),
-            self._thin_out(BEHIND, far),
+            self._thin_out(CLOSE, every.only(~on_front & close)),
+            self._thin_out(BEHIND, every.only(~on_front & ~close & emphasis.behind)),
         ]
-        (unverified, *rest) = [(mark, self._make_rows(found)) for mark, found in thinned]
+        (unverified, *rest) = [(mark, found.make_rows()) for mark, found in thinned]
         # In the order of the legend.
         self.groups: list[tuple[Mark, list[Row]]] = [
-            (CHOSEN, self._make_rows(p for p in points if p.digest == emphasis.chosen)),
-            (COMPARED, self._make_rows(p for p in points if p.digest == emphasis.compared)),
-            (verified, self._make_rows(self.drawn)),
+            (CHOSEN, every.find(emphasis.chosen).make_rows()),
+            (COMPARED, every.find(emphasis.compared).make_rows()),
+            (verified, self.drawn.make_rows()),
             unverified,
-            (PREDICTED, [row for p in self.drawn for row in self._make_prediction(p)]),
+            (PREDICTED, [row for row, _ in self.drawn.make_predictions()]),
             *rest,
         ]
         budgeted = emphasis.budget is not None and x.name == front.cost.name
         self.budget = (emphasis.budget or 0.0) * x.scale if budgeted else None
         self.horizontal, self.vertical = self._make_axes()
 
-    def _thin_out(self, mark: Mark, points: list[Point]) -> tuple[Mark, list[Point]]:
+    def _thin_out(self, mark: Mark, found: _Places) -> tuple[Mark, _Places]:
         """At most so many points of one kind, and those that matter; the legend says so."""
-        if len(points) <= MOST_DRAWN:
-            return mark, points
+        count = len(found.places)
+        if count <= MOST_DRAWN:
+            return mark, found
         # Evenly along the horizontal axis, so that the cloud keeps its shape.
-        kept = set(style.spread_evenly(range(len(points))))
-        few = sum(p.verified for p in points) <= MOST_DRAWN
-        drawn = [
-            point
-            for number, point in enumerate(points)
-            if number in kept or point.digest in self.named or (few and point.verified)
-        ]
-        name = f"{mark.name} ({len(drawn):,} of {len(points):,} drawn)"
+        kept = np.zeros(len(found.front.points), dtype=np.bool_)
+        kept[found.places[style.spread_evenly(range(count))]] = True
+        if found.only(found.front.verified).places.size <= MOST_DRAWN:
+            kept |= found.front.verified
+        for digest in (self.emphasis.chosen, self.emphasis.compared):
+            kept[found.find(digest).places] = True
+        drawn = found.only(kept)
+        name = f"{mark.name} ({len(drawn.places):,} of {count:,} drawn)"
         return replace(mark, name=name), drawn
 
     def _make_axes(self) -> tuple[Axis, Axis]:
@@ -133,8 +131,8 @@ class _Drawing:
         axes = []
         for axis, name in ((self.x, "across"), (self.y, "up")):
             values = [float(row[name] or 0.0) for row in rows]
-            values += [_locate(p, axis) for p in self.members]
-            values += [end for p in self.drawn for end in _find_ends(p, axis) or ()]
+            for found in (self.members.locate(axis), *self.drawn.find_ends(axis)):
+                values += [float(found.min()), float(found.max())] if len(found) else []
             if axis is self.x and self.budget is not None:
                 values.append(self.budget)
             axes.append(Axis(axis.axis_label, style.padded_domain(values), clamp=True))
@@ -166,16 +164,7 @@ class _Drawing:
         """The 95 % intervals of verified front points, along both axes."""
         layers = []
         for axis in (self.x, self.y):
-            rows = [
-                {
-                    "across": _locate(p, self.x),
-                    "up": _locate(p, self.y),
-                    "low": ends[0],
-                    "high": ends[1],
-                }
-                for p in self.drawn
-                if (ends := _find_ends(p, axis)) is not None
-            ]
+            rows = self.drawn.make_intervals(axis)
             if not rows:
                 continue
             chart = alt.Chart(style.tabulate(rows)).mark_rule(
@@ -200,10 +189,10 @@ class _Drawing:
         """The staircase of the verified front: what is reachable at each budget."""
         if self.x.maximize or self.y.name != self.front.quality.name:
             return []
-        if len(self.verified) < 2:
+        if len(self.verified.places) < 2:
             return []
         return [
-            alt.Chart(style.tabulate(self._make_places(self.verified)))
+            alt.Chart(style.tabulate(self.verified.make_places()))
             .mark_line(
                 color=style.SKY, strokeWidth=1.2, opacity=0.7, interpolate="step-after", aria=False
             )
@@ -213,9 +202,8 @@ class _Drawing:
     def draw_joins(self) -> list[alt.Chart]:
         """A line from where each verified point was predicted to where it is."""
         rows = [
-            {**row, "across_end": _locate(p, self.x), "up_end": _locate(p, self.y)}
-            for p in self.drawn
-            for row in self._make_prediction(p)
+            {**row, "across_end": place["across"], "up_end": place["up"]}
+            for row, place in self.drawn.make_predictions()
         ]
         if not rows:
             return []
@@ -233,11 +221,11 @@ class _Drawing:
     def draw_others(self) -> list[alt.Chart]:
         """A dotted line through each of the other fronts."""
         return [
-            alt.Chart(style.tabulate(self._make_places(others)))
+            alt.Chart(style.tabulate(others.make_places()))
             .mark_line(color=_color_other(number), strokeWidth=1.2, strokeDash=[2, 3], aria=False)
             .encode(x=self.horizontal.place_across("across"), y=self.vertical.place_up("up"))
             for number, (_, others) in enumerate(self.others)
-            if others
+            if len(others.places)
         ]
 
     def draw_budget(self) -> list[alt.Chart]:
@@ -254,68 +242,109 @@ class _Drawing:
             ).encode(y=alt.value("height"), text="label:N"),
         ]
 
-    # -- rows --------------------------------------------------------------------------------------
 
-    def _make_rows(self, points: Iterable[Point]) -> list[Row]:
-        return [self._make_row(point) for point in points]
+@dataclass(frozen=True, eq=False)
+class _Places:
+    """Points of a front whose place on both axes is known, from left to right."""
 
-    def _make_places(self, points: Iterable[Point]) -> list[Row]:
-        return [{"across": _locate(p, self.x), "up": _locate(p, self.y)} for p in points]
+    front: Front
+    x: Quantity
+    y: Quantity
+    found: NDArray[np.intp] | None = None
 
-    def _make_row(self, point: Point) -> Row:
-        return {
-            "digest": point.digest,
-            "across": _locate(point, self.x),
-            "up": _locate(point, self.y),
-            "across_text": _describe(point, self.x),
-            "up_text": _describe(point, self.y),
-        }
+    @cached_property
+    def places(self) -> NDArray[np.intp]:
+        """Where they are among the points of the front, ``(k,)``; the cheaper of equals first."""
+        if self.found is not None:
+            return self.found
+        across, up = (self.front.column(axis.name).best for axis in (self.x, self.y))
+        known = np.flatnonzero(~np.isnan(across) & ~np.isnan(up))
+        costs = self.front.column(self.front.cost.name).best
+        return known[np.lexsort((costs[known], across[known]))]
 
-    def _make_prediction(self, point: Point) -> list[Row]:
-        """Where a point was predicted to be; exact values stand in where nothing is predicted."""
-        across, up = point.estimate(self.x.name), point.estimate(self.y.name)
-        first = across.value if across.predicted is None else across.predicted
-        second = up.value if up.predicted is None else up.predicted
-        nothing = across.predicted is None and up.predicted is None
-        if nothing or first is None or second is None:
-            return []
+    def only(self, wanted: NDArray[np.bool_]) -> _Places:
+        """Those that are ``wanted``, ``(n,)`` over all points of the front."""
+        return replace(self, found=self.places[wanted[self.places]])
+
+    def find(self, digest: str | None) -> _Places:
+        """The one of that digest, if it is among them."""
+        there = [i for i in self.front.find_places(digest) if i in self.places]
+        return replace(self, found=np.array(there, dtype=np.intp))
+
+    def locate(self, axis: Quantity) -> NDArray[np.float64]:
+        """Where they are on an axis, ``(k,)``, in its unit."""
+        return self.front.column(axis.name).best[self.places] * axis.scale
+
+    def find_ends(self, axis: Quantity) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Lower and upper ends of the intervals around verified values; of some of the points."""
+        low, high, known = self._find_intervals(axis)
+        return low[known], high[known]
+
+    def _find_intervals(
+        self, axis: Quantity
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
+        """Ends of each interval and whether there is one that contains its value, ``(k,)``."""
+        column = self.front.column(axis.name)
+        low, value, high = (c[self.places] for c in (column.low, column.value, column.high))
+        known = (low <= value) & (value <= high) & self.front.verified[self.places]
+        return low * axis.scale, high * axis.scale, known
+
+    def make_places(self) -> list[Row]:
+        """Their places alone."""
+        pairs = zip(self.locate(self.x).tolist(), self.locate(self.y).tolist(), strict=True)
+        return [{"across": across, "up": up} for across, up in pairs]
+
+    def make_rows(self) -> list[Row]:
+        """Their places, with what is said of them."""
+        points = (self.front.points[i] for i in self.places)
         return [
             {
                 "digest": point.digest,
-                "across": first * self.x.scale,
-                "up": second * self.y.scale,
-                "across_text": self.x.show(first),
-                "up_text": self.y.show(second),
+                **place,
+                "across_text": _describe(point, self.x),
+                "up_text": _describe(point, self.y),
             }
+            for point, place in zip(points, self.make_places(), strict=True)
+        ]
+
+    def make_intervals(self, axis: Quantity) -> list[Row]:
+        """The intervals along one axis, at their places."""
+        low, high, known = self._find_intervals(axis)
+        return [
+            {**place, "low": float(low[k]), "high": float(high[k])}
+            for k, place in enumerate(self.make_places())
+            if known[k]
+        ]
+
+    def make_predictions(self) -> list[tuple[Row, Row]]:
+        """Where points were predicted to be, and where they are; exact values stand in where
+        nothing is predicted."""
+        columns = [self.front.column(axis.name) for axis in (self.x, self.y)]
+        predicted = [c.predicted[self.places] for c in columns]
+        across, up = (
+            np.where(np.isnan(p), c.value[self.places], p)
+            for c, p in zip(columns, predicted, strict=True)
+        )
+        nothing = np.isnan(predicted[0]) & np.isnan(predicted[1])
+        known = ~nothing & ~np.isnan(across) & ~np.isnan(up)
+        places = self.make_places()
+        return [
+            (
+                {
+                    "digest": self.front.points[self.places[k]].digest,
+                    "across": float(across[k]) * self.x.scale,
+                    "up": float(up[k]) * self.y.scale,
+                    "across_text": self.x.show(float(across[k])),
+                    "up_text": self.y.show(float(up[k])),
+                },
+                places[k],
+            )
+            for k in np.flatnonzero(known)
         ]
 
 
 def _color_other(number: int) -> str:
     return OTHER_COLORS[number % len(OTHER_COLORS)]
-
-
-def _list_placed(
-    front: Front, x: Quantity, y: Quantity, *, only: NDArray[np.bool_] | None = None
-) -> list[Point]:
-    """Those whose place on both axes is known, from left to right, the cheaper of equals first."""
-    across, up = front.column(x.name).best, front.column(y.name).best
-    known = ~np.isnan(across) & ~np.isnan(up)
-    places = np.flatnonzero(known if only is None else known & only)
-    order = np.lexsort((front.column(front.cost.name).best[places], across[places]))
-    return [front.points[i] for i in places[order]]
-
-
-def _locate(point: Point, axis: Quantity) -> float:
-    return (point.best(axis.name) or 0.0) * axis.scale
-
-
-def _find_ends(point: Point, axis: Quantity) -> tuple[float, float] | None:
-    """Ends of the interval around a verified value, in the unit of the axis."""
-    estimate = point.estimate(axis.name)
-    around = estimate.interval_around(estimate.value)
-    if around is None or estimate.value is None or not point.verified:
-        return None
-    return (estimate.value - around[0]) * axis.scale, (estimate.value + around[1]) * axis.scale
 
 
 def _describe(point: Point, axis: Quantity) -> str:

@@ -50,13 +50,10 @@ def profile_command(run: Path, device: str, trust: Iterable[str] = ()) -> str:
     return write_command("profile", "--run", run, "--device", device, trust=trust)
 
 
-def resume_command(
-    run: Path, family: str | None = None, data: str | None = None, trust: Iterable[str] = ()
-) -> str:
-    """The command line that trains a run to the end."""
-    asked = {"--family": family, "--data": data}
-    given = (word for name, value in asked.items() if value is not None for word in (name, value))
-    return write_command("train", *given, "--out", run, "--resume", trust=trust)
+def resume_command(run: Path, data: str | None = None, trust: Iterable[str] = ()) -> str:
+    """The command line that trains a run to the end, with data where they are now."""
+    moved = () if data is None else ("--data", data)
+    return write_command("train", "--out", run, "--resume", *moved, trust=trust)
 
 
 def search_command(

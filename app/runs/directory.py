@@ -223,9 +223,10 @@ def _hold_lock(folder: Path) -> Iterator[None]:
     path = folder / _LOCK
     files.refuse_link(path)
     try:
-        if not os.access(folder, os.W_OK):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o666)
+        if not os.access(folder, os.W_OK):  # where the lock alone is writable
+            os.close(handle)
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:
         if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
             raise

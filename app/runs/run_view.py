@@ -14,7 +14,12 @@ from app.records.evaluation import EvaluationRecord
 from app.records.front import Front, read_front
 from app.records.search import EMPTY, REMEDY, SearchRecord
 from app.records.typed_json.record_files import read_log, read_record
-from app.runs.command_lines import profile_command, resume_command, search_command
+from app.runs.command_lines import (
+    list_own_modules,
+    profile_command,
+    resume_command,
+    search_command,
+)
 from app.runs.directory import Run, read_space
 from supernet.errors import InputError
 from supernet.space import SearchSpace
@@ -37,7 +42,8 @@ class RunView:
     """Everything that is shown of one run directory.
 
     ``problems`` holds one sentence for each file that is missing or damaged; the rest of the view
-    is what could still be read.
+    is what could still be read. ``trust`` are modules outside this project that ``run.json`` names,
+    which are used after ``--trust NAME`` only.
     """
 
     path: Path
@@ -51,6 +57,7 @@ class RunView:
     fronts: Mapping[str, Front]
     evaluations: tuple[EvaluationRecord, ...]
     problems: tuple[str, ...]
+    trust: tuple[str, ...] = ()
 
 
 def find_runs(paths: Sequence[Path]) -> list[Path]:
@@ -88,6 +95,7 @@ def load_run(path: Path) -> RunView:
         fronts=_read_fronts(path, problems),
         evaluations=_read_evaluations(path, problems),
         problems=tuple(problems),
+        trust=list_own_modules(record),
     )
 
 
@@ -102,21 +110,24 @@ def suggest_command(run: RunView) -> tuple[str, str] | None:
     """What this run lacks before a front can be shown, and the command that provides it."""
     if run.fronts:
         return None
+    named = " and ".join(run.trust)
+    note = f" {named} will run as a program: only if it is yours." if named else ""
     if run.stages.get("train") != "complete":
         return (
-            "The supernet of this run is not trained to the end yet.",
-            resume_command(run.path, run.family, run.data),
+            f"The supernet of this run is not trained to the end yet.{note}",
+            # What it names itself is not typed here: a typed name is trusted.
+            resume_command(run.path, trust=run.trust),
         )
     if not run.devices:
         return (
-            "No device has been profiled for this run, so no latency is known yet.",
-            profile_command(run.path, "cpu"),
+            f"No device has been profiled for this run, so no latency is known yet.{note}",
+            profile_command(run.path, "cpu", run.trust),
         )
     device = next(iter(run.devices))
     quality = next((row.objective for row in run.evaluations), "accuracy")
     return (
-        "Nothing has been searched in this run yet.",
-        search_command(run.path, device, quality),
+        f"Nothing has been searched in this run yet.{note}",
+        search_command(run.path, device, quality, run.trust),
     )
 
 

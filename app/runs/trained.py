@@ -318,7 +318,7 @@ def open_typed_data(spec: str, options: Mapping[str, int]) -> DataSource:
     Raises:
         ValueError: The spec is unknown or its data cannot be used.
     """
-    if _is_function(spec):
+    if _is_function(spec) and plugins.is_own(spec):
         plugins.load_own(spec.partition(":")[0], f"data {spec!r}", ())
     return open_data(spec, context=options.get("context"), image_size=options.get("image_size"))
 

@@ -110,9 +110,9 @@ def _find_splits(path: Path, folders: Sequence[Path]) -> dict[str, Path]:
     ours = ", ".join(folder.name for folder in found.values())
     if others:
         raise InputError(
-            f"{path} holds folders that are called as splits are ({ours}) beside others "
-            f"({_shorten(f.name for f in others)}); as splits they must stand alone, and a class "
-            f"of such a name goes with all others into {path / 'train'}"
+            f"{path} holds folders with names of splits ({ours}) beside others "
+            f"({_shorten(f.name for f in others)}); move what belongs to no split elsewhere, or, "
+            f"if all of them are classes, move them into {path / 'train'}"
         )
     if "train" not in found:
         raise InputError(

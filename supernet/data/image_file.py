@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from supernet.errors import InputError
 
@@ -48,7 +48,10 @@ def open_image(file: Path, size: int | None = None) -> Iterator[Image.Image]:
     # Pillow's decoders report damage by whatever exception they run into.
     except Exception as error:
         reason = str(error) or type(error).__name__
-        raise InputError(f"cannot decode image {file}: {reason}") from error
+        if isinstance(error, UnidentifiedImageError):
+            reason = f"it is none of {', '.join(FORMATS)}"
+        message = f"cannot decode image {file} ({reason}); replace it, or remove it"
+        raise InputError(message) from error
 
 
 def is_grey(image: Image.Image) -> bool:

@@ -73,7 +73,7 @@ class Split:
         """The chosen samples on ``device``, images as float32 in 0..1."""
         inputs = self.inputs[indices].to(device)
         if inputs.dtype == torch.uint8:
-            inputs = inputs.float() / 255
+            inputs = inputs.float().div_(255)
         return inputs, self.targets[indices].to(device)
 
 

@@ -39,6 +39,9 @@ class StandIn:
     def __setstate__(self, state: object) -> None:
         """Take the state and forget it."""
 
+    def __setitem__(self, key: object, value: object) -> None:
+        """Take an entry and forget it; newer readers refuse to fill what is no dictionary."""
+
 
 def load_checkpoint(path: Path) -> object:
     """Read a file of ``torch.save``: tensors, plain containers, and stand-ins for all else.

@@ -44,7 +44,7 @@ def audited(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 def stored(path: Path, name: str = "default") -> dict[str, Any]:
     """The result of an audit."""
-    found: dict[str, Any] = json.loads((path / "audits" / name / "audit.json").read_text())
+    found: dict[str, Any] = checksums.read_json(path / "audits" / name / "audit.json")
     return found
 
 

@@ -35,9 +35,7 @@ def test_a_shell_reads_every_word_as_it_was(word: str, tmp_path: Path) -> None:
             *("export", "--run", "r", "--arch", word, "--out", word)
         ],
         profile_command(Path("r"), word): ["profile", "--run", "r", "--device", word],
-        resume_command(Path("r"), word, word): [
-            *("train", "--family", word, "--data", word, "--out", "r", "--resume")
-        ],
+        resume_command(Path("r"), word): ["train", "--out", "r", "--resume", "--data", word],
         search_command(Path("r"), word, "loss", trust=[word, "a.b", word]): [
             *("search", "--run", "r", "--device", word, "--objectives", "loss,latency"),
             *("--trust", word, "--trust", "a.b"),

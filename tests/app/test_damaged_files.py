@@ -13,6 +13,7 @@ import pytest
 from app.runs.run_view import load_run
 from supernet import checksums
 from tests.app.conftest import Command
+from tests.damage.harness import Harness, list_cases
 
 Refused = Callable[..., str]
 
@@ -152,3 +153,12 @@ def test_a_table_whose_report_is_damaged_is_measured_again(command: Command, a_r
     assert {k: v for k, v in again.items() if k not in ("seconds", "files")} == {
         k: v for k, v in whole.items() if k not in ("seconds", "files")
     }
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_sample_of_all_damage_does_no_harm(finished_run: Path, tmp_path: Path) -> None:
+    """The whole of it takes minutes: ``pytest -m slow tests/damage``."""
+    cases = list_cases(finished_run, 40, 0, ("look", "pick", "evaluate"))
+    result = Harness(finished_run, tmp_path).try_all(cases)
+    assert len(cases) == 40
+    assert not result.faults, result.faults

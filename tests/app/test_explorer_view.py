@@ -247,9 +247,14 @@ def test_the_next_command_follows_the_stages(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text(json.dumps(info))
     step = run_view.suggest_command(run_view.load_run(tmp_path))
     assert step is not None
-    assert step[1] == (
-        f"supernet train --family ofa_mobilenetv3 --data digits --out {tmp_path} --resume"
-    )
+    assert step[1] == f"supernet train --out {tmp_path} --resume"
+    # A name out of a file is offered as what it is, and never as if it had been typed.
+    info["family"] = "strange.family"
+    (tmp_path / "run.json").write_text(json.dumps(info))
+    step = run_view.suggest_command(run_view.load_run(tmp_path))
+    assert step is not None
+    assert step[1] == f"supernet train --out {tmp_path} --resume --trust strange.family"
+    assert step[0].endswith("strange.family will run as a program: only if it is yours.")
 
 
 def test_the_server_is_told_runs_by_absolute_paths() -> None:

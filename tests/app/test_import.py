@@ -275,14 +275,13 @@ def test_what_cannot_be_read_is_named_with_what_to_do(
     assert "it holds 'first_conv.conv.weight' (numpy array), " in sentence(arrays)
     mixed = {**weights, "scale": np.float32(2)}
     assert "'scale' is a numpy scalar" in sentence({"model": mixed})
-    assert "it holds an object of tests.app.test_import.Settings" in sentence(
-        {"model": weights, "settings": Settings(lr=0.1)}
-    )
+    # Which of two sentences says it depends on the version of torch.
+    assert "tests.app.test_import.Settings" in sentence({"model": Settings(weights)})
     assert "was not written in the way of torch.save" in sentence(weights, pickle_protocol=4)
     assert "it holds a list" in sentence([weights])
 
 
-class Settings(dict[str, float]):
+class Settings(dict[str, torch.Tensor]):
     """A dictionary with another name."""
 
 

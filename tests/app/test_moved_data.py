@@ -184,7 +184,7 @@ def test_an_interrupted_training_is_continued_with_the_data_that_were_named(
     record["stages"]["train"]["status"] = "running"
     (moved.run / "run.json").write_text(json.dumps(record))
     said = refused("search", "--run", moved.run, "--data", "folder:new")
-    assert said.endswith(f"run: supernet train --data folder:new --out {moved.run} --resume")
+    assert said.endswith(f"run: supernet train --out {moved.run} --resume --data folder:new")
 
 
 def test_a_run_that_cannot_be_written_to_is_read_with_its_moved_data(

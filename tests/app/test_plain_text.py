@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from app.commands import errors
+from app.commands.describe import describe_family
 from app.commands.plain_text import MOST_IN_LINE, MOST_IN_WORD, write_line, write_lines
 from app.commands.terminal import say, show
+from app.jobs.train import TrainRequest, train_job
 from supernet.errors import InputError
 from tests.app.conftest import Command
 
@@ -139,8 +141,32 @@ def test_an_empty_value_in_a_file_is_no_default(
     assert not out.exists()
 
 
-def test_a_nul_is_refused_in_one_sentence(refused: Callable[..., str], tmp_path: Path) -> None:
-    assert "must not hold the character NUL" in refused("train", "--out", f"{tmp_path}/a\0b")
+@pytest.mark.parametrize(
+    ("field", "said"),
+    [
+        ("preset", "unknown preset ''"),
+        ("data", "unknown data ''"),
+        ("recipe", "unknown recipe ''"),
+        ("family", "unknown family ''"),
+    ],
+)
+def test_an_empty_value_is_no_default_for_a_caller_either(
+    tmp_path: Path, field: str, said: str
+) -> None:
+    request = TrainRequest(out=tmp_path / "run", **{field: ""})
+    with pytest.raises(InputError, match=said):
+        train_job(request, lambda line: None)
+    if field == "preset":
+        with pytest.raises(InputError, match=said):
+            describe_family("resnet", "")
+
+
+@pytest.mark.parametrize("odd", ["\0", "\ud800"])
+def test_what_no_name_can_hold_is_refused(
+    refused: Callable[..., str], tmp_path: Path, odd: str
+) -> None:
+    said = refused("train", "--out", f"{tmp_path}/a{odd}b")
+    assert "must not hold NUL or half of a character" in said
 
 
 def test_an_empty_part_of_the_command_line_is_not_mistaken(

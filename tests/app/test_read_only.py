@@ -55,8 +55,8 @@ def test_finished_commands_are_repeated_and_the_run_is_read(
         outcome = command(*arguments)
         assert outcome.code == 0, (arguments, outcome.err)
     searched = command("search", "--run", run, *SEARCH, "--json")
-    shown = [point["digest"] for point in json.loads(searched.out)["front"]]
-    assert shown == [point.digest for point in front.list_front()]
+    shown = {point["digest"] for point in json.loads(searched.out)["front"]}
+    assert shown == {point.digest for point in front.list_front()}
     assert (tmp_path / "export" / "model.onnx").exists()
     assert (tmp_path / "report" / "report.md").exists()
     assert load_run(run).problems == ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import multiprocessing
 import os
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from app.commands import errors
 from app.records.front import read_front
 from app.runs.directory import check_free, open_run, writing_run
 from supernet import files
@@ -309,6 +311,20 @@ def test_what_killed_writers_left_is_removed_wherever_it_is(command: Command, a_
     assert {k: v for k, v in contents(a_run).items() if k != "evaluations.jsonl"} == {
         k: v for k, v in before.items() if k != "evaluations.jsonl"
     }
+
+
+def test_what_a_killed_export_left_is_removed_by_the_next(command: Command, a_run: Path) -> None:
+    digest = read_front(a_run / "searches" / "default").list_front()[0].digest
+    (a_run / "exports" / ".partial-another-t0123456789ab").mkdir(parents=True)
+    assert command("export", "--run", a_run, "--arch", digest).code == 0
+    assert os.listdir(a_run / "exports") == [digest]
+
+
+def test_a_full_disk_is_no_bug(tmp_path: Path) -> None:
+    for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES):
+        said = files.explain(OSError(number, os.strerror(number)), tmp_path / "log")
+        assert errors.exit_code(said) == errors.BAD_INPUT
+        assert str(tmp_path / "log") in errors.sentence(said)
 
 
 @pytest.mark.slow

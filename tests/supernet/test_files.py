@@ -311,8 +311,9 @@ def test_own_names_of_temporary_files_are_told_from_others(tmp_path: Path) -> No
     assert len(os.listdir(tmp_path)) == 3
 
 
-def test_a_kill_between_the_two_renames_loses_nothing(tmp_path: Path) -> None:
-    aside = tmp_path / f"{files.TEMPORARY}model-old-4711"
+@pytest.mark.parametrize("name", ["model-t0123456789ab-old", "model-old-4711"])
+def test_a_kill_between_the_two_renames_loses_nothing(tmp_path: Path, name: str) -> None:
+    aside = tmp_path / f"{files.TEMPORARY}{name}"
     aside.mkdir()
     (aside / "weights").write_text("the only copy")
     files.remove_partial(tmp_path, "model")

@@ -85,7 +85,7 @@ def test_a_class_inside_a_split_may_be_called_train(tmp_path: Path) -> None:
         ({"Test/a": 3, "Test/b": 3}, r"\(Test\) and none for training"),
         (
             {"train/a": 9, "train/b": 9, "bus": 9},
-            r"called as splits are \(train\) beside others \(bus\); .*all others into .*/train$",
+            r"names of splits \(train\) beside others \(bus\); .*move them into .*/train$",
         ),
         ({"bus": 9, "car": 9, "train": 9}, r"\(train\) beside others \(bus, car\)"),
         ({"bus": 9, "car": 9, "test": 9}, r"\(test\) beside others \(bus, car\)"),

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import PIL
 import pytest
 import torch
 from hypothesis import given, settings
@@ -185,6 +186,8 @@ MODES = {
 
 @pytest.mark.parametrize("mode", MODES)
 def test_every_mode_becomes_what_is_seen(tmp_path: Path, mode: str) -> None:
+    if mode in ("La", "YCbCr") and int(PIL.__version__.split(".")[0]) < 13:
+        pytest.skip("older versions of Pillow refuse these files")
     content, grey, expected = MODES[mode]
     file = tmp_path / "image"
     file.write_bytes(content)
@@ -354,7 +357,7 @@ def test_a_picture_that_pillow_warns_of_is_read(
 def test_formats_that_start_other_programs_are_no_images(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")
     with (
-        pytest.raises(ValueError, match=r"cannot decode image .*a\.png"),
+        pytest.raises(ValueError, match=r"cannot decode image .*a\.png \(it is none of PNG, "),
         open_image(tmp_path / "a.png"),
     ):
         pass
