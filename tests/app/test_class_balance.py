@@ -69,8 +69,14 @@ def test_the_clause_and_the_warning() -> None:
 
 
 def test_older_logs_and_texts_have_no_classes(tmp_path: Path) -> None:
-    line = {"architecture": {}, "digest": "0123456789ab", "objective": "loss", "value": 1.0, "unit": "n",
-            "split": "val"}  # fmt: skip
+    line = {
+        "architecture": {},
+        "digest": "0123456789ab",
+        "objective": "loss",
+        "value": 1.0,
+        "unit": "n",
+        "split": "val",
+    }
     assert EvaluationRecord.model_validate(line).balanced is None
     digits = describe_largest_class(open_data("digits"), "val")
     assert digits is not None
