@@ -115,6 +115,8 @@ class SearchRequest:
         names = [part.strip() for part in self.device.split(",")]
         if self.device and (not all(names) or len(set(names)) < len(names)):
             raise InputError(f"devices {self.device!r} must be different names separated by commas")
+        for name in filter(None, names):
+            files.check_name("device", name)
 
     @property
     def all_limits(self) -> tuple[Limit, ...]:
