@@ -95,7 +95,7 @@ def several(run: Path, workers: int, networks: int) -> dict[str, Any]:
     for count in (1, workers):
         with tempfile.TemporaryDirectory() as folder:
             copy = Path(shutil.copytree(run, Path(folder) / "run"))
-            log = EvaluationLog(open_trained(open_run(copy), lambda _: None))
+            log = EvaluationLog(open_trained(open_run(copy), lambda _: None), print)
             problem = _problem(log)
             with Evaluator(problem, log, pool=open_pool(log, workers=count)) as evaluator:
                 began = time.perf_counter()
@@ -124,7 +124,7 @@ def early_stop(run: Path, evaluations: int) -> dict[str, Any]:
     for seed in range(3):
         with tempfile.TemporaryDirectory() as folder:
             copy = Path(shutil.copytree(run, Path(folder) / "run"))
-            log = EvaluationLog(open_trained(open_run(copy), lambda _: None))
+            log = EvaluationLog(open_trained(open_run(copy), lambda _: None), print)
             began = time.process_time()
             with Evaluator(_problem(log), log, rule=RaceRule()) as evaluator:
                 raced = _search(evaluator, evaluations, seed)

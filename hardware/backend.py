@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Callable, Mapping
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -13,6 +10,7 @@ import numpy as np
 
 from supernet.errors import InputError
 from supernet.space import nearest
+from supernet.user_modules import NoSuchModuleError, import_user_module
 
 FOLDER = "hardware.devices"
 CLOCKS = ("thread-cpu", "wall")
@@ -103,7 +101,7 @@ class Backend(Protocol):
             :meth:`choose_clock`. Several models may be loaded at the same time.
 
         Raises:
-            ValueError: The model cannot be loaded; one sentence that says why.
+            InputError: The model cannot be loaded; one sentence that says why.
         """
         ...
 
@@ -141,23 +139,10 @@ def find_backend(name: str) -> Backend:
         f"there is no device backend {name!r}{nearest(name, known)}; there are {list(known)}, "
         "or give the dotted path of a module of your own"
     )
-    # Importing runs every package on the way, so that a path that leads nowhere is not begun.
-    if not all(part.isidentifier() for part in path.split(".")):
-        raise InputError(unknown)
-    if "." in name and os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())
     try:
-        module = import_module(path)
-    except SyntaxError as error:
-        raise InputError(
-            f"device backend {name!r} is no Python that can be read: {error.msg} in line "
-            f"{error.lineno} of {error.filename}"
-        ) from None
-    except ModuleNotFoundError as error:
-        # The path, or a package on the way to it, is what is missing; or else its own imports are.
-        if error.name is None or not f"{path}.".startswith(f"{error.name}."):
-            raise
-        raise InputError(unknown) from error
+        module = import_user_module(path, "the device backend", working_directory="." in name)
+    except NoSuchModuleError:
+        raise InputError(unknown) from None
     lacks = [part for part in PARTS if not hasattr(module, part)]
     if lacks:
         raise InputError(f"module {path!r} is no device backend: it lacks {', '.join(lacks)}")

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TypeGuard
 
 import numpy as np
 
@@ -23,8 +24,9 @@ from hardware.timing import (
     summarise_all,
     visit,
 )
+from supernet.checksums import append_record, read_log
 from supernet.errors import InputError
-from supernet.files import append_record, read_records
+from supernet.files import set_aside
 from supernet.graph.language import Graph
 
 # Networks whose sessions are alive at the same time: several visits share one loading, which
@@ -143,6 +145,7 @@ def run_campaign(
     *,
     log: Path | None = None,
     resume: bool = True,
+    replaces: str | None = None,
     progress: Progress | None = None,
 ) -> Visits:
     """Carry out a campaign, or what is left of it.
@@ -152,6 +155,8 @@ def run_campaign(
         device: Where they run.
         log: File that visits are appended to, half a second at a time.
         resume: Continue a log of the same campaign; a log of another one is replaced.
+        replaces: Digest of the result that this campaign is made to replace. Only a log that was
+            begun to replace the same one is continued then: any other has led to its result.
         progress: Called with the number of visits done and planned.
 
     Returns:
@@ -159,11 +164,13 @@ def run_campaign(
     """
     done: dict[int, list[list[int]]] = {}
     last = campaign.passes
+    digest = ""
     if log is not None:
-        done, last = _read_log(log, campaign, device, resume)
+        digest = campaign.digest(device)
+        done, last = _read_log(log, campaign, digest, resume, replaces)
     started = time.monotonic()
     found: dict[str, list[tuple[int, np.ndarray]]] = {s.key: [] for s in campaign.subjects}
-    writer = _Writer(log)
+    writer = _Writer(log, digest)
     reference: Timer | None = None
     place, total = 0, campaign.count_visits()
     try:
@@ -239,8 +246,8 @@ def measure_networks(
 class _Writer:
     """Appends visits to the log, several to a line."""
 
-    def __init__(self, log: Path | None) -> None:
-        self._log = log
+    def __init__(self, log: Path | None, campaign: str) -> None:
+        self._log, self._campaign = log, campaign
         self._waiting: list[list[object]] = []
         self._flushed = time.monotonic()
 
@@ -253,11 +260,11 @@ class _Writer:
         """Note that the campaign ended after so many passes because the time was up."""
         self.flush()
         if self._log is not None:
-            append_record(self._log, {"passes": passes})
+            append_record(self._log, {"campaign": self._campaign, "passes": passes})
 
     def flush(self) -> None:
         if self._log is not None and self._waiting:
-            append_record(self._log, self._waiting)
+            append_record(self._log, {"campaign": self._campaign, "visits": self._waiting})
         self._waiting = []
         self._flushed = time.monotonic()
 
@@ -267,17 +274,65 @@ def _is_late(campaign: Campaign, done: int, started: float) -> bool:
     return (time.monotonic() - started) * (done + 1) / done > campaign.seconds
 
 
+def read_replaced(log: Path) -> str | None:
+    """Read the digest of the result that the campaign of a log was made to replace, if any."""
+    records = [record for record in read_log(log) if isinstance(record, dict)]
+    found = next((record["replaces"] for record in records if "replaces" in record), None)
+    return found if isinstance(found, str) else None
+
+
 def _read_log(
-    log: Path, campaign: Campaign, device: Device, resume: bool
+    log: Path, campaign: Campaign, digest: str, resume: bool, replaces: str | None
 ) -> tuple[dict[int, list[list[int]]], int]:
-    """Read visits by step and the number of passes; start a log if none is of this campaign."""
-    digest = campaign.digest(device)
-    records = read_records(log) if resume else []
-    if not records or not isinstance(records[0], dict) or records[0].get("campaign") != digest:
+    """Read visits by step and the number of passes; start a log if none is of this campaign.
+
+    What a damaged line held is measured again.
+    """
+    records = read_log(log) if resume else []
+    header = {"campaign": digest} | ({} if replaces is None else {"replaces": replaces})
+    # Without a result to replace, a log that replaced one serves to make it again.
+    if not any(isinstance(r, dict) and header.items() <= r.items() for r in records):
+        if any(r is None for r in records):
+            # Whether it was of this campaign cannot be told.
+            set_aside(log)
         log.unlink(missing_ok=True)
-        append_record(log, {"campaign": digest})
+        append_record(log, header)
         return {}, campaign.passes
-    ended = [r["passes"] for r in records[1:] if isinstance(r, dict)]
-    batches = [r for r in records[1:] if isinstance(r, list)]
-    done = {int(place): samples for batch in batches for place, samples in batch}
-    return done, ended[-1] if ended else campaign.passes
+    passes, total = campaign.passes, campaign.count_visits()
+    done: dict[int, list[list[int]]] = {}
+    for record in records:
+        # Earlier releases wrote the visits alone.
+        known = record if isinstance(record, dict) else {"campaign": digest, "visits": record}
+        if known.get("campaign", digest) != digest:
+            continue
+        ended = known.get("passes")
+        if _is_count(ended, 2, campaign.passes):
+            passes = ended
+        visits = known.get("visits")
+        for made in visits if _is_list(visits) else ():
+            if _is_visit(made, total):
+                done[made[0]] = made[1]
+    return done, passes
+
+
+def _is_list(value: object) -> TypeGuard[list[object]]:
+    return isinstance(value, list)
+
+
+def _is_count(value: object, least: int, most: int) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+
+
+def _is_visit(value: object, total: int) -> TypeGuard[tuple[int, list[list[int]]]]:
+    """Whether it is a step and its samples, three times in nanoseconds each."""
+    if not (_is_list(value) and len(value) == 2 and _is_count(value[0], 0, total - 1)):
+        return False
+    samples = value[1]
+    return (
+        _is_list(samples)
+        and len(samples) > 0
+        and all(
+            _is_list(row) and len(row) == 3 and all(_is_count(part, 0, 2**62) for part in row)
+            for row in samples
+        )
+    )

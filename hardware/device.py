@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 
 from hardware.backend import CLOCKS, Backend, Timer, find_backend
+from hardware.processors import count_allowed_processors
 from supernet.errors import InputError
+from supernet.files import check_name
 from supernet.graph.onnx_model import OPSET
 from supernet.space import nearest
 
@@ -24,6 +26,9 @@ _FLAGS = (
     *("avx512_fp16", "avx_vnni", "amx_tile", "amx_int8", "amx_bf16", "sse4_2"),
     *("neon", "asimd", "asimddp", "i8mm", "bf16", "sve", "sve2"),
 )
+
+# Keys of a fingerprint: processors that the process may use, and what follows from them.
+ALLOWED, RUNNING = "allowed_processors", "threads at once"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +57,7 @@ class Device:
     def __post_init__(self) -> None:
         if self.threads < 1:
             raise InputError(f"threads = {self.threads} is not a thread count; use 1 or more")
-        if not self.name or "/" in self.name or self.name.startswith("."):
-            raise InputError(f"device name {self.name!r} cannot be a folder name; use letters")
+        check_name("device", self.name)
         if not self.provider:
             object.__setattr__(self, "provider", self._module().DEFAULT_PROVIDER)
 
@@ -128,6 +132,7 @@ class Device:
             "cpu": model,
             "flags": flags,
             "cores": os.cpu_count() or 1,
+            ALLOWED: count_allowed_processors(),
             "system": platform.system(),
             "machine": platform.machine(),
             "provider": self.provider,
@@ -138,6 +143,18 @@ class Device:
             "opset": OPSET,
             **about,
         }
+
+    def explain_shortage(self) -> str | None:
+        """Say in a sentence that threads have to take turns here; ``None`` where they need not."""
+        allowed = count_allowed_processors()
+        if self.threads <= allowed:
+            return None
+        many = "s" if allowed > 1 else ""
+        return (
+            f"{self.threads} threads have {allowed} processor{many} here that this process may use "
+            f"(of {os.cpu_count() or 1}) and take turns, so that latencies are not those of "
+            f"{self.threads} threads; use --threads {allowed}, or allow more processors"
+        )
 
     def name_runtime(self, fingerprint: Mapping[str, Any]) -> str:
         """Name the runtime and the version that a fingerprint has of it, such as in a model card.
@@ -163,32 +180,58 @@ class Device:
         """Restore the device that :meth:`to_json` wrote.
 
         Raises:
-            ValueError: A field is missing.
+            ValueError: A field is missing or of another type.
         """
-        try:
-            options = tuple(sorted(payload["provider_options"].items()))
-            fields = (payload[key] for key in ("name", "provider", "threads", "backend"))
-            name, provider, threads, backend = fields
-            return cls(name, provider, options, threads, backend)
-        except KeyError as error:
-            raise InputError(f"device description has no {error}; profile it again") from error
+        kinds = {"name": str, "provider": str, "provider_options": dict, "threads": int}
+        for key, kind in {**kinds, "backend": str}.items():
+            if not isinstance(payload, Mapping) or not isinstance(payload.get(key), kind):
+                raise InputError(f"the device description has no usable {key}; profile it again")
+        options = tuple(sorted((str(k), str(v)) for k, v in payload["provider_options"].items()))
+        return cls(
+            payload["name"], payload["provider"], options, payload["threads"], payload["backend"]
+        )
 
     def _module(self) -> Backend:
         return find_backend(self.backend)
 
 
 def digest_fingerprint(fingerprint: Mapping[str, Any]) -> str:
-    """Condense a fingerprint to 12 hexadecimal digits."""
-    return hashlib.sha256(json.dumps(fingerprint, sort_keys=True).encode()).hexdigest()[:12]
+    """Condense a fingerprint to 12 hexadecimal digits.
+
+    Allowed processors count only where threads had to take turns.
+    """
+    content = _count_running(fingerprint)
+    if content.get(RUNNING) == content.get("threads"):
+        content.pop(RUNNING, None)
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def list_differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
-    """List what differs between two fingerprints, as ``"key: ours -> theirs"`` phrases."""
+    """List what differs between two fingerprints, as ``"key: ours -> theirs"`` phrases.
+
+    Of allowed processors it matters how many threads can run on them at once; fingerprints that
+    were taken before these were counted agree with any number.
+    """
+    ours, theirs = _count_running(ours), _count_running(theirs)
+    known = RUNNING in ours and RUNNING in theirs
+    # Another number of threads says it already.
+    if not known or ours.get("threads") != theirs.get("threads"):
+        ours.pop(RUNNING, None)
+        theirs.pop(RUNNING, None)
     return [
         f"{key}: {ours.get(key)!r} -> {theirs.get(key)!r}"
         for key in sorted(set(ours) | set(theirs))
         if ours.get(key) != theirs.get(key)
     ]
+
+
+def _count_running(fingerprint: Mapping[str, Any]) -> dict[str, Any]:
+    """A fingerprint with threads that run at once in the place of allowed processors."""
+    content = dict(fingerprint)
+    allowed, threads = content.pop(ALLOWED, None), content.get("threads")
+    if isinstance(allowed, int) and isinstance(threads, int):
+        content[RUNNING] = min(allowed, threads)
+    return content
 
 
 def _describe_processor() -> tuple[str, list[str]]:

@@ -16,6 +16,7 @@ from hardware.campaign import (
     Subject,
     Visits,
     measure_networks,
+    read_replaced,
     run_campaign,
 )
 from hardware.compiled_table import CompiledTable
@@ -26,6 +27,7 @@ from hardware.timing import Effort, Measurement, Progress, summarise_all, write_
 from hardware.validation import judge_predictions
 from supernet.costs.cost_model import CostModel
 from supernet.errors import InputError
+from supernet.files import digest_file
 from supernet.graph.language import Graph
 from supernet.space import Architecture
 
@@ -80,6 +82,7 @@ def profile(
     budget: Budget | None = None,
     progress: Progress | None = None,
     resume: bool = True,
+    replace: bool = False,
 ) -> LatencyTable:
     """Build, validate and save the latency table of a space on a device.
 
@@ -98,6 +101,8 @@ def profile(
         budget: How much to measure; by default :func:`choose_budget` decides.
         progress: Called with visits done and planned.
         resume: Continue an interrupted run of the same campaign.
+        replace: Measure anew though the folder may have the table of this campaign; a replacement
+            that was interrupted continues.
 
     Returns:
         The table, as it is saved in the folder.
@@ -122,12 +127,27 @@ def profile(
         tuple(subjects), budget.passes, seed, effort, NETWORK_EFFORT, budget.seconds
     )
     log = Path(folder) / LOG
-    visits = run_campaign(campaign, device, log=log, resume=resume, progress=progress)
+    replaces = _digest_report(Path(folder)) if replace else None
+    visits = run_campaign(
+        campaign, device, log=log, resume=resume, replaces=replaces, progress=progress
+    )
     table = _make_table(cost_model, networks, keys, visits, device, budget, precision)
     report = {**table.report, "seconds": time.monotonic() - started}
     table = LatencyTable(**{**table.__dict__, "report": report})
     table.save(folder)
     return table
+
+
+def is_replaced(folder: Path) -> bool:
+    """Whether the log of a device's folder is of a replacement that has put its table there."""
+    before = read_replaced(Path(folder) / LOG)
+    return before is not None and before != _digest_report(Path(folder))
+
+
+def _digest_report(folder: Path) -> str | None:
+    """What tells one table of a folder from the next."""
+    path = folder / "report.json"
+    return digest_file(path) if path.exists() else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,13 +15,26 @@ from hardware.compiled_table import CompiledTable
 from hardware.device import Device, list_differences
 from hardware.network_calibration import Calibration, collect_unit_features
 from hardware.timing import Quiet
+from supernet.checksums import read_json, write_json
 from supernet.costs.cost_model import CostModel
 from supernet.errors import InputError
-from supernet.files import new_folder, read_json, write_bytes, write_json
+from supernet.files import new_folder, write_bytes
 
 VERSION = 1
 FILES = ("device.json", "table.parquet", "calibration.json")
 PREVIOUS = "previous"
+
+# What is shown of a report.
+_REPORTED: Mapping[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("mape", "within_5", "within_10", "kendall_tau", "floor_mape"), (int, float)),
+    "seconds": (int, float),
+    "networks": int,
+    "trustworthy": bool,
+    "verdict": str,
+}
+_TOO_LARGE = 1e12
+# What files raise that hold something else than a table, though their digests are right.
+_UNUSABLE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
 _COLUMNS = (
     "latency_ms",
@@ -154,10 +167,16 @@ class LatencyTable:
         folder = Path(folder)
         problem = _find_problem(folder)
         if problem is None:
-            return cls._read(folder, "")
+            try:
+                return cls._read(folder, "")
+            except _UNUSABLE as error:
+                problem = f"{folder} does not hold a latency table ({error})"
         older = folder / PREVIOUS
         if older.exists() and _find_problem(older) is None:
-            return cls._read(older, f"{problem}; the previous table is used instead")
+            try:
+                return cls._read(older, f"{problem}; the previous table is used instead")
+            except _UNUSABLE as error:
+                problem += f"; {older} does not hold one either ({error})"
         raise InputError(f"{problem}; profile the device again")
 
     @classmethod
@@ -210,10 +229,16 @@ def _find_problem(folder: Path) -> str | None:
         report = read_json(folder / "report.json")
     except InputError as error:
         return str(error)
-    if not isinstance(report, dict) or not isinstance(report.get("files", {}), dict):
+    if not isinstance(report, dict) or not isinstance(report.get("files"), dict):
         return f"{folder / 'report.json'} is not a report; it was damaged or edited"
     if report.get("version") != VERSION:
         return f"{folder} holds a table of version {report.get('version')}, not {VERSION}"
+    for name, kind in _REPORTED.items():
+        value: Any = report.get(name, 0.0 if name == "seconds" else None)
+        fits = isinstance(value, kind) and (isinstance(value, bool) == (kind is bool))
+        # NaN, too, is not below it.
+        if not fits or (kind is not str and not abs(value) < _TOO_LARGE):
+            return f"{folder / 'report.json'} was damaged or edited: its {name} cannot be used"
     for name in FILES:
         if not (folder / name).exists():
             return f"{folder / name} is missing"

@@ -98,7 +98,7 @@ def prepare_training_rows(
 def predict_interval(predictor: Predictor, positions: NDArray[np.integer]) -> tuple[Vector, Vector]:
     """Predict low and high ends ``(n,)`` of intervals at the level of the predictor's report."""
     mean, std = predictor.predict(positions)
-    half = std * predictor.report.widening
+    half = predictor.report.bound_half_width(std)
     return mean - half, mean + half
 
 
@@ -116,5 +116,5 @@ def predict_held_out(
         j = known.get(row.tobytes())
         if j is not None:
             mean[i], std[i] = predictor.held_out.mean[j], predictor.held_out.std[j]
-    half = std * predictor.report.widening
+    half = predictor.report.bound_half_width(std)
     return mean, mean - half, mean + half

@@ -17,6 +17,9 @@ AIM = 0.9
 HIGHEST, LOWEST = "highest", "lowest"
 # Share of the rows that count as the predicted best.
 _TOP = 20
+# Labels vary when no part of them, as large as an interval should hold, lies closer together than
+# this share of the range of all.
+_LEAST_SPREAD = 1e-3
 
 
 @dataclass(frozen=True)
@@ -47,8 +50,9 @@ class ReportCard:
         spearman: Spearman's correlation of held-out predictions; NaN when undefined.
         rmse: Error of held-out predictions.
         level: Nominal coverage of the intervals.
-        coverage: Share of values inside intervals whose width came from other values.
-        half_width: Median half-width of the intervals on the training rows.
+        coverage: Share of values inside intervals whose width came from other values; NaN when
+            the values hardly vary, so that they say nothing about errors.
+        half_width: Median half-width of the intervals on the training rows; NaN likewise.
         widening: Factor applied to the standard deviation to make the interval (conformal).
         regret: How far the best of the twentieth predicted best falls short of the best of all.
         curve: Held-out Kendall tau at growing numbers of samples; empty unless it was asked for.
@@ -56,6 +60,7 @@ class ReportCard:
             when the curve was not asked for or does not support an estimate.
         aim: The Kendall tau that ``needed`` is about.
         best: Which values ``regret`` takes for the best: the ``"highest"`` or the ``"lowest"``.
+        widest: The largest half-width of any interval: the range of the values it was fitted on.
     """
 
     model: str
@@ -72,6 +77,20 @@ class ReportCard:
     needed: int | None = None
     aim: float = AIM
     best: str = HIGHEST
+    widest: float = float("inf")
+
+    @property
+    def varied(self) -> bool:
+        """Whether the values varied enough to say how far predictions are off."""
+        return bool(np.isfinite(self.half_width))
+
+    def bound_half_width(self, std: Vector) -> Vector:
+        """Turn standard deviations ``(n,)`` into half-widths of intervals at the level.
+
+        Deviations of a model that learnt from values which hardly vary can be anything; no
+        interval is wider than the range of the values to either side.
+        """
+        return np.minimum(std * self.widening, self.widest)
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as JSON; undefined figures become ``None``."""
@@ -90,7 +109,8 @@ def make_report_card(model: str, held_out: HeldOut, level: float = LEVEL) -> Rep
     standard error of a quantile above the level: the level is then held for most training sets
     and not only on the average of them (Vovk 2012, "Conditional validity of inductive conformal
     predictors", proposition 2). The coverage is that of the level alone, cross-fitted: every half
-    of the rows is judged by the other half's quantile.
+    of the rows is judged by the other half's quantile. Values most of which are the same give no
+    such quantile: one that stands out alone would decide it.
 
     Args:
         model: The method, by module name.
@@ -103,6 +123,9 @@ def make_report_card(model: str, held_out: HeldOut, level: float = LEVEL) -> Rep
     covered = np.concatenate((even <= _quantile(odd, level), odd <= _quantile(even, level)))
     slack = np.sqrt(level * (1 - level) / len(ratios))
     widening = _quantile(ratios, level + slack)
+    widest = float(np.ptp(held_out.values))
+    varied = _find_shortest_range(held_out.values, level) > _LEAST_SPREAD * widest
+    half_width = min(float(np.median(held_out.std) * widening), widest)
     return ReportCard(
         model=model,
         samples=len(ratios),
@@ -110,10 +133,11 @@ def make_report_card(model: str, held_out: HeldOut, level: float = LEVEL) -> Rep
         spearman=spearman(held_out.mean, held_out.values),
         rmse=rmse(held_out.mean, held_out.values),
         level=level,
-        coverage=float(covered.mean()),
-        half_width=float(np.median(held_out.std) * widening),
+        coverage=float(covered.mean()) if varied else float("nan"),
+        half_width=half_width if varied else float("nan"),
         widening=widening,
         regret=_regret(held_out, HIGHEST),
+        widest=widest,
     )
 
 
@@ -139,7 +163,9 @@ def summarise_card(name: str, unit: str, report: ReportCard) -> str:
     width = f"{report.half_width:.3g} {unit}".rstrip()
     parts = [
         f"{name} predictor ({report.model}, {report.samples} evaluations): {tau} on held-out ones",
-        f"{report.level:.0%} within ±{width} (held for {report.coverage:.0%})",
+        f"{report.level:.0%} within ±{width} (held for {report.coverage:.0%})"
+        if report.varied
+        else "they do not vary enough to say how far it is off",
     ]
     if report.needed:
         parts.append(f"about {report.needed} more evaluations for tau {report.aim:g}")
@@ -152,6 +178,13 @@ def _regret(held_out: HeldOut, best: str) -> float:
     sign = 1.0 if best == HIGHEST else -1.0
     most = max(1, len(held_out.values) // _TOP)
     return top_k_regret(sign * held_out.mean, sign * held_out.values, most)
+
+
+def _find_shortest_range(values: Vector, level: float) -> float:
+    """The length of the shortest interval that holds a share of the values."""
+    ordered = np.sort(values)
+    inside = ceil(level * len(ordered))
+    return float((ordered[inside - 1 :] - ordered[: len(ordered) - inside + 1]).min())
 
 
 def _quantile(scores: Vector, level: float) -> float:

@@ -2,4 +2,8 @@
 
 from __future__ import annotations
 
+from supernet.own_packages import watch_imports
+
 __version__ = "0.1.0"
+
+watch_imports()

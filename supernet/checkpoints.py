@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,8 +19,11 @@ from supernet.errors import InputError
 from supernet.supernet import Supernet
 
 FORMAT_VERSION = 1
-KEPT = 2
 WEIGHTS, OPTIMIZER, STATE = "weights.safetensors", "optimizer.safetensors", "state.json"
+_FILES = {WEIGHTS, OPTIMIZER, STATE}
+_DIGEST = "digest"
+# How every `state.json` of ours begins, whatever damaged the rest.
+_MARK = f'{{\n  "version": {FORMAT_VERSION},\n  "step": '
 
 
 @dataclass(frozen=True)
@@ -53,8 +57,13 @@ def write(
     weights: Mapping[str, Tensor],
     optimizer: Mapping[str, Tensor],
     state: Mapping[str, Any],
+    *,
+    reserve: int | None = None,
 ) -> Checkpoint:
-    """Write ``folder/STEP`` and remove all but the two newest.
+    """Write ``folder/STEP`` and remove all others of this training but one in reserve.
+
+    The others are earlier ones, and later ones that were damaged: this training would have gone
+    on from them otherwise. Folders of other trainings and of the user's are left alone.
 
     Args:
         folder: The folder of all checkpoints of a run.
@@ -62,11 +71,14 @@ def write(
         weights: What evaluation and export load (averaged weights, when training averages).
         optimizer: What only continuing needs: raw weights and moments.
         state: JSON-able facts about the training.
+        reserve: Step of a checkpoint known to be good; without it the newest earlier one that is.
 
     Raises:
+        ValueError: ``folder`` is a link.
         OSError: The write failed; earlier checkpoints are untouched and nothing half-written
             stays behind.
     """
+    files.refuse_link(folder)
     path = Path(folder) / str(step)
     with files.new_folder(path) as temporary:
         digests = {}
@@ -75,10 +87,12 @@ def write(
             content = save({key: t.detach().cpu().clone() for key, t in tensors.items()})
             (temporary / name).write_bytes(content)
             digests[name] = hashlib.sha256(content).hexdigest()
-        record = {"version": FORMAT_VERSION, "step": step, **state, "sha256": digests}
+        content = {"version": FORMAT_VERSION, "step": step, **state, "sha256": digests}
+        # As it will be read: tuples are lists then.
+        record: dict[str, Any] = json.loads(json.dumps(content, allow_nan=False))
+        record[_DIGEST] = _digest_state(record)
         files.write_json(temporary / STATE, record)
-    for old in _list_steps(folder)[KEPT:]:
-        shutil.rmtree(old, ignore_errors=True)
+    _remove_others(path, record, reserve)
     return Checkpoint(path, step, digests[WEIGHTS][:16], record)
 
 
@@ -110,9 +124,17 @@ def read(path: Path) -> Checkpoint:
     """Verify one checkpoint.
 
     Raises:
-        ValueError: A file is missing, truncated or changed; the message says which.
+        ValueError: A file is missing, truncated or changed, or the folder was renamed; the
+            message says which.
     """
     state = _read_state(path)
+    if str(state.get("step")) != path.name:
+        raise InputError(
+            f"checkpoint {path} is damaged: {STATE} says step {state.get('step')!r}, so the folder "
+            "was renamed or the file edited"
+        )
+    if _DIGEST in state and state[_DIGEST] != _digest_state(state):
+        raise InputError(f"checkpoint {path} is damaged: {STATE} was changed")
     for name, digest in state["sha256"].items():
         file = path / name
         if not file.is_file():
@@ -159,12 +181,72 @@ def read_tensors(checkpoint: Checkpoint, name: str) -> dict[str, Tensor]:
 
 
 def _list_steps(folder: Path) -> list[Path]:
-    """Folders of checkpoints, newest first."""
+    """Folders of checkpoints, whole or damaged, newest first; none of the user's own."""
     folder = Path(folder)
     if not folder.is_dir():
         return []
-    found = [path for path in folder.iterdir() if path.is_dir() and path.name.isdecimal()]
+    found = [path for path in folder.iterdir() if _is_step(path.name) and _has_files(path)]
     return sorted(found, key=lambda path: int(path.name), reverse=True)
+
+
+def _is_step(name: str) -> bool:
+    return name.isascii() and name.isdecimal() and name == str(int(name))
+
+
+def _has_files(path: Path) -> bool:
+    """Whether a folder holds files of a checkpoint, and no others."""
+    if not path.is_dir():
+        return False
+    names = {file.name for file in path.iterdir() if not files.is_partial(file)}
+    return bool(names) and names <= _FILES
+
+
+def _remove_others(written: Path, state: Mapping[str, Any], reserve: int | None) -> None:
+    """Remove every checkpoint of a training but the one just written and one in reserve."""
+    others = [
+        path
+        for path in _list_steps(written.parent)
+        if path != written and not path.is_symlink() and _belongs_to(path, state)
+    ]
+    if reserve is None:
+        earlier = (path for path in others if int(path.name) < int(written.name))
+        reserve = next((int(path.name) for path in earlier if _is_good(path)), None)
+    for path in others:
+        if int(path.name) != reserve:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _belongs_to(path: Path, state: Mapping[str, Any]) -> bool:
+    """Whether a checkpoint is of the training of ``state``, as far as damage lets that be seen."""
+    try:
+        text = (path / STATE).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    if not text.startswith(_MARK):
+        return False
+    try:
+        other = json.loads(text)
+    except (ValueError, RecursionError):
+        return True
+    own = {"step", "sha256", _DIGEST}
+    if all(state.get(key) == other.get(key) for key in {*state, *other} - own):
+        return True
+    # Damage may have changed the very facts that are compared.
+    return _DIGEST in other and other[_DIGEST] != _digest_state(other)
+
+
+def _is_good(path: Path) -> bool:
+    try:
+        read(path)
+    except InputError:
+        return False
+    return True
+
+
+def _digest_state(state: Mapping[str, Any]) -> str:
+    """SHA-256 of all that a ``state.json`` says, the digests of the other files included."""
+    content = {key: value for key, value in state.items() if key != _DIGEST}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _read_state(path: Path) -> dict[str, Any]:

@@ -17,4 +17,13 @@ class MissingPackageError(ModuleNotFoundError):
 
 
 class DivergedError(FloatingPointError):
-    """A training's loss became infinite or not a number; the message says what to change."""
+    """A training's loss became infinite or not a number; the message says what to change.
+
+    Args:
+        found: What happened, at which step.
+        remedy: What to change.
+    """
+
+    def __init__(self, found: str, remedy: str = "") -> None:
+        super().__init__(f"{found}; {remedy}" if remedy else found)
+        self.found = found

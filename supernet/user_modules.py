@@ -10,6 +10,10 @@ from types import ModuleType
 from supernet.errors import InputError, MissingPackageError
 
 
+class NoSuchModuleError(InputError):
+    """A dotted path leads nowhere; nothing else is wrong with it."""
+
+
 def import_user_module(path: str, purpose: str, *, working_directory: bool) -> ModuleType:
     """Import a module by its dotted path.
 
@@ -20,12 +24,13 @@ def import_user_module(path: str, purpose: str, *, working_directory: bool) -> M
             was typed, wrong for one that a file brought along.
 
     Raises:
-        ValueError: There is no such module, Python cannot read it, or it ends the program.
+        NoSuchModuleError: There is no such module.
+        ValueError: Python cannot read it, or it ends the program.
         ModuleNotFoundError: It needs another module, which is not installed.
     """
     # Importing runs every package on the way, so that a path that leads nowhere is not begun.
     if not all(part.isidentifier() for part in path.split(".")):
-        raise InputError(f"there is no module {path!r} for {purpose}")
+        raise NoSuchModuleError(f"there is no module {path!r} for {purpose}")
     if working_directory and os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
     try:
@@ -36,7 +41,7 @@ def import_user_module(path: str, purpose: str, *, working_directory: bool) -> M
             raise MissingPackageError(
                 f"{purpose} {path!r} needs {missing or error}, which is not installed", name=missing
             ) from error
-        raise InputError(f"there is no module {path!r} for {purpose}") from None
+        raise NoSuchModuleError(f"there is no module {path!r} for {purpose}") from None
     except SyntaxError as error:
         raise InputError(
             f"module {path!r} for {purpose} is no Python that can be read: {error.msg} in line "

@@ -11,6 +11,7 @@ from app.records.typed_json.record import to_json
 from app.records.typed_json.record_files import read_record
 from app.runs.batch_size import check_batch
 from app.runs.trained import Trained, read_recipe
+from supernet import files
 from supernet.errors import InputError
 from supernet.quality.evaluate import CALIBRATION_SAMPLES
 from supernet.space import nearest
@@ -42,6 +43,7 @@ class AuditRequest:
             0 leaves these checks out.
         name: What the audit is called.
         replace: Audit anew where another audit has this name.
+        data: Where the data of the run are now, if they moved; recorded in the run.
         trust: Dotted paths of the user's own modules that files of the run may name.
     """
 
@@ -55,6 +57,7 @@ class AuditRequest:
     probes: int = 3
     name: str = "default"
     replace: bool = False
+    data: str | None = None
     trust: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -75,10 +78,7 @@ class AuditRequest:
                 f"unknown split {self.split!r}{nearest(self.split, SPLITS)}; "
                 f"an audit compares on {' or '.join(SPLITS)}"
             )
-        if not self.name or not all(c.isalnum() or c in "._-" for c in self.name):
-            raise InputError(f"audit name {self.name!r} must be letters, digits, '.', '_', '-'")
-        if self.name.startswith("."):
-            raise InputError(f"audit name {self.name!r} must not start with a dot")
+        files.check_new_name("audit", self.name)
 
 
 def plan_training(request: AuditRequest, trained: Trained) -> Recipe:
@@ -97,7 +97,7 @@ def plan_training(request: AuditRequest, trained: Trained) -> Recipe:
         changes["epochs"] = None
     ours = read_recipe(trained.run)
     recipe = make_standalone_recipe(ours, changes, trained.data.epoch)
-    check_batch(recipe, trained.data)
+    check_batch(recipe, trained.data, trained.supernet)
     return recipe
 
 

@@ -23,6 +23,7 @@ from app.records.audit import (
 )
 from app.records.audit_pieces import CurvePiece, EvaluatedPiece, NestedPiece, Pieces, ProbePiece
 from app.records.typed_json.record import drop_infinite
+from app.runs.class_balance import describe_largest_class
 from app.runs.directory import now
 from app.runs.trained import Trained
 from predictors.scores import bootstrap_interval, kendall_tau, sparse_kendall_tau, spearman
@@ -56,6 +57,7 @@ def summarise(pieces: Pieces, plan: AuditSettings, trained: Trained) -> AuditRec
         calibration=collect_curves(pieces.curves.values()),
         seconds=round(sum(piece.seconds for piece in pieces), 1),
         at=now(),
+        largest_class=describe_largest_class(trained.data, plan.split),
     )
 
 

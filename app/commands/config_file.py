@@ -10,6 +10,7 @@ from typing import Any
 from app.commands.arguments import check_value
 from supernet.errors import InputError
 from supernet.space import nearest
+from supernet.text_encoding import read_text
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -50,7 +51,7 @@ def read_settings(
     if path.exists() and path.stat().st_size > _LARGEST:
         raise InputError(f"{path} is larger than {_LARGEST:,} bytes, which no file of options is")
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = tomllib.loads(read_text(path))
     except FileNotFoundError:
         raise InputError(f"there is no configuration file {path}") from None
     except ValueError as error:

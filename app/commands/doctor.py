@@ -6,37 +6,22 @@ import os
 import platform
 import shutil
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
+from app.commands.requirements import explain_misfits, find_version, read_declared
 from app.reporting.tables import align_table
 from app.runs import plugins
-
-EXTRAS = {"transformers": "hf", "playwright": "browser"}
-NEEDED = (
-    "torch",
-    "numpy",
-    "onnx",
-    "onnxruntime",
-    "pymoo",
-    "scikit-learn",
-    "streamlit",
-    "altair",
-    "vl-convert-python",
-    "pandas",
-    "pyarrow",
-    "pydantic",
-    "safetensors",
-    "typer",
-)
+from hardware.processors import count_allowed_processors
 
 
 @dataclass(frozen=True)
 class Health:
     """The findings; sizes in gigabytes.
 
-    ``backends`` are the device backends by name, with what keeps one from being used here.
+    ``packages`` are the versions of what every command may need, ``None`` without one. ``extras``
+    and ``backends`` are there by name, with what keeps one from being used here.
     """
 
     supernet: str
@@ -50,21 +35,19 @@ class Health:
     torch_threads: int
     cuda: str | None
     providers: tuple[str, ...]
-    extras: dict[str, bool]
+    extras: dict[str, str | None]
     backends: dict[str, str | None]
     problems: tuple[str, ...]
 
 
 def examine(folder: Path) -> Health:
     """Look at this machine; ``folder`` is where runs would be written."""
-    import onnxruntime
-    import torch
-
     from supernet import __version__
 
-    packages = {name: _version(name) for name in NEEDED}
+    declared = read_declared()
+    torch, onnxruntime = _import("torch"), _import("onnxruntime")
     free = shutil.disk_usage(folder).free / 1e9
-    problems = [f"{name} is not installed" for name, found in packages.items() if found is None]
+    problems = list(explain_misfits(declared.needed))
     if free < 1:
         problems.append(f"only {free:.1f} GB are free in {folder.resolve()}; a run needs about 1")
     if not os.access(folder, os.W_OK):
@@ -74,14 +57,17 @@ def examine(folder: Path) -> Health:
         python=platform.python_version(),
         system=platform.platform(),
         processor=_processor(),
-        cores=_cores(),
+        cores=count_allowed_processors(),
         memory_gb=_memory_gb(),
         free_disk_gb=round(free, 1),
-        packages=packages,
-        torch_threads=torch.get_num_threads(),
-        cuda=torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        providers=tuple(onnxruntime.get_available_providers()),
-        extras={extra: find_spec(module) is not None for module, extra in EXTRAS.items()},
+        packages={part.name: find_version(part.name) for part in declared.needed},
+        torch_threads=torch.get_num_threads() if torch else 0,
+        cuda=torch.cuda.get_device_name() if torch and torch.cuda.is_available() else None,
+        providers=tuple(onnxruntime.get_available_providers()) if onnxruntime else (),
+        extras={
+            extra: "; ".join(explain_misfits(parts)) or None
+            for extra, parts in declared.extras.items()
+        },
         backends={
             name: plugins.load_backend(name).explain_absence()
             for name in plugins.list_names(plugins.BACKEND)
@@ -99,13 +85,6 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def _cores() -> int:
-    """Cores this process may use, which in a container are fewer than there are."""
-    if platform.system() == "Linux":
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def _memory_gb() -> float | None:
     names = getattr(os, "sysconf_names", {})
     if "SC_PHYS_PAGES" not in names:
@@ -113,10 +92,11 @@ def _memory_gb() -> float | None:
     return round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9, 1)
 
 
-def _version(name: str) -> str | None:
+def _import(name: str) -> ModuleType | None:
+    """A package that may be missing or broken here, which is said elsewhere."""
     try:
-        return version(name)
-    except PackageNotFoundError:
+        return import_module(name)
+    except (ImportError, OSError):
         return None
 
 
@@ -129,12 +109,9 @@ def format_health(health: Health) -> str:
         ("processor", f"{health.processor}, {health.cores} cores"),
         ("memory", f"{memory}, {health.free_disk_gb:g} GB of disk free"),
         ("gpu", health.cuda or "none that torch can use"),
-        ("onnxruntime", ", ".join(health.providers)),
+        ("providers", ", ".join(health.providers) or "none"),
         *((name, found or "missing") for name, found in health.packages.items()),
-        *(
-            (f"extra {name}", "present" if here else f"missing: pip install 'supernet[{name}]'")
-            for name, here in health.extras.items()
-        ),
+        *((f"extra {name}", why or "usable") for name, why in health.extras.items()),
         *((f"backend {name}", why or "usable") for name, why in health.backends.items()),
     ]
     verdict = "; ".join(health.problems) or "Everything that is needed is there."

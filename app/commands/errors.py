@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import sys
 import traceback
 
@@ -33,6 +34,8 @@ _FILE_SYSTEM = (
     errno.EIO,
     errno.EILSEQ,
 )
+# How torch says it, of the processor's memory and of a GPU's.
+_NO_MEMORY = re.compile(r"can't allocate memory|not enough memory|out of memory", re.IGNORECASE)
 
 
 def exit_code(error: BaseException) -> int:
@@ -49,8 +52,12 @@ def is_bad_input(error: BaseException) -> bool:
     ``ValueError`` is a bug, whoever raised it, and its trace must be seen. A user's own module
     may raise a ``ValueError`` of its own.
     """
+    if _lacks_memory(error):
+        return True
     if isinstance(error, OSError):
         return error.errno in _FILE_SYSTEM
+    if isinstance(error, SaidElsewhereError):
+        return error.bad_input
     if isinstance(error, (InputError, MissingPackageError, DivergedError)):
         return True
     return isinstance(error, ValueError) and _raised_by_own_module(error)
@@ -58,6 +65,12 @@ def is_bad_input(error: BaseException) -> bool:
 
 def sentence(error: BaseException) -> str:
     """The message as one line of bounded length."""
+    if _lacks_memory(error):
+        asked = re.search(r"allocate ([\d.]+ ?[a-z]+)\b", str(error), re.IGNORECASE)
+        return (
+            f"not enough memory{f' for another {asked[1]}' if asked else ''}; use smaller batches "
+            "or images, fewer workers, or a machine with more"
+        )
     if isinstance(error, OSError) and error.strerror == os.strerror(errno.ENOSPC):
         where = f" while writing {error.filename}" if error.filename else ""
         text = f"no space left on the disk{where}; free some and run the same command again"
@@ -82,6 +95,15 @@ def report(error: BaseException) -> int:
     else:
         traceback.print_exception(error, file=sys.stderr)
     return code
+
+
+def _lacks_memory(error: BaseException) -> bool:
+    """Whether an allocation failed, in Python, NumPy or torch."""
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and _NO_MEMORY.search(str(error)) is not None
+    )
 
 
 def _raised_by_own_module(error: BaseException) -> bool:

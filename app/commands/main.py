@@ -13,7 +13,7 @@ import typer
 from app.commands import errors, search_commands
 from app.commands.arguments import check_arguments
 from app.commands.folders import BACKENDS
-from app.commands.options import Arch, Config, Json, RunDir, Seed, Trust, app
+from app.commands.options import Arch, Config, Json, MovedData, RunDir, Seed, Trust, app
 from app.commands.terminal import say, show
 from supernet.reproducible import use_reproducible_kernels
 
@@ -146,8 +146,9 @@ def train(
 )
 def import_(
     format: Annotated[str, typer.Argument(help="Whose checkpoint: ofa.")],
-    file: Annotated[Path, typer.Argument(help="Checkpoint: .safetensors, or .pth of tensors.")],
+    file: Annotated[Path, typer.Argument(help="Checkpoint: .safetensors or .pth.")],
     out: Annotated[Path, typer.Option(help="Run directory.")],
+    key: Annotated[str | None, typer.Option(help="Which state dict, if it has several.")] = None,
     data: Annotated[str | None, typer.Option(help="folder:PATH of the same classes.")] = None,
     image_size: Annotated[int | None, typer.Option(help="Pixels [as published].")] = None,
     config: Config = None,
@@ -157,7 +158,9 @@ def import_(
     from app.commands.texts.runs import format_import
     from app.jobs.import_checkpoint import ImportRequest, import_job
 
-    request = ImportRequest(format=format, file=file, out=out, data=data, image_size=image_size)
+    request = ImportRequest(
+        format=format, file=file, out=out, key=key, data=data, image_size=image_size
+    )
     result = import_job(request, say)
     show(result, format_import(result), json)
 
@@ -214,6 +217,7 @@ def report(
     baseline: Annotated[
         bool, typer.Option(help="Evaluate random search beside where it is missing.")
     ] = True,
+    data: MovedData = None,
     trust: Trust = None,
     config: Config = None,
     json: Json = False,
@@ -222,7 +226,9 @@ def report(
     from app.commands.texts.searches import format_report
     from app.jobs.report import report_job
 
-    result = report_job(run, say, out=out, search=search, baseline=baseline, trust=trust or ())
+    result = report_job(
+        run, say, out=out, search=search, baseline=baseline, data=data, trust=trust or ()
+    )
     show(result, format_report(result), json)
 
 
@@ -261,6 +267,7 @@ def audit(
     probes: Annotated[int, typer.Option(help="Checks of the inherited weights; 0: none.")] = 3,
     name: Annotated[str, typer.Option(help="Name of the audit.")] = "default",
     replace: Annotated[bool, typer.Option("--replace", help="Replace another audit.")] = False,
+    data: MovedData = None,
     trust: Trust = None,
     config: Config = None,
     json: Json = False,
@@ -281,6 +288,7 @@ def audit(
         probes=probes,
         name=name,
         replace=replace,
+        data=data,
         trust=tuple(trust or ()),
     )
     result = audit_job(request, say)
@@ -292,6 +300,7 @@ def export(
     run: RunDir,
     arch: Arch,
     out: Annotated[Path | None, typer.Option(help="Folder [RUN/exports/DIGEST].")] = None,
+    data: MovedData = None,
     trust: Trust = None,
     config: Config = None,
     json: Json = False,
@@ -300,7 +309,7 @@ def export(
     from app.commands.texts.runs import format_export
     from app.jobs.export import export_job
 
-    result = export_job(run, arch, out, say, trust=trust or ())
+    result = export_job(run, arch, out, say, data=data, trust=trust or ())
     show(result, format_export(result), json)
 
 

@@ -70,6 +70,9 @@ Trust = Annotated[
     list[str] | None,
     typer.Option("--trust", help="Your own module that a file of the run names; repeatable."),
 ]
+MovedData = Annotated[
+    str | None, typer.Option("--data", help="Where the data of the run are now, if they moved.")
+]
 Seed = Annotated[int, typer.Option(help="Seed of every random decision.")]
 Arch = Annotated[
     str, typer.Option("--arch", help="Digest, smallest, largest, or an architecture JSON file.")

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from app.commands.folders import ENGINES, PREDICTORS, STRATEGIES
-from app.commands.options import Config, Json, RunDir, Seed, Trust, app
+from app.commands.options import Config, Json, MovedData, RunDir, Seed, Trust, app
 from app.commands.quantity_help import describe_limits, describe_objectives
 from app.commands.terminal import say, show
 
@@ -100,6 +100,7 @@ def search(
     name: Annotated[str, typer.Option(help="Name of the search.")] = "default",
     seed: Seed = 0,
     replace: Annotated[bool, typer.Option("--replace", help="Replace another search.")] = False,
+    data: MovedData = None,
     trust: Trust = None,
     config: Config = None,
     json: Json = False,
@@ -130,6 +131,7 @@ def search(
         name=name,
         seed=seed,
         replace=replace,
+        data=data,
         trust=tuple(trust or ()),
     )
     result = search_job(request, say)

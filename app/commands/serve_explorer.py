@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import socket
 import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,7 +26,7 @@ def prepare(runs: Sequence[Path], port: int | None, headless: bool) -> list[str]
         headless: Open no browser.
 
     Raises:
-        ValueError: There is no run to show, or an impossible port.
+        InputError: There is no run to show, or a port that is impossible or in use.
     """
     wanted = list(runs) or [DEFAULT]
     for path in wanted:
@@ -32,11 +36,45 @@ def prepare(runs: Sequence[Path], port: int | None, headless: bool) -> list[str]
                 if path == DEFAULT
                 else f"{path} is not a run directory and holds none"
             )
-    if port is not None and not 1 <= port <= 65535:
-        raise InputError(f"port {port} cannot work; use 1 to 65535")
+    if port is not None:
+        _check_port(port)
     return explore_command([path.resolve() for path in wanted], port=port, headless=headless)
 
 
 def explore_job(command: Sequence[str]) -> int:
-    """Serve the explorer until it is stopped; returns its exit code."""
+    """Serve the explorer until it is stopped; returns its exit code.
+
+    Where the system allows it, this process becomes the server, so that whatever ends the command
+    ends the server, and nothing is returned.
+    """
+    if os.name == "posix":
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os.execv(command[0], list(command))
     return subprocess.run(command, check=False).returncode
+
+
+def _check_port(port: int) -> None:
+    """Refuse a port that the server could not listen on."""
+    if not 1 <= port <= 65535:
+        raise InputError(f"port {port} cannot work; use 1 to 65535")
+    for family, kind, protocol, _, address in socket.getaddrinfo(
+        "localhost", port, type=socket.SOCK_STREAM
+    ):
+        with socket.socket(family, kind, protocol) as tried:
+            if os.name == "posix":
+                # As the server does: what an ended one leaves for some seconds does not matter.
+                tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                tried.bind(address)
+            except OSError as error:
+                if error.errno == errno.EADDRINUSE:
+                    raise InputError(
+                        f"port {port} is in use by another program; choose another --port, or "
+                        "leave it out for the next free one"
+                    ) from None
+                if error.errno == errno.EACCES:
+                    raise InputError(
+                        f"port {port} is reserved for the system; choose a --port from 1024 on"
+                    ) from None
+                # Another address family that this machine lacks is not needed.

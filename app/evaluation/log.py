@@ -12,6 +12,7 @@ from app.records.space import ArchitectureRecord
 from app.records.typed_json.record import Choices, drop_infinite
 from app.records.typed_json.record_files import append_record, read_log, read_record
 from app.runs.directory import Run, now
+from app.runs.trained import Say
 from supernet.checkpoints import Checkpoint
 from supernet.costs.cost_model import CostModel
 from supernet.errors import InputError
@@ -44,17 +45,22 @@ class EvaluationLog:
     A value belongs to an architecture, a checkpoint, a split and the number of calibration
     samples; anything else would silently mix numbers that cannot be compared. Records of
     candidates that were stopped before the whole split are kept apart: they are estimates.
+
+    Args:
+        trained: What is evaluated.
+        say: Told about damaged records, which are left out.
+        calibration_samples: As for :func:`supernet.quality.evaluate.evaluate`.
     """
 
     def __init__(
-        self, trained: LoggedNetwork, calibration_samples: int = CALIBRATION_SAMPLES
+        self, trained: LoggedNetwork, say: Say, calibration_samples: int = CALIBRATION_SAMPLES
     ) -> None:
         self.trained = trained
         self.calibration_samples = calibration_samples
         self.caches = Caches()
         self._records: dict[tuple[str, str], EvaluationRecord] = {}
         self._stopped: dict[tuple[str, str], EvaluationRecord] = {}
-        for record in read_log(trained.run.evaluations, EvaluationRecord):
+        for record in read_log(trained.run.evaluations, EvaluationRecord, say):
             if record.belongs_to(trained.checkpoint.digest, calibration_samples):
                 self._remember(record)
 
@@ -103,7 +109,7 @@ class EvaluationLog:
             seconds=round(finding.seconds, 4),
             at=now(),
         )
-        record = record.replace(**_describe_race(finding))
+        record = record.replace(**_describe_more(finding))
         append_record(self.trained.run.evaluations, record)
         self._remember(record)
         return record
@@ -136,9 +142,11 @@ class EvaluationLog:
         }
 
 
-def _describe_race(finding: Finding) -> dict[str, object]:
-    """What a record says besides of a failed, raced or stopped candidate."""
+def _describe_more(finding: Finding) -> dict[str, object]:
+    """What a record says besides of classes, and of a failed, raced or stopped candidate."""
     facts: dict[str, object] = {}
+    if finding.balanced is not None:
+        facts["balanced"] = finding.balanced
     if finding.failure is not None:
         facts["failure"] = finding.failure
     if finding.scores is not None:
@@ -168,7 +176,8 @@ def find_architecture(run: Run, space: SearchSpace, name: str) -> Architecture:
         if not path.is_file():
             raise InputError(f"there is no architecture file {path}")
         return _read_architecture(path, space)
-    known = _known_digests(run)
+    problems: list[str] = []
+    known = _known_digests(run, problems)
     found = sorted(digest for digest in known if digest.startswith(name)) if name else []
     if len(found) > 1:
         raise InputError(f"{name!r} is the beginning of several digests: {', '.join(found[:4])}")
@@ -176,23 +185,36 @@ def find_architecture(run: Run, space: SearchSpace, name: str) -> Architecture:
         raise InputError(
             f"no architecture {name!r} in {run.path}{nearest(name, list(known))}; give the digest "
             "of an evaluated architecture, smallest, largest, or a JSON file"
+            + "".join(f" ({problem})" for problem in problems)
         )
     return space.architecture(known[found[0]])
 
 
 def _read_architecture(path: Path, space: SearchSpace) -> Architecture:
     record = read_record(path, ArchitectureRecord, "give a file that `supernet export` wrote")
-    architecture = space.architecture(record.choices)
     if record.space not in (None, space.digest):
         raise InputError(
             f"the architecture in {path} belongs to space {record.space}, not to {space.digest}"
         )
+    architecture = space.architecture(record.choices)
+    if record.digest not in (None, architecture.digest):
+        raise InputError(
+            f"the choices in {path} are those of {architecture.digest}, not of {record.digest}, "
+            "which it says they are: it was damaged or edited; export the architecture again, or "
+            'remove the entry "digest" if the change is meant'
+        )
     return architecture
 
 
-def _known_digests(run: Run) -> dict[str, Choices]:
-    records = read_log(run.evaluations, EvaluationRecord)
+def _known_digests(run: Run, problems: list[str]) -> dict[str, Choices]:
+    """Architectures by digest, and a sentence for each file that may hold more of them."""
+    records = read_log(run.evaluations, EvaluationRecord, problems.append)
     known = {record.digest: record.architecture for record in records}
     for name in run.searches:
-        known |= {point.digest: point.choices for point in read_front(run.search(name)).points}
+        try:
+            points = read_front(run.search(name)).points
+        except (OSError, InputError) as error:
+            problems.append(str(error))
+            continue
+        known |= {point.digest: point.choices for point in points}
     return known

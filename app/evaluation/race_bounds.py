@@ -213,8 +213,10 @@ def bound_loss(seen: Scores, total: int, rival: Scores | float, z: float) -> Bou
         base, differences = float(rival.mean()), seen - rival[:count]
     # Without replacement, what is left of the variance is the part that was not seen.
     error = float(differences.std(ddof=1)) * np.sqrt((1 - count / total) / count)
-    estimate = base + float(differences.mean())
-    return Bound(estimate, estimate - z * float(error), estimate + z * float(error), count)
+    # No loss is below 0; a rival whose losses lie far apart may say so.
+    estimate = max(0.0, base + float(differences.mean()))
+    half = z * float(error)
+    return Bound(estimate, max(0.0, estimate - half), estimate + half, count)
 
 
 def find_best_rival(

@@ -88,6 +88,7 @@ class Finding:
         seconds: Spent.
         scores: The scores of a raced candidate, in the rule's order, as far as it was evaluated.
         failure: Why there is no value.
+        balanced: Mean accuracy over the classes, of a candidate that saw the whole split.
     """
 
     objective: str
@@ -101,6 +102,7 @@ class Finding:
     seconds: float
     scores: NDArray[np.float32] | None = None
     failure: str | None = None
+    balanced: float | None = None
 
     @property
     def stopped(self) -> bool:
@@ -176,7 +178,8 @@ def _evaluate(
     if task.rule is not None and bound is None:
         whole = np.empty_like(scores)
         whole[task.rule.draw_order(total)] = scores
-    found = summarise_scores(whole, data.shape.task, task.split, used, seconds)
+    split = data.split(task.split) if bound is None else None
+    found = summarise_scores(whole, data.shape.task, task.split, used, seconds, split)
     known = (found.value, found.low, found.high)
     value, low, high = known if bound is None else (bound.estimate, bound.low, bound.high)
     return Finding(
@@ -190,6 +193,7 @@ def _evaluate(
         used=used,
         seconds=seconds,
         scores=None if task.rule is None else scores.astype(np.float32),
+        balanced=found.balanced,
     )
 
 

@@ -15,6 +15,7 @@ from app.evaluation.pools import Setup
 from app.evaluation.worker import Caches, Finding, Task, work
 from app.runs.directory import open_run
 from app.runs.trained import Trained, open_trained
+from hardware.processors import count_allowed_processors
 from supernet.errors import InputError
 
 
@@ -42,7 +43,7 @@ def _open_once(setup: Setup) -> tuple[Trained, Caches]:
             f"{setup.checkpoint}: run the same command again"
         )
     if "OMP_NUM_THREADS" not in os.environ:
-        share = max(1, (os.cpu_count() or 1) // setup.workers)
+        share = max(1, count_allowed_processors() // setup.workers)
         torch.set_num_threads(min(share, torch.get_num_threads()))
     return trained, Caches()
 

@@ -16,6 +16,8 @@ from app.reporting.chart_style import Row
 CHOSEN, COMPARED = "chosen", "compared"
 # With more columns than this the values no longer fit into their cells.
 MOST_WRITTEN = 24
+# More cells than this are too small to be told apart and only make a chart slow.
+MOST_CELLS = 8000
 
 
 def draw_breakdown(point: Point, compared: Point | None = None) -> alt.LayerChart:
@@ -65,6 +67,19 @@ def merge_units(breakdowns: Sequence[Sequence[str]]) -> list[str]:
                 merged.insert(place, unit)
             place = merged.index(unit) + 1
     return merged
+
+
+def choose_columns(points: Sequence[Point], rows: int, chosen: str | None = None) -> list[Point]:
+    """Points for the columns of a genome chart: all of them, or a part evenly spread.
+
+    Args:
+        points: In the order of the columns.
+        rows: How many choices each has.
+        chosen: Digest of one that stays in any case.
+    """
+    most = max(MOST_WRITTEN, MOST_CELLS // max(rows, 1))
+    kept = {point.digest for point in style.spread_evenly(points, most)} | {chosen}
+    return [point for point in points if point.digest in kept]
 
 
 def draw_genomes(genome: Genome, front: Front, chosen: str | None = None) -> alt.LayerChart:

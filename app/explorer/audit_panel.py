@@ -7,10 +7,10 @@ from pathlib import Path
 import streamlit as st
 
 from app.explorer import markup
+from app.explorer.markup import write_text
 from app.records import numbers
 from app.records.audit import AuditRecord, read_audit
 from app.reporting.audit_chart import draw_audit
-from app.reporting.markdown import escape_markdown
 from app.runs.directory import Run
 from supernet.errors import InputError
 
@@ -26,16 +26,16 @@ def show_audits(path: Path) -> None:
         try:
             found = read_audit(run.audit(name))
         except (OSError, InputError) as error:
-            st.warning(escape_markdown(error))
+            st.warning(write_text(error))
             return
         left, right = st.columns([1.4, 1], gap="large")
         with left:
             st.altair_chart(draw_audit(found), key=f"audit {path} {name}")
         with right:
             st.markdown(markup.write_facts(list_figures(found), grid=True), unsafe_allow_html=True)
-            st.caption(found.verdict)
+            st.caption(write_text(found.verdict))
             for line in list_findings(found):
-                st.caption(escape_markdown(line))
+                st.caption(write_text(line))
 
 
 def list_figures(found: AuditRecord) -> list[tuple[str, str, str]]:

@@ -1,9 +1,10 @@
-"""Small pieces of HTML for the explorer; every text from a file is escaped here."""
+"""Text and small pieces of HTML for the explorer; every text from a file is escaped here."""
 
 from __future__ import annotations
 
+import html
+import re
 from collections.abc import Callable, Sequence
-from html import escape
 from typing import Any
 
 from app.explorer.layers import Gene, Layer, list_properties
@@ -12,6 +13,13 @@ from app.records.device import TableReport
 from app.records.front import CardRecord
 from app.records.quantities import Quantity
 from app.records.typed_json.record import to_json
+from app.reporting.markdown import escape_markdown
+
+# What Streamlit makes links, icons, emoji and colours of, even where Markdown itself is escaped:
+# addresses, and words between or after colons. A character without width in between hinders it.
+_SPELLED = re.compile(r":(?=\S)|@(?=\S)|www(?=\\?\.)", re.IGNORECASE)
+_WORD_JOINER = "\N{WORD JOINER}"
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 
 # Text follows the theme (light or dark); only coloured cells set both of their colours.
 STYLE = """<style>
@@ -48,6 +56,16 @@ _SHADES = (
     ("#3f83bd", "#ffffff"),
     ("#0f4f8f", "#ffffff"),
 )
+
+
+def write_text(text: object) -> str:
+    """Text that Streamlit shows as it is: in one line, without links, pictures, markup or icons."""
+    return _SPELLED.sub(lambda found: found.group() + _WORD_JOINER, escape_markdown(text))
+
+
+def escape(text: object) -> str:
+    """Text as HTML, in one line: an empty line would end the HTML and begin Markdown."""
+    return html.escape(_CONTROL.sub(" ", str(text)))
 
 
 def write_facts(entries: Sequence[tuple[str, str, str]], *, grid: bool = False) -> str:
@@ -160,7 +178,7 @@ def list_card(card: CardRecord, objective: Quantity) -> list[tuple[str, str, str
         if report.get(key) is not None:
             entries.append((label, write(report[key]), ""))
     for key, value in report.items():
-        if key not in (*known, "aim", "best") and isinstance(value, (int, float, str)):
+        if key not in (*known, "aim", "best", "widest") and isinstance(value, (int, float, str)):
             shown = numbers.format_digits(value) if isinstance(value, float) else str(value)
             entries.append((key.replace("_", " ").capitalize(), shown, ""))
     return entries

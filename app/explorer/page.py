@@ -1,4 +1,4 @@
-"""The Streamlit page on run directories: ``streamlit run app/explorer/page.py -- RUN [RUN...]``."""
+"""The Streamlit page on run directories, as `app.explorer.serve` serves it."""
 
 from __future__ import annotations
 
@@ -8,18 +8,22 @@ from pathlib import Path
 
 import streamlit as st
 
-from supernet.errors import InputError
-
-# Streamlit puts this folder on the path; from a checkout `app` needs the one that holds it.
+# Streamlit puts this folder on the path, where its modules would hide others of their names; from
+# a checkout `app` needs the one that holds it.
+if sys.path and Path(sys.path[0]).resolve() == Path(__file__).resolve().parent:
+    del sys.path[0]
 if str(Path(__file__).resolve().parents[2]) not in sys.path:
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from app.explorer import audit_panel, markup, tabs
+from app.explorer.local_requests import is_local
+from app.explorer.markup import write_text
+from app.explorer.opened import Unreadable, isolated, open_run, outline_run
 from app.records import numbers, picking
 from app.records.front import Front, Point
 from app.records.quantities import Quantity, find_stored_quantity
 from app.reporting.front_chart import CLICKED, Emphasis, draw_front
-from app.reporting.markdown import escape_markdown, write_code
+from app.reporting.markdown import write_code
 from app.runs import command_lines, run_view
 from app.runs.run_view import RunView
 
@@ -29,12 +33,15 @@ NONE = "nothing"
 def main(arguments: list[str]) -> None:
     """Draw the page for the run directories named on the command line."""
     st.set_page_config(page_title="Supernet explorer", page_icon="🔎", layout="wide")
+    # The server refuses strangers; should it be another than the one that does, this does.
+    if not is_local(st.context.headers.get_all("Host") or ["localhost"]):
+        st.stop()
     st.markdown(markup.STYLE, unsafe_allow_html=True)
     runs = run_view.find_runs([Path(name) for name in arguments or ["."]])
     missing = [name for name in arguments if not run_view.find_runs([Path(name)])]
     for name in missing:
         st.error(
-            f"{escape_markdown(name)} is not a run directory: it has no run.json, and no folder in "
+            f"{write_text(name)} is not a run directory: it has no run.json, and no folder in "
             "it has one."
         )
     if not runs:
@@ -45,26 +52,38 @@ def main(arguments: list[str]) -> None:
     with st.sidebar:
         st.markdown("### Supernet explorer")
         path = st.selectbox("Run", runs, format_func=lambda p: _shorten(p, runs), key="run")
-    run = _open(path or runs[0])
-    if run is None:
-        return
-    front = _select_search(run)
-    _show_header(run, front)
-    if front is None:
-        _suggest_next(run)
-    elif not front.points:
-        st.info("This search has not evaluated anything yet; run its command again to go on.")
+    path = path or runs[0]
+    run = open_run(path)
+    if isinstance(run, Unreadable):
+        st.error(write_text(run.reason))
     else:
-        _show_front(run, front, _select_overlays(runs, run, front))
-    audit_panel.show_audits(run.path)
+        _show_run(runs, run)
+    _list_unreadable([other for other in runs if other != path])
 
 
-def _open(path: Path) -> RunView | None:
-    try:
-        return run_view.load_run(path)
-    except (OSError, InputError) as error:
-        st.error(escape_markdown(error))
-        return None
+def _show_run(runs: list[Path], run: RunView) -> None:
+    front = _select_search(run)
+    with isolated("The header of this run"):
+        _show_header(run, front)
+    with isolated("This search"):
+        if front is None:
+            _suggest_next(run)
+        elif not front.points:
+            st.info("This search has not evaluated anything yet; run its command again to go on.")
+        else:
+            _show_front(run, front, _select_overlays(runs, run, front))
+    with isolated("The audits of this run"):
+        audit_panel.show_audits(run.path)
+
+
+def _list_unreadable(others: list[Path]) -> None:
+    """Name the runs that cannot be chosen, and why, below the one that is shown."""
+    reasons = [found.reason for p in others if isinstance(found := outline_run(p), Unreadable)]
+    if reasons:
+        title = f"{len(reasons)} other run{'s' if reasons[1:] else ''} could not be read"
+        with st.expander(title):
+            for reason in reasons:
+                st.warning(write_text(reason))
 
 
 def _shorten(path: Path, runs: list[Path]) -> str:
@@ -93,28 +112,34 @@ def _select_search(run: RunView) -> Front | None:
 def _select_overlays(runs: list[Path], run: RunView, front: Front) -> list[tuple[str, Front]]:
     """Fronts of other searches with the same two figures, as chosen in the sidebar."""
     wanted = (front.quality.name, front.cost.name)
-    found: dict[str, Front] = {}
+    found: dict[str, tuple[Path, str]] = {}
     for path in runs:
-        try:
-            other = run if path == run.path else run_view.load_run(path)
-        except (OSError, ValueError):
-            continue  # The run is listed and says what is wrong with it when it is opened.
-        for name, candidate in other.fronts.items():
-            here = path == run.path and name == front.search
-            if not here and (candidate.quality.name, candidate.cost.name) == wanted:
-                found[f"{_shorten(path, runs)} / {name} ({candidate.device})"] = candidate
+        searches = outline_run(path)
+        if isinstance(searches, Unreadable):
+            continue  # It is named below, with the reason.
+        for search in searches:
+            here = path == run.path and search.name == front.search
+            if not here and (search.quality, search.cost) == wanted:
+                name = f"{_shorten(path, runs)} / {search.name} ({search.device})"
+                found[name] = (path, search.name)
     if not found:
         return []
     with st.sidebar:
         chosen = st.multiselect("Draw beside it", list(found), key=f"overlay {run.path}")
-    return [(name, found[name]) for name in chosen]
+    overlays = []
+    for label in chosen:
+        path, search_name = found[label]
+        other = open_run(path)
+        if not isinstance(other, Unreadable) and search_name in other.fronts:
+            overlays.append((label, other.fronts[search_name]))
+    return overlays
 
 
 # -- header ----------------------------------------------------------------------------------------
 
 
 def _show_header(run: RunView, front: Front | None) -> None:
-    st.markdown(f"## {escape_markdown(run.path.resolve().name)}")
+    st.markdown(f"## {write_text(run.path.resolve().name)}")
     family = f"{run.family} ({run.preset})" if run.preset else run.family
     entries = [("Family", family, ""), ("Data", run.data, "")]
     if run.space is not None:
@@ -138,7 +163,7 @@ def _show_header(run: RunView, front: Front | None) -> None:
             f"{count} file{'s' if count > 1 else ''} could not be used", expanded=True
         ):
             for problem in run.problems:
-                st.warning(escape_markdown(problem))
+                st.warning(write_text(problem))
 
 
 def _show_table_verdict(run: RunView, front: Front | None) -> None:
@@ -147,14 +172,14 @@ def _show_table_verdict(run: RunView, front: Front | None) -> None:
         device = run.devices.get(name)
         if device is None:
             continue
-        title = f"Latency table of **{escape_markdown(name)}**"
+        title = f"Latency table of **{write_text(name)}**"
         if device.description:
-            title += f" ({escape_markdown(device.description)})"
+            title += f" ({write_text(device.description)})"
         report = device.report
         if report is None:
             st.warning(f"{title} has not been validated: treat table latencies as a guess.")
             continue
-        verdict = escape_markdown(report.verdict) or "It carries no verdict."
+        verdict = write_text(report.verdict) or "It carries no verdict."
         figures = markup.describe_table(report)
         if report.trustworthy:
             st.caption(f"{title}: trustworthy · {figures}", help=verdict)
@@ -170,7 +195,7 @@ def _suggest_next(run: RunView) -> None:
     if step is None:
         st.info("No search was made for this device; choose another one on the left.")
         return
-    st.info(f"{step[0]} Run next:")
+    st.info(f"{write_text(step[0])} Run next:")
     st.code(step[1], language="bash")
 
 
@@ -207,7 +232,7 @@ def _show_front(run: RunView, front: Front, overlays: list[tuple[str, Front]]) -
         method = front.latency_method
         st.caption(
             "Bars are 95 % intervals. Click a point to compare it with the chosen one.",
-            help=f"Latency: {escape_markdown(method)}" if method else None,
+            help=f"Latency: {write_text(method)}" if method else None,
         )
     tabs.show_tabs(run, front, chosen, compared, key)
 
@@ -220,7 +245,7 @@ def _ask_axis(label: str, front: Front, default: Quantity, key: str) -> Quantity
 
 def _ask_budget(front: Front, key: str) -> float | None:
     """The budget in the stored unit of the front's cost; ``None`` when nothing was measured."""
-    costs = [p.estimate(front.cost.name).value or 0.0 for p in picking.list_measured(front)]
+    costs = front.column(front.cost.name).value[front.measured].tolist()
     if not costs:
         st.warning(
             "No point of this search was verified by measurement yet. "
@@ -238,9 +263,9 @@ def _ask_budget(front: Front, key: str) -> float | None:
     # Rounding up keeps the point that the default was taken from within the budget.
     value = min(max(math.ceil(value * scale / step) * step, low), high)
     decimals = max(0, -math.floor(math.log10(step)))
+    label = f"{front.cost.title.capitalize()} budget ({front.cost.shown_unit})"
     budget = st.slider(
-        f"{front.cost.title.capitalize()} budget ({front.cost.shown_unit})"
-        + _describe_place(front),
+        write_text(label + _describe_place(front)),
         round(low, 9),
         round(high, 9),
         round(value, 9),
@@ -267,11 +292,12 @@ def _show_chosen(run: RunView, front: Front, budget: float | None) -> Point | No
     if answer.point is None:
         nearest = answer.nearest
         if nearest is not None:
-            st.error(
+            sentence = (
                 f"No verified subnetwork meets {cost.show(budget)}: the nearest feasible is "
-                f"{escape_markdown(nearest.digest)} with {cost.show(nearest.best(cost.name))} and "
+                f"{nearest.digest} with {cost.show(nearest.best(cost.name))} and "
                 f"{quality.show(nearest.best(quality.name))} {quality.title}."
             )
+            st.error(write_text(sentence))
         return None
     point = answer.point
     with st.container(border=True):
@@ -281,11 +307,12 @@ def _show_chosen(run: RunView, front: Front, budget: float | None) -> Point | No
         )
     if answer.ties:
         others, cheapest = len(answer.ties), answer.ties[0]
-        st.caption(
+        sentence = (
             f"{others} other verified subnetwork{'s' if others > 1 else ''} within the budget "
             f"cannot be told apart from it in {quality.title}; the cheapest is "
-            f"{escape_markdown(cheapest.digest)} with {cost.show(cheapest.best(cost.name))}."
+            f"{cheapest.digest} with {cost.show(cheapest.best(cost.name))}."
         )
+        st.caption(write_text(sentence))
     if cost.per_device:
         pick = command_lines.pick_command(run.path, front.search, budget)
         st.caption("The same from the command line")
@@ -317,18 +344,12 @@ def compare_clicked(front: Front, key: str) -> None:
     """Compare with the point of this front that was clicked; a click elsewhere changes nothing."""
     event = st.session_state.get(f"front {key}") or {}
     found = event.get("selection", {}).get(CLICKED, [])
-    digests = {point.digest for point in front.points}
-    if found and found[0].get("digest") in digests:
+    if found and found[0].get("digest") in front.labels:
         st.session_state[f"compare {key}"] = found[0]["digest"]
 
 
 def _select_compared(front: Front, chosen: Point | None, key: str) -> Point | None:
-    ordered = sorted(front.points, key=lambda p: p.best(front.cost.name) or 0.0)
-    labels = {
-        p.digest: f"{p.digest} · {front.quality.show(p.best(front.quality.name))} · "
-        f"{front.cost.show(p.best(front.cost.name))}"
-        for p in ordered
-    }
+    labels = front.labels
     with st.sidebar:
         name = st.selectbox(
             "Compare the chosen one with",

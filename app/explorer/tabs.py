@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import streamlit as st
 
 from app.explorer import layers, markup
-from app.explorer.architecture_charts import draw_breakdown, draw_genomes
+from app.explorer.architecture_charts import choose_columns, draw_breakdown, draw_genomes
+from app.explorer.markup import write_text
+from app.explorer.opened import isolated, open_trace
 from app.records.front import Front, Point
 from app.records.quantities import LATENCY
-from app.records.trace import read_trace
-from app.reporting.markdown import escape_markdown, write_code
+from app.reporting.markdown import write_code
 from app.reporting.progress_charts import draw_hypervolume, draw_learning_curve, draw_parity
 from app.runs.command_lines import export_command
 from app.runs.run_view import RunView
 from supernet.errors import InputError
+from supernet.space import SearchSpace
+
+# Names of folders that mean the same on every system, and no other folder.
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 
 def show_tabs(
@@ -37,30 +43,37 @@ def show_tabs(
     if space is not None and front.space_digest not in ("", space.digest):
         st.warning("This search was made in another space than space.json holds.")
         space = None
-    with first:
+    with first, isolated("The layers"):
         if chosen is not None:
             _show_layers(run, front, chosen, compared)
         else:
             st.info("Raise the budget to choose a subnetwork.")
-    with second:
+    with second, isolated("The breakdown"):
         _show_breakdown(front, chosen, compared, key)
-    with third:
+    with third, isolated("The architectures along the front"):
         st.caption(
             "Every front architecture is a column, cheapest on the left; darker is a larger value, "
             "empty is a skipped layer. The chosen one is framed."
         )
-        members = [p for p in front.list_front() if p.best(front.cost.name) is not None]
-        genome = layers.line_up(space, members)
-        st.altair_chart(
-            draw_genomes(genome, front, chosen.digest if chosen else None), key=f"genome {key}"
-        )
-    with fourth:
+        _show_genomes(space, front, chosen, key)
+    with fourth, isolated("The progress of this search"):
         _show_search(run, front, key)
-    with fifth:
+    with fifth, isolated("The export"):
         if chosen is not None:
             _show_export(run, front, chosen)
         else:
             st.info("Raise the budget to choose a subnetwork.")
+
+
+def _show_genomes(space: SearchSpace | None, front: Front, chosen: Point | None, key: str) -> None:
+    digest = chosen.digest if chosen else None
+    members = [p for p in front.list_front() if p.best(front.cost.name) is not None]
+    rows = len(space) if space is not None else max((len(p.choices) for p in members), default=0)
+    columns = choose_columns(members, rows, digest)
+    if len(columns) < len(members):
+        st.caption(f"{len(columns):,} of {len(members):,} are drawn.")
+    genome = layers.line_up(space, columns)
+    st.altair_chart(draw_genomes(genome, front, digest), key=f"genome {key}")
 
 
 def _show_layers(run: RunView, front: Front, chosen: Point, compared: Point | None) -> None:
@@ -84,14 +97,14 @@ def _show_layers(run: RunView, front: Front, chosen: Point, compared: Point | No
         st.table(
             [
                 {
-                    "": axis.title,
-                    "chosen": axis.show(chosen.best(axis.name)),
-                    "compared": axis.show(compared.best(axis.name)),
-                    "difference": axis.show_difference(
-                        chosen.best(axis.name), compared.best(axis.name)
-                    ),
+                    # Cells of a table are Markdown, too.
+                    "": write_text(axis.title),
+                    "chosen": write_text(axis.show(ours)),
+                    "compared": write_text(axis.show(theirs)),
+                    "difference": write_text(axis.show_difference(ours, theirs)),
                 }
                 for axis in front.axes
+                for ours, theirs in [(chosen.best(axis.name), compared.best(axis.name))]
             ]
         )
 
@@ -107,11 +120,12 @@ def _show_breakdown(front: Front, chosen: Point | None, compared: Point | None, 
     total = sum(cost for _, cost in chosen.breakdown)
     latency = front.cost if front.cost.per_device else LATENCY
     real = chosen.estimate(latency.name)
-    st.caption(
+    sentence = (
         f"The units add up to {latency.show(total)} in the table; the whole network is "
         f"predicted at {latency.show(real.predicted)} after calibration and measured at "
-        f"{latency.show(real.value)} on {escape_markdown(front.device)}."
+        f"{latency.show(real.value)} on {front.device}."
     )
+    st.caption(write_text(sentence))
     st.altair_chart(draw_breakdown(chosen, compared), key=f"breakdown {key}")
 
 
@@ -120,9 +134,9 @@ def _show_search(run: RunView, front: Front, key: str) -> None:
     with left:
         st.markdown("**Progress of the search**")
         try:
-            rows = read_trace(run.path / "searches" / front.search)
+            rows = open_trace(run.path / "searches" / front.search, front.trace_digests)
         except (OSError, InputError) as error:
-            st.warning(escape_markdown(error))
+            st.warning(write_text(error))
             rows = ()
         if rows:
             st.altair_chart(draw_hypervolume(rows), key=f"progress {key}")
@@ -139,7 +153,7 @@ def _show_search(run: RunView, front: Front, key: str) -> None:
     with right:
         st.markdown("**How well the predictor did**")
         for name, report in front.reports.items():
-            st.caption(f"Predictor of {escape_markdown(name)}, on architectures it had not seen")
+            st.caption(f"Predictor of {write_text(name)}, on architectures it had not seen")
             st.markdown(
                 markup.write_facts(markup.list_card(report, front.find_axis(name)), grid=True),
                 unsafe_allow_html=True,
@@ -200,12 +214,16 @@ def _show_export(run: RunView, front: Front, point: Point) -> None:
     )
     if st.button("Export now", type="primary"):
         with st.spinner("Extracting, recalibrating and checking the subnetwork"):
-            done, message = export(run.path, point.digest, Path(folder))
-        (st.success if done else st.error)(escape_markdown(message))
+            done, message = export(run.path, point.digest, folder)
+        (st.success if done else st.error)(write_text(message))
 
 
-def export(run: Path, digest: str, out: Path) -> tuple[bool, str]:
+def export(run: Path, digest: str, folder: str) -> tuple[bool, str]:
     """Run the export job in this process; whether it worked, and a sentence about it."""
+    try:
+        out = find_export_folder(run, folder)
+    except InputError as error:
+        return False, str(error)
     try:
         # The page opens where torch is not installed; exporting alone needs it.
         from app.jobs.export import export_job
@@ -216,9 +234,34 @@ def export(run: Path, digest: str, out: Path) -> tuple[bool, str]:
         )
     try:
         done = export_job(run, digest, out, lambda _line: None)
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, InputError, RuntimeError) as error:
         return False, str(error)
     return True, (
         f"Written to {done.folder}; the largest difference between torch and ONNX Runtime "
         f"over real inputs is {done.max_abs_difference:.2g}"
     )
+
+
+def find_export_folder(run: Path, folder: str) -> Path:
+    """The folder that a page may write: one of the run's own exports, and no link to elsewhere.
+
+    Args:
+        run: The run directory.
+        folder: What the user typed: its path, or its name alone.
+
+    Raises:
+        InputError: It is another folder.
+    """
+    exports = run / "exports"
+    found = exports / folder
+    if found.parent != exports or not _NAME.fullmatch(found.name):
+        raise InputError(
+            f"{folder} is no folder of {exports}, the only place that a page may write to; "
+            "run the command above to export to another one"
+        )
+    for place in (exports, found):
+        if place.is_symlink():
+            raise InputError(
+                f"{place} is a link; run the command above to export to where it leads"
+            )
+    return found

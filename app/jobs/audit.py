@@ -29,8 +29,10 @@ from app.records.audit_pieces import (
 )
 from app.records.typed_json.record_files import append_record, write_record
 from app.runs.directory import Run, open_run, writing
+from app.runs.diverged import suggest_rate
 from app.runs.trained import Say, Trained, best_device, load_own_family, open_trained
 from supernet import files
+from supernet.errors import DivergedError, InputError
 from supernet.family_config import decode_config
 from supernet.quality import audit
 from supernet.quality.evaluate import Evaluation, evaluate
@@ -57,7 +59,7 @@ def audit_job(request: AuditRequest, say: Say) -> AuditOutcome:
         OSError: The disk is full; what is finished is kept.
     """
     run = open_run(request.run, request.trust)
-    trained = open_trained(run, say)
+    trained = open_trained(run, say, request.data)
     folder = run.audit(request.name)
     recipe = plan_training(request, trained)
     plan = plan_audit(request, trained, recipe)
@@ -65,9 +67,19 @@ def audit_job(request: AuditRequest, say: Say) -> AuditOutcome:
     if not other and (folder / FILE).exists():
         # What is only read needs no lock, and may lie on a read-only disk.
         say(f"audit {request.name}: already complete")
-        return AuditOutcome(run.path, request.name, folder, True, read_audit(folder))
+        found = read_audit(folder)
+        if found.settings != plan:
+            raise InputError(
+                f"{folder / FILE} is of other settings than {folder / SETTINGS}: one of them was "
+                "damaged or edited; restore it, or audit again with --replace"
+            )
+        return AuditOutcome(run.path, request.name, folder, True, found)
     architectures = _networks(request, trained)
-    folder.mkdir(parents=True, exist_ok=True)
+    run.check_links(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise files.explain(error, folder) from error
     with writing(folder):
         if holds_other(folder, plan, replace=request.replace):
             _clear(folder)
@@ -110,7 +122,7 @@ class _Audit:
         self.folder, self.say = folder, say
         self.path = folder / "records.jsonl"
         self._ends: dict[Architecture, NDArray[np.float64]] = {}
-        self.pieces = read_pieces(self.path)
+        self.pieces = read_pieces(self.path, say)
 
     def once(self, known: dict[str, _Piece], key: str, make: Callable[[], _Piece]) -> _Piece:
         """The piece of a key, made and stored now if there is none."""
@@ -260,7 +272,15 @@ class _Audit:
         seed = int(sequence.generate_state(1)[0])
         alone = make_standalone(fresh_supernet(trained.run, seed), architecture).to(best_device())
         recipe = self.recipe.replace({"seed": seed})
-        result = train(alone, trained.data, recipe, folder, progress=lambda p: say(_line(p)))
+        try:
+            result = train(alone, trained.data, recipe, folder, progress=lambda p: say(_line(p)))
+        except DivergedError as error:
+            rate = recipe.learning_rate
+            raise DivergedError(
+                f"network {architecture.digest} alone: {error.found}",
+                f"add --replace --recipe-part learning_rate={suggest_rate(rate)} to train with "
+                f"less than {rate:g}, or --replace --recipe-part clip_norm=1",
+            ) from error
         for note in result.notes:
             say(f"warning: {note}")
         only = alone.space.smallest

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from app.evaluation.log import EvaluationLog, find_architecture
 from app.jobs.outcomes import EvaluateOutcome
+from app.runs.class_balance import describe_largest_class
 from app.runs.directory import open_run
 from app.runs.trained import Say, open_other_data, open_trained
 from supernet.data import SPLITS
@@ -51,7 +52,7 @@ def evaluate_job(
     supernet = trained.supernet
     counts = (supernet.parameter_count(chosen), supernet.macs(chosen))
     if data is None and batch_size is None:
-        log = EvaluationLog(trained)
+        log = EvaluationLog(trained, say)
         record = log.find(chosen, split)
         if record is None:
             # A run that is only read needs no lock, and may lie on a read-only disk.
@@ -70,6 +71,8 @@ def evaluate_job(
             record.samples,
             record.calibrated_on,
             *counts,
+            balanced=record.balanced,
+            largest_class=describe_largest_class(trained.data, split),
         )
     source = trained.data if data is None else open_other_data(data, trained)
     result = evaluate(supernet, chosen, source, split, batch_size=batch_size)
@@ -86,4 +89,6 @@ def evaluate_job(
         result.samples,
         result.calibration_samples,
         *counts,
+        balanced=result.balanced,
+        largest_class=describe_largest_class(source, split),
     )

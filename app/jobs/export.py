@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,27 +12,38 @@ import torch
 
 from app.evaluation.log import EvaluationLog, find_architecture
 from app.jobs.outcomes import ExportOutcome
-from app.records.export import LatencyRecord, ParityRecord
+from app.records.export import LatencyRecord, ParityRecord, StorageRecord
 from app.records.front import Front, read_front, value_or
 from app.records.quantities import find_stored_quantity
 from app.records.typed_json.record_files import write_record
 from app.reporting.model_card import CardFacts, write_model_card
+from app.runs.class_balance import describe_largest_class
 from app.runs.directory import Run, open_run
 from app.runs.latency_table import measure_one
 from app.runs.trained import Say, Trained, open_trained
 from supernet import files
+from supernet.costs.enumeration import measure_size
 from supernet.errors import InputError
 from supernet.export import ARCHITECTURE, ONNX, WEIGHTS, Exported, export, run_torch, write_files
+from supernet.quality.evaluate import choose_batch_size
 from supernet.space import Architecture
 
 CARD, PARITY, LABELS = "card.md", "parity.json", "labels.json"
 PARITY_SAMPLES = 256
 PARITY_LIMIT = 1e-4
+# Above it the samples are run a batch at a time.
+PARITY_NUMBERS = 1 << 22
 _OURS = {ONNX, WEIGHTS, ARCHITECTURE, CARD, PARITY, LABELS}
 
 
 def export_job(
-    run: Path, architecture: str, out: Path | None, say: Say, *, trust: Sequence[str] = ()
+    run: Path,
+    architecture: str,
+    out: Path | None,
+    say: Say,
+    *,
+    data: str | None = None,
+    trust: Sequence[str] = (),
 ) -> ExportOutcome:
     """Write one architecture of a run as ONNX, safetensors, JSON, model card and parity proof.
 
@@ -39,6 +52,7 @@ def export_job(
         architecture: Digest, ``smallest``, ``largest`` or a JSON file.
         out: The folder to write; by default ``RUN/exports/DIGEST``.
         say: Told about progress.
+        data: Where the data of the run are now, if they moved; recorded in the run.
         trust: Dotted paths of the user's own modules that files of the run may name.
 
     Raises:
@@ -46,24 +60,30 @@ def export_job(
         RuntimeError: ONNX Runtime and torch disagree; nothing is written.
     """
     opened = open_run(run, trust)
-    trained = open_trained(opened, say)
+    trained = open_trained(opened, say, data)
     chosen = find_architecture(opened, trained.supernet.space, architecture)
-    folder = Path(out) if out is not None else opened.path / "exports" / chosen.digest
+    folder = Path(out) if out is not None else opened.export(chosen.digest)
     _check_folder(folder)
+    target = _find_target(opened, folder)
     say(f"export {chosen.digest}: extracting and recalibrating")
     exported = export(trained.supernet, chosen, trained.data)
     parity = _compare_outputs(trained, chosen, exported)
-    log = EvaluationLog(trained)
+    log = EvaluationLog(trained, say)
     if log.find(chosen, "val") is None:
         with opened.writing():
             log.evaluate(chosen, "val")
     found = {split: log.find(chosen, split) for split in ("val", "test")}
     qualities = {split: record for split, record in found.items() if record is not None}
+    classes = {split: describe_largest_class(trained.data, split) for split in qualities}
+    largest = {split: found for split, found in classes.items() if found is not None}
     latency = _find_latency(opened, trained, chosen, say)
     checkpoint = trained.checkpoint.digest
-    facts = CardFacts(opened.record, trained.shape, checkpoint, qualities, latency, parity)
-    with files.new_folder(folder) as temporary:
+    with files.new_folder(target) as temporary:
         write_files(temporary, exported, chosen)
+        storage = _measure_storage(trained, chosen, exported, temporary)
+        facts = CardFacts(
+            opened.record, trained.shape, checkpoint, qualities, latency, parity, storage, largest
+        )
         write_record(temporary / PARITY, parity)
         files.write_json(temporary / LABELS, list(trained.shape.labels))
         files.write_text(temporary / CARD, write_model_card(chosen, exported, facts))
@@ -78,6 +98,21 @@ def export_job(
         split=quality.split,
         latency_ms=None if latency is None else latency.value,
         max_abs_difference=parity.max_abs_difference,
+        size_bytes=storage.promised,
+        tensor_bytes=storage.tensors,
+        file_bytes=storage.files,
+    )
+
+
+def _measure_storage(
+    trained: Trained, architecture: Architecture, exported: Exported, folder: Path
+) -> StorageRecord:
+    """Bytes that the costs promise, beside those of the files in a folder."""
+    floating = (v for v in exported.weights.values() if np.issubdtype(v.dtype, np.floating))
+    return StorageRecord(
+        promised=measure_size(trained.supernet, architecture, exported.network),
+        tensors=sum(value.nbytes for value in floating),
+        files={name: (folder / name).stat().st_size for name in (ONNX, WEIGHTS)},
     )
 
 
@@ -93,24 +128,45 @@ def _check_folder(folder: Path) -> None:
         )
 
 
+def _find_target(run: Run, folder: Path) -> Path:
+    """Where the files of an export go: a link to a folder is followed, but not within the run.
+
+    Raises:
+        ValueError: There is a link on the way from the run to the folder.
+    """
+    root, absolute = Path(os.path.abspath(run.path)), Path(os.path.abspath(folder))
+    if absolute.is_relative_to(root):
+        Run(root).check_links(absolute)
+        return folder
+    return folder.resolve() if folder.is_symlink() else folder
+
+
 def _compare_outputs(
     trained: Trained, architecture: Architecture, exported: Exported
 ) -> ParityRecord:
     """Run both on real inputs, at once and one by one, so that the dynamic batch is proven too."""
     import onnxruntime
 
-    split = trained.data.val
-    inputs, _ = split.batch(slice(0, PARITY_SAMPLES), torch.device("cpu"))
-    prepared = trained.supernet.prepare(inputs, architecture).contiguous()
+    split, supernet = trained.data.val, trained.supernet
+    size = PARITY_SAMPLES
+    if PARITY_SAMPLES * math.prod(exported.input_shape) > PARITY_NUMBERS:
+        size = choose_batch_size(supernet, architecture)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(
         exported.onnx, options, providers=["CPUExecutionProvider"]
     )
-    expected = run_torch(exported, prepared)
-    feeds = prepared.numpy().astype(exported.input_dtype)
-    batched = session.run(None, {exported.input_name: feeds})[0]
-    single = session.run(None, {exported.input_name: feeds[:1]})[0]
+    ours, theirs = [], []
+    for start in range(0, min(PARITY_SAMPLES, len(split)), size):
+        part = slice(start, min(start + size, PARITY_SAMPLES))
+        inputs, _ = split.batch(part, torch.device("cpu"))
+        prepared = supernet.prepare(inputs, architecture).contiguous()
+        feeds = prepared.numpy().astype(exported.input_dtype)
+        ours.append(run_torch(exported, prepared))
+        theirs.append(session.run(None, {exported.input_name: feeds})[0])
+        if start == 0:
+            single = session.run(None, {exported.input_name: feeds[:1]})[0]
+    expected, batched = np.concatenate(ours), np.concatenate(theirs)
     difference = float(np.abs(batched - expected).max())
     one = float(np.abs(single - expected[:1]).max())
     # Logits grow with the task; the limit is relative to them where they are large.
@@ -127,7 +183,7 @@ def _compare_outputs(
         max_abs_difference=worst,
         limit=limit,
         same_decision=float(same.mean()),
-        samples=len(feeds),
+        samples=len(expected),
         split="val",
         output_spread=float(expected.std(0).mean()),
         onnxruntime=onnxruntime.__version__,
@@ -140,7 +196,11 @@ def _find_latency(
 ) -> LatencyRecord | None:
     """The latency a search verified, else one measured now on this machine's processor."""
     for name in run.searches:
-        front = read_front(run.search(name))
+        try:
+            front = read_front(run.search(name))
+        except (OSError, InputError) as error:
+            say(f"warning: {error}")
+            continue
         if front.checkpoint == trained.checkpoint.digest:
             found = _measured_latency(front, architecture.digest)
             if found is not None:

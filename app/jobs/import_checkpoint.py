@@ -9,7 +9,7 @@ from typing import Any
 from app.jobs.outcomes import ImportOutcome
 from app.records.run import DataRecord, RunIdentity, ShapeRecord
 from app.records.typed_json.plain import plain
-from app.runs.directory import Run, create_run
+from app.runs.directory import Run, check_same_run, open_run, writing_run
 from app.runs.trained import NO_DATA, Say, absolute
 from supernet import checkpoints, files
 from supernet.data import IMAGES, DataShape, DataSource, open_data
@@ -32,6 +32,7 @@ class ImportRequest:
         format: The project whose checkpoint it is: ``"ofa"``.
         file: The checkpoint.
         out: The run directory.
+        key: Which state dict of the file, where it holds several.
         data: ``"folder:PATH"`` of the task the network was trained for. Without it the run can
             only be evaluated on data given to ``evaluate``.
         image_size: Square size in pixels for folders of images; the largest resolution of the
@@ -41,6 +42,7 @@ class ImportRequest:
     format: str
     file: Path
     out: Path
+    key: str | None = None
     data: str | None = None
     image_size: int | None = None
 
@@ -61,10 +63,12 @@ def import_job(request: ImportRequest, say: Say) -> ImportOutcome:
             f"unknown format {request.format!r}{nearest(request.format, FORMATS)}; formats are "
             f"{', '.join(FORMATS)}"
         )
-    recognised = recognise(read_tensors(request.file), str(request.file))
+    recognised = recognise(read_tensors(request.file, request.key), str(request.file))
     data = _open_data(request, recognised)
     config = _fit_to_images(recognised, data, request.image_size)
     supernet = load_supernet(recognised, config)
+    for note in () if data is None else data.notes:
+        say(f"warning: {note}")
     say(recognised.assumed)
     identity = RunIdentity(
         family=recognised.family_name,
@@ -76,7 +80,8 @@ def import_job(request: ImportRequest, say: Say) -> ImportOutcome:
         seed=0,
         space=supernet.space.digest,
     )
-    run = create_run(request.out, identity, supernet.space)
+    digest = _write(request, identity, supernet)
+    run = open_run(request.out)
     return ImportOutcome(
         run=run.path,
         family=recognised.family_name,
@@ -85,7 +90,7 @@ def import_job(request: ImportRequest, say: Say) -> ImportOutcome:
         data=run.record.data.spec,
         classes=config.classes,
         resolutions=config.resolutions,
-        checkpoint=_write(run, request, supernet),
+        checkpoint=digest,
         space_size=supernet.space.size,
         assumed=recognised.assumed,
     )
@@ -137,21 +142,44 @@ def _describe_data(config: Any, data: DataSource | None) -> DataRecord:
     return DataRecord(spec=NO_DATA, fingerprint=NO_DATA, shape=ShapeRecord(**asdict(shape)))
 
 
-def _write(run: Run, request: ImportRequest, supernet: Supernet) -> str:
+def _write(request: ImportRequest, identity: RunIdentity, supernet: Supernet) -> str:
     """The checkpoint's digest; nothing is written again by the same command."""
     digest = files.digest_file(request.file)
-    with run.writing():
-        known = run.stage("train")
-        if known is not None and (known.source is None or known.source.sha256 != digest):
-            raise InputError(
-                f"{run.path} holds other weights than {request.file}; choose another --out"
-            )
-        if known is not None and known.complete and known.checkpoint is not None:
-            return known.checkpoint
+    if (request.out / "run.json").exists() and (request.out / "space.json").exists():
+        # What is only read needs no lock, and may lie on a read-only disk.
+        there = open_run(request.out)
+        check_same_run(request.out, there.record, identity)
+        known = _find_imported(there, request, digest)
+        if known is not None:
+            return known
+    with writing_run(request.out, identity, supernet.space) as run:
+        known = _find_imported(run, request, digest)
+        if known is not None:
+            return known
         source = {"format": request.format, "file": request.file.name, "sha256": digest}
+        if request.key is not None:
+            source["key"] = request.key
         state = supernet.state_dict()
         written = checkpoints.write(run.checkpoints, 0, state, {}, {"source": source})
         run.set_stage(
             "train", "complete", checkpoint=written.digest, steps=0, seconds=0.0, source=source
         )
         return written.digest
+
+
+def _find_imported(run: Run, request: ImportRequest, digest: str) -> str | None:
+    """The digest of the checkpoint that was imported before, if it was.
+
+    Raises:
+        InputError: The run holds other weights.
+    """
+    known = run.stage("train")
+    if known is None:
+        return None
+    source = known.source
+    # The same part of the same file, whatever it is called.
+    if source is None or (source.sha256, source.key) != (digest, request.key):
+        raise InputError(
+            f"{run.path} holds other weights than {request.file}; choose another --out"
+        )
+    return known.checkpoint if known.complete else None

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from app.records.audit import AuditRecord
+from app.records.class_balance import LargestClass
 from app.records.front import Point
 from app.reporting.report_text import SearchSummary
 from supernet.space import Value
@@ -14,7 +15,11 @@ from supernet.space import Value
 
 @dataclass(frozen=True)
 class TrainOutcome:
-    """A finished training."""
+    """A finished training.
+
+    ``trust`` are the user's own modules that the run names, and ``largest_class`` is that of the
+    split that is searched on.
+    """
 
     run: Path
     family: str
@@ -25,6 +30,8 @@ class TrainOutcome:
     seconds: float
     checkpoint: str
     space_size: int
+    trust: tuple[str, ...] = ()
+    largest_class: LargestClass | None = None
 
 
 @dataclass(frozen=True)
@@ -45,7 +52,10 @@ class ImportOutcome:
 
 @dataclass(frozen=True)
 class ProfileOutcome:
-    """A latency table and how far it can be trusted; errors are fractions."""
+    """A latency table and how far it can be trusted; errors are fractions.
+
+    ``trust`` are the user's own modules that the run and the device name.
+    """
 
     run: Path
     device: str
@@ -60,6 +70,7 @@ class ProfileOutcome:
     verdict: str
     seconds: float
     reused: bool
+    trust: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -69,7 +80,8 @@ class SearchOutcome:
     ``stopped`` is ``"evaluations"``, ``"time"``, ``"stagnation"`` or ``"exhausted"``; ``failed``
     counts evaluations that failed; ``units`` are those of the objectives; ``hypervolume`` is that
     of the verified front and ``searched_hypervolume`` that of the values searched by;
-    ``indistinguishable`` counts points off the front that are dominated only within noise.
+    ``indistinguishable`` counts points off the front that are dominated only within noise;
+    ``largest_class`` is that of the split searched on.
     """
 
     run: Path
@@ -88,6 +100,7 @@ class SearchOutcome:
     baseline_hypervolume: float | None
     predictor_tau: float | None
     unmeasured_devices: tuple[str, ...]
+    largest_class: LargestClass | None = None
 
 
 @dataclass(frozen=True)
@@ -96,6 +109,10 @@ class PickOutcome:
 
     ``by`` is ``"budget"``, ``"knee"`` or ``"weights"``. ``ties`` are the other subnetworks within
     the budget that are not distinguishable from the chosen one in quality, cheapest first.
+    ``float32_bytes`` is the least that exported files take where ``costs`` count less, because
+    they hold every weight as float32 now; else ``None``. ``test_balanced`` is the accuracy on test
+    as a mean over the classes, and ``largest_class`` that of the split searched on.
+    ``trust`` are the user's own modules that the run names.
     """
 
     run: Path
@@ -117,21 +134,33 @@ class PickOutcome:
     costs: Mapping[str, int | float | None]
     units: Mapping[str, str]
     architecture: Mapping[str, Value]
+    float32_bytes: int | None = None
+    trust: tuple[str, ...] = ()
+    test_balanced: float | None = None
+    largest_class: LargestClass | None = None
 
 
 @dataclass(frozen=True)
 class ReportOutcome:
-    """What was written: ``report.md`` in ``folder`` and a folder for each search."""
+    """What was written: ``report.md`` in ``folder`` and a folder for each search.
+
+    ``skipped`` are the searches whose front is damaged.
+    """
 
     run: Path
     folder: Path
     searches: tuple[SearchSummary, ...]
     written: tuple[str, ...]
+    skipped: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class EvaluateOutcome:
-    """A quality with its 95 % interval."""
+    """A quality with its 95 % interval.
+
+    Of an accuracy, ``balanced`` is the mean over the classes, where it is known, and
+    ``largest_class`` the one that is most frequent in the split.
+    """
 
     run: Path
     digest: str
@@ -146,6 +175,8 @@ class EvaluateOutcome:
     calibration_samples: int
     parameters: int
     macs: int
+    balanced: float | None = None
+    largest_class: LargestClass | None = None
 
 
 @dataclass(frozen=True)
@@ -169,7 +200,11 @@ class AuditOutcome:
 
 @dataclass(frozen=True)
 class ExportOutcome:
-    """An exported subnetwork."""
+    """An exported subnetwork.
+
+    ``size_bytes`` is what searches count, every weight at its own bits; ``tensor_bytes`` is what
+    its tensors take as they are written now, all as float32, and ``file_bytes`` the files.
+    """
 
     folder: Path
     digest: str
@@ -180,6 +215,9 @@ class ExportOutcome:
     split: str
     latency_ms: float | None
     max_abs_difference: float
+    size_bytes: int
+    tensor_bytes: int
+    file_bytes: Mapping[str, int]
 
 
 @dataclass(frozen=True)

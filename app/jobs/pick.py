@@ -10,8 +10,9 @@ from app.jobs.outcomes import PickOutcome
 from app.records import picking
 from app.records.front import Front, Point, read_front
 from app.records.picking import Pick
-from app.records.quantities import LATENCY, Quantity, resolve_name
+from app.records.quantities import LATENCY, PARAMETERS, SIZE, Quantity, resolve_name
 from app.records.typed_json.plain import to_json_number
+from app.runs.command_lines import list_own_modules, write_command
 from app.runs.directory import Run, open_run
 from search import Constraint
 from search.limits import check_compatible, parse_bound, parse_limit, resolve_limit
@@ -195,7 +196,20 @@ def _outcome(
         costs={axis.name: to_json_number(point.best(axis.name)) for axis in costs},
         units={axis.name: axis.unit for axis in costs},
         architecture=point.choices,
+        float32_bytes=_count_float32(point),
+        trust=list_own_modules(run.record),
+        test_balanced=quality.test_balanced,
+        largest_class=front.largest_class,
     )
+
+
+def _count_float32(point: Point) -> int | None:
+    """Bytes of all parameters as float32, where the size of the point counts fewer bits."""
+    parameters, size = (point.counts.get(q.name) for q in (PARAMETERS, SIZE))
+    if parameters is None or size is None:
+        return None
+    whole = round(4 * parameters)
+    return whole if whole > size else None
 
 
 def find_front(run: Run, search: str) -> Front:
@@ -209,6 +223,6 @@ def find_front(run: Run, search: str) -> Front:
         have = f"finished searches are {', '.join(known)}" if known else "none has finished yet"
         raise InputError(
             f"there is no front of a search {search!r} in {run.path}{nearest(search, known)}; "
-            f"{have}; run: supernet search --run {run.path}"
+            f"{have}; run: {write_command('search', '--run', run.path, trust=run.trusted)}"
         )
     return read_front(run.search(search))

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from app.jobs.outcomes import ProfileOutcome
 from app.runs import plugins
+from app.runs.command_lines import list_own_modules
 from app.runs.directory import Run, open_run
-from app.runs.latency_table import load_table
+from app.runs.latency_table import find_device, load_table
 from app.runs.trained import Say, build
 from hardware.device import Device
-from hardware.profile import Budget, choose_budget, profile
+from hardware.profile import Budget, choose_budget, is_replaced, profile
 from hardware.table import LatencyTable
+from supernet import files
 from supernet.costs.cost_model import CostModel
 from supernet.errors import InputError
 from supernet.space import nearest
@@ -77,6 +80,9 @@ def profile_job(request: ProfileRequest, say: Say) -> ProfileOutcome:
     """
     run = open_run(request.run, (*request.trust, *_list_typed(request)))
     device = _choose_device(request, run)
+    shortage = device.explain_shortage()
+    if shortage is not None:
+        say(f"warning: {shortage}")
     if request.precision not in PRECISIONS:
         raise InputError(
             f"unknown precision {request.precision!r}{nearest(request.precision, PRECISIONS)}; "
@@ -86,19 +92,28 @@ def profile_job(request: ProfileRequest, say: Say) -> ProfileOutcome:
     cost_model = supernet.cost_model()
     budget = _choose_budget(request, cost_model)
     folder = run.device(device.name)
+    config = {
+        "device": device.to_json(),
+        "precision": request.precision,
+        "seed": request.seed,
+        "passes": request.passes,
+        "networks": request.networks,
+    }
+    begun = _find_interrupted(run)
+    if not request.replace or (begun == config and is_replaced(folder)):
+        said: list[str] = []
+        # What is only read needs no lock, and may lie on a read-only disk.
+        old = _find_table(run, device, cost_model, request, said.append)
+        if old is not None:
+            for line in said:
+                say(line)
+            if begun is not None and begun.get("device") == config["device"]:
+                run.mend_stage("profile", trustworthy=old.report["trustworthy"])
+            return _summarise(run, old, reused=True)
     with run.writing():
-        if not request.replace:
-            old = _find_table(run, device, cost_model, request, say)
-            if old is not None:
-                return _summarise(run, old, reused=True)
-        config = {
-            "device": device.to_json(),
-            "precision": request.precision,
-            "seed": request.seed,
-            "passes": request.passes,
-            "networks": request.networks,
-        }
-        fresh = request.replace and (folder / "report.json").exists()
+        old = None if request.replace else _find_table(run, device, cost_model, request, say)
+        if old is not None:
+            return _summarise(run, old, reused=True)
         run.set_stage("profile", "running", config=config)
         say(f"profile {device.name}: {len(cost_model.distinct)} units")
         table = profile(
@@ -110,10 +125,16 @@ def profile_job(request: ProfileRequest, say: Say) -> ProfileOutcome:
             seed=request.seed,
             budget=budget,
             progress=_make_reporter(device.name, say),
-            resume=not fresh,
+            replace=request.replace,
         )
         run.set_stage("profile", "complete", trustworthy=table.report["trustworthy"])
     return _summarise(run, table, reused=False)
+
+
+def _find_interrupted(run: Run) -> Mapping[str, object] | None:
+    """The settings of a command that began to profile and did not come to note its end."""
+    stage = run.stage("profile")
+    return None if stage is None or stage.complete else stage.config
 
 
 def _choose_device(request: ProfileRequest, run: Run) -> Device:
@@ -124,7 +145,9 @@ def _choose_device(request: ProfileRequest, run: Run) -> Device:
             f"unknown device {request.device!r}{nearest(request.device, known)}; known are "
             f"{', '.join(known)}; a new device needs --provider or --backend"
         )
-    old = load_table(run, request.device).device if request.device in run.devices else Device()
+    old = find_device(run, request.device) or Device()
+    if new:
+        files.check_new_name("device", request.device)
     backend = old.backend if request.backend is None else request.backend
     provider = request.provider
     if provider is None:
@@ -209,4 +232,5 @@ def _summarise(run: Run, table: LatencyTable, *, reused: bool) -> ProfileOutcome
         verdict=report["verdict"],
         seconds=round(report.get("seconds", 0.0), 1),
         reused=reused,
+        trust=(*list_own_modules(run.record), *filter(plugins.is_own, [table.device.backend])),
     )

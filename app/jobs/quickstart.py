@@ -14,6 +14,7 @@ from app.jobs.pick import pick_job
 from app.jobs.profile import ProfileRequest, profile_job
 from app.jobs.search import SearchRequest, search_job
 from app.jobs.train import TrainRequest, train_job
+from app.runs.command_lines import write_command
 from app.runs.trained import Say
 from app.searching.choice import find_choice
 from predictors import fit
@@ -104,7 +105,7 @@ def quickstart_job(request: QuickstartRequest, say: Say) -> QuickstartOutcome:
         budget_ms=budget,
         pick=pick,
         export=export,
-        next_command=f"supernet explore {request.out}",
+        next_command=write_command("explore", request.out),
     )
 
 

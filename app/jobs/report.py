@@ -11,6 +11,7 @@ from app.jobs.pick import find_front
 from app.jobs.search import prepare
 from app.records.front import Front, read_front
 from app.records.front_files import format_front
+from app.records.search import FILE as PLAN
 from app.records.trace import FILE as TRACE
 from app.records.trace import Hypervolume, format_table, read_trace
 from app.reporting.report_text import (
@@ -20,9 +21,9 @@ from app.reporting.report_text import (
     write_search_page,
 )
 from app.runs import plugins
+from app.runs.command_lines import write_command
 from app.runs.directory import Run, open_run
-from app.runs.trained import Say, open_trained
-from app.searching.request import FILE as PLAN
+from app.runs.trained import Say, move_data, open_trained
 from app.searching.request import SearchRequest, read_plan, rebuild_request
 from app.searching.results.random_baseline import add_baseline
 from supernet import files
@@ -36,6 +37,7 @@ def report_job(
     out: Path | None = None,
     search: str | None = None,
     baseline: bool = True,
+    data: str | None = None,
     trust: Sequence[str] = (),
 ) -> ReportOutcome:
     """Write ``report.md`` and, for each search, its front, progress, predictors and verification.
@@ -49,43 +51,65 @@ def report_job(
         out: Folder; by default ``report`` in the run.
         search: One search only.
         baseline: Whether a missing baseline is evaluated.
+        data: Where the data of the run are now, if they moved; recorded in the run.
         trust: Dotted paths of the user's own modules that files of the run may name.
 
     Raises:
-        ValueError: No finished search, unknown search, or a search whose baseline is missing and
-            cannot be evaluated any more because the run changed.
+        ValueError: No finished search that can be read, unknown or damaged search, or a search
+            whose baseline is missing and cannot be evaluated any more because the run changed.
         OSError: A write failed.
     """
     opened = open_run(run, trust)
+    if data is not None:
+        opened, _ = move_data(opened, data, say)
     if search is not None:
         find_front(opened, search)
     names = opened.searches if search is None else (search,)
     if not names:
         raise InputError(
             f"there is nothing to report in {opened.path}: no search has finished yet; run: "
-            f"supernet search --run {opened.path}"
+            f"{write_command('search', '--run', opened.path, trust=trust)}"
         )
     folder = out or opened.path / "report"
     if folder.is_file():
         raise InputError(f"{folder} is a file; a report needs a folder")
-    summaries, written = [], []
+    if out is None:
+        opened.check_links(folder)
+    files.remove_partial(folder)
+    summaries, written, skipped = [], [], []
     for name in names:
-        front = read_front(opened.search(name))
+        files.refuse_link(folder / name)
+        files.remove_partial(folder / name)
+        try:
+            front = read_front(opened.search(name))
+        except (OSError, InputError) as error:
+            # The others are reported; one that was asked for was read before.
+            skipped.append(name)
+            say(f"warning: search {name} is left out: {error}")
+            continue
         if baseline and front.baseline is None:
-            front = _evaluate_baseline(opened, front, say)
-        contents = _write_search(opened, front)
+            front = _evaluate_baseline(opened, name, front, say)
+        contents = _write_search(opened.search(name), front, say)
         for file, text in contents.items():
-            files.write_text(folder / name / file, text)
+            _write(folder / name / file, text)
             written.append(f"{name}/{file}")
         summaries.append(_summarise(front))
+    if not summaries:
+        raise InputError(f"there is nothing to report in {opened.path}: no search can be read")
     overview = write_overview(opened.path.resolve().name, summaries)
-    files.write_text(folder / "report.md", overview)
+    _write(folder / "report.md", overview)
     written.insert(0, "report.md")
-    return ReportOutcome(opened.path, folder, tuple(summaries), tuple(written))
+    return ReportOutcome(opened.path, folder, tuple(summaries), tuple(written), tuple(skipped))
 
 
-def _evaluate_baseline(run: Run, front: Front, say: Say) -> Front:
-    name, folder = front.search, run.search(front.search)
+def _write(path: Path, text: str) -> None:
+    """Write a file, unless it says the same already: a report that is there is only read."""
+    if not path.is_file() or path.is_symlink() or path.read_bytes() != text.encode():
+        files.write_text(path, text)
+
+
+def _evaluate_baseline(run: Run, name: str, front: Front, say: Say) -> Front:
+    folder = run.search(name)
     plan = read_plan(folder)
     if plan is None:
         raise InputError(
@@ -117,15 +141,19 @@ def _list_named(request: SearchRequest) -> list[tuple[str, str]]:
     return [*named, ("engine", request.engine), *objectives, *limits]
 
 
-def _write_search(run: Run, front: Front) -> dict[str, str]:
+def _write_search(folder: Path, front: Front, say: Say) -> dict[str, str]:
     """Every file of one search by name."""
-    trace = read_trace(run.search(front.search))
+    trace: tuple[Hypervolume, ...] = ()
     found = {
         "front.csv": format_front(front),
         "verification.csv": format_table(*_list_verified(front)),
-        "hypervolume.csv": (run.search(front.search) / TRACE).read_text("utf-8"),
-        "report.md": write_search_page(front, traced=bool(trace)),
     }
+    try:
+        trace = read_trace(folder, front.trace_digests)
+        found["hypervolume.csv"] = (folder / TRACE).read_text("utf-8")
+    except (OSError, InputError) as error:
+        say(f"warning: the progress of search {folder.name} is left out: {error}")
+    found["report.md"] = write_search_page(front, traced=bool(trace))
     if front.reports:
         found["predictors.csv"] = format_table(*_list_cards(front))
     return {**found, **_pictures(front, trace)}
@@ -139,7 +167,10 @@ def _pictures(front: Front, trace: Sequence[Hypervolume]) -> dict[str, str]:
     from app.reporting.svg import render_svg
 
     title = f"Search {front.search}: {front.strategy}, {front.evaluations} evaluations"
-    found = {"hypervolume.svg": render_svg(draw_hypervolume(trace), title, width=640, height=380)}
+    found = {}
+    if trace:
+        drawn = draw_hypervolume(trace)
+        found["hypervolume.svg"] = render_svg(drawn, title, width=640, height=380)
     if front.list_front():
         chart = draw_front(front, front.cost, front.quality, Emphasis(behind=True))
         title = f"Search {front.search} on device {front.device}"

@@ -11,11 +11,14 @@ from app.evaluation.log import EvaluationLog
 from app.evaluation.race_bounds import RaceRule
 from app.evaluation.scheduler import WHOLE_ROUND, Evaluator
 from app.jobs.outcomes import SearchOutcome
+from app.records.front import FILE as FRONT
 from app.records.front import Front, FrontHeader, read_front
 from app.records.front_files import write_front
-from app.records.search import SearchRecord
+from app.records.search import EMPTY, FILE, SearchRecord
 from app.records.typed_json.record_files import write_record
 from app.runs.addresses import show_storage
+from app.runs.class_balance import describe_largest_class
+from app.runs.command_lines import write_command
 from app.runs.directory import Run, now, open_run
 from app.runs.latency_table import DeviceTable, open_table
 from app.runs.trained import Say, Trained, open_trained
@@ -23,10 +26,10 @@ from app.searching.checks import check_space, require_feasible
 from app.searching.choice import Choice, find_choice
 from app.searching.informed_fit import InformedFit
 from app.searching.objectives import Sources, build_statistics, load_quantity
-from app.searching.optuna_mirror import Study, open_study
+from app.searching.optuna_mirror import Study, is_mirrored, open_study
 from app.searching.problem import build_problem, resolve_objectives, resolve_quantity
 from app.searching.progress import Narrator
-from app.searching.request import FILE, SearchRequest, is_complete, plan_search
+from app.searching.request import SearchRequest, is_complete, plan_search
 from app.searching.results.front_builder import Findings, build_front
 from app.searching.results.random_baseline import add_baseline
 from app.searching.results.report_cards import make_report_cards
@@ -64,7 +67,11 @@ def search_job(request: SearchRequest, say: Say) -> SearchOutcome:
     chosen = find_choice(request)
     for name in request.proxies:
         proxies.load_proxy(name)
-    trained = open_trained(run, say)
+    trained = open_trained(run, say, request.data)
+    known = _find_complete(request, run, trained, say, chosen)
+    if known is not None:
+        _mend_note(run, request.name)
+        return _summarise(run, known, 0)
     with run.writing():
         setting = prepare(request, run, trained, say, chosen)
         folder = run.search(request.name)
@@ -72,7 +79,7 @@ def search_job(request: SearchRequest, say: Say) -> SearchOutcome:
         if is_complete(folder, setting.plan, replace=request.replace):
             say(f"search {request.name}: already complete")
             front = read_front(folder)
-            study = _open_study(setting, folder)
+            study = _open_study(setting, folder, say)
             study.restore(front)
             study.mirror_verified(front)
         else:
@@ -80,7 +87,41 @@ def search_job(request: SearchRequest, say: Say) -> SearchOutcome:
         if request.baseline and front.baseline is None:
             pool = open_pool(setting.sources.log, workers=request.workers, ray=request.ray)
             front = add_baseline(setting.problem, setting.sources.log, folder, front, say, pool)
+    _mend_note(run, request.name)
     return _summarise(run, front, reused)
+
+
+def _mend_note(run: Run, name: str) -> None:
+    """Note that a search is complete that was killed before it could."""
+    stage = run.stage("search")
+    if stage is not None and stage.name == name:
+        run.mend_stage("search", name=name)
+
+
+def _find_complete(
+    request: SearchRequest, run: Run, trained: Trained, say: Say, chosen: Choice
+) -> Front | None:
+    """The front of a search that has nothing left to do; one that has must be locked first.
+
+    What is only read needs no lock, and may lie on a read-only disk.
+    """
+    folder = run.search(request.name)
+    if request.replace or request.storage is not None or not (folder / FRONT).exists():
+        return None
+    said: list[str] = []
+    setting = prepare(request, run, trained, said.append, chosen)
+    if not is_complete(folder, setting.plan, replace=False):
+        return None
+    front = read_front(folder)
+    if request.baseline and front.baseline is None:
+        return None
+    identity = setting.plan.config.identity
+    if not is_mirrored(folder, request.name, front, setting.sources.log, identity):
+        return None
+    for line in said:
+        say(line)
+    say(f"search {request.name}: already complete")
+    return front
 
 
 def prepare(
@@ -100,12 +141,12 @@ def prepare(
     """
     chosen = chosen or find_choice(request)
     names = resolve_objectives(request.objectives, trained.quality, request.devices)
-    check_space(run, trained)
-    log = EvaluationLog(trained)
+    check_space(run, trained, say)
+    log = EvaluationLog(trained, say)
     sources = Sources(trained, log, _open_tables(request, run, trained, names, say))
     problem = build_problem(names, request.all_limits, sources)
     require_feasible(problem)
-    prior = reopen_prior(request, run, trained)
+    prior = reopen_prior(request, run, trained, say)
     fit: Fit = InformedFit(build_statistics(sources), chosen.method)
     if prior is not None:
         say(f"search {request.name}: {len(prior.values)} evaluations of {prior.run} may help")
@@ -148,14 +189,19 @@ def _open_tables(
 
 def _run_search(setting: Setting, folder: Path, say: Say) -> tuple[Front, int]:
     request, run = setting.request, setting.run
-    study = _open_study(setting, folder)
+    study = _open_study(setting, folder, say)
     _write_plan(setting.plan, folder, "running")
     run.set_stage("search", "running", name=request.name)
     result, reused = _explore(setting, study, say)
+    if not len(result.front):
+        _write_plan(setting.plan, folder, EMPTY)
+        run.set_stage("search", EMPTY, name=request.name)
+        nearest = _describe_nearest(setting.problem, result)
+        raise InputError(f"search {request.name!r} found nothing: {nearest}")
     front = _verify_front(setting, result, say)
     write_front(folder, front, result.trace)
     study.mirror_verified(front)
-    _write_plan(setting.plan, folder, "complete")
+    _write_plan(setting.plan.replace(front=front.digest), folder, "complete")
     run.set_stage("search", "complete", name=request.name)
     return front, reused
 
@@ -164,13 +210,14 @@ def _write_plan(plan: SearchRecord, folder: Path, status: str) -> None:
     write_record(folder / FILE, plan.replace(status=status, updated=now()))
 
 
-def _open_study(setting: Setting, folder: Path) -> Study:
+def _open_study(setting: Setting, folder: Path, say: Say) -> Study:
     request = setting.request
     return open_study(
         folder,
         request.name,
         setting.problem,
         setting.sources.log,
+        say,
         identity=setting.plan.config.identity,
         storage=request.storage,
     )
@@ -238,10 +285,6 @@ def _describe_nearest(problem: SearchProblem, result: SearchResult) -> str:
 
 def _verify_front(setting: Setting, result: SearchResult, say: Say) -> Front:
     request, sources, problem = setting.request, setting.sources, setting.problem
-    if not len(result.front):
-        raise InputError(
-            f"search {request.name!r} found nothing: {_describe_nearest(problem, result)}"
-        )
     here = measurable(sources.tables, say)
     architectures = problem.space.decode(result.front.positions)
     verified = verify(architectures, sources.log, here, say)
@@ -254,6 +297,7 @@ def _verify_front(setting: Setting, result: SearchResult, say: Say) -> Front:
         checkpoint=setting.plan.checkpoint,
         seed=request.seed,
         strategy=request.strategy,
+        largest_class=describe_largest_class(sources.trained.data, "val"),
     )
     cards = make_report_cards(
         problem, result.history, result.models, seed=request.seed, fit=setting.fit
@@ -262,10 +306,14 @@ def _verify_front(setting: Setting, result: SearchResult, say: Say) -> Front:
     for device, ratio in front.latency_ratios.items():
         if abs(ratio - 1) > DRIFT:
             word = "slower" if ratio > 1 else "faster"
+            again = write_command(
+                *("profile", "--run", request.run, "--device", device, "--replace"),
+                trust=request.trust,
+            )
             say(
                 f"warning: networks now run {abs(ratio - 1):.0%} {word} on {device} than its "
                 "table predicts; measured values are kept beside the predictions, and "
-                f"`supernet profile --run {request.run} --device {device} --replace` renews it"
+                f"`{again}` renews it"
             )
     return front
 
@@ -290,4 +338,5 @@ def _summarise(run: Run, front: Front, reused: int) -> SearchOutcome:
         baseline_hypervolume=None if front.baseline is None else front.baseline.hypervolume,
         predictor_tau=None if card is None else card.tau,
         unmeasured_devices=front.unmeasured,
+        largest_class=front.largest_class,
     )

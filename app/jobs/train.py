@@ -16,20 +16,25 @@ from app.records.run import DataRecord, RunIdentity, RunRecord, ShapeRecord
 from app.records.typed_json.plain import plain
 from app.runs import plugins
 from app.runs.batch_size import check_batch
-from app.runs.directory import Run, create_run, open_run
+from app.runs.class_balance import describe_largest_class
+from app.runs.command_lines import list_own_modules
+from app.runs.directory import Run, check_same_run, open_run, writing_run
+from app.runs.diverged import DIVERGED, clear_diverged, explain_divergence
 from app.runs.teacher import open_teacher
 from app.runs.trained import (
     Say,
     absolute,
     best_device,
+    keep_options,
     limit_threads,
     load_own_family,
     open_typed_data,
     read_recipe,
-    trust_data,
+    reopen_data,
 )
+from supernet import checkpoints
 from supernet.data import DataSource
-from supernet.errors import InputError
+from supernet.errors import DivergedError, InputError
 from supernet.family_config import decode_config, encode_config
 from supernet.supernet import Supernet
 from supernet.training import (
@@ -103,6 +108,8 @@ def train_job(request: TrainRequest, say: Say) -> TrainOutcome:
     Raises:
         ValueError: A name is unknown, settings do not fit each other, or ``out`` holds another
             run; the message says what differs.
+        DivergedError: The loss became infinite or not a number; the run gives way to one with
+            other settings.
         OSError: The disk is full; earlier checkpoints are intact.
         SaidElsewhereError: Another process of ``torchrun`` failed, and says why.
     """
@@ -112,19 +119,26 @@ def train_job(request: TrainRequest, say: Say) -> TrainOutcome:
                 method, data, recipe, identity = _prepare(request, say)
                 supernet = method.supernet.to(best_device())
                 limit_threads(supernet)
-                distributed.take_share(recipe.batch_size)
                 main = distributed.is_main()
-                run = _begin(request.out, supernet, identity, held) if main else None
+                steps = recipe.total_steps(data.epoch)
+                run = _begin(request.out, supernet, identity, steps, held) if main else None
         except distributed.ElsewhereError as error:
-            raise SaidElsewhereError from error
-        result = train(
-            supernet,
-            data,
-            recipe,
-            request.out,
-            method=method,
-            progress=lambda p: say(_write_line(p)),
-        )
+            raise SaidElsewhereError(bad_input=error.bad_input) from error
+        try:
+            result = train(
+                supernet,
+                data,
+                recipe,
+                request.out,
+                method=method,
+                progress=lambda p: say(_write_line(p)),
+            )
+        except DivergedError as error:
+            # All processes see the same losses, so that one of them says it for all.
+            if run is None:
+                raise SaidElsewhereError(bad_input=True) from error
+            run.set_stage("train", DIVERGED)
+            raise explain_divergence(error, request.out, recipe.learning_rate) from error
         if run is not None:
             _finish(run, result, say)
     return TrainOutcome(
@@ -137,16 +151,43 @@ def train_job(request: TrainRequest, say: Say) -> TrainOutcome:
         seconds=round(result.seconds, 2),
         checkpoint=result.checkpoint.digest,
         space_size=supernet.space.size,
+        trust=list_own_modules(identity),
+        largest_class=describe_largest_class(data, "val"),
     )
 
 
-def _begin(out: Path, supernet: Supernet, identity: RunIdentity, held: ExitStack) -> Run:
-    """The run of the process that writes; it is locked as long as ``held`` is open."""
-    run = create_run(out, identity, supernet.space)
-    held.enter_context(run.writing())
+def _begin(
+    out: Path, supernet: Supernet, identity: RunIdentity, steps: int, held: ExitStack
+) -> Run:
+    """The run of the process that writes; it is locked as long as ``held`` is open.
+
+    A finished one is only read, so it needs no lock and may lie on a read-only disk.
+    """
+    clear_diverged(out, identity)
+    if _is_finished(out, identity, steps):
+        run = Run(out)
+        if _has_moved(run, identity):
+            with run.writing():
+                _note_places(run, identity)
+        return run
+    run = held.enter_context(writing_run(out, identity, supernet.space))
+    _note_places(run, identity)
     if not _is_trained(run):
         run.set_stage("train", "running", config=_list_settings(identity))
     return run
+
+
+def _note_places(run: Run, identity: RunIdentity) -> None:
+    """Record where data and teacher are now; that they are the same was checked before."""
+    if _has_moved(run, identity):
+        teacher = identity.teacher
+        run.set_places(data=identity.data.spec, teacher=teacher.run if teacher else None)
+
+
+def _has_moved(run: Run, identity: RunIdentity) -> bool:
+    record, teacher = run.record, identity.teacher
+    moved = teacher is not None and record.teacher is not None and teacher != record.teacher
+    return record.data.spec != identity.data.spec or moved
 
 
 def _finish(run: Run, result: TrainResult, say: Say) -> None:
@@ -160,6 +201,22 @@ def _finish(run: Run, result: TrainResult, say: Say) -> None:
             steps=result.steps,
             seconds=round(result.seconds, 1),
         )
+
+
+def _is_finished(out: Path, identity: RunIdentity, steps: int) -> bool:
+    """Whether a folder holds the run asked for, and it is trained to the end.
+
+    Raises:
+        ValueError: It holds another run.
+    """
+    if not (out / "run.json").exists() or not (out / "space.json").exists():
+        return False
+    run = Run(out)
+    check_same_run(out, run.record, identity)
+    if not _is_trained(run):
+        return False
+    last = checkpoints.find(run.checkpoints).checkpoint
+    return last is not None and last.step == steps
 
 
 def _is_trained(run: Run) -> bool:
@@ -178,14 +235,19 @@ def _prepare(
     if preset is None:
         preset = old.preset if old and same_family else family.DEFAULT_PRESET
     asked = old.data if old and request.data is None else None
-    options = {**({} if asked is None else asked.options), **_list_options(request)}
     spec = request.data
     if spec is None:
         spec = "digits" if asked is None else asked.spec
     spec = absolute(spec)
+    # Data that moved are opened as they were.
+    before = {} if old is None else keep_options(spec, old.data.options)
+    options = {**before, **_list_options(request)}
     if asked is not None and run is not None:
-        trust_data(run, spec)
-    data = open_typed_data(spec, options)
+        data = reopen_data(run, options)
+    else:
+        data = open_typed_data(spec, options)
+    for note in data.notes:
+        say(f"warning: {note}")
     if data.shape.task != family.TASK:
         raise InputError(
             f"family {name!r} is for {family.TASK}, and {data.spec} is for {data.shape.task}; "
@@ -197,15 +259,17 @@ def _prepare(
         config = replace(config, seed=recipe.seed)
     _check_readable(family, config)
     supernet: Supernet = family.build(config)
-    check_batch(recipe, data)
+    check_batch(recipe, data, supernet)
     shape = ShapeRecord(**asdict(data.shape))
     described = DataRecord(spec=data.spec, fingerprint=data.fingerprint, shape=shape, **options)
     # Before anything is written: a recipe that this family cannot run must leave nothing behind.
-    source = request.teacher or _find_teacher(old, recipe)
+    source = request.teacher or _find_teacher(request.out, old, recipe)
     teacher, taught = None, None
     if source is not None:
         teacher, taught = open_teacher(source, data, say, request.trust)
     method = compose(supernet, data, recipe, recipe.total_steps(data.epoch), teacher)
+    part = distributed.take_share(recipe.batch_size)
+    method.check_batch(part.stop - part.start)
     identity = RunIdentity(
         family=name,
         preset=preset,
@@ -256,10 +320,21 @@ def _find_run(request: TrainRequest) -> Run | None:
     return run
 
 
-def _find_teacher(old: RunRecord | None, recipe: Recipe) -> Path | None:
+def _find_teacher(out: Path, old: RunRecord | None, recipe: Recipe) -> Path | None:
+    """The teacher of the run to continue, if it had one.
+
+    Raises:
+        ValueError: It is gone.
+    """
     if old is None or old.teacher is None or recipe.distill != "teacher":
         return None
-    return Path(old.teacher.run)
+    place = Path(old.teacher.run)
+    if not place.exists():
+        raise InputError(
+            f"the teacher of {out} is no longer in {place}; if it moved, give its new place with "
+            "--teacher"
+        )
+    return place
 
 
 def _choose_recipe(request: TrainRequest, run: Run | None, data: DataSource) -> Recipe:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from app.records.typed_json.record import Choices, Count, FileRecord, Json, Record, Seed
+from app.records.class_balance import LargestClass
+from app.records.typed_json.record import Choices, Count, Digest, FileRecord, Json, Record, Seed
 from app.records.typed_json.record_files import read_record
 
 FILE = "audit.json"
@@ -61,7 +62,7 @@ class NetworkRecord(Record):
         seconds: That it took.
     """
 
-    digest: str
+    digest: Digest
     architecture: Choices
     macs: Count
     parameters: Count
@@ -201,7 +202,7 @@ class CurveRecord(Record):
         settled: The number from which on the quality does not change; ``None`` for never.
     """
 
-    digest: str
+    digest: Digest
     batch_size: Count
     batches: tuple[Count, ...]
     values: tuple[float, ...]
@@ -223,6 +224,7 @@ class AuditRecord(FileRecord, ComparisonRecord):
         calibration: Curves of networks that need calibration.
         seconds: That the audit took.
         at: When it ended, ISO 8601 in UTC.
+        largest_class: The most frequent class of the split, of accuracies.
     """
 
     settings: AuditSettings
@@ -236,6 +238,7 @@ class AuditRecord(FileRecord, ComparisonRecord):
     calibration: tuple[CurveRecord, ...]
     seconds: float
     at: str = ""
+    largest_class: LargestClass | None = None
 
     @property
     def verdict(self) -> str:

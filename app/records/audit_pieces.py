@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -160,14 +160,15 @@ class Pieces:
             yield from kind.values()
 
 
-def read_pieces(path: Path) -> Pieces:
+def read_pieces(path: Path, say: Callable[[str], None]) -> Pieces:
     """The finished pieces of an audit; lines that hold anything else count as not made.
 
-    Raises:
-        ValueError: A complete line is not JSON.
+    Args:
+        path: The log of the audit.
+        say: Told about damaged lines, whose pieces are made again.
     """
     pieces = Pieces()
-    for piece in read_log(path, Piece):
+    for piece in read_log(path, Piece, say):
         kind = _KINDS.get(piece.key.partition("/")[0])
         if kind is None:
             continue

@@ -30,9 +30,15 @@ class TableReport(FileRecord):
 
 
 class FingerprintRecord(Record):
-    """The machine a table was measured on, as far as it is shown."""
+    """The machine a table was measured on, as far as it is shown.
+
+    Args:
+        cpu: The processor.
+        allowed_processors: How many of them the process might use; ``None`` in older files.
+    """
 
     cpu: str = ""
+    allowed_processors: Count | None = None
 
 
 class DeviceRecord(FileRecord):
@@ -53,11 +59,20 @@ class DeviceRecord(FileRecord):
     @property
     def description(self) -> str:
         """Processor, provider, threads and precision in a few words."""
-        threads = self.threads
         parts = (
             self.fingerprint.cpu,
             self.provider.removesuffix("ExecutionProvider"),
-            f"{threads} thread{'s' if threads != 1 else ''}" if threads else "",
+            describe_threads(self.threads, self.fingerprint.allowed_processors),
             self.precision,
         )
         return ", ".join(part for part in parts if part)
+
+
+def describe_threads(threads: int | None, allowed: int | None) -> str:
+    """Threads, and on how many processors they take turns where these are fewer."""
+    if not threads:
+        return ""
+    shown = f"{threads} thread{'s' if threads != 1 else ''}"
+    if allowed is None or allowed >= threads:
+        return shown
+    return f"{shown} taking turns on {allowed} processor{'s' if allowed != 1 else ''}"

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import model_validator
 
-from app.records.typed_json.record import Choices, Count, FileRecord, Record
+from app.records.typed_json.record import Choices, Count, Digest, FileRecord, Record
 from supernet.errors import InputError
 
 # What a record must have to be used again; without one of these it is evaluated anew.
@@ -94,10 +94,11 @@ class EvaluationRecord(FileRecord):
         fidelity: Share of the split that was looked at, of a raced candidate.
         scores: Of a raced candidate.
         stopped: Whether it was stopped before the whole split; its value is an estimate then.
+        balanced: Mean accuracy over the classes; ``None`` for losses and in older logs.
     """
 
     architecture: Choices
-    digest: str
+    digest: Digest
     objective: str
     value: float | None
     low: float | None = None
@@ -114,6 +115,7 @@ class EvaluationRecord(FileRecord):
     fidelity: float | None = None
     scores: ScoresRecord | None = None
     stopped: bool = False
+    balanced: float | None = None
 
     @model_validator(mode="after")
     def _check_scores(self) -> EvaluationRecord:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from app.records.typed_json.record import Count, FileRecord, Record
+from app.records.typed_json.record import Count, Digest, FileRecord, Record
 
 
 class ParityRecord(FileRecord):
@@ -20,7 +20,7 @@ class ParityRecord(FileRecord):
         torch: Version.
     """
 
-    architecture: str
+    architecture: Digest
     max_abs_difference: float
     limit: float
     same_decision: float
@@ -47,3 +47,22 @@ class LatencyRecord(Record):
     high: float
     device: str
     method: str
+
+
+class StorageRecord(Record):
+    """Bytes of a subnetwork: promised by the costs that a search knows, and as it is written now.
+
+    Args:
+        promised: With every weight at its own bits, as searches and limits count size.
+        tensors: Weights and statistics as they are stored, every one as float32.
+        files: Bytes of each written file, by name.
+    """
+
+    promised: Count
+    tensors: Count
+    files: dict[str, Count]
+
+    @property
+    def keeps_bits(self) -> bool:
+        """Whether the files hold weights at the bits that were promised."""
+        return self.tensors <= self.promised

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-import math
+import hashlib
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field, field_validator, model_validator
 
+from app.records.class_balance import LargestClass
+from app.records.front_columns import Column, make_column
 from app.records.quantities import Quantity, find_stored_quantity, list_counted
-from app.records.typed_json.record import Choices, Count, FileRecord, Record, Seed
+from app.records.search import FILE as SEARCH_FILE
+from app.records.search import REMEDY as SEARCH_REMEDY
+from app.records.search import SearchRecord
+from app.records.trace import TraceDigests
+from app.records.typed_json.record import Choices, Count, Digest, FileRecord, Record, Seed
 from app.records.typed_json.record_files import parse_record, read_record
 from supernet.errors import InputError
 
@@ -35,6 +44,7 @@ class Estimate(Record):
         test: The same quantity on the test split, which no search has seen.
         test_low: Lower end of its 95 % interval.
         test_high: Upper end.
+        test_balanced: Accuracy on the test split as a mean over the classes.
     """
 
     predicted: float | None = None
@@ -47,6 +57,7 @@ class Estimate(Record):
     test: float | None = None
     test_low: float | None = None
     test_high: float | None = None
+    test_balanced: float | None = None
 
     @property
     def best(self) -> float | None:
@@ -86,7 +97,7 @@ class Point(Record):
             ``breakdown`` in the file.
     """
 
-    digest: str
+    digest: Digest
     choices: Annotated[Choices, Field(alias="architecture")]
     on_front: bool = False
     indistinguishable: bool = False
@@ -182,6 +193,7 @@ class CardRecord(Record):
     needed: Count | None = None
     aim: float | None = None
     best: str | None = None
+    widest: float | None = None
 
 
 class BaselineRecord(Record):
@@ -192,12 +204,14 @@ class BaselineRecord(Record):
         evaluations: As many as the search had.
         failed: Of them.
         hypervolume: Against the reference of the search.
+        trace: Digest of its progress in ``hypervolume.csv``.
     """
 
     strategy: str = ""
     evaluations: Count = 0
     failed: Count = 0
     hypervolume: float | None
+    trace: str | None = None
 
 
 class FrontHeader(Record):
@@ -213,6 +227,7 @@ class FrontHeader(Record):
         checkpoint: Digest of the weights.
         seed: Seed of every random decision.
         strategy: Module name or dotted path.
+        largest_class: The most frequent class of the split searched on, where it has classes.
     """
 
     search: str = ""
@@ -223,6 +238,7 @@ class FrontHeader(Record):
     checkpoint: str = ""
     seed: Seed = 0
     strategy: str = ""
+    largest_class: LargestClass | None = None
 
 
 class Front(FileRecord, FrontHeader):
@@ -242,6 +258,7 @@ class Front(FileRecord, FrontHeader):
         cards: Report cards of predictors by quantity; of an older file, one card. ``report`` in
             the file.
         baseline: Random search with as many evaluations, where it was asked for.
+        trace: Digest of the progress in ``hypervolume.csv``.
     """
 
     latency_method: str | None = None
@@ -258,6 +275,18 @@ class Front(FileRecord, FrontHeader):
         default_factory=dict
     )
     baseline: BaselineRecord | None = None
+    trace: str | None = None
+
+    @property
+    def digest(self) -> str:
+        """16 hexadecimal digits of which points these are, in order."""
+        digests = ",".join(point.digest for point in self.points)
+        return hashlib.sha256(digests.encode()).hexdigest()[:16]
+
+    @property
+    def trace_digests(self) -> TraceDigests:
+        """What ``hypervolume.csv`` must hold."""
+        return TraceDigests(self.trace, None if self.baseline is None else self.baseline.trace)
 
     @field_validator("searched_for")
     @classmethod
@@ -303,15 +332,25 @@ class Front(FileRecord, FrontHeader):
     def axes(self) -> tuple[Quantity, ...]:
         """Everything a point can be placed by: the objectives, then what else is known."""
         named = {o.name for o in self.objectives}
-        carried = dict.fromkeys(name for p in self.points for name in p.estimates)
+        carried = dict.fromkeys(chain.from_iterable(p.estimates for p in self.points))
         found = (find_stored_quantity(name) for name in carried)
         extras = [*(q for q in found if q.per_device), *list_counted()]
         known = [
             q
             for q in extras
-            if q.name not in named and any(p.best(q.name) is not None for p in self.points)
+            if q.name not in named and not np.isnan(self.column(q.name).best).all()
         ]
         return (*self.objectives, *known)
+
+    @cached_property
+    def _columns(self) -> dict[str, Column]:
+        return {}
+
+    def column(self, name: str) -> Column:
+        """One quantity of every point, ``(n,)`` in the order of ``points``; made once."""
+        if name not in self._columns:
+            self._columns[name] = make_column(self.points, name)
+        return self._columns[name]
 
     def find_axis(self, name: str) -> Quantity:
         """The axis called ``name``; a plain one without a unit when the front has none."""
@@ -320,16 +359,59 @@ class Front(FileRecord, FrontHeader):
 
     def find_point(self, digest: str) -> Point:
         """The point of an architecture; KeyError when the front does not hold it."""
-        found = next((p for p in self.points if p.digest == digest), None)
+        found = self._places.get(digest)
         if found is None:
             raise KeyError(f"no architecture {digest} among the points of search {self.search}")
-        return found
+        return self.points[found]
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        # Of points with one digest, which no search writes, the first one counts.
+        return {p.digest: place for place, p in reversed(list(enumerate(self.points)))}
+
+    @cached_property
+    def on_front(self) -> NDArray[np.bool_]:
+        """Which points are on the front, ``(n,)``."""
+        return np.array([p.on_front for p in self.points], dtype=np.bool_)
 
     def list_front(self) -> tuple[Point, ...]:
         """Front points by rising cost (those of unknown cost last)."""
-        name = self.cost.name
-        members = [p for p in self.points if p.on_front]
-        return tuple(sorted(members, key=lambda p: value_or(math.inf, p.best(name))))
+        return self._by_cost
+
+    @cached_property
+    def _by_cost(self) -> tuple[Point, ...]:
+        members = np.flatnonzero(self.on_front)
+        # NaN, which stands for an unknown cost, is sorted last.
+        order = np.argsort(self.column(self.cost.name).best[members], kind="stable")
+        return tuple(self.points[i] for i in members[order])
+
+    @cached_property
+    def labels(self) -> dict[str, str]:
+        """Every point by its digest, in a line with its quality and cost; by rising cost."""
+        quality, cost = self.quality, self.cost
+        costs = np.nan_to_num(self.column(cost.name).best)
+        ordered = (self.points[i] for i in np.argsort(costs, kind="stable"))
+        return {
+            p.digest: f"{p.digest} · {quality.show(p.best(quality.name))} · "
+            f"{cost.show(p.best(cost.name))}"
+            for p in ordered
+        }
+
+    @cached_property
+    def measured(self) -> NDArray[np.intp]:
+        """Places of the verified points whose quality and cost are both known for real, ``(k,)``
+        by rising cost.
+
+        A latency on a device that is not the machine of the search cannot be measured there, and
+        the prediction of its table has to do.
+        """
+        quality, cost = self.column(self.quality.name), self.column(self.cost.name)
+        # A latency that was only looked up is no measurement, whatever else was verified.
+        real = ~cost.looked_up | (self.cost.device in self.unmeasured)
+        known = ~np.isnan(quality.value) & ~np.isnan(cost.value) & real
+        places = np.flatnonzero(known & np.array([p.verified for p in self.points], dtype=bool))
+        digests = np.array([self.points[i].digest for i in places], dtype=np.str_)
+        return places[np.lexsort((digests, cost.value[places]))]
 
 
 def read_front(folder: Path) -> Front:
@@ -340,10 +422,26 @@ def read_front(folder: Path) -> Front:
 
     Raises:
         FileNotFoundError: The search has not finished.
-        ValueError: The file is damaged or of another format.
+        InputError: The file is damaged, of another format or of another search than the
+            ``search.json`` beside it.
     """
     front = read_record(folder / FILE, Front, REMEDY)
+    expected = _find_digest(folder)
+    if expected not in (None, front.digest):
+        raise InputError(
+            f"{folder / FILE} is not what the search of {folder / SEARCH_FILE} found; {REMEDY}"
+        )
     return front.replace(search=folder.resolve().name)
+
+
+def _find_digest(folder: Path) -> str | None:
+    """What ``search.json`` says of the front; ``None`` where it says nothing or is damaged."""
+    try:
+        plan = read_record(folder / SEARCH_FILE, SearchRecord, SEARCH_REMEDY)
+    except (OSError, InputError):
+        # A front can do without; whoever needs the plan is told.
+        return None
+    return plan.front if plan.status == "complete" else None
 
 
 def parse_front(payload: object, where: str, search: str) -> Front:

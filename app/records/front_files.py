@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from app.records.front import FILE, Front
 from app.records.quantities import list_counted
-from app.records.trace import format_table, write_trace
+from app.records.trace import digest_trace, format_table, write_trace
 from app.records.typed_json.record_files import write_record
 from supernet import files
 
@@ -32,7 +32,12 @@ def write_front(
     Raises:
         OSError: A write failed; older files are intact.
     """
-    write_trace(folder, trace, baseline)
+    values = tuple(trace)
+    front = front.replace(trace=digest_trace(values))
+    if front.baseline is not None and baseline is not None:
+        traced = front.baseline.replace(trace=digest_trace(baseline.tolist()))
+        front = front.replace(baseline=traced)
+    write_trace(folder, values, baseline)
     files.write_text(folder / "front.csv", format_front(front))
     write_record(folder / FILE, front)
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from app.records.front import Estimate, Front, Point, value_or
+from app.records.front import Front, Point
+from app.records.front_columns import Column
 from app.records.quantities import Quantity
 from search.front import best_index, knee_index, weight_vector, weighted_index
 from search.noise import Z_ONE_SIDED_95
@@ -38,17 +39,7 @@ def list_measured(front: Front) -> tuple[Point, ...]:
     A latency on a device that is not the machine of the search cannot be measured there, and the
     prediction of its table has to do.
     """
-    name, found = front.cost.name, []
-    remote = front.cost.device in front.unmeasured
-    for point in front.points:
-        quality, cost = point.estimate(front.quality.name), point.estimate(name)
-        # A latency that was only looked up is no measurement, whatever else was verified.
-        real = cost.value is not None and (cost.source != "table" or remote)
-        if point.verified and quality.value is not None and real:
-            found.append(point)
-    return tuple(
-        sorted(found, key=lambda p: (value_or(math.inf, p.estimate(name).value), p.digest))
-    )
+    return tuple(front.points[i] for i in front.measured)
 
 
 def pick(front: Front, budget: float) -> Pick:
@@ -70,34 +61,23 @@ def pick_within(front: Front, constraints: Sequence[Constraint]) -> Pick:
         front: What a search found.
         constraints: Limits, in stored units.
     """
-    points = list_measured(front)
-    if not points:
+    places = front.measured
+    if not len(places):
         return Pick(None, None)
     limited = {constraint.objective for constraint in constraints}
     wanted = (front.quality, front.cost, *front.objectives)
     best = next((o for o in wanted if o.name not in limited), front.quality)
-    violations = [
-        c.violation(np.array([value_or(math.nan, p.estimate(c.objective).value) for p in points]))
-        for c in constraints
-    ]
-    excess = np.max(violations, axis=0) if violations else np.zeros(len(points))
+    violations = [c.violation(front.column(c.objective).value[places]) for c in constraints]
+    excess = np.max(violations, axis=0) if violations else np.zeros(len(places))
     within = excess <= 0
     if not within.any():
-        return Pick(None, points[int(np.argmin(excess))])
-    merit = orient_values(points, [best])[:, 0]
-    chosen = points[best_index(orient_values(points, [front.quality, front.cost]), merit, within)]
-    others = [p for p, fits in zip(points, within, strict=True) if fits and p is not chosen]
-    ties = tuple(p for p in others if not differ_beyond_noise(chosen, p, best.name))
-    return Pick(chosen, None, ties)
-
-
-def differ_beyond_noise(first: Point, second: Point, name: str) -> bool:
-    """Whether two points differ in an objective by more than the noise of their evaluations."""
-    one, other = first.estimate(name), second.estimate(name)
-    if one.value is None or other.value is None:
-        return True
-    spread = math.hypot(_deviation(one), _deviation(other))
-    return abs(one.value - other.value) > Z_ONE_SIDED_95 * spread if spread > 0 else True
+        return Pick(None, front.points[places[np.argmin(excess)]])
+    merit = _orient_values(front, places, [best])[:, 0]
+    chosen = best_index(_orient_values(front, places, [front.quality, front.cost]), merit, within)
+    alike = within & ~_differ_beyond_noise(front.column(best.name), best, places, places[chosen])
+    alike[chosen] = False
+    ties = tuple(front.points[i] for i in places[alike])
+    return Pick(front.points[places[chosen]], None, ties)
 
 
 def pick_knee(front: Front) -> Point | None:
@@ -105,8 +85,10 @@ def pick_knee(front: Front) -> Point | None:
 
     ``None`` when nothing was verified.
     """
-    points = [p for p in list_measured(front) if p.on_front]
-    return points[knee_index(orient_values(points, front.objectives))] if points else None
+    places = _list_verified_front(front)
+    if not len(places):
+        return None
+    return front.points[places[knee_index(_orient_values(front, places, front.objectives))]]
 
 
 def pick_by_weights(front: Front, weights: Mapping[str, float]) -> Point | None:
@@ -116,20 +98,39 @@ def pick_by_weights(front: Front, weights: Mapping[str, float]) -> Point | None:
         ValueError: An unknown objective, a negative weight or none above 0.
     """
     vector = weight_vector([o.name for o in front.objectives], weights)
-    points = [p for p in list_measured(front) if p.on_front]
-    return (
-        points[weighted_index(orient_values(points, front.objectives), vector)] if points else None
-    )
+    places = _list_verified_front(front)
+    if not len(places):
+        return None
+    values = _orient_values(front, places, front.objectives)
+    return front.points[places[weighted_index(values, vector)]]
 
 
-def orient_values(points: Sequence[Point], objectives: Sequence[Quantity]) -> NDArray[np.float64]:
-    """Values ``(n, m)`` with signs turned so that less is better."""
-    return np.array(
-        [[(p.best(o.name) or 0.0) * (-1 if o.maximize else 1) for o in objectives] for p in points]
-    )
+def _list_verified_front(front: Front) -> NDArray[np.intp]:
+    """Places of the measured points on the front, by rising cost, ``(k,)``."""
+    return np.array([i for i in front.measured if front.points[i].on_front], dtype=np.intp)
 
 
-def _deviation(estimate: Estimate) -> float:
-    if estimate.low is None or estimate.high is None:
-        return 0.0
-    return (estimate.high - estimate.low) / (2 * _Z95)
+def _orient_values(
+    front: Front, places: NDArray[np.intp], objectives: Sequence[Quantity]
+) -> NDArray[np.float64]:
+    """Values ``(k, m)`` with signs turned so that less is better; 0 for unknown ones."""
+    columns = [
+        np.nan_to_num(front.column(o.name).best[places]) * (-1 if o.maximize else 1)
+        for o in objectives
+    ]
+    return np.stack(columns, axis=1)
+
+
+def _differ_beyond_noise(
+    column: Column, quantity: Quantity, places: NDArray[np.intp], chosen: np.intp
+) -> NDArray[np.bool_]:
+    """Which points differ from the chosen one by more than the noise of their evaluations."""
+    half = (column.high - column.low) / 2
+    if math.isinf(quantity.most):
+        # A lower end that was cut off where the scale ends lay as far away as the other one.
+        half = np.where(column.low <= quantity.least, column.high - column.value, half)
+    deviation = np.nan_to_num(half / _Z95)
+    spread = np.hypot(deviation[places], deviation[chosen])
+    gap = np.abs(column.value[places] - column.value[chosen])
+    # Without noise, and where a value is unknown, nothing says that two points are alike.
+    return ~((spread > 0) & (gap <= Z_ONE_SIDED_95 * spread))

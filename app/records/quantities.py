@@ -7,6 +7,7 @@ stays fast.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -40,6 +41,8 @@ class Quantity:
         per_device: Whether every device has one of its own, by its latency table.
         over_devices: Whether it sums up the latencies on several devices, each relative to that of
             the largest architecture there.
+        least: What no value can be below, in the stored unit.
+        most: What no value can be above.
     """
 
     name: str
@@ -54,6 +57,8 @@ class Quantity:
     is_quality: bool = False
     per_device: bool = False
     over_devices: bool = False
+    least: float = -math.inf
+    most: float = math.inf
 
     @property
     def maximize(self) -> bool:
@@ -94,6 +99,10 @@ class Quantity:
         """The same quantity on one of several devices."""
         return replace(self, name=f"{self.name}@{device}", title=f"{self.title} on {device}")
 
+    def bound(self, value: float) -> float:
+        """The nearest value that the quantity can have: an interval ends where its scale does."""
+        return min(max(value, self.least), self.most)
+
     def show(self, value: float | None) -> str:
         """A stored value with its unit; a dash for ``None``."""
         return numbers.MISSING if value is None else self.write(value)
@@ -119,11 +128,13 @@ def _with_unit(unit: str, value: float) -> str:
 
 _percent = partial(numbers.format_percent, decimals=2)
 
-_share = partial(Quantity, unit="fraction", write=_percent, shown_unit="%", scale=100.0)
-_cost = partial(Quantity, direction="minimize")
+_share = partial(Quantity, unit="fraction", write=_percent, shown_unit="%", scale=100.0, least=0.0)
+_cost = partial(Quantity, direction="minimize", least=0.0)
 _count = partial(_cost, write=numbers.format_count, suffixes=COUNT_SUFFIXES)
 
-ACCURACY = _share(name="accuracy", direction="maximize", title="accuracy", is_quality=True)
+ACCURACY = _share(
+    name="accuracy", direction="maximize", title="accuracy", is_quality=True, most=1.0
+)
 LOSS = _cost(
     name="loss",
     unit="nats/token",

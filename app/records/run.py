@@ -72,18 +72,21 @@ class SourceRecord(Record):
         format: The project whose checkpoint it is.
         file: Its name.
         sha256: SHA-256 of its content.
+        key: Which of its state dicts, where one was named.
     """
 
     format: str
     file: str
     sha256: str
+    key: str | None = None
 
 
 class StageRecord(Record):
     """How far a stage is, and facts about it.
 
     Args:
-        status: ``"running"`` or ``"complete"``.
+        status: ``"running"`` or ``"complete"``; ``"diverged"`` for a training whose loss became
+            infinite or not a number, and ``"empty"`` for a search that found nothing.
         updated: When that was written, ISO 8601 in UTC.
         checkpoint: Digest of the weights that training led to.
         steps: Steps of that training.

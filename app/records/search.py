@@ -6,7 +6,10 @@ from pydantic import JsonValue
 
 from app.records.typed_json.record import Count, FileRecord, Record, Seed
 
+FILE = "search.json"
 REMEDY = "choose another --name, or --replace it"
+# The status of a search that ended without a front.
+EMPTY = "empty"
 # How long a search goes on; another answer continues the same search.
 LENGTH = ("evaluations", "max_minutes", "stagnation")
 # Settings that searches had no choice of at first.
@@ -79,8 +82,10 @@ class SearchRecord(FileRecord):
         space: Digest of the space.
         checkpoint: Digest of the weights.
         table: Digest of the latency table; by device of several, ``None`` without any.
-        status: ``"running"`` or ``"complete"``.
+        status: ``"running"``, ``"complete"``, or ``"empty"`` for one that came to its end without
+            an architecture within its limits.
         updated: When that was written, ISO 8601 in UTC.
+        front: Digest of the points of the complete search.
     """
 
     config: SearchSettings
@@ -89,6 +94,7 @@ class SearchRecord(FileRecord):
     table: str | dict[str, str] | None = None
     status: str = "running"
     updated: str = ""
+    front: str | None = None
 
     def find_changes(self, other: SearchRecord) -> tuple[str, ...]:
         """What differs of the run that both searches belong to: space, checkpoint or tables."""

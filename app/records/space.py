@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from app.records.typed_json.record import Choices, FileRecord, Record
+from app.records.typed_json.record import Choices, Digest, FileRecord, Record
 from supernet.space import Value
 
 
@@ -45,4 +45,4 @@ class ArchitectureRecord(FileRecord):
 
     choices: Choices
     space: str | None = None
-    digest: str | None = None
+    digest: Digest | None = None

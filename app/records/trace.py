@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import math
 from collections.abc import Iterable, Sequence
@@ -17,6 +18,7 @@ from supernet.errors import InputError
 
 FILE = "hypervolume.csv"
 BASELINE = "random_search"
+_REMEDY = "search again with --replace, for which all evaluations are kept"
 
 
 @dataclass(frozen=True)
@@ -28,33 +30,72 @@ class Hypervolume:
     baseline: float | None = None
 
 
-def read_trace(folder: Path) -> tuple[Hypervolume, ...]:
+@dataclass(frozen=True)
+class TraceDigests:
+    """What ``front.json`` says of the file beside it; ``None`` where an older one says nothing.
+
+    Args:
+        values: Digest of the hypervolumes of the search.
+        baseline: Digest of those of random search.
+    """
+
+    values: str | None = None
+    baseline: str | None = None
+
+
+_UNKNOWN = TraceDigests()
+
+
+def digest_trace(values: Iterable[float | None]) -> str:
+    """16 hexadecimal digits of hypervolumes as they are written."""
+    cells = ",".join(map(_write, values)).rstrip(",")
+    return hashlib.sha256(cells.encode()).hexdigest()[:16]
+
+
+def read_trace(folder: Path, digests: TraceDigests = _UNKNOWN) -> tuple[Hypervolume, ...]:
     """The progress of a search, in the order written; a torn last line is left out.
 
     Args:
         folder: Folder of the search; without the file there is no progress.
+        digests: Of what the file must hold.
 
     Raises:
-        ValueError: The file has other columns than ``evaluations,hypervolume`` and those of a
-            baseline.
+        InputError: The file has other columns than ``evaluations,hypervolume`` and those of a
+            baseline, or other values than it was written with.
     """
     path = folder / FILE
-    if not path.is_file():
+    if not path.exists() and digests.values is None:
         return ()
+    rows = _read_rows(path)
+    expected = (digests.values, digests.baseline)
+    found = (digest_trace(r.value for r in rows), digest_trace(r.baseline for r in rows))
+    if any(wanted not in (None, ours) for wanted, ours in zip(expected, found, strict=True)):
+        raise InputError(f"{path} does not hold what its search found: it was damaged; {_REMEDY}")
+    return rows
+
+
+def _read_rows(path: Path) -> tuple[Hypervolume, ...]:
     whole, _, _torn = path.read_text(encoding="utf-8", errors="replace").rpartition("\n")
     rows = []
-    for line, row in enumerate(csv.DictReader(io.StringIO(whole)), start=2):
+    for line, row in enumerate(_split_rows(whole, path), start=2):
         try:
             if row["hypervolume"] is None:
                 raise InputError("a line that ends early")
             value, beside = _read(row["hypervolume"]), _read(row.get(BASELINE))
-            rows.append(Hypervolume(int(row["evaluations"]), value, beside))
+            rows.append(Hypervolume(int(row["evaluations"] or ""), value, beside))
         except (KeyError, TypeError, ValueError):
             raise InputError(
                 f"{path}, line {line} is not `evaluations,hypervolume`: the file was damaged; "
-                "search again with --replace"
+                f"{_REMEDY}"
             ) from None
     return tuple(rows)
+
+
+def _split_rows(text: str, path: Path) -> list[dict[str, str | None]]:
+    try:
+        return list(csv.DictReader(io.StringIO(text)))
+    except csv.Error as error:
+        raise InputError(f"{path} was damaged ({error}); {_REMEDY}") from None
 
 
 def write_trace(

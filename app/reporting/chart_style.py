@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import altair as alt
 import pandas as pd
@@ -17,7 +18,12 @@ MUTED = "#7a828a"
 SHADES = ("#dbe9f6", "#6aaed6", "#08468b")
 
 TICKS = 6
+# More points of one kind than this hide each other and only make a chart slow.
+MOST_DRAWN = 500
+# What these are titles of, Vega's tooltips show as a heading and as a picture to be loaded.
+_TOOLTIP_KEYS = ("title", "image")
 Row = Mapping[str, str | float | None]
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -62,7 +68,10 @@ def draw_marks(
     names = [mark.name for mark in marks]
     # Two lines of entries at most: the legend has to fit beside a column of the explorer.
     columns = len(names) if len(names) <= 3 else (len(names) + 1) // 2
-    legend = alt.Legend(orient="top", title=None, columns=columns, symbolStrokeWidth=1.5)
+    # A name says, too, how many of its points are drawn.
+    legend = alt.Legend(
+        orient="top", title=None, columns=columns, symbolStrokeWidth=1.5, labelLimit=280
+    )
 
     def scale(values: Sequence[str | float]) -> alt.Scale:
         return alt.Scale(type="ordinal", domain=names, range=list(values))
@@ -92,6 +101,18 @@ def draw_marks(
 def tabulate(rows: Sequence[Row]) -> pd.DataFrame:
     """Rows as the data of a chart; Altair wants a table."""
     return pd.DataFrame(list(rows))
+
+
+def spread_evenly(items: Sequence[Item], most: int = MOST_DRAWN) -> list[Item]:
+    """At most so many of a sequence, evenly spread over it; the first one is always among them."""
+    if len(items) <= most:
+        return list(items)
+    return [items[number * len(items) // most] for number in range(most)]
+
+
+def describe_in_tooltip(field: str, title: str) -> alt.Tooltip:
+    """A line of a tooltip, whose title may be a name out of a file."""
+    return alt.Tooltip(f"{field}:N", title=f"{title} " if title in _TOOLTIP_KEYS else title)
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 import altair as alt
+import numpy as np
+from numpy.typing import NDArray
 
 from app.records.front import Front, Point
 from app.records.quantities import Quantity
 from app.reporting import chart_style as style
-from app.reporting.chart_style import Axis, Mark, Row
+from app.reporting.chart_style import MOST_DRAWN, Axis, Mark, Row
 
 BEHIND = Mark("evaluated, not on the front", style.GREY, area=26, opacity=0.6)
 CLOSE = Mark("behind by less than noise", style.GREY, area=34, filled=False, opacity=0.8)
@@ -20,8 +22,6 @@ UNVERIFIED = Mark("not verified yet", style.BLUE, area=64, filled=False)
 COMPARED = Mark("compared", style.PINK, "square", area=300, filled=False)
 CHOSEN = Mark("chosen", style.RED, area=300, filled=False)
 OTHER_COLORS = (style.GREEN, "#6A3D9A", "#8C6D00", "#5F6B76")
-# More of the points behind the front than this hide each other and only make a chart slow.
-MOST_BEHIND = 500
 HEIGHT = 480
 # Name of the selection that a click on a point makes; its field is ``digest``.
 CLICKED = "clicked"
@@ -76,44 +76,56 @@ class _Drawing:
 
     def __init__(self, front: Front, x: Quantity, y: Quantity, emphasis: Emphasis) -> None:
         self.front, self.x, self.y, self.emphasis = front, x, y, emphasis
-        points = _list_placed(front.points, x, y)
-        self.members = _list_placed(front.list_front(), x, y)
+        self.named = (emphasis.chosen, emphasis.compared)
+        points = _list_placed(front, x, y)
+        self.members = _list_placed(front, x, y, only=front.on_front)
         self.verified = [p for p in self.members if p.verified]
         self.others = [
-            (name, _list_placed(other.list_front(), x, y)) for name, other in emphasis.others
+            (name, _list_placed(other, x, y, only=other.on_front))
+            for name, other in emphasis.others
         ]
         hidden = [p for p in points if not p.on_front]
         close = [p for p in hidden if p.indistinguishable]
         far = [p for p in hidden if not p.indistinguishable] if emphasis.behind else []
-        # In the order of the legend.
-        self.groups: list[tuple[Mark, list[Row]]] = [
-            (CHOSEN, self._make_rows(p for p in points if p.digest == emphasis.chosen)),
-            (COMPARED, self._make_rows(p for p in points if p.digest == emphasis.compared)),
-            (VERIFIED, self._make_rows(self.verified)),
-            (UNVERIFIED, self._make_rows(p for p in self.members if not p.verified)),
-            (PREDICTED, [row for p in self.verified for row in self._make_prediction(p)]),
+        # The rest of the verified ones is there as a line alone.
+        verified, self.drawn = self._thin_out(VERIFIED, self.verified)
+        thinned = [
+            self._thin_out(UNVERIFIED, [p for p in self.members if not p.verified]),
             *(
-                (Mark(name, _color_other(number), "triangle-up", area=50), self._make_rows(others))
+                self._thin_out(Mark(name, _color_other(number), "triangle-up", area=50), others)
                 for number, (name, others) in enumerate(self.others)
             ),
             self._thin_out(CLOSE, close),
             self._thin_out(BEHIND, far),
         ]
+        (unverified, *rest) = [(mark, self._make_rows(found)) for mark, found in thinned]
+        # In the order of the legend.
+        self.groups: list[tuple[Mark, list[Row]]] = [
+            (CHOSEN, self._make_rows(p for p in points if p.digest == emphasis.chosen)),
+            (COMPARED, self._make_rows(p for p in points if p.digest == emphasis.compared)),
+            (verified, self._make_rows(self.drawn)),
+            unverified,
+            (PREDICTED, [row for p in self.drawn for row in self._make_prediction(p)]),
+            *rest,
+        ]
         budgeted = emphasis.budget is not None and x.name == front.cost.name
         self.budget = (emphasis.budget or 0.0) * x.scale if budgeted else None
         self.horizontal, self.vertical = self._make_axes()
 
-    def _thin_out(self, mark: Mark, points: Sequence[Point]) -> tuple[Mark, list[Row]]:
-        """At most so many points behind the front, and those that matter; the legend says so."""
-        if len(points) <= MOST_BEHIND:
-            return mark, self._make_rows(points)
+    def _thin_out(self, mark: Mark, points: list[Point]) -> tuple[Mark, list[Point]]:
+        """At most so many points of one kind, and those that matter; the legend says so."""
+        if len(points) <= MOST_DRAWN:
+            return mark, points
         # Evenly along the horizontal axis, so that the cloud keeps its shape.
-        ordered = sorted(points, key=lambda p: (_locate(p, self.x), p.digest))
-        kept = {number * len(ordered) // MOST_BEHIND for number in range(MOST_BEHIND)}
-        named = (self.emphasis.chosen, self.emphasis.compared)
-        drawn = [p for n, p in enumerate(ordered) if n in kept or p.verified or p.digest in named]
-        name = f"{mark.name} ({len(drawn):,} of {len(ordered):,} drawn)"
-        return replace(mark, name=name), self._make_rows(drawn)
+        kept = set(style.spread_evenly(range(len(points))))
+        few = sum(p.verified for p in points) <= MOST_DRAWN
+        drawn = [
+            point
+            for number, point in enumerate(points)
+            if number in kept or point.digest in self.named or (few and point.verified)
+        ]
+        name = f"{mark.name} ({len(drawn):,} of {len(points):,} drawn)"
+        return replace(mark, name=name), drawn
 
     def _make_axes(self) -> tuple[Axis, Axis]:
         """Axes that reach over every point and interval, but not over the predictions."""
@@ -121,7 +133,8 @@ class _Drawing:
         axes = []
         for axis, name in ((self.x, "across"), (self.y, "up")):
             values = [float(row[name] or 0.0) for row in rows]
-            values += [end for p in self.members for end in _find_ends(p, axis) or ()]
+            values += [_locate(p, axis) for p in self.members]
+            values += [end for p in self.drawn for end in _find_ends(p, axis) or ()]
             if axis is self.x and self.budget is not None:
                 values.append(self.budget)
             axes.append(Axis(axis.axis_label, style.padded_domain(values), clamp=True))
@@ -136,8 +149,8 @@ class _Drawing:
         rows = [{**row, "kind": mark.name} for mark, found in reversed(groups) for row in found]
         tooltip = [
             alt.Tooltip("digest:N", title="architecture"),
-            alt.Tooltip("across_text:N", title=self.x.title),
-            alt.Tooltip("up_text:N", title=self.y.title),
+            style.describe_in_tooltip("across_text", self.x.title),
+            style.describe_in_tooltip("up_text", self.y.title),
             alt.Tooltip("kind:N", title="mark"),
         ]
         click = alt.selection_point(name=CLICKED, fields=["digest"], on="click", toggle=False)
@@ -160,7 +173,7 @@ class _Drawing:
                     "low": ends[0],
                     "high": ends[1],
                 }
-                for p in self.members
+                for p in self.drawn
                 if (ends := _find_ends(p, axis)) is not None
             ]
             if not rows:
@@ -190,7 +203,7 @@ class _Drawing:
         if len(self.verified) < 2:
             return []
         return [
-            alt.Chart(style.tabulate([self._make_row(p) for p in self.verified]))
+            alt.Chart(style.tabulate(self._make_places(self.verified)))
             .mark_line(
                 color=style.SKY, strokeWidth=1.2, opacity=0.7, interpolate="step-after", aria=False
             )
@@ -201,7 +214,7 @@ class _Drawing:
         """A line from where each verified point was predicted to where it is."""
         rows = [
             {**row, "across_end": _locate(p, self.x), "up_end": _locate(p, self.y)}
-            for p in self.verified
+            for p in self.drawn
             for row in self._make_prediction(p)
         ]
         if not rows:
@@ -220,7 +233,7 @@ class _Drawing:
     def draw_others(self) -> list[alt.Chart]:
         """A dotted line through each of the other fronts."""
         return [
-            alt.Chart(style.tabulate([self._make_row(p) for p in others]))
+            alt.Chart(style.tabulate(self._make_places(others)))
             .mark_line(color=_color_other(number), strokeWidth=1.2, strokeDash=[2, 3], aria=False)
             .encode(x=self.horizontal.place_across("across"), y=self.vertical.place_up("up"))
             for number, (_, others) in enumerate(self.others)
@@ -245,6 +258,9 @@ class _Drawing:
 
     def _make_rows(self, points: Iterable[Point]) -> list[Row]:
         return [self._make_row(point) for point in points]
+
+    def _make_places(self, points: Iterable[Point]) -> list[Row]:
+        return [{"across": _locate(p, self.x), "up": _locate(p, self.y)} for p in points]
 
     def _make_row(self, point: Point) -> Row:
         return {
@@ -278,10 +294,15 @@ def _color_other(number: int) -> str:
     return OTHER_COLORS[number % len(OTHER_COLORS)]
 
 
-def _list_placed(points: Sequence[Point], x: Quantity, y: Quantity) -> list[Point]:
-    """Those whose place on both axes is known, from left to right."""
-    known = [p for p in points if p.best(x.name) is not None and p.best(y.name) is not None]
-    return sorted(known, key=lambda p: _locate(p, x))
+def _list_placed(
+    front: Front, x: Quantity, y: Quantity, *, only: NDArray[np.bool_] | None = None
+) -> list[Point]:
+    """Those whose place on both axes is known, from left to right, the cheaper of equals first."""
+    across, up = front.column(x.name).best, front.column(y.name).best
+    known = ~np.isnan(across) & ~np.isnan(up)
+    places = np.flatnonzero(known if only is None else known & only)
+    order = np.lexsort((front.column(front.cost.name).best[places], across[places]))
+    return [front.points[i] for i in places[order]]
 
 
 def _locate(point: Point, axis: Quantity) -> float:

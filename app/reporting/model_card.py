@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from inspect import getsource
 
+from app.records.class_balance import LargestClass
 from app.records.evaluation import EvaluationRecord
-from app.records.export import LatencyRecord, ParityRecord
+from app.records.export import LatencyRecord, ParityRecord, StorageRecord
 from app.records.run import RunRecord
-from app.reporting.markdown import render_markdown
+from app.reporting.class_balance import describe_balance, warn_of_largest_class
+from app.reporting.markdown import Markdown, render_markdown
 from supernet.data import IMAGES, DataShape
+from supernet.data.image_pixels import read_pixels, resize_pixels
 from supernet.export import Exported
 from supernet.space import Architecture
 
@@ -25,6 +29,8 @@ class CardFacts:
         qualities: Evaluation records, by split.
         latency: A measured latency with device and method, or ``None``.
         parity: Content of ``parity.json``.
+        storage: Bytes as promised and as written.
+        largest: The most frequent class of splits that have classes, by split.
     """
 
     record: RunRecord
@@ -33,6 +39,8 @@ class CardFacts:
     qualities: Mapping[str, EvaluationRecord]
     latency: LatencyRecord | None
     parity: ParityRecord
+    storage: StorageRecord
+    largest: Mapping[str, LargestClass] = field(default_factory=dict)
 
 
 def write_model_card(architecture: Architecture, exported: Exported, facts: CardFacts) -> str:
@@ -43,19 +51,50 @@ def write_model_card(architecture: Architecture, exported: Exported, facts: Card
         exported: The network and its files.
         facts: How good and how fast it is, and where it comes from.
     """
+    shape, data = facts.shape, facts.record.data
+    # Images are resized to a square that those of equal sides have already.
+    square = shape.input[-1] if len(set(shape.input[1:])) == 1 else None
     return render_markdown(
         "model_card.md.jinja",
         architecture=architecture,
         exported=exported,
         record=facts.record,
-        shape=facts.shape,
+        shape=shape,
         checkpoint=facts.checkpoint,
         qualities=facts.qualities,
         described={name: describe_quality(found) for name, found in facts.qualities.items()},
         latency=facts.latency,
         parity=facts.parity,
+        storage=facts.storage,
+        balances=_describe_balances(facts),
+        warnings=_list_warnings(facts),
         images=IMAGES,
+        from_files=data.spec.startswith(("folder:", "text:")),
+        crop=data.image_size or square,
+        resized=exported.input_shape[1:] != shape.input[1:],
+        read_pixels=Markdown(getsource(read_pixels).strip()),
+        resize_pixels=Markdown(getsource(resize_pixels).strip()),
     )
+
+
+def _describe_balances(facts: CardFacts) -> dict[str, str]:
+    """Balanced accuracy and largest class of the splits where one class is frequent."""
+    found = {
+        split: describe_balance(largest, facts.qualities[split].balanced)
+        for split, largest in facts.largest.items()
+        if split in facts.qualities
+    }
+    return {split: clause for split, clause in found.items() if clause}
+
+
+def _list_warnings(facts: CardFacts) -> list[str]:
+    """What makes an accuracy of the card worthless, a sentence for each split."""
+    found = (
+        warn_of_largest_class(largest, [facts.qualities[split].value], "this network is no")
+        for split, largest in facts.largest.items()
+        if split in facts.qualities
+    )
+    return [warning.removeprefix("warning: ") for warning in found if warning]
 
 
 def describe_quality(quality: EvaluationRecord) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import altair as alt
+import numpy as np
 
 from app.records.front import Front
 from app.records.quantities import Quantity
@@ -66,22 +67,22 @@ def _list_steps(kind: str, trace: Sequence[tuple[int, float | None]]) -> list[Ro
 
 def draw_parity(front: Front, axis: Quantity) -> alt.LayerChart | None:
     """Predicted against real values of one objective; ``None`` when fewer than two have both."""
-    rows: list[Row] = []
-    for point in front.points:
-        estimate = point.estimate(axis.name)
-        if estimate.predicted is not None and estimate.value is not None:
-            rows.append(
-                {
-                    "digest": point.digest,
-                    "x": estimate.predicted * axis.scale,
-                    "y": estimate.value * axis.scale,
-                    "predicted": axis.show(estimate.predicted),
-                    "real": axis.show(estimate.value),
-                }
-            )
-    if len(rows) < 2:
+    column = front.column(axis.name)
+    predicted, real = column.predicted * axis.scale, column.value * axis.scale
+    places = np.flatnonzero(~np.isnan(predicted) & ~np.isnan(real))
+    if len(places) < 2:
         return None
-    ends = style.padded_domain([float(row[key] or 0.0) for row in rows for key in ("x", "y")])
+    ends = style.padded_domain(np.concatenate([predicted[places], real[places]]).tolist())
+    rows: list[Row] = [
+        {
+            "digest": front.points[i].digest,
+            "x": float(predicted[i]),
+            "y": float(real[i]),
+            "predicted": axis.show(float(column.predicted[i])),
+            "real": axis.show(float(column.value[i])),
+        }
+        for i in style.spread_evenly(places[np.argsort(predicted[places], kind="stable")].tolist())
+    ]
     x, y = (Axis(f"{kind} {axis.axis_label}", ends) for kind in ("predicted", "real"))
     marks = (
         alt.Chart(style.tabulate(rows))
@@ -93,7 +94,10 @@ def draw_parity(front: Front, axis: Quantity) -> alt.LayerChart | None:
             description="digest:N",
         )
     )
-    return alt.layer(style.draw_diagonal(ends, x, y), marks).properties(height=320)
+    chart = alt.layer(style.draw_diagonal(ends, x, y), marks).properties(height=320)
+    if len(rows) == len(places):
+        return chart
+    return chart.properties(title=f"{len(rows):,} of {len(places):,} points drawn")
 
 
 def draw_learning_curve(curve: Sequence[tuple[int, float | None]]) -> alt.LayerChart:

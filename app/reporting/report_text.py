@@ -133,6 +133,8 @@ def _tabulate_card(name: str, card: CardRecord) -> Markdown:
         for key, label in CARD_LABELS.items()
         if getattr(card, key) is not None
     ]
+    if card.half_width is None and card.samples is not None:
+        rows.append(("intervals", "none: the evaluations do not vary enough"))
     if card.curve:
         steps = ", ".join(f"{_write_number(tau)} at {count}" for count, tau in card.curve)
         rows.append(("learning curve (tau at evaluations)", steps))

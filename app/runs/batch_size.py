@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
-from supernet.data import IMAGES, DataSource
+from supernet.data import DataSource
 from supernet.errors import InputError
+from supernet.supernet import Supernet
 from supernet.training import Recipe, distributed
+from supernet.training.division import divide, find_fewest
 
 
-def check_batch(recipe: Recipe, data: DataSource) -> None:
-    """ValueError when a step cannot have as many samples, or as few, as the recipe says."""
+def check_batch(recipe: Recipe, data: DataSource, supernet: Supernet) -> None:
+    """Refuse a recipe whose batch the data cannot fill, or whose parts are too small to train on.
+
+    The parts are those of the processes of ``torchrun``, of micro-batches, and of architectures
+    that each train on some samples. All processes say the same.
+
+    Args:
+        recipe: How the network will be trained.
+        data: What it will be trained on.
+        supernet: The network: batch normalisation needs two samples in every part.
+
+    Raises:
+        ValueError: One sentence with a batch size that works.
+    """
     if recipe.batch_size > len(data.train):
         raise InputError(
             f"batch_size = {recipe.batch_size} is larger than the training split of {data.spec} "
             f"({len(data.train)} samples); use at most {len(data.train)}"
         )
-    if recipe.batch_size < 2 and data.shape.task == IMAGES:
-        raise InputError("batch_size = 1 cannot work: batch normalisation needs at least 2 samples")
-    ours = recipe.batch_size // distributed.get_world()[1]
-    if ours % recipe.micro_batches:
-        raise InputError(
-            f"{ours} samples cannot be cut into {recipe.micro_batches} equal micro-batches; "
-            f"use a batch size that is a multiple of {recipe.micro_batches}"
-        )
-    if recipe.split and ours < recipe.random_architectures:
-        raise InputError(
-            f"{ours} samples are too few for {recipe.random_architectures} architectures that each "
-            "train on some; use a larger batch"
-        )
+    share = distributed.take_share(recipe.batch_size)
+    most = min(recipe.random_architectures, supernet.space.size)
+    divide(
+        share.stop - share.start,
+        fewest=find_fewest(supernet),
+        micro_batches=recipe.micro_batches,
+        architectures=max(1, most) if recipe.split else 1,
+    )

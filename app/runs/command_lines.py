@@ -1,48 +1,74 @@
-"""Command lines that lead on from a run, ready to be pasted into a shell."""
+"""Command lines that lead on from a run, ready to be pasted into a shell.
+
+Paths, names and data may come from a file that somebody else wrote: every word is quoted, so that
+a shell sees one word and nothing that it would run.
+"""
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Iterable
 from pathlib import Path
+
+from app.records.run import RunIdentity
+from app.runs import plugins
+
+
+def write_command(*words: object, trust: Iterable[str] = ()) -> str:
+    """Write a command line of this product, every word quoted where a shell needs it.
+
+    Args:
+        words: The command, its options and their values.
+        trust: The user's own modules that files of the run name; added as ``--trust NAME``.
+    """
+    named = (word for name in dict.fromkeys(trust) for word in ("--trust", name))
+    return shlex.join(["supernet", *map(str, words), *named])
+
+
+def list_own_modules(record: RunIdentity) -> tuple[str, ...]:
+    """List what a ``run.json`` names that commands use only after ``--trust NAME``.
+
+    Who offers them in a command says that they run as programs: the file may be a stranger's.
+    """
+    named = (record.family, record.data.spec, str(record.recipe.get("sampler", "")))
+    return tuple(dict.fromkeys(name for name in named if plugins.is_own(name)))
 
 
 def pick_command(run: Path, search: str, latency_ms: float) -> str:
     """The command line that picks the same subnetwork as the slider does."""
-    which = "" if search == "default" else f" --search {quote(search)}"
-    return f"supernet pick --run {quote(str(run))}{which} --latency-ms {latency_ms:.6g}"
+    which = () if search == "default" else ("--search", search)
+    return write_command("pick", "--run", run, *which, "--latency-ms", f"{latency_ms:.6g}")
 
 
-def export_command(run: Path, digest: str, out: Path) -> str:
+def export_command(run: Path, digest: str, out: object, trust: Iterable[str] = ()) -> str:
     """The command line that exports one architecture."""
-    return f"supernet export --run {quote(str(run))} --arch {digest} --out {quote(str(out))}"
+    return write_command("export", "--run", run, "--arch", digest, "--out", out, trust=trust)
 
 
-def profile_command(run: Path, device: str) -> str:
+def profile_command(run: Path, device: str, trust: Iterable[str] = ()) -> str:
     """The command line that profiles a device, or goes on with it."""
-    return f"supernet profile --run {quote(str(run))} --device {quote(device)}"
+    return write_command("profile", "--run", run, "--device", device, trust=trust)
 
 
-def resume_command(run: Path, family: str, data: str) -> str:
+def resume_command(
+    run: Path, family: str | None = None, data: str | None = None, trust: Iterable[str] = ()
+) -> str:
     """The command line that trains a run to the end."""
-    return f"supernet train --family {family} --data {quote(data)} --out {quote(str(run))} --resume"
+    asked = {"--family": family, "--data": data}
+    given = (word for name, value in asked.items() if value is not None for word in (name, value))
+    return write_command("train", *given, "--out", run, "--resume", trust=trust)
 
 
-def search_command(run: Path, device: str, quality: str) -> str:
+def search_command(
+    run: Path, device: str, quality: str | None = None, trust: Iterable[str] = ()
+) -> str:
     """The command line that searches a run.
 
     Args:
         run: Its directory.
         device: The device whose latency counts.
-        quality: What its task is judged by.
+        quality: What its task is judged by; ``None`` leaves it to the search.
+        trust: The user's own modules that files of the run name.
     """
-    return (
-        f"supernet search --run {quote(str(run))} --device {quote(device)} "
-        f"--objectives {quality},latency"
-    )
-
-
-def quote(text: str) -> str:
-    """``text`` as one shell word, in double quotes only when it needs them."""
-    if text and all(c.isalnum() or c in "._-/\\:+=@%" for c in text):
-        return text
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("$", "\\$")
-    return '"' + escaped.replace("`", "\\`") + '"'
+    objectives = () if quality is None else ("--objectives", f"{quality},latency")
+    return write_command("search", "--run", run, "--device", device, *objectives, trust=trust)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import math
 import os
 import platform
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
@@ -31,6 +33,26 @@ _FREE = (
     "teacher.run",
 )
 _MOST_SHOWN = 6
+# What run.json leads to.
+_SPACE_REMEDY = "`supernet search` and `supernet train --resume` write it again"
+
+
+_LOCK = ".lock"
+# What commands write in a run; what else a user keeps there is none of their business.
+_OWN = (
+    *("run.json", "space.json", "metrics.jsonl", "evaluations.jsonl", _LOCK),
+    *("checkpoints", "devices", "searches", "audits", "exports", "report"),
+)
+# Optuna locks its journal by a link, and only ever makes and removes it.
+_MAY_BE_LINK = "optuna.log.lock"
+
+
+class BusyError(InputError):
+    """Another command is writing."""
+
+
+class UnwritableError(InputError):
+    """Nothing can be written where a command has to."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +98,7 @@ class Run:
         try:
             return read_space(path)
         except FileNotFoundError:
-            raise InputError(f"{path} is missing; run the train command again") from None
+            raise InputError(f"{path} is missing; {_SPACE_REMEDY}") from None
 
     @property
     def checkpoints(self) -> Path:
@@ -104,16 +126,20 @@ class Run:
         return _names(self.path / "audits", "audit.json")
 
     def audit(self, name: str) -> Path:
-        """Folder of an audit."""
-        return self.path / "audits" / name
+        """Folder of an audit; ValueError when the name is no part of a path."""
+        return self.path / "audits" / files.check_name("audit", name)
 
     def device(self, name: str) -> Path:
-        """Folder of a device."""
-        return self.path / "devices" / name
+        """Folder of a device; ValueError when the name is no part of a path."""
+        return self.path / "devices" / files.check_name("device", name)
 
     def search(self, name: str) -> Path:
-        """Folder of a search."""
-        return self.path / "searches" / name
+        """Folder of a search; ValueError when the name is no part of a path."""
+        return self.path / "searches" / files.check_name("search", name)
+
+    def export(self, digest: str) -> Path:
+        """Folder of an export; ValueError when the digest is no part of a path."""
+        return self.path / "exports" / files.check_name("export", digest)
 
     def stage(self, name: str) -> StageRecord | None:
         """What ``run.json`` says about a stage; ``None`` before it began."""
@@ -129,36 +155,119 @@ class Run:
         stages = {**record.stages, name: stage}
         write_record(path, record.replace(stages=stages))
 
+    def set_places(self, *, data: str | None = None, teacher: str | None = None) -> None:
+        """Record where the data or the teacher are now, once they are seen to be the same."""
+        record = self.record
+        if data is not None:
+            record = record.replace(data=record.data.replace(spec=data))
+        if teacher is not None and record.teacher is not None:
+            record = record.replace(teacher=record.teacher.replace(run=teacher))
+        write_record(self.path / "run.json", record)
+
+    def mend_stage(self, name: str, /, **facts: object) -> None:
+        """Note that a stage is complete whose command was killed before it noted that itself.
+
+        Where another command writes, or nothing can be written, the note waits for the next
+        command: what it says lies complete on the disk.
+        """
+        stage = self.stage(name)
+        if stage is None or stage.complete:
+            return
+        with suppress(BusyError, UnwritableError), self.writing():
+            self.set_stage(name, "complete", **facts)
+
     def writing(self) -> AbstractContextManager[None]:
         """Keep other commands from writing to this run at the same time.
 
         Raises:
-            ValueError: Another process is writing.
+            ValueError: Another process is writing, nothing can be written, or there is a link
+                where commands write.
         """
         return writing(self.path)
+
+    def check_links(self, folder: Path) -> None:
+        """Refuse a folder of this run that a link below the run's own folder leads to.
+
+        Raises:
+            ValueError: It, or a folder on the way, is a link.
+        """
+        place = self.path
+        for part in folder.relative_to(self.path).parts:
+            place = place / part
+            files.refuse_link(place)
 
 
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
     """Keep other commands from writing to a folder that exists, at the same time.
 
+    What killed commands left half-written in it is removed. A folder in it that has a lock of its
+    own is left to whoever holds that.
+
     Raises:
-        ValueError: Another process is writing.
+        ValueError: Another process is writing, nothing can be written, or there is a link where
+            commands write, through which they would write elsewhere.
     """
+    with _hold_lock(folder):
+        _prepare(folder, _OWN if (folder / "run.json").exists() else None)
+        yield
+
+
+@contextmanager
+def _hold_lock(folder: Path) -> Iterator[None]:
     if os.name != "posix":
         yield
         return
     import fcntl
 
-    with (folder / ".lock").open("a") as handle:
+    path = folder / _LOCK
+    files.refuse_link(path)
+    try:
+        if not os.access(folder, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o666)
+    except OSError as error:
+        if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
+            raise
+        raise UnwritableError(
+            f"{folder} cannot be written to, which this command has to ({error.strerror}); "
+            "copy it to where you may write, and use the copy"
+        ) from None
+    try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise InputError(
+            raise BusyError(
                 f"another command is writing to {folder}; wait for it, or end it first"
             ) from None
         # The lock goes with the process, however it ends.
         yield
+    finally:
+        os.close(handle)
+
+
+def _prepare(folder: Path, names: Collection[str] | None = None) -> None:
+    """Refuse links in a locked folder, and remove what killed commands left half-written.
+
+    Args:
+        folder: The folder.
+        names: What is looked at in it; by default everything.
+    """
+    files.remove_partial(folder)
+    try:
+        with os.scandir(folder) as entries:
+            found = [entry for entry in entries if names is None or entry.name in names]
+    except FileNotFoundError:  # an export, which needs no lock, was replaced meanwhile
+        return
+    for entry in found:
+        if files.is_partial(Path(entry.path)):
+            continue
+        if entry.is_symlink() and entry.name != _MAY_BE_LINK:
+            files.refuse_link(Path(entry.path))
+        if entry.is_dir(follow_symlinks=False) and not os.path.lexists(
+            os.path.join(entry.path, _LOCK)
+        ):
+            _prepare(Path(entry.path))
 
 
 def open_run(path: Path, trusted: Sequence[str] = ()) -> Run:
@@ -176,8 +285,32 @@ def open_run(path: Path, trusted: Sequence[str] = ()) -> Run:
     return run
 
 
+@contextmanager
+def writing_run(path: Path, identity: RunIdentity, space: SearchSpace) -> Iterator[Run]:
+    """The run at ``path``, locked, and made if it is not there yet.
+
+    The lock comes first: of two commands that make the same folder into a run, one does.
+
+    Args:
+        path: The directory.
+        identity: What makes it this run.
+        space: Its search space.
+
+    Raises:
+        ValueError: Another command is writing there, or as for :func:`create_run`.
+    """
+    path = Path(path)
+    _check_place(path, identity)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise files.explain(error, path) from error
+    with writing(path):
+        yield create_run(path, identity, space)
+
+
 def create_run(path: Path, identity: RunIdentity, space: SearchSpace) -> Run:
-    """The run at ``path``, made if it is not there yet.
+    """The run at ``path``, made if it is not there yet; the caller keeps others from writing.
 
     Args:
         path: The directory.
@@ -188,21 +321,51 @@ def create_run(path: Path, identity: RunIdentity, space: SearchSpace) -> Run:
         ValueError: The folder holds another run (the message says what differs) or other files.
     """
     path = Path(path)
-    if path.exists() and not path.is_dir():
-        raise InputError(f"{path} is a file; a run needs a directory")
+    _check_place(path, identity)
     run = Run(path)
-    if (path / "run.json").exists():
-        check_same_run(path, run.record, identity)
-    else:
-        check_free(path)
+    if not (path / "run.json").exists():
         path.mkdir(parents=True, exist_ok=True)
         facts = {"created": now(), "versions": list_versions(), "stages": {}}
         content = {**to_json(identity), **facts}
         record = parse_record(content, RunRecord, f"{path}, which is about to be made", REMEDY)
         write_record(path / "run.json", record)
-    if not (path / "space.json").exists():
-        files.write_json(path / "space.json", space.to_json())
+    keep_space(path, space)
     return run
+
+
+def keep_space(path: Path, space: SearchSpace) -> str:
+    """Write ``space.json`` where it does not hold the space that the network of the run has.
+
+    Args:
+        path: The run directory.
+        space: What ``run.json`` leads to.
+
+    Returns:
+        What was wrong with a file that was there, as a sentence; empty where nothing was.
+    """
+    file = path / "space.json"
+    problem = ""
+    if file.exists():
+        try:
+            stored = read_space(file).digest
+            if stored == space.digest:
+                return ""
+            problem = f"{file} holds space {stored}, but the network has {space.digest}"
+        except (OSError, InputError) as error:
+            problem = str(error)
+        files.set_aside(file)
+    files.write_json(file, space.to_json())
+    return problem
+
+
+def _check_place(path: Path, identity: RunIdentity) -> None:
+    """ValueError unless a folder is free or holds the run asked for."""
+    if path.exists() and not path.is_dir():
+        raise InputError(f"{path} is a file; a run needs a directory")
+    if (path / "run.json").exists():
+        check_same_run(path, Run(path).record, identity)
+    else:
+        check_free(path)
 
 
 def read_space(path: Path) -> SearchSpace:
@@ -212,12 +375,13 @@ def read_space(path: Path) -> SearchSpace:
         FileNotFoundError: There is no such file.
         ValueError: It is damaged, or its content does not match its digest.
     """
-    record = read_record(path, SpaceRecord, REMEDY)
+    record = read_record(path, SpaceRecord, _SPACE_REMEDY)
     try:
         return SearchSpace.from_json({**to_json(record), "version": record.format})
-    except InputError as error:
+    # Choices that need each other in a long chain are followed by recursion.
+    except (InputError, RecursionError) as error:
         raise InputError(
-            f"{path} is not the search space of this run ({error}); {REMEDY}"
+            f"{path} is not the search space of this run ({error}); {_SPACE_REMEDY}"
         ) from None
 
 
@@ -277,8 +441,17 @@ def _compare_leaves(ours: JsonValue, theirs: JsonValue, name: str) -> Iterator[D
         for key in dict.fromkeys((*ours, *theirs)):
             inner = f"{name}.{key}" if name else key
             yield from _compare_leaves(ours.get(key), theirs.get(key), inner)
-    elif ours != theirs and name not in _FREE:
+    elif name not in _FREE and not _is_same(ours, theirs):
         yield Difference(name, ours, theirs)
+
+
+def _is_same(ours: JsonValue, theirs: JsonValue) -> bool:
+    """Whether two settings are equal, up to the order in which statistics were summed."""
+    if isinstance(ours, list) and isinstance(theirs, list):
+        return len(ours) == len(theirs) and all(map(_is_same, ours, theirs))
+    if isinstance(ours, float) and isinstance(theirs, float):
+        return math.isclose(ours, theirs, rel_tol=1e-12)
+    return ours == theirs
 
 
 def list_versions() -> dict[str, str]:

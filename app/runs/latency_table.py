@@ -11,16 +11,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from app.records.device import describe_threads
 from app.records.export import LatencyRecord
 from app.records.front import UnitLatency
 from app.runs import plugins
+from app.runs.command_lines import profile_command
 from app.runs.directory import Run
 from hardware.campaign import measure_networks
 from hardware.compiled_table import CompiledTable
-from hardware.device import Device
+from hardware.device import ALLOWED, Device
 from hardware.table import PREVIOUS, LatencyTable
 from hardware.timing import Measurement
-from supernet import files
+from supernet import checksums
 from supernet.costs.cost_model import CostModel
 from supernet.errors import InputError
 from supernet.graph.language import Graph
@@ -81,15 +83,43 @@ def load_table(run: Run, name: str) -> LatencyTable:
         ValueError: It is damaged, or its backend is a user's own module that was not named in
             this command.
     """
+    _require_trust(run, name)
+    return LatencyTable.load(run.device(name))
+
+
+def find_device(run: Run, name: str) -> Device | None:
+    """The device of a run that has this name; ``None`` where nothing intact says what it is.
+
+    Raises:
+        ValueError: Its backend is a user's own module that was not named in this command.
+    """
+    _require_trust(run, name)
+    folder = run.device(name)
+    # Of a damaged table, it may still be known what was measured; damage is the table's to say.
+    for read in (
+        lambda: LatencyTable.load(folder).device,
+        lambda: Device.from_json(checksums.read_json(folder / "device.json")),
+    ):
+        try:
+            return read()
+        except (OSError, InputError):
+            continue
+    return None
+
+
+def _require_trust(run: Run, name: str) -> None:
     folder = run.device(name)
     for file in (folder / "device.json", folder / PREVIOUS / "device.json"):
         if not file.exists():
             continue
-        about = files.read_json(file)
+        try:
+            about = checksums.read_json(file)
+        except InputError:
+            # Damage is the table's to say, which has an earlier one in reserve.
+            continue
         backend = about.get("backend") if isinstance(about, dict) else None
         if isinstance(backend, str):
             plugins.require_trust("device backend", backend, run.trusted, file)
-    return LatencyTable.load(folder)
 
 
 def open_table(run: Run, name: str, cost_model: CostModel, say: Say) -> DeviceTable:
@@ -110,7 +140,7 @@ def open_table(run: Run, name: str, cost_model: CostModel, say: Say) -> DeviceTa
         have = f"profiled devices are {', '.join(known)}" if known else "none is profiled yet"
         raise InputError(
             f"device {name!r} is not profiled in {run.path}{nearest(name, known)}; {have}; "
-            f"run: supernet profile --run {run.path} --device {name}"
+            f"run: {profile_command(run.path, name, run.trusted)}"
         )
     table = load_table(run, name)
     if table.note:
@@ -123,7 +153,8 @@ def open_table(run: Run, name: str, cost_model: CostModel, say: Say) -> DeviceTa
 
 def method(device: Device, fingerprint: Mapping[str, Any]) -> str:
     """How latencies are measured, as a sentence for a model card."""
-    threads = f"{device.threads} thread{'s' * (device.threads != 1)}"
+    allowed = fingerprint.get(ALLOWED)
+    threads = describe_threads(device.threads, allowed if isinstance(allowed, int) else None)
     clock = "processor time" if device.clock == "thread-cpu" else "wall-clock time"
     return (
         f"median {clock} of repeated runs of the whole network at batch 1 in several fresh "

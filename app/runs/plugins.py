@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import pkgutil
+import shlex
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -147,7 +148,7 @@ def require_trust(word: str, name: str, trusted: Collection[str], file: Path) ->
         raise InputError(f"{said} and cannot be a module of your own; it was damaged or edited")
     raise InputError(
         f"{said} and would run as a program; if it is yours, run the same command with --trust "
-        f"{name}"
+        f"{shlex.quote(name)}"
     )
 
 

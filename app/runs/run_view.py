@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TypeVar
 from app.records.device import DeviceRecord, TableReport
 from app.records.evaluation import EvaluationRecord
 from app.records.front import Front, read_front
+from app.records.search import EMPTY, REMEDY, SearchRecord
 from app.records.typed_json.record_files import read_log, read_record
 from app.runs.command_lines import profile_command, resume_command, search_command
 from app.runs.directory import Run, read_space
@@ -148,6 +150,13 @@ def _read_devices(run: Path, problems: list[str]) -> dict[str, DeviceView]:
 
 def _read_fronts(run: Path, problems: list[str]) -> dict[str, Front]:
     def explain(name: str) -> str:
+        plan = run / "searches" / name / "search.json"
+        with suppress(OSError, InputError):
+            if read_record(plan, SearchRecord, REMEDY).status == EMPTY:
+                return (
+                    f"Search {name} came to its end and found nothing within its limits; loosen "
+                    "them, or evaluate more"
+                )
         return (
             f"Search {name} has no front yet; the command that started it goes on "
             "where it stopped when it is run again"
@@ -175,8 +184,11 @@ def _list_finished(
 
 
 def _read_evaluations(run: Path, problems: list[str]) -> tuple[EvaluationRecord, ...]:
+    def say(warning: str) -> None:
+        problems.append(warning.removeprefix("warning: "))
+
     path = run / "evaluations.jsonl"
-    return tuple(_note_damage(partial(read_log, path, EvaluationRecord), problems) or ())
+    return tuple(_note_damage(partial(read_log, path, EvaluationRecord, say), problems) or ())
 
 
 def _note_damage(read: Callable[[], _Read], problems: list[str]) -> _Read | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,7 +16,9 @@ import torch
 from app.records.run import REMEDY, RunRecord
 from app.runs import plugins
 from app.runs.allocator import keep_freed_memory
+from app.runs.command_lines import resume_command
 from app.runs.directory import Run
+from app.runs.diverged import DIVERGED
 from supernet import checkpoints
 from supernet.checkpoints import Checkpoint
 from supernet.costs.cost_model import CostModel
@@ -32,6 +35,9 @@ _UNUSABLE = (ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeE
              ValueError)  # fmt: skip
 # What stands for the data of a run whose weights were imported without any.
 NO_DATA = "none"
+# What each kind of data can be asked for; a function may take anything.
+_OPTIONS = {"digits": (), "folder": ("image_size",), "text": ("context",)}
+_READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 @dataclass(frozen=True)
@@ -42,11 +48,13 @@ class Trained:
         run: The run it came from.
         supernet: In eval mode, with the weights of ``checkpoint``.
         checkpoint: The newest good one.
+        moved: The data of the run, if this command was told their new place.
     """
 
     run: Run
     supernet: Supernet
     checkpoint: Checkpoint
+    moved: DataSource | None = None
 
     @cached_property
     def shape(self) -> DataShape:
@@ -56,7 +64,7 @@ class Trained:
     @cached_property
     def data(self) -> DataSource:
         """The data of the run; ValueError when its content changed since training."""
-        return open_run_data(self.run)
+        return open_run_data(self.run) if self.moved is None else self.moved
 
     @cached_property
     def cost_model(self) -> CostModel:
@@ -141,21 +149,27 @@ def _explaining(path: Path, place: str) -> Iterator[None]:
         ) from error
 
 
-def open_trained(run: Run, say: Say) -> Trained:
+def open_trained(run: Run, say: Say, data: str | None = None) -> Trained:
     """Build the network of a run and load the newest good checkpoint.
 
     Args:
-        run: A run whose training is complete.
+        run: A run whose training is complete; not locked, where ``data`` are given.
         say: Told about damaged checkpoints that were passed over.
+        data: Where the data of the run are now, if they moved; see :func:`move_data`.
 
     Raises:
-        ValueError: Not trained yet, or no usable checkpoint.
+        ValueError: Not trained yet, no usable checkpoint, or ``data`` are not those of the run.
     """
     stage = run.stage("train")
+    if stage is not None and stage.status == DIVERGED:
+        raise InputError(
+            f"the training of {run.path} diverged; give the command that trained it a lower "
+            "--learning-rate, and it begins anew"
+        )
     if stage is None or not stage.complete:
         raise InputError(
             f"the training of {run.path} is not complete; "
-            f"run: supernet train --out {run.path} --resume"
+            f"run: {resume_command(run.path, data=data, trust=run.trusted)}"
         )
     found = checkpoints.require(run.checkpoints)
     for note in found.notes:
@@ -166,7 +180,10 @@ def open_trained(run: Run, say: Say) -> Trained:
     supernet.to(best_device()).eval()
     limit_threads(supernet)
     keep_freed_memory()
-    return Trained(run, supernet, found.checkpoint)
+    if data is None:
+        return Trained(run, supernet, found.checkpoint)
+    run, moved = move_data(run, data, say)
+    return Trained(run, supernet, found.checkpoint, moved)
 
 
 def open_run_data(run: Run) -> DataSource:
@@ -182,14 +199,82 @@ def open_run_data(run: Run) -> DataSource:
             "these weights were imported without data, which calibration and evaluation need; "
             "import them again with --data, or evaluate with --data"
         )
-    trust_data(run, asked.spec)
-    data = open_typed_data(asked.spec, asked.options)
+    data = reopen_data(run, asked.options)
     if data.fingerprint != asked.fingerprint:
         raise InputError(
-            f"the content of {asked.spec} changed since the run was trained on it; "
-            "restore it, or train a new run"
+            f"the content of {asked.spec} changed since the run was trained on it; restore it, "
+            "give its new place with --data if it moved, or train a new run"
         )
     return data
+
+
+def reopen_data(run: Run, options: Mapping[str, int]) -> DataSource:
+    """Open what is now where the data of a run were, whatever it holds.
+
+    Args:
+        run: The run.
+        options: Options of the data.
+
+    Raises:
+        ValueError: It is gone or unusable, or comes from a function of the user's own that was not
+            named in this command.
+    """
+    spec = run.record.data.spec
+    trust_data(run, spec)
+    try:
+        return open_typed_data(spec, options)
+    except InputError as error:
+        raise InputError(
+            f"the data of {run.path} cannot be opened: {error}; if they moved, give their new "
+            "place with --data"
+        ) from error
+
+
+def move_data(run: Run, spec: str, say: Say) -> tuple[Run, DataSource]:
+    """Record in a run where its data are now, so that no later command has to be told.
+
+    Args:
+        run: A run that this process has not locked.
+        spec: Their new place, as the user typed it.
+        say: Told when the run cannot be written to; the data are used all the same.
+
+    Returns:
+        The run, in which a function that ``spec`` names is trusted, and the data.
+
+    Raises:
+        ValueError: They cannot be opened, their content is not that of the training, or another
+            command is writing to the run.
+    """
+    asked, place = run.record.data, absolute(spec)
+    if asked.spec == NO_DATA:
+        raise InputError(
+            f"the weights of {run.path} were imported without data, so that nothing tells whether "
+            f"{spec} are the right ones; import them again with --data"
+        )
+    data = open_typed_data(place, keep_options(place, asked.options))
+    if data.fingerprint != asked.fingerprint:
+        raise InputError(
+            f"{spec} is not what {run.path} was trained on: its content differs from that of "
+            f"{asked.spec}; give the new place of the same data, or train a new run"
+        )
+    if _is_function(place):
+        run = replace(run, trusted=(*run.trusted, place))
+    if place == asked.spec:
+        return run, data
+    try:
+        with run.writing():
+            run.set_places(data=place)
+    except OSError as error:
+        if error.errno not in _READ_ONLY:
+            raise
+        say(f"warning: {run.path} cannot be written to; the next command needs --data again")
+    return run, data
+
+
+def keep_options(spec: str, options: Mapping[str, int]) -> dict[str, int]:
+    """Keep the options that data of this kind take."""
+    taken = _OPTIONS.get(spec.partition(":")[0], tuple(options))
+    return {name: value for name, value in options.items() if name in taken}
 
 
 def trust_data(run: Run, spec: str) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from app.records.evaluation import EvaluationRecord
 from app.records.typed_json.record import Choices
 from app.records.typed_json.record_files import read_log
-from app.runs.directory import Run
-from app.runs.trained import Trained
+from app.runs.directory import Run, keep_space
+from app.runs.trained import Say, Trained
 from search import InfeasibleError, SearchProblem, check_feasible
 from search.sampling.feasibility import least_violation
 from supernet.errors import InputError
@@ -15,20 +15,21 @@ from supernet.space import Architecture
 _MOST_SHOWN = 4
 
 
-def check_space(run: Run, trained: Trained) -> None:
+def check_space(run: Run, trained: Trained, say: Say) -> None:
     """Make sure that the run's space is the one its evaluations were made in.
 
+    A damaged ``space.json`` is written again: the network was built from ``run.json``, which holds
+    the digest of its space.
+
     Raises:
-        ValueError: ``space.json`` or ``evaluations.jsonl`` belongs to another space.
+        ValueError: ``evaluations.jsonl`` belongs to another space.
     """
     space = trained.supernet.space
-    stored = run.space.digest
-    if stored != space.digest:
-        raise InputError(
-            f"{run.path / 'space.json'} holds space {stored}, but the network has {space.digest}; "
-            "restore the file, or train a new run"
-        )
-    for record in read_log(run.evaluations, EvaluationRecord):
+    problem = keep_space(run.path, space)
+    if problem:
+        say(f"warning: {problem}; it was moved aside and written again")
+    # Damaged lines are said when the log is opened.
+    for record in read_log(run.evaluations, EvaluationRecord, lambda _: None):
         ours = record.checkpoint == trained.checkpoint.digest
         if ours and _digest(trained, record.architecture) != record.digest:
             raise InputError(

@@ -14,7 +14,7 @@ from app.records.evaluation import EvaluationRecord
 from app.records.search import EarlierRunRecord
 from app.records.typed_json.record_files import read_log
 from app.runs.directory import Run, open_run
-from app.runs.trained import Trained
+from app.runs.trained import Say, Trained
 from supernet import checkpoints
 from supernet.errors import InputError
 from supernet.quality.evaluate import CALIBRATION_SAMPLES
@@ -44,12 +44,15 @@ class Prior:
         return EarlierRunRecord(run=str(self.run), evaluations=len(self.values), digest=digest)
 
 
-def open_prior(path: Path, trained: Trained, before: EarlierRunRecord | None = None) -> Prior:
+def open_prior(
+    path: Path, trained: Trained, say: Say, before: EarlierRunRecord | None = None
+) -> Prior:
     """Evaluations of an earlier run on its validation split, with its newest weights.
 
     Args:
         path: The earlier run: same space, other data or other training.
         trained: What is searched now.
+        say: Told about damaged records, which are left out.
         before: The prior of the stored search that is continued, if any: of the same run, the
             evaluations used then are used again, and not those made since.
 
@@ -70,7 +73,7 @@ def open_prior(path: Path, trained: Trained, before: EarlierRunRecord | None = N
             f"the prior {path} has space {theirs}, this run {space.digest}; a prior must have the "
             "same space"
         )
-    records = _read_successful(run)
+    records = _read_successful(run, say)
     other = sorted({record.objective for record in records} - {trained.quality})
     if other:
         raise InputError(
@@ -92,12 +95,12 @@ def open_prior(path: Path, trained: Trained, before: EarlierRunRecord | None = N
     return Prior(place, rows, values)
 
 
-def _read_successful(run: Run) -> list[EvaluationRecord]:
+def _read_successful(run: Run, say: Say) -> list[EvaluationRecord]:
     """Successful evaluations, the first of each architecture, in the order they were made."""
     checkpoint = checkpoints.require(run.checkpoints).checkpoint
     assert checkpoint is not None
     found: dict[str, EvaluationRecord] = {}
-    for record in read_log(run.evaluations, EvaluationRecord):
+    for record in read_log(run.evaluations, EvaluationRecord, say):
         usable = record.belongs_to(checkpoint.digest, CALIBRATION_SAMPLES)
         whole = record.split == "val" and not record.stopped
         if usable and whole and record.value is not None:

@@ -329,10 +329,11 @@ def _binomial(sources: Sources, values: NDArray[np.float64]) -> NDArray[np.float
 
 
 def _spread(sources: Sources, values: NDArray[np.float64]) -> NDArray[np.float64]:
+    # By the upper end alone: the lower one is cut off at 0.
     found = {
-        record.value: (record.high - record.low) / (2 * Z_TWO_SIDED_95)
+        record.value: (record.high - record.value) / Z_TWO_SIDED_95
         for record in sources.log.records("val")
-        if record.value is not None and record.low is not None and record.high is not None
+        if record.value is not None and record.high is not None
     }
     return np.array([found.get(float(value), 0.0) for value in values])
 

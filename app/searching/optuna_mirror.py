@@ -24,10 +24,12 @@ from app.records.typed_json.plain import to_json_number
 from app.records.typed_json.record import to_json
 from app.runs.addresses import hide_secrets, show_storage
 from app.runs.directory import Run
+from app.runs.trained import Say
 from app.searching.objectives import count_all
 from search import Evaluation, SearchProblem
 from search.arrays.pareto import nondominated
 from search.engines.optuna_logging import quiet_optuna
+from supernet import files
 from supernet.errors import InputError
 from supernet.space import Architecture, SearchSpace
 
@@ -147,7 +149,7 @@ class Study:
         measured latencies and the exported models come after the search. The study is replaced
         when the front has changed since.
         """
-        digest = _hash([to_json(point) for point in front.points])
+        digest = _digest_points(front)
         name = f"{self.study.study_name} {VERIFIED}"
         with quiet_optuna(), self._explained():
             self._note("hypervolume", to_json(front.hypervolume))
@@ -208,16 +210,20 @@ def open_study(
     name: str,
     problem: SearchProblem,
     log: EvaluationLog,
+    say: Say,
     *,
     identity: Mapping[str, JsonValue],
     storage: str | None = None,
 ) -> Study:
     """The study of a search, made if it is not there; call it before anything is evaluated.
 
+    A journal file that is damaged, or that says something else than the log of evaluations, is
+    moved aside: it is a mirror, and all of it can be made again.
+
     In ``search_job``, inside ``run.writing()``::
 
         study = open_study(
-            folder, request.name, problem, log, identity=plan.config.identity, storage=url
+            folder, request.name, problem, log, say, identity=plan.config.identity, storage=url
         )
         search(..., on_evaluated=study.add)
         study.mirror_verified(front)
@@ -228,6 +234,7 @@ def open_study(
             comes before it.
         problem: Objectives with directions and constraints.
         log: Where the records of the evaluations are.
+        say: Told about a damaged journal file.
         identity: What makes it this search; a study with another one is replaced. How many
             ``evaluations`` are asked for does not count.
         storage: An SQLAlchemy URL such as ``sqlite:///studies.db``; by default the journal file
@@ -238,18 +245,18 @@ def open_study(
     """
     from optuna.storages import get_storage
 
-    settings: dict[str, JsonValue] = {
-        key: value for key, value in identity.items() if key != "evaluations"
-    }
-    settings |= {"space": problem.space.digest, "checkpoint": log.trained.checkpoint.digest}
+    settings = _list_settings(log, identity)
     run = log.trained.run
     title = name if storage is None else f"{_run_name(run)}/{name}"
     place = str(folder / JOURNAL) if storage is None else show_storage(storage)
     with quiet_optuna():
         try:
-            opened = _journal(folder / JOURNAL) if storage is None else get_storage(storage)
-            study = known = _existing(opened, title)
             digest = _hash(settings)
+            if storage is None:
+                opened = _open_journal(folder, title, digest, problem, log, say)
+            else:
+                opened = get_storage(storage)
+            study = known = _existing(opened, title)
             if study is None or study.user_attrs.get("identity") != digest:
                 study = _create(opened, title, problem, known is not None)
                 study.set_user_attr("settings", settings)
@@ -258,6 +265,100 @@ def open_study(
             return Study(study, opened, problem, log, folder, storage)
         except _storage_errors() as error:
             raise _unusable(place, _reason(error, storage), error) from error
+
+
+def _open_journal(
+    folder: Path, name: str, identity: str, problem: SearchProblem, log: EvaluationLog, say: Say
+) -> Any:
+    """The journal of a search, an empty one where the file there cannot be continued."""
+    path = folder / JOURNAL
+    try:
+        journal = _journal(path)
+        study = _existing(journal, name)
+        if study is not None and study.user_attrs.get("identity") == identity:
+            for mirror in (study, _existing(journal, f"{name} {VERIFIED}")):
+                _check_study(mirror, problem, log)
+        return journal
+    # What Optuna runs into in a damaged file may be anything.
+    except Exception as error:
+        if isinstance(error, OSError) and not path.is_dir():
+            raise
+        aside = files.set_aside(path)
+        say(
+            f"warning: {path} was damaged ({_reason(error, None)}); it was moved to {aside.name}, "
+            "and the study is made again from the evaluations"
+        )
+        return _journal(path)
+
+
+def _check_study(study: Any | None, problem: SearchProblem, log: EvaluationLog) -> None:
+    """InputError for trials that are none of this search; another error for broken ones."""
+    if study is None:
+        return
+    if [d.name.lower() for d in study.directions] != [o.direction for o in problem.objectives]:
+        raise InputError("its directions are others")
+    names = [objective.name for objective in problem.objectives]
+    for trial in study.get_trials(deepcopy=False):
+        architecture = problem.space.architecture(trial.params)
+        if trial.user_attrs["digest"] != architecture.digest:
+            raise InputError(f"trial {trial.number} is of another architecture than it says")
+        if trial.state.name != "COMPLETE":
+            continue
+        if len(trial.values) != len(names):
+            raise InputError(f"trial {trial.number} has other objectives")
+        record = log.find(architecture, "val", stopped=True)
+        value = dict(zip(names, trial.values, strict=True))
+        if record is not None and value.get(record.objective, record.value) != record.value:
+            raise InputError(f"trial {trial.number} has another value than was evaluated")
+
+
+def is_mirrored(
+    folder: Path,
+    name: str,
+    front: Front,
+    log: EvaluationLog,
+    identity: Mapping[str, JsonValue],
+) -> bool:
+    """Whether the journal of a finished search holds all of it; nothing is written.
+
+    Args:
+        folder: Folder of the search.
+        name: Of the search.
+        front: What it found.
+        log: Where the records of the evaluations are.
+        identity: What makes it this search.
+    """
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    path = folder / JOURNAL
+    if not path.is_file() or os.path.lexists(_lock_of(path)):
+        return False
+    with quiet_optuna():
+        try:
+            storage = JournalStorage(JournalFileBackend(str(path), lock_obj=_Untouched()))
+            study, verified = (_existing(storage, n) for n in (name, f"{name} {VERIFIED}"))
+            if study is None or verified is None:
+                return False
+            known = {t.user_attrs.get("digest") for t in study.get_trials(deepcopy=False)}
+            same = study.user_attrs.get("identity") == _hash(_list_settings(log, identity))
+            return (
+                same
+                and known >= {point.digest for point in front.points}
+                and verified.user_attrs.get("front") == _digest_points(front)
+            )
+        except _storage_errors():
+            return False  # whoever writes it says what is wrong, and puts it right
+
+
+class _Untouched:
+    """A lock of a journal that is only read."""
+
+    def acquire(self) -> bool:
+        raise PermissionError("the journal is only read")
+
+    def release(self) -> None:
+        raise PermissionError("the journal is only read")
 
 
 def distributions(space: SearchSpace) -> dict[str, CategoricalDistribution]:
@@ -347,7 +448,7 @@ def _journal(path: Path) -> Any:
     from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = path.with_name(path.name + ".lock")
+    lock = _lock_of(path)
     # The lock's own age is no help: a killed command is often started again at once.
     patience = time.monotonic() + _STALE_SECONDS
     while os.path.lexists(lock) and time.monotonic() < patience:
@@ -412,6 +513,25 @@ def _keep(store: Any, identifier: str, name: str, data: bytes, mimetype: str) ->
     store.write(identifier, io.BytesIO(data))
     meta = {"artifact_id": identifier, "filename": name, "mimetype": mimetype, "encoding": None}
     return {_ARTIFACT_KEY + identifier: json.dumps(meta)}
+
+
+def _lock_of(journal: Path) -> Path:
+    return journal.with_name(journal.name + ".lock")
+
+
+def _list_settings(log: EvaluationLog, identity: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+    """What makes a study that of this search; its length does not."""
+    settings = {key: value for key, value in identity.items() if key != "evaluations"}
+    trained = log.trained
+    return {
+        **settings,
+        "space": trained.supernet.space.digest,
+        "checkpoint": trained.checkpoint.digest,
+    }
+
+
+def _digest_points(front: Front) -> str:
+    return _hash([to_json(point) for point in front.points])
 
 
 def _hash(payload: JsonValue) -> str:

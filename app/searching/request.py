@@ -7,14 +7,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.records.search import LENGTH, REMEDY, EarlierRunRecord, SearchRecord, SearchSettings
+from app.records.search import (
+    EMPTY,
+    FILE,
+    LENGTH,
+    REMEDY,
+    EarlierRunRecord,
+    SearchRecord,
+    SearchSettings,
+)
 from app.records.typed_json.record_files import read_record
 from app.searching.written_limits import find_devices, parse_latency_limit
 from search import Stops, Strategy
 from search.limits import Limit, parse_bound, parse_limit
+from supernet import files
 from supernet.errors import InputError
 
-FILE = "search.json"
 AUTO = "auto"
 DEFAULT_ENGINE = "array"
 
@@ -55,6 +63,7 @@ class SearchRequest:
         name: Name of the search.
         seed: Seed of every random decision.
         replace: Search anew where another search has this name.
+        data: Where the data of the run are now, if they moved; recorded in the run.
         trust: Dotted paths of the user's own modules that files of the run may name.
     """
 
@@ -79,6 +88,7 @@ class SearchRequest:
     name: str = "default"
     seed: int = 0
     replace: bool = False
+    data: str | None = None
     trust: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -89,10 +99,7 @@ class SearchRequest:
             raise InputError(f"evaluations = {self.evaluations} is too few; use 5 or more")
         if self.seed < 0:
             raise InputError(f"seed = {self.seed} is impossible; it must be at least 0")
-        if not self.name or not all(c.isalnum() or c in "._-" for c in self.name):
-            raise InputError(f"search name {self.name!r} must be letters, digits, '.', '_', '-'")
-        if self.name.startswith("."):
-            raise InputError(f"search name {self.name!r} must not start with a dot")
+        files.check_new_name("search", self.name)
         minutes = self.max_minutes
         if minutes is not None and not (math.isfinite(minutes) and minutes > 0):
             raise InputError(f"max-minutes = {minutes:g} cannot work; it must be above 0")
@@ -243,7 +250,8 @@ def is_complete(folder: Path, plan: SearchRecord, *, replace: bool) -> bool:
         ValueError: The folder holds a search with other settings, or a longer one.
     """
     old = None if replace else read_plan(folder)
-    if old is None:
+    if old is None or (old.status == EMPTY and not (folder / "front.json").exists()):
+        # One that found nothing gives way: there is no front to lose, and what was evaluated stays.
         return False
     before, now = (record.config.model_dump(mode="json") for record in (old, plan))
     changed = [key for key, value in now.items() if before[key] != value]

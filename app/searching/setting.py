@@ -41,7 +41,7 @@ class Setting:
     plan: SearchRecord
 
 
-def reopen_prior(request: SearchRequest, run: Run, trained: Trained) -> Prior | None:
+def reopen_prior(request: SearchRequest, run: Run, trained: Trained, say: Say) -> Prior | None:
     """Open the earlier run that helps, as far as a search that is continued used it.
 
     Raises:
@@ -50,7 +50,8 @@ def reopen_prior(request: SearchRequest, run: Run, trained: Trained) -> Prior | 
     if request.prior is None:
         return None
     stored = None if request.replace else read_plan(run.search(request.name))
-    return open_prior(request.prior, trained, None if stored is None else stored.config.prior)
+    before = None if stored is None else stored.config.prior
+    return open_prior(request.prior, trained, say, before)
 
 
 def build_strategy(

@@ -189,7 +189,7 @@ def _load(backend: ModuleType, widths: tuple[int, ...]) -> Timer:
 
 
 def _refusal(attempt: Callable[[], object]) -> str:
-    """The message of the ``ValueError`` that an attempt has to raise; it is one line."""
+    """The message of the ``InputError`` that an attempt has to raise; it is one line."""
     try:
         attempt()
     except InputError as error:

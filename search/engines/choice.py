@@ -16,7 +16,6 @@ from __future__ import annotations
 import pkgutil
 from collections.abc import Callable
 from functools import partial
-from importlib import import_module
 from inspect import Parameter, isclass, ismodule, signature
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +23,7 @@ from typing import TYPE_CHECKING
 from search.engines.contract import Engine
 from supernet.errors import InputError, MissingPackageError
 from supernet.space import nearest
+from supernet.user_modules import NoSuchModuleError, import_user_module
 
 if TYPE_CHECKING:
     from search.engines.algorithms import BuildAlgorithm
@@ -87,16 +87,8 @@ def _import(path: str) -> object:
     """
     for name, member in ((path, ""), path.rpartition(".")[::2]):
         try:
-            module = import_module(name)
-        except SyntaxError as error:
-            raise InputError(
-                f"module {name!r} for the engine is no Python that can be read: {error.msg} in "
-                f"line {error.lineno} of {error.filename}"
-            ) from None
-        except ModuleNotFoundError as error:
-            # Anything but the path itself is missing inside a module that exists.
-            if error.name is None or not f"{name}.".startswith(f"{error.name}."):
-                raise
+            module = import_user_module(name, "the engine", working_directory=False)
+        except NoSuchModuleError:
             continue
         if not member:
             return module

@@ -217,7 +217,7 @@ class _Tracer:
                 raise InputError(f"unit {unit!r} is part of the network but never runs")
             self.found[unit][combination] = (
                 CostUnit(self._trace(unit, modules[unit], calls[unit])),
-                self._size(unit, modules[unit], values),
+                _measure_unit(self.supernet, unit, modules[unit], values),
             )
 
     def _trace(self, unit: str, module: nn.Module, call: Call) -> Graph:
@@ -227,16 +227,33 @@ class _Tracer:
             self.traced[key] = lower(_Bound(module, rebuild), tensors)[0]
         return self.traced[key]
 
-    def _size(self, unit: str, module: nn.Module, values: Values) -> int:
-        total = 0
-        for name, parameter in module.named_parameters():
-            bits = find_bits(self.supernet.edit_index, values, f"{unit}.{name}")
-            total += (parameter.numel() * bits + 7) // 8
-            if bits < 32:
-                # One 32-bit scale per output channel.
-                total += 4 * parameter.shape[0]
-        floating = (b for b in module.buffers() if b.is_floating_point())
-        return total + sum(4 * buffer.numel() for buffer in floating)
+
+def measure_size(supernet: ElasticNetwork, architecture: Architecture, network: nn.Module) -> int:
+    """Bytes of one subnetwork as its cost model counts them, without tracing every variant.
+
+    Args:
+        supernet: Knows the units and the bits of their weights.
+        architecture: The subnetwork.
+        network: What :meth:`supernet.supernet.Supernet.extract` gave for it.
+    """
+    values, modules = Values(architecture), dict(network.named_modules())
+    return sum(
+        _measure_unit(supernet, unit, modules[unit], values)
+        for unit in supernet.units
+        if unit in modules
+    )
+
+
+def _measure_unit(supernet: ElasticNetwork, unit: str, module: nn.Module, values: Values) -> int:
+    total = 0
+    for name, parameter in module.named_parameters():
+        bits = find_bits(supernet.edit_index, values, f"{unit}.{name}")
+        total += (parameter.numel() * bits + 7) // 8
+        if bits < 32:
+            # One 32-bit scale per output channel.
+            total += 4 * parameter.shape[0]
+    floating = (b for b in module.buffers() if b.is_floating_point())
+    return total + sum(4 * buffer.numel() for buffer in floating)
 
 
 def _make_recorder(calls: dict[str, Call], unit: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from supernet.errors import InputError
 
+from .memory import check_memory
 from .source import SPLITS, DataSource, make_image_source
 
 
@@ -62,35 +64,44 @@ def from_datasets(
 
 
 def _read(dataset: Any, where: str) -> tuple[Tensor, Tensor]:
-    images: list[Tensor] = []
-    targets: list[int] = []
+    stored: Tensor | None = None
+    targets = torch.empty(len(dataset), dtype=torch.int64)
     for index in range(len(dataset)):
         image, target = dataset[index]
         pixels = torch.as_tensor(image)
-        if pixels.ndim != 3 or (images and pixels.shape != images[0].shape):
-            expected = tuple(images[0].shape) if images else "(channels, height, width)"
+        if pixels.ndim != 3 or (stored is not None and pixels.shape != stored.shape[1:]):
+            expected = "(channels, height, width)" if stored is None else tuple(stored.shape[1:])
             raise InputError(
                 f"sample {index} of {where} has shape {tuple(pixels.shape)}; expected {expected}"
             )
-        images.append(pixels)
-        targets.append(int(target))
-    stacked = torch.stack(images)
-    if stacked.dtype != torch.uint8:
-        stacked = stacked.float()
-        low, high = float(stacked.min()), float(stacked.max())
+        kind = torch.uint8 if pixels.dtype == torch.uint8 else torch.float32
+        if stored is None:
+            needed = len(dataset) * pixels.numel() * kind.itemsize
+            check_memory(needed, f"the images of {where}", "give fewer or smaller ones")
+            stored = torch.empty((len(dataset), *pixels.shape), dtype=kind)
+        elif stored.dtype != kind:
+            raise InputError(
+                f"sample {index} of {where} has {pixels.dtype} pixels, and those before have "
+                f"others ({stored.dtype}); use one type for all"
+            )
+        stored[index] = pixels
+        targets[index] = int(target)
+    assert stored is not None, "an empty data set is refused before"
+    if stored.dtype != torch.uint8:
+        low, high = float(stored.min()), float(stored.max())
         if not (low >= 0 and high <= 1):
             raise InputError(
                 f"the images of {where} have values from {low:.3g} to {high:.3g}; float images "
                 "must lie in 0..1 (normalisation belongs to the network)"
             )
-    return stacked, torch.tensor(targets, dtype=torch.int64)
+    return stored, targets
 
 
 def _check_disjoint(splits: dict[str, tuple[Tensor, Tensor]], name: str) -> None:
     seen: dict[bytes, tuple[str, int]] = {}
     for split, (images, _) in splits.items():
         for index, image in enumerate(images):
-            content = image.numpy().tobytes()
+            content = hashlib.blake2b(image.numpy().tobytes()).digest()
             other, first = seen.setdefault(content, (split, index))
             if other != split:
                 raise InputError(

@@ -12,13 +12,15 @@ import torch
 from torch import Tensor
 
 from supernet.data.augment import AUGMENTATIONS
+from supernet.data.memory import count_in_bytes, split_by_bytes
 from supernet.dataclass_json import decode_dataclass, encode_dataclass
 from supernet.errors import InputError
 
 IMAGES = "image-classification"
 TEXT = "language-modelling"
 SPLITS = ("train", "val", "test")
-HASHED_SAMPLES = 4096
+HASHED_BYTES = 1 << 22
+MEASURED_SAMPLES, MEASURED_BYTES = 256, 1 << 25
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,7 @@ class DataSource:
         fingerprint: SHA-256 over the content of all three splits, 64 hexadecimal digits.
         epoch: Number of samples that make up one pass over ``train``.
         augmentation: What suits this data: ``"none"``, ``"shift"``, ``"affine"``, ``"crop_flip"``.
+        notes: What a user should know of it, a sentence each.
     """
 
     spec: str
@@ -99,6 +102,7 @@ class DataSource:
     fingerprint: str
     epoch: int
     augmentation: str
+    notes: tuple[str, ...] = ()
 
     def split(self, name: str) -> Split:
         """The split called ``name``; ValueError lists the names otherwise."""
@@ -140,6 +144,7 @@ def make_image_source(
     splits: Mapping[str, tuple[Tensor, Tensor]],
     labels: tuple[str, ...],
     augmentation: str | None = None,
+    notes: tuple[str, ...] = (),
 ) -> DataSource:
     """Checks and summaries that every image data set shares.
 
@@ -148,6 +153,7 @@ def make_image_source(
         splits: ``train``, ``val``, ``test`` -> images ``(N, C, H, W)`` and labels ``(N,)``.
         labels: Name of each class.
         augmentation: ``None``: shift for small or grey images, crop and flip for larger colour.
+        notes: What a user should know of the data.
 
     Raises:
         ValueError: Fewer than two classes, or an empty split.
@@ -177,6 +183,7 @@ def make_image_source(
         fingerprint=fingerprint_splits(content),
         epoch=len(images),
         augmentation=augmentation,
+        notes=notes,
     )
 
 
@@ -195,7 +202,7 @@ def fingerprint(parts: Iterable[tuple[str, Tensor]]) -> str:
     for name, tensor in parts:
         result.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         # In blocks: windows of a text are overlapping views, much smaller than their copies.
-        for block in tensor.split(HASHED_SAMPLES):
+        for block in split_by_bytes(tensor, HASHED_BYTES):
             result.update(block.contiguous().numpy().tobytes())
     return result.hexdigest()
 
@@ -239,10 +246,12 @@ def _measure_channels(images: Tensor) -> tuple[tuple[float, ...], tuple[float, .
     scale = 255.0 if images.dtype == torch.uint8 else 1.0
     total = torch.zeros(images.shape[1], dtype=torch.float64)
     square = torch.zeros_like(total)
-    for block in images.split(256):
-        pixels = block.double() / scale
+    # Sums depend on the blocks in their last digits, so small images keep theirs.
+    fitting = count_in_bytes(images, MEASURED_BYTES, itemsize=torch.float64.itemsize)
+    for block in images.split(min(MEASURED_SAMPLES, fitting)):
+        pixels = block.to(torch.float64, copy=True).div_(scale)
         total += pixels.sum((0, 2, 3))
-        square += pixels.square().sum((0, 2, 3))
+        square += pixels.square_().sum((0, 2, 3))
     count = images.numel() / images.shape[1]
     mean = total / count
     std = (square / count - mean.square()).clamp(min=0).sqrt()

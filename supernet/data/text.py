@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -10,14 +11,21 @@ import torch
 from torch import Tensor
 
 from supernet.errors import InputError
+from supernet.text_encoding import read_text
 
+from .memory import check_memory
 from .source import TEXT, DataShape, DataSource, Split, fingerprint
 
 UNKNOWN = "\ufffd"
+# A token is a 64-bit number, beside the text itself.
+BYTES_PER_CHARACTER = 10
+_BLOCK = 1 << 20
 
 
 def open_text(path: Path, *, context: int = 64, vocabulary: int = 256) -> DataSource:
-    """Characters of a UTF-8 file; the vocabulary comes from the training part alone.
+    """Characters of a text file; the vocabulary comes from the training part alone.
+
+    The text is UTF-8, or what a byte-order mark tells, which is no part of it.
 
     Args:
         path: The file.
@@ -26,17 +34,28 @@ def open_text(path: Path, *, context: int = 64, vocabulary: int = 256) -> DataSo
             token, number 0.
 
     Raises:
-        ValueError: No such file, not UTF-8, too short, or an impossible context.
+        ValueError: No such file, no text, too short, or an impossible context.
     """
     if context < 1:
         raise InputError(f"context = {context} tokens is impossible; it must be at least 1")
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path} is no text file; a pipe, a device or a folder cannot be read")
     if not path.is_file():
         raise InputError(f"there is no text file {path}")
+    needed = path.stat().st_size * BYTES_PER_CHARACTER
+    check_memory(needed, f"the characters of {path}", "give a smaller file")
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
     except UnicodeDecodeError as error:
         where = f"{error.reason} at byte {error.start}"
-        raise InputError(f"{path} is not UTF-8 text ({where})") from error
+        raise InputError(
+            f"{path} is not {error.encoding.upper()} text ({where}); save it as UTF-8"
+        ) from error
+    if "\0" in text:
+        raise InputError(
+            f"{path} holds NUL characters, so that it is no text, or UTF-16 without a byte-order "
+            "mark; save it as UTF-8"
+        )
     needed = 20 * (2 * context + 1)
     if len(text) < needed:
         raise InputError(
@@ -63,12 +82,16 @@ def open_text(path: Path, *, context: int = 64, vocabulary: int = 256) -> DataSo
 
 def _encode(text: str, labels: tuple[str, ...]) -> Tensor:
     """Token ids of a text, ``(characters,)`` int64; characters without a label are 0."""
-    codes = np.frombuffer(text.encode("utf-32-le"), dtype=np.uint32)
-    table = np.zeros(int(codes.max()) + 1, dtype=np.int64)
+    table = np.zeros(sys.maxunicode + 1, dtype=np.int64)
     for token, label in enumerate(labels):
-        if token and ord(label) < len(table):
+        if token:
             table[ord(label)] = token
-    return torch.from_numpy(table[codes])
+    tokens = np.empty(len(text), dtype=np.int64)
+    for start in range(0, len(text), _BLOCK):
+        block = text[start : start + _BLOCK]
+        codes = np.frombuffer(block.encode("utf-32-le"), dtype=np.uint32)
+        tokens[start : start + len(block)] = table[codes]
+    return torch.from_numpy(tokens)
 
 
 def _slide_windows(tokens: Tensor, context: int, stride: int) -> Split:

@@ -14,6 +14,7 @@ from torch import Tensor
 from supernet.errors import InputError
 from supernet.families import ofa_resnet50
 from supernet.importing.ofa_sizes import infer_config, shorten_names
+from supernet.importing.state_dicts import strip_wrappers
 from supernet.supernet import Supernet
 
 CUSTOM = "custom"
@@ -84,13 +85,13 @@ def recognise(tensors: Mapping[str, Tensor], source: str) -> Recognised:
 
     Args:
         tensors: The state dict, of ``OFAMobileNetV3``, ``OFAProxylessNASNets`` or ``OFAResNets``
-            of the ``ofa`` package, in its older or newer spelling.
+            of the ``ofa`` package, in its older or newer spelling, also wrapped.
         source: What messages call it.
 
     Raises:
         ValueError: Another kind of checkpoint.
     """
-    found = {canonicalise(name): tensor for name, tensor in tensors.items()}
+    found = {canonicalise(name): tensor for name, tensor in strip_wrappers(tensors).items()}
     family, config = infer_config(found, source)
     return Recognised(source, found, family, _find_preset(family, config), config)
 
@@ -127,7 +128,7 @@ def load_supernet(recognised: Recognised, config: Any | None = None) -> Supernet
 
 def canonicalise(name: str) -> str:
     """Spell a published name in one way: releases nest wrapped layers to different depths."""
-    name = name.removeprefix("module.").replace(".mobile_inverted_conv.", ".conv.")
+    name = name.replace(".mobile_inverted_conv.", ".conv.")
     return re.sub(r"(\.(?:conv|bn|linear))\1+(?=\.)", r"\1", name)
 
 

@@ -16,12 +16,19 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from supernet.data import IMAGES, DataSource, Split, lay_channels_last
+from supernet.data.memory import count_in_bytes
+from supernet.errors import InputError
 from supernet.quality.batch_statistics import recalibrate
+from supernet.quality.class_balance import compute_balanced_accuracy
 from supernet.space import Architecture
 from supernet.supernet import Supernet
 
 CALIBRATION_SAMPLES = 1024
 KEPT_BYTES = 1 << 30
+# Most bytes of images that are resized at once.
+RESIZED_BYTES = 1 << 26
+# Numbers in a batch of images so large that 32 of them would be more.
+LARGE_BATCH = 1 << 24
 Z_TWO_SIDED_95 = 1.959963984540054
 
 
@@ -44,6 +51,7 @@ class Evaluation:
         calibration_samples: Training samples behind the normalisation statistics; 0 when the
             network needs none.
         seconds: Time of extraction, recalibration and run.
+        balanced: Mean accuracy over the classes; ``None`` for a loss.
     """
 
     objective: str
@@ -55,6 +63,7 @@ class Evaluation:
     samples: int
     calibration_samples: int
     seconds: float
+    balanced: float | None = None
 
 
 class BatchCache:
@@ -183,24 +192,51 @@ def evaluate(
         values = score_samples(
             model, supernet, architecture, data, split, batch_size=batch_size, cache=cache
         )
-    return summarise_scores(values, data.shape.task, split, used, time.perf_counter() - began)
+    seconds = time.perf_counter() - began
+    return summarise_scores(values, data.shape.task, split, used, seconds, data.split(split))
 
 
 def summarise_scores(
-    scores: NDArray[np.float64], task: str, split: str, calibration_samples: int, seconds: float
+    scores: NDArray[np.float64],
+    task: str,
+    split: str,
+    calibration_samples: int,
+    seconds: float,
+    samples: Split | None = None,
 ) -> Evaluation:
-    """Summarise the scores ``(samples,)`` of :func:`score_samples` as an evaluation."""
-    value = float(scores.mean())
+    """Summarise the scores ``(samples,)`` of :func:`score_samples` as an evaluation.
+
+    Args:
+        scores: In the order of the split.
+        task: Task of the data.
+        split: Name of the split.
+        calibration_samples: Training samples behind the normalisation statistics.
+        seconds: That it took.
+        samples: The split itself, for the balanced accuracy.
+    """
+    value, balanced = float(scores.mean()), None
     if task == IMAGES:
         objective, unit = "accuracy", "fraction"
         low, high = compute_wilson_interval(value, len(scores))
+        if samples is not None:
+            balanced = compute_balanced_accuracy(scores, samples.targets)
     else:
         objective, unit = "loss", "nats/token"
         spread = float(scores.std(ddof=1)) if len(scores) > 1 else 0.0
         half = Z_TWO_SIDED_95 * spread / math.sqrt(len(scores))
-        low, high = value - half, value + half
+        # No loss is below 0, however few samples there are and however far they lie apart.
+        low, high = max(0.0, value - half), value + half
     return Evaluation(
-        objective, unit, value, low, high, split, len(scores), calibration_samples, seconds
+        objective,
+        unit,
+        value,
+        low,
+        high,
+        split,
+        len(scores),
+        calibration_samples,
+        seconds,
+        balanced,
     )
 
 
@@ -271,19 +307,30 @@ def recalibrate_extracted(
         architecture: The architecture that the model is.
         data: The data whose training split is used, without augmentation.
         samples: Training samples to use, at most.
-        batch_size: Samples at a time; the last, smaller batch is left out.
+        batch_size: Samples at a time, for images at least two of them; the last, smaller batch is
+            left out.
         cache: Keeps batches from one architecture to the next.
         statistics: Keeps what recalibration found, for the next time of the same architecture.
 
     Returns:
         How many samples were used; 0 when the network has no statistics to estimate.
+
+    Raises:
+        ValueError: The training split has a single image, which has no statistics.
     """
     model.eval()
     if not any(isinstance(m, _BatchNorm) for m in model.modules()):
         return 0
     # The same rows whatever the run's seed, spread over the split.
     rows = np.random.default_rng(0).permutation(len(data.train))[:samples]
-    size = min(batch_size or choose_batch_size(supernet, architecture), len(rows))
+    # The variance of one image is that of its own pixels, and none where a layer has one of them.
+    fewest = 2 if len(supernet.inputs.shape) > 1 else 1
+    if len(rows) < fewest:
+        raise InputError(
+            f"the training split of {data.spec} is too small ({len(rows)} of at least "
+            f"{fewest} images) for the statistics of batch normalisation"
+        )
+    size = min(max(fewest, batch_size or choose_batch_size(supernet, architecture)), len(rows))
     whole = len(rows) // size * size
     key = (data.fingerprint, "calibration", samples)
     ours = (*key, size, architecture.digest)
@@ -301,8 +348,9 @@ def choose_batch_size(supernet: Supernet, architecture: Architecture) -> int:
     shape = supernet.input_shape(architecture)
     if len(shape) == 1:
         return max(1, 4096 // shape[0])
+    numbers = math.prod(shape)
     # A mobile network's widest activations are some 30 times its input pixels.
-    return max(32, min(256, (1 << 21) // math.prod(shape)))
+    return max(min(32, max(2, LARGE_BATCH // numbers)), min(256, (1 << 21) // numbers))
 
 
 def compute_wilson_interval(share: float, count: int) -> tuple[float, float]:
@@ -326,13 +374,22 @@ def _prepare_batches(
     """The samples ``rows`` of a split (``None``: all), ``size`` at a time, ready for a network."""
     device = next(supernet.parameters()).device
     count = len(split) if rows is None else len(rows)
+    # Of images that are much larger than the network takes, a whole batch would not fit.
+    most = count_in_bytes(split.inputs, RESIZED_BYTES, supernet.inputs.dtype.itemsize)
+
+    def prepare(part: slice) -> Batch:
+        index = part if rows is None else torch.from_numpy(rows[part].copy())
+        inputs, targets = split.batch(index, device)
+        return supernet.prepare(inputs, architecture), targets
 
     def make() -> Iterator[Batch]:
         for start in range(0, count, size):
-            part = slice(start, start + size)
-            index = part if rows is None else torch.from_numpy(rows[part].copy())
-            inputs, targets = split.batch(index, device)
-            yield lay_channels_last(supernet.prepare(inputs, architecture)), targets
+            end = min(start + size, count)
+            parts = [prepare(slice(i, min(i + most, end))) for i in range(start, end, most)]
+            inputs, targets = parts[0]
+            if len(parts) > 1:
+                inputs, targets = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
+            yield lay_channels_last(inputs), targets
 
     if cache is None:
         return make()

@@ -83,7 +83,16 @@ def take_share(batch_size: int) -> slice:
 
 
 class ElsewhereError(RuntimeError):
-    """Another rank failed, and says why."""
+    """Another rank failed, and says why.
+
+    Args:
+        rank: Which one.
+        bad_input: Whether it was an :class:`~supernet.errors.InputError`.
+    """
+
+    def __init__(self, rank: int, *, bad_input: bool) -> None:
+        super().__init__(f"rank {rank} failed")
+        self.bad_input = bad_input
 
 
 @contextmanager
@@ -103,10 +112,12 @@ def fail_together() -> Iterator[None]:
         failure = error
     if size > 1:
         device = "cuda" if dist.get_backend() == "nccl" else "cpu"
-        first = torch.tensor([size if failure is None else rank], device=device)
+        bug = not isinstance(failure, InputError)
+        first = torch.tensor([2 * (size if failure is None else rank) + bug], device=device)
         dist.all_reduce(first, dist.ReduceOp.MIN)
-        if int(first) not in (rank, size):
-            raise ElsewhereError(f"rank {int(first)} failed") from failure
+        lowest, of_a_bug = divmod(int(first), 2)
+        if lowest not in (rank, size):
+            raise ElsewhereError(lowest, bad_input=not of_a_bug) from failure
     if failure is not None:
         raise failure
 

@@ -7,8 +7,9 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, TypeGuard
 
-from supernet import files
+from supernet import checksums, files
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,13 @@ class Log:
         batch_size: int,
         progress: Callable[[Progress], None] | None,
     ) -> None:
-        kept = [line for line in files.read_records(path) if line["step"] <= start]
+        found = checksums.read_log(path)
+        usable: list[dict[str, Any]] = [line for line in found if _is_line(line)]
+        self.notes: tuple[str, ...] = ()
+        if len(usable) < len(found):
+            aside = files.set_aside(path)
+            self.notes = (f"{path} is damaged; it was moved to {aside}, without use for training",)
+        kept = [checksums.seal(line) for line in usable if line["step"] <= start]
         files.write_text(path, "".join(f"{json.dumps(line)}\n" for line in kept))
         self.path, self.steps, self.batch_size, self.progress = path, steps, batch_size, progress
         self.began = self.time = time.perf_counter()
@@ -73,7 +80,11 @@ class Log:
             seconds=round(now - self.began, 3),
             samples_per_second=round(samples / max(now - self.time, 1e-9), 1),
         )
-        files.append_record(self.path, asdict(line))
+        checksums.append_record(self.path, asdict(line))
         if self.progress is not None:
             self.progress(line)
         self.step, self.time = step, now
+
+
+def _is_line(record: Any) -> TypeGuard[dict[str, Any]]:
+    return isinstance(record, dict) and isinstance(record.get("step"), int)

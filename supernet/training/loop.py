@@ -84,11 +84,12 @@ def train(
     """
     began, folder = time.perf_counter(), Path(folder)
     steps = recipe.total_steps(data.epoch)
-    distributed.take_share(recipe.batch_size)  # before anything is built: it may be impossible
+    part = distributed.take_share(recipe.batch_size)  # before anything is built: may be impossible
     if method is None:
         method = compose(supernet, data, recipe, steps, teacher)
     elif teacher is not None:
         raise InputError("a method brings its own guide; give the teacher to it, not to train")
+    method.check_batch(part.stop - part.start)
     state = TrainingState.begin(method, data, recipe, folder / "checkpoints")
     found = checkpoints.find(state.folder)
     last = found.checkpoint
@@ -99,9 +100,10 @@ def train(
         state.restore(last)
     start = 0 if last is None else last.step
     _synchronise(method, start)
-    log = None
-    if distributed.is_main():
+    log, notes = None, found.notes
+    if distributed.is_main() and start < steps:
         log = Log(folder / "metrics.jsonl", start, steps, recipe.batch_size, progress)
+        notes += log.notes
     last = _take_steps(state, data, recipe, range(start, steps), log) or last
     distributed.wait()
     last = last if distributed.is_main() else checkpoints.find(state.folder).checkpoint
@@ -110,7 +112,7 @@ def train(
     checkpoints.load_weights(supernet, last)
     state.optimizer.zero_grad(set_to_none=True)
     supernet.eval()
-    return TrainResult(last, steps, start, time.perf_counter() - began, found.notes)
+    return TrainResult(last, steps, start, time.perf_counter() - began, notes)
 
 
 def _take_steps(
@@ -209,6 +211,6 @@ def _check_finite(loss: Tensor | None, step: int) -> float | None:
     value = float(loss)
     if not math.isfinite(value):
         raise DivergedError(
-            f"the loss is {value} at step {step}; lower learning_rate, or set clip_norm"
+            f"the loss is {value} at step {step}", "lower learning_rate, or set clip_norm"
         )
     return value

@@ -16,6 +16,7 @@ from supernet.losses import cross_entropy
 from supernet.space import Architecture
 from supernet.supernet import Supernet
 from supernet.training import distributed
+from supernet.training.division import divide, find_fewest
 from supernet.training.guides import Guide, Labels
 from supernet.training.streams import DROPOUT, derive_seed
 
@@ -161,6 +162,32 @@ class TrainingMethod:
         self.dropout_seed = dropout_seed
         if split and micro_batches > 1:
             raise InputError("split and micro_batches exclude each other: split cuts the batch")
+        self._fewest = find_fewest(supernet)
+
+    def check_batch(self, samples: int) -> None:
+        """Refuse a batch that cannot be divided as the steps will divide it.
+
+        Args:
+            samples: What each process has of it.
+
+        Raises:
+            ValueError: The parts cannot be equal, or are too small; one sentence with the least
+                batch size that works.
+        """
+        count = 1
+        if self.split:
+            # Draws are a function of the step, so that looking at the first one changes nothing;
+            # how many there are does not depend on how good they are.
+            count = len(self.sampler.draw(0, lambda some: [0.0] * len(some)))
+        self._divide(samples, count)
+
+    def _divide(self, samples: int, architectures: int) -> list[slice]:
+        return divide(
+            samples,
+            fewest=self._fewest,
+            micro_batches=self.micro_batches,
+            architectures=architectures if self.split else 1,
+        )
 
     # -- a step ------------------------------------------------------------------------------------
 
@@ -197,8 +224,8 @@ class TrainingMethod:
             Each architecture's loss on the labels in nats, without smoothing, detached.
 
         Raises:
-            ValueError: The batch cannot be cut into equal micro-batches, or has fewer samples
-                than ``split`` needs.
+            ValueError: The batch cannot be cut into equal micro-batches, or its parts are too
+                small (:meth:`check_batch`).
         """
         architectures = self.sampler.draw(step, lambda some: self.score(some, inputs, targets))
         if step < CHECKED_STEPS:
@@ -288,26 +315,18 @@ class TrainingMethod:
         rows: np.ndarray | None,
     ) -> list[tuple[tuple[Architecture, ...], Tensor, Tensor, np.ndarray | None]]:
         """What runs together: architectures, and the samples they see."""
-        count, total = len(architectures) if self.split else self.micro_batches, len(inputs)
-        if count == 1:
+        cuts = self._divide(len(inputs), len(architectures))
+        if len(cuts) == 1:
             return [(architectures, inputs, targets, rows)]
-        if self.split and total < count:
-            raise InputError(
-                f"{total} samples are too few for {count} architectures that each train on some; "
-                "use a larger batch"
+        return [
+            (
+                (architectures[index],) if self.split else architectures,
+                inputs[cut],
+                targets[cut],
+                None if rows is None else rows[cut],
             )
-        # How many architectures a step has may change, so their parts need not be equal.
-        if not self.split and total % count:
-            raise InputError(
-                f"{total} samples cannot be cut into {count} equal micro-batches; "
-                f"use a batch size that is a multiple of {count}"
-            )
-        pieces = []
-        for index in range(count):
-            cut = slice(index * total // count, (index + 1) * total // count)
-            chosen = (architectures[index],) if self.split else architectures
-            pieces.append((chosen, inputs[cut], targets[cut], None if rows is None else rows[cut]))
-        return pieces
+            for index, cut in enumerate(cuts)
+        ]
 
     def _forward(self, architecture: Architecture, inputs: Tensor) -> Tensor:
         supernet = self.supernet

@@ -352,6 +352,6 @@ def _draw_kept(search: SinglePathSearch, dropout: float, seed: int, step: int) -
 def _make_line(step: int, loss: Tensor, cost: Tensor, gates: Tensor) -> dict[str, float]:
     value = float(loss.detach())
     if not math.isfinite(value):
-        raise DivergedError(f"the loss is {value} at step {step}; lower learning_rate")
+        raise DivergedError(f"the loss is {value} at step {step}", "lower learning_rate")
     open_gates = float(gates.detach().sum())
     return {"step": step, "loss": value, "cost": float(cost.detach()), "open": open_gates}

@@ -37,6 +37,8 @@ class TrainingState:
     average: Average
     folder: Path
     identity: Mapping[str, object]
+    # Step of the newest checkpoint that was verified or written, so known to be good.
+    reserve: int | None = None
 
     @classmethod
     def begin(
@@ -60,10 +62,14 @@ class TrainingState:
     def save(self, step: int) -> Checkpoint:
         """Write the checkpoint of ``step``; OSError leaves earlier ones intact."""
         weights = {**self.supernet.state_dict(), **self.average.weights}
-        return checkpoints.write(self.folder, step, weights, self._continuation(), self.identity)
+        rest, known = self._continuation(), self.reserve
+        written = checkpoints.write(self.folder, step, weights, rest, self.identity, reserve=known)
+        self.reserve = step
+        return written
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Continue exactly where :meth:`save` was called."""
+        self.reserve = checkpoint.step
         raw: dict[str, Tensor] = {}
         remembered: dict[str, Tensor] = {}
         parameters = dict(self.supernet.named_parameters())

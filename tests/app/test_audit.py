@@ -17,6 +17,7 @@ from streamlit.testing.v1 import AppTest
 
 from app.auditing.summary import compare_qualities
 from app.records.audit import NetworkRecord, QualityRecord, Statistic, judge_ranking, read_audit
+from supernet import checksums
 from supernet.quality import audit
 from tests.app.chart_reading import chart_with
 from tests.app.conftest import Command, contents
@@ -175,6 +176,7 @@ def test_a_killed_audit_continues_with_the_same_result(
         (["--recipe-part", "distill=inplace"], "distill cannot be changed for a stand-alone"),
         (["--recipe-part", "batch_size=100000"], "batch_size = 100000 is larger than the train"),
         (["--recipe-part", "batch_size=1"], "batch_size = 1 cannot work"),
+        (["--recipe-part", "micro_batches=64"], "sees 1 in each of 64 micro-batches"),
         (["--networks", "1000000"], "1000000 networks are more than the search space has"),
     ],
 )
@@ -190,7 +192,7 @@ def test_runs_that_cannot_be_audited(
     refused: Callable[..., str], a_run: Path, tmp_path: Path
 ) -> None:
     assert "is not a run directory" in refused("audit", "--run", tmp_path / "nothing")
-    record = json.loads((a_run / "run.json").read_text())
+    record = checksums.read_json(a_run / "run.json")
     gone = {**record, "data": {**record["data"], "spec": f"folder:{tmp_path / 'gone'}"}}
     (a_run / "run.json").write_text(json.dumps(gone))
     assert f"there is no folder {tmp_path / 'gone'}" in refused("audit", "--run", a_run)
@@ -241,7 +243,7 @@ def networks(inherited: list[float], alone: list[float]) -> list[NetworkRecord]:
     """Networks of rising MACs with these qualities."""
     return [
         NetworkRecord(
-            digest=str(i),
+            digest=f"{i:012x}",
             architecture={},
             macs=100 * (i + 1),
             parameters=10,
@@ -303,3 +305,14 @@ def test_the_explorer_shows_an_audit(
     page.run()
     assert not page.exception
     assert any("damaged or edited" in warning.value for warning in page.warning)
+
+
+def test_a_network_that_diverges_alone_names_flags_that_work(
+    refused: Callable[..., str], a_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("supernet.quality.evaluate.CALIBRATION_SAMPLES", 64)
+    flags = ["--run", a_run, "--name", "hot", "--networks", "4", "--probes", "0"]
+    hot = ["--recipe-part", "steps=9,batch_size=16,warmup_steps=1,log_every=1,learning_rate=1e9"]
+    sentence = refused("audit", *flags, *hot)
+    assert " alone: the loss is " in sentence
+    assert "add --replace --recipe-part learning_rate=1e+08 to train with less than" in sentence

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from hardware.table import LatencyTable
+from supernet import checksums
 from tests.app.conftest import SEARCH, STEPS, Command, contents
 
 Refused = Callable[..., str]
@@ -141,6 +142,29 @@ def test_folder_with_an_image_that_cannot_be_decoded(refused: Refused, tmp_path:
     sentence = refused("train", "--data", f"folder:{folder}", "--out", tmp_path / "run")
     _match("cannot decode image .*dog.3.png", sentence)
     assert not (tmp_path / "run").exists()
+
+
+def test_data_larger_than_the_memory(
+    refused: Refused, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = image_folder(tmp_path / "data", ("cat", "dog"))
+    monkeypatch.setattr("supernet.data.memory.measure_available_memory", lambda: 99)
+    sentence = refused("train", "--data", f"folder:{folder}", "--out", tmp_path / "run")
+    _match(f"images of folder:{folder} need .* available; give a smaller --image-size", sentence)
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_a_folder_lacks_is_said_when_it_is_trained_on(
+    command: Command, tmp_path: Path
+) -> None:
+    folder = image_folder(tmp_path / "data", ("cat", "dog"))
+    (folder / "bird").mkdir()
+    data = ["--data", f"folder:{folder}", "--batch-size", 8, "--steps", 1]
+    outcome = command("train", *data, "--out", tmp_path / "run")
+    assert outcome.code == 0
+    said = [line for line in outcome.err.splitlines() if "warning" in line]
+    assert len(said) == 1
+    _match(f"warning: left out 1 class folder without images: {folder / 'bird'}", said[0])
 
 
 def test_images_too_small_for_the_network(refused: Refused, tmp_path: Path) -> None:
@@ -442,7 +466,9 @@ def test_front_that_is_no_front(refused: Refused, a_run: Path, content: str) -> 
         "front.json was damaged or edited: it (is|lacks) .*; restore the file, or search again"
     )
     _match(damaged, refused("pick", "--run", a_run, "--latency-ms", 1))
-    _match(damaged, refused("evaluate", "--run", a_run, "--arch", "abc"))
+    _match(
+        f"no architecture 'abc'.*{damaged}", refused("evaluate", "--run", a_run, "--arch", "abc")
+    )
 
 
 @pytest.mark.parametrize(
@@ -450,7 +476,6 @@ def test_front_that_is_no_front(refused: Refused, a_run: Path, content: str) -> 
     [
         ("searches/default/search.json", "[]", "search.json was damaged or edited"),
         ("devices/cpu/report.json", "[]", "report.json is not a report"),
-        ("evaluations.jsonl", "\udcff\n", "evaluations.jsonl, line 1 is not text"),
     ],
 )
 def test_files_of_a_search_that_are_something_else(
@@ -462,7 +487,7 @@ def test_files_of_a_search_that_are_something_else(
 
 @pytest.mark.parametrize("key", ["data", "stages"])
 def test_run_record_with_a_list_for_an_object(refused: Refused, a_run: Path, key: str) -> None:
-    record = json.loads((a_run / "run.json").read_text())
+    record = checksums.read_json(a_run / "run.json")
     (a_run / "run.json").write_text(json.dumps({**record, key: []}))
     _match(
         rf"{key} is \[\], but must be an object",
@@ -484,7 +509,8 @@ def test_incomplete_evaluation_records_are_not_used(
     command: Command, a_run: Path, key: str
 ) -> None:
     path = a_run / "evaluations.jsonl"
-    record = json.loads(path.read_text().splitlines()[0])
+    record = checksums.read_log(path)[0]
+    assert record is not None
     path.write_text(json.dumps({k: v for k, v in record.items() if k != key}) + "\n")
     assert command("evaluate", "--run", a_run, "--arch", "smallest").code == 0
 

@@ -13,8 +13,8 @@ from app.explorer import architecture_charts, layers
 from app.records.front import Front, parse_front
 from app.records.trace import Hypervolume
 from app.reporting import progress_charts
-from app.reporting.chart_style import BLUE, padded_domain
-from app.reporting.front_chart import MOST_BEHIND, Emphasis, draw_front
+from app.reporting.chart_style import BLUE, MOST_DRAWN, padded_domain
+from app.reporting.front_chart import Emphasis, draw_front
 from app.reporting.svg import render_svg
 from tests.app.chart_reading import Drawn, by_kind, take_apart
 from tests.toys.explored_runs import front_json, small_space
@@ -178,12 +178,12 @@ def test_axes_without_any_point_leave_an_empty_chart(front: Front) -> None:
 def test_thousands_of_points_are_thinned_out_but_not_those_that_matter() -> None:
     front = parse_front(front_json(small_space(), count=4000), "front.json", "default")
     behind = [p for p in front.points if not p.on_front]
-    assert len(behind) > 3 * MOST_BEHIND
+    assert len(behind) > 3 * MOST_DRAWN
     chosen, compared = behind[7].digest, behind[100].digest
     drawn = draw(front, behind=True, chosen=chosen, compared=compared)
     (name,) = [kind for kind in drawn.kinds if kind.startswith(BEHIND)]
     cloud = drawn.kinds[name]
-    assert MOST_BEHIND <= len(cloud) <= MOST_BEHIND + 2
+    assert MOST_DRAWN <= len(cloud) <= MOST_DRAWN + 2
     assert name == f"{BEHIND} ({len(cloud):,} of {len(behind):,} drawn)"
     assert {chosen, compared} <= {row["digest"] for row in cloud}
     assert {p.digest for p in front.list_front()} == set(places(drawn, VERIFIED, "up"))

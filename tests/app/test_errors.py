@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import ast
+import errno
+import os
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from app.commands import errors
+from app.jobs.failures import SaidElsewhereError
 from supernet.errors import DivergedError, InputError, MissingPackageError
 
 ROOT = Path(__file__).parents[2]
@@ -32,6 +38,43 @@ def test_what_the_user_can_put_right_is_one_sentence_and_exit_code_2(
 ) -> None:
     assert errors.report(kind("what was wrong")) == errors.BAD_INPUT
     assert capsys.readouterr().err == "error: what was wrong\n"
+
+
+@pytest.mark.parametrize(("bad_input", "code"), [(True, 2), (False, 1)])
+def test_what_another_process_says_is_not_said_again(
+    bad_input: bool, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert errors.report(SaidElsewhereError(bad_input=bad_input)) == code
+    assert capsys.readouterr().err == ""
+
+
+def _ask_for_too_much(how: Callable[[], object]) -> BaseException:
+    with pytest.raises((MemoryError, RuntimeError, OSError)) as caught:
+        how()
+    return caught.value
+
+
+def _fail_to_map() -> None:
+    raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+
+@pytest.mark.parametrize(
+    ("how", "amount"),
+    [
+        (lambda: bytearray(1 << 60), ""),
+        (lambda: np.empty(1 << 50, dtype=np.uint8), " for another 1.00 PiB"),
+        (lambda: torch.empty(1 << 50, dtype=torch.uint8), " for another 1125899906842624 bytes"),
+        (_fail_to_map, ""),
+    ],
+)
+def test_an_allocation_that_fails_is_one_sentence(
+    how: Callable[[], object], amount: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert errors.report(_ask_for_too_much(how)) == errors.BAD_INPUT
+    assert capsys.readouterr().err == (
+        f"error: not enough memory{amount}; use smaller batches or images, fewer workers, or a "
+        "machine with more\n"
+    )
 
 
 @pytest.mark.parametrize("statement", ["int(float('nan'))", "[].index(3)", "a, b = 1, 2, 3"])

@@ -47,7 +47,7 @@ def run(trained_run: Path, tmp_path: Path) -> Path:
 
 
 def opened(run: Path) -> EvaluationLog:
-    return EvaluationLog(open_trained(open_run(run), lambda _: None), calibration_samples=64)
+    return EvaluationLog(open_trained(open_run(run), lambda _: None), print, calibration_samples=64)
 
 
 def problem_of(trained: Trained, *names: str) -> SearchProblem:
@@ -177,7 +177,7 @@ def test_records_of_stopped_candidates_say_so(run: Path) -> None:
     log = opened(run)
     with Evaluator(problem_of(log.trained), log, rule=RULE) as evaluator:
         searched(log, evaluator)
-    kept = read_log(run / "evaluations.jsonl", EvaluationRecord)
+    kept = read_log(run / "evaluations.jsonl", EvaluationRecord, print)
     stopped = [record for record in kept if record.stopped]
     assert len(stopped) == len(evaluator.stopped)
     total = len(log.trained.data.val)

@@ -14,6 +14,7 @@ from streamlit.testing.v1 import AppTest
 from app.records import picking
 from app.records.front import Front
 from app.runs import run_view
+from supernet.errors import InputError
 from tests.app.chart_reading import Row, charts_on
 from tests.toys.explored_runs import front_json, small_space, write_run
 
@@ -264,7 +265,7 @@ def test_the_export_button_runs_the_job(
     def export_job(path: Path, digest: str, out: Path, say: object) -> SimpleNamespace:
         calls.append((path, digest, out))
         if not works:
-            raise ValueError("folder holds other files")
+            raise InputError("folder holds other files")
         return SimpleNamespace(folder=out, max_abs_difference=1.5e-7)
 
     module = ModuleType("app.jobs.export")

@@ -18,7 +18,7 @@ import pytest
 from app.explorer.launch import explore_command
 from app.records import picking
 from app.runs import run_view
-from tests.toys.explored_runs import write_run
+from tests.toys.explored_runs import write_hostile_run, write_run
 
 pytestmark = pytest.mark.browser
 
@@ -37,13 +37,14 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str
     """A run directory and the address under which a real server shows it."""
     run = tmp_path_factory.mktemp("browser") / "digits-run"
     write_run(run)
+    write_hostile_run(run.parent / "of-a-stranger")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     elsewhere = run.parent
     log = (elsewhere / "server.log").open("wb")
     process = subprocess.Popen(
-        explore_command([run], port=port, headless=True),
+        explore_command([run, run.parent / "of-a-stranger"], port=port, headless=True),
         stdout=log, stderr=subprocess.STDOUT, cwd=elsewhere,
         env={**os.environ, "STREAMLIT_BROWSER_GATHER_USAGE_STATS": "false"},
     )  # fmt: skip
@@ -152,3 +153,31 @@ def test_tabs_toggle_and_a_click_on_a_point(served: tuple[Path, str], page: Any)
     page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     page.get_by_text("choices differ").wait_for()
     assert page.locator(".genes .changed").count() > 0
+
+
+def test_names_out_of_files_load_and_link_nothing(served: tuple[Path, str], page: Any) -> None:
+    hosts: set[str | None] = set()
+    page.on("request", lambda request: hosts.add(urlsplit(request.url).hostname))
+    page.goto(served[1])
+    page.locator(MARK).first.wait_for()
+    page.locator("[data-testid=stSidebar]").get_by_role("combobox").first.click()
+    page.get_by_role("option", name="of-a-stranger").click()
+    page.get_by_role("heading", name="of-a-stranger").wait_for()
+    page.locator(MARK).first.wait_for()
+    for mark in page.locator(MARK).all()[:5]:
+        box = mark.bounding_box()
+        page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+        page.wait_for_timeout(100)
+    page.locator("[data-testid=stSidebar]").get_by_role("combobox").last.click()
+    page.get_by_role("option").nth(1).click()
+    page.get_by_text("choices differ").wait_for()
+    for tab in ("Layers", "Latency breakdown", "Search and predictor", "Export"):
+        page.get_by_role("tab", name=tab).click()
+        page.wait_for_timeout(300)
+        for made in ("a[href*=evil]", "img[src*=evil]", "img[src*=http]", ".katex"):
+            assert page.locator(made).count() == 0, (tab, made)
+    # What was written is what is read.
+    shown = page.locator("body").inner_text().replace("\N{WORD JOINER}", "")
+    assert "![x](http://evil.example/i.png) [l](https://evil.example/a) www.evil.example" in shown
+    assert "a@evil.example $x$ :red[r] <img src=http://evil.example/j.png>" in shown
+    assert hosts <= {"localhost", None}

@@ -18,7 +18,6 @@ from app.records.front import Estimate, Front, parse_front
 from app.records.quantities import ACCURACY, LATENCY
 from app.records.trace import read_trace
 from app.runs import run_view
-from app.runs.command_lines import pick_command, quote
 from supernet.space import SearchSpace
 from tests.toys.explored_runs import front_json, small_space, write_run
 
@@ -253,17 +252,12 @@ def test_the_next_command_follows_the_stages(tmp_path: Path) -> None:
     )
 
 
-def test_commands_quote_what_a_shell_would_split() -> None:
-    assert pick_command(Path("my run"), "default", 0.25) == (
-        'supernet pick --run "my run" --latency-ms 0.25'
-    )
-    assert "--search fast" in pick_command(Path("r"), "fast", 0.25)
-    assert quote('a"$b`') == '"a\\"\\$b\\`"'
+def test_the_server_is_told_runs_by_absolute_paths() -> None:
     command = explore_command([Path("one"), Path("two")], port=8600, headless=True)
-    assert command[-3:] == ["--", "one", "two"]
+    assert command[-3:] == ["--", str(Path("one").absolute()), str(Path("two").absolute())]
     assert "--server.port=8600" in command
     assert "--server.showEmailPrompt=false" in command, "it would wait at the first start"
-    assert Path(command[4]).is_file()
+    assert Path(command[1]).is_file()
 
 
 # -- layers ----------------------------------------------------------------------------------------

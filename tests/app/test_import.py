@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+from argparse import Namespace
+from collections import defaultdict
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,8 +16,10 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from supernet.errors import InputError
 from supernet.families import ofa_mobilenetv3
-from supernet.importing.ofa import map_names
+from supernet.importing.ofa import map_names, recognise
+from supernet.importing.tensors import read_tensors
 from tests.app.conftest import Command
 
 Refused = Callable[..., str]
@@ -126,7 +132,6 @@ def test_bad_checkpoints(
         {**weights, "classifier.linear.bias": torch.full((3,), torch.nan)}
     )
     assert "not a state dict" in sentence({"state_dict": {"epoch": 3}})
-    assert "not a checkpoint of tensors alone" in sentence({"state_dict": weights, "x": Path})
     assert "tells 4 classes apart, and" in sentence(
         {
             **weights,
@@ -153,6 +158,132 @@ def test_bad_checkpoints(
     )
     assert "resolution 9 is below the total stride 32" in sentence(weights, "--image-size", 16)
     assert not (tmp_path / "run").exists(), "nothing is written"
+
+
+def read(content: object, path: Path, *, legacy: bool = False) -> dict[str, torch.Tensor]:
+    """What is found in a checkpoint, under the published names."""
+    torch.save(content, path, _use_new_zipfile_serialization=not legacy)
+    return dict(recognise(read_tensors(path), "it").tensors)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize("name", ["numpy", "namespace", "containers", "code"])
+def test_what_a_training_script_had_at_hand_is_passed_over(
+    weights: dict[str, torch.Tensor], tmp_path: Path, name: str, legacy: bool
+) -> None:
+    beside = {
+        "numpy": {"best": np.float64(0.7), "epoch": np.int32(3), "history": np.arange(3.0)},
+        "namespace": {"args": Namespace(lr=0.1, out=Path("x")), "kind": Path},
+        "containers": {"log": defaultdict(list, {"loss": [1.0]}), "when": datetime(2020, 1, 1)},
+        "code": {"hook": Hostile(tmp_path / "ran")},
+    }
+    content = {"model": weights, "optimizer": {"state": {0: {"step": 1}}}, **beside[name]}
+    found = read(content, tmp_path / "file.pth", legacy=legacy)
+    assert not (tmp_path / "ran").exists(), "nothing of theirs is run"
+    assert found.keys() == weights.keys()
+    assert all(torch.equal(found[name], weights[name]) for name in weights)
+
+
+class Hostile:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return exec, (f"open({str(self.trace)!r}, 'w').close()",)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "state_dict",
+        "model",
+        "model_state_dict",
+        "module",
+        "net",
+        "ema",
+        "state_dict_ema",
+        "weights",
+    ],
+)
+def test_the_state_dict_is_found_under_any_key(
+    weights: dict[str, torch.Tensor], tmp_path: Path, key: str
+) -> None:
+    path = tmp_path / "file.pth"
+    for content in ({key: weights, "epoch": 3}, {"checkpoint": {key: weights, "epoch": 3}}):
+        assert read(content, path).keys() == weights.keys()
+
+
+@pytest.mark.parametrize(
+    "wrapper",
+    ["_orig_mod.", "module.", "module.module.", "model.", "_orig_mod.module.",
+     "module._orig_mod.", "module.model._orig_mod.net."],
+)  # fmt: skip
+def test_what_wrappers_put_before_names_is_taken_off(
+    weights: dict[str, torch.Tensor], tmp_path: Path, wrapper: str
+) -> None:
+    wrapped = {f"{wrapper}{name}": tensor for name, tensor in weights.items()}
+    assert read(wrapped, tmp_path / "file.pth").keys() == weights.keys()
+
+
+def test_compiled_parts_and_weight_averages_are_unwrapped(
+    weights: dict[str, torch.Tensor], tmp_path: Path
+) -> None:
+    parts = {name.replace("blocks.1.", "blocks.1._orig_mod."): t for name, t in weights.items()}
+    assert read(parts, tmp_path / "file.pth").keys() == weights.keys()
+    averaged = {f"module.{name}": tensor for name, tensor in weights.items()}
+    averaged["n_averaged"] = torch.tensor(5)
+    assert read(averaged, tmp_path / "file.pth").keys() == weights.keys()
+
+
+def test_of_several_state_dicts_one_is_named(
+    command: Command, refused: Refused, weights: dict[str, torch.Tensor], tmp_path: Path
+) -> None:
+    path, out = tmp_path / "file.pth", ("--out", tmp_path / "run")
+    other = {name: tensor + 1 for name, tensor in weights.items()}
+    torch.save({"model": weights, "state_dict_ema": other, "epoch": 3}, path)
+    said = refused("import", "ofa", path, *out)
+    assert said == f"{path} holds 2 state dicts (model, state_dict_ema); say which one with --key"
+    said = refused("import", "ofa", path, *out, "--key", "ema")
+    assert said == f"{path} has no state dict under 'ema'; it has model, state_dict_ema"
+    assert command("import", "ofa", path, *out, "--key", "state_dict_ema").code == 0
+    source = json.loads((tmp_path / "run/run.json").read_text())["stages"]["train"]["source"]
+    assert source["key"] == "state_dict_ema"
+    assert command("import", "ofa", path, *out, "--key", "state_dict_ema").code == 0
+    assert "holds other weights than" in refused("import", "ofa", path, *out, "--key", "model")
+
+
+def test_what_cannot_be_read_is_named_with_what_to_do(
+    weights: dict[str, torch.Tensor], tmp_path: Path
+) -> None:
+    path = tmp_path / "file.pth"
+
+    def sentence(content: object, **options: Any) -> str:
+        torch.save(content, path, **options)
+        with pytest.raises(InputError) as error:
+            read_tensors(path)
+        said = str(error.value)
+        assert said.endswith("save the tensors alone: torch.save(network.state_dict(), FILE)")
+        return said
+
+    whole = torch.nn.Linear(2, 2)
+    assert "holds a whole torch.nn.modules.linear.Linear, which only its own" in sentence(whole)
+    legacy = {"_use_new_zipfile_serialization": False}
+    assert "holds a whole network, which only its own" in sentence(whole, **legacy)
+    arrays = {name: tensor.numpy() for name, tensor in weights.items()}
+    assert "it holds 'first_conv.conv.weight' (numpy array), " in sentence(arrays)
+    mixed = {**weights, "scale": np.float32(2)}
+    assert "'scale' is a numpy scalar" in sentence({"model": mixed})
+    assert "it holds an object of tests.app.test_import.Settings" in sentence(
+        {"model": weights, "settings": Settings(lr=0.1)}
+    )
+    assert "was not written in the way of torch.save" in sentence(weights, pickle_protocol=4)
+    assert "it holds a list" in sentence([weights])
+
+
+class Settings(dict[str, float]):
+    """A dictionary with another name."""
 
 
 def test_bad_files(refused: Refused, checkpoint: Path, tmp_path: Path) -> None:

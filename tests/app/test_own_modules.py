@@ -15,6 +15,7 @@ from app.runs import plugins
 from app.runs.directory import open_run
 from app.runs.latency_table import open_table
 from app.runs.trained import build, open_run_data
+from supernet import checksums
 from tests.app.conftest import EVALUATIONS, PROFILE, SEARCH, Command, contents
 
 ROOT = Path(__file__).parents[2]
@@ -57,7 +58,7 @@ def was_imported(file: Path) -> bool:
 
 
 def edit(file: Path, *keys: str, value: str) -> None:
-    content = json.loads(file.read_text())
+    content = checksums.read_json(file)
     inner = content
     for key in keys[:-1]:
         inner = inner[key]
@@ -319,7 +320,7 @@ def test_a_search_from_before_there_was_a_choice_is_the_same_search(
     command: Command, a_run: Path
 ) -> None:
     path = a_run / "searches/default/search.json"
-    plan = json.loads(path.read_text())
+    plan = checksums.read_json(path)
     del plan["config"]["predictor"], plan["config"]["engine"]
     path.write_text(json.dumps(plan))
     out = command("search", "--run", a_run, *SEARCH)

@@ -32,6 +32,8 @@ from app.runs.directory import Run, open_run, read_space
 from app.runs.run_view import load_run
 from app.runs.trained import build, read_recipe, read_shape
 from app.searching.request import read_plan, rebuild_request
+from supernet import checksums
+from supernet.errors import InputError
 from tests.app.conftest import Command
 from tests.timing import least_seconds
 from tests.toys.explored_runs import front_json, small_space
@@ -42,6 +44,10 @@ ROOT = Path(__file__).resolve().parents[2]
 DEEP = "[" * 200 + "]" * 200
 LEAVES = ("null", "true", "-1", "1e400", '"x"', "[]", "{}", DEEP, "9" * 310)
 REMEDY = "mend it"
+
+
+def _refuse(warning: str) -> None:
+    raise InputError(warning)
 
 
 def use_run(path: Path) -> None:
@@ -64,7 +70,7 @@ def use_front(path: Path) -> None:
 
 
 def use_evaluations(path: Path) -> None:
-    for record in read_log(path, EvaluationRecord):
+    for record in read_log(path, EvaluationRecord, _refuse):
         record.belongs_to("c0ffee", 512)
         record.unpack_scores()
         assert record.value_or_nan is not None
@@ -98,7 +104,7 @@ KINDS = [
         lambda path: read_record(path, AuditSettings, REMEDY),
         AuditSettings,
     ),
-    Kind("audits/default/records.jsonl", lambda path: list(read_pieces(path))),
+    Kind("audits/default/records.jsonl", lambda path: list(read_pieces(path, _refuse))),
     Kind("exports/parity.json", lambda path: read_record(path, ParityRecord, REMEDY), ParityRecord),
     Kind("exports/architecture.json", lambda path: read_record(path, ArchitectureRecord, REMEDY)),
     Kind("devices/cpu/report.json", lambda path: read_record(path, TableReport, REMEDY)),
@@ -301,7 +307,7 @@ def test_a_run_of_an_earlier_release_opens(run: Path) -> None:
     assert set(chosen.counts) >= {"parameters", "macs", "size_bytes"}
     assert len(view.evaluations) == len((run / "evaluations.jsonl").read_text().splitlines())
     assert any(record.unpack_scores() is not None for record in view.evaluations)
-    pieces = read_pieces(run / "audits/default/records.jsonl")
+    pieces = read_pieces(run / "audits/default/records.jsonl", _refuse)
     assert all((pieces.inherited, pieces.alone, pieces.nested, pieces.probes, pieces.curves))
 
 
@@ -330,16 +336,16 @@ def test_nothing_that_was_read_is_lost_when_it_is_written(run: Path, kind: Kind)
         record = kind.record.model_validate_json(json.dumps(payload))
         written = run / "written.json"
         write_record(written, record)
-        found = json.loads(written.read_text())
+        found = checksums.read_json(written)
         assert found.pop("format") == payload.pop("version", 1)
         assert found == payload
-        assert kind.record.model_validate_json(written.read_text()) == record
+        assert read_record(written, kind.record, REMEDY) == record
 
 
 def test_a_stage_is_added_and_everything_else_stays(run: Path) -> None:
     before = json.loads((run / "run.json").read_text())
     Run(run).set_stage("train", "complete", steps=7, new_fact=[1])
-    after = json.loads((run / "run.json").read_text())
+    after = checksums.read_json(run / "run.json")
     assert (after.pop("format"), before.pop("version")) == (1, 1)
     train = after["stages"].pop("train")
     assert {**before["stages"].pop("train"), "updated": train["updated"], "steps": 7} == {
@@ -378,7 +384,7 @@ def test_thousands_of_points_and_lines_take_a_moment(run: Path, tmp_path: Path) 
     log.write_text((run / "evaluations.jsonl").read_text().splitlines()[0] + "\n")
     log.write_text(log.read_text() * 5000)
     decoded = least_seconds(lambda: [json.loads(line) for line in log.read_text().splitlines()])
-    assert least_seconds(lambda: read_log(log, EvaluationRecord)) < 8 * decoded
+    assert least_seconds(lambda: read_log(log, EvaluationRecord, _refuse)) < 8 * decoded
 
 
 @pytest.mark.parametrize(

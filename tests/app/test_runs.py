@@ -80,6 +80,16 @@ def test_moved_data_with_the_same_content_is_the_same_run() -> None:
     assert find_differences(identity(), identity(data=moved)) == []
 
 
+def test_statistics_summed_in_another_order_are_the_same_run() -> None:
+    def describe(mean: float) -> RunIdentity:
+        shape = {**SHAPE, "mean": [mean], "std": [0.3]}
+        data = {"spec": "digits", "fingerprint": "aa", "shape": shape}
+        return identity(data=data, family_config={"pixels": {"mean": [mean]}})
+
+    assert find_differences(describe(0.5007419861999213), describe(0.5007419861999215)) == []
+    assert find_differences(describe(0.5007419861), describe(0.5007419862)) != []
+
+
 def test_a_folder_with_strangers_is_not_taken_over(tmp_path: Path) -> None:
     (tmp_path / ".partial-run.json-1").touch()
     check_free(tmp_path)

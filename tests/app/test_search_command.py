@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 
+from app.runs.run_view import load_run
 from hardware.table import LatencyTable
+from supernet import checksums
 from supernet.space import SearchSpace
 from tests.app.conftest import EVALUATIONS, SEARCH, Command, contents
 
@@ -120,7 +122,7 @@ def test_failed_evaluations_are_counted_and_the_search_goes_on(
     command: Command, a_run: Path
 ) -> None:
     log = a_run / "evaluations.jsonl"
-    records = [json.loads(line) for line in log.read_text().splitlines()]
+    records = [checksums.unseal(json.loads(line)) for line in log.read_text().splitlines()]
     failed = next(r for r in records if r["split"] == "val")
     failed.update(value=None, low=None, high=None)
     log.write_text("".join(json.dumps(r) + "\n" for r in records))
@@ -212,14 +214,23 @@ def test_impossible_limits_name_the_nearest_architecture(
     assert contents(finished_run) == before
 
 
-def test_an_evaluated_limit_that_nothing_meets_names_what_came_nearest(
-    refused: Refused, a_run: Path
+def test_an_evaluated_limit_that_nothing_meets_names_what_came_nearest_and_blocks_nothing(
+    command: Command, refused: Refused, a_run: Path
 ) -> None:
     flags = ("search", "--run", a_run, "--name", "never", *SEARCH)
     with pytest.raises(
         ValueError, match=r"none of 32 .* the nearest has accuracy 0\.\d+ \(\w{12}\)"
     ):
         raise ValueError(refused(*flags, "--limit", "accuracy>=0.99999"))
+    assert json.loads((a_run / "searches/never/search.json").read_text())["status"] == "empty"
+    assert json.loads((a_run / "run.json").read_text())["stages"]["search"]["status"] == "empty"
+    problem = next(p for p in load_run(a_run).problems if "never" in p)
+    assert problem.startswith("Search never came to its end and found nothing within its limits")
+    # The advice, to loosen the limit, works under the same name; other searches are not given up.
+    assert command(*flags, "--limit", "accuracy>=0.01").code == 0
+    assert json.loads((a_run / "searches/never/search.json").read_text())["status"] == "complete"
+    assert "never" not in " ".join(load_run(a_run).problems)
+    assert "has other settings" in refused(*flags, "--limit", "accuracy>=0.02")
 
 
 def test_a_space_that_changed_since_the_stored_evaluations(refused: Refused, a_run: Path) -> None:
@@ -227,25 +238,40 @@ def test_a_space_that_changed_since_the_stored_evaluations(refused: Refused, a_r
     old = log.read_text()
     record = json.loads(old.splitlines()[0])
     for change in ({"digest": "0" * 12}, {"architecture": {"other.choice": 3}}):
-        log.write_text(json.dumps({**record, **change}) + "\n")
+        log.write_text(json.dumps(checksums.seal({**record, **change})) + "\n")
         with pytest.raises(ValueError, match=r"evaluations\.jsonl holds evaluations of another sp"):
             raise ValueError(refused("search", "--run", a_run, "--name", "x", *SEARCH))
-    log.write_text(old)
-    space = SearchSpace.from_json(json.loads((a_run / "space.json").read_text()))
+    assert not (a_run / "searches" / "x").exists()
+
+
+@pytest.mark.parametrize("kind", ["another space", "edited", "type", "folder", "missing"])
+def test_a_damaged_space_is_written_again(command: Command, a_run: Path, kind: str) -> None:
+    path = a_run / "space.json"
+    whole = path.read_text()
+    space = SearchSpace.from_json(json.loads(whole))
     first = space.choices[0]
-    other = space.restrict({first.name: first.values[:1]})
-    (a_run / "space.json").write_text(json.dumps(other.to_json()))
-    with pytest.raises(ValueError, match=rf"space\.json holds space {other.digest}"):
-        raise ValueError(refused("search", "--run", a_run, "--name", "x", *SEARCH))
     edited = space.to_json()
     edited["choices"][-1]["values"] = edited["choices"][-1]["values"][:-1]
-    for payload in (edited, [1]):
-        (a_run / "space.json").write_text(json.dumps(payload))
-        with pytest.raises(
-            ValueError, match=r"space\.json (was damaged or edited|is not the search space)"
-        ):
-            raise ValueError(refused("search", "--run", a_run, "--name", "x", *SEARCH))
-    assert not (a_run / "searches" / "x").exists()
+    other = {
+        "another space": json.dumps(space.restrict({first.name: first.values[:1]}).to_json()),
+        "edited": json.dumps(edited),
+        "type": "[1]",
+    }
+    path.unlink()
+    if kind == "folder":
+        path.mkdir()
+    elif kind in other:
+        path.write_text(other[kind])
+    outcome = command("search", "--run", a_run, *SEARCH)
+    assert outcome.code == 0, outcome.err
+    assert path.read_text() == whole
+    if kind == "missing":
+        return
+    assert f"warning: {path} " in outcome.err or kind == "folder"
+    assert "space.json" in outcome.err
+    assert "it was moved aside and written again" in outcome.err
+    aside = path.with_name("space.json.damaged-1")
+    assert aside.is_dir() if kind == "folder" else aside.read_text() == other[kind]
 
 
 def test_strategies_are_listed(command: Command) -> None:

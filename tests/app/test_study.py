@@ -47,7 +47,7 @@ def log_in(path: Path, supernet: Any) -> EvaluationLog:
     trained = Trained(Run(path), supernet, Checkpoint(path, 0, "0123456789abcdef", {}))
     # Counting every variant takes a second, and all tests have the same network.
     trained.__dict__["cost_model"] = supernet.counted
-    return EvaluationLog(trained)
+    return EvaluationLog(trained, print)
 
 
 @pytest.fixture
@@ -100,7 +100,7 @@ def history_of(problem: SearchProblem, found: list[Evaluation]) -> History:
 
 def opened(log: EvaluationLog, problem: SearchProblem, **options: Any) -> Study:
     folder = log.trained.run.search("default")
-    return open_study(folder, "default", problem, log, identity=IDENTITY, **options)
+    return open_study(folder, "default", problem, log, print, identity=IDENTITY, **options)
 
 
 def loaded(log: EvaluationLog, name: str = "default") -> optuna.Study:
@@ -306,9 +306,9 @@ def test_other_settings_begin_a_new_study(log: EvaluationLog, problem: SearchPro
     folder = log.trained.run.search("default")
     opened(log, problem).add(found[0])
     longer = {**IDENTITY, "evaluations": 99}
-    open_study(folder, "default", problem, log, identity=longer)
+    open_study(folder, "default", problem, log, print, identity=longer)
     assert len(loaded(log).trials) == 1, "more evaluations continue it"
-    open_study(folder, "default", problem, log, identity={**IDENTITY, "seed": 1})
+    open_study(folder, "default", problem, log, print, identity={**IDENTITY, "seed": 1})
     assert len(loaded(log).trials) == 0
 
 
@@ -350,12 +350,49 @@ def test_storages_that_cannot_be_used_are_refused(
     assert "\n" not in str(error.value)
 
 
-def test_a_damaged_journal_is_named(log: EvaluationLog, problem: SearchProblem) -> None:
-    opened(log, problem)
+def damage_journal(kind: str, path: Path) -> None:
+    text = path.read_text()
+    match kind:
+        case "noise":
+            path.write_bytes(b"\xff\xfe\0 not json\n" + path.read_bytes())
+        case "middle":
+            path.write_text(text[:300] + "\0\0" + text[302:])
+        case "digit":
+            # Still JSON: only the log of evaluations knows that it was another value.
+            line = next(line for line in text.splitlines() if '"values":[0.' in line)
+            place = line.index('"values":[0.') + 12
+            changed = f"{line[:place]}{'1' if line[place] != '1' else '2'}{line[place + 1 :]}"
+            path.write_text(text.replace(line, changed))
+        case "type":
+            path.write_text("[[]]\n" + text)
+        case "folder":
+            path.unlink()
+            path.mkdir()
+
+
+@pytest.mark.parametrize("kind", ["noise", "middle", "digit", "type", "folder"])
+def test_a_damaged_journal_is_moved_aside_and_made_again(
+    log: EvaluationLog, problem: SearchProblem, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = evaluations(log, problem)
+    study = opened(log, problem)
+    for evaluation in found:
+        study.add(evaluation)
+    whole = [(t.params, t.values, t.state) for t in loaded(log).trials]
     path = log.trained.run.search("default") / "optuna.log"
-    path.write_text("not json\n" + path.read_text())
-    with pytest.raises(ValueError, match=r"optuna\.log cannot be used"):
-        opened(log, problem)
+    damage_journal(kind, path)
+    aside = path.with_name("optuna.log.damaged-1")
+    before = path.read_bytes() if path.is_file() else None
+    again = opened(log, problem)
+    said = capsys.readouterr().out
+    assert said.startswith(f"warning: {path} was damaged (")
+    assert "made again from the evaluations" in said
+    assert before == (aside.read_bytes() if aside.is_file() else None), "nothing is thrown away"
+    for evaluation in found:
+        again.add(evaluation)
+    assert [(t.params, t.values, t.state) for t in loaded(log).trials] == whole
+    opened(log, problem)
+    assert capsys.readouterr().out == ""
 
 
 def test_optuna_says_nothing(

@@ -15,6 +15,7 @@ from app.records.run import TeacherRecord
 from app.runs.directory import open_run
 from app.runs.teacher import open_teacher
 from app.runs.trained import open_trained
+from supernet import checksums
 from supernet.data import open_data
 from supernet.testing.toy_supernets import make_toy_data
 from tests.app.conftest import Command
@@ -72,6 +73,15 @@ def test_resume_needs_no_flag_and_another_teacher_is_another_run(
     assert "another run (teacher.checkpoint: " in said
     moved = Path(shutil.copytree(teacher, tmp_path / "moved"))
     assert command("train", "--out", copy, "--teacher", moved, *SHORT).code == 0
+    record = open_run(copy).record.teacher
+    assert record is not None
+    assert record.run == str(moved), "the new place is recorded"
+    moved.rename(tmp_path / "again")
+    said = refused("train", "--out", copy, "--resume")
+    assert said == (
+        f"the teacher of {copy} is no longer in {moved}; if it moved, give its new place with "
+        "--teacher"
+    )
 
 
 def test_what_cannot_teach_is_refused(
@@ -89,7 +99,7 @@ def test_what_cannot_teach_is_refused(
     assert "choose one of them" in train("--teacher", teacher, "--recipe", "digits+alphanet")
     assert "--teacher" in train("--recipe", "teacher")
     unfinished = Path(shutil.copytree(teacher, tmp_path / "unfinished"))
-    record = json.loads((unfinished / "run.json").read_text())
+    record = checksums.read_json(unfinished / "run.json")
     record["stages"]["train"]["status"] = "running"
     (unfinished / "run.json").write_text(json.dumps(record))
     assert "is not complete" in train("--teacher", unfinished)

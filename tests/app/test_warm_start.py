@@ -20,6 +20,7 @@ from app.searching.request import SearchRequest, read_plan, rebuild_request
 from search import History, Objective, SearchProblem, Strategy
 from search.sampling.first_sample import initial_rows
 from search.strategies import nsga2
+from supernet import checksums
 from supernet.checkpoints import require
 from supernet.quality.evaluate import CALIBRATION_SAMPLES
 from supernet.space import Architecture, Choice, SearchSpace
@@ -62,7 +63,8 @@ def config_of(run: Path, name: str) -> dict[str, Any]:
 
 def edited(run: Path, change: Callable[[dict[str, Any]], Any]) -> None:
     """Write the evaluations of a run anew, each changed in place."""
-    records = [json.loads(line) for line in (run / "evaluations.jsonl").read_text().splitlines()]
+    lines = (run / "evaluations.jsonl").read_text().splitlines()
+    records = [checksums.unseal(json.loads(line)) for line in lines]
     for record in records:
         change(record)
     (run / "evaluations.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
@@ -177,7 +179,7 @@ def test_a_prior_that_does_not_fit_is_refused(refused: Refused, fresh: Path, ear
     assert "was damaged or edited" in refused(*flags, "--prior", earlier)
 
     (earlier / "evaluations.jsonl").write_text(kept)
-    record = json.loads((earlier / "run.json").read_text())
+    record = checksums.read_json(earlier / "run.json")
     (earlier / "run.json").write_text(json.dumps({**record, "space": "0123456789abcdef"}))
     other = refused(*flags, "--prior", earlier)
     assert "has space 0123456789abcdef" in other
@@ -205,10 +207,12 @@ def test_a_prior_helps_and_the_search_stays_what_it_was(
     # The earlier run goes on; this one is killed, and continues with what it used.
     log = earlier / "evaluations.jsonl"
     line = json.loads(log.read_text().splitlines()[0])
-    middle = unknown(open_prior(earlier, opened(fresh)).positions, opened(fresh).supernet.space)
+    middle = unknown(
+        open_prior(earlier, opened(fresh), print).positions, opened(fresh).supernet.space
+    )
     line |= {"digest": middle.digest, "architecture": middle.to_dict(), "split": "val"}
-    log.write_text(log.read_text() + json.dumps(line) + "\n")
-    assert len(open_prior(earlier, opened(fresh)).values) == EVALUATIONS + 1
+    log.write_text(log.read_text() + json.dumps(checksums.seal(line)) + "\n")
+    assert len(open_prior(earlier, opened(fresh), print).values) == EVALUATIONS + 1
     order = digests(fresh)
     killed(fresh, "helped")
     again = command(*flags)
@@ -242,7 +246,7 @@ def unknown(rows: np.ndarray, space: SearchSpace) -> Architecture:
 
 def test_only_evaluations_of_the_newest_weights_count(fresh: Path, earlier: Path) -> None:
     edited(earlier, lambda record: record.update(value=None) if record["value"] > 0.9 else None)
-    found = open_prior(earlier, opened(fresh))
+    found = open_prior(earlier, opened(fresh), print)
     run: Run = open_run(earlier)
     checkpoint = require(run.checkpoints).checkpoint
     assert checkpoint is not None
@@ -252,4 +256,4 @@ def test_only_evaluations_of_the_newest_weights_count(fresh: Path, earlier: Path
     assert list(found.values) == [r["value"] for r in usable]
     edited(earlier, lambda record: record.update(checkpoint="of before"))
     with pytest.raises(ValueError, match="has 0 evaluated architectures with its newest weights"):
-        open_prior(earlier, opened(fresh))
+        open_prior(earlier, opened(fresh), print)

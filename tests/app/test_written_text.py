@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from app.jobs.report import report_job
 from app.records.evaluation import EvaluationRecord
-from app.records.export import LatencyRecord, ParityRecord
+from app.records.export import LatencyRecord, ParityRecord, StorageRecord
 from app.records.run import DataRecord, RunRecord, ShapeRecord
 from app.reporting.markdown import (
     Markdown,
@@ -56,7 +56,7 @@ def exported(shape: tuple[int, ...], name: str, calibration: int) -> Exported:
 def quality(split: str, value: float, samples: int, *, interval: bool = True) -> EvaluationRecord:
     return EvaluationRecord(
         architecture={},
-        digest="d1",
+        digest="d1" * 6,
         objective="accuracy",
         unit="fraction",
         split=split,
@@ -67,7 +67,7 @@ def quality(split: str, value: float, samples: int, *, interval: bool = True) ->
     )
 
 
-def run_record(**changes: object) -> RunRecord:
+def run_record(spec: str = "folder:some photos", **changes: object) -> RunRecord:
     shape = ShapeRecord(task="any", input=(1,), classes=2, labels=(), mean=(), std=())
     record = RunRecord(
         family="ofa_mobilenetv3",
@@ -76,7 +76,7 @@ def run_record(**changes: object) -> RunRecord:
         recipe={},
         space="5bace",
         seed=3,
-        data=DataRecord(spec="folder:some photos", fingerprint="0123456789abcdef0123", shape=shape),
+        data=DataRecord(spec=spec, fingerprint="0123456789abcdef0123", shape=shape),
         versions={"python": "3.11.2", "torch": "2.13.0+cpu"},
     )
     return record.replace(**changes)
@@ -90,7 +90,7 @@ def facts(
     latency: LatencyRecord | None = None,
 ) -> CardFacts:
     parity = ParityRecord(
-        architecture="d1",
+        architecture="d1" * 6,
         max_abs_difference=4.77e-06,
         limit=1e-4,
         same_decision=1.0,
@@ -100,7 +100,9 @@ def facts(
         onnxruntime="1.20",
         torch="2.13",
     )
-    return CardFacts(record or run_record(), shape, "c0ffee", qualities, latency, parity)
+    sizes = {"model.onnx": 104_412, "weights.safetensors": 101_990}
+    storage = StorageRecord(promised=98_568, tensors=98_568, files=sizes)
+    return CardFacts(record or run_record(), shape, "c0ffee", qualities, latency, parity, storage)
 
 
 def images(channels: int) -> DataShape:
@@ -144,9 +146,24 @@ def test_the_card_of_a_language_model() -> None:
     text = write_model_card(
         small_space().largest,
         exported((64,), "tokens", 0),
-        facts(shape, {"test": loss}, record=run_record(family="matlm")),
+        facts(shape, {"test": loss}, record=run_record(family="matlm", spec="text:a book.txt")),
     )
     assert text == recorded("card_text.md")
+    text = write_model_card(
+        small_space().largest,
+        exported((64,), "tokens", 0),
+        facts(shape, {"test": loss}, record=run_record(family="matlm", spec="mine.data:load")),
+    )
+    assert text == recorded("card_tokens.md"), "how a function makes tokens only its author knows"
+
+
+def test_the_card_of_a_network_whose_images_are_in_no_files() -> None:
+    text = write_model_card(
+        small_space().largest,
+        exported((1, 6, 6), "pixels", 0),
+        facts(images(1), {"val": quality("val", 0.9777, 270)}, record=run_record(spec="digits")),
+    )
+    assert text == recorded("card_arrays.md")
 
 
 def rewrite_front(run: Path, change: Callable[[dict[str, Any]], None]) -> None:
@@ -194,7 +211,8 @@ def test_a_report_without_predictor(tmp_path: Path) -> None:
 
 def test_a_hostile_name_is_shown_as_it_is() -> None:
     record = run_record(family=HOSTILE, preset="# x", versions={"py|thon": HOSTILE})
-    record = record.replace(data=record.data.replace(spec=HOSTILE, fingerprint="`` ` <b>"))
+    spec = f"folder:{HOSTILE}"
+    record = record.replace(data=record.data.replace(spec=spec, fingerprint="`` ` <b>"))
     latency = LatencyRecord(value=1.0, low=0.9, high=1.1, device=HOSTILE, method=HOSTILE)
     text = write_model_card(
         small_space().smallest,

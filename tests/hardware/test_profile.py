@@ -15,9 +15,10 @@ import pytest
 
 from hardware.campaign import Campaign, Subject, measure_networks, run_campaign
 from hardware.device import Device
-from hardware.profile import LOG, Budget, check_anchors, profile
+from hardware.profile import LOG, Budget, check_anchors, is_replaced, profile
 from hardware.table import LatencyTable
 from hardware.timing import Effort
+from supernet import checksums
 from supernet.files import read_records
 from tests.timing import saved_by_batching
 
@@ -107,9 +108,47 @@ def test_interrupted_profile_continues_and_ends_with_every_measurement(
     )
     records = read_records(log)
     assert records[: len(before)] == before
-    places = [place for batch in records[1:] for place, _ in batch]
+    places = list_places(log)
     assert sorted(places) == list(range(steps[-1][1]))
     assert table.report["visits"] == steps[-1][1] == 4 * (4 + 18 * 3)
+
+
+def list_places(log: Path) -> list[int]:
+    """Steps of a campaign in the order of its log."""
+    return [place for record in read_records(log)[1:] for place, _ in record["visits"]]
+
+
+def test_a_damaged_line_costs_its_own_visits_only(toy, imaginary, tmp_path) -> None:
+    device, log = imaginary(), tmp_path / "cpu" / LOG
+    build(toy, device, tmp_path / "cpu")
+    header, *records = read_records(log)
+    visits = [visit for record in records for visit in record["visits"]]
+    log.unlink()
+    for part in (visits[:5], visits[5:]):
+        checksums.append_record(log, {"campaign": header["campaign"], "visits": part})
+    first, second = log.read_text().splitlines()
+    junk = ["9", "[[0, null]]", '{"visits": {"0": 1}}', '"visits"', "[" * 9999, "\0\0", "[[1e400]]"]
+    log.write_text("\n".join([*junk, first, second, ""]))
+    build(toy, device, tmp_path / "cpu")
+    assert log.read_text().splitlines() == [*junk, first, second], "nothing was measured again"
+    place = first.index("]]") - 1
+    digit = "1" if first[place] == "2" else "2"
+    log.write_text(f"{first[:place]}{digit}{first[place + 1 :]}\n{second}\n")
+    build(toy, device, tmp_path / "cpu")
+    damaged, _, *new = checksums.read_log(log)
+    assert damaged is None
+    again = [visit[0] for record in new for visit in record["visits"]]
+    assert again == [visit[0] for visit in visits[:5]]
+
+
+def test_the_log_of_an_earlier_release_is_continued(toy, imaginary, tmp_path) -> None:
+    device, log = imaginary(), tmp_path / "cpu" / LOG
+    build(toy, device, tmp_path / "cpu")
+    header, *records = read_records(log)
+    old = [{"campaign": header["campaign"]}, *(record["visits"] for record in records)]
+    log.write_text("".join(json.dumps(line) + "\n" for line in old))
+    build(toy, device, tmp_path / "cpu")
+    assert read_records(log) == old
 
 
 def test_finished_profile_is_not_measured_again(toy, imaginary, tmp_path) -> None:
@@ -121,6 +160,50 @@ def test_finished_profile_is_not_measured_again(toy, imaginary, tmp_path) -> Non
     assert second.rows == first.rows
     build(toy, device, tmp_path / "cpu", resume=False)
     assert (tmp_path / "cpu" / LOG).read_text() != text
+
+
+def stop_half_way(done: int, planned: int) -> None:
+    if done == planned // 2:
+        raise Stop
+
+
+def test_interrupted_replacement_continues_and_a_finished_one_begins_anew(
+    toy, imaginary, tmp_path
+) -> None:
+    device, folder = imaginary(), tmp_path / "cpu"
+    log, report = folder / LOG, folder / "report.json"
+    build(toy, device, folder, replace=True)
+    first, table = read_records(log), report.read_bytes()
+    assert not is_replaced(folder), "there was nothing to replace"
+    for _ in range(2):
+        with pytest.raises(Stop):
+            build(toy, device, folder, replace=True, progress=stop_half_way)
+        half = read_records(log)
+        assert half[1:] != first[1 : len(half)], "measured anew"
+        assert report.read_bytes() == table, "the old table stays until the new one is whole"
+        assert not is_replaced(folder)
+        with pytest.raises(Stop):
+            build(toy, device, folder, replace=True, progress=stop_half_way)
+        assert read_records(log) == half, "what was measured is not measured again"
+        build(toy, device, folder, replace=True)
+        first = read_records(log)
+        assert first[: len(half)] == half
+        assert is_replaced(folder)
+        assert report.read_bytes() != table
+        table = report.read_bytes()
+    places = [place for batch in first[1:] for place, _ in batch]
+    assert sorted(places) == list(range(4 * (4 + 18 * 3)))
+
+
+def test_log_of_a_release_before_is_not_taken_for_an_interrupted_replacement(
+    toy, imaginary, tmp_path
+) -> None:
+    device, folder = imaginary(), tmp_path / "cpu"
+    build(toy, device, folder)
+    before = read_records(folder / LOG)
+    assert set(before[0]) == {"campaign"}
+    build(toy, device, folder, replace=True)
+    assert read_records(folder / LOG)[1:] != before[1:]
 
 
 def test_log_of_another_campaign_is_replaced(toy, imaginary, tmp_path) -> None:
@@ -155,12 +238,12 @@ def test_killed_process_continues_where_it_was(tmp_path) -> None:
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    survived = [place for batch in read_records(log)[1:] for place, _ in batch]
+    survived = list_places(log)
     assert survived
     again = subprocess.run(
         [sys.executable, "-c", code], env=environment, check=True, capture_output=True, text=True
     )
-    places = [place for batch in read_records(log)[1:] for place, _ in batch]
+    places = list_places(log)
     assert int(again.stdout) == len(places) == 3 * (12 + 24)
     assert places[: len(survived)] == survived
     assert sorted(places) == list(range(len(places)))
@@ -235,13 +318,13 @@ def test_passes_that_would_end_too_late_are_left_out_for_good(toy, imaginary, tm
         )
         assert table.report["passes"] == 2
         assert table.report["visits"] == 2 * (4 + 18 * 3)
-    assert read_records(tmp_path / "cpu" / LOG)[-1] == {"passes": 2}
+    assert read_records(tmp_path / "cpu" / LOG)[-1]["passes"] == 2
 
 
 def test_log_is_readable_json_lines(toy, imaginary, tmp_path) -> None:
     build(toy, imaginary(), tmp_path / "cpu")
     lines = (tmp_path / "cpu" / LOG).read_text().splitlines()
-    assert set(json.loads(lines[0])) == {"campaign"}
+    assert set(json.loads(lines[0])) == {"campaign", "checksum"}
     place, samples = json.loads(lines[1])[0]
     assert place == 0
     assert len(samples[0]) == 3

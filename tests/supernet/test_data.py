@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from supernet.data import AUGMENTATIONS, DataShape, DataSource, augment, from_datasets, open_data
-from supernet.data.source import HASHED_SAMPLES, fingerprint
+from supernet.data.source import HASHED_BYTES, fingerprint
 
 
 def contents(source: DataSource) -> dict[str, set[bytes]]:
@@ -193,6 +193,19 @@ def test_unequal_sizes_ask_for_a_size(tmp_path: Path) -> None:
 # -- text --------------------------------------------------------------------------------------
 
 
+def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path: Path) -> None:
+    text = "ab\u00e9\r\n" * 500
+    plain, marked = tmp_path / "plain.txt", tmp_path / "marked.txt"
+    plain.write_bytes(text.encode())
+    expected = open_data(f"text:{plain}", context=10)
+    assert "\ufeff" not in expected.shape.labels
+    for encoding in ("utf-8-sig", "utf-16", "utf-32"):
+        marked.write_bytes(text.encode(encoding))
+        found = open_data(f"text:{marked}", context=10)
+        assert found.shape == expected.shape
+        assert found.fingerprint == expected.fingerprint
+
+
 def test_text_predicts_the_next_character_in_disjoint_parts(tmp_path: Path) -> None:
     text = "".join(chr(97 + i * i % 17) for i in range(2000)) + "\u00e9"
     (tmp_path / "t.txt").write_text(text, encoding="utf-8")
@@ -224,7 +237,9 @@ def test_rare_characters_become_the_unknown_token(tmp_path: Path) -> None:
     ("content", "context", "message"),
     [
         (b"abc", 10, "has 3 characters; with a context of 10 tokens at least 420 are needed"),
-        (b"\xff\xfe" * 500, 4, "is not UTF-8 text"),
+        (b"\xff\xfa" * 500, 4, r"is not UTF-8 text \(invalid start byte at byte 0\); save it as"),
+        (b"\xff\xfe" + b"a\0" * 500 + b"a", 4, r"is not UTF-16.* text .*; save it as UTF-8"),
+        (b"a\0" * 500, 4, "holds NUL characters, .* or UTF-16 without a byte-order mark"),
         (b"abc", 0, "context = 0 tokens is impossible"),
     ],
 )
@@ -265,6 +280,9 @@ def test_unusable_data_sets_are_explained() -> None:
         from_datasets([(x * 255, y) for x, y in images(8, 0)], images(4, 1), images(4, 2))
     with pytest.raises(ValueError, match="class numbers 0 to 1; with 1 labels"):
         from_datasets(images(8, 0), images(4, 1), images(4, 2), labels=["only"])
+    mixed = [images(1, 0)[0], (torch.zeros(1, 4, 4, dtype=torch.uint8), 0)]
+    with pytest.raises(ValueError, match=r"sample 1 of dataset \(train\) has torch.uint8 pixels"):
+        from_datasets(mixed, images(4, 1), images(4, 2))
     with pytest.raises(ValueError, match=r"sample 1 of dataset \(train\) has shape \(1, 2, 2\)"):
         from_datasets([images(1, 0)[0], (torch.zeros(1, 2, 2), 0)], images(4, 1), images(4, 2))
 
@@ -387,11 +405,11 @@ def test_the_fingerprint_is_that_of_the_content(own_data: str) -> None:
 
 
 def test_a_text_has_the_fingerprint_of_its_windows(tmp_path: Path) -> None:
-    (tmp_path / "t.txt").write_text("abcdefgh" * 2000, encoding="utf-8")
-    windows = open_data(f"text:{tmp_path / 't.txt'}", context=4).train.inputs
+    (tmp_path / "t.txt").write_text("abcdefgh" * 20_000, encoding="utf-8")
+    windows = open_data(f"text:{tmp_path / 't.txt'}", context=16).train.inputs
     whole = hashlib.sha256(f"x {windows.dtype} {tuple(windows.shape)}\n".encode())
     whole.update(windows.contiguous().numpy().tobytes())
-    assert len(windows) > HASHED_SAMPLES
+    assert windows.numel() * windows.element_size() > 2 * HASHED_BYTES, "several blocks"
     assert fingerprint([("x", windows)]) == whole.hexdigest()
 
 

@@ -116,7 +116,16 @@ def test_the_command_trains_under_torchrun(tmp_path: Path) -> None:
     other = torchrun([*arguments, "--seed", "1"])
     assert other.returncode != 0
     assert "holds another run" in other.stderr
-    for failed in (refused, other):  # one sentence, and no trace but the launcher's own
+    # One image for each process, which batch normalisation cannot use; nothing is written.
+    fresh = [*arguments[:-3], "--out", str(tmp_path / "fresh"), "--batch-size", "2"]
+    lonely = torchrun(fresh)
+    assert "sees 1 in each of 2 processes; use a batch size of at least 4" in lonely.stderr
+    assert not (tmp_path / "fresh").exists()
+    for failed in (refused, other, lonely):
+        # The launcher ends the others when the first has ended; none may call it a bug.
+        assert "exitcode  : 2 " in failed.stderr
+        assert "exitcode  : 1 " not in failed.stderr
+    for failed in (refused, other, lonely):  # one sentence, and no trace but the launcher's own
         lines = failed.stderr.splitlines()
         assert len([line for line in lines if line.startswith("error: ")]) == 1
         assert sum(line.startswith("Traceback") for line in lines) == 1

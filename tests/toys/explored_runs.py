@@ -207,3 +207,36 @@ def write_run(
 def _write(path: Path, payload: Mapping[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(payload, indent=1), encoding="utf-8")
+
+
+# Whatever Markdown, HTML, LaTeX or Streamlit would make something of, in one name.
+HOSTILE = (
+    "![x](http://evil.example/i.png) [l](https://evil.example/a) www.evil.example "
+    "a@evil.example $x$ :red[r] <img src=http://evil.example/j.png>\n\n"
+    "![y](http://evil.example/k.png)"
+)
+
+
+def write_hostile_run(folder: Path) -> None:
+    """Write a run whose every name that a file may choose is :data:`HOSTILE`."""
+    payload = write_run(folder)
+    for point in payload["points"]:
+        estimates = point["objectives"]
+        estimates[HOSTILE] = {**estimates.pop("accuracy"), "source": HOSTILE}
+        for part in point["breakdown"]:
+            part["unit"] = f"{part['unit']} {HOSTILE}"
+    payload["objectives"][0] = {"name": HOSTILE, "unit": HOSTILE, "direction": "maximize"}
+    payload["report"] = {HOSTILE: {**payload["report"], "model": HOSTILE, HOSTILE: HOSTILE}}
+    payload.update(device=HOSTILE, strategy=HOSTILE, latency_method=HOSTILE, stopped=HOSTILE)
+    _write(folder / "searches/default/front.json", payload)
+    record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    record.update(family=HOSTILE, preset=HOSTILE)
+    record["data"]["spec"] = HOSTILE
+    _write(folder / "run.json", record)
+    # A device is a folder, so that its name holds no slash.
+    device = folder / "devices" / HOSTILE.replace("/", "!").replace("\n", " ")
+    (folder / "devices/cpu").rename(device)
+    _write(device / "report.json", {**table_report(trusted=False), "verdict": HOSTILE})
+    _write(device / "device.json", {"version": 1, "fingerprint": {"cpu": HOSTILE}})
+    (folder / "evaluations.jsonl").write_text("{\n", encoding="utf-8")
+    (folder / "searches" / "unfinished $x$ [l](a)").mkdir()

@@ -8,6 +8,7 @@ from functools import partial
 from app.jobs.outcomes import AuditOutcome
 from app.records.audit import AuditRecord, QualityRecord, Statistic, ViolationRecord
 from app.records.quantities import MACS, PARAMETERS, Quantity, find_quantity
+from app.reporting.class_balance import describe_balance, warn_of_largest_class
 from app.reporting.tables import align_table
 
 
@@ -62,9 +63,20 @@ def format_audit(result: AuditOutcome) -> str:
             f"Alone they span {gap(found.spread.alone)[1:]}; one {judged.name} is known to "
             f"{gap(found.spread.half_interval)[1:]} up or down.",
             *_list_findings(judged, found),
+            *_judge_accuracies(found),
             f"Next: look at {result.folder / 'scatter.svg'}",
         ]
     )
+
+
+def _judge_accuracies(found: AuditRecord) -> list[str]:
+    """Say what accuracies are worth where one class is frequent."""
+    both = [value for n in found.networks for value in (n.inherited.value, n.alone.value)]
+    warning = warn_of_largest_class(found.largest_class, both, "no network, inherited or alone, is")
+    clause = describe_balance(found.largest_class)
+    if not warning and clause:
+        clause = f"{clause[0].upper()}{clause[1:]} of the {found.split} split."
+    return [line for line in (warning or clause,) if line]
 
 
 def _list_findings(judged: Quantity, found: AuditRecord) -> list[str]:

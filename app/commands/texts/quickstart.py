@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from app.commands.texts.next_command import format_next
 from app.commands.texts.quantities import show_or_failed
 from app.commands.texts.runs import format_export
 from app.commands.texts.searches import format_front
@@ -32,6 +33,6 @@ def format_quickstart(result: QuickstartOutcome) -> str:
             f"measured for real (* chosen for a budget of {result.budget_ms:g} ms):\n"
             f"{format_front(result.search, result.pick.digest)}",
             format_export(result.export),
-            f"Next: {result.next_command}",
+            format_next(result.next_command),
         ]
     )

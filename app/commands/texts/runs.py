@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from app.commands.texts.next_command import format_next
 from app.commands.texts.quantities import show_or_failed, show_size
 from app.jobs.outcomes import (
     EvaluateOutcome,
@@ -10,8 +11,10 @@ from app.jobs.outcomes import (
     ProfileOutcome,
     TrainOutcome,
 )
-from app.records.quantities import LATENCY, PARAMETERS, find_quantity
+from app.records.quantities import ACCURACY, LATENCY, PARAMETERS, SIZE, find_quantity
+from app.reporting.class_balance import describe_balance, warn_of_largest_class
 from app.reporting.tables import align_table
+from app.runs.command_lines import profile_command, search_command
 
 
 def format_training(result: TrainOutcome) -> str:
@@ -21,7 +24,18 @@ def format_training(result: TrainOutcome) -> str:
         f"Trained {result.family} ({result.preset}) on {result.data}: {result.steps} steps in "
         f"{result.seconds:.1f} s{resumed}.\n"
         f"The space holds {result.space_size:,} subnetworks; checkpoint {result.checkpoint}.\n"
-        f"Next: supernet profile --run {result.run} --device cpu"
+        f"{_say_imbalance(result)}"
+        f"{format_next(profile_command(result.run, 'cpu', result.trust), result.trust)}"
+    )
+
+
+def _say_imbalance(result: TrainOutcome) -> str:
+    largest = result.largest_class
+    if largest is None or not largest.dominates:
+        return ""
+    return (
+        f"warning: always answering {largest.name!r} is right for {ACCURACY.show(largest.share)} "
+        f"of the {largest.split} split; an accuracy says something above that only.\n"
     )
 
 
@@ -32,7 +46,7 @@ def format_import(result: ImportOutcome) -> str:
         f"Imported {result.file.name} as {result.family} ({result.preset}) with {result.classes} "
         f"classes and {data}.\n"
         f"The space holds {result.space_size:,} subnetworks; checkpoint {result.checkpoint}.\n"
-        f"Next: supernet profile --run {result.run} --device cpu"
+        f"{format_next(profile_command(result.run, 'cpu'))}"
     )
 
 
@@ -45,22 +59,26 @@ def format_profile(result: ProfileOutcome) -> str:
         ("repeat noise floor", f"{result.floor_mape:.1%}"),
         ("networks", f"{result.networks}"),
     ]
+    command = search_command(result.run, result.device, trust=result.trust)
     return (
         f"Latency table of {result.device}: {result.units} units in {result.seconds:.0f} s.\n"
         f"{align_table(('on unseen networks', ''), rows)}\n{result.verdict}\n"
-        f"Next: supernet search --run {result.run} --device {result.device}"
+        f"{format_next(command, result.trust)}"
     )
 
 
 def format_evaluation(result: EvaluateOutcome) -> str:
     """Show one quality with its interval."""
     judged = find_quantity(result.objective)
-    return (
+    clause = describe_balance(result.largest_class, result.balanced)
+    line = (
         f"{result.digest}: {judged.name} {show_or_failed(judged, result.value)} on the "
         f"{result.split} split of {result.data} (95 % interval {judged.show(result.low)} to "
-        f"{judged.show(result.high)}, {result.samples} samples), "
+        f"{judged.show(result.high)}, {result.samples} samples{f'; {clause}' if clause else ''}), "
         f"{show_size(result.parameters, result.macs)}"
     )
+    warning = warn_of_largest_class(result.largest_class, [result.value], "this is no")
+    return f"{line}\n{warning}" if warning else line
 
 
 def format_export(result: ExportOutcome) -> str:
@@ -70,5 +88,17 @@ def format_export(result: ExportOutcome) -> str:
     return (
         f"Exported {result.digest} to {result.folder}: {PARAMETERS.show_named(result.parameters)}, "
         f"{judged.name} {show_or_failed(judged, result.value)} on {result.split}{latency}; "
-        f"ONNX Runtime differs from torch by at most {result.max_abs_difference:.2g}."
+        f"ONNX Runtime differs from torch by at most {result.max_abs_difference:.2g}.\n"
+        f"{_write_sizes(result)}"
+    )
+
+
+def _write_sizes(result: ExportOutcome) -> str:
+    """Say how large the files are, and that they are larger than promised where they are."""
+    written = " and ".join(f"{name} {SIZE.show(size)}" for name, size in result.file_bytes.items())
+    if result.tensor_bytes <= result.size_bytes:
+        return f"Written: {written}."
+    return (
+        f"Written: {written}, every weight as float32 for now; at its weight bits it is "
+        f"{SIZE.show(result.size_bytes)}."
     )

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from app.commands.texts.next_command import format_next
 from app.commands.texts.quantities import show_or_failed
 from app.jobs.outcomes import PickOutcome, ReportOutcome, SearchOutcome
 from app.records.front import Estimate
 from app.records.quantities import (
+    ACCURACY,
     LATENCY,
+    SIZE,
     Quantity,
     find_stored_quantity,
     list_counted,
 )
+from app.reporting.class_balance import describe_balance, warn_of_largest_class
 from app.reporting.tables import align_table
+from app.runs.command_lines import export_command, write_command
 
 
 def format_search(result: SearchOutcome) -> str:
@@ -23,6 +28,7 @@ def format_search(result: SearchOutcome) -> str:
         f"{failed}), {len(result.front)} points on the front{tau}.",
         format_front(result),
     ]
+    lines += _judge_accuracies(result)
     if result.indistinguishable:
         lines.append(
             f"{result.indistinguishable} further points are behind the front by less than the "
@@ -36,10 +42,23 @@ def format_search(result: SearchOutcome) -> str:
     if result.unmeasured_devices:
         names = ", ".join(result.unmeasured_devices)
         lines.append(f"Latencies on {names} are those of the tables: this is another machine.")
-    which = "" if result.search == "default" else f" --search {result.search}"
-    how = "--latency-ms X" if LATENCY.name in result.objectives else "--knee"
-    lines.append(f"Next: supernet pick --run {result.run}{which} {how}")
+    which = () if result.search == "default" else ("--search", result.search)
+    how = ("--latency-ms", "X") if LATENCY.name in result.objectives else ("--knee",)
+    lines.append(format_next(write_command("pick", "--run", result.run, *which, *how)))
     return "\n".join(lines)
+
+
+def _judge_accuracies(result: SearchOutcome) -> list[str]:
+    """Say what accuracies are worth where one class is frequent."""
+    found = [point.estimate(ACCURACY.name).value for point in result.front]
+    if ACCURACY.name not in result.objectives:
+        return []
+    warning = warn_of_largest_class(result.largest_class, found, "no point of the front is")
+    clause = describe_balance(result.largest_class)
+    if not warning and clause:
+        # Beaten, but an accuracy reads as more than it is.
+        clause = f"{clause[0].upper()}{clause[1:]} of the val split: read accuracies against that."
+    return [line for line in (warning or clause,) if line]
 
 
 def format_front(result: SearchOutcome, marked: str = "") -> str:
@@ -89,12 +108,23 @@ def format_pick(result: PickOutcome) -> str:
     if judged.is_quality:
         value, test = (show_or_failed(judged, found) for found in (result.value, result.test))
         tested = "" if result.test is None else f", {test} on test"
-        lines.append(f"  {judged.name} {value} on val{tested}")
+        clause = ""
+        if judged == ACCURACY:
+            clause = describe_balance(result.largest_class, result.test_balanced)
+        lines.append(f"  {judged.name} {value} on val{tested}{f' ({clause})' if clause else ''}")
     costs = (
         find_stored_quantity(name, result.units[name]).show_named(value)
         for name, value in result.costs.items()
     )
     lines.append(f"  {', '.join(costs)}")
+    if result.float32_bytes is not None:
+        promised, least = (
+            SIZE.show(size) for size in (result.costs.get(SIZE.name), result.float32_bytes)
+        )
+        lines.append(
+            f"  exported files hold every weight as float32 for now: {least} or more, not the "
+            f"{promised} of its weight bits"
+        )
     if result.ties:
         others = len(result.ties)
         lines.append(
@@ -102,7 +132,11 @@ def format_pick(result: PickOutcome) -> str:
             f"{'are' if others > 1 else 'is'} not distinguishable in {result.objective}; the "
             f"cheapest is {result.ties[0]}"
         )
-    lines.append(f"Next: supernet export --run {result.run} --arch {result.digest} --out DIR")
+    if judged == ACCURACY:
+        warning = warn_of_largest_class(result.largest_class, [result.value], "this is no")
+        lines += [warning] if warning else []
+    command = export_command(result.run, result.digest, "DIR", result.trust)
+    lines.append(format_next(command, result.trust))
     return "\n".join(lines)
 
 

@@ -17,6 +17,7 @@ _EXPECTED = {
     "float_type": "a number",
     "int_type": "a whole number",
     "model_type": "an object",
+    "string_pattern_mismatch": "12 hexadecimal digits",
     "string_type": "a text",
     "tuple_type": "a list",
 }
@@ -44,11 +45,20 @@ def explain_damage(where: str, error: ValidationError, content: bytes, remedy: s
                 f"{where} has {detail['loc'][0]} {_show(detail['input'])}, and this release reads "
                 f"1: {remedy}, or use the release that wrote it"
             )
-    payload = json.loads(content)
+    payload = _decode(content)
     place = _place(found[0], payload)
     # Each alternative for a place says what it would have taken.
     details = [detail for detail in found if _place(detail, payload) == place]
     return InputError(f"{where} was damaged or edited: {_complaint(place, details)}; {remedy}")
+
+
+def _decode(content: bytes) -> JsonValue:
+    """What was read; ``None`` for numbers of thousands of digits, which only its reader takes."""
+    try:
+        payload: JsonValue = json.loads(content)
+    except (ValueError, RecursionError):
+        return None
+    return payload
 
 
 def _complaint(place: tuple[str | int, ...], details: list[ErrorDetails]) -> str:
@@ -93,5 +103,7 @@ def _write_step(part: str | int) -> str:
 
 
 def _show(value: object) -> str:
+    if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > 1000:
+        return "a number of hundreds of digits"
     text = repr(value) if isinstance(value, float) else json.dumps(value, default=repr)
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."

@@ -68,6 +68,8 @@ def _refuse_infinite(value: JsonValue) -> JsonValue:
 Json = Annotated[JsonValue, AfterValidator(_refuse_infinite)]
 # Counts enter arrays of 64-bit integers.
 Count = Annotated[int, Field(ge=0, lt=2**63)]
+# An architecture's name, which enters paths, command lines and pages.
+Digest = Annotated[str, Field(pattern="^[0-9a-f]{12}$")]
 Seed = Annotated[int, Field(ge=0)]
 Choices = dict[str, Annotated[Value, Field(union_mode="left_to_right")]]
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import codecs
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from app.records.typed_json.damage import explain_damage
 from app.records.typed_json.record import FileRecord, Kind, to_json
-from supernet import files
+from supernet import checksums
+from supernet.errors import InputError
+from supernet.text_encoding import to_utf8
+
+_LINE_REMEDY = "the line is left out"
 
 
 def read_record(path: Path, kind: type[Kind], remedy: str) -> Kind:
@@ -22,14 +28,10 @@ def read_record(path: Path, kind: type[Kind], remedy: str) -> Kind:
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It is damaged or of another format; one sentence names the file, the place in
-            it, what is there and the remedy.
+        InputError: It is damaged, differs from its checksum or is of another format; one sentence
+            names the file, the place in it, what is there and the remedy.
     """
-    content = Path(path).read_bytes()
-    try:
-        return kind.model_validate_json(content)
-    except ValidationError as error:
-        raise explain_damage(str(path), error, content, remedy) from None
+    return _parse(to_utf8(Path(path).read_bytes()), kind, str(path), remedy)
 
 
 def parse_record(payload: object, kind: type[Kind], where: str, remedy: str) -> Kind:
@@ -42,46 +44,75 @@ def parse_record(payload: object, kind: type[Kind], where: str, remedy: str) -> 
         remedy: What to do about a damaged one.
 
     Raises:
-        ValueError: It is damaged or of another format.
+        InputError: It is damaged or of another format.
     """
-    content = json.dumps(payload)
-    try:
-        return kind.model_validate_json(content)
-    except ValidationError as error:
-        raise explain_damage(where, error, content.encode(), remedy) from None
+    return _parse(json.dumps(payload).encode(), kind, where, remedy, checked=True)
 
 
-def read_log(path: Path, kind: type[Kind]) -> list[Kind]:
-    """The records of a log; a torn last line and lines that hold anything else are left out.
+def read_log(path: Path, kind: type[Kind], say: Callable[[str], None]) -> list[Kind]:
+    """The records of a log; a torn last line is left out, and so is a damaged one.
 
-    Raises:
-        ValueError: A complete line is not JSON, or the file is no text; the message names the
-            line.
+    Nothing is lost by that: what a line said is found anew where it is needed, and the line stays.
+
+    Args:
+        path: The log; one that is missing has no lines.
+        kind: What a line holds.
+        say: Told in one sentence about lines that were left out, if there are any.
     """
-    records = []
-    for number, line in enumerate(files.read_lines(path), start=1):
+    path = Path(path)
+    if not path.exists():
+        return []
+    content = path.read_bytes().removeprefix(codecs.BOM_UTF8)
+    records, damaged = [], []
+    *lines, torn = content.split(b"\n")
+    # A write that was cut short is no damage, but nobody writes NUL.
+    lines += [torn] if b"\0" in torn else []
+    for number, line in enumerate(lines, start=1):
         try:
-            records.append(kind.model_validate_json(line))
-        except ValidationError as error:
-            if error.errors(include_input=False, include_url=False)[0]["type"] == "json_invalid":
-                where = f"{path}, line {number}"
-                raise explain_damage(where, error, line.encode(), "remove that line") from None
+            records.append(_parse(line, kind, f"{path}, line {number}", _LINE_REMEDY))
+        except InputError as error:
+            damaged.append(str(error))
+    if damaged:
+        more = f" (and {len(damaged) - 1} more lines)" if damaged[1:] else ""
+        say(
+            f"warning: {damaged[0]}{more}; what it said is found anew where it is needed; "
+            "remove it to end this warning"
+        )
     return records
 
 
 def write_record(path: Path, record: FileRecord) -> None:
-    """Replace a file by a record, atomically.
+    """Replace a file by a record with a checksum, atomically.
 
     Raises:
         OSError: The write failed; the old file is untouched.
     """
-    files.write_json(path, to_json(record))
+    checksums.write_json(path, to_json(record))
 
 
 def append_record(path: Path, record: FileRecord) -> None:
-    """Append a record to a log as one line.
+    """Append a record with a checksum to a log as one line.
 
     Raises:
         OSError: The write failed; the log is as it was.
     """
-    files.append_record(path, to_json(record))
+    checksums.append_record(path, to_json(record))
+
+
+def _parse(
+    content: bytes, kind: type[Kind], where: str, remedy: str, *, checked: bool = False
+) -> Kind:
+    """A record without its checksum, which is that of the file and not of the record."""
+    try:
+        record = kind.model_validate_json(content)
+    except ValidationError as error:
+        raise explain_damage(where, error, content, remedy) from None
+    extra = record.model_extra
+    if extra is not None and checksums.KEY in extra:
+        if not checked and checksums.is_changed(content):
+            raise InputError(
+                f"{where} was damaged or edited: {checksums.CHANGED} ({checksums.ACCEPT}); {remedy}"
+            )
+        del extra[checksums.KEY]
+        record.model_fields_set.discard(checksums.KEY)
+    return record

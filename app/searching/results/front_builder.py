@@ -131,7 +131,8 @@ def _build_estimates(
     problem, history, sources = findings.problem, findings.result.history, findings.sources
     positions = history.positions[rows]
     guesses = {
-        name: _predict_held_out(model, positions) for name, model in findings.result.models.items()
+        name: _predict_held_out(name, model, positions)
+        for name, model in findings.result.models.items()
     }
     devices = tuple(sources.tables)
     latencies = {name: table.latency_ms(positions) for name, table in sources.tables.items()}
@@ -216,6 +217,7 @@ def _estimate_quality(
         test=None if test is None else test.value,
         test_low=None if test is None else test.low,
         test_high=None if test is None else test.high,
+        test_balanced=None if test is None else test.balanced,
     )
 
 
@@ -243,9 +245,12 @@ def _is_within(problem: SearchProblem, estimates: Mapping[str, Estimate]) -> boo
 
 
 def _predict_held_out(
-    model: object, positions: NDArray[np.int16]
+    name: str, model: object, positions: NDArray[np.int16]
 ) -> tuple[NDArray[np.float64], ...]:
-    return predict_held_out(cast(Predictor, model), positions)
+    """Mean, low and high ends, none of them beyond what the quantity can be."""
+    bounds = find_stored_quantity(name)
+    found = predict_held_out(cast(Predictor, model), positions)
+    return tuple(np.clip(part, bounds.least, bounds.most) for part in found)
 
 
 def _build_card(card: ReportCard) -> CardRecord:

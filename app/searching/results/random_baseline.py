@@ -11,7 +11,7 @@ from app.evaluation.pools import WorkerPool
 from app.evaluation.scheduler import WHOLE_ROUND, Evaluator
 from app.records.front import BaselineRecord, Front
 from app.records.front_files import write_front
-from app.records.trace import read_trace
+from app.records.trace import TraceDigests, read_trace
 from app.runs.trained import Say
 from search import SearchProblem, search
 from search.strategies import random_search
@@ -67,11 +67,11 @@ def add_baseline(
         hypervolume=float(result.trace[-1]),
     )
     whole = front.replace(baseline=baseline)
-    write_front(folder, whole, _read_own_trace(folder), result.trace)
+    write_front(folder, whole, _read_own_trace(folder, front), result.trace)
     return whole
 
 
-def _read_own_trace(folder: Path) -> list[float | None]:
+def _read_own_trace(folder: Path, front: Front) -> list[float | None]:
     """The hypervolume of a search after each evaluation; ``None`` while there was no front."""
-    known = {row.evaluations: row.value for row in read_trace(folder)}
+    known = {row.evaluations: row.value for row in read_trace(folder, TraceDigests(front.trace))}
     return [known.get(number) for number in range(1, max(known, default=0) + 1)]

@@ -10,6 +10,7 @@ import onnx
 from onnx import shape_inference
 
 from hardware.backend import DeviceSettings, Timer
+from supernet.errors import InputError
 
 SUMMARY = "a simulated device whose latency is a sum over the nodes of a model"
 TITLE = "Simulator"
@@ -44,7 +45,7 @@ def load(model: bytes, feeds: Mapping[str, np.ndarray], device: DeviceSettings) 
     try:
         graph = shape_inference.infer_shapes(onnx.load_from_string(model), strict_mode=True).graph
     except Exception as error:  # protobuf and onnx raise classes of their own
-        raise ValueError(f"the simulator cannot read the model: {type(error).__name__}") from error
+        raise InputError(f"the simulator cannot read the model: {type(error).__name__}") from error
     elapsed = CALL_NS + NODE_NS * len(graph.node) + MAC_NS * count_macs(graph)
     return lambda: elapsed
 

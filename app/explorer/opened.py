@@ -1,0 +1,164 @@
+"""Runs as the page opens them: kept while their files are as they were, and each by itself.
+
+Whatever a file holds, it costs the run it belongs to and none of the others.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import streamlit as st
+
+from app.explorer.markup import write_text
+from app.records import picking
+from app.records.front import Front
+from app.records.trace import FILE as TRACE
+from app.records.trace import Hypervolume, TraceDigests, read_trace
+from app.runs import run_view
+from app.runs.run_view import RunView
+from supernet.errors import InputError
+
+# Whole runs are large, outlines are small.
+_MOST_OPEN, _MOST_OUTLINED = 8, 2000
+_READ = ("run.json", "space.json", "evaluations.jsonl")
+_READ_INSIDE = {
+    "devices": ("device.json", "report.json", "table.parquet"),
+    "searches": ("front.json",),
+}
+
+# A file's name with what changes when its content does; all of them for a run.
+State = tuple[tuple[str | int, ...], ...]
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A run that cannot be shown, and why, as a sentence."""
+
+    path: Path
+    reason: str
+
+
+@dataclass(frozen=True)
+class SearchOutline:
+    """A search that could be drawn beside another: its name, and what it is about."""
+
+    name: str
+    device: str
+    quality: str
+    cost: str
+
+
+@contextmanager
+def isolated(what: str) -> Iterator[None]:
+    """Show a failure of one part of the page in its place, and go on with the next part.
+
+    Args:
+        what: The part, as the beginning of a sentence.
+    """
+    try:
+        yield
+    except Exception as error:
+        st.error(write_text(_describe_failure(f"{what} cannot be shown", error)))
+
+
+def open_run(path: Path) -> RunView | Unreadable:
+    """Read a run directory, or take it as it was read while none of its files changed."""
+    return _open_run(path, _observe_run(path))
+
+
+def outline_run(path: Path) -> tuple[SearchOutline, ...] | Unreadable:
+    """List the searches of a run without keeping all that is known of them."""
+    return _outline_run(path, _observe_run(path))
+
+
+def open_trace(folder: Path, digests: TraceDigests) -> tuple[Hypervolume, ...]:
+    """Read the progress of a search, or take it as it was read.
+
+    Args:
+        folder: Folder of the search.
+        digests: What its front says the file must hold.
+
+    Raises:
+        InputError: The file is damaged.
+    """
+    return _open_trace(folder, digests, _observe([folder / TRACE]))
+
+
+@st.cache_resource(max_entries=_MOST_OPEN, show_spinner=False)
+def _open_run(path: Path, state: State) -> RunView | Unreadable:
+    try:
+        return _drop_unusable(run_view.load_run(path))
+    except (OSError, InputError) as error:
+        return Unreadable(path, str(error))
+    except Exception as error:
+        return Unreadable(path, _describe_failure(f"{path} cannot be read", error))
+
+
+@st.cache_resource(max_entries=_MOST_OUTLINED, show_spinner=False)
+def _outline_run(path: Path, state: State) -> tuple[SearchOutline, ...] | Unreadable:
+    run = _open_run(path, state)
+    if isinstance(run, Unreadable):
+        return run
+    return tuple(
+        SearchOutline(name, front.device, front.quality.name, front.cost.name)
+        for name, front in run.fronts.items()
+    )
+
+
+@st.cache_resource(max_entries=_MOST_OPEN, show_spinner=False)
+def _open_trace(folder: Path, digests: TraceDigests, state: State) -> tuple[Hypervolume, ...]:
+    return read_trace(folder, digests)
+
+
+def _drop_unusable(run: RunView) -> RunView:
+    """Leave out searches whose content cannot be worked with, a problem for each."""
+    usable, problems = {}, list(run.problems)
+    for name, front in run.fronts.items():
+        try:
+            _derive(front)
+        except Exception as error:
+            problems.append(_describe_failure(f"Search {name} cannot be shown", error))
+        else:
+            usable[name] = front
+    return replace(run, fronts=usable, problems=tuple(problems))
+
+
+def _derive(front: Front) -> None:
+    """Work out, once for all interactions, what every view of a front needs."""
+    front.list_front()
+    picking.list_measured(front)
+    _ = front.labels
+
+
+def _describe_failure(what: str, error: Exception) -> str:
+    """A sentence about an error that nobody foresaw, whose trace goes to the terminal."""
+    traceback.print_exception(error, file=sys.stderr)
+    return (
+        f"{what}: one of its files holds what this release cannot work with "
+        f"({type(error).__name__}; the trace is in the terminal)"
+    )
+
+
+def _observe_run(path: Path) -> State:
+    found = [path / name for name in _READ]
+    for parent, names in _READ_INSIDE.items():
+        folders = sorted((path / parent).glob("*"))
+        found += [folder / name for folder in folders for name in ("", *names)]
+    return _observe(found)
+
+
+def _observe(found: list[Path]) -> State:
+    state = []
+    for path in found:
+        try:
+            facts = os.stat(path)
+        except OSError:
+            continue
+        state.append((str(path), facts.st_mtime_ns, facts.st_ctime_ns, facts.st_size, facts.st_ino))
+    return tuple(state)

@@ -1,0 +1,53 @@
+"""Files of equal content, found without reading more than is needed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+_HEAD = 1 << 16
+
+
+def find_copies(sizes: Mapping[Path, int]) -> dict[Path, Path]:
+    """Find files that are copies of others, byte for byte, links included.
+
+    Args:
+        sizes: Bytes of every file, in the order that decides which comes first.
+
+    Returns:
+        Every copy with the first file of the same content; empty files are not looked at.
+
+    Raises:
+        OSError: A file cannot be read.
+    """
+    groups = _group([[file for file, size in sizes.items() if size]], sizes.__getitem__)
+    groups = _group(groups, lambda file: _digest(file, _HEAD))
+    short = [group for group in groups if sizes[group[0]] <= _HEAD]
+    long = [group for group in groups if sizes[group[0]] > _HEAD]
+    same = [*short, *_group(long, _digest)]
+    return {copy: first for first, *copies in same for copy in copies}
+
+
+def _group(
+    groups: Iterable[Sequence[Path]], key: Callable[[Path], Hashable]
+) -> list[Sequence[Path]]:
+    """Divide every group by a key; what is left alone is dropped."""
+    result: list[Sequence[Path]] = []
+    for group in groups:
+        parts: defaultdict[Hashable, list[Path]] = defaultdict(list)
+        for file in group:
+            parts[key(file)].append(file)
+        result += [part for part in parts.values() if len(part) > 1]
+    return result
+
+
+def _digest(file: Path, most: int | None = None) -> bytes:
+    with file.open("rb", buffering=0) as opened:
+        if most is not None:
+            return hashlib.blake2b(opened.read(most)).digest()
+        result = hashlib.blake2b()
+        while block := opened.read(1 << 20):
+            result.update(block)
+        return result.digest()

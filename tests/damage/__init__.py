@@ -1,0 +1,1 @@
+"""A finished run, damaged in every file, and every command on it."""
