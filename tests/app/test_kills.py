@@ -196,7 +196,8 @@ def test_a_profile_keeps_what_was_measured(finished_run: Path, tmp_path: Path) -
         return [place for line in measured(run)[1:] for place, _ in json.loads(line)]
 
     def compare(run: Path) -> None:
-        assert measured(run)[: len(kept[run])] == kept[run]
+        before = kept.get(run, [])
+        assert measured(run)[: len(before)] == before
         assert places(run) == places(assault.undisturbed), "each visit once, in order"
         ours, theirs = (LatencyTable.load(r / "devices/cpu") for r in (run, assault.undisturbed))
         assert set(ours.rows) == set(theirs.rows)
@@ -239,6 +240,9 @@ def test_a_search_ends_with_the_same_front(
         ours, theirs = (
             records(r / "evaluations.jsonl", "seconds", "at") for r in (run, assault.undisturbed)
         )
+        if workers > 1:
+            # They finish in any order, and what is decided on does not depend on it.
+            ours, theirs = (sorted(found, key=json.dumps) for found in (ours, theirs))
         assert ours == theirs
         assert front(run) == front(assault.undisturbed)
         ours_csv, theirs_csv = (

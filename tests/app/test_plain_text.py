@@ -145,7 +145,7 @@ def test_an_empty_value_in_a_file_is_no_default(
     ("field", "said"),
     [
         ("preset", "unknown preset ''"),
-        ("data", "unknown data ''"),
+        ("data", "data '' lacks its kind"),
         ("recipe", "unknown recipe ''"),
         ("family", "unknown family ''"),
     ],
