@@ -64,7 +64,13 @@ def summarise(pieces: Pieces, plan: AuditSettings, trained: Trained) -> AuditRec
 def collect_networks(pieces: Pieces, trained: Trained) -> tuple[NetworkRecord, ...]:
     """Every network that trained alone, cheapest first, with both qualities."""
     space = trained.supernet.space
-    pairs = [(pieces.inherited[f"inherited/{p.name}"], p) for p in pieces.alone.values()]
+    # A record of a network that is none of this audit is left from an edit.
+    known = pieces.inherited
+    pairs = [
+        (known[f"inherited/{p.name}"], p)
+        for p in pieces.alone.values()
+        if f"inherited/{p.name}" in known
+    ]
     positions = space.encode([space.architecture(first.architecture) for first, _ in pairs])
     macs = trained.cost_model.macs(positions)
     parameters = trained.cost_model.parameters(positions)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pydantic import model_validator
+
 from app.records.class_balance import LargestClass
 from app.records.typed_json.record import Choices, Count, Digest, FileRecord, Json, Record, Seed
 from app.records.typed_json.record_files import read_record
+from supernet.errors import InputError
 
 FILE = "audit.json"
 
@@ -79,6 +82,12 @@ class Statistic(Record):
     value: float | None
     low: float | None
     high: float | None
+
+    @model_validator(mode="after")
+    def _check_interval(self) -> Statistic:
+        if (self.low is None) != (self.high is None):
+            raise InputError("an interval needs both ends, or neither")
+        return self
 
 
 class SparseStatistic(Statistic):

@@ -475,4 +475,4 @@ def _names(folder: Path, needed: str) -> tuple[str, ...]:
     if not folder.is_dir():
         return ()
     found = (p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
-    return tuple(sorted(p.name for p in found if (p / needed).is_file()))
+    return tuple(sorted(p.name for p in found if (p / needed).exists()))

@@ -13,6 +13,7 @@ from app.records.device import DeviceRecord, TableReport
 from app.records.evaluation import EvaluationRecord
 from app.records.front import Front, read_front
 from app.records.search import EMPTY, REMEDY, SearchRecord
+from app.records.typed_json.record import Kind
 from app.records.typed_json.record_files import read_log, read_record
 from app.runs.command_lines import (
     list_own_modules,
@@ -146,17 +147,23 @@ def _read_devices(run: Path, problems: list[str]) -> dict[str, DeviceView]:
 
     found = {}
     for folder in _list_finished(run / "devices", "table.parquet", explain, problems):
-        about = _note_damage(
-            partial(read_record, folder / "device.json", DeviceRecord, _PROFILE_AGAIN), problems
-        )
+        about = _note_damage(partial(_read_filled, folder / "device.json", DeviceRecord), problems)
         report = None
         if (folder / "report.json").exists():
             report = _note_damage(
-                partial(read_record, folder / "report.json", TableReport, _PROFILE_AGAIN), problems
+                partial(_read_filled, folder / "report.json", TableReport), problems
             )
         description = "" if about is None else about.description
         found[folder.name] = DeviceView(folder.name, description, report)
     return found
+
+
+def _read_filled(path: Path, kind: type[Kind]) -> Kind:
+    """A record none of whose entries must be there, but some."""
+    record = read_record(path, kind, _PROFILE_AGAIN)
+    if not record.model_fields_set - {"format"}:
+        raise InputError(f"{path} was damaged or edited: it says nothing; {_PROFILE_AGAIN}")
+    return record
 
 
 def _read_fronts(run: Path, problems: list[str]) -> dict[str, Front]:

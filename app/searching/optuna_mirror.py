@@ -274,6 +274,9 @@ def _open_journal(
     path = folder / JOURNAL
     try:
         journal = _journal(path)
+        # Optuna takes a broken last line for one that is still being written.
+        for line in path.read_bytes().splitlines()[-1:] if path.exists() else ():
+            json.loads(line)
         study = _existing(journal, name)
         if study is not None and study.user_attrs.get("identity") == identity:
             for mirror in (study, _existing(journal, f"{name} {VERIFIED}")):

@@ -107,12 +107,18 @@ def check_same_training(
     where = last.path.parent.parent
     if "source" in last.state:
         raise InputError(f"the weights in {where} were imported; {IMPORTED}")
-    if last.state["space"] != supernet.space.digest:
-        raise InputError(f"{where} was trained on another search space")
-    if last.state["data"]["fingerprint"] != data.fingerprint:
+    stored = [last.state.get("recipe"), last.state.get("data")]
+    if not all(isinstance(part, dict) for part in stored):
         raise InputError(
-            f"{where} was trained on other data: {last.state['data']['spec']} then, {data.spec} "
-            "now, and their content differs"
+            f"{last.path / checkpoints.STATE} was damaged or edited: it lacks the recipe or the "
+            f"data; remove {last.path} to go on from an earlier checkpoint"
+        )
+    if last.state.get("space") != supernet.space.digest:
+        raise InputError(f"{where} was trained on another search space")
+    if last.state["data"].get("fingerprint") != data.fingerprint:
+        raise InputError(
+            f"{where} was trained on other data: {last.state['data'].get('spec')} then, "
+            f"{data.spec} now, and their content differs"
         )
     differ = Recipe.from_json(last.state["recipe"]).diff(recipe)
     if differ:

@@ -22,7 +22,7 @@ Refused = Callable[..., str]
 
 
 def front_of(run: Path, name: str) -> dict[str, Any]:
-    front: dict[str, Any] = json.loads((run / "searches" / name / "front.json").read_text())
+    front: dict[str, Any] = checksums.read_json(run / "searches" / name / "front.json")
     return front
 
 

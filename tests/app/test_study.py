@@ -363,6 +363,8 @@ def damage_journal(kind: str, path: Path) -> None:
             place = line.index('"values":[0.') + 12
             changed = f"{line[:place]}{'1' if line[place] != '1' else '2'}{line[place + 1 :]}"
             path.write_text(text.replace(line, changed))
+        case "only noise":
+            path.write_text("junk\n")
         case "type":
             path.write_text("[[]]\n" + text)
         case "folder":
@@ -370,7 +372,7 @@ def damage_journal(kind: str, path: Path) -> None:
             path.mkdir()
 
 
-@pytest.mark.parametrize("kind", ["noise", "middle", "digit", "type", "folder"])
+@pytest.mark.parametrize("kind", ["noise", "only noise", "middle", "digit", "type", "folder"])
 def test_a_damaged_journal_is_moved_aside_and_made_again(
     log: EvaluationLog, problem: SearchProblem, kind: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -20,6 +20,7 @@ AUDIT = ("--networks", "4", "--recipe-part", "steps=2", "--probes", "1")
 SEARCH = ("--evaluations", "12", "--strategy", "random_search")
 SECOND = (*SEARCH, "--name", "second", "--seed", "1")
 PROFILE = ("--passes", "2", "--networks", "4")
+_WHEN = ("at", "created", "updated")
 # Of a log that was cut short, less is known, and what is known must be right.
 LOGGED = "logged"
 # Longer than any command computes on a run of this size, and than it waits on a busy machine.
@@ -188,7 +189,7 @@ def keep_unmeasured(result: Any) -> Any:
         return {
             name: keep_unmeasured(value)
             for name, value in result.items()
-            if not any(word in name for word in _MEASURED)
+            if name not in _WHEN and not any(word in name for word in _MEASURED)
         }
     if isinstance(result, list):
         return [keep_unmeasured(value) for value in result]
