@@ -153,6 +153,8 @@ def _read_devices(run: Path, problems: list[str]) -> dict[str, DeviceView]:
             report = _note_damage(
                 partial(_read_filled, folder / "report.json", TableReport), problems
             )
+        else:
+            problems.append(explain(folder.name))
         description = "" if about is None else about.description
         found[folder.name] = DeviceView(folder.name, description, report)
     return found

@@ -161,7 +161,7 @@ def test_a_training_ends_with_the_same_bits(tmp_path: Path, kills: int) -> None:
             )
             assert ours == theirs, name
         ours, theirs = (
-            records(r / "metrics.jsonl", "seconds", "samples_per_second")
+            records(r / "metrics.jsonl", "seconds", "samples_per_second", "checksum")
             for r in (run, assault.undisturbed)
         )
         assert ours == theirs
@@ -238,7 +238,8 @@ def test_a_search_ends_with_the_same_front(
 
     def compare(run: Path) -> None:
         ours, theirs = (
-            records(r / "evaluations.jsonl", "seconds", "at") for r in (run, assault.undisturbed)
+            records(r / "evaluations.jsonl", "seconds", "at", "checksum")
+            for r in (run, assault.undisturbed)
         )
         if workers > 1:
             # They finish in any order, and what is decided on does not depend on it.

@@ -14,6 +14,7 @@ from PIL import Image
 
 from app.runs.directory import open_run
 from app.runs.trained import open_run_data, open_trained
+from supernet import checksums
 from tests.app.conftest import Command, contents
 
 SHORT = ["--steps", "2", "--batch-size", "8"]
@@ -87,7 +88,7 @@ def move(
 
     def prepare(kind: str) -> Moved:
         run = Path(shutil.copytree(originals[kind], tmp_path / "run"))
-        record = json.loads((run / "run.json").read_text())
+        record = checksums.read_json(run / "run.json")
         if kind == "folder":
             write_images(tmp_path / "new")
             write_images(tmp_path / "other", seed=1)
@@ -180,7 +181,7 @@ def test_an_interrupted_training_is_continued_with_the_data_that_were_named(
     refused: Callable[..., str], move: Callable[[str], Moved]
 ) -> None:
     moved = move("folder")
-    record = json.loads((moved.run / "run.json").read_text())
+    record = checksums.read_json(moved.run / "run.json")
     record["stages"]["train"]["status"] = "running"
     (moved.run / "run.json").write_text(json.dumps(record))
     said = refused("search", "--run", moved.run, "--data", "folder:new")
@@ -221,7 +222,7 @@ def test_weights_imported_without_data_have_none_that_could_move(
     refused: Callable[..., str], move: Callable[[str], Moved]
 ) -> None:
     moved = move("folder")
-    record = json.loads((moved.run / "run.json").read_text())
+    record = checksums.read_json(moved.run / "run.json")
     record["data"] = {**record["data"], "spec": "none", "fingerprint": "none"}
     (moved.run / "run.json").write_text(json.dumps(record))
     said = refused("export", "--run", moved.run, "--arch", "smallest", "--data", moved.new)

@@ -18,7 +18,7 @@ import pytest
 from app.commands import errors
 from app.records.front import read_front
 from app.runs.directory import check_free, open_run, writing_run
-from supernet import files
+from supernet import checksums, files
 from supernet.errors import InputError
 from tests.app.conftest import PROFILE, SEARCH, STEPS, Command, contents
 from tests.app.test_resume import kill_when, lines
@@ -221,9 +221,9 @@ def test_a_device_named_in_a_file_stays_where_it_is(
 ) -> None:
     path = a_run / "devices" / "cpu" / "device.json"
     report = path.with_name("report.json")
-    changed = {**json.loads(path.read_text()), "name": "x/../../y\nz"}
+    changed = {**checksums.read_json(path), "name": "x/../../y\nz"}
     files.write_json(path, changed)
-    known = json.loads(report.read_text())
+    known = checksums.read_json(report)
     known["files"]["device.json"] = files.digest_file(path)
     files.write_json(report, known)
     sentence = refused("search", "--run", a_run, *SEARCH, "--name", "second")
@@ -231,7 +231,7 @@ def test_a_device_named_in_a_file_stays_where_it_is(
 
 
 def set_running(run: Path, name: str) -> None:
-    record = json.loads((run / "run.json").read_text())
+    record = checksums.read_json(run / "run.json")
     record["stages"][name]["status"] = "running"
     files.write_json(run / "run.json", record)
 
@@ -260,7 +260,7 @@ def test_a_stage_killed_before_its_note_is_complete_when_repeated(
 
 
 def test_the_note_of_another_search_is_left_alone(command: Command, a_run: Path) -> None:
-    record = json.loads((a_run / "run.json").read_text())
+    record = checksums.read_json(a_run / "run.json")
     record["stages"]["search"] |= {"status": "running", "name": "second"}
     files.write_json(a_run / "run.json", record)
     assert command("search", "--run", a_run, *SEARCH).code == 0

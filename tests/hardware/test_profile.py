@@ -191,7 +191,7 @@ def test_interrupted_replacement_continues_and_a_finished_one_begins_anew(
         assert is_replaced(folder)
         assert report.read_bytes() != table
         table = report.read_bytes()
-    places = [place for batch in first[1:] for place, _ in batch]
+    places = [place for batch in first[1:] for place, _ in batch["visits"]]
     assert sorted(places) == list(range(4 * (4 + 18 * 3)))
 
 
@@ -201,7 +201,7 @@ def test_log_of_a_release_before_is_not_taken_for_an_interrupted_replacement(
     device, folder = imaginary(), tmp_path / "cpu"
     build(toy, device, folder)
     before = read_records(folder / LOG)
-    assert set(before[0]) == {"campaign"}
+    assert set(before[0]) == {"campaign", "checksum"}
     build(toy, device, folder, replace=True)
     assert read_records(folder / LOG)[1:] != before[1:]
 
@@ -325,7 +325,7 @@ def test_log_is_readable_json_lines(toy, imaginary, tmp_path) -> None:
     build(toy, imaginary(), tmp_path / "cpu")
     lines = (tmp_path / "cpu" / LOG).read_text().splitlines()
     assert set(json.loads(lines[0])) == {"campaign", "checksum"}
-    place, samples = json.loads(lines[1])[0]
+    place, samples = json.loads(lines[1])["visits"][0]
     assert place == 0
     assert len(samples[0]) == 3
 

@@ -94,7 +94,7 @@ def test_sizes_that_nobody_published_are_read_from_the_shapes() -> None:
 
 def test_older_spellings_of_names() -> None:
     older = {
-        "module.blocks.1.mobile_inverted_conv.inverted_bottleneck.conv.weight",
+        "blocks.1.mobile_inverted_conv.inverted_bottleneck.conv.weight",
         "blocks.1.mobile_inverted_conv.inverted_bottleneck.conv.conv.weight",
         "blocks.1.conv.inverted_bottleneck.conv.conv.weight",
     }
