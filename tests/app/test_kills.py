@@ -193,7 +193,8 @@ def test_a_profile_keeps_what_was_measured(finished_run: Path, tmp_path: Path) -
     )
 
     def places(run: Path) -> list[int]:
-        return [place for line in measured(run)[1:] for place, _ in json.loads(line)]
+        batches = [json.loads(line).get("visits", []) for line in measured(run)]
+        return [place for batch in batches for place, _ in batch]
 
     def compare(run: Path) -> None:
         before = kept.get(run, [])
