@@ -362,7 +362,9 @@ def test_a_picture_that_pillow_warns_of_is_read(
 def test_formats_that_start_other_programs_are_no_images(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")
     with (
-        pytest.raises(ValueError, match=r"cannot decode image .*a\.png \(Pillow reads it as none of PNG, "),
+        pytest.raises(
+            ValueError, match=r"cannot decode image .*a\.png \(Pillow reads it as none of PNG, "
+        ),
         open_image(tmp_path / "a.png"),
     ):
         pass
