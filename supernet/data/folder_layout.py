@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from supernet.errors import InputError
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+SUFFIXES = (
+    *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".webp", ".tif", ".tiff"),
+    *(".ppm", ".pgm", ".pbm", ".pnm"),
+)
 SPLIT_NAMES = {
     "train": ("train", "training"),
     "val": ("val", "valid", "validation", "dev"),
     "test": ("test", "testing"),
 }
+_SPLIT_WORD = re.compile(
+    rf"(?<![a-z])({'|'.join(word for words in SPLIT_NAMES.values() for word in words)})(?![a-z])"
+)
 # What systems, archives and storage servers leave in folders, besides hidden files.
 _SYSTEM_NAMES = {
     "__macosx",
@@ -25,6 +32,8 @@ _SYSTEM_NAMES = {
     "$recycle.bin",
     "lost+found",
     "system volume information",
+    "thumbs.db",
+    "desktop.ini",
 }
 _KINDS = {
     stat.S_IFIFO: "a pipe",
@@ -58,8 +67,9 @@ def find_images(path: Path) -> FolderLayout:
 
     Names of splits count in any case: ``train`` and ``training``, ``val``, ``valid``,
     ``validation`` and ``dev``, ``test`` and ``testing``. Hidden files and folders are left out,
-    and those that systems make (``__MACOSX``, ``@eaDir``, ``lost+found``). Links to folders are
-    followed for splits and classes.
+    and those that systems make (``__MACOSX``, ``@eaDir``, ``lost+found``). Longer names of splits
+    (``training_set`` beside ``test_set``) are refused, since they would be classes. Links to
+    folders are followed for splits and classes.
 
     Args:
         path: The folder.
@@ -105,6 +115,7 @@ def _find_splits(path: Path, folders: Sequence[Path]) -> dict[str, Path]:
             )
         found[split] = folder
     if not found:
+        _check_no_longer_names(path, [folder.name for folder in folders])
         return {}
     others = [f for f in folders if f not in found.values() and any(_walk(f))]
     ours = ", ".join(folder.name for folder in found.values())
@@ -120,6 +131,23 @@ def _find_splits(path: Path, folders: Sequence[Path]) -> dict[str, Path]:
             f"{path / 'train'}"
         )
     return {split: found[split] for split in SPLIT_NAMES if split in found}
+
+
+def _check_no_longer_names(path: Path, names: Sequence[str]) -> None:
+    """Refuse folders whose names are equal but for the split they hold (``seg_train``)."""
+    found: dict[str, dict[str, str]] = {}
+    for name in names:
+        word = _SPLIT_WORD.search(name.lower())
+        if word is not None:
+            rest = f"{name.lower()[: word.start()]} {name.lower()[word.end() :]}"
+            found.setdefault(rest, {})[_name_split(word[0]) or ""] = name
+    for splits in found.values():
+        if "train" in splits and len(splits) > 1:
+            raise InputError(
+                f"{path} holds what look like splits ({', '.join(splits.values())}) and not "
+                f"classes; call them {', '.join(s for s in SPLIT_NAMES if s in splits)}, or, if "
+                "they are classes, give them other names"
+            )
 
 
 def _name_split(name: str) -> str | None:
@@ -176,6 +204,18 @@ def _list_notes(places: dict[str, Path], listed: dict[str, Classes]) -> Iterator
             f"left out {len(empty)} class folder{'s' * (len(empty) != 1)} without images: "
             f"{_shorten(sorted(empty))} (images end in {', '.join(SUFFIXES)})"
         )
+    other = [
+        file
+        for split, found in listed.items()
+        for name, files in found.items()
+        if files
+        for file in _walk(places[split] / name, _is_other)
+    ]
+    if other:
+        yield (
+            f"left out {len(other)} file{'s' * (len(other) != 1)} among the images that "
+            f"{'is none' if len(other) == 1 else 'are none'} by name ({other[0]})"
+        )
     for place in places.values():
         stray = list(_list_stray(place))
         if stray:
@@ -198,8 +238,9 @@ def _list_stray(path: Path) -> Iterator[Path]:
     return (path / name for name in sorted(found))
 
 
-def _walk(folder: Path) -> Iterator[Path]:
-    """What is named as an image in a folder and below, in the order of the path's parts."""
+def _walk(folder: Path, wanted: Callable[[str], bool] | None = None) -> Iterator[Path]:
+    """Files of wanted names (images) in a folder and below, in the order of the path's parts."""
+    wanted = wanted or _is_image
     pending = [(str(folder), True)]
     while pending:
         place, is_folder = pending.pop()
@@ -211,7 +252,7 @@ def _walk(folder: Path) -> Iterator[Path]:
             for entry in entries:
                 inside = entry.is_dir()
                 linked = inside and entry.is_symlink()
-                if not linked and (not _is_system(entry.name) if inside else _is_image(entry.name)):
+                if not linked and (not _is_system(entry.name) if inside else wanted(entry.name)):
                     kept.append((entry.path, inside))
         pending += sorted(kept, reverse=True)
 
@@ -222,6 +263,10 @@ def _is_system(name: str) -> bool:
 
 def _is_image(name: str) -> bool:
     return not _is_system(name) and os.path.splitext(name)[1].lower() in SUFFIXES
+
+
+def _is_other(name: str) -> bool:
+    return not _is_system(name) and not _is_image(name)
 
 
 def _measure(file: Path) -> int:

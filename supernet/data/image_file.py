@@ -37,7 +37,9 @@ def open_image(file: Path, size: int | None = None) -> Iterator[Image.Image]:
         # Pillow warns of large images and of damaged metadata, neither of which matters here.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(file, formats=FORMATS) as image:
+            # By a file, not by its name: Pillow maps the pixels of a named TIFF into memory by the
+            # size they have once they are turned, which mixes up those that lie on their side.
+            with file.open("rb") as opened, Image.open(opened, formats=FORMATS) as image:
                 _check_pixels(file, image.size, size)
                 _check_levels(file, image)
                 yield image
@@ -49,7 +51,7 @@ def open_image(file: Path, size: int | None = None) -> Iterator[Image.Image]:
     except Exception as error:
         reason = str(error) or type(error).__name__
         if isinstance(error, UnidentifiedImageError):
-            reason = f"it is none of {', '.join(FORMATS)}"
+            reason = f"Pillow reads it as none of {', '.join(FORMATS)}"
         message = f"cannot decode image {file} ({reason}); replace it, or remove it"
         raise InputError(message) from error
 

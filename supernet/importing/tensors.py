@@ -81,6 +81,7 @@ def _explain(error: Exception) -> str:
         return f"it holds an object of {refused[1]}; {REMEDY}"
     if "persistent_load" in str(error):
         return f"it holds a whole network, which only its own program can read; {REMEDY}"
-    if "Unsupported operand" in str(error):
+    # Text fails as an unknown key of the reader's tables, what is cut off as the end of a file.
+    if "Unsupported operand" in str(error) or isinstance(error, (KeyError, EOFError)):
         return f"it was not written in the way of torch.save; {REMEDY}"
     return str(error).split(". ")[0].split("\n")[0] or type(error).__name__

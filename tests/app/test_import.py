@@ -295,6 +295,9 @@ def test_bad_files(refused: Refused, checkpoint: Path, tmp_path: Path) -> None:
     for content in (b"\x93no checkpoint at all", b"abc", b"", b"K"):
         noise.write_bytes(content)
         assert "not a checkpoint of tensors alone: " in refused("import", "ofa", noise, *out)
+    for content in (b"hello", b""):
+        noise.write_bytes(content)
+        assert "in the way of torch.save; where" in refused("import", "ofa", noise, *out)
     broken = tmp_path / "broken.safetensors"
     broken.write_bytes(checkpoint.read_bytes()[:100])
     assert "not a safetensors file" in refused("import", "ofa", broken, *out)

@@ -106,6 +106,16 @@ def test_a_class_inside_a_split_may_be_called_train(tmp_path: Path) -> None:
             {f"train/{s}/{c}": 9 for c in ("cat", "dog") for s in ("train", "val")},
             r"/train holds folders of splits \(train, val\); splits come first",
         ),
+        *(
+            ({f"{s}/{c}": 9 for c in ("cat", "dog") for s in names}, r"look like splits \(.*; call")
+            for names in (
+                ("training_set", "test_set"),
+                ("seg_train", "seg_test", "seg_pred"),
+                ("Train-Images", "Val-Images", "Test-Images"),
+                ("train2017", "val2017"),
+                ("train ", "test "),
+            )
+        ),
         ({"data/cat": 9, "data/dog": 9}, r"only one class \('data'\).*; did you mean .*/data\?"),
     ],
 )
@@ -114,6 +124,11 @@ def test_folders_that_would_be_misread_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         open_data(f"folder:{make_images(tmp_path, counts)}")
+
+
+def test_classes_may_have_words_of_splits_in_their_names(tmp_path: Path) -> None:
+    make_images(tmp_path, {"steam train": 10, "test tube": 10, "valley": 10, "trains": 10})
+    assert len(open_data(f"folder:{tmp_path}").shape.labels) == 4
 
 
 def test_folders_beside_splits_that_hold_no_images_do_not_matter(tmp_path: Path) -> None:
@@ -178,6 +193,16 @@ def test_class_folders_without_images_are_mentioned(tmp_path: Path) -> None:
     (note,) = data.notes
     assert note.startswith(
         f"left out 2 class folders without images: {tmp_path / 'bird'}, {tmp_path / 'fish'} "
+    )
+
+
+def test_files_among_images_that_are_none_by_name_are_mentioned(tmp_path: Path) -> None:
+    make_images(tmp_path, {"cat": 10, "dog": 10})
+    (tmp_path / "cat" / "more").mkdir()
+    for name in ("1.heic", "more/2.AVIF", "Thumbs.db", ".hidden.heic"):
+        (tmp_path / "cat" / name).write_bytes(b"of a telephone")
+    assert open_data(f"folder:{tmp_path}").notes == (
+        f"left out 2 files among the images that are none by name ({tmp_path / 'cat' / '1.heic'})",
     )
 
 
