@@ -78,6 +78,9 @@ def report_job(
         opened.check_links(folder)
     files.remove_partial(folder)
     summaries, written, skipped = [], [], []
+    for name in opened.unfinished_searches if search is None else ():
+        skipped.append(name)
+        say(f"warning: search {name} is left out: it has no front, so it did not come to its end")
     for name in names:
         files.refuse_link(folder / name)
         files.remove_partial(folder / name)

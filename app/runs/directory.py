@@ -121,6 +121,12 @@ class Run:
         return _names(self.path / "searches", "front.json")
 
     @property
+    def unfinished_searches(self) -> tuple[str, ...]:
+        """Names of the searches that were begun and have no front."""
+        begun = _names(self.path / "searches", "search.json")
+        return tuple(name for name in begun if name not in self.searches)
+
+    @property
     def audits(self) -> tuple[str, ...]:
         """Names of the finished audits."""
         return _names(self.path / "audits", "audit.json")

@@ -147,11 +147,13 @@ def _read_devices(run: Path, problems: list[str]) -> dict[str, DeviceView]:
 
     found = {}
     for folder in _list_finished(run / "devices", "table.parquet", explain, problems):
-        about = _note_damage(partial(_read_filled, folder / "device.json", DeviceRecord), problems)
+        about = _note_damage(
+            partial(_read_with, folder / "device.json", DeviceRecord, "fingerprint"), problems
+        )
         report = None
         if (folder / "report.json").exists():
             report = _note_damage(
-                partial(_read_filled, folder / "report.json", TableReport), problems
+                partial(_read_with, folder / "report.json", TableReport, "mape"), problems
             )
         else:
             problems.append(explain(folder.name))
@@ -160,11 +162,11 @@ def _read_devices(run: Path, problems: list[str]) -> dict[str, DeviceView]:
     return found
 
 
-def _read_filled(path: Path, kind: type[Kind]) -> Kind:
-    """A record none of whose entries must be there, but some."""
+def _read_with(path: Path, kind: type[Kind], name: str) -> Kind:
+    """A record that must have one of its optional entries, to be told from other files."""
     record = read_record(path, kind, _PROFILE_AGAIN)
-    if not record.model_fields_set - {"format"}:
-        raise InputError(f"{path} was damaged or edited: it says nothing; {_PROFILE_AGAIN}")
+    if name not in record.model_fields_set:
+        raise InputError(f"{path} was damaged or edited: it lacks {name!r}; {_PROFILE_AGAIN}")
     return record
 
 

@@ -162,3 +162,29 @@ def test_a_sample_of_all_damage_does_no_harm(finished_run: Path, tmp_path: Path)
     result = Harness(finished_run, tmp_path).try_all(cases)
     assert len(cases) == 40
     assert not result.faults, result.faults
+
+
+def test_a_search_without_a_front_is_missing_from_a_report_with_a_word(
+    command: Command, a_run: Path
+) -> None:
+    whole = a_run / "searches/default"
+    shutil.copytree(whole, a_run / "searches/begun")
+    (a_run / "searches/begun/front.json").unlink()
+    outcome = command("report", "--run", a_run, "--no-baseline", "--json")
+    assert outcome.code == 0, outcome.err
+    assert "warning: search begun is left out: it has no front" in outcome.err
+    assert json.loads(outcome.out)["skipped"] == ["begun"]
+
+
+@pytest.mark.parametrize("name", ["report.json", "device.json"])
+def test_another_file_in_the_place_of_a_table_s_is_no_table_s(a_run: Path, name: str) -> None:
+    place = a_run / "devices/cpu" / name
+    shutil.copy(
+        a_run / "devices/cpu" / {"report.json": "device.json"}.get(name, "report.json"), place
+    )
+    assert any(f"{place} was damaged or edited: it lacks" in p for p in load_run(a_run).problems)
+
+
+def test_a_table_without_its_report_is_not_finished(a_run: Path) -> None:
+    (a_run / "devices/cpu/report.json").unlink()
+    assert any("has no finished latency table" in problem for problem in load_run(a_run).problems)

@@ -95,6 +95,9 @@ def list_cases(
     for file in iterate_files(whole):
         for damage in damages.ALL:
             for command in filter(commands.__contains__, list_readers(file)):
+                if damage is damages.swap_with_sibling and command == "evaluate file":
+                    # Another architecture's file is right, and the answer names its digest.
+                    continue
                 case = Case(file, damage.__name__, command, rng.randrange(2**32))
                 by_kind[Path(file).name, case.damage].append(case)
         found = _list_leaf_cases(whole, file, rng)
@@ -188,8 +191,9 @@ class Harness:
         same = agree(expected.result, answer.result)
         if case.damage == "remove" and isinstance(answer.result, dict):
             # A result that is gone is one of work that is not finished, and is not shown.
-            known = {name: expected.result.get(name) for name in answer.result}
-            same = agree(known, answer.result)
+            # Whether it was made again is no part of it.
+            found = {name: part for name, part in answer.result.items() if name != "stored"}
+            same = agree({name: expected.result.get(name) for name in found}, found)
         if answer.code == 0 and not (same or told or case.bare):
             yield "silent wrong answer", _differ(expected.result, answer.result) + answer.said
         for name in list_lost(self._undamaged, before, run, case):
