@@ -29,11 +29,14 @@ def check_batch(recipe: Recipe, data: DataSource, supernet: Supernet) -> None:
             f"batch_size = {recipe.batch_size} is larger than the training split of {data.spec} "
             f"({format_items(len(data.train), 'sample')}); use at most {len(data.train)}"
         )
-    share = distributed.take_share(recipe.batch_size)
+    fewest = find_fewest(supernet)
     most = min(recipe.random_architectures, supernet.space.size)
+    architectures = max(1, most) if recipe.split else 1
+    parts = max(recipe.micro_batches, architectures)
+    share = distributed.take_share(recipe.batch_size, fewest * parts)
     divide(
         share.stop - share.start,
-        fewest=find_fewest(supernet),
+        fewest=fewest,
         micro_batches=recipe.micro_batches,
-        architectures=max(1, most) if recipe.split else 1,
+        architectures=architectures,
     )

@@ -67,7 +67,13 @@ def _read(dataset: Any, where: str) -> tuple[Tensor, Tensor]:
     stored: Tensor | None = None
     targets = torch.empty(len(dataset), dtype=torch.int64)
     for index in range(len(dataset)):
-        image, target = dataset[index]
+        sample = dataset[index]
+        if not (isinstance(sample, (tuple, list)) and len(sample) == 2):
+            raise InputError(
+                f"sample {index} of {where} is a {type(sample).__name__}; expected a pair of an "
+                "image and the number of its class"
+            )
+        image, target = sample
         pixels = torch.as_tensor(image)
         if pixels.ndim != 3 or (stored is not None and pixels.shape != stored.shape[1:]):
             expected = "(channels, height, width)" if stored is None else tuple(stored.shape[1:])

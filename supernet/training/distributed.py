@@ -66,8 +66,12 @@ def join_ranks() -> Iterator[torch.device]:
         dist.destroy_process_group()
 
 
-def take_share(batch_size: int) -> slice:
+def take_share(batch_size: int, least: int = 1) -> slice:
     """Take the part of a batch that belongs to this rank.
+
+    Args:
+        batch_size: Of all ranks together.
+        least: Samples that every rank must have, which the message counts with.
 
     Raises:
         ValueError: The batch cannot be cut into equal parts.
@@ -76,7 +80,7 @@ def take_share(batch_size: int) -> slice:
     if batch_size % size:
         raise InputError(
             f"world size {size} does not divide batch_size {batch_size}; "
-            f"use a batch size that is a multiple of {size}"
+            f"use a batch size that is a multiple of {size}, at least {least * size}"
         )
     part = batch_size // size
     return slice(rank * part, (rank + 1) * part)

@@ -274,6 +274,10 @@ def test_shared_samples_are_refused() -> None:
 
 
 def test_unusable_data_sets_are_explained() -> None:
+    with pytest.raises(
+        ValueError, match=r"sample 0 of dataset .train. is a Tensor; expected a pair"
+    ):
+        from_datasets([image for image, _ in images(8, 0)], images(4, 1), images(4, 2))
     with pytest.raises(ValueError, match="the val split of dataset has no images"):
         from_datasets(images(8, 0), [], images(4, 2))
     with pytest.raises(ValueError, match=r"values from .* float images must lie in 0\.\.1"):

@@ -170,3 +170,5 @@ def test_a_batch_that_ranks_cannot_share_is_refused(monkeypatch: pytest.MonkeyPa
     with pytest.raises(ValueError, match="world size 3 does not divide batch_size 64"):
         distributed.take_share(64)
     assert distributed.take_share(66) == slice(22, 44)
+    with pytest.raises(ValueError, match="a multiple of 3, at least 6"):
+        distributed.take_share(4, least=2)
