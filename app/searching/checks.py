@@ -42,7 +42,7 @@ def check_space(run: Run, trained: Trained, say: Say) -> None:
 def _digest(trained: Trained, choices: Choices) -> str:
     try:
         return trained.supernet.space.architecture(choices).digest
-    except ValueError:
+    except InputError:
         return ""
 
 

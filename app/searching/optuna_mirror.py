@@ -264,6 +264,9 @@ def open_study(
                 study.set_user_attr("identity", digest)
             return Study(study, opened, problem, log, folder, storage)
         except _storage_errors() as error:
+            if storage is None and isinstance(error, OSError):
+                # Another storage would be no help where the disk is full.
+                raise files.explain(error, folder / JOURNAL) from error
             raise _unusable(place, _reason(error, storage), error) from error
 
 
@@ -350,7 +353,8 @@ def is_mirrored(
                 and known >= {point.digest for point in front.points}
                 and verified.user_attrs.get("front") == _digest_points(front)
             )
-        except _storage_errors():
+        # What Optuna runs into in a damaged file may be anything, a failed assertion included.
+        except Exception:
             return False  # whoever writes it says what is wrong, and puts it right
 
 

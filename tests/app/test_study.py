@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import time
 import warnings
 from pathlib import Path
@@ -21,7 +23,7 @@ from app.evaluation.worker import Finding
 from app.records.front import Front, parse_front
 from app.runs.directory import Run
 from app.runs.trained import Trained
-from app.searching.optuna_mirror import Study, open_study
+from app.searching.optuna_mirror import Study, is_mirrored, open_study
 from search import Constraint, Evaluation, History, Objective, SearchProblem, pareto_front
 from supernet.checkpoints import Checkpoint
 from supernet.data import open_data
@@ -348,6 +350,33 @@ def test_storages_that_cannot_be_used_are_refused(
         opened(log, problem, storage=url)
     assert "secret" not in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_full_disk_is_no_fault_of_the_storage(
+    log: EvaluationLog, problem: SearchProblem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(JournalFileBackend, "append_logs", refuse)
+    with pytest.raises(OSError, match=r"no space left on the disk while writing .*optuna\.log"):
+        opened(log, problem)
+
+
+def test_a_journal_with_an_unknown_operation_is_no_mirror(
+    log: EvaluationLog, problem: SearchProblem
+) -> None:
+    found = evaluations(log, problem)
+    front = front_of(front_json(problem, found))
+    study = opened(log, problem)
+    for evaluation in found:
+        study.add(evaluation)
+    study.mirror_verified(front)
+    folder = log.trained.run.search("default")
+    assert is_mirrored(folder, "default", front, log, IDENTITY)
+    with (folder / "optuna.log").open("a") as file:
+        file.write('{"op_code": 99, "worker_id": "x"}\n')
+    assert not is_mirrored(folder, "default", front, log, IDENTITY)
 
 
 def damage_journal(kind: str, path: Path) -> None:
