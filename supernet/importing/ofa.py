@@ -13,8 +13,8 @@ from torch import Tensor
 
 from supernet.errors import InputError
 from supernet.families import ofa_resnet50
-from supernet.importing.ofa_sizes import infer_config, shorten_names
-from supernet.importing.state_dicts import strip_wrappers
+from supernet.importing.ofa_sizes import infer_config
+from supernet.importing.state_dicts import shorten_names, strip_wrappers
 from supernet.supernet import Supernet
 
 CUSTOM = "custom"

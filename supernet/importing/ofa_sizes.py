@@ -14,13 +14,13 @@ from torch import Tensor
 from supernet.errors import InputError
 from supernet.families import ofa_mobilenetv3, ofa_proxyless, ofa_resnet50
 from supernet.families._mobile import make_divisible
+from supernet.importing.state_dicts import shorten_names
 
 Tensors = Mapping[str, Tensor]
 # What the releases were trained on (Cai et al. 2020, section 4.1, and the authors' model zoo). A
 # file has the largest network only, so smaller options are taken to be these.
 DEPTHS, EXPANDS = (2, 3, 4), (3, 4, 6)
 MULTIPLIERS = (1.0, 1.2, 1.3, *(k / 20 for k in range(1, 61)))
-_SHOWN = 3
 
 
 def infer_config(found: Tensors, source: str) -> tuple[ModuleType, Any]:
@@ -46,11 +46,6 @@ def infer_config(found: Tensors, source: str) -> tuple[ModuleType, Any]:
         f"{source} is not a supernet of the ofa package (MobileNetV3, ProxylessNAS or ResNet50): "
         f"its tensors are called {shorten_names(list(found))}"
     )
-
-
-def shorten_names(names: Sequence[str]) -> str:
-    """Join the first few names."""
-    return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
 
 
 def _infer_mobilenet(found: Tensors, source: str) -> ofa_mobilenetv3.Config:

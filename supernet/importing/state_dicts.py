@@ -59,7 +59,8 @@ def find_state_dict(content: object, path: Path, key: str | None = None) -> Mapp
         return content
     held = [f"{name!r} ({name_type(value)})" for name, value in content.items()]
     raise InputError(
-        f"{path} is not a state dict and has none: it holds {_shorten(held) or 'nothing'}; {REMEDY}"
+        f"{path} is not a state dict and has none: it holds {shorten_names(held) or 'nothing'}; "
+        f"{REMEDY}"
     )
 
 
@@ -106,5 +107,6 @@ def _is_state_dict(value: object) -> bool:
     )
 
 
-def _shorten(names: Sequence[str]) -> str:
+def shorten_names(names: Sequence[str]) -> str:
+    """Join the first few names."""
     return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
