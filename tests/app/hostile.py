@@ -425,6 +425,10 @@ def _changes(rng: random.Random, content: dict[str, Any]) -> list[Callable[[], b
     choices = content.get("choices")
     inner = choices if isinstance(choices, dict) and choices else content
 
+    def drop() -> None:
+        if inner:
+            del inner[rng.choice(list(inner))]
+
     def nest() -> bytes:
         depth = rng.choice((20, 500, 100_000))
         return b'{"choices": ' * depth + b"1" + b"}" * depth
@@ -445,7 +449,7 @@ def _changes(rng: random.Random, content: dict[str, Any]) -> list[Callable[[], b
     return [
         lambda: inner.update({rng.choice(list(inner) or ["a"]): rng.choice(odd)}),
         lambda: inner.update({rng.choice((*TEXTS[2:], "stage9.depth")): rng.choice(odd)}),
-        lambda: inner.pop(rng.choice(list(inner)), None) and None if inner else None,
+        drop,
         lambda: content.update({rng.choice(("choices", "space", "version")): rng.choice(odd)}),
         nest,
         duplicate,
