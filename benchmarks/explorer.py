@@ -11,6 +11,7 @@ included, and need an idle machine.
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -86,7 +87,9 @@ def time_in_browser(run: Path, browser: str) -> dict[str, float]:
     server = subprocess.Popen(prepare([run], PORT, headless=True), stdout=subprocess.DEVNULL)
     try:
         with sync_playwright() as playwright:
-            opened = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox"])
+            opened = playwright.chromium.launch(
+                executable_path=shutil.which(browser) or browser, args=["--no-sandbox"]
+            )
             page = opened.new_page(viewport={"width": 1500, "height": 1500})
             page.set_default_timeout(120_000)
             for _ in range(120):
