@@ -349,7 +349,7 @@ class Front(FileRecord, FrontHeader):
     def column(self, name: str) -> Column:
         """One quantity of every point, ``(n,)`` in the order of ``points``; made once."""
         if name not in self._columns:
-            self._columns[name] = make_column(self.points, name)
+            self._columns[name] = make_column([p.estimate(name) for p in self.points])
         return self._columns[name]
 
     def find_axis(self, name: str) -> Quantity:

@@ -7,15 +7,36 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from app.records.front import Estimate, Point
-
 _NUMBERS = ("value", "predicted", "low", "high")
+
+
+class Estimated(Protocol):
+    """What is known of one quantity of one point, in its stored unit."""
+
+    @property
+    def value(self) -> float | None:
+        """What was evaluated or measured."""
+
+    @property
+    def predicted(self) -> float | None:
+        """By the model or table of the search."""
+
+    @property
+    def low(self) -> float | None:
+        """Lower end of the 95 % interval of the value."""
+
+    @property
+    def high(self) -> float | None:
+        """Upper end."""
+
+    @property
+    def source(self) -> str:
+        """Where the value is from."""
 
 
 @dataclass(frozen=True)
@@ -39,14 +60,12 @@ class Column:
     looked_up: NDArray[np.bool_]
 
 
-def make_column(points: Sequence[Point], name: str) -> Column:
-    """Read one quantity of every point.
+def make_column(estimates: Sequence[Estimated]) -> Column:
+    """Lay out one quantity of every point.
 
     Args:
-        points: In the order of the arrays.
-        name: The key of the quantity in files.
+        estimates: Of every point, in the order of the arrays.
     """
-    estimates: list[Estimate] = [point.estimate(name) for point in points]
     value, predicted, low, high = (
         np.array([getattr(e, key) for e in estimates], dtype=np.float64) for key in _NUMBERS
     )

@@ -165,10 +165,10 @@ def test_a_search_that_cannot_be_worked_with_leaves_the_others(
     (tmp_path / "searches/odd/front.json").write_text(json.dumps(payload))
     make = fronts.make_column
 
-    def fail_for_odd(points: Any, name: str) -> Any:
-        if len(points) == 3:
+    def fail_for_odd(estimates: Any) -> Any:
+        if len(estimates) == 3:
             raise OverflowError("int too large to convert to float")
-        return make(points, name)
+        return make(estimates)
 
     monkeypatch.setattr(fronts, "make_column", fail_for_odd)
     page = open_page(monkeypatch, tmp_path)
