@@ -82,6 +82,7 @@ def time_in_process(run: Path) -> dict[str, float]:
 
 def time_in_browser(run: Path, browser: str) -> dict[str, float]:
     """Seconds of each interaction in a Chromium at ``browser``, the least of three."""
+    from playwright.sync_api import Error as BrowserError
     from playwright.sync_api import sync_playwright
 
     server = subprocess.Popen(prepare([run], PORT, headless=True), stdout=subprocess.DEVNULL)
@@ -96,7 +97,7 @@ def time_in_browser(run: Path, browser: str) -> dict[str, float]:
                 try:
                     page.goto(f"http://localhost:{PORT}")
                     break
-                except Exception:
+                except BrowserError:
                     time.sleep(0.5)
             page.get_by_role("slider").wait_for()
             page.locator(FINISHED).wait_for()

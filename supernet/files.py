@@ -154,8 +154,8 @@ def append_line(path: Path, line: str) -> None:
             # Nothing is buffered: what a buffer kept would be written after the cut below.
             _write_all(handle, line.encode() + b"\n")
             os.fsync(handle)
-        except BaseException:
-            # What was written of this line is dropped; shrinking needs no space. Raised on.
+        except BaseException:  # Ctrl-C too leaves no part of a line; raised on
+            # Shrinking needs no space.
             os.ftruncate(handle, end)
             raise
     except OSError as error:

@@ -353,8 +353,7 @@ def is_mirrored(
                 and known >= {point.digest for point in front.points}
                 and verified.user_attrs.get("front") == _digest_points(front)
             )
-        # What Optuna runs into in a damaged file may be anything, a failed assertion included.
-        except Exception:
+        except Exception:  # in a damaged file Optuna runs into anything, failed assertions too
             return False  # whoever writes it says what is wrong, and puts it right
 
 

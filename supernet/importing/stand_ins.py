@@ -90,8 +90,7 @@ def _list_named(path: Path) -> set[str]:
             return _list_globals(file, _PICKLES_OF_OLD)
     except OSError:
         raise
-    except Exception:
-        # No such file: what is wrong with it is said by the reader itself, better than here.
+    except Exception:  # a stranger's bytes can fail in any way; the reader itself says how
         return set()
 
 
