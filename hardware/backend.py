@@ -130,7 +130,7 @@ def find_backend(name: str) -> Backend:
     A dotted path is looked up from the working directory, too.
 
     Raises:
-        ValueError: There is no such module, or it lacks a part of :class:`Backend`.
+        InputError: There is no such module, or it lacks a part of :class:`Backend`.
         ModuleNotFoundError: The module needs another one that is not installed.
     """
     path = name if "." in name else f"{FOLDER}.{name}"

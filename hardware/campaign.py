@@ -230,7 +230,7 @@ def measure_networks(
         One measurement per graph, in order; ``low_ms`` and ``high_ms`` bound the latency.
 
     Raises:
-        ValueError: ``rounds`` or ``visits`` is not positive, or the device cannot be used.
+        InputError: ``rounds`` or ``visits`` is not positive, or the device cannot be used.
     """
     if rounds < 1 or visits < 1:
         raise InputError(f"rounds = {rounds}, visits = {visits} measures nothing; use 1 or more")

@@ -44,7 +44,7 @@ class Device:
             :class:`hardware.backend.Backend`.
 
     Raises:
-        ValueError: The name cannot be a folder's, there is no thread, or the provider is left to
+        InputError: The name cannot be a folder's, there is no thread, or the provider is left to
             a backend that there is not.
     """
 
@@ -81,7 +81,7 @@ class Device:
         """Refuse a device that this machine does not have.
 
         Raises:
-            ValueError: There is no such backend, it cannot be used here, or it has no such
+            InputError: There is no such backend, it cannot be used here, or it has no such
                 provider; one sentence that names what there is.
         """
         backend = self._module()
@@ -107,7 +107,7 @@ class Device:
             feeds: Inputs by name.
 
         Raises:
-            ValueError: As :meth:`check` does, or the model cannot be loaded.
+            InputError: As :meth:`check` does, or the model cannot be loaded.
         """
         self.check()
         timer = self._module().load(model, feeds, self)
@@ -180,7 +180,7 @@ class Device:
         """Restore the device that :meth:`to_json` wrote.
 
         Raises:
-            ValueError: A field is missing or of another type.
+            InputError: A field is missing or of another type.
         """
         kinds = {"name": str, "provider": str, "provider_options": dict, "threads": int}
         for key, kind in {**kinds, "backend": str}.items():

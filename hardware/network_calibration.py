@@ -102,7 +102,7 @@ def fit_calibration(
         measured_ms: Measured latency, ``(n,)``.
 
     Raises:
-        ValueError: There are fewer than 4 networks.
+        InputError: There are fewer than 4 networks.
     """
     count = len(measured_ms)
     if count < 4:

@@ -108,7 +108,7 @@ def profile(
         The table, as it is saved in the folder.
 
     Raises:
-        ValueError: The precision is not the cost model's, the space is too small to validate a
+        InputError: The precision is not the cost model's, the space is too small to validate a
             table, or the device cannot be used.
     """
     started = time.monotonic()
@@ -186,7 +186,7 @@ def check_anchors(
         Ratios of latencies now and then, and a sentence about them.
 
     Raises:
-        ValueError: The table is of another space or device.
+        InputError: The table is of another space or device.
     """
     table.compile(cost_model, device)
     networks = [cost_model.space.architecture_from_json(a["architecture"]) for a in table.anchors]

@@ -87,7 +87,7 @@ class LatencyTable:
             device: Where given, the table has to be of this device on this machine.
 
         Raises:
-            ValueError: The table is of another space, precision, device or runtime version,
+            InputError: The table is of another space, precision, device or runtime version,
                 or lacks a unit; the message names what differs.
         """
         if cost_model.space.digest != self.space:
@@ -117,7 +117,7 @@ class LatencyTable:
         """Refuse a table that was measured under other conditions.
 
         Raises:
-            ValueError: Naming what differs between the table's machine and this one.
+            InputError: Naming what differs between the table's machine and this one.
         """
         different = list_differences(self.fingerprint, device.fingerprint())
         if different:
@@ -162,7 +162,7 @@ class LatencyTable:
         """Read a table; a damaged one is replaced by the previous one, which ``note`` says.
 
         Raises:
-            ValueError: Neither is intact; the message names what is wrong.
+            InputError: Neither is intact; the message names what is wrong.
         """
         folder = Path(folder)
         problem = _find_problem(folder)

@@ -112,7 +112,7 @@ def load_timer(graph: Graph, device: Device, seed: int = 0) -> Timer:
         seed: Draws weights and inputs.
 
     Raises:
-        ValueError: The device cannot be used, cannot load the graph, or does not say in
+        InputError: The device cannot be used, cannot load the graph, or does not say in
             nanoseconds how long a run took.
     """
     model = to_onnx(graph, seed=seed, batch=1).SerializeToString()
@@ -210,7 +210,7 @@ def summarise(
         at: When, ISO 8601.
 
     Raises:
-        ValueError: There is no visit.
+        InputError: There is no visit.
     """
     if not visits:
         raise InputError("there is no visit to summarise; measure at least once")

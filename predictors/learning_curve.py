@@ -49,7 +49,7 @@ def measure_learning_curve(
         Pairs of size and mean tau, sizes rising; empty with too few rows or constant values.
 
     Raises:
-        ValueError: As in :class:`predictors.predictor.Fit`.
+        InputError: As in :class:`predictors.predictor.Fit`.
     """
     rows, targets = prepare_training_rows(space, positions, values)
     curve = []
@@ -83,7 +83,7 @@ def estimate_needed(curve: Curve, aim: float = AIM) -> int | None:
         rate, one standard error slower, leads beyond ten times the last size.
 
     Raises:
-        ValueError: ``aim`` is not between 0 and 1.
+        InputError: ``aim`` is not between 0 and 1.
     """
     if not 0 < aim < 1:
         raise InputError(f"aim = {aim} is no rank correlation to reach; it must lie in (0, 1)")
@@ -119,7 +119,7 @@ def add_learning_curve(report: ReportCard, curve: Curve, *, aim: float = AIM) ->
         aim: The Kendall tau to reach.
 
     Raises:
-        ValueError: ``aim`` is not between 0 and 1.
+        InputError: ``aim`` is not between 0 and 1.
     """
     if np.isfinite(report.tau):
         curve = (*curve, (report.samples, report.tau))

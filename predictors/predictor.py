@@ -69,7 +69,7 @@ class Fit(Protocol):
             The fitted predictor, which knows how well it predicts values it has not seen.
 
         Raises:
-            ValueError: There are fewer than 3 rows, shapes disagree, or values or statistics
+            InputError: There are fewer than 3 rows, shapes disagree, or values or statistics
                 are not finite; one sentence that names the first of them.
         """
         ...
@@ -81,7 +81,7 @@ def prepare_training_rows(
     """Make positions canonical and values floats, and check their shape, number and finiteness.
 
     Raises:
-        ValueError: The shapes disagree, there are fewer than 3 rows, or a value is not finite.
+        InputError: The shapes disagree, there are fewer than 3 rows, or a value is not finite.
     """
     canonical = space.canonical(np.asarray(positions).reshape(-1, len(space)))
     targets = np.asarray(values, dtype=np.float64)

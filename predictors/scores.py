@@ -20,7 +20,7 @@ def kendall_tau(first: ArrayLike, second: ArrayLike) -> float:
         The coefficient, or NaN when either vector is constant or shorter than 2.
 
     Raises:
-        ValueError: The shapes differ.
+        InputError: The shapes differ.
     """
     from scipy.stats import kendalltau
 
@@ -43,7 +43,7 @@ def sparse_kendall_tau(scores: ArrayLike, true: ArrayLike, threshold: float) -> 
         The coefficient, or NaN when all true values fall into one bin or all scores are equal.
 
     Raises:
-        ValueError: ``threshold`` is negative, or the shapes differ.
+        InputError: ``threshold`` is negative, or the shapes differ.
     """
     if not threshold >= 0:
         raise InputError(f"threshold = {threshold} is impossible; it must be at least 0")
@@ -110,7 +110,7 @@ def top_k_regret(predicted: ArrayLike, true: ArrayLike, k: int) -> float:
         k: How many of the predicted best are looked at, at least 1.
 
     Raises:
-        ValueError: ``k`` is below 1 or there are no values.
+        InputError: ``k`` is below 1 or there are no values.
     """
     a, b = _pair(predicted, true)
     if k < 1 or not len(a):

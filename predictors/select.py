@@ -45,7 +45,7 @@ def fit(
         statistics: Handed to each method.
 
     Raises:
-        ValueError: There are no methods, or as in :class:`predictors.predictor.Fit`.
+        InputError: There are no methods, or as in :class:`predictors.predictor.Fit`.
     """
     if not methods:
         raise InputError("choosing a predictor needs at least one method")

@@ -69,7 +69,7 @@ def transfer(fit: Fit, earlier_positions: Rows, earlier_values: NDArray[np.float
         A fit with the signature of ``predictors.fit``, to be handed to a search strategy.
 
     Raises:
-        ValueError: Fewer than 3 earlier rows, or not one value for each.
+        InputError: Fewer than 3 earlier rows, or not one value for each.
     """
     rows, numbers = np.array(earlier_positions), np.array(earlier_values, dtype=np.float64)
     if rows.ndim != 2 or len(rows) < 3 or numbers.shape != (len(rows),):

@@ -27,7 +27,7 @@ def worst_of(
         scales: What each is divided by, such as the latency of the largest network there.
 
     Raises:
-        ValueError: No objectives, other numbers of scales, a scale that is not above 0, or an
+        InputError: No objectives, other numbers of scales, a scale that is not above 0, or an
             objective to be maximised.
     """
     parts, factors = _parts(name, objectives, scales)
@@ -54,7 +54,7 @@ def mean_of(
         scales: What each is divided by.
 
     Raises:
-        ValueError: As for :func:`worst_of`.
+        InputError: As for :func:`worst_of`.
     """
     parts, factors = _parts(name, objectives, scales)
     factors = [factor / len(parts) for factor in factors]

@@ -68,7 +68,7 @@ def pick_within(
             first.
 
     Raises:
-        ValueError: Empty front or unknown objective.
+        InputError: Empty front or unknown objective.
         InfeasibleError: No point meets the constraints; the nearest value is named.
     """
     _require_points(front)
@@ -105,7 +105,7 @@ def pick_knee(front: ParetoFront) -> int:
     """The index of the point farthest beyond the plane through the front's extremes.
 
     Raises:
-        ValueError: The front is empty.
+        InputError: The front is empty.
     """
     _require_points(front)
     return knee_index(front.minimised)
@@ -119,7 +119,7 @@ def pick_by_weights(front: ParetoFront, weights: Mapping[str, float]) -> int:
         weights: How much each objective matters, at least 0; those left out matter nothing.
 
     Raises:
-        ValueError: Empty front, unknown objective, a negative weight or none above 0.
+        InputError: Empty front, unknown objective, a negative weight or none above 0.
     """
     _require_points(front)
     names = [objective.name for objective in front.problem.objectives]
@@ -130,7 +130,7 @@ def weight_vector(names: Sequence[str], weights: Mapping[str, float]) -> NDArray
     """Weights ``(m,)`` in the order of ``names``.
 
     Raises:
-        ValueError: An unknown name, a weight that is negative or not finite, or none above 0.
+        InputError: An unknown name, a weight that is negative or not finite, or none above 0.
     """
     for name, weight in weights.items():
         if name not in names:
@@ -161,7 +161,7 @@ def best_index(
         within: Which rows may be chosen, ``(n,)``; at least one.
 
     Raises:
-        ValueError: No row may be chosen.
+        InputError: No row may be chosen.
     """
     if not within.any():
         raise InputError("no point may be chosen")
@@ -176,7 +176,7 @@ def knee_index(points: NDArray[np.floating]) -> int:
     the only sensible compromise they offer.
 
     Raises:
-        ValueError: No points.
+        InputError: No points.
     """
     if not len(points):
         raise InputError("there is no point to choose from")
@@ -198,7 +198,7 @@ def weighted_index(points: NDArray[np.floating], weights: NDArray[np.floating]) 
         weights: How much each column matters, ``(m,)``, at least 0 and not all 0.
 
     Raises:
-        ValueError: No points.
+        InputError: No points.
     """
     if not len(points):
         raise InputError("there is no point to choose from")

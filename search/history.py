@@ -40,7 +40,7 @@ class History:
         batches: Proposal round of each row, ``(n,)``, never decreasing.
 
     Raises:
-        ValueError: Shapes disagree or batches decrease.
+        InputError: Shapes disagree or batches decrease.
     """
 
     names: tuple[str, ...]

@@ -73,7 +73,7 @@ def parse_bound(bound: str | float, what: str = "bound") -> Amount:
         what: What it bounds, for messages.
 
     Raises:
-        ValueError: Not a number, not finite, or below 0.
+        InputError: Not a number, not finite, or below 0.
     """
     text = str(bound).strip()
     match = _AMOUNT.fullmatch(text)
@@ -94,7 +94,7 @@ def parse_limit(text: str) -> Limit:
     """Read a limit such as ``"size<=50%"``.
 
     Raises:
-        ValueError: No name, no ``<=`` or ``>=``, or an amount that cannot be read.
+        InputError: No name, no ``<=`` or ``>=``, or an amount that cannot be read.
     """
     match = _LIMIT.fullmatch(text)
     if match is None or match[2] not in ("<=", ">="):
@@ -115,7 +115,7 @@ def resolve_limit(limit: Limit, quantity: Limitable, largest: Callable[[], float
         largest: The quantity of the largest architecture; asked only by relative limits.
 
     Raises:
-        ValueError: A suffix that the quantity does not have, a limit of 0 from above, or a share
+        InputError: A suffix that the quantity does not have, a limit of 0 from above, or a share
             of a quantity that has none.
     """
     amount = limit.amount
@@ -158,7 +158,7 @@ def check_compatible(constraints: Sequence[Constraint]) -> None:
     """Refuse two limits on one quantity that exclude each other.
 
     Raises:
-        ValueError: Both limits are named.
+        InputError: Both limits are named.
     """
     for low in constraints:
         for high in constraints:

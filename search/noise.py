@@ -37,7 +37,7 @@ def probable_front(
         Rows of the history, ascending, ``(k,)``.
 
     Raises:
-        ValueError: ``z`` is negative.
+        InputError: ``z`` is negative.
     """
     if not z >= 0:
         raise InputError(f"z = {z} is impossible; it counts standard deviations, at least 0")

@@ -38,7 +38,7 @@ class Objective:
         additive: The same quantity as a sum over units, where it is one.
 
     Raises:
-        ValueError: Unknown direction or source.
+        InputError: Unknown direction or source.
     """
 
     name: str
@@ -75,7 +75,7 @@ class Constraint:
     """A limit on one quantity: exactly one of ``at_most`` and ``at_least``, in its unit.
 
     Raises:
-        ValueError: Both limits, none, or one that is not finite.
+        InputError: Both limits, none, or one that is not finite.
     """
 
     objective: str
@@ -123,7 +123,7 @@ class SearchProblem:
             entries of a published table; ``None`` for the whole space.
 
     Raises:
-        ValueError: Fewer than two objectives, a name twice, a constraint on an unknown name, or an
+        InputError: Fewer than two objectives, a name twice, a constraint on an unknown name, or an
             empty pool or one of another space.
     """
 
@@ -174,7 +174,7 @@ class SearchProblem:
         """The column of a quantity in value arrays.
 
         Raises:
-            ValueError: No such quantity; the nearest name is in the message.
+            InputError: No such quantity; the nearest name is in the message.
         """
         _check_word("objective", name, self.names)
         return self.names.index(name)

@@ -124,7 +124,7 @@ def search(
         History, front, hypervolume trace, final predictors and why the search ended.
 
     Raises:
-        ValueError: ``evaluations`` or ``chunk`` below 1, both or neither of ``evaluations`` and
+        InputError: ``evaluations`` or ``chunk`` below 1, both or neither of ``evaluations`` and
             ``stops``, or evaluation returned wrong shapes.
     """
     if chunk < 1:

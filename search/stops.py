@@ -30,7 +30,7 @@ class Stops:
             looked at between rounds.
 
     Raises:
-        ValueError: A number is below 1, or the time is not above 0.
+        InputError: A number is below 1, or the time is not above 0.
     """
 
     evaluations: int

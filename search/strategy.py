@@ -47,7 +47,7 @@ def require_fit(fit: FitPredictor | None, strategy: str) -> FitPredictor:
     """The fit function, for a strategy that cannot do without.
 
     Raises:
-        ValueError: There is none.
+        InputError: There is none.
     """
     if fit is None:
         raise InputError(f"{strategy} needs a fit function, such as predictors.fit")

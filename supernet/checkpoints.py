@@ -74,7 +74,7 @@ def write(
         reserve: Step of a checkpoint known to be good; without it the newest earlier one that is.
 
     Raises:
-        ValueError: ``folder`` is a link.
+        InputError: ``folder`` is a link.
         OSError: The write failed; earlier checkpoints are untouched and nothing half-written
             stays behind.
     """
@@ -112,7 +112,7 @@ def find(folder: Path) -> Found:
 
 
 def require(folder: Path) -> Found:
-    """Find the newest good checkpoint, like :func:`find`; ValueError when there is none."""
+    """Find the newest good checkpoint, like :func:`find`; InputError when there is none."""
     found = find(folder)
     if found.checkpoint is None:
         reasons = "; ".join(found.notes) or "train first"
@@ -124,7 +124,7 @@ def read(path: Path) -> Checkpoint:
     """Verify one checkpoint.
 
     Raises:
-        ValueError: A file is missing, truncated or changed, or the folder was renamed; the
+        InputError: A file is missing, truncated or changed, or the folder was renamed; the
             message says which.
     """
     state = _read_state(path)
@@ -151,7 +151,7 @@ def load_weights(supernet: Supernet, checkpoint: Checkpoint) -> None:
     """Copy a checkpoint's weights into the supernet, in place.
 
     Raises:
-        ValueError: The checkpoint belongs to another network.
+        InputError: The checkpoint belongs to another network.
     """
     restore(supernet, read_tensors(checkpoint, WEIGHTS), checkpoint.path)
 
@@ -160,7 +160,7 @@ def restore(supernet: Supernet, weights: Mapping[str, Tensor], source: Path) -> 
     """Copy named tensors into a network, in place, so that everything that shares them follows.
 
     Raises:
-        ValueError: Names or shapes differ; the message names the first difference.
+        InputError: Names or shapes differ; the message names the first difference.
     """
     ours = supernet.state_dict()
     for name in (*ours, *weights):

@@ -57,7 +57,7 @@ def decode_dataclass(kind: type[Record], payload: object, where: str) -> Record:
         An instance of ``kind``.
 
     Raises:
-        ValueError: A field is unknown (the nearest legal name is in the message), missing or of
+        InputError: A field is unknown (the nearest legal name is in the message), missing or of
             another type; or what the dataclass itself refuses.
     """
     if not isinstance(payload, Mapping):

@@ -67,7 +67,7 @@ def export(
         calibration_samples: Samples to use, at most.
 
     Raises:
-        ValueError: An architecture of another space, or an operator without an ONNX form.
+        InputError: An architecture of another space, or an operator without an ONNX form.
     """
     network = supernet.extract(architecture).eval()
     used = recalibrate_extracted(network, supernet, architecture, data, calibration_samples)

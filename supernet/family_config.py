@@ -36,7 +36,7 @@ def decode_config(family: ModuleType, payload: Mapping[str, Any]) -> Any:
         What the family's ``build`` takes.
 
     Raises:
-        ValueError: A field is unknown, missing, of another type or refused by the family; or the
+        InputError: A field is unknown, missing, of another type or refused by the family; or the
             family does not say what its configuration is.
     """
     own = getattr(family, "from_json", None)
@@ -49,7 +49,7 @@ def find_config_class(family: ModuleType) -> type:
     """Find the dataclass that a family's ``build`` takes, by the annotation of its parameter.
 
     Raises:
-        ValueError: There is no such annotation, or it names no dataclass.
+        InputError: There is no such annotation, or it names no dataclass.
     """
     name = next(iter(signature(family.build).parameters), "")
     try:

@@ -42,7 +42,7 @@ def check_name(kind: str, name: str) -> str:
         name: The name.
 
     Raises:
-        ValueError: It is empty or longer than 80 characters, begins with a dot, or holds a
+        InputError: It is empty or longer than 80 characters, begins with a dot, or holds a
             separator, a line break or anything else that cannot be printed.
     """
     shown = repr(name if len(name) <= _LONGEST_NAME else f"{name[:20]}...")
@@ -66,7 +66,7 @@ def refuse_link(path: Path) -> None:
     """Refuse to write where a link leads.
 
     Raises:
-        ValueError: ``path`` is a symbolic link.
+        InputError: ``path`` is a symbolic link.
     """
     if os.path.islink(path):
         raise InputError(
@@ -121,7 +121,7 @@ def read_json(path: Path) -> Any:
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It is not JSON; the message names file and position.
+        InputError: It is not JSON; the message names file and position.
     """
     try:
         return json.loads(read_text(path))
@@ -134,7 +134,7 @@ def append_line(path: Path, line: str) -> None:
     """Append one line and wait until it is on disk; a torn line a crash left is cut off first.
 
     Raises:
-        ValueError: ``line`` contains a line break, or ``path`` is a link.
+        InputError: ``line`` contains a line break, or ``path`` is a link.
         OSError: The write failed; every whole line is as it was, and nothing comes after them.
     """
     if "\n" in line:
@@ -173,7 +173,7 @@ def read_lines(path: Path) -> list[str]:
     """Read the complete lines of a log; a torn last one is left out, a missing file has none.
 
     Raises:
-        ValueError: The file is not UTF-8 text; the message names file and line.
+        InputError: The file is not UTF-8 text; the message names file and line.
     """
     path = Path(path)
     if not path.exists():
@@ -190,7 +190,7 @@ def read_records(path: Path) -> list[Any]:
     """Read the JSON values of a log written by :func:`append_record`.
 
     Raises:
-        ValueError: A complete line is not JSON; the message names file and line.
+        InputError: A complete line is not JSON; the message names file and line.
     """
     records = []
     for number, line in enumerate(read_lines(path), start=1):
@@ -231,7 +231,7 @@ def new_folder(path: Path) -> Iterator[Path]:
     ``with new_folder(path) as temporary: ...``
 
     Raises:
-        ValueError: ``path`` is a link.
+        InputError: ``path`` is a link.
         OSError: A write failed; ``path`` is as it was and the temporary folder is gone.
     """
     path = Path(path)

@@ -37,7 +37,7 @@ def require_own_packages(names: Sequence[str] = PACKAGES) -> None:
     Nothing is imported to find that out.
 
     Raises:
-        ValueError: There is such a file, which the message names.
+        InputError: There is such a file, which the message names.
     """
     for name in names:
         loaded = sys.modules.get(name)

@@ -47,7 +47,7 @@ class Choice:
             stands at ``value`` or a later one. ``None``: it always matters.
 
     Raises:
-        ValueError: No values, or a value twice.
+        InputError: No values, or a value twice.
     """
 
     name: str
@@ -62,7 +62,7 @@ class Choice:
             raise InputError(f"choice {self.name!r} lists a value twice: {list(self.values)}")
 
     def position(self, value: Value) -> int:
-        """The index of ``value`` among the legal values; ValueError names them otherwise."""
+        """The index of ``value`` among the legal values; InputError names them otherwise."""
         # bool is an int and 3.0 == 3: a file that says so is wrong, whatever Python thinks.
         for index, legal in enumerate(self.values):
             if legal == value and type(legal) is type(value):
@@ -131,7 +131,7 @@ class SearchSpace:
     inert entries are 0.
 
     Raises:
-        ValueError: Two choices of one name, or a ``needs`` that names an unknown choice, an
+        InputError: Two choices of one name, or a ``needs`` that names an unknown choice, an
             illegal value or itself in a circle.
     """
 
@@ -249,7 +249,7 @@ class SearchSpace:
         """The architecture with these values; inert choices may be left out and are ignored.
 
         Raises:
-            ValueError: A choice is unknown, illegal, or active and missing; the legal names or
+            InputError: A choice is unknown, illegal, or active and missing; the legal names or
                 values are in the message.
         """
         for name in values:
@@ -271,7 +271,7 @@ class SearchSpace:
         """Read what :meth:`Architecture.to_json` wrote, checking version, space and content.
 
         Raises:
-            ValueError: Not such a record, of an unknown version, or of another space.
+            InputError: Not such a record, of an unknown version, or of another space.
         """
         if not isinstance(payload, Mapping) or not isinstance(payload.get("choices"), Mapping):
             raise InputError('an architecture file is a JSON object with a "choices" object')
@@ -288,7 +288,7 @@ class SearchSpace:
         return architecture
 
     def check(self, architecture: Architecture) -> None:
-        """ValueError unless the architecture was made by this space (or an equal one)."""
+        """InputError unless the architecture was made by this space (or an equal one)."""
         if architecture.space_digest != self.digest:
             raise InputError(
                 f"the architecture belongs to space {architecture.space_digest}, "
@@ -324,7 +324,7 @@ class SearchSpace:
         """Positions of the architectures, shape ``(n, len(space))``.
 
         Raises:
-            ValueError: One belongs to another space.
+            InputError: One belongs to another space.
         """
         result = np.zeros((len(architectures), len(self)), dtype=np.int16)
         lookup = [{value: i for i, value in enumerate(c.values)} for c in self.choices]
@@ -337,7 +337,7 @@ class SearchSpace:
         """Architectures of the positions ``(n, len(space))``.
 
         Raises:
-            ValueError: A position is outside the legal values.
+            InputError: A position is outside the legal values.
         """
         if positions.ndim != 2 or positions.shape[1] != len(self):
             raise InputError(f"positions have shape {positions.shape}; expected (n, {len(self)})")
@@ -416,7 +416,7 @@ class SearchSpace:
         the next value left; a choice that can never matter any more is left out.
 
         Raises:
-            ValueError: Unknown choice, illegal value or nothing left.
+            InputError: Unknown choice, illegal value or nothing left.
         """
         for name in allowed:
             if name not in self._indices:
@@ -461,7 +461,7 @@ class SearchSpace:
         """Read what :meth:`to_json` wrote.
 
         Raises:
-            ValueError: Unknown version, or content that does not match its digest.
+            InputError: Unknown version, or content that does not match its digest.
         """
         if payload.get("version") != FORMAT_VERSION:
             raise InputError(

@@ -58,7 +58,7 @@ class Supernet(nn.Module):
             besides normalisation and biases.
 
     Raises:
-        ValueError: The table does not fit the model or the space.
+        InputError: The table does not fit the model or the space.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class Supernet(nn.Module):
             What the model returns: ``(batch, classes)`` or ``(batch, length, vocabulary)`` logits.
 
         Raises:
-            ValueError: The architecture belongs to another space.
+            InputError: The architecture belongs to another space.
         """
         shell = self.shell(architecture)
         for known in self._shells.values():
@@ -161,7 +161,7 @@ class Supernet(nn.Module):
         in training, so recalibrate before use.
 
         Raises:
-            ValueError: The architecture belongs to another space.
+            InputError: The architecture belongs to another space.
         """
         self.space.check(architecture)
         shell = build_shell(self.model, self.shared, self.edit_index, architecture, copied=True)

@@ -25,7 +25,7 @@ def import_user_module(path: str, purpose: str, *, working_directory: bool) -> M
 
     Raises:
         NoSuchModuleError: There is no such module.
-        ValueError: Python cannot read it, or it ends the program.
+        InputError: Python cannot read it, or it ends the program.
         ModuleNotFoundError: It needs another module, which is not installed.
     """
     # Importing runs every package on the way, so that a path that leads nowhere is not begun.

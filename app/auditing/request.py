@@ -85,7 +85,7 @@ def plan_training(request: AuditRequest, trained: Trained) -> Recipe:
     """How the networks of an audit train alone.
 
     Raises:
-        ValueError: A part of the recipe is unknown, impossible or means nothing for one network.
+        InputError: A part of the recipe is unknown, impossible or means nothing for one network.
     """
     changes = _read_parts(request.recipe_part)
     if "epochs" in changes or "seed" in changes:
@@ -152,7 +152,7 @@ def holds_other(folder: Path, plan: AuditSettings, *, replace: bool) -> bool:
         replace: Whether another audit may be given up; without it there must be none.
 
     Raises:
-        ValueError: There is one, and the message says what differs.
+        InputError: There is one, and the message says what differs.
     """
     path = folder / SETTINGS
     if not path.exists():

@@ -15,7 +15,7 @@ def check_arguments(arguments: Sequence[str]) -> None:
         arguments: What was typed after the name of the program.
 
     Raises:
-        ValueError: One is empty, or holds what no name can; the option is named.
+        InputError: One is empty, or holds what no name can; the option is named.
     """
     before = ""
     for argument in arguments:
@@ -35,7 +35,7 @@ def check_value(value: str, what: str) -> None:
         what: The option, for the message.
 
     Raises:
-        ValueError: It is nothing but spaces, or holds a NUL or a lone surrogate.
+        InputError: It is nothing but spaces, or holds a NUL or a lone surrogate.
     """
     if not value.strip():
         raise InputError(f"{what} is empty; give it a value, or leave it out")

@@ -43,7 +43,7 @@ def read_settings(
         options: Legal names (as flags, without dashes in front) and their kinds (``KINDS``).
 
     Raises:
-        ValueError: No such file, not TOML, an unknown name (the nearest is given) or a wrong type.
+        InputError: No such file, not TOML, an unknown name (the nearest is given) or a wrong type.
     """
     if path.exists() and not path.is_file():
         # A pipe would be waited for, and some devices never end.

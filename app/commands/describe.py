@@ -61,7 +61,7 @@ def describe_family(name: str, preset: str | None = None) -> Description:
     """Build a preset and count its costs.
 
     Raises:
-        ValueError: Unknown family or preset.
+        InputError: Unknown family or preset.
     """
     module = plugins.load_family(name)
     preset = module.DEFAULT_PRESET if preset is None else preset

@@ -43,7 +43,7 @@ def read_declared() -> Declared:
     An installation that only points to a checkout remembers what it said when it was installed.
 
     Raises:
-        ValueError: Neither is there.
+        InputError: Neither is there.
     """
     return _read_checkout() or _read_installation()
 

@@ -21,7 +21,7 @@ def open_pool(log: EvaluationLog, *, workers: int = 1, ray: str | None = None) -
             the run directory under the same path; ``None`` for this machine alone.
 
     Raises:
-        ValueError: Fewer than one worker, or no cluster at the address.
+        InputError: Fewer than one worker, or no cluster at the address.
         ModuleNotFoundError: Ray is not installed.
     """
     if workers < 1:

@@ -71,7 +71,7 @@ class InFlight:
             workers died, ``(index, None)`` for each task that was lost with them.
 
         Raises:
-            ValueError: A worker cannot do its task and says why, or workers died for the second
+            InputError: A worker cannot do its task and says why, or workers died for the second
                 time.
         """
         death = None

@@ -75,7 +75,7 @@ class EvaluationLog:
         value, and with the reason as ``failure``.
 
         Raises:
-            ValueError: Unknown split, or an architecture of another space.
+            InputError: Unknown split, or an architecture of another space.
             OSError: The log could not be written; it is as it was.
         """
         found = self.find(architecture, split)
@@ -167,7 +167,7 @@ def find_architecture(run: Run, space: SearchSpace, name: str) -> Architecture:
         name: A digest or the beginning of one, ``smallest``, ``largest``, or a JSON file.
 
     Raises:
-        ValueError: Unknown or ambiguous digest, or a file that is no architecture of the space.
+        InputError: Unknown or ambiguous digest, or a file that is no architecture of the space.
     """
     if name in ("smallest", "largest"):
         return space.smallest if name == "smallest" else space.largest

@@ -70,7 +70,7 @@ class Race:
         maximize: Whether the raced objective is better when higher.
 
     Raises:
-        ValueError: Another objective is expensive, too: whether a candidate is dominated cannot
+        InputError: Another objective is expensive, too: whether a candidate is dominated cannot
             be known then before it is evaluated.
     """
 

@@ -44,7 +44,7 @@ class RaceRule:
             up to ``lag`` can be in flight and the result does not depend on who finishes first.
 
     Raises:
-        ValueError: Shares that do not rise within 0..1, or numbers out of range.
+        InputError: Shares that do not rise within 0..1, or numbers out of range.
     """
 
     shares: tuple[float, ...] = (0.125, 0.25, 0.5)
@@ -110,7 +110,7 @@ def find_stop(
         when it is not.
 
     Raises:
-        ValueError: The rival has another number of samples.
+        InputError: The rival has another number of samples.
     """
     value = float(rival if isinstance(rival, float) else rival.mean())
     looks = rule.list_stages(total)[:-1]

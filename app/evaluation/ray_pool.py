@@ -28,7 +28,7 @@ class RayPool:
 
     Raises:
         ModuleNotFoundError: Ray is not installed.
-        ValueError: There is no cluster at the address.
+        InputError: There is no cluster at the address.
     """
 
     def __init__(self, setup: Setup, address: str, work: WorkApart) -> None:
@@ -92,7 +92,7 @@ def _require_listener(address: str) -> None:
     """Refuse ``HOST:PORT`` where nobody listens at once; Ray would try for minutes.
 
     Raises:
-        ValueError: Nobody listens there.
+        InputError: Nobody listens there.
     """
     host, colon, port = address.rpartition(":")
     if "://" in address or not colon or not port.isdigit():

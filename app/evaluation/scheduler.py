@@ -53,7 +53,7 @@ class Evaluator(AbstractContextManager["Evaluator"]):
             ever holds it.
 
     Raises:
-        ValueError: A race is asked for where another objective is expensive, too.
+        InputError: A race is asked for where another objective is expensive, too.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class Evaluator(AbstractContextManager["Evaluator"]):
             Values ``(k,)`` of each expensive quantity, NaN where an evaluation failed.
 
         Raises:
-            ValueError: A worker died twice, or cannot open the run.
+            InputError: A worker died twice, or cannot open the run.
             OSError: The log could not be written; what it holds is kept.
         """
         columns: dict[str, NDArray[np.float64]] = {}

@@ -38,7 +38,7 @@ class TrainedNetwork(Protocol):
 
     @property
     def data(self) -> DataSource:
-        """What it is evaluated on; may raise ValueError when the data is gone."""
+        """What it is evaluated on; may raise InputError when the data is gone."""
         ...
 
     @property
@@ -120,7 +120,7 @@ def work(trained: TrainedNetwork, caches: Caches, samples: int, task: Task) -> F
         task: What to evaluate.
 
     Raises:
-        ValueError: Unknown split, or data that is not there.
+        InputError: Unknown split, or data that is not there.
     """
     began = time.perf_counter()
     data = trained.data

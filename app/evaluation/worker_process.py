@@ -30,7 +30,7 @@ def _open_once(setup: Setup) -> tuple[Trained, Caches]:
     """Open the run of a setup, in a worker.
 
     Raises:
-        ValueError: It cannot be seen from here, or has other weights by now.
+        InputError: It cannot be seen from here, or has other weights by now.
     """
     _follow_parent()
     # Ctrl-C reaches all processes of a terminal; the one that asked says what became of it.

@@ -54,7 +54,7 @@ def audit_job(request: AuditRequest, say: Say) -> AuditOutcome:
         say: Told about progress.
 
     Raises:
-        ValueError: The run is not trained, its data is gone, settings are impossible, or the
+        InputError: The run is not trained, its data is gone, settings are impossible, or the
             name belongs to an audit with other settings.
         DivergedError: A stand-alone training diverged.
         OSError: The disk is full; what is finished is kept.

@@ -38,7 +38,7 @@ def evaluate_job(
         trust: Dotted paths of the user's own modules that files of the run may name.
 
     Raises:
-        ValueError: Unknown architecture or split, or data that does not fit the network.
+        InputError: Unknown architecture or split, or data that does not fit the network.
     """
     if split not in SPLITS:
         raise InputError(

@@ -56,7 +56,7 @@ def export_job(
         trust: Dotted paths of the user's own modules that files of the run may name.
 
     Raises:
-        ValueError: Unknown architecture, or ``out`` holds something else.
+        InputError: Unknown architecture, or ``out`` holds something else.
         RuntimeError: ONNX Runtime and torch disagree; nothing is written.
     """
     opened = open_run(run, trust)
@@ -132,7 +132,7 @@ def _find_target(run: Run, folder: Path) -> Path:
     """Where the files of an export go: a link to a folder is followed, but not within the run.
 
     Raises:
-        ValueError: There is a link on the way from the run to the folder.
+        InputError: There is a link on the way from the run to the folder.
     """
     root, absolute = Path(os.path.abspath(run.path)), Path(os.path.abspath(folder))
     if absolute.is_relative_to(root):

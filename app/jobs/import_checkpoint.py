@@ -56,7 +56,7 @@ def import_job(request: ImportRequest, say: Say) -> ImportOutcome:
         say: Told what cannot be known from the file.
 
     Raises:
-        ValueError: Unknown format, a file that is no such checkpoint or not a whole one, data
+        InputError: Unknown format, a file that is no such checkpoint or not a whole one, data
             with other classes, or ``out`` holds another run.
     """
     if request.format not in FORMATS:

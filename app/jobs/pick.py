@@ -42,7 +42,7 @@ def pick_job(
         device: The device whose latency counts, of a search of several; by default its first.
 
     Raises:
-        ValueError: Not exactly one way of choosing, unknown search, quantity or device, a budget
+        InputError: Not exactly one way of choosing, unknown search, quantity or device, a budget
             that is no latency, or one that nothing meets (the nearest point is named).
     """
     ways = [latency_ms is not None or bool(limits), knee, weights is not None]
@@ -216,7 +216,7 @@ def find_front(run: Run, search: str) -> Front:
     """What a search of a run found.
 
     Raises:
-        ValueError: There is no such finished search, or its file is damaged.
+        InputError: There is no such finished search, or its file is damaged.
     """
     known = run.searches
     if search not in known:

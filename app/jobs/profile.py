@@ -76,7 +76,7 @@ def profile_job(request: ProfileRequest, say: Say) -> ProfileOutcome:
         say: Told about progress.
 
     Raises:
-        ValueError: Unknown device or precision, or the device's folder holds another table.
+        InputError: Unknown device or precision, or the device's folder holds another table.
         OSError: The disk is full; an older table is intact.
     """
     run = open_run(request.run, (*request.trust, *_list_typed(request)))

@@ -58,7 +58,7 @@ def quickstart_job(request: QuickstartRequest, say: Say) -> QuickstartOutcome:
         say: Told about progress.
 
     Raises:
-        ValueError: ``out`` holds another run, a setting is impossible, or ``evaluations`` end
+        InputError: ``out`` holds another run, a setting is impossible, or ``evaluations`` end
             before the search has anything to go by.
         OSError: The disk is full; what is finished stays.
     """

@@ -56,7 +56,7 @@ def report_job(
         trust: Dotted paths of the user's own modules that files of the run may name.
 
     Raises:
-        ValueError: No finished search that can be read, unknown or damaged search, or a search
+        InputError: No finished search that can be read, unknown or damaged search, or a search
             whose baseline is missing and cannot be evaluated any more because the run changed.
         OSError: A write failed.
     """

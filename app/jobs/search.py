@@ -55,7 +55,7 @@ def search_job(request: SearchRequest, say: Say) -> SearchOutcome:
         say: Told about progress.
 
     Raises:
-        ValueError: Unknown names, limits that contradict each other or that nothing meets (the
+        InputError: Unknown names, limits that contradict each other or that nothing meets (the
             nearest feasible architecture is named), too few evaluations for the strategy, stored
             evaluations of another space, or another search of this name.
         OSError: The disk is full; evaluations made so far are kept.
@@ -138,7 +138,7 @@ def prepare(
         chosen: What the request names, when it was looked up before.
 
     Raises:
-        ValueError: As for :func:`search_job`.
+        InputError: As for :func:`search_job`.
     """
     chosen = chosen or find_choice(request)
     names = resolve_objectives(request.objectives, trained.quality, request.devices)

@@ -106,7 +106,7 @@ def train_job(request: TrainRequest, say: Say) -> TrainOutcome:
         say: Told one line of progress at a time.
 
     Raises:
-        ValueError: A name is unknown, settings do not fit each other, or ``out`` holds another
+        InputError: A name is unknown, settings do not fit each other, or ``out`` holds another
             run; the message says what differs.
         DivergedError: The loss became infinite or not a number; the run gives way to one with
             other settings.
@@ -207,7 +207,7 @@ def _is_finished(out: Path, identity: RunIdentity, steps: int) -> bool:
     """Whether a folder holds the run asked for, and it is trained to the end.
 
     Raises:
-        ValueError: It holds another run.
+        InputError: It holds another run.
     """
     if not (out / "run.json").exists() or not (out / "space.json").exists():
         return False
@@ -288,7 +288,7 @@ def _check_readable(family: ModuleType, config: object) -> None:
     """Refuse a configuration that no later command could read back from the run.
 
     Raises:
-        ValueError: The family does not say what it is, or JSON cannot hold it.
+        InputError: The family does not say what it is, or JSON cannot hold it.
     """
     stored = json.loads(json.dumps(encode_config(family, config)))
     if decode_config(family, stored) != config:
@@ -324,7 +324,7 @@ def _find_teacher(out: Path, old: RunRecord | None, recipe: Recipe) -> Path | No
     """The teacher of the run to continue, if it had one.
 
     Raises:
-        ValueError: It is gone.
+        InputError: It is gone.
     """
     if old is None or old.teacher is None or recipe.distill != "teacher":
         return None

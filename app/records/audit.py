@@ -260,7 +260,7 @@ def read_audit(folder: Path) -> AuditRecord:
 
     Raises:
         FileNotFoundError: It has not finished.
-        ValueError: Its file is damaged.
+        InputError: Its file is damaged.
     """
     return read_record(folder / FILE, AuditRecord, "remove it and run the audit again")
 

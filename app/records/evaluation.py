@@ -59,7 +59,7 @@ class ScoresRecord(Record):
         """The first ``count`` scores ``(count,)``.
 
         Raises:
-            ValueError: There are fewer, or the text is not Base64.
+            InputError: There are fewer, or the text is not Base64.
         """
         content = base64.b64decode(self.data, validate=True)
         if self.kind == "bits":

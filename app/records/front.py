@@ -468,7 +468,7 @@ def parse_front(payload: object, where: str, search: str) -> Front:
         search: Name of the search.
 
     Raises:
-        ValueError: It is damaged or of another format.
+        InputError: It is damaged or of another format.
     """
     return parse_record(payload, Front, where, REMEDY).replace(search=search)
 

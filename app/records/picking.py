@@ -95,7 +95,7 @@ def pick_by_weights(front: Front, weights: Mapping[str, float]) -> Point | None:
     """The verified front point that suits preference weights best; ``None`` without any.
 
     Raises:
-        ValueError: An unknown objective, a negative weight or none above 0.
+        InputError: An unknown objective, a negative weight or none above 0.
     """
     vector = weight_vector([o.name for o in front.objectives], weights)
     places = _list_verified_front(front)

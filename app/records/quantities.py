@@ -194,7 +194,7 @@ def find_quantity(name: str) -> Quantity:
         name: A name or an alias, with ``@DEVICE`` for one of several devices.
 
     Raises:
-        ValueError: Unknown name, or a device for something that has none.
+        InputError: Unknown name, or a device for something that has none.
     """
     plain, at, device = name.partition("@")
     found = _look_up(plain)

@@ -13,7 +13,7 @@ def show_storage(url: str) -> str:
     """Show the URL of a database without its password and its query, which may hold another.
 
     Raises:
-        ValueError: It cannot be read as a URL, so that nobody can say where in it the password is;
+        InputError: It cannot be read as a URL, so that nobody can say where in it the password is;
             the message does not repeat it.
     """
     from sqlalchemy.engine import make_url

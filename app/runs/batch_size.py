@@ -22,7 +22,7 @@ def check_batch(recipe: Recipe, data: DataSource, supernet: Supernet) -> None:
         supernet: The network: batch normalisation needs two samples in every part.
 
     Raises:
-        ValueError: One sentence with a batch size that works.
+        InputError: One sentence with a batch size that works.
     """
     if recipe.batch_size > len(data.train):
         raise InputError(

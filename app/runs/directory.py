@@ -81,7 +81,7 @@ class Run:
         """The content of ``run.json``.
 
         Raises:
-            ValueError: Missing, damaged or of another format.
+            InputError: Missing, damaged or of another format.
         """
         try:
             return read_record(self.path / "run.json", RunRecord, REMEDY)
@@ -93,7 +93,7 @@ class Run:
 
     @property
     def space(self) -> SearchSpace:
-        """The search space; ValueError when the file is missing or damaged."""
+        """The search space; InputError when the file is missing or damaged."""
         path = self.path / "space.json"
         try:
             return read_space(path)
@@ -123,8 +123,8 @@ class Run:
     @property
     def unfinished_searches(self) -> tuple[str, ...]:
         """Names of the searches that were begun and have no front."""
-        begun = _names(self.path / "searches", "search.json")
-        return tuple(name for name in begun if name not in self.searches)
+        begun, finished = _names(self.path / "searches", "search.json"), set(self.searches)
+        return tuple(name for name in begun if name not in finished)
 
     @property
     def audits(self) -> tuple[str, ...]:
@@ -132,19 +132,19 @@ class Run:
         return _names(self.path / "audits", "audit.json")
 
     def audit(self, name: str) -> Path:
-        """Folder of an audit; ValueError when the name is no part of a path."""
+        """Folder of an audit; InputError when the name is no part of a path."""
         return self.path / "audits" / files.check_name("audit", name)
 
     def device(self, name: str) -> Path:
-        """Folder of a device; ValueError when the name is no part of a path."""
+        """Folder of a device; InputError when the name is no part of a path."""
         return self.path / "devices" / files.check_name("device", name)
 
     def search(self, name: str) -> Path:
-        """Folder of a search; ValueError when the name is no part of a path."""
+        """Folder of a search; InputError when the name is no part of a path."""
         return self.path / "searches" / files.check_name("search", name)
 
     def export(self, digest: str) -> Path:
-        """Folder of an export; ValueError when the digest is no part of a path."""
+        """Folder of an export; InputError when the digest is no part of a path."""
         return self.path / "exports" / files.check_name("export", digest)
 
     def stage(self, name: str) -> StageRecord | None:
@@ -186,7 +186,7 @@ class Run:
         """Keep other commands from writing to this run at the same time.
 
         Raises:
-            ValueError: Another process is writing, nothing can be written, or there is a link
+            InputError: Another process is writing, nothing can be written, or there is a link
                 where commands write.
         """
         return writing(self.path)
@@ -195,7 +195,7 @@ class Run:
         """Refuse a folder of this run that a link below the run's own folder leads to.
 
         Raises:
-            ValueError: It, or a folder on the way, is a link.
+            InputError: It, or a folder on the way, is a link.
         """
         place = self.path
         for part in folder.relative_to(self.path).parts:
@@ -211,7 +211,7 @@ def writing(folder: Path) -> Iterator[None]:
     own is left to whoever holds that.
 
     Raises:
-        ValueError: Another process is writing, nothing can be written, or there is a link where
+        InputError: Another process is writing, nothing can be written, or there is a link where
             commands write, through which they would write elsewhere.
     """
     with _hold_lock(folder):
@@ -285,7 +285,7 @@ def open_run(path: Path, trusted: Sequence[str] = ()) -> Run:
         trusted: Dotted paths of a user's own modules that its files may name.
 
     Raises:
-        ValueError: There is none, or its ``run.json`` is damaged.
+        InputError: There is none, or its ``run.json`` is damaged.
     """
     run = Run(Path(path), tuple(trusted))
     run.record  # noqa: B018
@@ -304,7 +304,7 @@ def writing_run(path: Path, identity: RunIdentity, space: SearchSpace) -> Iterat
         space: Its search space.
 
     Raises:
-        ValueError: Another command is writing there, or as for :func:`create_run`.
+        InputError: Another command is writing there, or as for :func:`create_run`.
     """
     path = Path(path)
     _check_place(path, identity)
@@ -325,7 +325,7 @@ def create_run(path: Path, identity: RunIdentity, space: SearchSpace) -> Run:
         space: Its search space.
 
     Raises:
-        ValueError: The folder holds another run (the message says what differs) or other files.
+        InputError: The folder holds another run (the message says what differs) or other files.
     """
     path = Path(path)
     _check_place(path, identity)
@@ -366,7 +366,7 @@ def keep_space(path: Path, space: SearchSpace) -> str:
 
 
 def _check_place(path: Path, identity: RunIdentity) -> None:
-    """ValueError unless a folder is free or holds the run asked for."""
+    """InputError unless a folder is free or holds the run asked for."""
     if path.exists() and not path.is_dir():
         raise InputError(f"{path} is a file; a run needs a directory")
     if (path / "run.json").exists():
@@ -380,7 +380,7 @@ def read_space(path: Path) -> SearchSpace:
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It is damaged, or its content does not match its digest.
+        InputError: It is damaged, or its content does not match its digest.
     """
     record = read_record(path, SpaceRecord, _SPACE_REMEDY)
     try:
@@ -393,7 +393,7 @@ def read_space(path: Path) -> SearchSpace:
 
 
 def check_free(path: Path) -> None:
-    """ValueError when a folder holds files that no run wrote."""
+    """InputError when a folder holds files that no run wrote."""
     found = [p.name for p in path.iterdir()] if path.is_dir() else []
     strangers = sorted(n for n in found if not n.startswith((files.TEMPORARY, ".lock")))
     if strangers:
@@ -404,7 +404,7 @@ def check_free(path: Path) -> None:
 
 
 def check_same_run(path: Path, record: RunRecord, identity: RunIdentity) -> None:
-    """ValueError saying what differs, unless ``record`` describes the run asked for."""
+    """InputError saying what differs, unless ``record`` describes the run asked for."""
     changes = find_differences(record, identity)
     if changes:
         shown = ", ".join(f"{c.name}: {c.ours} -> {c.theirs}" for c in changes[:_MOST_SHOWN])

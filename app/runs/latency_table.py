@@ -64,7 +64,7 @@ class DeviceTable:
         """Latency of whole networks on the device, on the table's scale.
 
         Raises:
-            ValueError: This machine is not the one the table was made on.
+            InputError: This machine is not the one the table was made on.
         """
         self.table.check_device(self.device)
         quiet = self.table.quiet
@@ -80,7 +80,7 @@ def load_table(run: Run, name: str) -> LatencyTable:
     """Load the latency table of a device of a run, once its backend may be used.
 
     Raises:
-        ValueError: It is damaged, or its backend is a user's own module that was not named in
+        InputError: It is damaged, or its backend is a user's own module that was not named in
             this command.
     """
     _require_trust(run, name)
@@ -91,7 +91,7 @@ def find_device(run: Run, name: str) -> Device | None:
     """The device of a run that has this name; ``None`` where nothing intact says what it is.
 
     Raises:
-        ValueError: Its backend is a user's own module that was not named in this command.
+        InputError: Its backend is a user's own module that was not named in this command.
     """
     _require_trust(run, name)
     folder = run.device(name)
@@ -132,7 +132,7 @@ def open_table(run: Run, name: str, cost_model: CostModel, say: Say) -> DeviceTa
         say: Told when a damaged table was passed over, or when the table is not trustworthy.
 
     Raises:
-        ValueError: Unknown device, or a table of another space or precision.
+        InputError: Unknown device, or a table of another space or precision.
     """
     folder = run.device(name)
     if not folder.is_dir():

@@ -71,7 +71,7 @@ def load_module(kind: Kind, name: str) -> ModuleType:
     A dotted path is looked up from the working directory, too.
 
     Raises:
-        ValueError: There is no such module (the nearest valid name is in the message), or it
+        InputError: There is no such module (the nearest valid name is in the message), or it
             lacks what such a module has.
         ModuleNotFoundError: It needs an optional package that is not installed.
     """
@@ -95,7 +95,7 @@ def load_own(path: str, word: str, parts: Sequence[str]) -> ModuleType:
         parts: Names that it must have.
 
     Raises:
-        ValueError: There is no such module, or it lacks a part.
+        InputError: There is no such module, or it lacks a part.
         ModuleNotFoundError: It needs an optional package that is not installed.
     """
     return _check_parts(_import(path, path, word), Kind(word, "", "", tuple(parts)), path)
@@ -137,7 +137,7 @@ def require_trust(word: str, name: str, trusted: Collection[str], file: Path) ->
         file: Which names it.
 
     Raises:
-        ValueError: It is no module of this project and was not named.
+        InputError: It is no module of this project and was not named.
     """
     # A plain word leads to the project's own folders and nowhere else; whatever is no plain word
     # might lead out, so that it is not asked what it looks like.

@@ -79,7 +79,7 @@ def load_run(path: Path) -> RunView:
     """Read a run directory, as much of it as is there.
 
     Raises:
-        ValueError: There is no readable ``run.json``: nothing can be said about the folder.
+        InputError: There is no readable ``run.json``: nothing can be said about the folder.
     """
     path = Path(path)
     record = Run(path).record

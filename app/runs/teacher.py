@@ -49,7 +49,7 @@ def open_teacher(
         The network in eval mode on the best device, and where it came from.
 
     Raises:
-        ValueError: No such run, not trained yet, or trained for something else.
+        InputError: No such run, not trained yet, or trained for something else.
     """
     run = open_run(path, trusted)
     _check_fits(path, read_shape(run.record), data)

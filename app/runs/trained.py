@@ -63,7 +63,7 @@ class Trained:
 
     @cached_property
     def data(self) -> DataSource:
-        """The data of the run; ValueError when its content changed since training."""
+        """The data of the run; InputError when its content changed since training."""
         return open_run_data(self.run) if self.moved is None else self.moved
 
     @cached_property
@@ -95,7 +95,7 @@ def build(run: Run) -> Supernet:
     """The supernet of a run, with initial weights, on the processor.
 
     Raises:
-        ValueError: Unknown family or configuration, or a space other than the recorded one.
+        InputError: Unknown family or configuration, or a space other than the recorded one.
     """
     record = run.record
     family = load_own_family(run)
@@ -113,7 +113,7 @@ def load_own_family(run: Run) -> ModuleType:
     """Load the family that a run is of.
 
     Raises:
-        ValueError: Unknown, or a user's own module that was not named in this command.
+        InputError: Unknown, or a user's own module that was not named in this command.
     """
     name = run.record.family
     plugins.require_trust("family", name, run.trusted, run.path / "run.json")
@@ -124,7 +124,7 @@ def read_recipe(run: Run) -> Recipe:
     """Read how a run was trained.
 
     Raises:
-        ValueError: Its recipe has no such field, an impossible value, or a sampler of the user's
+        InputError: Its recipe has no such field, an impossible value, or a sampler of the user's
             own that was not named in this command.
     """
     with _explaining(run.path, "recipe"):
@@ -158,7 +158,7 @@ def open_trained(run: Run, say: Say, data: str | None = None) -> Trained:
         data: Where the data of the run are now, if they moved; see :func:`move_data`.
 
     Raises:
-        ValueError: Not trained yet, no usable checkpoint, or ``data`` are not those of the run.
+        InputError: Not trained yet, no usable checkpoint, or ``data`` are not those of the run.
     """
     stage = run.stage("train")
     if stage is not None and stage.status == DIVERGED:
@@ -190,7 +190,7 @@ def open_run_data(run: Run) -> DataSource:
     """Open the data that a run was trained on.
 
     Raises:
-        ValueError: It is gone, unusable, or its content changed; the run has none; or it comes
+        InputError: It is gone, unusable, or its content changed; the run has none; or it comes
             from a function of the user's own that was not named in this command.
     """
     asked = run.record.data
@@ -216,7 +216,7 @@ def reopen_data(run: Run, options: Mapping[str, int]) -> DataSource:
         options: Options of the data.
 
     Raises:
-        ValueError: It is gone or unusable, or comes from a function of the user's own that was not
+        InputError: It is gone or unusable, or comes from a function of the user's own that was not
             named in this command.
     """
     spec = run.record.data.spec
@@ -242,7 +242,7 @@ def move_data(run: Run, spec: str, say: Say) -> tuple[Run, DataSource]:
         The run, in which a function that ``spec`` names is trusted, and the data.
 
     Raises:
-        ValueError: They cannot be opened, their content is not that of the training, or another
+        InputError: They cannot be opened, their content is not that of the training, or another
             command is writing to the run.
     """
     asked, place = run.record.data, absolute(spec)
@@ -281,7 +281,7 @@ def trust_data(run: Run, spec: str) -> None:
     """Refuse a function of the user's own that only ``run.json`` names.
 
     Raises:
-        ValueError: ``spec`` is one, and was not named in this command.
+        InputError: ``spec`` is one, and was not named in this command.
     """
     if _is_function(spec):
         plugins.require_trust("data", spec, run.trusted, run.path / "run.json")
@@ -295,7 +295,7 @@ def open_other_data(spec: str, trained: Trained) -> DataSource:
     """Other data for the same network.
 
     Raises:
-        ValueError: Its task, classes or input shape differ from those of the training.
+        InputError: Its task, classes or input shape differ from those of the training.
     """
     size = {"image_size": trained.shape.input[-1]} if spec.startswith("folder:") else {}
     context = {"context": trained.shape.input[0]} if spec.startswith("text:") else {}
@@ -316,7 +316,7 @@ def open_typed_data(spec: str, options: Mapping[str, int]) -> DataSource:
         options: Its options.
 
     Raises:
-        ValueError: The spec is unknown or its data cannot be used.
+        InputError: The spec is unknown or its data cannot be used.
     """
     if _is_function(spec) and plugins.is_own(spec):
         plugins.load_own(spec.partition(":")[0], f"data {spec!r}", ())

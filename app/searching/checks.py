@@ -22,7 +22,7 @@ def check_space(run: Run, trained: Trained, say: Say) -> None:
     the digest of its space.
 
     Raises:
-        ValueError: ``evaluations.jsonl`` belongs to another space.
+        InputError: ``evaluations.jsonl`` belongs to another space.
     """
     space = trained.supernet.space
     problem = keep_space(run.path, space)

@@ -47,7 +47,7 @@ def find_choice(request: SearchRequest) -> Choice:
     """Find what a request names, before minutes are spent on opening the network.
 
     Raises:
-        ValueError: A name is unknown, or the strategy evolves nothing on predictions.
+        InputError: A name is unknown, or the strategy evolves nothing on predictions.
         ModuleNotFoundError: One of them needs an optional package that is not installed.
     """
     module = load_strategy(request.strategy)

@@ -57,7 +57,7 @@ def open_prior(
             evaluations used then are used again, and not those made since.
 
     Raises:
-        ValueError: No run, this very run, another space, another measure of quality, fewer than
+        InputError: No run, this very run, another space, another measure of quality, fewer than
             20 architectures, or a damaged log.
     """
     run, space = open_run(path), trained.supernet.space

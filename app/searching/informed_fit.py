@@ -50,7 +50,7 @@ class InformedFit:
             statistics: Instead of those of this object.
 
         Raises:
-            ValueError: Fewer than 3 rows or values that are not finite.
+            InputError: Fewer than 3 rows or values that are not finite.
         """
         plain = self.method(space, positions, values, seed=seed)
         informed = self.method(

@@ -128,7 +128,7 @@ def load_quantity(name: str) -> Quantity:
             under which the quantity is kept in files.
 
     Raises:
-        ValueError: Unknown name, a device for something that has none, no such module, or one
+        InputError: Unknown name, a device for something that has none, no such module, or one
             that describes no analytic quantity.
     """
     if not _is_path(name):
@@ -172,7 +172,7 @@ def _evaluate_checked(
     """Evaluate an objective of a user's own, whose values may be anything.
 
     Raises:
-        ValueError: They are not one finite real number for each row.
+        InputError: They are not one finite real number for each row.
     """
     found = np.asarray(evaluate(rows))
     numeric = found.dtype.kind in "iuf"
@@ -189,7 +189,7 @@ def build_objective(name: str, sources: Sources) -> Objective:
     """One objective by its canonical name.
 
     Raises:
-        ValueError: It is a latency, and the device has no table.
+        InputError: It is a latency, and the device has no table.
     """
     quantity = load_quantity(name)
     if quantity.is_quality:

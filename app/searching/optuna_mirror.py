@@ -241,7 +241,7 @@ def open_study(
             in ``folder``.
 
     Raises:
-        ValueError: The storage cannot be reached or used; nothing was evaluated yet.
+        InputError: The storage cannot be reached or used; nothing was evaluated yet.
     """
     from optuna.storages import get_storage
 

@@ -28,7 +28,7 @@ def resolve_objectives(
         devices: Those of the search; ``latency`` is the latency on each of them.
 
     Raises:
-        ValueError: Unknown name, a name twice, fewer than two, or a quality of another task.
+        InputError: Unknown name, a name twice, fewer than two, or a quality of another task.
     """
     found = [
         full
@@ -47,7 +47,7 @@ def resolve_quantity(name: str, quality: str, devices: Sequence[str]) -> tuple[s
     """The quantities that a name stands for; several where ``latency`` has several devices.
 
     Raises:
-        ValueError: Unknown name, a quality of another task, a device for something that has none,
+        InputError: Unknown name, a quality of another task, a device for something that has none,
             or one device where several are needed.
     """
     quantity = load_quantity(name)
@@ -67,7 +67,7 @@ def build_problem(names: Sequence[str], limits: Sequence[Limit], sources: Source
     """The search problem of resolved objective names and limits.
 
     Raises:
-        ValueError: Latency is asked for without a table, or a limit is impossible, unknown, or
+        InputError: Latency is asked for without a table, or a limit is impossible, unknown, or
             excluded by another one.
     """
     devices = tuple(sources.tables)

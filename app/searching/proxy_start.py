@@ -96,7 +96,7 @@ def proxy_scores(trained: Trained, proxies: Sequence[str]) -> Scores:
         proxies: Names of modules in ``supernet/proxies``.
 
     Raises:
-        ValueError: An unknown proxy, one that says nothing about networks of this family, or a
+        InputError: An unknown proxy, one that says nothing about networks of this family, or a
             run without data.
     """
     space = trained.supernet.space

@@ -123,7 +123,7 @@ class SearchRequest:
         """Every limit, the latency budget first.
 
         Raises:
-            ValueError: One of them cannot be read.
+            InputError: One of them cannot be read.
         """
         budget = () if self.latency_ms is None else (parse_latency_limit(self.latency_ms),)
         return (*budget, *(parse_limit(text) for text in self.limits))
@@ -145,7 +145,7 @@ class SearchRequest:
         """Refuse a budget that ends before the strategy has anything to go by.
 
         Raises:
-            ValueError: ``evaluations`` is below the first sample of the strategy.
+            InputError: ``evaluations`` is below the first sample of the strategy.
         """
         first = strategy.batch_size(0)
         # Strategies of users' own from before there was the attribute lack it.
@@ -209,7 +209,7 @@ def rebuild_request(run: Path, name: str, settings: SearchSettings) -> SearchReq
     """The request that led to a stored search.
 
     Raises:
-        ValueError: The stored settings are impossible.
+        InputError: The stored settings are impossible.
     """
     try:
         return SearchRequest(
@@ -239,7 +239,7 @@ def read_plan(folder: Path) -> SearchRecord | None:
     """The plan of the search in a folder, if there is one.
 
     Raises:
-        ValueError: Damaged.
+        InputError: Damaged.
     """
     path = folder / FILE
     return read_record(path, SearchRecord, REMEDY) if path.exists() else None
@@ -249,7 +249,7 @@ def is_complete(folder: Path, plan: SearchRecord, *, replace: bool) -> bool:
     """Whether the front of exactly this search is there.
 
     Raises:
-        ValueError: The folder holds a search with other settings, or a longer one.
+        InputError: The folder holds a search with other settings, or a longer one.
     """
     old = None if replace else read_plan(folder)
     if old is None or (old.status == EMPTY and not (folder / "front.json").exists()):

@@ -45,7 +45,7 @@ def reopen_prior(request: SearchRequest, run: Run, trained: Trained, say: Say) -
     """Open the earlier run that helps, as far as a search that is continued used it.
 
     Raises:
-        ValueError: As for :func:`app.searching.earlier_run.open_prior`.
+        InputError: As for :func:`app.searching.earlier_run.open_prior`.
     """
     if request.prior is None:
         return None
@@ -67,7 +67,7 @@ def build_strategy(
         say: Told about the first round.
 
     Raises:
-        ValueError: The strategy makes no use of what is asked for.
+        InputError: The strategy makes no use of what is asked for.
     """
     strategy = chosen.build(fit)
     # Whether a strategy of the user's own makes use of a fit shows in no attribute.
@@ -90,7 +90,7 @@ def build_strategy(
 
 
 def _refuse_fit(request: SearchRequest) -> None:
-    """ValueError where something is asked for that only helps to predict."""
+    """InputError where something is asked for that only helps to predict."""
     if request.prior is not None:
         raise InputError(
             f"strategy {request.strategy!r} fits no predictor that a prior could help; leave out "

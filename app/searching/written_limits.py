@@ -20,7 +20,7 @@ def parse_latency_limit(budget: float | str) -> Limit:
     """Read the limit that ``--latency-ms`` stands for.
 
     Raises:
-        ValueError: It is no latency above 0 and no share of the largest.
+        InputError: It is no latency above 0 and no share of the largest.
     """
     text = f"{budget:g}" if isinstance(budget, float) else str(budget).strip()
     try:

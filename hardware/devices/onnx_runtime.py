@@ -61,7 +61,7 @@ def load(model: bytes, feeds: Mapping[str, np.ndarray], device: DeviceSettings) 
         A function that returns the nanoseconds of one run.
 
     Raises:
-        ValueError: ONNX Runtime cannot load the model.
+        InputError: ONNX Runtime cannot load the model.
     """
     import onnxruntime as ort
 

@@ -147,7 +147,7 @@ def standardise(
         rows: Canonical training rows ``(n, len(space))``.
 
     Raises:
-        ValueError: The statistics have another shape or are not finite.
+        InputError: The statistics have another shape or are not finite.
     """
     if statistics is None:
         return Standardised(space, None, np.zeros(0), np.ones(0))
@@ -180,7 +180,7 @@ def compute_statistics(
         axes: Names of all axes but the first.
 
     Raises:
-        ValueError: The shape of what it returns is another.
+        InputError: The shape of what it returns is another.
     """
     raw = np.asarray(statistics(rows), dtype=np.float64)
     if raw.ndim != 1 + len(axes) or len(raw) != len(rows):

@@ -100,7 +100,7 @@ def fit(
         The fitted ensemble.
 
     Raises:
-        ValueError: As in :class:`predictors.predictor.Fit`, or the trunk is of another space.
+        InputError: As in :class:`predictors.predictor.Fit`, or the trunk is of another space.
     """
     if trunk is not None and trunk.space != space:
         raise InputError(

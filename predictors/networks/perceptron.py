@@ -70,7 +70,7 @@ class Training:
         batch: Rows per step and member, at most.
 
     Raises:
-        ValueError: A number is out of range.
+        InputError: A number is out of range.
     """
 
     steps: int = 120

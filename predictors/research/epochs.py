@@ -25,7 +25,7 @@ def find_sufficient_epoch(curves: NDArray[np.floating], threshold: float = THRES
         Epochs to train, from 1 to ``epochs``; all of them where pilots end equal.
 
     Raises:
-        ValueError: Fewer than 3 pilots, no epoch, or values that are not finite.
+        InputError: Fewer than 3 pilots, no epoch, or values that are not finite.
     """
     values = np.asarray(curves, dtype=np.float64)
     if values.ndim != 2 or len(values) < 3 or not values.shape[1]:

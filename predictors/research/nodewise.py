@@ -113,7 +113,7 @@ def fit_mixer(
         The fitted combination.
 
     Raises:
-        ValueError: As in :class:`predictors.predictor.Fit`, or layer statistics of another shape
+        InputError: As in :class:`predictors.predictor.Fit`, or layer statistics of another shape
             or that are not finite.
     """
     task = _prepare(space, positions, values, layers, seed)

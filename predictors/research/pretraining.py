@@ -75,7 +75,7 @@ def pretrain(
         pool: Canonical rows ``(n, len(space))`` to draw from instead of the whole space.
 
     Raises:
-        ValueError: Fewer than 20 samples, or statistics that are not finite numbers ``(n, k)``.
+        InputError: Fewer than 20 samples, or statistics that are not finite numbers ``(n, k)``.
     """
     if samples < 20:
         raise InputError(f"pretraining needs at least 20 architectures; got samples = {samples}")

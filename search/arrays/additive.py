@@ -22,7 +22,7 @@ class AdditiveTerms:
         offset: Added to every sum.
 
     Raises:
-        ValueError: The numbers of groups and tables differ, or a table has other axes than its
+        InputError: The numbers of groups and tables differ, or a table has other axes than its
             group has choices.
     """
 

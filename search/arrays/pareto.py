@@ -165,7 +165,7 @@ def reference_point(points: NDArray[np.floating], margin: float = 0.1) -> Points
     Freeze it before comparing: volumes with different references say nothing about each other.
 
     Raises:
-        ValueError: No finite point.
+        InputError: No finite point.
     """
     values = np.asarray(points, dtype=np.float64)
     values = values[np.isfinite(values).all(axis=1)]

@@ -51,7 +51,7 @@ def find_engine(name: str) -> Engine:
         What strategies take as ``build(fit, engine=...)``.
 
     Raises:
-        ValueError: There is no such engine (the nearest name and the list are in the message), or
+        InputError: There is no such engine (the nearest name and the list are in the message), or
             what the path names is none.
         ModuleNotFoundError: It needs an optional package that is not installed.
     """
@@ -83,7 +83,7 @@ def _import(path: str) -> object:
     """The module or the member of a module that a dotted path names.
 
     Raises:
-        ValueError: There is none.
+        InputError: There is none.
     """
     for name, member in ((path, ""), path.rpartition(".")[::2]):
         try:

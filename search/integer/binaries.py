@@ -50,7 +50,7 @@ class Binaries:
         """Variables for all choices and for the groups that no other group contains.
 
         Raises:
-            ValueError: A group has more than 100,000 combinations.
+            InputError: A group has more than 100,000 combinations.
         """
         sets = {tuple(sorted(set(group))) for group in groups if len(set(group)) > 1}
         kept: list[tuple[int, ...]] = []

@@ -59,7 +59,7 @@ def solve(
 
     Raises:
         InfeasibleError: Nothing meets the limits; the nearest feasible value is in the message.
-        ValueError: A term does not fit the space.
+        InputError: A term does not fit the space.
     """
     program = Program(space, maximise, tuple(terms for terms, _ in limits), pool, gap)
     return program.best([bound for _, bound in limits], forbidden, names)
@@ -123,7 +123,7 @@ class Program:
         gap: Allowed relative distance from the best.
 
     Raises:
-        ValueError: A term names a choice that the space does not have, or has a table of another
+        InputError: A term names a choice that the space does not have, or has a table of another
             shape.
     """
 

@@ -120,6 +120,6 @@ def build(fit: FitPredictor | None = None, *, engine: Engine = array_nsga2.evolv
         engine: Evolves on predictions.
 
     Raises:
-        ValueError: No ``fit``.
+        InputError: No ``fit``.
     """
     return Linas(require_fit(fit, "linas"), engine)

@@ -53,7 +53,7 @@ class MixAndMatch:
         """Up to ``count`` distinct rows ``(k, len(space))`` that are not in the history.
 
         Raises:
-            ValueError: The space has no per-layer choices of one size.
+            InputError: The space has no per-layer choices of one size.
         """
         planned = problem.project(self.plan(problem.space))
         rows = history.new(planned[problem.admits(planned)])[:count]
@@ -65,7 +65,7 @@ class MixAndMatch:
         """Every network of the rule, any first few of them spread over all sizes.
 
         Raises:
-            ValueError: The space has no per-layer choices of one size.
+            InputError: The space has no per-layer choices of one size.
         """
         columns = layer_columns(space, self.kind)
         parts = [schedule(space, columns, level) for level in self.others]
@@ -81,7 +81,7 @@ def layer_columns(space: SearchSpace, kind: str | None = None) -> tuple[int, ...
     """Columns of the per-layer choices of one kind, in network order.
 
     Raises:
-        ValueError: There are not two choices with two values or more of that kind, or of any kind
+        InputError: There are not two choices with two values or more of that kind, or of any kind
             that is a size of layers.
     """
     for name in GRANULARITIES if kind is None else (kind,):

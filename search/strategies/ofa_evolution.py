@@ -263,6 +263,6 @@ def build(fit: FitPredictor | None = None) -> Strategy:
     """The strategy with its defaults.
 
     Raises:
-        ValueError: No ``fit``.
+        InputError: No ``fit``.
     """
     return OfaEvolution(require_fit(fit, "ofa_evolution"))

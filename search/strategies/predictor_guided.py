@@ -152,6 +152,6 @@ def build(fit: FitPredictor | None = None, *, engine: Engine = evolve) -> Strate
         engine: Evolves on predictions.
 
     Raises:
-        ValueError: No ``fit``.
+        InputError: No ``fit``.
     """
     return PredictorGuided(require_fit(fit, "predictor_guided"), engine)

@@ -52,7 +52,7 @@ def scale_aspirations(
     """The aspiration points on the scale of the evaluated rows, ``(k, m)``; ``None`` for none.
 
     Raises:
-        ValueError: A point has not one value for every objective.
+        InputError: A point has not one value for every objective.
     """
     m = len(problem.objectives)
     if not aspirations:
@@ -78,7 +78,7 @@ def preferring(*aspirations: tuple[float, ...], width: float = 0.1) -> Strategy:
         width: Size of the neighbourhood of each on the front, as a share of the whole front.
 
     Raises:
-        ValueError: ``width`` is not within (0, 1].
+        InputError: ``width`` is not within (0, 1].
     """
     if not 0 < width <= 1:
         raise InputError(f"width is {width}; it must be above 0 and at most 1")

@@ -88,6 +88,6 @@ def build(fit: FitPredictor | None = None) -> Strategy:
     """The strategy with its defaults.
 
     Raises:
-        ValueError: No ``fit``.
+        InputError: No ``fit``.
     """
     return WeakNas(require_fit(fit, "weaknas"))

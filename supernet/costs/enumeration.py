@@ -100,7 +100,7 @@ def build_cost_model(supernet: ElasticNetwork) -> CostModel:
     """Trace every variant of every unit of a supernet, each distinct one once.
 
     Raises:
-        ValueError: A unit is not a module of the network, or never runs.
+        InputError: A unit is not a module of the network, or never runs.
     """
     modules = dict(supernet.model.named_modules())
     for unit in supernet.units:

@@ -123,7 +123,7 @@ def cut_into_mac_bins(
         seed: Seed of the architectures that are counted.
 
     Raises:
-        ValueError: All architectures cost the same, none lies within the bounds, the bounds
+        InputError: All architectures cost the same, none lies within the bounds, the bounds
             contradict each other, or there are no bins.
     """
     if bins < 1:

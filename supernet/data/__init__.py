@@ -51,7 +51,7 @@ def open_data(
             for a spec that was typed, wrong for one that a file brought along.
 
     Raises:
-        ValueError: The spec is unknown or its data cannot be used; the message says why.
+        InputError: The spec is unknown or its data cannot be used; the message says why.
     """
     kind, colon, path = spec.partition(":")
     given = {"context": context, "image_size": image_size}

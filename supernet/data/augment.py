@@ -33,7 +33,7 @@ def augment(
         part: Which images of the larger batch are given.
 
     Raises:
-        ValueError: Unknown ``kind``.
+        InputError: Unknown ``kind``.
     """
     count = len(images) if count is None else count
     if kind == "none":

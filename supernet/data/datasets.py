@@ -38,7 +38,7 @@ def from_datasets(
         allow_duplicates: Accept images that occur, byte for byte, in two splits.
 
     Raises:
-        ValueError: Empty or overlapping splits, unequal shapes, values outside 0..1, or class
+        InputError: Empty or overlapping splits, unequal shapes, values outside 0..1, or class
             numbers outside ``0 .. len(labels) - 1``.
     """
     splits = {}

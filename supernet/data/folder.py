@@ -41,7 +41,7 @@ def open_folder(path: Path, *, image_size: int | None = None) -> DataSource:
             ``None`` keeps the native size, which must then be the same for all.
 
     Raises:
-        ValueError: No folder, no images, fewer than two classes, different classes in the
+        InputError: No folder, no images, fewer than two classes, different classes in the
             splits, a file in two splits (another copy of it counts), one that cannot be decoded
             or has more than 100 megapixels, unequal sizes, or not enough memory.
     """

@@ -75,7 +75,7 @@ def find_images(path: Path) -> FolderLayout:
         path: The folder.
 
     Raises:
-        ValueError: No images, folders of splits beside others, twice the same split, no training
+        InputError: No images, folders of splits beside others, twice the same split, no training
             split, classes that differ, fewer than two of them, or something of an image's name
             that is no file.
         OSError: A folder cannot be read.
@@ -270,7 +270,7 @@ def _is_other(name: str) -> bool:
 
 
 def _measure(file: Path) -> int:
-    """Bytes of a file; ValueError when it is none, since reading a pipe would wait for ever."""
+    """Bytes of a file; InputError when it is none, since reading a pipe would wait for ever."""
     try:
         facts = file.stat()
     except FileNotFoundError:

@@ -35,7 +35,7 @@ def call_data_function(
         whatever the function says.
 
     Raises:
-        ValueError: There is no such module or function, it cannot be called so, it fails, or it
+        InputError: There is no such module or function, it cannot be called so, it fails, or it
             returns neither a :class:`DataSource` nor what :func:`from_datasets` takes.
     """
     function = _find_function(spec, working_directory, hint)
@@ -70,7 +70,7 @@ def _find_function(spec: str, working_directory: bool, hint: str) -> Callable[..
 
 
 def _check_call(spec: str, function: Callable[..., Any], options: Mapping[str, Any]) -> None:
-    """ValueError unless the function can be called with these options alone."""
+    """InputError unless the function can be called with these options alone."""
     parameters = signature(function).parameters.values()
     takes_all = any(p.kind is Parameter.VAR_KEYWORD for p in parameters)
     names = {p.name for p in parameters if p.kind is not Parameter.POSITIONAL_ONLY}

@@ -29,7 +29,7 @@ def open_image(file: Path, size: int | None = None) -> Iterator[Image.Image]:
         size: Square size in pixels that it will be brought to.
 
     Raises:
-        ValueError: It is no image or a damaged one; it has more than ``LARGEST_IMAGE`` pixels, or
+        InputError: It is no image or a damaged one; it has more than ``LARGEST_IMAGE`` pixels, or
             would have once its shorter side has ``size``; or nobody can say what its pixel values
             mean.
     """

@@ -20,7 +20,7 @@ def check_memory(needed: int, what: str, remedy: str) -> None:
         remedy: What would help.
 
     Raises:
-        ValueError: More is needed than is available.
+        InputError: More is needed than is available.
     """
     available = measure_available_memory()
     if available is not None and needed > available:

@@ -49,7 +49,7 @@ class DataShape:
 
     @classmethod
     def from_json(cls, payload: Mapping[str, Any]) -> DataShape:
-        """Read what :meth:`to_json` wrote; ValueError names a field that is not as it should be."""
+        """Read what :meth:`to_json` wrote; InputError names a field that is not as it should be."""
         return decode_dataclass(cls, payload, "the data's shape")
 
 
@@ -105,13 +105,13 @@ class DataSource:
     notes: tuple[str, ...] = ()
 
     def split(self, name: str) -> Split:
-        """The split called ``name``; ValueError lists the names otherwise."""
+        """The split called ``name``; InputError lists the names otherwise."""
         if name not in SPLITS:
             raise InputError(f"unknown split {name!r}; the splits are {', '.join(SPLITS)}")
         return {"train": self.train, "val": self.val, "test": self.test}[name]
 
     def check_same_classes(self, trained: DataShape) -> None:
-        """ValueError unless a network built for ``trained`` can be run on this data."""
+        """InputError unless a network built for ``trained`` can be run on this data."""
         ours, theirs = self.shape, trained
         if ours.task != theirs.task:
             raise InputError(f"{self.spec} is for {ours.task}; the network does {theirs.task}")
@@ -156,7 +156,7 @@ def make_image_source(
         notes: What a user should know of the data.
 
     Raises:
-        ValueError: Fewer than two classes, or an empty split.
+        InputError: Fewer than two classes, or an empty split.
     """
     if len(labels) < 2:
         raise InputError(
@@ -221,7 +221,7 @@ def split_stratified(
         Sorted, disjoint indices of each part.
 
     Raises:
-        ValueError: A class has fewer samples than there are parts.
+        InputError: A class has fewer samples than there are parts.
     """
     rng = np.random.default_rng(seed)
     chosen: dict[str, list[np.ndarray]] = {name: [] for name in parts}

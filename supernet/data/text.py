@@ -34,7 +34,7 @@ def open_text(path: Path, *, context: int = 64, vocabulary: int = 256) -> DataSo
             token, number 0.
 
     Raises:
-        ValueError: No such file, no text, too short, or an impossible context.
+        InputError: No such file, no text, too short, or an impossible context.
     """
     if context < 1:
         raise InputError(f"context = {context} tokens is impossible; it must be at least 1")

@@ -20,7 +20,7 @@ class Alternatives(nn.Module):
         candidates: The modules by name; ``nn.Identity()`` for a layer that may be absent.
 
     Raises:
-        ValueError: ``default`` is not among the candidates.
+        InputError: ``default`` is not among the candidates.
     """
 
     def __init__(self, default: str, /, **candidates: nn.Module) -> None:

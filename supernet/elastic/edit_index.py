@@ -35,7 +35,7 @@ def index_edits(
     """Sort and check a table against the model and the space it speaks of.
 
     Raises:
-        ValueError: A row names a tensor, module, attribute, shared parameter or choice that does
+        InputError: A row names a tensor, module, attribute, shared parameter or choice that does
             not exist, keeps more than there is, or keeps less for a larger option.
     """
     tensors: dict[str, Tensor] = dict(model.named_parameters(remove_duplicate=False))

@@ -10,35 +10,35 @@ from supernet.errors import InputError
 
 
 def check_rising(**lists: Sequence[float]) -> None:
-    """ValueError unless the values of every list rise, without repeats."""
+    """InputError unless the values of every list rise, without repeats."""
     for name, values in lists.items():
         if list(values) != sorted(set(values)):
             raise InputError(f"{name} = {list(values)} must be rising, without repeats")
 
 
 def check_filled(**lists: Sequence[object]) -> None:
-    """ValueError when a list is empty."""
+    """InputError when a list is empty."""
     for name, values in lists.items():
         if not values:
             raise InputError(f"{name} is empty; a supernet needs at least one value")
 
 
 def check_options(config: object, *fields: str) -> None:
-    """ValueError unless fields that list options are filled and rising."""
+    """InputError unless fields that list options are filled and rising."""
     lists = {name: getattr(config, name) for name in fields}
     check_filled(**lists)
     check_rising(**lists)
 
 
 def check_positive(**numbers: int) -> None:
-    """ValueError when a number is below 1."""
+    """InputError when a number is below 1."""
     for name, value in numbers.items():
         if value < 1:
             raise InputError(f"{name} = {value} must be at least 1")
 
 
 def check_heads(width: int, heads: int) -> None:
-    """ValueError unless a width divides into attention heads of one size."""
+    """InputError unless a width divides into attention heads of one size."""
     if width % heads:
         raise InputError(
             f"width = {width} does not divide into {heads} heads; use a multiple of {heads}"
@@ -46,13 +46,13 @@ def check_heads(width: int, heads: int) -> None:
 
 
 def check_dropout(dropout: float) -> None:
-    """ValueError unless a share of what training drops is at least 0 and below 1."""
+    """InputError unless a share of what training drops is at least 0 and below 1."""
     if not 0 <= dropout < 1:
         raise InputError(f"dropout = {dropout} must be at least 0 and below 1")
 
 
 def check_kernels(kernels: Sequence[int]) -> None:
-    """ValueError unless all kernels are odd."""
+    """InputError unless all kernels are odd."""
     if any(kernel % 2 == 0 or kernel < 1 for kernel in kernels):
         raise InputError(f"kernels = {list(kernels)} must be odd")
 
@@ -67,13 +67,13 @@ class DeepStage(Protocol):
 
 
 def check_stages(stages: Sequence[DeepStage]) -> None:
-    """ValueError unless there are stages, all with rising depths of at least one block."""
+    """InputError unless there are stages, all with rising depths of at least one block."""
     check_filled(stages=stages)
     check_depths([stage.depths for stage in stages])
 
 
 def check_depths(depths: Sequence[Sequence[int]]) -> None:
-    """ValueError unless every stage has rising depths, of at least one block."""
+    """InputError unless every stage has rising depths, of at least one block."""
     for stage, options in enumerate(depths, start=1):
         if not options or min(options) < 1:
             raise InputError(
@@ -97,7 +97,7 @@ class StridedStage(Protocol):
 def check_resolutions(
     resolutions: Sequence[int], *strides: int, stages: Sequence[StridedStage] = ()
 ) -> None:
-    """ValueError unless the total stride of the network is positive and fits the smallest image.
+    """InputError unless the total stride of the network is positive and fits the smallest image.
 
     Args:
         resolutions: Sides of the images in pixels.

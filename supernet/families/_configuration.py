@@ -20,7 +20,7 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 def find_preset(presets: Mapping[str, Config], preset: str) -> Config:
-    """Find a preset by its name; ValueError with the nearest name when there is none."""
+    """Find a preset by its name; InputError with the nearest name when there is none."""
     if preset not in presets:
         raise InputError(
             f"unknown preset {preset!r}{nearest(preset, list(presets))}; "
@@ -43,7 +43,7 @@ def fit_resolutions(presets: Mapping[str, Config], preset: str, shape: DataShape
         keep their ratio to it.
 
     Raises:
-        ValueError: Unknown preset, or images that are not square or too small for its strides.
+        InputError: Unknown preset, or images that are not square or too small for its strides.
     """
     base: Any = find_preset(presets, preset)
     side, largest = _find_side(shape), base.resolutions[-1]
@@ -62,7 +62,7 @@ def fit_size(presets: Mapping[str, Config], preset: str, shape: DataShape) -> Co
         shape: What the images look like.
 
     Raises:
-        ValueError: Unknown preset, or images that are not square or too small for its strides.
+        InputError: Unknown preset, or images that are not square or too small for its strides.
     """
     config: Config = _replace_shape(find_preset(presets, preset), shape, size=_find_side(shape))
     return config

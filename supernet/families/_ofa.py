@@ -224,7 +224,7 @@ def from_ofa(config: MobileConfig, space: SearchSpace, record: Mapping[str, Any]
         record: What :func:`to_ofa` or the ``ofa`` package wrote.
 
     Raises:
-        ValueError: A list is missing, has the wrong length or holds an illegal value.
+        InputError: A list is missing, has the wrong length or holds an illegal value.
     """
     depths = config.stage_depths
     prefixes = list_block_prefixes(depths)

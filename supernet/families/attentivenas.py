@@ -317,7 +317,7 @@ def from_published(config: Config, record: Mapping[str, Any]) -> Architecture:
     """Read ``{"resolution", "width", "depth", "kernel_size", "expand_ratio"}``.
 
     Raises:
-        ValueError: A list is missing, has the wrong length or holds an illegal value.
+        InputError: A list is missing, has the wrong length or holds an illegal value.
     """
     count = len(config.stages)
     lengths = {"width": count + 2, "depth": count, "kernel_size": count, "expand_ratio": count}

@@ -47,7 +47,7 @@ class Config:
         seed: Seed of the initial weights.
 
     Raises:
-        ValueError: A field makes no network; the message names it.
+        InputError: A field makes no network; the message names it.
     """
 
     vocabulary: int = 128
@@ -92,7 +92,7 @@ def configure(preset: str, shape: DataShape) -> Config:
     """Fit a preset to the context and number of classes of a data set.
 
     Raises:
-        ValueError: Unknown preset, or data that is not text to classify.
+        InputError: Unknown preset, or data that is not text to classify.
     """
     base = find_preset(PRESETS, preset)
     if shape.task != TASK:
@@ -153,7 +153,7 @@ def make_elastic(
         context: Tokens of one input, for cost and export; by default 128 or the model's limit.
 
     Raises:
-        ValueError: Not a BERT encoder, or values that do not rise up to the model's own.
+        InputError: Not a BERT encoder, or values that do not rise up to the model's own.
         ModuleNotFoundError: transformers is not installed.
     """
     transformers = _import_transformers()
@@ -260,7 +260,7 @@ def to_transformers(supernet: Supernet, architecture: Architecture) -> nn.Module
         architecture: A member of its space.
 
     Raises:
-        ValueError: The architecture cannot be expressed; the message says why.
+        InputError: The architecture cannot be expressed; the message says why.
     """
     supernet.space.check(architecture)
     model: Any = supernet.model

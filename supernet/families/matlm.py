@@ -36,7 +36,7 @@ class Config:
         seed: Seed of the initial weights.
 
     Raises:
-        ValueError: A field makes no network; the message names it.
+        InputError: A field makes no network; the message names it.
     """
 
     vocabulary: int = 256
@@ -77,7 +77,7 @@ def configure(preset: str, shape: DataShape) -> Config:
     """Fit a preset to the vocabulary and context of a text.
 
     Raises:
-        ValueError: Unknown preset, or data that is not text.
+        InputError: Unknown preset, or data that is not text.
     """
     base = find_preset(PRESETS, preset)
     if shape.task != TASK:
@@ -260,7 +260,7 @@ def make_uniform(space: SearchSpace, granularity: int, depth: int | None = None)
         depth: Number of layers; all of them by default.
 
     Raises:
-        ValueError: No such granularity or depth.
+        InputError: No such granularity or depth.
     """
     sizes = list_granularities(space)
     if not -len(sizes) <= granularity < len(sizes):

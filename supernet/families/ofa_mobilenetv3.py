@@ -75,7 +75,7 @@ class Config:
         seed: Seed of the initial weights.
 
     Raises:
-        ValueError: A field makes no network; the message names it.
+        InputError: A field makes no network; the message names it.
     """
 
     classes: int = 1000

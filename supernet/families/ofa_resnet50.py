@@ -69,7 +69,7 @@ class Config:
         seed: Seed of the initial weights.
 
     Raises:
-        ValueError: A field makes no network; the message names it.
+        InputError: A field makes no network; the message names it.
     """
 
     classes: int = 1000
@@ -350,7 +350,7 @@ def from_ofa(config: Config, space: SearchSpace, record: Mapping[str, Any]) -> A
     """Read ``{"d", "e", "w", "r"}``; ``r`` may be a number or a list of one, or missing.
 
     Raises:
-        ValueError: A list is missing, has the wrong length or holds an illegal value.
+        InputError: A list is missing, has the wrong length or holds an illegal value.
     """
     prefixes = list_block_prefixes(config.stage_depths)
     widths = _list_width_names(config)

@@ -133,7 +133,7 @@ def fix_batch(graph: Graph, batch: int) -> Graph:
     """Set the symbolic batch dimension of a graph's inputs and outputs to ``batch``.
 
     Raises:
-        ValueError: if ``batch`` is not positive.
+        InputError: if ``batch`` is not positive.
     """
     if batch < 1:
         raise InputError(f"batch = {batch} is not a batch size; it must be 1 or more")

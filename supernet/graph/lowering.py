@@ -65,7 +65,7 @@ def lower(
         The graph, and the weights' values by parameter or buffer name (None on meta).
 
     Raises:
-        ValueError: if the module is in training mode or uses an operator that has no mapping.
+        InputError: if the module is in training mode or uses an operator that has no mapping.
     """
     if module.training:
         raise InputError(f"{type(module).__name__} is in training mode; call .eval() first")

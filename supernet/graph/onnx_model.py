@@ -38,7 +38,7 @@ def to_onnx(
         batch: fixes the batch dimension; None leaves it dynamic.
 
     Raises:
-        ValueError: if a weight is missing or has the wrong shape.
+        InputError: if a weight is missing or has the wrong shape.
     """
     from onnx import helper, numpy_helper
 

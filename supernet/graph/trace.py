@@ -95,7 +95,7 @@ class Trace:
             broadcast: the reader broadcasts, so a batch of equal rows may be one row.
 
         Raises:
-            ValueError: if the tensor was never written to.
+            InputError: if the tensor was never written to.
         """
         name = self._names.get(id(tensor))
         if name is not None:
@@ -154,7 +154,7 @@ class Trace:
         """Name of an int64 vector holding ``shape``, computed from the input where dynamic.
 
         Raises:
-            ValueError: if a dimension is a multiple of the batch.
+            InputError: if a dimension is a multiple of the batch.
         """
         shape = [int(d) for d in shape]
         dynamic = [i for i, d in enumerate(shape) if d and d % self.batch == 0]

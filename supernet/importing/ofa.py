@@ -89,7 +89,7 @@ def recognise(tensors: Mapping[str, Tensor], source: str) -> Recognised:
         source: What messages call it.
 
     Raises:
-        ValueError: Another kind of checkpoint.
+        InputError: Another kind of checkpoint.
     """
     found = {canonicalise(name): tensor for name, tensor in strip_wrappers(tensors).items()}
     family, config = infer_config(found, source)
@@ -104,7 +104,7 @@ def load_supernet(recognised: Recognised, config: Any | None = None) -> Supernet
         config: Replaces the file's own, to have other resolutions, say.
 
     Raises:
-        ValueError: Tensors are missing, unknown or of other shapes; the message names the first.
+        InputError: Tensors are missing, unknown or of other shapes; the message names the first.
     """
     family, found, source = recognised.family, recognised.tensors, recognised.source
     config = recognised.config if config is None else config

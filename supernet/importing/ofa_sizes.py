@@ -33,7 +33,7 @@ def infer_config(found: Tensors, source: str) -> tuple[ModuleType, Any]:
         source: What messages call the file.
 
     Raises:
-        ValueError: Not a supernet of the ``ofa`` package, or of widths it cannot have.
+        InputError: Not a supernet of the ``ofa`` package, or of widths it cannot have.
     """
     starts = {name.split(".")[0] for name in found}
     if "input_stem" in starts:

@@ -39,7 +39,7 @@ def find_state_dict(content: object, path: Path, key: str | None = None) -> Mapp
         The state dict; its values have yet to be checked.
 
     Raises:
-        ValueError: There is none, none under ``key``, or there are several and no ``key``.
+        InputError: There is none, none under ``key``, or there are several and no ``key``.
     """
     if not isinstance(content, Mapping):
         raise InputError(f"{path} is not a state dict: it holds a {name_type(content)}; {REMEDY}")

@@ -29,7 +29,7 @@ def read_tensors(path: Path, key: str | None = None) -> dict[str, Tensor]:
             :func:`~supernet.importing.state_dicts.find_state_dict`.
 
     Raises:
-        ValueError: There is no such file, it holds something else than named, finite tensors, or
+        InputError: There is no such file, it holds something else than named, finite tensors, or
             several state dicts; the message names what is in the way.
     """
     if not path.is_file():

@@ -33,7 +33,7 @@ def load_proxy(name: str) -> ModuleType:
     """Import a proxy: a module with ``score`` and, where it adds up, ``by_layer``.
 
     Raises:
-        ValueError: No such proxy; the nearest name is in the message.
+        InputError: No such proxy; the nearest name is in the message.
     """
     known = list_proxies()
     if name not in known:
@@ -137,7 +137,7 @@ def make_proxy_statistics(
         seed: Seed of the training samples that are drawn.
 
     Raises:
-        ValueError: An unknown proxy, no proxy, or fewer than 2 samples.
+        InputError: An unknown proxy, no proxy, or fewer than 2 samples.
     """
     return ProxyStatistics(supernet, _draw_batch(data, samples, seed), _check_names(proxies))
 
@@ -153,7 +153,7 @@ def make_layer_statistics(
     """Make the same by unit of the supernet, of proxies that have a value per layer.
 
     Raises:
-        ValueError: An unknown proxy or one without layers, no proxy, or fewer than 2 samples.
+        InputError: An unknown proxy or one without layers, no proxy, or fewer than 2 samples.
     """
     for name in _check_names(proxies):
         if not hasattr(load_proxy(name), "by_layer"):
@@ -182,7 +182,7 @@ def pick_warm_start(
         ``(at most count, len(space))``: cheapest band first, or best score first without cost.
 
     Raises:
-        ValueError: Lengths differ, or ``count`` is below 1.
+        InputError: Lengths differ, or ``count`` is below 1.
     """
     lengths = {len(rows), len(scores)} | (set() if cost is None else {len(cost)})
     if len(lengths) > 1 or count < 1:

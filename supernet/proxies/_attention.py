@@ -58,7 +58,7 @@ def record_attentions(model: nn.Module, inputs: Tensor) -> list[Attention]:
         inputs: Token ids ``(N, T)``, or whatever the network takes.
 
     Raises:
-        ValueError: The network has no such attention.
+        InputError: The network has no such attention.
     """
     twin = copy_for_scoring(model)
     for module in twin.modules():

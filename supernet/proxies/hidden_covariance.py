@@ -27,7 +27,7 @@ def score(model: nn.Module, inputs: Tensor, targets: Tensor) -> float:
         targets: Has no part in the score.
 
     Raises:
-        ValueError: Nothing recurrent ran.
+        InputError: Nothing recurrent ran.
     """
     layers = by_layer(model, inputs, targets)
     return sum(layers.values()) / len(layers)

@@ -23,7 +23,7 @@ def score(model: nn.Module, inputs: Tensor, targets: Tensor) -> float:
         targets: Has no part in the score.
 
     Raises:
-        ValueError: Token ids and no embedding to differentiate at.
+        InputError: Token ids and no embedding to differentiate at.
     """
     twin = copy_for_scoring(model)
     with torch.enable_grad():

@@ -50,7 +50,7 @@ def score(model: nn.Module, inputs: Tensor, targets: Tensor) -> float:
         targets: Has no part in the score.
 
     Raises:
-        ValueError: No activation with a switch at 0 ran.
+        InputError: No activation with a switch at 0 ran.
     """
     return _compute_log_det(sum(_count_agreements(model, inputs).values(), start=torch.zeros(())))
 

@@ -40,7 +40,7 @@ def score(
         seed: Seed of weights and images.
 
     Raises:
-        ValueError: The network has no batch normalisation, or takes token ids.
+        InputError: The network has no batch normalisation, or takes token ids.
     """
     twin = copy_for_scoring(model)
     norms = [m for m in twin.modules() if isinstance(m, _BatchNorm)]

@@ -109,7 +109,7 @@ def sample_across_costs(
         many equal parts of the cost range (the nearest where a part is empty), by cost.
 
     Raises:
-        ValueError: The space has fewer than ``count`` architectures, or hardly more.
+        InputError: The space has fewer than ``count`` architectures, or hardly more.
     """
     if count > space.size:
         raise InputError(

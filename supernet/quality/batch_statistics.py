@@ -24,7 +24,7 @@ def recalibrate(model: nn.Module, batches: Iterable[Tensor]) -> None:
             ``model(batch)``; best of equal size, since each counts the same.
 
     Raises:
-        ValueError: ``batches`` is empty and the network has batch normalisation.
+        InputError: ``batches`` is empty and the network has batch normalisation.
     """
     model.eval()
     layers = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]

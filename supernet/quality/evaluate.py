@@ -173,7 +173,7 @@ def evaluate(
         cache: Keeps batches from one architecture to the next; the values stay the same.
 
     Raises:
-        ValueError: Unknown split, or an architecture of another space.
+        InputError: Unknown split, or an architecture of another space.
     """
     began = time.perf_counter()
     # The network is thrown away afterwards; one that is kept must not see this mode, since what a
@@ -268,7 +268,7 @@ def score_samples(
         per token; NaN where the network's outputs are no numbers.
 
     Raises:
-        ValueError: Unknown split.
+        InputError: Unknown split.
     """
     size = batch_size or choose_batch_size(supernet, architecture)
     chosen = None if rows is None else np.asarray(rows, dtype=np.int64)
@@ -316,7 +316,7 @@ def recalibrate_extracted(
         How many samples were used; 0 when the network has no statistics to estimate.
 
     Raises:
-        ValueError: The training split has a single image, which has no statistics.
+        InputError: The training split has a single image, which has no statistics.
     """
     model.eval()
     if not any(isinstance(m, _BatchNorm) for m in model.modules()):

@@ -35,7 +35,7 @@ def compose(
         teacher: The network to learn from with ``distill = "teacher"``.
 
     Raises:
-        ValueError: The family cannot be trained so, or the recipe's parts do not fit each other;
+        InputError: The family cannot be trained so, or the recipe's parts do not fit each other;
             the message says why.
     """
     if teacher is not None and recipe.distill != "teacher":

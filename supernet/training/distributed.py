@@ -42,7 +42,7 @@ def join_ranks() -> Iterator[torch.device]:
         Where this rank computes: its own GPU when torch has one, else the processor.
 
     Raises:
-        ValueError: A machine has fewer GPUs than processes.
+        InputError: A machine has fewer GPUs than processes.
     """
     cuda = torch.cuda.is_available()
     launched = dist.is_available() and dist.is_torchelastic_launched()
@@ -74,7 +74,7 @@ def take_share(batch_size: int, least: int = 1) -> slice:
         least: Samples that every rank must have, which the message counts with.
 
     Raises:
-        ValueError: The batch cannot be cut into equal parts.
+        InputError: The batch cannot be cut into equal parts.
     """
     rank, size = get_world()
     if batch_size % size:

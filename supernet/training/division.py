@@ -40,7 +40,7 @@ def divide(
         The parts in order, ``micro_batches`` or ``architectures`` of them.
 
     Raises:
-        ValueError: The parts cannot be equal, or one would be too small; one sentence with the
+        InputError: The parts cannot be equal, or one would be too small; one sentence with the
             least batch size that works.
     """
     _, processes = distributed.get_world()

@@ -27,7 +27,7 @@ def make_joint_space(space: SearchSpace, recipe: Mapping[str, Sequence[Value]]) 
             called ``recipe.NAME``, after those of the architecture.
 
     Raises:
-        ValueError: No hyper-parameter, one without values, or a space that has a recipe already.
+        InputError: No hyper-parameter, one without values, or a space that has a recipe already.
     """
     if not recipe:
         raise InputError("a joint space needs at least one hyper-parameter of the recipe")
@@ -60,7 +60,7 @@ def split_member(joint: SearchSpace, member: Architecture) -> tuple[Architecture
         the prefix.
 
     Raises:
-        ValueError: The member belongs to another space.
+        InputError: The member belongs to another space.
     """
     joint.check(member)
     values = member.to_dict()
@@ -76,7 +76,7 @@ def join_member(
     """Join an architecture and a recipe to the member of a joint space that has both.
 
     Raises:
-        ValueError: The architecture belongs to another space, or a hyper-parameter is unknown,
+        InputError: The architecture belongs to another space, or a hyper-parameter is unknown,
             missing or has an illegal value.
     """
     extract_architecture_space(joint).check(architecture)

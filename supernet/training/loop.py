@@ -76,7 +76,7 @@ def train(
         resume: Continue from checkpoints in ``folder``; ``False`` refuses when there are any.
 
     Raises:
-        ValueError: ``folder`` holds another training (other recipe, data or space), or any with
+        InputError: ``folder`` holds another training (other recipe, data or space), or any with
             ``resume=False``; the recipe does not suit the supernet; or both a teacher and a
             method are given.
         DivergedError: The loss became infinite or not a number.

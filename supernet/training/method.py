@@ -133,7 +133,7 @@ class TrainingMethod:
         dropout_seed: Seeds torch's global generator at every step; ``None`` leaves it alone.
 
     Raises:
-        ValueError: Settings that exclude each other.
+        InputError: Settings that exclude each other.
     """
 
     def __init__(
@@ -171,7 +171,7 @@ class TrainingMethod:
             samples: What each process has of it.
 
         Raises:
-            ValueError: The parts cannot be equal, or are too small; one sentence with the least
+            InputError: The parts cannot be equal, or are too small; one sentence with the least
                 batch size that works.
         """
         count = 1
@@ -224,7 +224,7 @@ class TrainingMethod:
             Each architecture's loss on the labels in nats, without smoothing, detached.
 
         Raises:
-            ValueError: The batch cannot be cut into equal micro-batches, or its parts are too
+            InputError: The batch cannot be cut into equal micro-batches, or its parts are too
                 small (:meth:`check_batch`).
         """
         architectures = self.sampler.draw(step, lambda some: self.score(some, inputs, targets))

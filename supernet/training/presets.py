@@ -103,7 +103,7 @@ def find_recipe(name: str, base: str | None = None) -> Recipe:
         base: The base when ``name`` has methods only; the default recipe otherwise.
 
     Raises:
-        ValueError: An unknown name (the nearest is in the message), a base that is not the first
+        InputError: An unknown name (the nearest is in the message), a base that is not the first
             part, or methods that contradict each other.
     """
     first, *rest = name.split("+")

@@ -66,7 +66,7 @@ class Recipe:
         seed: Seed of batches, augmentation and sampled architectures.
 
     Raises:
-        ValueError: A field is out of range; the message names field and value.
+        InputError: A field is out of range; the message names field and value.
     """
 
     steps: int = 1000
@@ -171,12 +171,12 @@ class Recipe:
         """The recipe with these fields; missing ones take their defaults.
 
         Raises:
-            ValueError: An unknown field (the nearest is named) or a value out of range.
+            InputError: An unknown field (the nearest is named) or a value out of range.
         """
         return cls().replace(payload)
 
     def replace(self, changes: Mapping[str, Any]) -> Recipe:
-        """Copy it with some fields changed; ValueError names an unknown one and the nearest."""
+        """Copy it with some fields changed; InputError names an unknown one and the nearest."""
         names = [field.name for field in fields(self)]
         for name in changes:
             if name not in names:

@@ -25,7 +25,7 @@ def load_sampler(name: str) -> ModuleType:
         name: The name of a module of the folder, or the dotted path of a module elsewhere.
 
     Raises:
-        ValueError: A dotted path leads nowhere, or to a module without ``build``.
+        InputError: A dotted path leads nowhere, or to a module without ``build``.
     """
     path = name if "." in name else f"{__package__}.{FOLDER.name}.{name}"
     module = import_user_module(path, "the sampler", working_directory=False)

@@ -56,7 +56,7 @@ def tabulate_units(cost_model: CostModel, values: ArrayLike) -> tuple[UnitTable,
             profiled device, or ``[unit.macs for unit in cost_model.distinct]``.
 
     Raises:
-        ValueError: Not one value per distinct unit.
+        InputError: Not one value per distinct unit.
     """
     costs = np.asarray(values, dtype=np.float64)
     if costs.shape != (len(cost_model.distinct),):
@@ -88,7 +88,7 @@ class Pressure:
         rate: Learning rate of the thresholds, as a multiple of the recipe's.
 
     Raises:
-        ValueError: A value is out of range.
+        InputError: A value is out of range.
     """
 
     strength: float = 0.1
@@ -128,7 +128,7 @@ class SinglePathSearch(nn.Module):
         tables: Cost of every unit, as :func:`tabulate_units` gives it.
 
     Raises:
-        ValueError: A unit depends on choices of more than one block.
+        InputError: A unit depends on choices of more than one block.
     """
 
     def __init__(
@@ -290,7 +290,7 @@ def search_single_path(
         progress: Called with each line of the history.
 
     Raises:
-        ValueError: The warm-up is as long as the training, so that latency would never count.
+        InputError: The warm-up is as long as the training, so that latency would never count.
         DivergedError: The loss became infinite or not a number.
     """
     steps = recipe.total_steps(data.epoch)

@@ -41,7 +41,7 @@ def make_standalone(supernet: Supernet, architecture: Architecture) -> Supernet:
         architecture: A member of its space.
 
     Raises:
-        ValueError: The architecture belongs to another space.
+        InputError: The architecture belongs to another space.
     """
     model = supernet.extract(architecture)
     index, values = supernet.edit_index, Values(architecture)
@@ -75,7 +75,7 @@ def make_standalone_recipe(recipe: Recipe, changes: Mapping[str, Any], epoch: in
         warm-up longer than the training is cut to a quarter of it.
 
     Raises:
-        ValueError: An unknown field, or a value out of range.
+        InputError: An unknown field, or a value out of range.
     """
     fixed = [name for name in ALONE if name in changes]
     if fixed:

@@ -103,7 +103,7 @@ class TrainingState:
 def check_same_training(
     last: Checkpoint, recipe: Recipe, supernet: Supernet, data: DataSource
 ) -> None:
-    """ValueError saying what differs, unless ``last`` is a checkpoint of this very training."""
+    """InputError saying what differs, unless ``last`` is a checkpoint of this very training."""
     where = last.path.parent.parent
     if "source" in last.state:
         raise InputError(f"the weights in {where} were imported; {IMPORTED}")

@@ -64,7 +64,7 @@ def verify(
         Findings by digest.
 
     Raises:
-        ValueError: This machine is not the one a table was made on.
+        InputError: This machine is not the one a table was made on.
     """
     tests = {}
     for number, architecture in enumerate(architectures, start=1):

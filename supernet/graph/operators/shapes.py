@@ -21,7 +21,7 @@ def reshape(t: Trace, name: str, before: Sequence[int], after: Sequence[int]) ->
     """Emit a Reshape that works for any batch size: 0 copies a dimension, -1 infers one.
 
     Raises:
-        ValueError: if two dimensions depend on the batch.
+        InputError: if two dimensions depend on the batch.
     """
     if tuple(before) == tuple(after):
         return name

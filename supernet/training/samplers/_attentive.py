@@ -76,7 +76,7 @@ class Attentive:
 
 
 def make_attentive(supernet: Supernet, recipe: Recipe, *, best: bool) -> Attentive:
-    """Make the sampler of a recipe; ValueError when all architectures cost the same."""
+    """Make the sampler of a recipe; InputError when all architectures cost the same."""
     return Attentive(
         cut_into_mac_bins(supernet.cost_model(), bins=20, seed=recipe.seed),
         recipe.seed,

@@ -11,5 +11,5 @@ LARGEST_FIRST = True
 
 
 def build(supernet: Supernet, recipe: Recipe, steps: int) -> Attentive:
-    """Build the sampler of a recipe; ValueError when all architectures cost the same."""
+    """Build the sampler of a recipe; InputError when all architectures cost the same."""
     return make_attentive(supernet, recipe, best=True)

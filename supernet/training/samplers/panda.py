@@ -49,7 +49,7 @@ class Panda:
         period: Steps between two changes of the probabilities; an epoch in the paper.
 
     Raises:
-        ValueError: No choice of the space is an operation choice.
+        InputError: No choice of the space is an operation choice.
     """
 
     def __init__(
@@ -130,7 +130,7 @@ def find_owned_parameters(supernet: Supernet) -> dict[int, list[list[nn.Paramete
     """Find the parameters each option of each operation choice alone has, by column.
 
     Raises:
-        ValueError: There are no operation choices.
+        InputError: There are no operation choices.
     """
     space = supernet.space
     owned: dict[int, list[list[nn.Parameter]]] = {}
@@ -161,7 +161,7 @@ def _measure_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
 
 
 def build(supernet: Supernet, recipe: Recipe, steps: int) -> Panda:
-    """Build the sampler of a recipe; ValueError when the space has no operation choices."""
+    """Build the sampler of a recipe; InputError when the space has no operation choices."""
     period = max(1, steps // (recipe.epochs or PERIODS))
     count = max(1, recipe.random_architectures)
     return Panda(supernet, steps, recipe.seed, count, period)

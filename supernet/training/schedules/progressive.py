@@ -94,7 +94,7 @@ def plan_phases(space: SearchSpace, steps: int) -> tuple[Phase, ...]:
         steps: Steps of the whole training, divided in proportion to the published epochs.
 
     Raises:
-        ValueError: The space has nothing to shrink, or there are fewer steps than phases.
+        InputError: The space has nothing to shrink, or there are fewer steps than phases.
     """
     least = (space.cardinalities - 1).astype(np.int16)
     kinds = np.array([choice.kind for choice in space.choices])
@@ -166,7 +166,7 @@ class ProgressiveShrinking:
         precision: Precision in which the teacher runs; see :class:`TrainingMethod`.
 
     Raises:
-        ValueError: See :func:`plan_phases`.
+        InputError: See :func:`plan_phases`.
     """
 
     def __init__(

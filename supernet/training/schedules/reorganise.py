@@ -59,7 +59,7 @@ def find_channel_groups(supernet: Supernet, kinds: Sequence[str] = KINDS) -> lis
             their entries move in blocks of a head.
 
     Raises:
-        ValueError: ``kinds`` contains ``"heads"``.
+        InputError: ``kinds`` contains ``"heads"``.
     """
     if "heads" in kinds:
         raise InputError("channels of kind 'heads' belong to a head; they cannot be re-ordered")
@@ -105,7 +105,7 @@ def reorganise(
         What was done: equal on all ranks that hold equal weights.
 
     Raises:
-        ValueError: ``trained`` names an unknown choice or value; or see
+        InputError: ``trained`` names an unknown choice or value; or see
             :func:`find_channel_groups`.
     """
     values: dict[str, tuple[Value, ...]] = {
