@@ -19,11 +19,19 @@ Attribute = int | float | str | tuple[int, ...] | tuple[float, ...]
 
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
-    """A named tensor's shape and numpy dtype name; ``"batch"`` marks the dynamic dimension."""
+    """A named tensor's shape and dtype.
+
+    Attributes:
+        name: unique within a graph.
+        shape: ``"batch"`` marks the dynamic dimension.
+        dtype: numpy dtype name, or ``"int4"``.
+        bits: stored bits of one entry of a weight, if fewer than those of the dtype; 0: as many.
+    """
 
     name: str
     shape: tuple[int | str, ...]
     dtype: str
+    bits: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from supernet.errors import InputError
 from supernet.graph.operators.elementwise import ELEMENTWISE, Handler
+from supernet.graph.operators.quantized import QUANTIZED
 
 if TYPE_CHECKING:
     from supernet.graph.trace import Trace
@@ -282,6 +283,7 @@ def _like(x: Tensor, *rest: Any, **kwargs: Any) -> Tensor:
 
 
 FUNCTIONS: dict[Any, Handler] = {
+    **QUANTIZED,
     F.linear: _linear,
     F.scaled_dot_product_attention: _attention,
     F.batch_norm: _batch_norm_call,
