@@ -11,6 +11,7 @@ import numpy as np
 from supernet.errors import InputError
 from supernet.graph.language import BATCH, Constant, Graph, TensorSpec, fix_batch
 from supernet.graph.quantized.packing import NIBBLES, is_packed, list_limits, pack_nibbles
+from supernet.graph.quantized.random_weights import draw_random_integers
 from supernet.graph.quantized.unpacking import add_packed_weights
 
 if TYPE_CHECKING:
@@ -142,8 +143,12 @@ def _add_initializer(body: onnx.GraphProto, spec: TensorSpec, value: np.ndarray)
 
 
 def draw_random_weights(graph: Graph, seed: int) -> dict[str, np.ndarray]:
-    """He-scaled random values of exactly the graph's dtypes; variances positive, scales near 1."""
+    """He-scaled random values of exactly the graph's dtypes; variances positive, scales near 1.
+
+    Integers use all levels of their bits, int4 ones come as int8, and steps fit them.
+    """
     rng = np.random.default_rng(seed)
+    integers = draw_random_integers(graph, rng) if is_quantized(graph) else {}
     pool = np.tile(rng.standard_normal(_POOL, dtype=np.float32), 2)
     roles: dict[str, str] = {}
     for node in graph.nodes:
@@ -154,17 +159,24 @@ def draw_random_weights(graph: Graph, seed: int) -> dict[str, np.ndarray]:
                 roles[name] = role
         elif node.op == "LayerNormalization":
             roles[node.inputs[1]] = "scale"
-    return {w.name: _draw_random_weight(w, roles.get(w.name, ""), rng, pool) for w in graph.weights}
+    floats = [w for w in graph.weights if w.name not in integers]
+    drawn = {w.name: _draw_random_weight(w, roles.get(w.name, ""), rng, pool) for w in floats}
+    return integers | drawn
 
 
 def draw_random_inputs(graph: Graph, seed: int, batch: int = 1) -> dict[str, np.ndarray]:
-    """Inputs to time a graph with: floats uniform in 0..1, integers zero, booleans true."""
+    """Inputs to time a graph with: floats uniform in 0..1, uint8 in 0..255, booleans true.
+
+    Other integers are zero, which is an index of any table.
+    """
     rng = np.random.default_rng(seed)
     feeds: dict[str, np.ndarray] = {}
     for spec in graph.inputs:
         shape = tuple(batch if d == BATCH else int(d) for d in spec.shape)
         if spec.dtype.startswith("float"):
             feeds[spec.name] = rng.random(shape, dtype=np.float32).astype(spec.dtype)
+        elif spec.dtype == "uint8":
+            feeds[spec.name] = rng.integers(0, 256, shape, dtype=np.uint8)
         else:
             feeds[spec.name] = np.full(shape, spec.dtype == "bool", dtype=spec.dtype)
     return feeds
@@ -206,14 +218,14 @@ def _check_weights(graph: Graph, weights: Mapping[str, np.ndarray]) -> dict[str,
 
 def _check_weight(spec: TensorSpec, value: np.ndarray) -> np.ndarray:
     if spec.dtype != NIBBLES and not is_packed(spec):
-        return np.ascontiguousarray(value, dtype=spec.dtype)
+        return np.asarray(value, dtype=spec.dtype, order="C")
     low, high = list_limits(spec)
     if value.size and not low <= value.min() <= value.max() <= high:
         raise InputError(
             f"weight {spec.name!r} has values in {value.min()}..{value.max()}; its bits hold "
             f"{low}..{high}"
         )
-    return np.ascontiguousarray(value, dtype=np.int8)
+    return np.asarray(value, dtype=np.int8, order="C")
 
 
 def _make_value_info(spec: TensorSpec) -> onnx.ValueInfoProto:
