@@ -166,7 +166,7 @@ def stored_bytes(graph: Graph) -> int:
     Raises:
         InputError: if a weight has bits that its dtype cannot be stored in.
     """
-    return sum(count_stored_bytes(spec) for spec in graph.weights if spec.shape)
+    return sum(count_stored_bytes(spec) for spec in graph.weights)
 
 
 def measure_overhead(model: bytes, graph: Graph) -> int:
