@@ -19,11 +19,16 @@ Attribute = int | float | str | tuple[int, ...] | tuple[float, ...]
 
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
-    """A named tensor's shape and numpy dtype name; ``"batch"`` marks the dynamic dimension."""
+    """A named tensor's shape and numpy dtype name; ``"batch"`` marks the dynamic dimension.
+
+    Attributes:
+        bits: stored bits of one entry where they are fewer than its dtype's; 0 for all of them.
+    """
 
     name: str
     shape: tuple[int | str, ...]
     dtype: str
+    bits: int = 0
 
 
 @dataclass(frozen=True, slots=True)

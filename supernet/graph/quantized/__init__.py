@@ -1,0 +1,1 @@
+"""Graphs of quantized networks: what a runtime fuses in them, and which parts stay in float."""
