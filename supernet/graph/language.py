@@ -22,8 +22,7 @@ class TensorSpec:
     """A named tensor's shape and numpy dtype name; ``"batch"`` marks the dynamic dimension.
 
     Attributes:
-        bits: stored bits of one entry where they are fewer than its dtype's, else 0. The runtime
-            computes with the dtype, so that they do not enter :attr:`Graph.digest`.
+        bits: stored bits of one entry where they are fewer than its dtype's; 0 for all of them.
     """
 
     name: str
