@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from supernet.errors import InputError
-from supernet.graph.language import BATCH, Constant, Graph, TensorSpec, fix_batch
+from supernet.graph.language import BATCH, Attribute, Constant, Graph, Node, TensorSpec, fix_batch
 from supernet.graph.quantized.packing import NIBBLES, is_packed, list_limits, pack_nibbles
 from supernet.graph.quantized.random_weights import draw_random_integers
 from supernet.graph.quantized.unpacking import add_packed_weights
@@ -30,6 +30,9 @@ _QUANTIZED = {
     "DynamicQuantizeLinear",
     "MatMulInteger",
 }
+_UNNAMED = {"QuantizeLinear", "DequantizeLinear"}
+_PRODUCTS = {"Conv", "Gemm", "MatMul", "MatMulInteger"}
+_DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 _REDUCTIONS = {"ReduceMean", "ReduceMax", "ReduceMin"}
 
 # Random weights repeat a pool of this many normal numbers: drawing millions for every network of
@@ -47,7 +50,8 @@ def to_onnx(
     """Build an ONNX model from a graph: opset 17, or 21 if it computes with integers.
 
     Weights of two to seven bits are packed (:mod:`supernet.graph.quantized.packing`) and come with
-    the operators that unpack them; int4 has its own ONNX type.
+    the operators that unpack them; int4 has its own ONNX type. Weights and constants of a
+    quantized graph get short names (:func:`shorten_names`).
 
     Args:
         graph: what to write.
@@ -57,13 +61,14 @@ def to_onnx(
         batch: fixes the batch dimension; None leaves it dynamic.
 
     Raises:
-        InputError: if a weight is missing, has the wrong shape or does not fit its bits.
+        InputError: if a weight is missing, has the wrong shape or does not fit its bits, or a
+            tensor of a quantized graph is named like a weight (:func:`shorten_names`).
     """
     from onnx import helper
 
     if batch is not None:
         graph = fix_batch(graph, batch)
-    values = draw_random_weights(graph, seed) if weights is None else _check_weights(graph, weights)
+    values = draw_random_weights(graph, seed) if weights is None else check_weights(graph, weights)
     quantized = is_quantized(graph)
     body = helper.make_graph(
         [],
@@ -79,9 +84,11 @@ def to_onnx(
     )
     # Added in place: make_graph and make_model would copy every weight once more.
     body = model.graph
+    if quantized:
+        graph, values = _shorten(_turn_axes_into_inputs(graph), values)
     packed = [spec for spec in graph.weights if is_packed(spec)]
     add_packed_weights(body, packed, values)
-    _add_operators(body, _turn_axes_into_inputs(graph) if quantized else graph)
+    _add_operators(body, graph, _name_shortly if quantized else _name)
     for spec in graph.weights:
         if not is_packed(spec):
             _add_initializer(body, spec, values[spec.name])
@@ -89,11 +96,13 @@ def to_onnx(
 
 
 def is_quantized(graph: Graph) -> bool:
-    """Whether a graph computes with integers and needs the operators' later versions."""
-    return any(node.op in _QUANTIZED for node in graph.nodes)
+    """Whether a graph computes with or holds integers that need the later operator set."""
+    return any(node.op in _QUANTIZED for node in graph.nodes) or any(
+        is_packed(spec) or spec.dtype == NIBBLES for spec in graph.weights
+    )
 
 
-def _add_operators(body: onnx.GraphProto, graph: Graph) -> None:
+def _add_operators(body: onnx.GraphProto, graph: Graph, name: Callable[[Node, int], str]) -> None:
     from onnx import helper, numpy_helper
 
     body.initializer.extend(numpy_helper.from_array(c.array(), c.name) for c in graph.constants)
@@ -102,7 +111,7 @@ def _add_operators(body: onnx.GraphProto, graph: Graph) -> None:
             node.op,
             list(node.inputs),
             list(node.outputs),
-            name=f"{node.scope}/{node.op}_{index}",
+            name=name(node, index),
             **{
                 key: list(value) if isinstance(value, tuple) else value
                 for key, value in node.attributes
@@ -110,6 +119,17 @@ def _add_operators(body: onnx.GraphProto, graph: Graph) -> None:
         )
         for index, node in enumerate(graph.nodes)
     )
+
+
+def _name(node: Node, index: int) -> str:
+    return f"{node.scope}/{node.op}_{index}"
+
+
+def _name_shortly(node: Node, index: int) -> str:
+    """Products by their modules, others by their places: a thousand paths take too much room."""
+    if node.op in _PRODUCTS:
+        return _name(node, index)
+    return "" if node.op in _UNNAMED else f"{node.op}_{index}"
 
 
 def _turn_axes_into_inputs(graph: Graph) -> Graph:
@@ -126,6 +146,61 @@ def _turn_axes_into_inputs(graph: Graph) -> Graph:
             node = replace(node, inputs=(*node.inputs, name), attributes=tuple(attributes.items()))
         nodes.append(node)
     return replace(graph, nodes=tuple(nodes), constants=(*graph.constants, *constants.values()))
+
+
+def shorten_names(graph: Graph) -> dict[str, str]:
+    """Names of a quantized graph's weights and constants in its ONNX model: ``w0``, ``c0``.
+
+    They end in the place among ``graph.weights`` or ``graph.constants``, to base 36. Every
+    activation has a scale and a zero point, each read two or three times: under names of forty
+    letters they would take more room than what they name.
+
+    Raises:
+        InputError: if an input, an output or an activation has one of these names.
+    """
+    short = {spec.name: f"w{_to_base_36(i)}" for i, spec in enumerate(graph.weights)}
+    short |= {c.name: f"c{_to_base_36(i)}" for i, c in enumerate(graph.constants)}
+    others = {spec.name for spec in graph.inputs}.union(*(n.outputs for n in graph.nodes))
+    if taken := sorted(others.intersection(short.values())):
+        raise InputError(f"tensor {taken[0]!r} has a name that weights are given; use another")
+    return short
+
+
+def _to_base_36(number: int) -> str:
+    rest, digit = divmod(number, 36)
+    return (_to_base_36(rest) if rest else "") + _DIGITS[digit]
+
+
+def _shorten(graph: Graph, values: Mapping[str, np.ndarray]) -> tuple[Graph, dict[str, np.ndarray]]:
+    """Use short names, and leave out attributes that say what holds without them."""
+    short = shorten_names(graph)
+    nodes = tuple(
+        replace(
+            node,
+            inputs=tuple(short.get(name, name) for name in node.inputs),
+            attributes=tuple(
+                (key, value) for key, value in node.attributes if not _is_default(key, value)
+            )
+            if node.op == "Conv"
+            else node.attributes,
+        )
+        for node in graph.nodes
+    )
+    renamed = replace(
+        graph,
+        nodes=nodes,
+        weights=tuple(replace(w, name=short[w.name]) for w in graph.weights),
+        constants=tuple(replace(c, name=short[c.name]) for c in graph.constants),
+    )
+    return renamed, {short[name]: value for name, value in values.items()}
+
+
+def _is_default(key: str, value: Attribute) -> bool:
+    """Whether a Conv has the attribute's value where it is left out."""
+    if key == "group":
+        return value == 1
+    default = {"dilations": 1, "strides": 1, "pads": 0}.get(key)
+    return isinstance(value, tuple) and set(value) == {default}
 
 
 def _add_initializer(body: onnx.GraphProto, spec: TensorSpec, value: np.ndarray) -> None:
@@ -200,7 +275,12 @@ def _draw_random_weight(
     return (pool[start : start + size] * scale).reshape(shape).astype(spec.dtype, copy=False)
 
 
-def _check_weights(graph: Graph, weights: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def check_weights(graph: Graph, weights: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The values of a graph's weights in their dtypes and C order, int4 ones as int8.
+
+    Raises:
+        InputError: if a weight is missing, has the wrong shape or does not fit its bits.
+    """
     values: dict[str, np.ndarray] = {}
     for spec in graph.weights:
         value = weights.get(spec.name)
