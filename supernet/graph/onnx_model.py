@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from supernet.errors import InputError
-from supernet.graph.language import BATCH, Attribute, Constant, Graph, Node, TensorSpec, fix_batch
+from supernet.graph.language import BATCH, Constant, Graph, Node, TensorSpec, fix_batch
 from supernet.graph.quantized.packing import NIBBLES, is_packed, list_limits, pack_nibbles
 from supernet.graph.quantized.random_weights import draw_random_integers
+from supernet.graph.quantized.short_names import shorten_names, use_short_names
 from supernet.graph.quantized.unpacking import add_packed_weights
 
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ _QUANTIZED = {
 }
 _UNNAMED = {"QuantizeLinear", "DequantizeLinear"}
 _PRODUCTS = {"Conv", "Gemm", "MatMul", "MatMulInteger"}
-_DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 _REDUCTIONS = {"ReduceMean", "ReduceMax", "ReduceMin"}
 
 # Random weights repeat a pool of this many normal numbers: drawing millions for every network of
@@ -85,7 +85,10 @@ def to_onnx(
     # Added in place: make_graph and make_model would copy every weight once more.
     body = model.graph
     if quantized:
-        graph, values = _shorten(_turn_axes_into_inputs(graph), values)
+        graph = _turn_axes_into_inputs(graph)
+        short = shorten_names(graph)
+        graph = use_short_names(graph, short)
+        values = {short[name]: value for name, value in values.items()}
     packed = [spec for spec in graph.weights if is_packed(spec)]
     add_packed_weights(body, packed, values)
     _add_operators(body, graph, _name_shortly if quantized else _name)
@@ -146,61 +149,6 @@ def _turn_axes_into_inputs(graph: Graph) -> Graph:
             node = replace(node, inputs=(*node.inputs, name), attributes=tuple(attributes.items()))
         nodes.append(node)
     return replace(graph, nodes=tuple(nodes), constants=(*graph.constants, *constants.values()))
-
-
-def shorten_names(graph: Graph) -> dict[str, str]:
-    """Names of a quantized graph's weights and constants in its ONNX model: ``w0``, ``c0``.
-
-    They end in the place among ``graph.weights`` or ``graph.constants``, to base 36. Every
-    activation has a scale and a zero point, each read two or three times: under names of forty
-    letters they would take more room than what they name.
-
-    Raises:
-        InputError: if an input, an output or an activation has one of these names.
-    """
-    short = {spec.name: f"w{_to_base_36(i)}" for i, spec in enumerate(graph.weights)}
-    short |= {c.name: f"c{_to_base_36(i)}" for i, c in enumerate(graph.constants)}
-    others = {spec.name for spec in graph.inputs}.union(*(n.outputs for n in graph.nodes))
-    if taken := sorted(others.intersection(short.values())):
-        raise InputError(f"tensor {taken[0]!r} has a name that weights are given; use another")
-    return short
-
-
-def _to_base_36(number: int) -> str:
-    rest, digit = divmod(number, 36)
-    return (_to_base_36(rest) if rest else "") + _DIGITS[digit]
-
-
-def _shorten(graph: Graph, values: Mapping[str, np.ndarray]) -> tuple[Graph, dict[str, np.ndarray]]:
-    """Use short names, and leave out attributes that say what holds without them."""
-    short = shorten_names(graph)
-    nodes = tuple(
-        replace(
-            node,
-            inputs=tuple(short.get(name, name) for name in node.inputs),
-            attributes=tuple(
-                (key, value) for key, value in node.attributes if not _is_default(key, value)
-            )
-            if node.op == "Conv"
-            else node.attributes,
-        )
-        for node in graph.nodes
-    )
-    renamed = replace(
-        graph,
-        nodes=nodes,
-        weights=tuple(replace(w, name=short[w.name]) for w in graph.weights),
-        constants=tuple(replace(c, name=short[c.name]) for c in graph.constants),
-    )
-    return renamed, {short[name]: value for name, value in values.items()}
-
-
-def _is_default(key: str, value: Attribute) -> bool:
-    """Whether a Conv has the attribute's value where it is left out."""
-    if key == "group":
-        return value == 1
-    default = {"dilations": 1, "strides": 1, "pads": 0}.get(key)
-    return isinstance(value, tuple) and set(value) == {default}
 
 
 def _add_initializer(body: onnx.GraphProto, spec: TensorSpec, value: np.ndarray) -> None:
@@ -297,15 +245,20 @@ def check_weights(graph: Graph, weights: Mapping[str, np.ndarray]) -> dict[str, 
 
 
 def _check_weight(spec: TensorSpec, value: np.ndarray) -> np.ndarray:
-    if spec.dtype != NIBBLES and not is_packed(spec):
-        return np.asarray(value, dtype=spec.dtype, order="C")
+    dtype = np.dtype("int8" if spec.dtype == NIBBLES else spec.dtype)
+    if dtype.kind not in "iu":
+        return np.asarray(value, dtype=dtype, order="C")
+    if value.dtype.kind not in "iu":
+        raise InputError(
+            f"weight {spec.name!r} has {value.dtype} values; the graph needs {spec.dtype}"
+        )
     low, high = list_limits(spec)
     if value.size and not low <= value.min() <= value.max() <= high:
         raise InputError(
             f"weight {spec.name!r} has values in {value.min()}..{value.max()}; its bits hold "
             f"{low}..{high}"
         )
-    return np.asarray(value, dtype=np.int8, order="C")
+    return np.asarray(value, dtype=dtype, order="C")
 
 
 def _make_value_info(spec: TensorSpec) -> onnx.ValueInfoProto:

@@ -18,10 +18,11 @@ from supernet.graph.onnx_model import (
     QUANTIZED_OPSET,
     draw_random_inputs,
     draw_random_weights,
-    shorten_names,
     to_onnx,
 )
+from supernet.graph.quantized.overhead import itemise_overhead
 from supernet.graph.quantized.packing import is_packed, measure_overhead, stored_bytes
+from supernet.graph.quantized.short_names import shorten_names
 from tests.timing import least_seconds
 
 onnx = pytest.importorskip("onnx")
@@ -198,6 +199,18 @@ def test_initialisers_hold_exactly_the_stored_bytes() -> None:
     assert measure_overhead(data, graph) == len(data) - stored_bytes(graph)
 
 
+def test_overhead_is_named_to_the_byte() -> None:
+    for graph in (make_blocks(6, 5, BITS), make_blocks(2, 8), blocks4(), dynamic(3)):
+        model = to_onnx(graph, seed=1)
+        items = itemise_overhead(model.SerializeToString(), graph)
+        assert sum(items.values()) == measure_overhead(model.SerializeToString(), graph)
+        assert bool(items["unpacking"]) == any(is_packed(w) for w in graph.weights)
+        # Inputs, outputs and versions: what is left of the model without operators and weights.
+        del model.graph.node[:]
+        del model.graph.initializer[:]
+        assert 0 <= items["interface"] - model.ByteSize() <= 8  # lengths of what holds the rest
+
+
 def test_overhead_of_a_network_of_eighty_layers_is_below_64_kb() -> None:
     graph = make_blocks(20, 16, BITS, squeeze=True)
     layers = sum(n.op in ("Conv", "Gemm") for n in graph.nodes)
@@ -292,6 +305,17 @@ def test_values_that_do_not_fit_their_bits_are_refused() -> None:
                 to_onnx(graph, values | {name: wrong})
 
 
+def test_floats_are_not_taken_for_integers() -> None:
+    graph = conv()
+    values = draw_random_weights(graph, 0)
+    wrong = values | {"conv.weight": values["conv.weight"] / 2}
+    with pytest.raises(InputError, match=r"'conv.weight' has float.* values; the graph needs int8"):
+        to_onnx(graph, wrong)
+    wrong = values | {"input.zero_point": np.array(-1)}
+    with pytest.raises(InputError, match=r"'input.zero_point' has values in -1..-1.* 0..255"):
+        to_onnx(graph, wrong)
+
+
 def test_scalars_stay_scalars() -> None:
     graph = conv()
     shapes = {
@@ -341,6 +365,17 @@ def test_random_activations_neither_saturate_nor_vanish() -> None:
     for q in session.run(names, {"x": draw_inputs(graph, 1)}):
         assert np.isin(q, (0, 255)).mean() < 0.7
         assert len(np.unique(q)) > min(q.size, 64) / 4
+
+
+def test_units_between_quantized_neighbours_read_and_write_bytes() -> None:
+    g = QuantizedGraph((4, 6, 6), "uint8")
+    y = g.conv(g.add("DequantizeLinear", "x", *g.steps("input")), "conv", (8, 4, 3, 3), 5)
+    y = g.add("QuantizeLinear", y, *g.steps("bn"))
+    graph = g.finish(y, (8, 6, 6))
+    graph = replace(graph, outputs=(replace(graph.outputs[0], dtype="uint8"),))
+    got = run(graph, draw_random_weights(graph, 0), draw_random_inputs(graph, 0)["x"])
+    assert got.dtype == np.uint8
+    assert len(np.unique(got)) > 64
 
 
 def test_random_inputs_of_bytes_are_bytes() -> None:

@@ -145,6 +145,8 @@ def is_packed(spec: TensorSpec) -> bool:
 def list_limits(spec: TensorSpec) -> tuple[int, int]:
     """Lowest and highest integer that an entry of a weight holds, in two's complement."""
     bits = spec.bits or _count_own_bits(spec.dtype)
+    if spec.dtype.startswith("u"):
+        return 0, (1 << bits) - 1
     return -(1 << bits - 1), (1 << bits - 1) - 1
 
 

@@ -23,8 +23,8 @@ def add_packed_weights(
 ) -> None:
     """Append packed weights and the operators that unpack them, one chain per number of bits.
 
-    Their names begin with that number, as no module path does: ``3/0`` is the first part of the
-    weights of 3 bits, ``3.0`` the first of the weights themselves.
+    Their names begin with that number, as no others of a quantized graph do: ``3/0`` is the first
+    part of the weights of 3 bits, ``3.0`` the first of the weights themselves.
 
     Args:
         body: an ONNX graph that has no nodes yet, since none may come before what it reads.
