@@ -19,7 +19,7 @@ from supernet.graph.language import BATCH, Attribute, Constant, Graph, Node, Ten
 from supernet.graph.lowering import lower
 from supernet.graph.quantized.fused_operators import find_fused_operators
 from supernet.graph.quantized.graph_values import read_stored
-from supernet.graph.quantized.integer_simulator import simulate
+from supernet.graph.quantized.integer_simulator import simulate, simulate_layers
 from supernet.graph.quantized.runtime_rewrites import rewrite
 
 onnx = pytest.importorskip("onnx")
@@ -465,6 +465,25 @@ def average_without_padding_in_one_scale(b: QdqBuilder) -> None:
 
 
 @layer
+def average_of_windows_that_reach_over_the_end(b: QdqBuilder) -> None:
+    x = b.activation((2, 16, 12, 13))
+    sizes = {"kernel_shape": (3, 3), "pads": (1, 0, 1, 0), "strides": (2, 2), "ceil_mode": 1}
+    b.requantize(b.node("AveragePool", x, count_include_pad=0, **sizes), x)
+
+
+@layer
+def convolution_whose_output_is_moved(b: QdqBuilder) -> None:
+    y = b.node("Transpose", b.convolve(b.activation((2, 16, 8, 8)), 16, 24, 3), perm=(0, 2, 3, 1))
+    b.quantize(b.node("Reshape", y, b.constant(np.array([0, -1, 24]))), 0.5)
+
+
+@layer
+def product_of_moved_activations(b: QdqBuilder) -> None:
+    turned = b.node("Transpose", b.activation((4, 30, 32)), perm=(0, 2, 1))
+    b.quantize(b.node("MatMul", b.activation((4, 20, 32)), turned), 1.0)
+
+
+@layer
 def largest_of_windows(b: QdqBuilder) -> None:
     x = b.activation((2, 16, 14, 14))
     b.requantize(b.node("MaxPool", x, kernel_shape=(3, 3), pads=(1,) * 4, strides=(2, 2)), x)
@@ -534,6 +553,14 @@ def float_convolution_between_quantizers(b: QdqBuilder) -> None:
 
 
 @layer
+def normalised_float_convolution_between_quantizers(b: QdqBuilder) -> None:
+    y = b.node("Conv", b.activation((2, 16, 12, 12)), b.noise(24, 16, 3, 3), pads=(1,) * 4)
+    variance = b.weight(b.rng.uniform(0.5, 2.0, 24).astype(np.float32))
+    y = b.node("BatchNormalization", y, b.noise(24), b.noise(24), b.noise(24), variance)
+    b.quantize(b.node("Relu", y), 0.5, 0)
+
+
+@layer
 def float_convolution_before_an_activation(b: QdqBuilder) -> None:
     x = b.activation((2, 16, 12, 12))
     y = b.node("Conv", x, b.noise(24, 16, 3, 3), b.noise(24), pads=(1,) * 4)
@@ -577,7 +604,9 @@ def test_bias_vector_becomes_int32_only_before_a_quantizer(tmp_path: Path) -> No
 
 
 def test_float_convolution_between_quantizers_is_quantized(tmp_path: Path) -> None:
+    normalised = normalised_float_convolution_between_quantizers
     assert compare(float_convolution_between_quantizers, tmp_path) == {"QLinearConv": 1}
+    assert compare(normalised, tmp_path) == {"QLinearConv": 1}
     assert compare(float_convolution_before_an_activation, tmp_path) == {}
 
 
@@ -695,6 +724,21 @@ def test_any_tensor_can_be_kept() -> None:
     alone = simulate(graph, builder.values, builder.feeds)
     assert np.array_equal(found[builder.kept[0]], alone[builder.kept[0]])
     np.testing.assert_array_equal(found["x0"], builder.feeds["x0"])
+
+
+def test_layers_are_made_from_what_was_observed_before_them() -> None:
+    builder = QdqBuilder(0)
+    inverted_residual(builder)
+    graph = builder.graph(builder.kept)
+    alone = simulate(graph, builder.values, builder.feeds)
+    same = simulate_layers(graph, builder.values, builder.feeds, alone)
+    assert all(np.array_equal(same[name], alone[name]) for name in builder.kept)
+    moved = alone | {builder.kept[0]: 255 - alone[builder.kept[0]]}
+    found = simulate_layers(graph, builder.values, builder.feeds, moved)
+    changed = [n for n in builder.kept if not np.array_equal(found[n], moved[n])]
+    # The first layer, which was tampered with, and the two that read it: HardSwish's sum and
+    # product.
+    assert changed == builder.kept[:3]
 
 
 def test_bad_arguments_are_named() -> None:

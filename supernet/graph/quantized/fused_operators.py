@@ -191,13 +191,6 @@ def _fuse_unary(
     return FusedOperator(kind, output.values, (*x.names, *_scale_names(output)), run)
 
 
-def _fuse_average_pool(wiring: Wiring, node: Node) -> FusedOperator | None:
-    # Windows that reach over the end are left to the float operator.
-    if read_integer(dict(node.attributes), "ceil_mode", 0):
-        return None
-    return _fuse_unary("QLinearAveragePool", _average_windows, wiring, node)
-
-
 def _average_windows(node: Node, x: kernels.Quantized, output: kernels.Scale) -> Tensor:
     attributes = dict(node.attributes)
     return kernels.average_windows(
@@ -207,6 +200,7 @@ def _average_windows(node: Node, x: kernels.Quantized, output: kernels.Scale) ->
         strides=read_integers(attributes, "strides", (1, 1)),
         pads=read_integers(attributes, "pads", (0, 0, 0, 0)),
         count_padding=bool(read_integer(attributes, "count_include_pad", 0)),
+        partial=bool(read_integer(attributes, "ceil_mode", 0)),
     )
 
 
@@ -225,6 +219,6 @@ _FUSIONS: dict[str, Callable[[Wiring, Node], FusedOperator | None]] = {
     "Add": partial(_fuse_binary, "QLinearAdd", kernels.add),
     "Mul": partial(_fuse_binary, "QLinearMul", kernels.multiply),
     "GlobalAveragePool": partial(_fuse_unary, "QLinearGlobalAveragePool", _average_all),
-    "AveragePool": _fuse_average_pool,
+    "AveragePool": partial(_fuse_unary, "QLinearAveragePool", _average_windows),
     "Softmax": partial(_fuse_unary, "QLinearSoftmax", _softmax),
 }

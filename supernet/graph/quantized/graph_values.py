@@ -18,7 +18,7 @@ def read_stored(graph: Graph, values: Mapping[str, np.ndarray]) -> dict[str, Ten
     Raises:
         InputError: if a weight is missing or has another shape.
     """
-    stored = {c.name: _to_tensor(c.array()) for c in graph.constants}
+    stored = {c.name: to_tensor(c.array()) for c in graph.constants}
     for spec in graph.weights:
         value = values.get(spec.name)
         if value is None:
@@ -27,7 +27,7 @@ def read_stored(graph: Graph, values: Mapping[str, np.ndarray]) -> dict[str, Ten
             raise InputError(
                 f"weight {spec.name!r} has shape {tuple(value.shape)}; the graph needs {spec.shape}"
             )
-        stored[spec.name] = _to_tensor(value)
+        stored[spec.name] = to_tensor(value)
     return stored
 
 
@@ -46,11 +46,12 @@ def read_inputs(graph: Graph, inputs: Mapping[str, np.ndarray]) -> dict[str, Ten
             raise InputError(
                 f"graph input {spec.name!r} is {value.dtype.name}; the graph needs {spec.dtype}"
             )
-        read[spec.name] = _to_tensor(value)
+        read[spec.name] = to_tensor(value)
     return read
 
 
-def _to_tensor(array: np.ndarray) -> Tensor:
+def to_tensor(array: np.ndarray) -> Tensor:
+    """A copy of an array; whole numbers of 4 bits as int8."""
     # torch knows no type of 4 bits.
     known = array.astype(np.int8) if array.dtype.name == "int4" else array
     return torch.from_numpy(np.array(known, order="C"))

@@ -246,9 +246,22 @@ def average_windows(
     strides: Sequence[int],
     pads: Sequence[int],
     count_padding: bool,
+    partial: bool,
 ) -> Tensor:
-    """QLinearAveragePool of (n, c, h, w): float32 sums row by row, rounded with the zero point."""
+    """QLinearAveragePool of (n, c, h, w): float32 sums row by row, rounded with the zero point.
+
+    Args:
+        x: uint8.
+        output: of the result.
+        kernel: size of the windows per spatial axis.
+        strides: per spatial axis.
+        pads: beginnings of both spatial axes, then their ends.
+        count_padding: divides by the size of the window, whatever it holds.
+        partial: the last windows may reach over the end.
+    """
     reals = x.centred(torch.float32) * x.scale.step
+    if partial:
+        pads = _pad_to_whole_windows(reals.shape[2:], kernel, strides, pads)
     padded = pad_spatially(reals, pads)
     inside = pad_spatially(torch.ones_like(reals[:1, :1]), pads)
     windows, counted = (
@@ -263,6 +276,20 @@ def average_windows(
     moved = total / counts / output.step + output.zero_point.to(torch.float32)
     rounded = torch.round(moved).clamp(0, LEVELS - 1).to(output.zero_point.dtype)
     return rounded.reshape(*x.values.shape[:2], height, -1)
+
+
+def _pad_to_whole_windows(
+    sizes: Sequence[int], kernel: Sequence[int], strides: Sequence[int], pads: Sequence[int]
+) -> list[int]:
+    """``pads`` with ends that the last window, if it starts before them, just reaches."""
+    ends = []
+    for axis, (size, length, stride) in enumerate(zip(sizes, kernel, strides, strict=True)):
+        before, after = pads[axis], pads[len(kernel) + axis]
+        windows = -(-(size + before + after - length) // stride) + 1
+        if (windows - 1) * stride >= size + before:
+            windows -= 1
+        ends.append((windows - 1) * stride + length - size - before)
+    return [*pads[: len(kernel)], *ends]
 
 
 def softmax(x: Quantized, axis: int, output: Scale) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 from supernet.errors import InputError
 from supernet.graph.language import Graph, Node
 from supernet.graph.quantized.fused_operators import FusedOperator, find_fused_operators
-from supernet.graph.quantized.graph_values import read_inputs, read_stored
+from supernet.graph.quantized.graph_values import read_inputs, read_stored, to_tensor
 from supernet.graph.quantized.reference_operators import compute
 from supernet.graph.quantized.runtime_rewrites import rewrite
 
@@ -55,13 +55,51 @@ def simulate(
         InputError: if a weight, an input or a kept tensor is missing, or an operator is unknown.
     """
     wanted = [o.name for o in graph.outputs] if keep is None else list(keep)
+    return _simulate(graph, values, inputs, wanted, {})
+
+
+def simulate_layers(
+    graph: Graph,
+    values: Mapping[str, np.ndarray],
+    inputs: Mapping[str, np.ndarray],
+    observed: Mapping[str, np.ndarray],
+) -> dict[str, np.ndarray]:
+    """Run each layer of a graph on what another runtime made of the layers before it.
+
+    One whole number that a float operator rounds to the other side is enough to move many of
+    those behind it, so two runtimes that agree on every layer may still drift apart over a whole
+    network. Here every observed tensor is made from the observed ones before it.
+
+    Args:
+        graph: the network.
+        values: the graph's weights by name.
+        inputs: a tensor per graph input.
+        observed: tensors of the graph as the other runtime made them, by name.
+
+    Returns:
+        The observed tensors as the simulator makes them, by name.
+
+    Raises:
+        InputError: as :func:`simulate`, with an observed tensor in the place of a kept one.
+    """
+    return _simulate(graph, values, inputs, list(observed), observed)
+
+
+def _simulate(
+    graph: Graph,
+    values: Mapping[str, np.ndarray],
+    inputs: Mapping[str, np.ndarray],
+    wanted: Sequence[str],
+    observed: Mapping[str, np.ndarray],
+) -> dict[str, np.ndarray]:
     given = read_inputs(graph, inputs)
+    replacements = {name: to_tensor(array) for name, array in observed.items()}
     with torch.no_grad():
         rewritten, stored = rewrite(graph, read_stored(graph, values))
         tensors = stored | given
-        fused = find_fused_operators(rewritten, stored)
-        _run(_plan(rewritten, fused, wanted, tensors), wanted, tensors)
-    return {name: tensors[name].contiguous().numpy() for name in wanted}
+        plan = _plan(rewritten, find_fused_operators(rewritten, stored), wanted, tensors)
+        made = _run(plan, wanted, tensors, replacements)
+    return {name: made[name].contiguous().numpy() for name in wanted}
 
 
 def _plan(
@@ -99,14 +137,28 @@ def _make_fused_step(operator: FusedOperator) -> _Step:
     return _Step(operator.reads, (operator.output,), lambda tensors: (operator.run(tensors),))
 
 
-def _run(plan: Sequence[_Step], wanted: Sequence[str], tensors: Tensors) -> None:
-    """Run the steps, forgetting each tensor after the last step that reads it."""
+def _run(
+    plan: Sequence[_Step], wanted: Sequence[str], tensors: Tensors, replacements: Tensors
+) -> Tensors:
+    """Run the steps, forgetting each tensor after the last step that reads it.
+
+    Args:
+        plan: what to run.
+        wanted: names of the tensors to return.
+        tensors: those that are known; changed in place.
+        replacements: what later steps read in the place of what was made.
+
+    Returns:
+        The wanted tensors as they were made.
+    """
+    made = {name: tensors[name] for name in wanted if name in tensors}
     last = {name: index for index, step in enumerate(plan) for name in step.reads}
-    kept = set(wanted)
     for index, step in enumerate(plan):
         for name, tensor in zip(step.writes, step.run(tensors), strict=False):
-            if name:
-                tensors[name] = tensor
+            if name in wanted:
+                made[name] = tensor
+            tensors[name] = replacements.get(name, tensor)
         for name in step.reads:
-            if last[name] == index and name not in kept:
+            if last[name] == index:
                 tensors.pop(name, None)
+    return made

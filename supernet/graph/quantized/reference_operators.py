@@ -57,6 +57,11 @@ def read_integer(attributes: Attributes, name: str, default: int) -> int:
     return int(cast(int, attributes.get(name, default)))
 
 
+def read_float(attributes: Attributes, name: str, default: float) -> float:
+    """A real-number attribute."""
+    return float(cast(float, attributes.get(name, default)))
+
+
 def read_integers(attributes: Attributes, name: str, default: Sequence[int] = ()) -> list[int]:
     """An attribute of whole numbers."""
     return [int(v) for v in cast("Sequence[int]", attributes.get(name, default))]
@@ -201,21 +206,21 @@ def _gemm(inputs: Inputs, attributes: Attributes) -> tuple[Tensor, ...]:
     a, b, c = _one(inputs[0]), _one(inputs[1]), _present(inputs, 2)
     a = a.T if read_integer(attributes, "transA", 0) else a
     b = b.T if read_integer(attributes, "transB", 0) else b
-    alpha, beta = (float(cast(float, attributes.get(k, 1.0))) for k in ("alpha", "beta"))
+    alpha, beta = (read_float(attributes, k, 1.0) for k in ("alpha", "beta"))
     product = (a @ b) * alpha
     return (product if c is None else product + c * beta,)
 
 
 def _batch_normalization(inputs: Inputs, attributes: Attributes) -> tuple[Tensor, ...]:
     x, scale, shift, mean, variance = (_one(i) for i in inputs)
-    epsilon = float(cast(float, attributes.get("epsilon", 1e-5)))
+    epsilon = read_float(attributes, "epsilon", 1e-5)
     return (F.batch_norm(x, mean, variance, scale, shift, eps=epsilon),)
 
 
 def _layer_normalization(inputs: Inputs, attributes: Attributes) -> tuple[Tensor, ...]:
     x = _one(inputs[0])
     axis = read_integer(attributes, "axis", -1) % x.dim()
-    epsilon = float(cast(float, attributes.get("epsilon", 1e-5)))
+    epsilon = read_float(attributes, "epsilon", 1e-5)
     return (F.layer_norm(x, x.shape[axis:], inputs[1], _present(inputs, 2), epsilon),)
 
 
@@ -277,17 +282,17 @@ def _clip(inputs: Inputs, attributes: Attributes) -> tuple[Tensor, ...]:
 
 
 def _hard_sigmoid(inputs: Inputs, attributes: Attributes) -> tuple[Tensor, ...]:
-    alpha = float(cast(float, attributes.get("alpha", 0.2)))
-    beta = float(cast(float, attributes.get("beta", 0.5)))
+    alpha = read_float(attributes, "alpha", 0.2)
+    beta = read_float(attributes, "beta", 0.5)
     return ((_one(inputs[0]) * alpha + beta).clamp(0.0, 1.0),)
 
 
 def _leaky_relu(inputs: Inputs, attributes: Attributes) -> tuple[Tensor, ...]:
-    return (F.leaky_relu(_one(inputs[0]), float(cast(float, attributes.get("alpha", 0.01)))),)
+    return (F.leaky_relu(_one(inputs[0]), read_float(attributes, "alpha", 0.01)),)
 
 
 def _elu(inputs: Inputs, attributes: Attributes) -> tuple[Tensor, ...]:
-    return (F.elu(_one(inputs[0]), float(cast(float, attributes.get("alpha", 1.0)))),)
+    return (F.elu(_one(inputs[0]), read_float(attributes, "alpha", 1.0)),)
 
 
 def _cast(inputs: Inputs, attributes: Attributes) -> tuple[Tensor, ...]:

@@ -1,9 +1,13 @@
 """What ONNX Runtime does to a graph before it fuses quantized operators, where it changes results.
 
 Found by experiment with ONNX Runtime 1.32 and in its sources
-(https://github.com/microsoft/onnxruntime, onnxruntime/core/optimizer): MatMulAddFusion and
-WeightBiasQuantization. The second is a trap: a float convolution or Gemm between DequantizeLinear
-and QuantizeLinear gets 8-bit weights, with one scale for all channels, without being asked.
+(https://github.com/microsoft/onnxruntime, onnxruntime/core/optimizer): ConvBNFusion,
+MatMulAddFusion, QDQPropagation and WeightBiasQuantization. The last is a trap: a float convolution
+or Gemm between DequantizeLinear and QuantizeLinear gets 8-bit weights, with one scale for all
+channels, without being asked.
+
+A node whose output is replaced stays in the graph, unread, so that its float output can be asked
+for; :class:`supernet.graph.quantized.wiring.Wiring` does not count what it reads.
 """
 
 from __future__ import annotations
@@ -15,14 +19,19 @@ import torch
 from torch import Tensor
 
 from supernet.graph.language import Graph, Node
-from supernet.graph.quantized.reference_operators import compute, quantize
+from supernet.graph.quantized.reference_operators import compute, quantize, read_float
 from supernet.graph.quantized.wiring import Wiring
 
 Stored = dict[str, Tensor]
 
+CARRYING = frozenset(
+    {"Identity", "MaxPool", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"}
+)
+"""Operators to whose other side the runtime moves Q and DQ."""
+
 
 def rewrite(graph: Graph, stored: Mapping[str, Tensor]) -> tuple[Graph, Stored]:
-    """Fold constants, turn products with a bias into Gemm, and quantize float weights, in order.
+    """Fold, merge, carry quantizers past what moves values, and quantize float weights, in order.
 
     Args:
         graph: the network as it was exported.
@@ -33,7 +42,10 @@ def rewrite(graph: Graph, stored: Mapping[str, Tensor]) -> tuple[Graph, Stored]:
         have an input of any rank, and the values of all stored tensors.
     """
     graph, values = _fold_constants(graph, dict(stored))
+    graph = _fold_normalizations(graph, values)
     graph = _merge_biases(graph, values)
+    graph = _carry_quantizers_up(graph, values)
+    graph = _carry_quantizers_down(graph, values)
     return _quantize_float_weights(graph, values)
 
 
@@ -51,6 +63,35 @@ def _fold_constants(graph: Graph, stored: Stored) -> tuple[Graph, Stored]:
     return replace(graph, nodes=tuple(nodes)), stored
 
 
+def _fold_normalizations(graph: Graph, stored: Stored) -> Graph:
+    """A convolution of stored weights takes in the normalisation that alone reads it."""
+    wiring = Wiring(graph, stored)
+    nodes: list[Node] = []
+    folded: dict[str, Node] = {}
+    for node in graph.nodes:
+        nodes.append(folded.get(node.outputs[0], node))
+        norm = wiring.only_reader(node.outputs[0]) if node.op == "Conv" else None
+        if norm is None or norm.op != "BatchNormalization":
+            continue
+        if all(name in stored for name in (*node.inputs[1:], *norm.inputs[1:])):
+            names = _fold_normalization(node, norm, stored)
+            folded[norm.outputs[0]] = replace(
+                node, inputs=(node.inputs[0], *names), outputs=norm.outputs
+            )
+    return replace(graph, nodes=tuple(nodes))
+
+
+def _fold_normalization(conv: Node, norm: Node, stored: Stored) -> tuple[str, str]:
+    scale, shift, mean, variance = (stored[name] for name in norm.inputs[1:])
+    factor = scale / torch.sqrt(variance + read_float(dict(norm.attributes), "epsilon", 1e-5))
+    weight = stored[conv.inputs[1]]
+    bias = stored[conv.inputs[2]] if len(conv.inputs) > 2 else torch.zeros_like(mean)
+    names = (f"{norm.outputs[0]}/folded_weight", f"{norm.outputs[0]}/folded_bias")
+    stored[names[0]] = weight * factor.reshape(-1, *[1] * (weight.dim() - 1))
+    stored[names[1]] = (bias - mean) * factor + shift
+    return names
+
+
 def _merge_biases(graph: Graph, stored: Stored) -> Graph:
     """MatMul followed by Add of a stored vector becomes Gemm if no dimension is dynamic."""
     if any(isinstance(d, str) for i in graph.inputs for d in i.shape):
@@ -59,7 +100,6 @@ def _merge_biases(graph: Graph, stored: Stored) -> Graph:
     nodes: list[Node] = []
     gemms: dict[str, Node] = {}
     for node in graph.nodes:
-        # The product stays, unread, so that it can be asked for.
         nodes.append(gemms.get(node.outputs[0], node))
         add = wiring.only_reader(node.outputs[0]) if node.op == "MatMul" else None
         if add is None or add.op != "Add":
@@ -69,6 +109,62 @@ def _merge_biases(graph: Graph, stored: Stored) -> Graph:
         if is_vector and wiring.stored_rank(node.inputs[1]) == 2:
             gemms[add.outputs[0]] = Node("Gemm", (*node.inputs, other), add.outputs, (), node.scope)
     return replace(graph, nodes=tuple(nodes))
+
+
+def _carry_quantizers_up(graph: Graph, stored: Stored) -> Graph:
+    """Quantize before operators that move values what is quantized behind them."""
+    carried = _carry_one_quantizer_up(graph, stored)
+    while carried is not None:
+        graph = carried
+        carried = _carry_one_quantizer_up(graph, stored)
+    return graph
+
+
+def _carry_one_quantizer_up(graph: Graph, stored: Stored) -> Graph | None:
+    wiring = Wiring(graph, stored)
+    for mover in graph.nodes:
+        if mover.op not in CARRYING or not wiring.is_read(mover):
+            continue
+        quantizer = wiring.only_reader(mover.outputs[0])
+        if quantizer is None or quantizer.op != "QuantizeLinear":
+            continue
+        source = mover.inputs[0]
+        maker = wiring.makers.get(source)
+        if maker is None or maker.op == "DequantizeLinear" or wiring.only_reader(source) is None:
+            continue
+        if not _is_for_all(quantizer, stored):
+            continue
+        name = f"{quantizer.outputs[0]}/carried"
+        early = replace(quantizer, inputs=(source, *quantizer.inputs[1:]), outputs=(name,))
+        moved = replace(mover, inputs=(name, *mover.inputs[1:]), outputs=quantizer.outputs)
+        replaced = {id(mover): (mover, early, moved), id(quantizer): ()}
+        nodes = [n for old in graph.nodes for n in replaced.get(id(old), (old,))]
+        return replace(graph, nodes=tuple(nodes))
+    return None
+
+
+def _carry_quantizers_down(graph: Graph, stored: Stored) -> Graph:
+    """Dequantize behind operators that move values what is dequantized before them."""
+    dequantizers: dict[str, Node] = {}
+    nodes: list[Node] = []
+    for node in graph.nodes:
+        if node.op == "DequantizeLinear" and _is_for_all(node, stored):
+            dequantizers[node.outputs[0]] = node
+        before = dequantizers.get(node.inputs[0]) if node.op in CARRYING else None
+        if before is None:
+            nodes.append(node)
+            continue
+        name = f"{node.outputs[0]}/carried"
+        late = replace(before, inputs=(name, *before.inputs[1:]), outputs=node.outputs)
+        inputs = (before.inputs[0], *node.inputs[1:])
+        nodes += [replace(node, inputs=inputs, outputs=(name,)), late]
+        dequantizers[node.outputs[0]] = late
+    return replace(graph, nodes=tuple(nodes))
+
+
+def _is_for_all(quantizer: Node, stored: Stored) -> bool:
+    """Whether a quantizer has one stored scale for all values."""
+    return all(name in stored and stored[name].numel() == 1 for name in quantizer.inputs[1:])
 
 
 def _quantize_float_weights(graph: Graph, stored: Stored) -> tuple[Graph, Stored]:

@@ -50,7 +50,7 @@ class Parameters:
 
 
 class Wiring:
-    """Who makes and who reads each tensor of a graph.
+    """Who makes and who reads each tensor of a graph, as far as its outputs depend on it.
 
     Args:
         graph: the network.
@@ -69,10 +69,13 @@ class Wiring:
     @cached_property
     def readers(self) -> dict[str, list[Node]]:
         """The nodes that read each tensor; a node that reads it twice counts twice."""
+        needed = set(self.outputs)
         readers: dict[str, list[Node]] = {}
-        for node in self.graph.nodes:
-            for name in node.inputs:
-                readers.setdefault(name, []).append(node)
+        for node in reversed(self.graph.nodes):
+            if needed.intersection(node.outputs):
+                needed.update(node.inputs)
+                for name in node.inputs:
+                    readers.setdefault(name, []).append(node)
         return readers
 
     @cached_property
@@ -86,7 +89,7 @@ class Wiring:
         return readers[0] if len(readers) == 1 and name not in self.outputs else None
 
     def is_read(self, node: Node) -> bool:
-        """Whether a node or the graph's caller reads any output of a node."""
+        """Whether the graph's outputs depend on a node."""
         return any(name in self.readers or name in self.outputs for name in node.outputs)
 
     def stored_rank(self, name: str) -> int | None:
