@@ -87,9 +87,13 @@ class QdqBuilder:
         """A float32 graph input."""
         return self._input(self.rng.standard_normal(shape).astype(np.float32))
 
+    def uint8(self, shape: tuple[int, ...]) -> str:
+        """A uint8 graph input of random whole numbers."""
+        return self._input(self.rng.integers(0, 256, shape).astype(np.uint8))
+
     def activation(self, shape: tuple[int, ...], zero_point: int | None = None) -> str:
         """A dequantized uint8 graph input of random whole numbers."""
-        name = self._input(self.rng.integers(0, 256, shape).astype(np.uint8))
+        name = self.uint8(shape)
         zero_point = int(self.rng.integers(0, 256)) if zero_point is None else zero_point
         return self.dequantize(name, self.weight(self.step()), self.weight(np.uint8(zero_point)))
 
@@ -144,7 +148,7 @@ class QdqBuilder:
 
     def dequantize_input(self, shape: tuple[int, ...], step: float) -> str:
         """A dequantized uint8 graph input of a known scale."""
-        name = self._input(self.rng.integers(0, 256, shape).astype(np.uint8))
+        name = self.uint8(shape)
         return self.dequantize(name, self.weight(np.float32(step)), self.weight(np.uint8(128)))
 
     def noise(self, *shape: int) -> str:
@@ -564,6 +568,14 @@ def float_convolution_between_quantizers(b: QdqBuilder) -> None:
 
 
 @layer
+def float_convolution_behind_a_scale_per_channel(b: QdqBuilder) -> None:
+    values = b.uint8((2, 16, 12, 12))
+    steps = b.weight(np.full(16, 0.05, np.float32)), b.weight(np.full(16, 100, np.uint8))
+    x = b.node("DequantizeLinear", values, *steps, axis=1)
+    b.quantize(b.node("Conv", x, b.noise(24, 16, 3, 3), b.noise(24), pads=(1,) * 4), 0.5)
+
+
+@layer
 def normalised_float_convolution_between_quantizers(b: QdqBuilder) -> None:
     y = b.node("Conv", b.activation((2, 16, 12, 12)), b.noise(24, 16, 3, 3), pads=(1,) * 4)
     variance = b.weight(b.rng.uniform(0.5, 2.0, 24).astype(np.float32))
@@ -619,6 +631,7 @@ def test_float_convolution_between_quantizers_is_quantized(tmp_path: Path) -> No
     assert compare(float_convolution_between_quantizers, tmp_path) == {"QLinearConv": 1}
     assert compare(normalised, tmp_path) == {"QLinearConv": 1}
     assert compare(float_convolution_before_an_activation, tmp_path) == {}
+    assert compare(float_convolution_behind_a_scale_per_channel, tmp_path) == {}
 
 
 def test_four_bit_weights_need_float_neighbours(tmp_path: Path) -> None:
