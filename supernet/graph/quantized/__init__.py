@@ -1,1 +1,1 @@
-"""Graphs with quantized tensors: what a runtime fuses, what it computes, and whether it may."""
+"""Graphs of quantized networks: what a runtime fuses in them, and which parts stay in float."""

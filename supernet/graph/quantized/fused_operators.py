@@ -71,9 +71,8 @@ def _fuse_convolution(wiring: Wiring, node: Node) -> FusedOperator | None:
     bias = wiring.weight(node.inputs[2], torch.int32) if has_bias else None
     if x is None or weight is None or output is None or (has_bias and bias is None):
         return None
-    if wiring.stored[weight.values].dim() != 4 or not _has_steps_of_products(
-        wiring, x, weight, bias
-    ):
+    is_image = wiring.stored[weight.values].dim() == 4
+    if not is_image or not _has_steps_of_products(wiring, x, weight, bias):
         return None
     attributes = dict(node.attributes)
 
