@@ -166,9 +166,7 @@ def _quantize_weights(t: Trace, weight: Tensor, affine: WeightAffine) -> Tensor:
     return t.bind(_meta(weight), _dequantize(t, name, scale, affine, weight.dim(), 0))
 
 
-def _dequantize(
-    t: Trace, name: str, scale: str, affine: WeightAffine, dims: int, axis: int
-) -> str:
+def _dequantize(t: Trace, name: str, scale: str, affine: WeightAffine, dims: int, axis: int) -> str:
     if affine.format.quantizes_activations:
         channels = t.find_weight(scale).shape[0]
         zeros = t.constant(np.zeros(channels, np.int8))
