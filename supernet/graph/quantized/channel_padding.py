@@ -1,9 +1,11 @@
-"""Channels of depthwise convolutions filled up to what the runtime computes at a time.
+"""Channels filled up to what the runtime's integer convolutions take at a time.
 
-ONNX Runtime's fast integer kernel for depthwise convolutions takes sixteen channels at a time and
-steps aside where their number is no multiple of that; the general kernel takes twice as long. Zeros
-put after the weights while the model is loaded make up the number: what they compute is multiplied
-by zeros in the next layer, so that the outputs stay what they are, and so do the stored weights.
+ONNX Runtime's fast kernel for depthwise convolutions takes sixteen channels at a time, that for
+other convolutions reads four, and both step aside for general ones, which take up to twice as
+long, where the number of channels is no multiple of that. Zeros put after the weights while the
+model is loaded make up the number: what they compute is multiplied by zeros in the next layer, so
+that the outputs stay what they are, and so do the stored weights. Images have no layer before them
+that could give more channels, so they get theirs in every run.
 """
 
 from __future__ import annotations
@@ -19,6 +21,12 @@ from supernet.graph.language import Constant, Graph, Node
 
 CHANNELS_AT_A_TIME = 16
 """Channels that the runtime's kernel for depthwise convolutions takes at a time."""
+
+READ_AT_A_TIME = 4
+"""Channels that the kernel for other convolutions reads at a time."""
+
+_FEWEST_OUTPUTS = 16
+"""Channels that have to come out of a convolution for that kernel, a multiple of four."""
 
 _MOST_FILL = 1 / 3
 """Larger shares of added channels cost the neighbours more than the depthwise kernel gains."""
@@ -72,7 +80,8 @@ def pad_channels(graph: Graph) -> Graph:
 
     Returns:
         The graph with a Pad behind every weight, scale and bias that gets more channels. All they
-        read is constant, so the runtime leaves nothing of them once the model is loaded.
+        read is constant, so the runtime leaves nothing of them once the model is loaded. One more
+        stands behind an image that gets more channels.
     """
     layers = _find_layers(graph)
     added: dict[tuple[str, int], int] = {}
@@ -84,7 +93,11 @@ def pad_channels(graph: Graph) -> Graph:
             added |= dict.fromkeys(((d, 0) for d in layer.dequantizers), -size % CHANNELS_AT_A_TIME)
         for layer in channels.sinks:
             added[layer.dequantizers[0], 1] = -size % CHANNELS_AT_A_TIME
-    return _write(graph, added) if added else graph
+    images = _find_image_layers(graph)
+    for layer in images:
+        for name in (layer.dequantizers[0], layer.node.inputs[0]):
+            added[name, 1] = READ_AT_A_TIME - layer.shape[1]
+    return _Writer(graph, added).write() if added else graph
 
 
 # -- which channels go together --------------------------------------------------------------------
@@ -134,6 +147,26 @@ def _find_layers(graph: Graph) -> dict[str, _Layer]:
             assert isinstance(groups, int)
             layers[node.outputs[0]] = _Layer(node, shape, groups, node.inputs[1:])
     return layers
+
+
+def _find_image_layers(graph: Graph) -> list[_Layer]:
+    """Find convolutions that read fewer channels than the kernel takes: those of images."""
+    makers = {output: node for node in graph.nodes for output in node.outputs}
+    readers = Counter(name for node in graph.nodes for name in node.inputs)
+    readers.update(spec.name for spec in graph.outputs)
+    return [
+        layer
+        for layer in _find_layers(graph).values()
+        if layer.groups == 1
+        and len(layer.shape) == 4
+        and layer.shape[1] < READ_AT_A_TIME
+        and layer.shape[0] >= _FEWEST_OUTPUTS
+        and layer.shape[0] % READ_AT_A_TIME == 0
+        and readers[layer.node.inputs[0]] == 1
+        and (maker := makers.get(layer.node.inputs[0])) is not None
+        and maker.op == "DequantizeLinear"
+        and not maker.attributes
+    ]
 
 
 def _group_channels(graph: Graph, layers: dict[str, _Layer]) -> list[_Channels]:
@@ -198,49 +231,59 @@ def _are_within_block(layers: list[_Layer]) -> bool:
 # -- zeros after the weights -----------------------------------------------------------------------
 
 
-def _write(graph: Graph, added: Mapping[tuple[str, int], int]) -> Graph:
-    """Put zeros behind what some operators dequantize.
+class _Writer:
+    """Writes a graph with more channels.
 
     Args:
         graph: the graph.
         added: entries to add by the output of a DequantizeLinear and the axis.
     """
-    ranks = {tensor.name: len(tensor.shape) for tensor in (*graph.weights, *graph.constants)}
-    outputs = {output for output, _ in added}
-    pads: dict[tuple[int, ...], Constant] = {}
-    padded: dict[str, Node] = {}
-    nodes: list[Node] = []
-    for node in graph.nodes:
-        if node.outputs[0] not in outputs:
-            nodes.append(_regroup(node, added))
-            continue
-        names = []
-        for name in node.inputs:
-            ends = [added.get((node.outputs[0], axis), 0) for axis in range(ranks[name])]
-            if not any(ends):
-                names.append(name)
-                continue
-            key = (*(0 for _ in ends), *ends)
-            amount = pads.setdefault(key, _make_pads(key))
-            longer = f"{name}+{'x'.join(map(str, ends))}"
-            if longer not in padded:
-                padded[longer] = Node("Pad", (name, amount.name), (longer,), scope=node.scope)
-                nodes.append(padded[longer])
-            names.append(longer)
-        nodes.append(replace(node, inputs=tuple(names)))
-    return replace(graph, nodes=tuple(nodes), constants=(*graph.constants, *pads.values()))
+
+    def __init__(self, graph: Graph, added: Mapping[tuple[str, int], int]) -> None:
+        self._graph, self._added = graph, added
+        self._ranks = {spec.name: len(spec.shape) for spec in graph.weights}
+        self._ranks |= {constant.name: len(constant.shape) for constant in graph.constants}
+        self._pads: dict[tuple[int, ...], Constant] = {}
+        self._longer: set[str] = set()
+        self._nodes: list[Node] = []
+
+    def write(self) -> Graph:
+        """Put zeros behind what is dequantized, and give depthwise layers their groups."""
+        outputs = {output for output, _ in self._added}
+        for node in self._graph.nodes:
+            if node.outputs[0] in outputs:
+                names = tuple(self._lengthen(node, at) for at in range(len(node.inputs)))
+                self._nodes.append(replace(node, inputs=names))
+            else:
+                self._nodes.append(self._regroup(node))
+        constants = (*self._graph.constants, *self._pads.values())
+        return replace(self._graph, nodes=tuple(self._nodes), constants=constants)
+
+    def _lengthen(self, node: Node, at: int) -> str:
+        """Name what an operator reads, with zeros behind it."""
+        name = node.inputs[at]
+        # Images are no weights; they come as (N, C, H, W).
+        rank = self._ranks.get(name, 4 if at == 0 else 0)
+        ends = tuple(self._added.get((node.outputs[0], axis), 0) for axis in range(rank))
+        if not any(ends):
+            return name
+        longer = f"{name}+{','.join(map(str, ends))}"
+        if longer not in self._longer:
+            amounts = self._pads.setdefault(ends, _make_pads(ends))
+            self._nodes.append(Node("Pad", (name, amounts.name), (longer,), scope=node.scope))
+            self._longer.add(longer)
+        return longer
+
+    def _regroup(self, node: Node) -> Node:
+        """Give a depthwise convolution as many groups as it has channels now."""
+        attributes = dict(node.attributes)
+        groups = attributes.get("group", 1)
+        more = self._added.get((node.inputs[1], 0), 0) if node.op == "Conv" else 0
+        if not more or not isinstance(groups, int) or groups == 1:
+            return node
+        return replace(node, attributes=tuple((attributes | {"group": groups + more}).items()))
 
 
-def _regroup(node: Node, added: Mapping[tuple[str, int], int]) -> Node:
-    """Give a depthwise convolution as many groups as it has channels now."""
-    more = added.get((node.inputs[1], 0), 0) if node.op == "Conv" else 0
-    attributes = dict(node.attributes)
-    groups = attributes.get("group", 1)
-    if not more or not isinstance(groups, int) or groups == 1:
-        return node
-    return replace(node, attributes=tuple((attributes | {"group": groups + more}).items()))
-
-
-def _make_pads(amounts: tuple[int, ...]) -> Constant:
-    name = f"0pads/{','.join(map(str, amounts))}"
-    return Constant.from_array(name, np.array(amounts, dtype=np.int64))
+def _make_pads(ends: tuple[int, ...]) -> Constant:
+    amounts = np.array([0] * len(ends) + list(ends), dtype=np.int64)
+    return Constant.from_array(f"0pads/{','.join(map(str, ends))}", amounts)
