@@ -84,36 +84,42 @@ def choose_values(
 def write_network(
     supernet: Supernet, architecture: Architecture, images: torch.Tensor
 ) -> tuple[bytes, float]:
-    """Write a network as our export does; also the seconds of folding, lowering and writing."""
+    """Write a network as our export does, and count the seconds of the processor for that.
+
+    They are those of folding, lowering and writing, without the network's runs on images.
+    """
     network = supernet.extract(architecture).eval()
     execution = find_execution(network)
     with torch.no_grad():
         recalibrate(network, [images])
         network.eval()
-        seconds = -time.perf_counter()
+        seconds = -time.process_time()
         if execution is not None:
             fold_normalization(network, execution, images[:1])
-            seconds += time.perf_counter()
+            seconds += time.process_time()
             calibrate_ranges(network, execution, [images], "minmax")
-            seconds -= time.perf_counter()
+            seconds -= time.process_time()
         graph, values = lower(network, (images[:1],))
         known = {name: value for name, value in values.items() if value is not None}
         model = to_onnx(graph, known, batch=1).SerializeToString()
-        seconds += time.perf_counter()
+        seconds += time.process_time()
     return model, seconds
 
 
 def quantize_stock(
     model: bytes, images: np.ndarray, options: dict[str, object]
 ) -> tuple[bytes, float]:
-    """Quantize a float model with the stock quantizer; also its seconds without preprocessing."""
+    """Quantize a float model with the stock quantizer, and count the seconds of the processor.
+
+    The preprocessing that it recommends does not count; its runs on images do.
+    """
     with tempfile.TemporaryDirectory() as folder:
         source, folded, target = (Path(folder) / name for name in ("float", "folded", "int8"))
         source.write_bytes(model)
         quant_pre_process(source, folded, skip_symbolic_shape=True)
-        start = time.perf_counter()
+        start = time.process_time()
         quantize_static(folded, target, Images("input", images), **options)
-        return target.read_bytes(), time.perf_counter() - start
+        return target.read_bytes(), time.process_time() - start
 
 
 def load(model: bytes) -> onnxruntime.InferenceSession:
@@ -144,7 +150,7 @@ def time_all(
 def measure(
     supernet: Supernet, values: dict[str, object], seconds: float
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """Milliseconds and seconds of writing of one architecture, by way of writing it."""
+    """Milliseconds and processor seconds of writing of one architecture, by way of writing it."""
     plain = supernet.space.architecture(values)
     elastic = make_precision_elastic(supernet, parse_policy("int8"))
     formats = {c.name: "int8" for c in elastic.space.choices if c.kind == "precision"}
