@@ -110,6 +110,15 @@ def train(
     teacher: Annotated[
         Path | None, typer.Option(help="A finished run; its largest network teaches.")
     ] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="Number formats of units: fp32,int8, research, ... [fp32].")
+    ] = None,
+    precision_method: Annotated[
+        str | None, typer.Option(help="Steps of integers: lsq or minmax.")
+    ] = None,
+    origin: Annotated[
+        Path | None, typer.Option("--from", help="A finished run to begin with the weights of.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
     trust: Trust = None,
     config: Config = None,
@@ -134,6 +143,9 @@ def train(
         image_size=image_size,
         context=context,
         teacher=teacher,
+        precision=precision,
+        precision_method=precision_method,
+        origin=origin,
         resume=resume,
         trust=tuple(trust or ()),
     )
@@ -163,6 +175,33 @@ def import_(
     )
     result = import_job(request, say)
     show(result, format_import(result), json)
+
+
+@app.command(epilog="Example: supernet quantize --run runs/a --precision fp32,int8 --out runs/b")
+def quantize(
+    run: RunDir,
+    precision: Annotated[str, typer.Option(help="Number formats of units: fp32,int8, ...")],
+    out: Annotated[Path, typer.Option(help="Run directory to make.")],
+    calibration: Annotated[
+        str | None, typer.Option(help="minmax, percentile, mse or entropy [mse].")
+    ] = None,
+    trust: Trust = None,
+    config: Config = None,
+    json: Json = False,
+) -> None:
+    """Let the units of a trained run choose their number format, without training."""
+    from app.commands.texts.runs import format_quantization
+    from app.jobs.quantize import QuantizeRequest, quantize_job
+
+    request = QuantizeRequest(
+        run=run,
+        out=out,
+        precision=precision,
+        calibration=calibration,
+        trust=tuple(trust or ()),
+    )
+    result = quantize_job(request, say)
+    show(result, format_quantization(result), json)
 
 
 @app.command(epilog="Example: supernet profile --run runs/a --device cpu --threads 1")

@@ -51,6 +51,22 @@ class ImportOutcome:
 
 
 @dataclass(frozen=True)
+class QuantizeOutcome:
+    """A run with the weights of another whose units choose their number format.
+
+    ``trust`` are the user's own modules that it names.
+    """
+
+    run: Path
+    source: Path
+    precision: str
+    calibration: str
+    checkpoint: str
+    space_size: int
+    trust: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class ProfileOutcome:
     """A latency table and how far it can be trusted; errors are fractions.
 

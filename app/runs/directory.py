@@ -31,6 +31,7 @@ _FREE = (
     "recipe.checkpoint_every",
     "recipe.log_every",
     "teacher.run",
+    "origin.run",
 )
 _MOST_SHOWN = 6
 # What run.json leads to.
@@ -161,13 +162,17 @@ class Run:
         stages = {**record.stages, name: stage}
         write_record(path, record.replace(stages=stages))
 
-    def set_places(self, *, data: str | None = None, teacher: str | None = None) -> None:
-        """Record where the data or the teacher are now, once they are seen to be the same."""
+    def set_places(
+        self, *, data: str | None = None, teacher: str | None = None, origin: str | None = None
+    ) -> None:
+        """Record where data, teacher or origin are now, once they are seen to be the same."""
         record = self.record
         if data is not None:
             record = record.replace(data=record.data.replace(spec=data))
         if teacher is not None and record.teacher is not None:
             record = record.replace(teacher=record.teacher.replace(run=teacher))
+        if origin is not None and record.origin is not None:
+            record = record.replace(origin=record.origin.replace(run=origin))
         write_record(self.path / "run.json", record)
 
     def mend_stage(self, name: str, /, **facts: object) -> None:
@@ -444,10 +449,12 @@ def _describe_data(ours: str, theirs: str) -> Difference:
 
 
 def _compare_leaves(ours: JsonValue, theirs: JsonValue, name: str) -> Iterator[Difference]:
-    if isinstance(ours, dict) and isinstance(theirs, dict):
-        for key in dict.fromkeys((*ours, *theirs)):
+    # What only one of them has is compared part by part, too.
+    before, now = ({} if part is None and name else part for part in (ours, theirs))
+    if isinstance(before, dict) and isinstance(now, dict) and (before or now):
+        for key in dict.fromkeys((*before, *now)):
             inner = f"{name}.{key}" if name else key
-            yield from _compare_leaves(ours.get(key), theirs.get(key), inner)
+            yield from _compare_leaves(before.get(key), now.get(key), inner)
     elif name not in _FREE and not _is_same(ours, theirs):
         yield Difference(name, ours, theirs)
 

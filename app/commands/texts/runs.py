@@ -9,6 +9,7 @@ from app.jobs.outcomes import (
     ExportOutcome,
     ImportOutcome,
     ProfileOutcome,
+    QuantizeOutcome,
     TrainOutcome,
 )
 from app.records.numbers import format_items
@@ -50,6 +51,17 @@ def format_import(result: ImportOutcome) -> str:
         f"The space holds {format_items(result.space_size, 'subnetwork')}; checkpoint "
         f"{result.checkpoint}.\n"
         f"{format_next(profile_command(result.run, 'cpu'))}"
+    )
+
+
+def format_quantization(result: QuantizeOutcome) -> str:
+    """Say what a run has become whose units choose their number format."""
+    return (
+        f"Units of {result.source} may compute in {result.precision}: weights as they were, ranges "
+        f"of activations by calibration ({result.calibration}).\n"
+        f"The space holds {format_items(result.space_size, 'subnetwork')}; checkpoint "
+        f"{result.checkpoint}.\n"
+        f"{format_next(profile_command(result.run, 'cpu', result.trust), result.trust)}"
     )
 
 
