@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -48,6 +48,11 @@ def _scalar(value: Tensor, dtype: Any) -> np.ndarray:
     return np.asarray(float(value.detach().cpu()), dtype=dtype)
 
 
+def _sixth(scale: Tensor) -> np.ndarray:
+    # Not computed before it is asked for: during the trace, arithmetic is part of the graph.
+    return _scalar(scale / 6, np.float32)
+
+
 def _emit_pair(t: Trace, x: str, affine: Affine) -> str:
     scale, zero_point = _name_quantizer(t, affine)
     levels = t.emit("QuantizeLinear", [x, scale, zero_point])
@@ -70,7 +75,7 @@ def _find_end(affine: Affine, level: int) -> Callable[[], np.ndarray] | None:
     scale, zero_point = affine.scale, affine.zero_point
     if scale is None or zero_point is None:
         return None
-    return partial(_scalar, (level - zero_point) * scale, np.float32)
+    return lambda: _scalar((level - zero_point) * scale, np.float32)
 
 
 def _keep_quantized(t: Trace, x: Tensor, affine: Affine) -> Tensor:
@@ -86,8 +91,7 @@ def _hard_sigmoid(t: Trace, x: Tensor, affine: Affine) -> Tensor:
     elif affine.fixed:
         sixth = t.scalar(float(affine.scale) / 6, torch.float32)
     else:
-        value = partial(_scalar, affine.scale / 6, np.float32)
-        sixth = t.add_weight(f"{affine.key}.sixth", (), "float32", value)
+        sixth = t.add_weight(f"{affine.key}.sixth", (), "float32", partial(_sixth, affine.scale))
     part = t.emit("DequantizeLinear", [levels, sixth, zero_point])
     constants = [
         t.scalar(128, torch.uint8), t.scalar(0.5 / 128, torch.float32), t.scalar(0, torch.uint8),
@@ -116,7 +120,7 @@ def _store(t: Trace, weight: Tensor, affine: WeightAffine, *, turned: bool) -> t
             f"int8 and w{form.weight_bits}a8 can be executed"
         )
     shape = tuple(int(d) for d in weight.shape)
-    integers = partial(_find_integers, t.find_source(name), affine)
+    integers = _share_integers(t, name, affine)
 
     def write_values() -> np.ndarray:
         values = integers().values.cpu().numpy()
@@ -129,6 +133,15 @@ def _store(t: Trace, weight: Tensor, affine: WeightAffine, *, turned: bool) -> t
         name, shape[::-1] if turned else shape, "int8", write_values, bits=form.weight_bits
     )
     return name, t.add_weight(f"{name}.scale", (shape[0],), "float32", write_scale)
+
+
+def _share_integers(t: Trace, name: str, affine: WeightAffine) -> Callable[[], IntegerWeight]:
+    """What gives a weight's integers; they are computed once for values, scales and bias."""
+    known = t.shared.get(name)
+    if known is None:
+        known = t.shared[name] = cache(partial(_find_integers, t.find_source(name), affine))
+    found: Callable[[], IntegerWeight] = known
+    return found
 
 
 def _find_integers(weight: Tensor, affine: WeightAffine) -> IntegerWeight:
@@ -177,9 +190,7 @@ def _store_bias(
     t: Trace, bias: Tensor, inputs: Affine, weight: Tensor, affine: WeightAffine
 ) -> str:
     name = t.find_source_name(bias)
-    real, integers = t.find_source(name), partial(
-        _find_integers, t.find_source(t.find_source_name(weight)), affine
-    )
+    real, integers = t.find_source(name), _share_integers(t, t.find_source_name(weight), affine)
     size = (int(bias.shape[0]),)
 
     def write_scale() -> np.ndarray:
@@ -251,7 +262,7 @@ def _linear_blocks(
             f"layer {affine.layer}: the runtime has block-wise weights of 4 bits, not of "
             f"{form.weight_bits}; use weights4"
         )
-    integers = partial(_find_integers, t.find_source(name), affine)
+    integers = _share_integers(t, name, affine)
 
     def write_values() -> np.ndarray:
         return np.ascontiguousarray(integers().values.cpu().numpy().T)

@@ -163,10 +163,13 @@ def count_stored_bytes(spec: TensorSpec) -> int:
 def stored_bytes(graph: Graph) -> int:
     """Bytes of the values of all weights of a graph in a file.
 
+    Scalars, such as the scale of an activation, are not among them: whether a piece has them
+    depends on its neighbours, and they are part of what a graph itself takes.
+
     Raises:
         InputError: if a weight has bits that its dtype cannot be stored in.
     """
-    return sum(count_stored_bytes(spec) for spec in graph.weights)
+    return sum(count_stored_bytes(spec) for spec in graph.weights if spec.shape)
 
 
 def measure_overhead(model: bytes, graph: Graph) -> int:
