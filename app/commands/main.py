@@ -215,7 +215,9 @@ def profile(
         str | None, typer.Option(help=f"{BACKENDS}, or your own module [as profiled before].")
     ] = None,
     threads: Annotated[int, typer.Option(help="Threads of one operator.")] = 1,
-    precision: Annotated[str, typer.Option(help="fp32.")] = "fp32",
+    precision: Annotated[
+        str | None, typer.Option(help="Number formats of units: fp32,int8 [those of the run].")
+    ] = None,
     seed: Seed = 0,
     passes: Annotated[int | None, typer.Option(help="Sessions of every unit.")] = None,
     networks: Annotated[int | None, typer.Option(help="Networks that judge the table.")] = None,

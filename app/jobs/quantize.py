@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from app.jobs.outcomes import QuantizeOutcome
-from app.records.run import RunIdentity, SourceRecord
+from app.records.run import CALIBRATED, RunIdentity, SourceRecord
 from app.records.typed_json.record import to_json
 from app.runs.command_lines import list_own_modules
 from app.runs.directory import Run, check_same_run, open_run, writing_run
 from app.runs.origin import Origin, open_origin, take_weights
-from app.runs.precision import CALIBRATED, read_precision
+from app.runs.precision import read_precision
 from app.runs.trained import Say, build_extended
 from supernet import checkpoints
 from supernet.checkpoints import WEIGHTS

@@ -351,7 +351,8 @@ def _check_same_network(origin: Origin, family: str, preset: str) -> None:
 
 def _choose_precision(request: TrainRequest, old: RunRecord | None) -> PrecisionRecord | None:
     """The number formats to train for: as asked for, else those of the run to continue."""
-    before = None if old is None else old.precision
+    # A run that was trained in float goes on in float.
+    before = None if old is None or old.was_extended else old.precision
     if request.precision is None and before is None:
         if request.precision_method is not None:
             raise InputError(

@@ -7,6 +7,8 @@ from pydantic import Field
 from app.records.typed_json.record import Count, FileRecord, Json, Record, Seed
 
 REMEDY = "restore the file, or train a new run"
+# How the precisions of weights came about that were trained in float.
+CALIBRATED = "calibrated"
 
 
 class ShapeRecord(Record):
@@ -168,6 +170,12 @@ class RunIdentity(Record):
     teacher: TeacherRecord | None = None
     precision: PrecisionRecord | None = None
     origin: OriginRecord | None = None
+
+    @property
+    def was_extended(self) -> bool:
+        """Whether it was trained in float and offers number formats since."""
+        calibrated = self.precision is not None and self.precision.method == CALIBRATED
+        return calibrated and self.origin is None
 
 
 class RunRecord(FileRecord, RunIdentity):

@@ -15,7 +15,14 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
-from app.records.run import REMEDY, RunIdentity, RunRecord, StageRecord
+from app.records.run import (
+    CALIBRATED,
+    REMEDY,
+    PrecisionRecord,
+    RunIdentity,
+    RunRecord,
+    StageRecord,
+)
 from app.records.space import SpaceRecord
 from app.records.typed_json.record import to_json
 from app.records.typed_json.record_files import parse_record, read_record, write_record
@@ -173,6 +180,16 @@ class Run:
             record = record.replace(teacher=record.teacher.replace(run=teacher))
         if origin is not None and record.origin is not None:
             record = record.replace(origin=record.origin.replace(run=origin))
+        write_record(self.path / "run.json", record)
+
+    def set_precision(self, precision: PrecisionRecord, space: str) -> None:
+        """Record that units of a float run may compute in number formats from now on.
+
+        Args:
+            precision: The formats.
+            space: Digest of the space that has them as choices.
+        """
+        record = self.record.replace(precision=precision, space=space)
         write_record(self.path / "run.json", record)
 
     def mend_stage(self, name: str, /, **facts: object) -> None:
@@ -428,6 +445,9 @@ def find_differences(ours: RunIdentity, theirs: RunIdentity) -> list[Difference]
     from differs already.
     """
     names = set(RunIdentity.model_fields)
+    if ours.was_extended and theirs.precision is None:
+        # Trained in float, and as the training left it but for what units may compute in.
+        names -= {"precision", "space"}
     before, now = (x.model_dump(mode="json", include=names) for x in (ours, theirs))
     found = list(_compare_leaves(before, now, ""))
     causes = [

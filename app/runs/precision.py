@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from app.records.run import PrecisionRecord
+from app.records.run import CALIBRATED, PrecisionRecord
 from supernet.errors import InputError
 from supernet.precision.elastic import make_precision_elastic
 from supernet.quantization.calibration import DEFAULT_ESTIMATOR, ESTIMATORS
@@ -10,7 +10,7 @@ from supernet.quantization.formats import FP32, Policy, parse_policy
 from supernet.space import nearest
 from supernet.supernet import Supernet
 
-LEARNED, MINMAX, CALIBRATED = "lsq", "minmax", "calibrated"
+LEARNED, MINMAX = "lsq", "minmax"
 METHODS = (LEARNED, MINMAX)
 DEFAULT_METHOD = MINMAX
 
@@ -65,30 +65,21 @@ def extend(supernet: Supernet, precision: PrecisionRecord | None) -> Supernet:
     return make_precision_elastic(supernet, parse_policy(precision.policy))
 
 
-def check_policy(asked: str | None, precision: PrecisionRecord | None, quantize: str) -> None:
-    """Make sure that a run offers exactly the formats that a command asks for.
+def offers(precision: PrecisionRecord | None, asked: str | None) -> bool:
+    """Whether a run offers exactly the formats that a command asks for.
 
     Args:
-        asked: As a user writes it; ``None`` takes what the run offers.
-        precision: What it offers.
-        quantize: The command line that makes a run with the formats asked for.
+        precision: What the run offers.
+        asked: As a user writes it; ``None`` takes what there is.
 
     Raises:
-        InputError: It offers others; the message has the command.
+        InputError: Unknown formats.
     """
-    if asked is None or (asked.strip() == FP32.name and precision is None):
-        return
+    if asked is None:
+        return True
     if asked.strip() == FP32.name:
-        raise InputError(
-            f"the units of this run may compute in {show_policy(precision)}, so that fp32 alone "
-            "is not enough; leave out --precision"
-        )
-    wanted = write_policy(parse_policy(asked))
-    if precision is None or wanted != precision.policy:
-        raise InputError(
-            f"the units of this run may compute in {show_policy(precision)}, and not in {wanted}; "
-            f"run: {quantize}"
-        )
+        return precision is None
+    return precision is not None and write_policy(parse_policy(asked)) == precision.policy
 
 
 def show_policy(precision: PrecisionRecord | None) -> str:

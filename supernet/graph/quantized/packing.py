@@ -133,7 +133,7 @@ def is_packed(spec: TensorSpec) -> bool:
     Raises:
         InputError: if it has bits that its dtype cannot be stored in.
     """
-    if spec.bits in (0, _count_own_bits(spec.dtype)):
+    if spec.bits in (0, count_dtype_bits(spec.dtype)):
         return False
     if spec.dtype != "int8" or spec.bits not in PACKED_BITS:
         raise InputError(
@@ -144,7 +144,7 @@ def is_packed(spec: TensorSpec) -> bool:
 
 def list_limits(spec: TensorSpec) -> tuple[int, int]:
     """Lowest and highest integer that an entry of a weight holds, in two's complement."""
-    bits = spec.bits or _count_own_bits(spec.dtype)
+    bits = spec.bits or count_dtype_bits(spec.dtype)
     return -(1 << bits - 1), (1 << bits - 1) - 1
 
 
@@ -157,7 +157,7 @@ def count_stored_bytes(spec: TensorSpec) -> int:
     count = int(np.prod([int(d) for d in spec.shape]))
     if is_packed(spec):
         return packed_bytes(count, spec.bits)
-    return -(-count * _count_own_bits(spec.dtype) // 8)
+    return -(-count * count_dtype_bits(spec.dtype) // 8)
 
 
 def stored_bytes(graph: Graph) -> int:
@@ -199,7 +199,8 @@ def unpack_nibbles(packed: np.ndarray, count: int) -> np.ndarray:
     return (pairs >> 4).reshape(-1)[:count]
 
 
-def _count_own_bits(dtype: str) -> int:
+def count_dtype_bits(dtype: str) -> int:
+    """Bits of one entry of a dtype: those of numpy, and ``"int4"``."""
     return 4 if dtype == NIBBLES else 8 * np.dtype(dtype).itemsize
 
 
