@@ -122,6 +122,19 @@ class CostModel:
             result += padded[table][positions[:, columns] @ strides]
         return result
 
+    def maximum(
+        self, positions: NDArray[np.integer], values: NDArray[np.floating] | NDArray[np.integer]
+    ) -> NDArray[np.float64]:
+        """Largest over units of ``values``, one per distinct unit and none negative.
+
+        ``(n, len(space))`` in, ``(n,)`` out.
+        """
+        padded = np.append(np.asarray(values, dtype=np.float64), 0.0)
+        result = np.zeros(len(positions))
+        for columns, strides, table in self._plan:
+            np.maximum(result, padded[table][positions[:, columns] @ strides], out=result)
+        return result
+
     def macs(self, positions: NDArray[np.integer]) -> NDArray[np.float64]:
         """Multiply-accumulates for one sample, shape ``(n,)``."""
         return self.total(positions, np.array([unit.macs for unit in self.distinct]))

@@ -10,7 +10,7 @@ from math import prod
 import numpy as np
 
 from supernet.graph.language import BATCH, Graph, Node, TensorSpec, fix_batch
-from supernet.graph.quantized.packing import count_dtype_bits
+from supernet.graph.quantized.packing import NIBBLES
 from supernet.quantization.formats import FLOAT_BITS, FP32, Format, find_format
 
 Q, DQ = "QuantizeLinear", "DequantizeLinear"
@@ -149,7 +149,7 @@ def _count_bits(
             return form.activation_bits
     elif reader.op != "MatMulInteger":
         return FLOAT_BITS
-    return (stored[name].bits or count_dtype_bits(stored[name].dtype)) if name in stored else 8
+    return (stored[name].bits or _count_dtype_bits(stored[name].dtype)) if name in stored else 8
 
 
 def measure_live_bytes(graph: Graph) -> int:
@@ -164,7 +164,7 @@ def measure_live_bytes(graph: Graph) -> int:
         graph: A network or a unit of one, whose inputs and outputs count, too.
     """
     sizes = {
-        name: prod(shape) * count_dtype_bits(dtype) // 8
+        name: prod(shape) * _count_dtype_bits(dtype) // 8
         for name, (shape, dtype) in infer_tensors(graph).items()
     }
     steps = _list_steps(graph)
@@ -258,3 +258,7 @@ def _list_steps(graph: Graph) -> list[_Step]:
             outputs = [r.outputs[0] for name in node.outputs for r in readers.get(name, ())]
         steps.append(_Step(node.op, tuple(inputs), tuple(outputs)))
     return steps
+
+
+def _count_dtype_bits(dtype: str) -> int:
+    return 4 if dtype == NIBBLES else 8 * np.dtype(dtype).itemsize

@@ -93,9 +93,9 @@ def _hard_sigmoid(t: Trace, x: Tensor, affine: Affine) -> Tensor:
     else:
         sixth = t.add_weight(f"{affine.key}.sixth", (), "float32", partial(_sixth, affine.scale))
     part = t.emit("DequantizeLinear", [levels, sixth, zero_point])
-    constants = [
-        t.scalar(128, torch.uint8), t.scalar(0.5 / 128, torch.float32), t.scalar(0, torch.uint8),
-    ]  # fmt: skip
+    # Of the rank of what it is added to: without that the runtime adds small maps value by value.
+    half = t.constant(np.full((1,) * x.dim(), 128, np.uint8))
+    constants = [half, t.scalar(0.5 / 128, torch.float32), t.scalar(0, torch.uint8)]
     total = t.emit("Add", [part, t.emit("DequantizeLinear", constants)])
     return t.bind(_meta(x), _emit_pair(t, total, functions.SHARE))
 

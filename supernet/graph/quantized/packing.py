@@ -133,7 +133,7 @@ def is_packed(spec: TensorSpec) -> bool:
     Raises:
         InputError: if it has bits that its dtype cannot be stored in.
     """
-    if spec.bits in (0, count_dtype_bits(spec.dtype)):
+    if spec.bits in (0, _count_own_bits(spec.dtype)):
         return False
     if spec.dtype != "int8" or spec.bits not in PACKED_BITS:
         raise InputError(
@@ -144,7 +144,9 @@ def is_packed(spec: TensorSpec) -> bool:
 
 def list_limits(spec: TensorSpec) -> tuple[int, int]:
     """Lowest and highest integer that an entry of a weight holds, in two's complement."""
-    bits = spec.bits or count_dtype_bits(spec.dtype)
+    bits = spec.bits or _count_own_bits(spec.dtype)
+    if spec.dtype.startswith("u"):
+        return 0, (1 << bits) - 1
     return -(1 << bits - 1), (1 << bits - 1) - 1
 
 
@@ -157,7 +159,7 @@ def count_stored_bytes(spec: TensorSpec) -> int:
     count = int(np.prod([int(d) for d in spec.shape]))
     if is_packed(spec):
         return packed_bytes(count, spec.bits)
-    return -(-count * count_dtype_bits(spec.dtype) // 8)
+    return -(-count * _count_own_bits(spec.dtype) // 8)
 
 
 def stored_bytes(graph: Graph) -> int:
@@ -186,21 +188,14 @@ def measure_overhead(model: bytes, graph: Graph) -> int:
 
 
 def pack_nibbles(values: np.ndarray) -> np.ndarray:
-    """Pack int4 of any shape two to a byte as ONNX does, the first lowest: uint8 (ceil(n / 2),)."""
-    padded = np.zeros(-(-values.size // 2) * 2, dtype=np.int8)
-    padded[: values.size] = values.reshape(-1)
-    pairs = padded.view(np.uint8).reshape(-1, 2)
-    return (pairs[:, 0] & 15) | (pairs[:, 1] << 4)
+    """Pack int4 of any shape two to a byte, the first lowest, as ONNX does: uint8 (ceil(n / 2),).
+
+    These are the bytes of :func:`pack` for four bits, but for what fills up the last eight entries.
+    """
+    return pack(values, 4)[: -(-values.size // 2)]
 
 
-def unpack_nibbles(packed: np.ndarray, count: int) -> np.ndarray:
-    """Undo :func:`pack_nibbles`: int8 of shape (count,)."""
-    pairs = np.stack([packed << 4, packed], axis=-1).view(np.int8)
-    return (pairs >> 4).reshape(-1)[:count]
-
-
-def count_dtype_bits(dtype: str) -> int:
-    """Bits of one entry of a dtype: those of numpy, and ``"int4"``."""
+def _count_own_bits(dtype: str) -> int:
     return 4 if dtype == NIBBLES else 8 * np.dtype(dtype).itemsize
 
 
