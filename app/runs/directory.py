@@ -16,7 +16,6 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from app.records.run import (
-    CALIBRATED,
     REMEDY,
     PrecisionRecord,
     RunIdentity,

@@ -19,16 +19,21 @@ _OPSET, _OLD_OPSET = 21, 17
 _VIEWS = frozenset(("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity"))
 # What runtimes write over an input that nobody else reads.
 _IN_PLACE = frozenset(
-    ("Relu", "Clip", "Sigmoid", "HardSigmoid", "HardSwish", "Erf", "Tanh", "Sqrt", "Neg", "Softmax")
-    + ("BatchNormalization", "Add", "Sub", "Mul", "Div", "Pow")
+    (
+        *("Relu", "Clip", "Sigmoid", "HardSigmoid", "HardSwish", "Erf", "Tanh", "Sqrt", "Neg"),
+        *("Softmax", "BatchNormalization", "Add", "Sub", "Mul", "Div", "Pow"),
+    )
 )
 _PRODUCTS = frozenset(("Conv", "Gemm", "MatMul", "MatMulInteger"))
 # What reads integers and gives float, as well as integers.
 _TO_FLOAT = frozenset(("Gemm", "MatMul"))
 # What has a kernel from integers to integers, within which its float result is spent.
 _KERNELS = frozenset(
-    ("Conv", "Gemm", "MatMul", "Add", "Mul", "Concat", "GlobalAveragePool", "AveragePool")
-    + ("MaxPool", "Sigmoid", "Softmax", "Transpose", "Slice", "Split", "Relu", "Clip", *_VIEWS)
+    (
+        *("Conv", "Gemm", "MatMul", "Add", "Mul", "Concat", "GlobalAveragePool", "AveragePool"),
+        *("MaxPool", "Sigmoid", "Softmax", "Transpose", "Slice", "Split", "Relu", "Clip"),
+        *_VIEWS,
+    )
 )
 
 
@@ -114,9 +119,7 @@ def count_bit_operations(graph: Graph, precision: str) -> int:
     return total
 
 
-def count_product_macs(
-    node: Node, tensors: Mapping[str, tuple[tuple[int, ...], str]]
-) -> int:
+def count_product_macs(node: Node, tensors: Mapping[str, tuple[tuple[int, ...], str]]) -> int:
     """Count the multiply-adds of a convolution or matrix product for one sample.
 
     Args:
