@@ -79,6 +79,9 @@ def families(json: Json = False) -> None:
 def describe(
     family: Annotated[str, typer.Argument(help="Family, or dotted path of your own module.")],
     preset: Annotated[str | None, typer.Option(help="Preset; default the family's own.")] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="Number formats of units: fp32,int8, ... [fp32].")
+    ] = None,
     config: Config = None,
     json: Json = False,
 ) -> None:
@@ -86,7 +89,7 @@ def describe(
     from app.commands import describe as describing
     from app.commands.describe import format_description
 
-    found = describing.describe_family(family, preset)
+    found = describing.describe_family(family, preset, precision)
     show(found, format_description(found), json)
 
 
