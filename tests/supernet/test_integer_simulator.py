@@ -87,9 +87,13 @@ class QdqBuilder:
         """A float32 graph input."""
         return self._input(self.rng.standard_normal(shape).astype(np.float32))
 
+    def uint8(self, shape: tuple[int, ...]) -> str:
+        """A uint8 graph input of random whole numbers."""
+        return self._input(self.rng.integers(0, 256, shape).astype(np.uint8))
+
     def activation(self, shape: tuple[int, ...], zero_point: int | None = None) -> str:
         """A dequantized uint8 graph input of random whole numbers."""
-        name = self._input(self.rng.integers(0, 256, shape).astype(np.uint8))
+        name = self.uint8(shape)
         zero_point = int(self.rng.integers(0, 256)) if zero_point is None else zero_point
         return self.dequantize(name, self.weight(self.step()), self.weight(np.uint8(zero_point)))
 
@@ -107,6 +111,10 @@ class QdqBuilder:
         values = self.node("QuantizeLinear", name, *parameters)
         self.kept.append(values)
         return self.dequantize(values, *parameters)
+
+    def step_of(self, name: str) -> str:
+        """The weight that holds the scale of a dequantized tensor."""
+        return self._quantizers[name][1]
 
     def requantize(self, name: str, like: str) -> str:
         """Append QuantizeLinear and DequantizeLinear with the parameters of ``like``."""
@@ -127,7 +135,7 @@ class QdqBuilder:
 
     def bias(self, x: str, steps: np.ndarray) -> str:
         """A dequantized int32 bias in steps of the product of both scales."""
-        step = self.values[self._quantizers[x][1]] * steps
+        step = self.values[self.step_of(x)] * steps
         values = np.round(self.rng.normal(0, 1, steps.shape) / step).astype(np.int32)
         zeros = self.constant(np.zeros(steps.shape, np.int32))
         return self.node(
@@ -140,7 +148,7 @@ class QdqBuilder:
 
     def dequantize_input(self, shape: tuple[int, ...], step: float) -> str:
         """A dequantized uint8 graph input of a known scale."""
-        name = self._input(self.rng.integers(0, 256, shape).astype(np.uint8))
+        name = self.uint8(shape)
         return self.dequantize(name, self.weight(np.float32(step)), self.weight(np.uint8(128)))
 
     def noise(self, *shape: int) -> str:
@@ -273,10 +281,16 @@ KINDS = (
 
 
 def compare(
-    build: Callable[[QdqBuilder], None], tmp_path: Path, *, dynamic: bool = False, seeds: int = 4
+    build: Callable[[QdqBuilder], None],
+    tmp_path: Path,
+    *,
+    dynamic: bool = False,
+    seeds: int = 4,
+    fewest_levels: int = 9,
 ) -> Counter[str]:
     """Hold the simulator against ONNX Runtime layer by layer; the operators both of them ran."""
     differences: dict[int, list[np.ndarray]] = {}
+    levels: dict[int, set[int]] = {}
     for seed in range(seeds):
         builder = QdqBuilder(seed, dynamic=dynamic)
         build(builder)
@@ -286,11 +300,12 @@ def compare(
         for layer, name in enumerate(builder.kept):
             assert found[name].dtype == np.uint8
             assert found[name].shape == expected[name].shape
-            assert len(np.unique(expected[name])) > 3
+            levels.setdefault(layer, set()).update(expected[name].reshape(-1).tolist())
             difference = np.abs(found[name].astype(int) - expected[name].astype(int))
             differences.setdefault(layer, []).append(difference.reshape(-1))
         fused = count_fused(builder, graph)
         assert fused == Counter({k: n for k, n in ran.items() if k in KINDS})
+    assert all(len(found) >= fewest_levels for found in levels.values())
     for parts in differences.values():
         whole = np.concatenate(parts)
         assert (whole == 0).mean() >= EQUAL
@@ -553,6 +568,14 @@ def float_convolution_between_quantizers(b: QdqBuilder) -> None:
 
 
 @layer
+def float_convolution_behind_a_scale_per_channel(b: QdqBuilder) -> None:
+    values = b.uint8((2, 16, 12, 12))
+    steps = b.weight(np.full(16, 0.05, np.float32)), b.weight(np.full(16, 100, np.uint8))
+    x = b.node("DequantizeLinear", values, *steps, axis=1)
+    b.quantize(b.node("Conv", x, b.noise(24, 16, 3, 3), b.noise(24), pads=(1,) * 4), 0.5)
+
+
+@layer
 def normalised_float_convolution_between_quantizers(b: QdqBuilder) -> None:
     y = b.node("Conv", b.activation((2, 16, 12, 12)), b.noise(24, 16, 3, 3), pads=(1,) * 4)
     variance = b.weight(b.rng.uniform(0.5, 2.0, 24).astype(np.float32))
@@ -608,12 +631,36 @@ def test_float_convolution_between_quantizers_is_quantized(tmp_path: Path) -> No
     assert compare(float_convolution_between_quantizers, tmp_path) == {"QLinearConv": 1}
     assert compare(normalised, tmp_path) == {"QLinearConv": 1}
     assert compare(float_convolution_before_an_activation, tmp_path) == {}
+    assert compare(float_convolution_behind_a_scale_per_channel, tmp_path) == {}
 
 
 def test_four_bit_weights_need_float_neighbours(tmp_path: Path) -> None:
     assert compare(product_with_four_bit_weights, tmp_path) == {"MatMulNBits": 1}
     assert compare(four_bit_weights_before_a_quantizer, tmp_path) == {}
     assert compare(four_bit_weights_after_a_quantizer, tmp_path) == {}
+
+
+def convolution_with_a_bias(b: QdqBuilder, bias: int, factor: float) -> None:
+    """A convolution whose bias is in ``factor`` times the steps of its products."""
+    x = b.activation((2, 16, 12, 12))
+    weight, steps = b.stored((24, 16, 3, 3), 0)
+    products = b.values[b.step_of(x)] * steps
+    parameters = b.weight(np.full(24, bias, np.int32)), b.weight(products * np.float32(factor))
+    zeros = b.constant(np.zeros(24, np.int32))
+    offset = b.node("DequantizeLinear", *parameters, zeros, axis=0)
+    b.quantize(b.node("Conv", x, weight, offset, pads=(1,) * 4), 0.5, 128)
+
+
+def test_sums_wrap_around_as_in_the_runtime(tmp_path: Path) -> None:
+    def build(b: QdqBuilder) -> None:
+        convolution_with_a_bias(b, 2**31 - 1, 1.0)
+
+    assert compare(build, tmp_path, fewest_levels=2) == {"QLinearConv": 1}
+
+
+def test_convolution_whose_bias_has_other_steps_stays_float(tmp_path: Path) -> None:
+    assert compare(lambda b: convolution_with_a_bias(b, 90, 1.005), tmp_path) == {"QLinearConv": 1}
+    assert compare(lambda b: convolution_with_a_bias(b, 90, 3.0), tmp_path) == {}
 
 
 # -- blocks ---------------------------------------------------------------------------------------

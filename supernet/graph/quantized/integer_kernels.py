@@ -45,11 +45,20 @@ class Quantized:
         return self.values.to(dtype) - self.scale.zero_point.to(dtype)
 
 
+def wrap(sums: Tensor) -> Tensor:
+    """Whole-number sums as the 32-bit registers of a kernel hold them, int32.
+
+    They wrap around where a bias fills them, as that of a channel whose weights are almost zero
+    does if its step is tiny.
+    """
+    return sums.to(torch.int64).to(torch.int32)
+
+
 def requantize(sums: Tensor, multiplier: Tensor, output: Scale) -> Tensor:
     """Scale whole-number sums and round half to even: clamped before the zero point is added.
 
     Args:
-        sums: exact sums, any float type.
+        sums: exact sums, of any type that holds them.
         multiplier: float32, broadcasts against ``sums``.
         output: of the uint8 result.
     """
@@ -142,11 +151,11 @@ def convolve(
     if bias is not None:
         sums = sums + bias.to(torch.float64).reshape(1, -1, 1, 1)
     multiplier = x.scale.step * weight.scale.step / output.step
-    return requantize(sums, spread_along(multiplier, 4, 1), output)
+    return requantize(wrap(sums), spread_along(multiplier, 4, 1), output)
 
 
 def sum_product(x: Quantized, other: Quantized, bias: Tensor | None) -> Tensor:
-    """Exact ``x @ other + bias`` of whole numbers, (..., rows, columns).
+    """``x @ other + bias`` of whole numbers in 32 bits, (..., rows, columns).
 
     Args:
         x: (..., rows, k).
@@ -154,7 +163,7 @@ def sum_product(x: Quantized, other: Quantized, bias: Tensor | None) -> Tensor:
         bias: int32 (columns,) or None.
     """
     sums = x.centred() @ other.centred()
-    return sums if bias is None else sums + bias.to(torch.float64)
+    return wrap(sums if bias is None else sums + bias.to(torch.float64))
 
 
 def multiply_matrices(

@@ -40,7 +40,7 @@ class Layout(Enum):
     """How a weight's axes are ordered, which says what its kernel reduces over.
 
     Attributes:
-        CONVOLUTION: (output channels, input channels of a group, kernel rows, kernel columns).
+        CONVOLUTION: (output channels, input channels of a group, kernel sizes).
         DEPTHWISE: the same with one input and one output channel per group.
         ROWS: (output features, input features), a Gemm with ``transB``.
         COLUMNS: (input features, output features), a MatMul.
@@ -122,7 +122,7 @@ def order_reduction(weight: np.ndarray, layout: Layout) -> np.ndarray:
     if layout is Layout.DEPTHWISE:
         raise InputError("a depthwise convolution has no pairs; every product is made on its own")
     if layout is Layout.CONVOLUTION:
-        return weight.transpose(0, 2, 3, 1).reshape(weight.shape[0], -1)
+        return np.moveaxis(weight, 1, -1).reshape(weight.shape[0], -1)
     return weight.T if layout is Layout.COLUMNS else weight
 
 
@@ -167,7 +167,8 @@ def check_graph(graph: Graph, values: Mapping[str, np.ndarray]) -> dict[str, Sat
 
     Returns:
         Verdicts by the name of the layer's weight, in the order of execution. Float weights that
-        the runtime quantizes by itself are listed under the name of the layer's output.
+        the runtime quantizes by itself are listed under the name of the layer's output. Products
+        that the runtime leaves in float are listed too, since another batch size may change that.
 
     Raises:
         InputError: if a weight is missing or has another shape.
@@ -207,10 +208,12 @@ def _find_layer(wiring: Wiring, node: Node) -> tuple[str, Layout] | None:
 
 
 def _check_weight(weight: np.ndarray, layout: Layout) -> None:
-    axes = 2 if layout in (Layout.ROWS, Layout.COLUMNS) else 4
-    if weight.dtype != np.int8 or weight.ndim != axes:
+    is_matrix = layout in (Layout.ROWS, Layout.COLUMNS)
+    fits = weight.ndim == 2 if is_matrix else weight.ndim > 2
+    if weight.dtype != np.int8 or not fits:
+        axes = "2 axes" if is_matrix else "3 axes or more"
         raise InputError(
-            f"a {layout.value} weight is int8 with {axes} axes; "
+            f"a {layout.value} weight is int8 with {axes}; "
             f"this one is {weight.dtype.name} with {weight.ndim}"
         )
 

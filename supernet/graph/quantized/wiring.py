@@ -110,7 +110,7 @@ class Wiring:
     def activation(self, name: str) -> Parameters | None:
         """What a tensor was dequantized from, if that is uint8 with one scale."""
         found = self.dequantized(name)
-        if found is None or found.zero_point not in self.stored:
+        if found is None or not {found.step, found.zero_point} <= self.stored.keys():
             return None
         zero_point = self.stored[found.zero_point]
         return found if zero_point.dtype == torch.uint8 and zero_point.numel() == 1 else None
