@@ -19,13 +19,10 @@ Attribute = int | float | str | tuple[int, ...] | tuple[float, ...]
 
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
-    """A named tensor's shape and dtype.
+    """A named tensor's shape and numpy dtype name; ``"batch"`` marks the dynamic dimension.
 
     Attributes:
-        name: unique within a graph.
-        shape: ``"batch"`` marks the dynamic dimension.
-        dtype: numpy dtype name, or ``"int4"``.
-        bits: stored bits of one entry of a weight, if fewer than those of the dtype; 0: as many.
+        bits: stored bits of one entry where they are fewer than its dtype's; 0 for all of them.
     """
 
     name: str

@@ -18,7 +18,12 @@ from supernet.errors import InputError
 from supernet.quantization.quantizers import SMALLEST_STEP
 
 BINS = 8192
-"""Bins on either side of 0; the larger side uses more than half of them."""
+"""Bins on either side of 0; the larger side uses half of them or more."""
+
+# Narrower bins would leave float32; whatever is smaller falls into the bins beside 0.
+SMALLEST_EXPONENT = -100
+
+COARSE_SHARES, FINE_SHARES, THRESHOLDS = 64, 24, 128
 
 
 class Range(NamedTuple):
@@ -99,7 +104,7 @@ class MinMax:
 
     def finish(self, levels: int = 255) -> Range:
         """See :class:`RangeEstimator`; the number of levels does not matter."""
-        return self._extremes.range()
+        return self._extremes.so_far()
 
 
 class Percentile:
@@ -122,7 +127,7 @@ class Percentile:
 
     def finish(self, levels: int = 255) -> Range:
         """See :class:`RangeEstimator`; the number of levels does not matter."""
-        seen = self._histogram.range()
+        seen = self._histogram.extremes()
         low = self._histogram.quantile(self._outside)
         high = self._histogram.quantile(1 - self._outside)
         return Range(max(low, seen.low), min(high, seen.high))
@@ -132,7 +137,8 @@ class MeanSquaredError:
     """The range whose quantizer has the least mean squared error.
 
     The error is that of the histogram, taken as flat within a bin, where it is a closed formula.
-    Both ends are drawn in together, on a geometric grid down to a thousandth, then each in turn.
+    Both ends, the range widened to hold 0, are drawn in together on a geometric grid down to a
+    thousandth, then each alone, then each alone on a fine grid around the best.
 
     Args:
         key: Name of the activation, for messages.
@@ -147,21 +153,19 @@ class MeanSquaredError:
 
     def finish(self, levels: int = 255) -> Range:
         """See :class:`RangeEstimator`."""
-        seen = self._histogram.range()
+        low, high = self._histogram.extremes()
+        widest = Range(min(low, 0.0), max(high, 0.0))
         density = self._histogram.density()
-        shares = torch.logspace(0, -3, COARSE_SHARES, dtype=torch.float64)
-        best = _least_error(
-            density, [_shrunk(seen, share, share) for share in _list(shares)], levels
-        )
-        nearby = _list(torch.linspace(0.9, 1.15, FINE_SHARES, dtype=torch.float64))
-        for _ in range(2):
-            for of_low, of_high in ((1.0, 0.0), (0.0, 1.0)):
-                tried = [
-                    _shrunk(best, share if of_low else 1.0, share if of_high else 1.0)
-                    for share in nearby
-                ]
-                within = [Range(max(r.low, seen.low), min(r.high, seen.high)) for r in tried]
-                best = _least_error(density, [best, *within], levels)
+        coarse = torch.logspace(0, -3, COARSE_SHARES, dtype=torch.float64).tolist()
+        fine = torch.linspace(0.9, 1.15, FINE_SHARES, dtype=torch.float64).tolist()
+        tried = [Range(widest.low * share, widest.high * share) for share in coarse]
+        best = _least_error(density, tried, levels)
+        for shares, around_best in ((coarse, False), (fine, True)):
+            start = best if around_best else widest
+            tried = [Range(max(start.low * share, widest.low), best.high) for share in shares]
+            best = _least_error(density, [best, *tried], levels)
+            tried = [Range(best.low, min(start.high * share, widest.high)) for share in shares]
+            best = _least_error(density, [best, *tried], levels)
         return best
 
 
@@ -186,7 +190,7 @@ class Entropy:
 
     def finish(self, levels: int = 255) -> Range:
         """See :class:`RangeEstimator`."""
-        seen = self._histogram.range()
+        seen = self._histogram.extremes()
         one_sided = seen.low >= 0 or seen.high <= 0
         merged = levels if one_sided else max(levels // 2, 1)
         threshold = self._histogram.width * _least_divergence(self._histogram.magnitudes(), merged)
@@ -243,13 +247,13 @@ class Histogram:
         bins = torch.floor(nonzero / self.width).to(torch.int64) + BINS
         self._counts += torch.bincount(bins, minlength=2 * BINS).cpu()
 
-    def range(self) -> Range:
+    def extremes(self) -> Range:
         """Give the extremes of what was observed.
 
         Raises:
             InputError: If nothing was observed.
         """
-        return self._extremes.range()
+        return self._extremes.so_far()
 
     def density(self) -> Density:
         """Give the values other than 0 as a density between the outermost bins in use."""
@@ -285,19 +289,14 @@ class Histogram:
 
     def _grow(self) -> None:
         """Double the bins' width until the extremes have a bin."""
-        low, high = self._extremes.range()
-        exponent = max(math.frexp(high / BINS)[1], math.frexp(-low / BINS)[1] if low < 0 else -1074)
-        while high < math.ldexp(BINS, exponent - 1) and low >= -math.ldexp(BINS, exponent - 1):
-            exponent -= 1
+        low, high = self._extremes.so_far()
+        exponent = max(math.frexp(max(high, -low) / BINS)[1], SMALLEST_EXPONENT)
         if self._exponent is not None and exponent > self._exponent:
             old = torch.arange(-BINS, BINS)
             new = (old >> min(exponent - self._exponent, 62)) + BINS
             self._counts = torch.zeros_like(self._counts).index_add_(0, new, self._counts)
         if self._exponent is None or exponent > self._exponent:
             self._exponent = exponent
-
-
-COARSE_SHARES, FINE_SHARES, THRESHOLDS = 64, 24, 128
 
 
 class _Extremes:
@@ -319,7 +318,7 @@ class _Extremes:
             )
         self._low, self._high = min(self._low, low), max(self._high, high)
 
-    def range(self) -> Range:
+    def so_far(self) -> Range:
         if self._low > self._high:
             raise InputError(
                 f"{self._key}: no activation was observed; calibrate with at least one batch"
@@ -371,14 +370,6 @@ def _divergence(counts: Tensor, kept: int, merged: int) -> float:
     p, q = reference / reference.sum(), spread / spread.sum()
     # A last bin that only holds what was clipped has no counterpart; a small one keeps it finite.
     return float(torch.special.xlogy(p, p / q.clamp(min=1e-12)).sum())
-
-
-def _shrunk(clip: Range, of_low: float, of_high: float) -> Range:
-    return Range(clip.low * of_low, clip.high * of_high)
-
-
-def _list(values: Tensor) -> list[float]:
-    return [float(value) for value in values]
 
 
 def _float32_or_better(values: Tensor) -> Tensor:

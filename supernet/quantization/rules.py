@@ -104,11 +104,11 @@ def _batch_norm(
 
 
 def _product(run: Execution, func: Rule, input: Tensor, other: Tensor) -> Any:
-    states = (find_state(input), find_state(other))
-    if not run.format.quantizes_activations or None in states:
+    known = find_state(other) or find_state(input)
+    if not run.format.quantizes_activations or known is None:
         return run.run_float(func, (input, other), {})
-    left, _, _ = _read(run, input, run.unit)
-    right, _, state = _read(run, other, run.unit)
+    left, _, _ = _read(run, input, f"{known.key}/left")
+    right, _, state = _read(run, other, f"{known.key}/right")
     return mark(func(left, right), State(f"{state.key}/matmul", PRODUCT, state.bits))
 
 

@@ -48,6 +48,11 @@ def _scalar(value: Tensor, dtype: Any) -> np.ndarray:
     return np.asarray(float(value.detach().cpu()), dtype=dtype)
 
 
+def _sixth(scale: Tensor) -> np.ndarray:
+    # Not computed before it is asked for: during the trace, arithmetic is part of the graph.
+    return _scalar(scale / 6, np.float32)
+
+
 def _emit_pair(t: Trace, x: str, affine: Affine) -> str:
     scale, zero_point = _name_quantizer(t, affine)
     levels = t.emit("QuantizeLinear", [x, scale, zero_point])
@@ -70,7 +75,7 @@ def _find_end(affine: Affine, level: int) -> Callable[[], np.ndarray] | None:
     scale, zero_point = affine.scale, affine.zero_point
     if scale is None or zero_point is None:
         return None
-    return partial(_scalar, (level - zero_point) * scale, np.float32)
+    return lambda: _scalar((level - zero_point) * scale, np.float32)
 
 
 def _keep_quantized(t: Trace, x: Tensor, affine: Affine) -> Tensor:
@@ -86,8 +91,7 @@ def _hard_sigmoid(t: Trace, x: Tensor, affine: Affine) -> Tensor:
     elif affine.fixed:
         sixth = t.scalar(float(affine.scale) / 6, torch.float32)
     else:
-        value = partial(_scalar, affine.scale / 6, np.float32)
-        sixth = t.add_weight(f"{affine.key}.sixth", (), "float32", value)
+        sixth = t.add_weight(f"{affine.key}.sixth", (), "float32", partial(_sixth, affine.scale))
     part = t.emit("DequantizeLinear", [levels, sixth, zero_point])
     constants = [
         t.scalar(128, torch.uint8), t.scalar(0.5 / 128, torch.float32), t.scalar(0, torch.uint8),

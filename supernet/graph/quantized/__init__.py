@@ -1,1 +1,1 @@
-"""Graphs that compute with integers: how they are written, stored, fused and simulated."""
+"""Graphs of quantized networks: what a runtime fuses in them, and which parts stay in float."""
