@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,6 +28,7 @@ class Trace:
         self.nodes: list[Node] = []
         self.constants: dict[str, Constant] = {}
         self.macs = 0
+        self.shared: dict[str, Callable[[], Any]] = {}
         self.state: dict[str, torch.Tensor] = {}
         self._sources: dict[str, torch.Tensor] = {}
         self._weights: dict[str, TensorSpec] = {}

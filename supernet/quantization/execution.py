@@ -201,12 +201,19 @@ class Execution(TorchFunctionMode):
         return state.rounded
 
     def _round(self, tensor: Tensor, affine: Affine) -> Tensor:
-        if self.watching is not None and not affine.fixed:
+        if affine.scale is None and not tensor.is_meta:
             return tensor.view_as(tensor)
         return quantize(tensor, affine)
 
+    @property
+    def looks_only(self) -> bool:
+        """Whether only the order of layers matters, so that nothing has to be rounded."""
+        return self.folds is not None
+
     def find_affine(self, tensor: Tensor, state: State) -> Affine:
         """Find the quantizer of a tensor: trained, calibrated, or from the values themselves."""
+        if self.looks_only:
+            return Affine(state.key, None, None, state.bits)
         self.limits[state.key] = replace(state, rounded=None, source=None)
         if self.watching is not None:
             self.watching(state.key).observe(tensor.detach())

@@ -64,12 +64,13 @@ def _convolution(
         return run.run_float(func, (input, weight, bias, *rest), kw)
     layer = find_layer(weight)
     affine = run.describe_weight(weight, layer)
+    rounded = weight if run.looks_only else quantize_weights(weight, affine)
     if not form.quantizes_activations:
-        return func(run.settle(input), quantize_weights(weight, affine), bias, *rest, **kw)
+        return func(run.settle(input), rounded, bias, *rest, **kw)
     taken, inputs, _ = _read(run, input, layer)
-    if bias is not None:
+    if bias is not None and (inputs.scale is not None or input.is_meta):
         bias = quantize_bias(bias, inputs, weight, affine)
-    out = run.convolve(taken, quantize_weights(weight, affine), bias, *rest, **kw)
+    out = run.convolve(taken, rounded, bias, *rest, **kw)
     return mark(out, State(layer, CONVOLUTION, form.activation_bits, source=weight))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -93,9 +93,9 @@ def _hard_sigmoid(t: Trace, x: Tensor, affine: Affine) -> Tensor:
     else:
         sixth = t.add_weight(f"{affine.key}.sixth", (), "float32", partial(_sixth, affine.scale))
     part = t.emit("DequantizeLinear", [levels, sixth, zero_point])
-    constants = [
-        t.scalar(128, torch.uint8), t.scalar(0.5 / 128, torch.float32), t.scalar(0, torch.uint8),
-    ]  # fmt: skip
+    # Of the rank of what it is added to: without that the runtime adds small maps value by value.
+    half = t.constant(np.full((1,) * x.dim(), 128, np.uint8))
+    constants = [half, t.scalar(0.5 / 128, torch.float32), t.scalar(0, torch.uint8)]
     total = t.emit("Add", [part, t.emit("DequantizeLinear", constants)])
     return t.bind(_meta(x), _emit_pair(t, total, functions.SHARE))
 
@@ -120,7 +120,7 @@ def _store(t: Trace, weight: Tensor, affine: WeightAffine, *, turned: bool) -> t
             f"int8 and w{form.weight_bits}a8 can be executed"
         )
     shape = tuple(int(d) for d in weight.shape)
-    integers = partial(_find_integers, t.find_source(name), affine)
+    integers = _share_integers(t, name, affine)
 
     def write_values() -> np.ndarray:
         values = integers().values.cpu().numpy()
@@ -133,6 +133,15 @@ def _store(t: Trace, weight: Tensor, affine: WeightAffine, *, turned: bool) -> t
         name, shape[::-1] if turned else shape, "int8", write_values, bits=form.weight_bits
     )
     return name, t.add_weight(f"{name}.scale", (shape[0],), "float32", write_scale)
+
+
+def _share_integers(t: Trace, name: str, affine: WeightAffine) -> Callable[[], IntegerWeight]:
+    """What gives a weight's integers; they are computed once for values, scales and bias."""
+    known = t.shared.get(name)
+    if known is None:
+        known = t.shared[name] = cache(partial(_find_integers, t.find_source(name), affine))
+    found: Callable[[], IntegerWeight] = known
+    return found
 
 
 def _find_integers(weight: Tensor, affine: WeightAffine) -> IntegerWeight:
@@ -181,9 +190,7 @@ def _store_bias(
     t: Trace, bias: Tensor, inputs: Affine, weight: Tensor, affine: WeightAffine
 ) -> str:
     name = t.find_source_name(bias)
-    real, integers = t.find_source(name), partial(
-        _find_integers, t.find_source(t.find_source_name(weight)), affine
-    )
+    real, integers = t.find_source(name), _share_integers(t, t.find_source_name(weight), affine)
     size = (int(bias.shape[0]),)
 
     def write_scale() -> np.ndarray:
@@ -255,7 +262,7 @@ def _linear_blocks(
             f"layer {affine.layer}: the runtime has block-wise weights of 4 bits, not of "
             f"{form.weight_bits}; use weights4"
         )
-    integers = partial(_find_integers, t.find_source(name), affine)
+    integers = _share_integers(t, name, affine)
 
     def write_values() -> np.ndarray:
         return np.ascontiguousarray(integers().values.cpu().numpy().T)
