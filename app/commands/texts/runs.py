@@ -12,6 +12,7 @@ from app.jobs.outcomes import (
     QuantizeOutcome,
     TrainOutcome,
 )
+from app.records.formats import count_formats
 from app.records.numbers import format_items
 from app.records.quantities import ACCURACY, LATENCY, PARAMETERS, SIZE, find_quantity
 from app.reporting.class_balance import describe_balance, warn_of_largest_class
@@ -101,12 +102,36 @@ def format_export(result: ExportOutcome) -> str:
     """Say what was written where."""
     latency = "" if result.latency_ms is None else f", {LATENCY.show(result.latency_ms)}"
     judged = find_quantity(result.objective)
+    if result.formats:
+        return _format_integers(result, latency)
     return (
         f"Exported {result.digest} to {result.folder}: {PARAMETERS.show_named(result.parameters)}, "
         f"{judged.name} {show_or_failed(judged, result.value)} on {result.split}{latency}; "
         f"ONNX Runtime differs from torch by at most {result.max_abs_difference:.2g}.\n"
         f"{_write_sizes(result)}"
     )
+
+
+def _format_integers(result: ExportOutcome, latency: str) -> str:
+    """Say what was written of a network whose units compute in integers."""
+    judged = find_quantity(result.objective)
+    lines = [
+        f"Exported {result.digest} to {result.folder}: {PARAMETERS.show_named(result.parameters)}, "
+        f"{judged.name} {show_or_failed(judged, result.value)} on {result.split}, in ONNX Runtime "
+        f"{judged.show(result.runtime_value)} on test{latency}; units: "
+        f"{count_formats(result.formats)}.",
+        f"Weights take {SIZE.show(result.size_bytes)}, as promised, and the rest of the model "
+        f"{SIZE.show(result.overhead_bytes)}; ONNX Runtime differs from the integer simulator by "
+        f"at most {result.max_abs_difference:.2g}.",
+        *result.islands,
+    ]
+    if result.unsafe_layers:
+        lines.append(
+            f"On processors without 8-bit dot products (VNNI) sums of "
+            f"{format_items(len(result.unsafe_layers), 'layer')} may saturate: the card says which."
+        )
+    lines.append(_write_sizes(result))
+    return "\n".join(lines)
 
 
 def _write_sizes(result: ExportOutcome) -> str:
