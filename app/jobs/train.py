@@ -26,7 +26,14 @@ from app.runs.class_balance import describe_largest_class
 from app.runs.command_lines import list_own_modules
 from app.runs.directory import Run, check_same_run, open_run, writing_run
 from app.runs.diverged import DIVERGED, clear_diverged, explain_divergence
-from app.runs.origin import Origin, open_origin, reopen_origin, take_weights
+from app.runs.origin import (
+    Origin,
+    has_steps,
+    open_origin,
+    reopen_origin,
+    take_steps,
+    take_weights,
+)
 from app.runs.precision import DEFAULT_METHOD, extend, read_precision
 from app.runs.teacher import open_teacher
 from app.runs.trained import (
@@ -44,6 +51,7 @@ from supernet import checkpoints
 from supernet.data import DataSource
 from supernet.errors import DivergedError, InputError
 from supernet.family_config import decode_config, encode_config
+from supernet.precision.steps import calibrate_steps
 from supernet.supernet import Supernet
 from supernet.training import (
     Progress,
@@ -58,6 +66,8 @@ from supernet.training import (
 from supernet.training.state import IMPORTED
 
 DEFAULT_FAMILY = "ofa_mobilenetv3"
+# How supernets are trained whose units may compute in several formats.
+PRECISION_METHOD = "eqnet"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -293,9 +303,10 @@ def _prepare(
         config = replace(config, seed=recipe.seed)
     _check_readable(family, config)
     precision = _choose_precision(request, old)
+    if precision is not None:
+        recipe = recipe.replace({"quantizer": precision.method})
     supernet = extend(family.build(config), precision)
-    if begun is not None:
-        take_weights(supernet, begun.read_weights(), begun.run.path)
+    _begin_with(supernet, begun, data, recipe, request.out)
     check_batch(recipe, data, supernet)
     shape = ShapeRecord(**asdict(data.shape))
     described = DataRecord(spec=data.spec, fingerprint=data.fingerprint, shape=shape, **options)
@@ -347,6 +358,20 @@ def _check_same_network(origin: Origin, family: str, preset: str) -> None:
             f"{origin.run.path} is of family {theirs.family} ({theirs.preset}), whose weights do "
             f"not fit {family} ({preset}); leave out --family and --preset, or train without --from"
         )
+
+
+def _begin_with(
+    supernet: Supernet, origin: Origin | None, data: DataSource, recipe: Recipe, out: Path
+) -> None:
+    """Bring a supernet to where its training begins, unless a checkpoint is further already."""
+    if checkpoints.find(out / "checkpoints").checkpoint is not None:
+        return
+    weights = {} if origin is None else origin.read_weights()
+    if origin is not None:
+        take_weights(supernet, weights, origin.run.path)
+    if has_steps(supernet):
+        calibrate_steps(supernet, data, recipe.seed)
+        take_steps(supernet, weights)
 
 
 def _choose_precision(request: TrainRequest, old: RunRecord | None) -> PrecisionRecord | None:
@@ -430,6 +455,8 @@ def _choose_recipe(request: TrainRequest, run: Run | None, data: DataSource) -> 
     else:
         suitable = _name_suitable_recipe(data)
         name = suitable if request.recipe is None else request.recipe
+        if request.recipe is None and request.precision is not None and request.teacher is None:
+            name = f"{suitable}+{PRECISION_METHOD}"
         recipe = find_recipe(name, base=suitable)
         if request.teacher is not None and recipe.distill != "teacher":
             recipe = find_recipe(f"{name}+teacher", base=suitable)

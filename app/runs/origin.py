@@ -15,7 +15,7 @@ from app.runs.trained import NO_DATA, Say, find_trained, read_shape
 from supernet import checkpoints
 from supernet.checkpoints import Checkpoint
 from supernet.data import DataShape
-from supernet.elastic.precision import RANGES, WEIGHTS
+from supernet.elastic.precision import is_step
 from supernet.errors import InputError
 from supernet.supernet import Supernet
 
@@ -113,30 +113,33 @@ def reopen_origin(out: Path, record: RunRecord, say: Say, trusted: Sequence[str]
 
 
 def take_weights(supernet: Supernet, weights: Mapping[str, Tensor], source: Path) -> None:
-    """Copy the weights of a network into a supernet of it, in place, steps as far as both have any.
+    """Copy the weights of a network into a supernet of it, in place; steps stay as they are.
 
     Args:
-        supernet: Of the same family and configuration, with any number formats.
-        weights: By name; trained steps of other formats are left out.
+        supernet: Of the same family and configuration, in any number formats.
+        weights: By name.
         source: Where they are from, for messages.
 
     Raises:
         InputError: They are those of another network.
     """
-    ours = supernet.state_dict()
-    steps = {name for name in ours if _is_step(name)}
-    kept = {name: tensor for name, tensor in weights.items() if not _is_step(name)}
+    own = {name: t.clone() for name, t in supernet.state_dict().items() if _is_step(name)}
+    others = {name: tensor for name, tensor in weights.items() if not _is_step(name)}
+    checkpoints.restore(supernet, {**others, **own}, source)
+
+
+def take_steps(supernet: Supernet, weights: Mapping[str, Tensor]) -> None:
+    """Copy trained steps into a supernet, in place, as far as both have any."""
     with torch.no_grad():
-        kept |= {
-            name: weights[name] if _fits(weights, name, ours[name]) else ours[name].clone()
-            for name in steps
-        }
-    checkpoints.restore(supernet, kept, source)
+        for name, tensor in supernet.state_dict().items():
+            if _is_step(name) and name in weights and weights[name].shape == tensor.shape:
+                tensor.copy_(weights[name])
+
+
+def has_steps(supernet: Supernet) -> bool:
+    """Whether a supernet has trained steps."""
+    return any(map(is_step, supernet.shared))
 
 
 def _is_step(name: str) -> bool:
-    return name.startswith((_SHARED + WEIGHTS, _SHARED + RANGES))
-
-
-def _fits(weights: Mapping[str, Tensor], name: str, ours: Tensor) -> bool:
-    return name in weights and weights[name].shape == ours.shape
+    return name.startswith(_SHARED) and is_step(name.removeprefix(_SHARED))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from app.records.run import CALIBRATED, PrecisionRecord
+from supernet.elastic.precision import can_learn_steps
 from supernet.errors import InputError
 from supernet.precision.elastic import make_precision_elastic
+from supernet.precision.steps import make_step_parameters
 from supernet.quantization.calibration import DEFAULT_ESTIMATOR, ESTIMATORS
 from supernet.quantization.formats import FP32, Policy, parse_policy
 from supernet.space import nearest
@@ -12,7 +14,7 @@ from supernet.supernet import Supernet
 
 LEARNED, MINMAX = "lsq", "minmax"
 METHODS = (LEARNED, MINMAX)
-DEFAULT_METHOD = MINMAX
+DEFAULT_METHOD = LEARNED
 
 
 def read_precision(text: str, method: str, calibration: str | None = None) -> PrecisionRecord:
@@ -57,12 +59,17 @@ def extend(supernet: Supernet, precision: PrecisionRecord | None) -> Supernet:
         supernet: As its family builds it; weights are shared with the result.
         precision: The formats; ``None`` leaves the supernet as it is.
 
+    Returns:
+        The supernet; where steps are learned it has them, without values yet.
+
     Raises:
         InputError: No unit can compute in any of them.
     """
     if precision is None:
         return supernet
-    return make_precision_elastic(supernet, parse_policy(precision.policy))
+    found = make_precision_elastic(supernet, parse_policy(precision.policy))
+    learned = precision.method == LEARNED and can_learn_steps(found.edits)
+    return make_step_parameters(found) if learned else found
 
 
 def offers(precision: PrecisionRecord | None, asked: str | None) -> bool:

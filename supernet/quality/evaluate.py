@@ -389,6 +389,7 @@ def round_activations(
     trained = {f"{key}@{state.bits}" in execution.ranges for key, state in execution.limits.items()}
     if trained != {True}:
         calibrate_ranges(model, execution, batches, estimator)
+    execution.fix_ranges()
 
 
 def choose_batch_size(supernet: Supernet, architecture: Architecture) -> int:

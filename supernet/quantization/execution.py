@@ -253,6 +253,18 @@ class Execution(TorchFunctionMode):
             zero_point = learned_zero_point(offset, scale, 0, high)
         return Affine(state.key, scale, zero_point, state.bits, learned=True)
 
+    def fix_ranges(self) -> None:
+        """Take trained quantizers of activations as they are, like calibrated ones.
+
+        For a network that is not trained any more, whose tensors have all been met.
+        """
+        for key, state in self.limits.items():
+            trained = self.ranges.get(f"{key}@{state.bits}")
+            if trained is not None:
+                found = self._find_trained(trained.detach(), state)
+                self.calibrated[key] = replace(found, learned=False)
+        self.ranges = {}
+
     def find_step(self, layer: str, form: Format) -> Tensor | None:
         """Trained steps of a layer's weight at a format, if there are any."""
         if not form.learns_steps:

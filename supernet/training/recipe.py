@@ -16,6 +16,7 @@ from supernet.training.sampler_modules import list_samplers
 DISTILLATIONS = ("guidance", "inplace", "none", "previous", "teacher")
 DIVERGENCES = ("kl", "alpha")
 OPTIMIZERS = ("sgd", "adamw")
+# Fields that records of earlier releases lack.
 LATER = ("quantizer", "step_rate", "weight_distribution")
 QUANTIZERS = ("lsq", "minmax")
 PRECISIONS = ("fp32", "bf16", "auto")
