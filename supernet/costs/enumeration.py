@@ -66,7 +66,7 @@ class ElasticNetwork(Protocol):
 def trace_network(supernet: ElasticNetwork, architecture: Architecture) -> Graph:
     """Trace a whole subnetwork as a graph without weight values, with a dynamic batch."""
     network = _extract_folded(supernet, architecture)
-    return lower(network, (supernet.example(architecture, 1),))[0]
+    return lower(network, (supernet.example(architecture, 1),), structure_only=True)[0]
 
 
 def _extract_folded(supernet: ElasticNetwork, architecture: Architecture) -> nn.Module:
@@ -246,7 +246,7 @@ class _Tracer:
         key = (_describe(module), shapes, rebuild.key, precision)
         if key not in self.traced:
             bound = _Bound(module, rebuild, execution if precision != "fp32" else None)
-            graph = lower(bound, tensors)[0]
+            graph = lower(bound, tensors, structure_only=True)[0]
             self.traced[key] = pass_integers(graph) if precision != "fp32" else graph
         return self.traced[key]
 

@@ -193,11 +193,12 @@ class _Builder:
         """Let the network compute in its number formats."""
         network = self.shell.network
         formats: dict[str, Format] = {}
-        for path, _ in network.named_modules(remove_duplicate=False):
+        for path, module in network.named_modules(remove_duplicate=False):
             # Below a picked candidate, rows speak of the path in the full model.
             source = find_source_path(self.edit_index, self.values, path)
             form = self.formats.get(path) or self.formats.get(source)
-            if form is not None:
+            # A unit that is left out, or an identity in its place, has nothing to be rounded.
+            if form and any(isinstance(m, (nn.Conv2d, nn.Linear)) for m in module.modules()):
                 formats[path] = form
         if not formats:
             return

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from supernet.errors import InputError
-from supernet.graph.language import BATCH, Constant, Graph, TensorSpec, fix_batch
+from supernet.graph.language import BATCH, Constant, Graph, Node, TensorSpec, fix_batch
 from supernet.graph.quantized.packing import NIBBLES, is_packed, list_limits, pack_nibbles
 from supernet.graph.quantized.random_weights import draw_random_integers
+from supernet.graph.quantized.short_names import shorten_names, use_short_names
 from supernet.graph.quantized.unpacking import add_packed_weights
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ _QUANTIZED = {
     "DynamicQuantizeLinear",
     "MatMulInteger",
 }
+_UNNAMED = {"QuantizeLinear", "DequantizeLinear"}
+_PRODUCTS = {"Conv", "Gemm", "MatMul", "MatMulInteger"}
 _REDUCTIONS = {"ReduceMean", "ReduceMax", "ReduceMin"}
 
 # Random weights repeat a pool of this many normal numbers: drawing millions for every network of
@@ -47,7 +50,8 @@ def to_onnx(
     """Build an ONNX model from a graph: opset 17, or 21 if it computes with integers.
 
     Weights of two to seven bits are packed (:mod:`supernet.graph.quantized.packing`) and come with
-    the operators that unpack them; int4 has its own ONNX type.
+    the operators that unpack them; int4 has its own ONNX type. Weights and constants of a
+    quantized graph get short names (:func:`shorten_names`).
 
     Args:
         graph: what to write.
@@ -57,13 +61,14 @@ def to_onnx(
         batch: fixes the batch dimension; None leaves it dynamic.
 
     Raises:
-        InputError: if a weight is missing, has the wrong shape or does not fit its bits.
+        InputError: if a weight is missing, has the wrong shape or does not fit its bits, or a
+            tensor of a quantized graph is named like a weight (:func:`shorten_names`).
     """
     from onnx import helper
 
     if batch is not None:
         graph = fix_batch(graph, batch)
-    values = draw_random_weights(graph, seed) if weights is None else _check_weights(graph, weights)
+    values = draw_random_weights(graph, seed) if weights is None else check_weights(graph, weights)
     quantized = is_quantized(graph)
     body = helper.make_graph(
         [],
@@ -79,9 +84,14 @@ def to_onnx(
     )
     # Added in place: make_graph and make_model would copy every weight once more.
     body = model.graph
+    if quantized:
+        graph = _turn_axes_into_inputs(graph)
+        short = shorten_names(graph)
+        graph = use_short_names(graph, short)
+        values = {short[name]: value for name, value in values.items()}
     packed = [spec for spec in graph.weights if is_packed(spec)]
     add_packed_weights(body, packed, values)
-    _add_operators(body, _turn_axes_into_inputs(graph) if quantized else graph)
+    _add_operators(body, graph, _name_shortly if quantized else _name)
     for spec in graph.weights:
         if not is_packed(spec):
             _add_initializer(body, spec, values[spec.name])
@@ -89,11 +99,13 @@ def to_onnx(
 
 
 def is_quantized(graph: Graph) -> bool:
-    """Whether a graph computes with integers and needs the operators' later versions."""
-    return any(node.op in _QUANTIZED for node in graph.nodes)
+    """Whether a graph computes with or holds integers that need the later operator set."""
+    return any(node.op in _QUANTIZED for node in graph.nodes) or any(
+        is_packed(spec) or spec.dtype == NIBBLES for spec in graph.weights
+    )
 
 
-def _add_operators(body: onnx.GraphProto, graph: Graph) -> None:
+def _add_operators(body: onnx.GraphProto, graph: Graph, name: Callable[[Node, int], str]) -> None:
     from onnx import helper, numpy_helper
 
     body.initializer.extend(numpy_helper.from_array(c.array(), c.name) for c in graph.constants)
@@ -102,7 +114,7 @@ def _add_operators(body: onnx.GraphProto, graph: Graph) -> None:
             node.op,
             list(node.inputs),
             list(node.outputs),
-            name=f"{node.scope}/{node.op}_{index}",
+            name=name(node, index),
             **{
                 key: list(value) if isinstance(value, tuple) else value
                 for key, value in node.attributes
@@ -110,6 +122,17 @@ def _add_operators(body: onnx.GraphProto, graph: Graph) -> None:
         )
         for index, node in enumerate(graph.nodes)
     )
+
+
+def _name(node: Node, index: int) -> str:
+    return f"{node.scope}/{node.op}_{index}"
+
+
+def _name_shortly(node: Node, index: int) -> str:
+    """Products by their modules, others by their places: a thousand paths take too much room."""
+    if node.op in _PRODUCTS:
+        return _name(node, index)
+    return "" if node.op in _UNNAMED else f"{node.op}_{index}"
 
 
 def _turn_axes_into_inputs(graph: Graph) -> Graph:
@@ -200,7 +223,12 @@ def _draw_random_weight(
     return (pool[start : start + size] * scale).reshape(shape).astype(spec.dtype, copy=False)
 
 
-def _check_weights(graph: Graph, weights: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def check_weights(graph: Graph, weights: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The values of a graph's weights in their dtypes and C order, int4 ones as int8.
+
+    Raises:
+        InputError: if a weight is missing, has the wrong shape or does not fit its bits.
+    """
     values: dict[str, np.ndarray] = {}
     for spec in graph.weights:
         value = weights.get(spec.name)
@@ -217,15 +245,20 @@ def _check_weights(graph: Graph, weights: Mapping[str, np.ndarray]) -> dict[str,
 
 
 def _check_weight(spec: TensorSpec, value: np.ndarray) -> np.ndarray:
-    if spec.dtype != NIBBLES and not is_packed(spec):
-        return np.asarray(value, dtype=spec.dtype, order="C")
+    dtype = np.dtype("int8" if spec.dtype == NIBBLES else spec.dtype)
+    if dtype.kind not in "iu":
+        return np.asarray(value, dtype=dtype, order="C")
+    if value.dtype.kind not in "iu":
+        raise InputError(
+            f"weight {spec.name!r} has {value.dtype} values; the graph needs {spec.dtype}"
+        )
     low, high = list_limits(spec)
     if value.size and not low <= value.min() <= value.max() <= high:
         raise InputError(
             f"weight {spec.name!r} has values in {value.min()}..{value.max()}; its bits hold "
             f"{low}..{high}"
         )
-    return np.asarray(value, dtype=np.int8, order="C")
+    return np.asarray(value, dtype=dtype, order="C")
 
 
 def _make_value_info(spec: TensorSpec) -> onnx.ValueInfoProto:

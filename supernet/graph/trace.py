@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,6 +28,7 @@ class Trace:
         self.nodes: list[Node] = []
         self.constants: dict[str, Constant] = {}
         self.macs = 0
+        self.shared: dict[str, Callable[[], Any]] = {}
         self.state: dict[str, torch.Tensor] = {}
         self._sources: dict[str, torch.Tensor] = {}
         self._weights: dict[str, TensorSpec] = {}
@@ -132,6 +134,10 @@ class Trace:
     def find_source(self, name: str) -> torch.Tensor:
         """The parameter or buffer of a path, with its values."""
         return self._sources[name]
+
+    def is_float_weight(self, tensor: torch.Tensor) -> bool:
+        """Whether a tensor is a parameter or buffer as the module has it."""
+        return self._names.get(id(tensor), "") in self._sources
 
     def add_weight(
         self,

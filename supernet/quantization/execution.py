@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode, _pop_mode_temporarily
 
-from supernet.quantization.affine import Affine, WeightAffine
+from supernet.quantization.affine import Affine, Layer, WeightAffine
 from supernet.quantization.formats import FP32, Format
 from supernet.quantization.functions import quantize
 from supernet.quantization.quantizers import learned_zero_point, positive_step
@@ -74,6 +74,7 @@ class Execution(TorchFunctionMode):
         watching: Gives the estimator of a key while ranges are calibrated; activations stay float.
         limits: What was last known of the tensor of each key.
         islands: Where float operators within integer units are noted, when somebody asks.
+        layers: What each layer that multiplies integers has: weight, bias, name of its inputs.
         folds: Where weights and the running means of their normalisation are noted, likewise.
         convolve: What convolutions are computed with.
         depth: Units that are running, one in the other.
@@ -91,6 +92,7 @@ class Execution(TorchFunctionMode):
     watching: Callable[[str], Estimator] | None = None
     limits: dict[str, State] = field(default_factory=dict)
     islands: list[Island] | None = None
+    layers: dict[str, Layer] = field(default_factory=dict)
     folds: list[tuple[Tensor, Tensor | None]] | None = None
     convolve: Callable[..., Tensor] = torch.conv2d
     depth: int = 0
@@ -209,12 +211,19 @@ class Execution(TorchFunctionMode):
         return state.rounded
 
     def _round(self, tensor: Tensor, affine: Affine) -> Tensor:
-        if self.watching is not None and not affine.fixed:
+        if affine.scale is None and not tensor.is_meta:
             return tensor.view_as(tensor)
         return quantize(tensor, affine)
 
+    @property
+    def looks_only(self) -> bool:
+        """Whether only the order of layers matters, so that nothing has to be rounded."""
+        return self.folds is not None
+
     def find_affine(self, tensor: Tensor, state: State) -> Affine:
         """Find the quantizer of a tensor: trained, calibrated, or from the values themselves."""
+        if self.looks_only:
+            return Affine(state.key, None, None, state.bits)
         self.limits[state.key] = replace(state, rounded=None, source=None)
         if self.watching is not None:
             self.watching(state.key).observe(tensor.detach())
@@ -251,6 +260,11 @@ class Execution(TorchFunctionMode):
         found = self.steps.get(f"{layer}@{form.weight_bits}")
         # Channels of several blocks come as (blocks, size).
         return found.reshape(-1) if found is not None and found.dim() > 1 else found
+
+    def note_layer(self, layer: Layer) -> None:
+        """Note what a layer multiplies, for those who look at networks as a whole."""
+        if self.watching is not None:
+            self.layers[layer.affine.layer] = layer
 
     def describe_weight(self, weight: Tensor, reader: str) -> WeightAffine:
         """Describe how a layer's weight is quantized in the unit that runs."""

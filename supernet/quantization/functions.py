@@ -76,8 +76,7 @@ def quantize_bias(bias: Tensor, inputs: Affine, weight: Tensor, affine: WeightAf
 
     The runtime adds it to their products as 32-bit integers.
     """
-    if inputs.scale is None:
-        return bias
+    assert inputs.scale is not None
     with torch.no_grad():
         step = inputs.scale.to(bias.dtype) * find_channel_step(weight, affine)
         rounded = torch.round(bias / step) * step
@@ -126,7 +125,8 @@ def linear(
         inputs: The quantizer of ``x``.
         affine: How the weight is quantized.
     """
-    if bias is not None and inputs is not None and x.dim() == 2:
+    whole = inputs is not None and inputs.scale is not None
+    if bias is not None and inputs is not None and whole and x.dim() == 2:
         bias = quantize_bias(bias, inputs, weight, affine)
     return F.linear(x, quantize_weights(weight, affine), bias)
 

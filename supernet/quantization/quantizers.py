@@ -62,7 +62,7 @@ def to_levels(x: Tensor, scale: Tensor, zero_point: Tensor, low: int, high: int)
     Returns:
         Whole numbers in the dtype and shape of ``x``.
     """
-    return (torch.round(x / scale) + zero_point).clamp(low, high)
+    return (x / scale).round_().add_(zero_point).clamp_(low, high)
 
 
 def from_levels(levels: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:
@@ -468,10 +468,10 @@ class _Affine(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, scale: Tensor, zero_point: Tensor, low: int, high: int
     ) -> Tensor:
-        levels = torch.round(x / scale) + zero_point
+        levels = (x / scale).round_().add_(zero_point)
         if ctx.needs_input_grad[0]:
             ctx.save_for_backward((levels >= low) & (levels <= high))
-        return from_levels(levels.clamp(low, high), scale, zero_point)
+        return levels.clamp_(low, high).sub_(zero_point).mul_(scale)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
@@ -492,27 +492,26 @@ class _Learned(torch.autograd.Function):
         high: int,
         gradient_scale: float,
     ) -> Tensor:
-        ctx.save_for_backward(x, scale, zero_point)
-        ctx.low, ctx.high, ctx.gradient_scale = low, high, gradient_scale
-        return from_levels(to_levels(x, scale, zero_point, low, high), scale, zero_point)
+        position = x / scale
+        inside = (position >= low - zero_point) & (position <= high - zero_point)
+        levels = position.round_().add_(zero_point).clamp_(low, high)
+        y = levels.sub_(zero_point).mul_(scale)
+        ctx.save_for_backward(x, y, inside, scale, zero_point)
+        ctx.gradient_scale = gradient_scale
+        return y
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        x, scale, zero_point = ctx.saved_tensors
-        position = x / scale
-        shifted = position + zero_point
-        inside = (shifted >= ctx.low) & (shifted <= ctx.high)
-        needs_x, needs_scale, needs_zero_point = ctx.needs_input_grad[:3]
-        of_x = of_scale = of_zero_point = None
-        if needs_x:
-            of_x = torch.where(inside, gradient, 0)
-        if needs_scale:
-            clipped = shifted.clamp(ctx.low, ctx.high) - zero_point
-            slope = torch.where(inside, torch.round(position) - position, clipped)
-            of_scale = (gradient * slope).sum_to_size(scale.shape) * ctx.gradient_scale
-        if needs_zero_point:
-            outer = torch.where(inside, 0, -gradient * scale)
-            of_zero_point = outer.sum_to_size(zero_point.shape) * ctx.gradient_scale
+        x, y, inside, scale, zero_point = ctx.saved_tensors
+        of_x = torch.where(inside, gradient, 0)
+        of_scale = of_zero_point = None
+        if ctx.needs_input_grad[1]:
+            # Inside, (y - x) / scale is round(v) - v; outside, y / scale is the clipped level.
+            slopes = (gradient * y).sub_(of_x * x).sum_to_size(scale.shape)
+            of_scale = slopes * ctx.gradient_scale / scale
+        if ctx.needs_input_grad[2]:
+            outside = (of_x - gradient).mul_(scale).sum_to_size(zero_point.shape)
+            of_zero_point = outside * ctx.gradient_scale
         return of_x, of_scale, of_zero_point, None, None, None
 
 

@@ -17,13 +17,13 @@ from torch import Tensor
 from supernet.errors import InputError
 from supernet.quantization.quantizers import SMALLEST_STEP
 
+# On either side of 0; the larger side uses half of them or more.
 BINS = 8192
-"""Bins on either side of 0; the larger side uses half of them or more."""
 
 # Narrower bins would leave float32; whatever is smaller falls into the bins beside 0.
 SMALLEST_EXPONENT = -100
 
-COARSE_SHARES, FINE_SHARES, THRESHOLDS = 64, 24, 128
+COARSE_SHARES, FINE_SHARES, THRESHOLDS = 32, 24, 128
 
 
 class Range(NamedTuple):
@@ -157,15 +157,17 @@ class MeanSquaredError:
         widest = Range(min(low, 0.0), max(high, 0.0))
         density = self._histogram.density()
         coarse = torch.logspace(0, -3, COARSE_SHARES, dtype=torch.float64).tolist()
-        fine = torch.linspace(0.9, 1.15, FINE_SHARES, dtype=torch.float64).tolist()
+        fine = torch.linspace(0.8, 1.26, FINE_SHARES, dtype=torch.float64).tolist()
         tried = [Range(widest.low * share, widest.high * share) for share in coarse]
         best = _least_error(density, tried, levels)
         for shares, around_best in ((coarse, False), (fine, True)):
             start = best if around_best else widest
-            tried = [Range(max(start.low * share, widest.low), best.high) for share in shares]
-            best = _least_error(density, [best, *tried], levels)
-            tried = [Range(best.low, min(start.high * share, widest.high)) for share in shares]
-            best = _least_error(density, [best, *tried], levels)
+            if widest.low < 0:
+                tried = [Range(max(start.low * share, widest.low), best.high) for share in shares]
+                best = _least_error(density, [best, *tried], levels)
+            if widest.high > 0:
+                tried = [Range(best.low, min(start.high * share, widest.high)) for share in shares]
+                best = _least_error(density, [best, *tried], levels)
         return best
 
 
@@ -238,14 +240,15 @@ class Histogram:
         """
         self._extremes.observe(values)
         values = _float32_or_better(values).flatten()
-        nonzero = values[values != 0]
-        self._zeros += values.numel() - nonzero.numel()
-        if not nonzero.numel():
+        zeros = int((values == 0).sum())
+        self._zeros += zeros
+        if zeros == values.numel():
             return
         self._grow()
         # Dividing by a power of two is exact, in float32 too.
-        bins = torch.floor(nonzero / self.width).to(torch.int64) + BINS
+        bins = (values / self.width).floor_().add_(BINS).to(torch.int64)
         self._counts += torch.bincount(bins, minlength=2 * BINS).cpu()
+        self._counts[BINS] -= zeros
 
     def extremes(self) -> Range:
         """Give the extremes of what was observed.

@@ -155,8 +155,18 @@ def test_the_step_has_the_gradient_of_lsq() -> None:
         expected_x.append(passed * weight)
         expected_step += slope * weight * factor
     assert of_x.tolist() == expected_x
-    assert of_step.item() == pytest.approx(expected_step, rel=1e-12)
+    assert of_step.item() == pytest.approx(expected_step, rel=1e-9)
     assert 0 < sum(passed == 0 for passed in expected_x) < 500
+
+
+def test_single_precision_suffices_for_the_gradient_of_a_small_step() -> None:
+    x, weights, step = normal(20_000), normal(20_000, seed=1), scalar(0.01)
+    slopes = []
+    for dtype in (torch.float32, torch.float64):
+        learned = step.to(dtype).requires_grad_()
+        y = quantize_learned(x.float().to(dtype), learned, torch.tensor(128), 0, 255, 1.0)
+        slopes.append(gradients(y, weights.float().to(dtype), learned)[0].item())
+    assert slopes[0] == pytest.approx(slopes[1], rel=1e-3)
 
 
 def test_step_and_offset_have_the_gradients_of_lsq_plus() -> None:
@@ -178,8 +188,8 @@ def test_step_and_offset_have_the_gradients_of_lsq_plus() -> None:
             expected_offset += weight
         else:
             expected_step += weight * (round(position) - position)
-    assert of_step.item() == pytest.approx(expected_step, rel=1e-12)
-    assert of_offset.item() == pytest.approx(expected_offset, rel=1e-12)
+    assert of_step.item() == pytest.approx(expected_step, rel=1e-9)
+    assert of_offset.item() == pytest.approx(expected_offset, rel=1e-9)
 
 
 def test_a_zero_point_beyond_the_levels_is_clamped_and_finds_back() -> None:
@@ -187,8 +197,8 @@ def test_a_zero_point_beyond_the_levels_is_clamped_and_finds_back() -> None:
     for start, target in ((3.0, -0.5), (-9.0, -0.9)):
         offset = scalar(start).requires_grad_()
         x = torch.linspace(target, target + 1.5, 100, dtype=torch.float64)
-        optimizer = torch.optim.Adam([offset], lr=0.1)
-        for _ in range(300):
+        optimizer = torch.optim.Adam([offset], lr=0.3)
+        for _ in range(100):
             zero_point = learned_zero_point(offset, step, 0, 15)
             assert 0 <= zero_point.item() <= 15
             y = quantize_learned(x, step, zero_point, 0, 15, 1.0)
@@ -284,7 +294,7 @@ def test_steps_per_channel_count_the_weights_of_a_channel() -> None:
         position = weight[channel] / step[channel]
         slope = torch.where(position.abs() < 7, position.round() - position, position.sign() * 7)
         expected = (slope * upstream[channel]).sum() / math.sqrt(48 * 7)
-        assert of_step[channel].item() == pytest.approx(expected.item(), rel=1e-12)
+        assert of_step[channel].item() == pytest.approx(expected.item(), rel=1e-9)
         assert torch.equal(of_weight[channel], upstream[channel] * (position.abs() < 7))
 
 

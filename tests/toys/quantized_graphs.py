@@ -26,11 +26,12 @@ class QuantizedGraph:
         self.nodes: list[Node] = []
         self.weights: dict[str, TensorSpec] = {}
         self.constants: dict[str, Constant] = {}
+        self.scope = ""
 
     def add(self, op: str, *inputs: str, outputs: int = 1, **attributes: Attribute) -> str:
         names = [f"v{len(self.nodes)}", *(f"v{len(self.nodes)}_{i}" for i in range(1, outputs))]
         pairs = tuple(sorted(attributes.items()))
-        self.nodes.append(Node(op, inputs, tuple(names), pairs))
+        self.nodes.append(Node(op, inputs, tuple(names), pairs, self.scope))
         return names[0]
 
     def weight(self, name: str, shape: tuple[int, ...], dtype: str, bits: int = 0) -> str:
@@ -59,10 +60,9 @@ class QuantizedGraph:
         steps = (self.constant(np.asarray(scale)), self.constant(np.asarray(zero)))
         return self.add("DequantizeLinear", self.add("QuantizeLinear", name, *steps), *steps)
 
-    def _affine(
-        self, name: str, shape: tuple[int, ...], bits: int, axis: int
-    ) -> tuple[str, str]:
+    def _affine(self, name: str, shape: tuple[int, ...], bits: int, axis: int) -> tuple[str, str]:
         """A weight and a bias, dequantized."""
+        self.scope = name
         size = shape[axis]
         zeros = self.constant(np.zeros(size, dtype=np.int8))
         w = self.weight(f"{name}.weight", shape, "int8", bits)
@@ -76,9 +76,17 @@ class QuantizedGraph:
         self, x: str, name: str, shape: tuple[int, int, int, int], bits: int = 0, group: int = 1
     ) -> str:
         weight, bias = self._affine(name, shape, bits, 0)
-        kernel = shape[2:]
-        pads = tuple(k // 2 for k in kernel) * 2
-        return self.add("Conv", x, weight, bias, group=group, kernel_shape=kernel, pads=pads)
+        return self.add(
+            "Conv",
+            x,
+            weight,
+            bias,
+            dilations=(1, 1),
+            group=group,
+            kernel_shape=shape[2:],
+            pads=tuple(k // 2 for k in shape[2:]) * 2,
+            strides=(1, 1),
+        )
 
     def gemm(self, x: str, name: str, shape: tuple[int, int], bits: int = 0) -> str:
         return self.add("Gemm", x, *self._affine(name, shape, bits, 0), transB=1)
@@ -110,8 +118,8 @@ class QuantizedGraph:
     def _add_bias(self, x: str, name: str, size: int) -> str:
         return self.add("Add", x, self.weight(f"{name}.bias", (size,), "float32"))
 
-    def hardswish(self, x: str, key: str, out: str) -> str:
-        """HardSwish of what was quantized last, with ``key``, by saturating additions."""
+    def hardsigmoid(self, x: str, key: str) -> str:
+        """HardSigmoid of what was quantized last, with ``key``, by an addition that saturates."""
         integers = next(n for n in self.nodes if n.outputs == (x,)).inputs[0]
         sixth = self.weight(f"{key}.sixth", (), "float32")
         third = self.add("DequantizeLinear", integers, sixth, f"{key}.zero_point")
@@ -121,23 +129,42 @@ class QuantizedGraph:
             self.constant(np.asarray(np.float32(0.5 / 128))),
             self.constant(np.asarray(np.uint8(0))),
         )
-        gate = self.quantize_fixed(self.add("Add", third, half), 255)
-        return self.quantize(self.add("Mul", x, gate), out)
+        return self.quantize_fixed(self.add("Add", third, half), 255)
+
+    def hardswish(self, x: str, key: str, out: str) -> str:
+        """HardSwish of what was quantized last, with ``key``."""
+        return self.quantize(self.add("Mul", x, self.hardsigmoid(x, key)), out)
+
+    def squeeze(self, x: str, name: str, width: int, bits: int = 0) -> str:
+        """Squeeze-and-excitation of ``width`` channels, a quarter of them inside."""
+        pooled = self.quantize(self.add("GlobalAveragePool", x), f"{name}.pool")
+        y = self.conv(pooled, f"{name}.reduce", (width // 4, width, 1, 1), bits)
+        y = self.quantize(y, f"{name}.reduce")
+        y = self.conv(y, f"{name}.expand", (width, width // 4, 1, 1), bits)
+        gate = self.hardsigmoid(self.quantize(y, f"{name}.expand"), f"{name}.expand")
+        return self.quantize(self.add("Mul", x, gate), f"{name}.product")
 
     def finish(self, output: str, shape: tuple[int | str, ...]) -> Graph:
-        nodes = [*self.nodes, Node("Identity", (output,), ("y",))]
+        nodes = [Node("Identity", (output,), ("y",))]
+        needed = {output}
+        for node in reversed(self.nodes):
+            if needed.intersection(node.outputs):
+                needed.update(node.inputs)
+                nodes.insert(0, node)
         return Graph(
             inputs=(self.input,),
             outputs=(TensorSpec("y", (BATCH, *shape), "float32"),),
             nodes=tuple(nodes),
-            weights=tuple(self.weights.values()),
-            constants=tuple(self.constants.values()),
+            weights=tuple(w for w in self.weights.values() if w.name in needed),
+            constants=tuple(c for c in self.constants.values() if c.name in needed),
             macs=0,
             parameters=0,
         )
 
 
-def make_blocks(blocks: int, width: int, bits: tuple[int, ...] = (0,), size: int = 7) -> Graph:
+def make_blocks(
+    blocks: int, width: int, bits: tuple[int, ...] = (0,), size: int = 7, squeeze: bool = False
+) -> Graph:
     """Inverted residuals of ``4 * width`` channels inside, a pool and a classifier of 10.
 
     Args:
@@ -145,6 +172,7 @@ def make_blocks(blocks: int, width: int, bits: tuple[int, ...] = (0,), size: int
         width: channels between blocks.
         bits: of the blocks' weights, taken in turn.
         size: rows and columns of the input of ``width`` channels.
+        squeeze: squeeze and excite in every other block.
     """
     g = QuantizedGraph((width, size, size))
     x = g.quantize("x", "input")
@@ -155,6 +183,8 @@ def make_blocks(blocks: int, width: int, bits: tuple[int, ...] = (0,), size: int
         y = g.conv(y, f"{p}.depthwise.conv", (n, 1, 3, 3), b, group=n)
         y = g.quantize(y, f"{p}.depthwise.bn")
         y = g.hardswish(y, f"{p}.depthwise.bn", f"{p}.depthwise.act")
+        if squeeze and i % 2:
+            y = g.squeeze(y, f"{p}.depthwise.se", n, b)
         y = g.quantize(g.conv(y, f"{p}.project.conv", (width, n, 1, 1), b), f"{p}.project.bn")
         x = g.quantize(g.add("Add", y, x), f"{p}.project.bn/add")
     pooled = g.quantize(g.add("GlobalAveragePool", x), "pool")

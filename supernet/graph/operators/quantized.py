@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -93,9 +93,9 @@ def _hard_sigmoid(t: Trace, x: Tensor, affine: Affine) -> Tensor:
     else:
         sixth = t.add_weight(f"{affine.key}.sixth", (), "float32", partial(_sixth, affine.scale))
     part = t.emit("DequantizeLinear", [levels, sixth, zero_point])
-    constants = [
-        t.scalar(128, torch.uint8), t.scalar(0.5 / 128, torch.float32), t.scalar(0, torch.uint8),
-    ]  # fmt: skip
+    # Of the rank of what it is added to: without that the runtime adds small maps value by value.
+    half = t.constant(np.full((1,) * x.dim(), 128, np.uint8))
+    constants = [half, t.scalar(0.5 / 128, torch.float32), t.scalar(0, torch.uint8)]
     total = t.emit("Add", [part, t.emit("DequantizeLinear", constants)])
     return t.bind(_meta(x), _emit_pair(t, total, functions.SHARE))
 
@@ -120,7 +120,7 @@ def _store(t: Trace, weight: Tensor, affine: WeightAffine, *, turned: bool) -> t
             f"int8 and w{form.weight_bits}a8 can be executed"
         )
     shape = tuple(int(d) for d in weight.shape)
-    integers = partial(_find_integers, t.find_source(name), affine)
+    integers = _share_integers(t, name, affine)
 
     def write_values() -> np.ndarray:
         values = integers().values.cpu().numpy()
@@ -133,6 +133,15 @@ def _store(t: Trace, weight: Tensor, affine: WeightAffine, *, turned: bool) -> t
         name, shape[::-1] if turned else shape, "int8", write_values, bits=form.weight_bits
     )
     return name, t.add_weight(f"{name}.scale", (shape[0],), "float32", write_scale)
+
+
+def _share_integers(t: Trace, name: str, affine: WeightAffine) -> Callable[[], IntegerWeight]:
+    """What gives a weight's integers; they are computed once for values, scales and bias."""
+    known = t.shared.get(name)
+    if known is None:
+        known = t.shared[name] = cache(partial(_find_integers, t.find_source(name), affine))
+    found: Callable[[], IntegerWeight] = known
+    return found
 
 
 def _find_integers(weight: Tensor, affine: WeightAffine) -> IntegerWeight:
@@ -181,9 +190,7 @@ def _store_bias(
     t: Trace, bias: Tensor, inputs: Affine, weight: Tensor, affine: WeightAffine
 ) -> str:
     name = t.find_source_name(bias)
-    real, integers = t.find_source(name), partial(
-        _find_integers, t.find_source(t.find_source_name(weight)), affine
-    )
+    real, integers = t.find_source(name), _share_integers(t, t.find_source_name(weight), affine)
     size = (int(bias.shape[0]),)
 
     def write_scale() -> np.ndarray:
@@ -221,13 +228,39 @@ def _linear(
     floats = _dequantize(t, name, scale, affine, 2, 0 if flat else 1)
     if not flat:
         product = t.emit("MatMul", [t.name(x), floats])
-        return t.bind(out, product if bias is None else t.emit("Add", [product, t.name(bias)]))
+        return t.bind(out, _add_bias(t, product, bias))
     names = [t.name(x), floats]
     if bias is not None and inputs is not None:
         names.append(_store_bias(t, bias, inputs, weight, affine))
     elif bias is not None:
         names.append(t.name(bias))
     return t.bind(out, t.emit("Gemm", names, transB=1))
+
+
+def _add_bias(t: Trace, product: str, bias: Tensor | None) -> str:
+    if bias is None:
+        return product
+    # As a row: a vector would make the runtime turn product and sum into one float operator that
+    # unpacks the weights in every run.
+    row = t.emit("Unsqueeze", [t.name(bias), t.constant([0])])
+    return t.emit("Add", [product, row])
+
+
+def read_floats(t: Trace, x: Tensor, axis: int) -> str:
+    """Name what a float layer reads, so that the runtime leaves that layer in float.
+
+    Between a DequantizeLinear and a QuantizeLinear the runtime would round the weights of a float
+    layer by itself, with one scale for all of them. It does so only where the activation has one
+    scale, so it gets the same scale once for each channel.
+    """
+    name = t.name(x)
+    node = t.find_producer(name)
+    if node is None or node.op != "DequantizeLinear" or node.attributes:
+        return name
+    axis %= x.dim()
+    channels = t.constant([int(x.shape[axis])])
+    parts = [t.emit("Expand", [part, channels]) for part in node.inputs[1:]]
+    return t.emit("DequantizeLinear", [node.inputs[0], *parts], axis=axis)
 
 
 def _linear_dynamic(
@@ -240,7 +273,7 @@ def _linear_dynamic(
     product = t.emit("MatMulInteger", [levels, name, zero_point])
     floats = t.emit("Cast", [product], to=find_onnx_dtype(torch.float32))
     result = t.emit("Mul", [floats, t.emit("Mul", [step, scale])])
-    return t.bind(out, result if bias is None else t.emit("Add", [result, t.name(bias)]))
+    return t.bind(out, _add_bias(t, result, bias))
 
 
 def _linear_blocks(
@@ -255,7 +288,7 @@ def _linear_blocks(
             f"layer {affine.layer}: the runtime has block-wise weights of 4 bits, not of "
             f"{form.weight_bits}; use weights4"
         )
-    integers = partial(_find_integers, t.find_source(name), affine)
+    integers = _share_integers(t, name, affine)
 
     def write_values() -> np.ndarray:
         return np.ascontiguousarray(integers().values.cpu().numpy().T)
@@ -268,7 +301,7 @@ def _linear_blocks(
     scale = t.add_weight(f"{name}.scale", shape, "float32", write_scale)
     floats = t.emit("DequantizeLinear", [name, scale], axis=0, block_size=form.group)
     product = t.emit("MatMul", [t.name(x), floats])
-    return t.bind(out, product if bias is None else t.emit("Add", [product, t.name(bias)]))
+    return t.bind(out, _add_bias(t, product, bias))
 
 
 QUANTIZED: dict[Any, Handler] = {

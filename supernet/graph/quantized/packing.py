@@ -145,6 +145,8 @@ def is_packed(spec: TensorSpec) -> bool:
 def list_limits(spec: TensorSpec) -> tuple[int, int]:
     """Lowest and highest integer that an entry of a weight holds, in two's complement."""
     bits = spec.bits or _count_own_bits(spec.dtype)
+    if spec.dtype.startswith("u"):
+        return 0, (1 << bits) - 1
     return -(1 << bits - 1), (1 << bits - 1) - 1
 
 
@@ -163,10 +165,13 @@ def count_stored_bytes(spec: TensorSpec) -> int:
 def stored_bytes(graph: Graph) -> int:
     """Bytes of the values of all weights of a graph in a file.
 
+    Scalars, such as the scale of an activation, are not among them: whether a piece has them
+    depends on its neighbours, and they are part of what a graph itself takes.
+
     Raises:
         InputError: if a weight has bits that its dtype cannot be stored in.
     """
-    return sum(count_stored_bytes(spec) for spec in graph.weights)
+    return sum(count_stored_bytes(spec) for spec in graph.weights if spec.shape)
 
 
 def measure_overhead(model: bytes, graph: Graph) -> int:
@@ -183,17 +188,11 @@ def measure_overhead(model: bytes, graph: Graph) -> int:
 
 
 def pack_nibbles(values: np.ndarray) -> np.ndarray:
-    """Pack int4 of any shape two to a byte as ONNX does, the first lowest: uint8 (ceil(n / 2),)."""
-    padded = np.zeros(-(-values.size // 2) * 2, dtype=np.int8)
-    padded[: values.size] = values.reshape(-1)
-    pairs = padded.view(np.uint8).reshape(-1, 2)
-    return (pairs[:, 0] & 15) | (pairs[:, 1] << 4)
+    """Pack int4 of any shape two to a byte, the first lowest, as ONNX does: uint8 (ceil(n / 2),).
 
-
-def unpack_nibbles(packed: np.ndarray, count: int) -> np.ndarray:
-    """Undo :func:`pack_nibbles`: int8 of shape (count,)."""
-    pairs = np.stack([packed << 4, packed], axis=-1).view(np.int8)
-    return (pairs >> 4).reshape(-1)[:count]
+    These are the bytes of :func:`pack` for four bits, but for what fills up the last eight entries.
+    """
+    return pack(values, 4)[: -(-values.size // 2)]
 
 
 def _count_own_bits(dtype: str) -> int:
