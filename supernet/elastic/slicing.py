@@ -197,9 +197,8 @@ class _Builder:
             # Below a picked candidate, rows speak of the path in the full model.
             source = find_source_path(self.edit_index, self.values, path)
             form = self.formats.get(path) or self.formats.get(source)
-            # An identity in the place of a unit has nothing that could be rounded.
-            rounds = any(isinstance(m, (nn.Conv2d, nn.Linear)) for m in module.modules())
-            if form is not None and rounds:
+            # A unit that is left out, or an identity in its place, has nothing to be rounded.
+            if form and any(isinstance(m, (nn.Conv2d, nn.Linear)) for m in module.modules()):
                 formats[path] = form
         if not formats:
             return

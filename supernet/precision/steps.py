@@ -12,13 +12,18 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from supernet.data import DataSource, lay_channels_last
-from supernet.elastic.edits import Pick, Quantize, Rule
+from supernet.elastic.edits import Derive, Pick, Quantize, Rule
 from supernet.elastic.precision import RANGES, WEIGHTS, is_step, name_step
 from supernet.errors import InputError
 from supernet.quantization.execution import Execution, find_execution
 from supernet.quantization.formats import Format
-from supernet.quantization.quantizers import fit_step, fit_step_and_offset
-from supernet.space import Architecture, Positions, SearchSpace
+from supernet.quantization.quantizers import (
+    SMALLEST_STEP,
+    fit_step,
+    fit_step_and_offset,
+    weight_levels,
+)
+from supernet.space import Architecture, Positions, SearchSpace, Value
 from supernet.supernet import Supernet
 
 SAMPLES = 256
@@ -29,7 +34,12 @@ VALUES = 1024
 """Values of an activation that are kept of each batch."""
 
 
-def add_learned_steps(supernet: Supernet, data: DataSource, seed: int = 0) -> Supernet:
+LSQ, MINMAX, DOREFA = "lsq", "minmax", "dorefa"
+
+
+def add_learned_steps(
+    supernet: Supernet, data: DataSource, seed: int = 0, quantizer: str = LSQ
+) -> Supernet:
     """Give a precision-elastic supernet steps that are trained, calibrated on training samples.
 
     Every layer has a step per output channel for each number of weight bits, every rounded
@@ -42,6 +52,7 @@ def add_learned_steps(supernet: Supernet, data: DataSource, seed: int = 0) -> Su
             initialised or loaded; they are shared with the result.
         data: Calibration uses its training split.
         seed: Chooses the samples.
+        quantizer: See :func:`make_step_parameters`.
 
     Returns:
         The same supernet with parameters in ``shared``; they get no weight decay.
@@ -49,18 +60,24 @@ def add_learned_steps(supernet: Supernet, data: DataSource, seed: int = 0) -> Su
     Raises:
         InputError: See :func:`make_step_parameters` and :func:`calibrate_steps`.
     """
-    learned = make_step_parameters(supernet)
-    calibrate_steps(learned, data, seed)
+    learned = make_step_parameters(supernet, quantizer)
+    if any(map(is_step, learned.shared)):
+        calibrate_steps(learned, data, seed)
     return learned
 
 
-def make_step_parameters(supernet: Supernet) -> Supernet:
+def make_step_parameters(supernet: Supernet, quantizer: str = LSQ) -> Supernet:
     """Make the parameters of trained steps without values, for weights that will be loaded.
 
     Names and shapes are a function of the network and its table.
 
     Args:
         supernet: Elastic in precision; its weights are shared with the result.
+        quantizer: ``"lsq"``: all steps are trained (Esser et al. 2020). ``"dorefa"``: weights of
+            convolutions are ``tanh(w) / max |tanh(w)|`` with steps that stay as they are (Zhou et
+            al. 2016, "DoReFa-Net", section 2.3, on symmetric levels: the paper's have no 0, and
+            integers of as many bits could not hold them); a normalisation must follow. ``"minmax"``
+            trains none.
 
     Returns:
         The same supernet with steps of 1 in ``shared``: ``(out,)`` per weight, ``(2,)``, step and
@@ -71,6 +88,12 @@ def make_step_parameters(supernet: Supernet) -> Supernet:
     """
     if any(map(is_step, supernet.shared)):
         raise InputError("the supernet has trained steps already")
+    if quantizer not in (LSQ, MINMAX, DOREFA):
+        raise InputError(f"there is no quantizer {quantizer!r}; there are lsq, minmax and dorefa")
+    if quantizer == MINMAX:
+        return supernet
+    rows = _bound_weights(supernet) if quantizer == DOREFA else ()
+    bounded = {row.tensor for row in rows}
     found: dict[str, nn.Parameter] = {}
     for _, asked in _ask_for_steps(supernet):
         for layer, bits in asked.steps:
@@ -78,13 +101,15 @@ def make_step_parameters(supernet: Supernet) -> Supernet:
             if name not in found:
                 weight = supernet.model.get_parameter(f"{layer}.weight")
                 found[name] = nn.Parameter(weight.new_ones(len(weight)))
+                if f"{layer}.weight" in bounded:
+                    found[name].requires_grad_(False).fill_(1 / weight_levels(bits)[1])
         for key, bits in asked.ranges:
             like = next(supernet.model.parameters())
             found.setdefault(name_step(RANGES, key, bits), nn.Parameter(like.new_ones(2)))
     return Supernet(
         supernet.model,
         supernet.space,
-        supernet.edits,
+        (*supernet.edits, *rows),
         units=supernet.units,
         inputs=supernet.inputs,
         shared={**supernet.shared, **found},
@@ -113,7 +138,8 @@ def calibrate_steps(supernet: Supernet, data: DataSource, seed: int = 0) -> None
     with torch.no_grad():
         for layer, bits, step in _list_steps(supernet, WEIGHTS):
             weight = supernet.model.get_parameter(f"{layer}.weight")
-            step.copy_(fit_step(weight, bits, granularity="channel"))
+            if step.requires_grad:
+                step.copy_(fit_step(weight, bits, granularity="channel"))
         known: dict[str, Tensor] = {}
         for architecture, asked in _ask_for_steps(supernet):
             if not all(key in known for key, _ in asked.ranges):
@@ -272,6 +298,38 @@ def _set_rule(
     values = next(v for v, found in reversed(list(rule.values.items())) if found == quantity)
     for name, value in zip(rule.choices, values, strict=True):
         positions[space.index(name)] = space.choice(name).position(value)
+
+
+@dataclass(frozen=True)
+class _Bound:
+    """DoReFa's weights in -1...1, of units that round them.
+
+    Args:
+        forms: Format by the values of the unit's choices.
+    """
+
+    forms: Mapping[tuple[Value, ...], Format]
+
+    def __call__(self, weight: Tensor, values: tuple[Value, ...]) -> Tensor:
+        """Bound a weight ``(out, ...)``, as it is cut to a subnetwork."""
+        if not self.forms[values].learns_steps:
+            return weight
+        bounded = torch.tanh(weight)
+        return bounded / bounded.abs().amax().clamp(min=SMALLEST_STEP)
+
+
+def _bound_weights(supernet: Supernet) -> tuple[Derive, ...]:
+    """The rows that bound the weights of convolutions in units with a choice of format."""
+    rows: dict[str, Derive] = {}
+    for edit in supernet.edits:
+        if isinstance(edit, Quantize):
+            place = supernet.model.get_submodule(edit.module)
+            for path, module in place.named_modules(prefix=edit.module):
+                if isinstance(module, nn.Conv2d):
+                    name = f"{path}.weight"
+                    bound = _Bound(edit.format.values)
+                    rows[name] = Derive(name, edit.format.choices, bound)
+    return tuple(rows.values())
 
 
 # -- where they start ------------------------------------------------------------------------------

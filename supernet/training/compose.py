@@ -80,11 +80,11 @@ def compose(
 
 def _check_steps(supernet: Supernet, recipe: Recipe) -> None:
     """InputError when trained steps are missing, or are there and would not be wanted."""
-    wanted = recipe.quantizer == "lsq" and can_learn_steps(supernet.edits)
+    wanted = recipe.quantizer != "minmax" and can_learn_steps(supernet.edits)
     has = any(map(is_step, supernet.shared))
     if wanted and not has:
         raise InputError(
-            "quantizer = 'lsq' trains steps, and the supernet has none; add_learned_steps makes "
+            f"quantizer = {recipe.quantizer!r} needs steps; add_learned_steps makes "
             "and calibrates them, or use quantizer = 'minmax'"
         )
     if has and not wanted:

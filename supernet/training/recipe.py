@@ -18,7 +18,7 @@ DIVERGENCES = ("kl", "alpha")
 OPTIMIZERS = ("sgd", "adamw")
 # Fields that records of earlier releases lack.
 LATER = ("quantizer", "step_rate", "weight_distribution")
-QUANTIZERS = ("lsq", "minmax")
+QUANTIZERS = ("lsq", "minmax", "dorefa")
 PRECISIONS = ("fp32", "bf16", "auto")
 AUGMENT = ("auto", *AUGMENTATIONS)
 
@@ -68,7 +68,8 @@ class Recipe:
         checkpoint_every: Steps between checkpoints; the last step always has one.
         log_every: Steps between lines of the log.
         quantizer: How a supernet that is elastic in precision rounds: ``"lsq"`` with trained
-            steps, which calibration on ``seed`` starts; ``"minmax"`` by the extremes.
+            steps, which calibration on ``seed`` starts; ``"minmax"`` by the extremes;
+            ``"dorefa"`` by fixed steps of weights bounded by a tangent.
         step_rate: Learning rate of trained steps, relative to that of weights.
         weight_distribution: Weight of the penalty on unevenly distributed weights, 1 as in
             EQ-Net; for a supernet that is elastic in precision.

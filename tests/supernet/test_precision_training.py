@@ -36,9 +36,12 @@ from supernet.supernet import Supernet
 from supernet.testing.toy_supernets import build_choice_supernet, build_toy_supernet, make_toy_data
 from supernet.training import Progress, Recipe, compose, train
 from supernet.training.guides import Guidance
+from supernet.training.loop import take_step
 from supernet.training.method import TrainingMethod
 from supernet.training.optimizer import build_optimizer, set_learning_rate
 from supernet.training.samplers.precision_sandwich import PrecisionSandwich
+from supernet.training.standalone import make_standalone, make_standalone_recipe
+from supernet.training.state import TrainingState
 from supernet.training.weight_distribution import WeightDistribution, list_quantized_weights
 
 POLICY = "w2a4,w4a8,int8,fp32"
@@ -301,6 +304,35 @@ def test_steps_have_no_decay_and_a_rate_of_their_own() -> None:
     assert all(map(is_step, learned.shared))
 
 
+def test_dorefa_bounds_weights_and_keeps_their_steps() -> None:
+    supernet = make_precision_elastic(build_choice_supernet(), parse_policy(POLICY))
+    learned = add_learned_steps(supernet, make_toy_data(), quantizer="dorefa").train()
+    weight = supernet.model.widen.weight.detach()
+    bounded = torch.tanh(weight) / torch.tanh(weight).abs().max()
+    plain = learned.extract(at(learned, "fp32")).widen.weight
+    assert torch.equal(plain, weight)
+    for precision, bits in (("w2a4", 2), ("w4a8", 4)):
+        extracted = learned.extract(at(learned, precision))
+        torch.testing.assert_close(extracted.widen.weight, bounded)
+        high = 2 ** (bits - 1) - 1
+        execution = find_execution(extracted)
+        assert execution is not None
+        assert execution.steps[f"widen@{bits}"].tolist() == pytest.approx([1 / high] * 6)
+    inputs, targets = make_toy_data().train.batch(slice(0, 16), torch.device("cpu"))
+    cross_entropy(learned(inputs, at(learned, "w2a4")), targets).backward()
+    assert learned.model.widen.weight.grad.abs().max() > 0
+    assert learned.shared[name_step(WEIGHTS, "widen", 2)].grad is None
+    assert learned.shared[name_step(WEIGHTS, "classifier", 2)].grad is not None
+    learned.eval()
+    for architecture in draw(learned, 6):
+        with torch.no_grad():
+            live, extracted = learned(inputs, architecture), learned.extract(architecture).eval()
+            assert torch.equal(live, extracted(inputs))
+    assert make_step_parameters(supernet, "minmax") is supernet
+    with pytest.raises(InputError, match="there is no quantizer 'dorfa'; there are lsq"):
+        make_step_parameters(supernet, "dorfa")
+
+
 # -- exactness -------------------------------------------------------------------------------------
 
 
@@ -499,7 +531,7 @@ def test_weights_even_out() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({}, "quantizer = 'lsq' trains steps, and the supernet has none; add_learned_steps"),
+        ({}, "quantizer = 'lsq' needs steps; add_learned_steps makes"),
         ({"quantizer": "minmax", "steps": 8, "batch_size": 16}, ""),
     ],
 )
@@ -516,3 +548,24 @@ def test_recipe_and_supernet_must_agree_about_steps(changes: dict[str, Any], mes
         compose(learn(build_toy_supernet()), make_toy_data(), recipe, 8)
     with pytest.raises(InputError, match="is not elastic in precision; use weight_distribution"):
         compose(build_toy_supernet(), make_toy_data(), recipe, 8)
+
+
+@pytest.mark.parametrize("policy", [POLICY, "layer:w4a8,int8"])
+def test_a_network_trained_alone_keeps_its_precision_and_steps(policy: str) -> None:
+    learned = learn(build_choice_supernet(), policy).eval()
+    inputs = torch.rand(4, 1, 6, 6)
+    for architecture in draw(learned, 4):
+        alone = make_standalone(learned, architecture).eval()
+        with torch.no_grad():
+            expected = learned.extract(architecture).eval()(inputs)
+            assert torch.equal(alone(inputs, alone.space.largest), expected)
+    chosen = at(learned, "w4a8") if policy == POLICY else learned.space.smallest
+    alone = make_standalone(learned, chosen)
+    recipe = make_standalone_recipe(RECIPE, {"weight_distribution": 0.0}, 60)
+    method = compose(alone, make_toy_data(), recipe, 8)
+    before = {name: p.detach().clone() for name, p in alone.shared.items()}
+    assert {name[-2:] for name in before} == {"@4", "@8"}
+    state = TrainingState.begin(method, make_toy_data(), recipe, Path("unused"))
+    take_step(state, make_toy_data(), recipe, 0, 8, torch.device("cpu"))
+    moved = {name for name, p in alone.shared.items() if not torch.equal(p, before[name])}
+    assert {name for name in before if name.startswith(WEIGHTS)} < moved
