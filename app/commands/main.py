@@ -117,7 +117,7 @@ def train(
         str | None, typer.Option(help="Number formats of units: fp32,int8, research, ... [fp32].")
     ] = None,
     precision_method: Annotated[
-        str | None, typer.Option(help="Steps of integers: lsq or minmax.")
+        str | None, typer.Option(help="Steps of integers: lsq, minmax or dorefa [lsq].")
     ] = None,
     origin: Annotated[
         Path | None, typer.Option("--from", help="A finished run to begin with the weights of.")

@@ -94,7 +94,7 @@ class TrainRequest:
         precision: Number formats that units may compute in, such as ``"fp32,int8"``; ``None`` for
             float alone.
         precision_method: ``"lsq"`` learns the steps of integers, ``"minmax"`` takes them from the
-            values.
+            values, ``"dorefa"`` bounds weights; see ``quantizer`` of a recipe.
         origin: A finished run to begin with the weights of, of the same network.
         resume: Continue the run in ``out``, which must exist.
         trust: Dotted paths of the user's own modules that files of the run may name.

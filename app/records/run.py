@@ -85,8 +85,8 @@ class PrecisionRecord(Record):
     Args:
         policy: As :func:`supernet.quantization.formats.parse_policy` reads it, formats of more
             bits first.
-        method: ``"lsq"`` for learned steps, ``"minmax"`` for steps taken from the values while
-            training, ``"calibrated"`` for weights that were trained in float.
+        method: The quantizer of the recipe, ``"lsq"`` for learned steps; ``"calibrated"`` for
+            weights that were trained in float.
         calibration: How ranges of activations follow from their values where none were learned,
             one of :data:`supernet.quantization.calibration.ESTIMATORS`.
     """

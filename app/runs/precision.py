@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from app.records.run import CALIBRATED, PrecisionRecord
-from supernet.elastic.precision import can_learn_steps
 from supernet.errors import InputError
 from supernet.precision.elastic import make_precision_elastic
-from supernet.precision.steps import make_step_parameters
+from supernet.precision.steps import DOREFA, LSQ, MINMAX, make_step_parameters
 from supernet.quantization.calibration import DEFAULT_ESTIMATOR, ESTIMATORS
 from supernet.quantization.formats import FP32, Policy, parse_policy
 from supernet.space import nearest
 from supernet.supernet import Supernet
 
-LEARNED, MINMAX = "lsq", "minmax"
-METHODS = (LEARNED, MINMAX)
-DEFAULT_METHOD = LEARNED
+METHODS = (LSQ, MINMAX, DOREFA)
+DEFAULT_METHOD = LSQ
 
 
 def read_precision(text: str, method: str, calibration: str | None = None) -> PrecisionRecord:
@@ -68,8 +66,9 @@ def extend(supernet: Supernet, precision: PrecisionRecord | None) -> Supernet:
     if precision is None:
         return supernet
     found = make_precision_elastic(supernet, parse_policy(precision.policy))
-    learned = precision.method == LEARNED and can_learn_steps(found.edits)
-    return make_step_parameters(found) if learned else found
+    return (
+        found if precision.method == CALIBRATED else make_step_parameters(found, precision.method)
+    )
 
 
 def offers(precision: PrecisionRecord | None, asked: str | None) -> bool:
