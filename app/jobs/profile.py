@@ -12,11 +12,13 @@ from app.records.numbers import format_items
 from app.runs import plugins
 from app.runs.command_lines import list_own_modules
 from app.runs.directory import Run, open_run
+from app.runs.executable import check_executable
 from app.runs.latency_table import find_device, load_table
 from app.runs.offer_precision import offer_precision
 from app.runs.precision import show_policy
 from app.runs.trained import Say, build
 from hardware.device import Device
+from hardware.fusion_probe import probe_contract
 from hardware.profile import Budget, choose_budget, is_replaced, profile
 from hardware.table import LatencyTable
 from supernet import files
@@ -78,7 +80,7 @@ def profile_job(request: ProfileRequest, say: Say) -> ProfileOutcome:
 
     Raises:
         InputError: Unknown device or precision, the run offers other precisions and has results,
-            or the device's folder holds another table.
+            the runtime cannot execute one of them, or the device's folder holds another table.
         OSError: The disk is full; an older table is intact.
     """
     run = open_run(request.run, (*request.trust, *_list_typed(request)))
@@ -88,6 +90,8 @@ def profile_job(request: ProfileRequest, say: Say) -> ProfileOutcome:
         say(f"warning: {shortage}")
     offer_precision(run, request.precision, say)
     supernet = build(run)
+    if run.record.precision is not None and device.backend == Device().backend:
+        check_executable(supernet, probe_contract())
     cost_model = supernet.cost_model()
     budget = _choose_budget(request, cost_model)
     folder = run.device(device.name)

@@ -217,10 +217,11 @@ def _choose_place(
 def _list_steps(graph: Graph) -> list[_Step]:
     """Operators with the quantizers around integer kernels taken in."""
     makers = {name: node for node in graph.nodes for name in node.outputs}
-    known = {spec.name for spec in (*graph.weights, *graph.constants)}
-    known |= {
-        name for node in graph.nodes if set(node.inputs) <= known | {""} for name in node.outputs
-    }
+    known = {spec.name for spec in graph.weights} | {c.name for c in graph.constants}
+    for node in graph.nodes:
+        # What follows from weights alone is computed when a runtime loads the model.
+        if set(node.inputs) <= known | {""}:
+            known.update(node.outputs)
     readers: dict[str, list[Node]] = {}
     for node in graph.nodes:
         for name in node.inputs:

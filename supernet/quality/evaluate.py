@@ -334,14 +334,16 @@ def recalibrate_extracted(
         How many samples were used; 0 when the network has nothing to estimate.
 
     Raises:
-        InputError: The training split has a single image, which has no statistics, or activations
-            are not finite.
+        InputError: The training split has a single image, which has no statistics, or samples of
+            another shape; or ranges are needed, and the samples are constant or activations not
+            finite.
     """
     model.eval()
     execution = find_execution(model)
     normalizes = any(isinstance(m, _BatchNorm) for m in model.modules())
     if not normalizes and execution is None:
         return 0
+    _check_samples(supernet, data)
     # The same rows whatever the run's seed, spread over the split.
     rows = np.random.default_rng(0).permutation(len(data.train))[:samples]
     # The variance of one image is that of its own pixels, and none where a layer has one of them.
@@ -359,9 +361,7 @@ def recalibrate_extracted(
 
     def prepare(count: int) -> Iterable[Batch]:
         key = (data.fingerprint, "calibration", samples, count)
-        return _prepare_batches(
-            supernet, architecture, data.train, rows[:count], size, key, cache
-        )
+        return _prepare_batches(supernet, architecture, data.train, rows[:count], size, key, cache)
 
     if normalizes:
         recalibrate(model, (inputs for inputs, _ in prepare(whole)))
@@ -374,6 +374,17 @@ def recalibrate_extracted(
     return whole
 
 
+def _check_samples(supernet: Supernet, data: DataSource) -> None:
+    """InputError unless the samples of some data are of the kind that a network takes."""
+    theirs, ours = tuple(data.train.inputs.shape[1:]), supernet.inputs.shape
+    # Images are resized; channels and lengths of text cannot be.
+    if len(theirs) != len(ours) or theirs[0] != ours[0]:
+        raise InputError(
+            f"the samples of {data.spec} have shape {theirs}, and this network takes {ours}; "
+            "calibrate it with data of that kind"
+        )
+
+
 def round_activations(
     model: nn.Module, execution: Execution, batches: Sequence[Tensor], estimator: str
 ) -> None:
@@ -384,10 +395,20 @@ def round_activations(
         execution: Its number formats.
         batches: Calibration inputs as the network takes them.
         estimator: One of :data:`supernet.quantization.calibration.ESTIMATORS`.
+
+    Raises:
+        InputError: Ranges are needed, and the inputs are constant or activations not finite.
     """
     fold_normalization(model, execution, batches[0][:1])
     trained = {f"{key}@{state.bits}" in execution.ranges for key, state in execution.limits.items()}
     if trained != {True}:
+        low = min(float(inputs.min()) for inputs in batches)
+        if all(bool((inputs == low).all()) for inputs in batches):
+            raise InputError(
+                f"every entry of the calibration samples is {low:g}: no range of activations "
+                "follows from constant data; calibrate with samples of the kind that the network "
+                "will see"
+            )
         calibrate_ranges(model, execution, batches, estimator)
     execution.fix_ranges()
 
