@@ -59,16 +59,15 @@ def _make_border(
         _find_border([part.find(values) for part in parts])
         for values in _list_combinations(space, names)
     )
-    return UnitVariants(
-        f"{first.name}>{second.name}", names, variants, (0,) * len(variants)
-    )
+    return UnitVariants(f"{first.name}>{second.name}", names, variants, (0,) * len(variants))
 
 
 def _find_border(parts: Sequence[object]) -> Variant:
     gives, takes, *between = parts
     if not gives or not takes or any(between):
         return None
-    assert isinstance(gives, tuple) and isinstance(takes, tuple)
+    assert isinstance(gives, tuple)
+    assert isinstance(takes, tuple)
     shape, from_integers = gives
     to_integers = takes[1]
     if from_integers == to_integers:
@@ -145,4 +144,3 @@ class _Reduced:
 def _list_combinations(space: SearchSpace, names: Sequence[str]) -> Iterator[dict[str, Value]]:
     for values in itertools.product(*(space.choice(name).values for name in names)):
         yield dict(zip(names, values, strict=True))
-

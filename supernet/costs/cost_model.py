@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from supernet.graph.language import Graph
 from supernet.space import SearchSpace
 
-
 BORDER = "border"
 """Precision of what converts between two units of different precision."""
 
