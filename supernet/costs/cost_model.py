@@ -16,6 +16,9 @@ from supernet.space import SearchSpace
 BORDER = "border"
 """Precision of what converts between two units of different precision."""
 
+ARROW = ">"
+"""Stands between the names of two units in that of the border between them."""
+
 
 @dataclass(frozen=True, slots=True)
 class CostUnit:
@@ -59,6 +62,12 @@ class UnitVariants:
     choices: tuple[str, ...]
     variants: tuple[CostUnit | None, ...]
     size_bytes: tuple[int, ...]
+
+    @property
+    def title(self) -> str:
+        """What it is called where people read it."""
+        first, arrow, second = self.name.partition(ARROW)
+        return f"conversion between {first} and {second}" if arrow else self.name
 
 
 @dataclass(frozen=True)
@@ -119,6 +128,19 @@ class CostModel:
         result = np.zeros(len(positions))
         for columns, strides, table in self._plan:
             result += padded[table][positions[:, columns] @ strides]
+        return result
+
+    def maximum(
+        self, positions: NDArray[np.integer], values: NDArray[np.floating] | NDArray[np.integer]
+    ) -> NDArray[np.float64]:
+        """Largest over units of ``values``, one per distinct unit and none negative.
+
+        ``(n, len(space))`` in, ``(n,)`` out.
+        """
+        padded = np.append(np.asarray(values, dtype=np.float64), 0.0)
+        result = np.zeros(len(positions))
+        for columns, strides, table in self._plan:
+            np.maximum(result, padded[table][positions[:, columns] @ strides], out=result)
         return result
 
     def macs(self, positions: NDArray[np.integer]) -> NDArray[np.float64]:

@@ -165,6 +165,7 @@ def evaluate(
     calibration_samples: int = CALIBRATION_SAMPLES,
     batch_size: int | None = None,
     cache: BatchCache | None = None,
+    estimator: str = DEFAULT_ESTIMATOR,
 ) -> Evaluation:
     """Evaluate a subnetwork with inherited weights.
 
@@ -179,6 +180,8 @@ def evaluate(
         calibration_samples: Training samples for normalisation statistics.
         batch_size: Samples at a time; by default as many as fit comfortably.
         cache: Keeps batches from one architecture to the next; the values stay the same.
+        estimator: How ranges follow from the values of activations, where units compute in
+            integers.
 
     Raises:
         InputError: Unknown split, or an architecture of another space.
@@ -196,6 +199,7 @@ def evaluate(
             calibration_samples,
             batch_size=batch_size,
             cache=cache,
+            estimator=estimator,
         )
         values = score_samples(
             model, supernet, architecture, data, split, batch_size=batch_size, cache=cache
@@ -383,6 +387,7 @@ def round_activations(
     trained = {f"{key}@{state.bits}" in execution.ranges for key, state in execution.limits.items()}
     if trained != {True}:
         calibrate_ranges(model, execution, batches, estimator)
+    execution.fix_ranges()
 
 
 def choose_batch_size(supernet: Supernet, architecture: Architecture) -> int:

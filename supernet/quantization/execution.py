@@ -35,6 +35,7 @@ from supernet.quantization.tracking import (
     list_tensors,
     map_tensors,
     mark,
+    unmark,
 )
 
 
@@ -81,6 +82,7 @@ class Execution(TorchFunctionMode):
         unit: Path of the innermost one.
         format: Its format.
         outer: Paths and formats of those around it.
+        guests: Tensors from outside that something is noted of while the network runs.
     """
 
     formats: dict[str, Format]
@@ -98,6 +100,7 @@ class Execution(TorchFunctionMode):
     unit: str = ""
     format: Format = FP32
     outer: list[tuple[str, Format]] = field(default_factory=list)
+    guests: list[Tensor] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         TorchFunctionMode.__init__(self)
@@ -128,6 +131,10 @@ class Execution(TorchFunctionMode):
         self.depth -= 1
         if self.depth == 0:
             self.__exit__(None, None, None)
+            # Inputs outlive the run, and the next network rounds them in its own way.
+            for tensor in self.guests:
+                unmark(tensor)
+            self.guests.clear()
 
     @contextmanager
     def suspended(self) -> Iterator[None]:
@@ -196,6 +203,7 @@ class Execution(TorchFunctionMode):
         if state is None:
             state = State(f"{reader}/input", bits=self.format.activation_bits)
             mark(tensor, state)
+            self.guests.append(tensor)
         if state.affine is not None:
             return tensor
         if state.rounded is None:
@@ -248,8 +256,22 @@ class Execution(TorchFunctionMode):
             zero_point = learned_zero_point(offset, scale, 0, high)
         return Affine(state.key, scale, zero_point, state.bits, learned=True)
 
+    def fix_ranges(self) -> None:
+        """Take trained quantizers of activations as they are, like calibrated ones.
+
+        For a network that is not trained any more, whose tensors have all been met.
+        """
+        for key, state in self.limits.items():
+            trained = self.ranges.get(f"{key}@{state.bits}")
+            if trained is not None:
+                found = self._find_trained(trained.detach(), state)
+                self.calibrated[key] = replace(found, learned=False)
+        self.ranges = {}
+
     def find_step(self, layer: str, form: Format) -> Tensor | None:
         """Trained steps of a layer's weight at a format, if there are any."""
+        if not form.learns_steps:
+            return None
         found = self.steps.get(f"{layer}@{form.weight_bits}")
         # Channels of several blocks come as (blocks, size).
         return found.reshape(-1) if found is not None and found.dim() > 1 else found

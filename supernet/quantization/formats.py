@@ -52,6 +52,11 @@ class Format:
         return self.activation_bits < FLOAT_BITS and not self.dynamic
 
     @property
+    def learns_steps(self) -> bool:
+        """Whether the steps of its weights can be trained: those of whole channels, around 0."""
+        return self.quantizes_weights and self.granularity == "channel" and self.symmetric
+
+    @property
     def products_only(self) -> bool:
         """Whether it is for matrix products and leaves convolutions in float."""
         return self.dynamic or (self.granularity == "group" and not self.quantizes_activations)
