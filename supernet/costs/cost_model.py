@@ -14,6 +14,10 @@ from supernet.graph.language import Graph
 from supernet.space import SearchSpace
 
 
+BORDER = "border"
+"""Precision of what converts between two units of different precision."""
+
+
 @dataclass(frozen=True, slots=True)
 class CostUnit:
     """The smallest piece of a network with a latency of its own.

@@ -9,12 +9,17 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from supernet.costs.borders import list_borders
 from supernet.costs.cost_model import CostModel, CostUnit, UnitVariants
 from supernet.elastic.edit_index import EditIndex, Values, find_bits
 from supernet.elastic.edits import Cut, Derive, Drop, Edit, Pick, Resize, list_choices
 from supernet.errors import InputError
 from supernet.graph.language import Graph
 from supernet.graph.lowering import lower
+from supernet.graph.quantized.borders import pass_integers
+from supernet.graph.quantized.packing import stored_bytes
+from supernet.quantization.execution import Execution, find_execution
+from supernet.quantization.folding import fold_normalization
 from supernet.space import Architecture, SearchSpace, Value
 
 Combination = tuple[Value, ...]
@@ -60,8 +65,17 @@ class ElasticNetwork(Protocol):
 
 def trace_network(supernet: ElasticNetwork, architecture: Architecture) -> Graph:
     """Trace a whole subnetwork as a graph without weight values, with a dynamic batch."""
+    network = _extract_folded(supernet, architecture)
+    return lower(network, (supernet.example(architecture, 1),), structure_only=True)[0]
+
+
+def _extract_folded(supernet: ElasticNetwork, architecture: Architecture) -> nn.Module:
     network = supernet.extract(architecture).eval()
-    return lower(network, (supernet.example(architecture, 1),))[0]
+    execution = find_execution(network)
+    if execution is not None:
+        device = next(network.parameters()).device
+        fold_normalization(network, execution, supernet.example(architecture, 1).to(device))
+    return network
 
 
 def find_unit_choices(supernet: ElasticNetwork, unit: str) -> tuple[str, ...]:
@@ -108,9 +122,8 @@ def build_cost_model(supernet: ElasticNetwork) -> CostModel:
             raise InputError(f"unit {unit!r} is not a module of the network")
     tracer = _Tracer(supernet)
     tracer.cover()
-    return CostModel(
-        supernet.space, tuple(_list_variants(supernet, u, tracer) for u in supernet.units)
-    )
+    units = tuple(_list_variants(supernet, u, tracer) for u in supernet.units)
+    return CostModel(supernet.space, (*units, *list_borders(supernet.space, units)))
 
 
 def _list_variants(supernet: ElasticNetwork, unit: str, tracer: _Tracer) -> UnitVariants:
@@ -195,7 +208,7 @@ class _Tracer:
         return dict(zip(space.names, space.largest.values, strict=True))
 
     def _visit(self, architecture: Architecture) -> None:
-        network = self.supernet.extract(architecture).eval()
+        network = _extract_folded(self.supernet, architecture)
         values = Values(architecture)
         modules = {unit: network.get_submodule(unit) for unit in self.choices}
         calls: dict[str, Call] = {}
@@ -215,16 +228,26 @@ class _Tracer:
                 continue
             if unit not in calls:
                 raise InputError(f"unit {unit!r} is part of the network but never runs")
-            self.found[unit][combination] = (
-                CostUnit(self._trace(unit, modules[unit], calls[unit])),
-                _measure_unit(self.supernet, unit, modules[unit], values),
+            execution = find_execution(network)
+            precision = "fp32" if execution is None else execution.name_precision(unit)
+            graph = self._trace(modules[unit], calls[unit], precision, execution)
+            size = (
+                _measure_unit(self.supernet, unit, modules[unit], values)
+                if precision == "fp32"
+                else stored_bytes(graph)
             )
+            self.found[unit][combination] = CostUnit(graph, precision), size
 
-    def _trace(self, unit: str, module: nn.Module, call: Call) -> Graph:
+    def _trace(
+        self, module: nn.Module, call: Call, precision: str, execution: Execution | None
+    ) -> Graph:
         tensors, rebuild = _split_call(call)
-        key = (_describe(module), tuple((tuple(t.shape), t.dtype) for t in tensors), rebuild.key)
+        shapes = tuple((tuple(t.shape), t.dtype) for t in tensors)
+        key = (_describe(module), shapes, rebuild.key, precision)
         if key not in self.traced:
-            self.traced[key] = lower(_Bound(module, rebuild), tensors)[0]
+            bound = _Bound(module, rebuild, execution if precision != "fp32" else None)
+            graph = lower(bound, tensors, structure_only=True)[0]
+            self.traced[key] = pass_integers(graph) if precision != "fp32" else graph
         return self.traced[key]
 
 
@@ -236,6 +259,8 @@ def measure_size(supernet: ElasticNetwork, architecture: Architecture, network: 
         architecture: The subnetwork.
         network: What :meth:`supernet.supernet.Supernet.extract` gave for it.
     """
+    if find_execution(network) is not None:
+        return stored_bytes(trace_network(supernet, architecture))
     values, modules = Values(architecture), dict(network.named_modules())
     return sum(
         _measure_unit(supernet, unit, modules[unit], values)
@@ -294,17 +319,20 @@ def _split_call(call: Call) -> tuple[tuple[Tensor, ...], _Rebuild]:
 class _Bound(nn.Module):
     """A unit as a function of tensors alone, giving the tensor it passes on."""
 
-    def __init__(self, module: nn.Module, rebuild: _Rebuild) -> None:
+    def __init__(
+        self, module: nn.Module, rebuild: _Rebuild, execution: Execution | None
+    ) -> None:
         super().__init__()
         self.unit = module
         self.rebuild = rebuild
+        self.execution = execution
         self.eval()
 
     def forward(self, *tensors: Tensor) -> Tensor:
         args, kwargs = self.rebuild(tensors)
         result = self.unit(*args, **kwargs)
         output: Tensor = result if isinstance(result, Tensor) else result[0]
-        return output
+        return output if self.execution is None else self.execution.settle(output)
 
 
 def _describe(module: nn.Module) -> object:

@@ -38,29 +38,53 @@ def is_depthwise(layer: nn.Module) -> TypeGuard[nn.Conv2d]:
 
 
 def _forward(layer: nn.Conv2d, inputs: Tensor) -> Tensor:
-    weight = layer.weight
+    return convolve(
+        inputs, layer.weight, layer.bias, layer.stride, layer.padding, layer.dilation, layer.groups
+    )
+
+
+def convolve(
+    inputs: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: tuple[int, int] = (1, 1),
+    padding: tuple[int, int] = (0, 0),
+    dilation: tuple[int, int] = (1, 1),
+    groups: int = 1,
+) -> Tensor:
+    """Convolve as ``torch.conv2d`` does, with the faster gradient where that pays.
+
+    Args:
+        inputs: ``(N, C, H, W)``.
+        weight: ``(out, C / groups, *kernel)``.
+        bias: ``(out,)``.
+        stride: Of both dimensions.
+        padding: Zeros on each side.
+        dilation: Of both dimensions.
+        groups: Groups of channels.
+    """
+    depthwise = groups == len(weight) == inputs.shape[1] > 1 and dilation == (1, 1)
     if (
-        torch.is_grad_enabled()
+        depthwise
+        and torch.is_grad_enabled()
         and weight.requires_grad
         and inputs.device.type == "cpu"
         and inputs.dtype == weight.dtype == torch.float32
         and not torch.is_autocast_enabled("cpu")
-        and _pays(layer, inputs)
+        and _pays(tuple(weight.shape[2:]), stride, inputs)
     ):
-        result: Tensor = _Depthwise.apply(inputs, weight, layer.bias, layer.stride, layer.padding)
+        result: Tensor = _Depthwise.apply(inputs, weight, bias, stride, padding)
         return result
-    return layer._conv_forward(inputs, weight, layer.bias)
+    return F.conv2d(inputs, weight, bias, stride, padding, dilation, groups)
 
 
-def _pays(layer: nn.Conv2d, inputs: Tensor) -> bool:
+def _pays(kernel: tuple[int, ...], stride: tuple[int, int], inputs: Tensor) -> bool:
     height, width = inputs.shape[-2:]
-    if layer.stride == (1, 1):
-        large = min(layer.kernel_size) >= SMALLEST_KERNEL
+    if stride == (1, 1):
+        large = min(kernel) >= SMALLEST_KERNEL
         return height * width <= (LARGEST_MAP if large else LARGEST_MAP_OF_3X3)
-    wide = min(height, width) > max(layer.stride)
-    return (
-        wide and height * width <= LARGEST_STRIDED_MAP and min(layer.kernel_size) >= SMALLEST_KERNEL
-    )
+    wide = min(height, width) > max(stride)
+    return wide and height * width <= LARGEST_STRIDED_MAP and min(kernel) >= SMALLEST_KERNEL
 
 
 class _Depthwise(torch.autograd.Function):

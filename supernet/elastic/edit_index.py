@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from supernet.elastic.alternatives import Alternatives
-from supernet.elastic.edits import Cut, Derive, Drop, Edit, Pick, Rule, Set, follow
+from supernet.elastic.edits import Cut, Derive, Drop, Edit, Pick, Quantize, Rule, Set, follow
 from supernet.errors import InputError
 from supernet.space import Architecture, SearchSpace, Value
 
@@ -23,6 +23,7 @@ class EditIndex:
     settings: dict[str, list[Set]] = field(default_factory=dict)
     drops: dict[str, Drop] = field(default_factory=dict)
     picks: dict[str, Pick] = field(default_factory=dict)
+    formats: dict[str, Quantize] = field(default_factory=dict)
     resize: str | None = None
 
 
@@ -64,6 +65,9 @@ def index_edits(
             _check_known(edit.slot, modules, "module")
             _check_candidates(edit, modules[edit.slot], space)
             index.picks[edit.slot] = edit
+        elif isinstance(edit, Quantize):
+            _check_known(edit.module, modules, "module")
+            index.formats[edit.module] = edit
         elif edit.inside is None:
             index.resize = edit.choice
         else:

@@ -114,6 +114,21 @@ class Derive:
 
 
 @dataclass(frozen=True, slots=True)
+class Quantize:
+    """Let a module, and all it contains, compute in the number format that goes with the choices.
+
+    Args:
+        module: Path of a cost unit, or of a single layer.
+        format: Rule that gives a :class:`supernet.quantization.formats.Format`.
+        per_layer: The module is a single layer; what lies between two of those belongs to both.
+    """
+
+    module: str
+    format: Rule
+    per_layer: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Resize:
     """The spatial size of images follows a choice (square images, in pixels).
 
@@ -127,7 +142,7 @@ class Resize:
     inside: str | None = None
 
 
-Edit = Cut | Set | Drop | Pick | Derive | Resize
+Edit = Cut | Set | Drop | Pick | Derive | Quantize | Resize
 
 
 def list_choices(edit: Edit) -> tuple[str, ...]:
@@ -142,4 +157,6 @@ def list_choices(edit: Edit) -> tuple[str, ...]:
         return edit.child.choices
     if isinstance(edit, Derive):
         return edit.choices
+    if isinstance(edit, Quantize):
+        return edit.format.choices
     return (edit.choice,)

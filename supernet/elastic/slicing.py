@@ -22,6 +22,9 @@ from torch.utils._pytree import tree_leaves
 from supernet.elastic import depthwise
 from supernet.elastic.edit_index import EditIndex, Values, merge_blocks, view_cuts
 from supernet.elastic.edits import Cut, Derive
+from supernet.elastic.precision import find_formats, list_steps
+from supernet.quantization.execution import Execution
+from supernet.quantization.tracking import name_layer
 from supernet.space import Architecture, Value
 
 IMMUTABLE = frozenset((int, float, complex, str, bytes, bool, type(None), tuple, frozenset))
@@ -72,12 +75,14 @@ class Derived:
     name: str
     source: Tensor
     steps: list[Step]
+    layer: str
 
     def compute(self) -> Tensor:
         """The tensor as the weights are now."""
         tensor = self.source
         for function, values, shared in self.steps:
             tensor = function(tensor, values, *shared)
+        name_layer(tensor, self.layer)
         return tensor
 
 
@@ -167,12 +172,44 @@ class _Builder:
         self.modules: dict[int, nn.Module] = {}
         self.pieces: dict[int, Any] = {}
         self.attribute_copies: dict[int, Any] = {}
+        self.formats = find_formats(edit_index, values)
 
     def build(self) -> Shell:
         # What is made under inference mode could never be trained, and shells outlive the mode.
         with torch.inference_mode(False), torch.no_grad():
             self.shell.network = self.module(self.model, "")
+            if self.formats:
+                self.quantize()
         return self.shell
+
+    def quantize(self) -> None:
+        """Let the network compute in its number formats."""
+        network = self.shell.network
+        # A unit that is left out, or an identity in its place, has nothing that could be rounded.
+        present = {
+            path
+            for path, module in network.named_modules(remove_duplicate=False)
+            if any(isinstance(m, (nn.Conv2d, nn.Linear)) for m in module.modules())
+        }
+        formats = {path: form for path, form in self.formats.items() if path in present}
+        if not formats:
+            return
+        execution = Execution(
+            formats, per_layer=any(row.per_layer for row in self.edit_index.formats.values())
+        )
+        if not self.copied:
+            execution.convolve = depthwise.convolve
+        weights, ranges = list_steps(self.shared, self.edit_index, formats.values())
+        execution.steps = {key: self.step(name, cuts) for key, (name, cuts) in weights.items()}
+        execution.ranges = {key: self.step(name, ()) for key, name in ranges.items()}
+        execution.attach(network)
+
+    def step(self, name: str, cuts: Sequence[Cut]) -> Tensor:
+        """The part of trained steps that belongs to the subnetwork."""
+        whole = self.shared[name]
+        if self.copied:
+            return view_cuts(whole.detach(), cuts, self.values).clone()
+        return self._leaf(whole, cuts, spare=True)
 
     def module(self, source: nn.Module, path: str) -> nn.Module:
         pick = self.edit_index.picks.get(path)
@@ -206,7 +243,7 @@ class _Builder:
             state[setting.attribute] = self.values.find(setting.value)
         if not self.copied:
             self.shell.twins.append((state, source.__dict__))
-            if depthwise.is_depthwise(result):
+            if depthwise.is_depthwise(result) and not self.formats:
                 state["forward"] = depthwise.make_fast_forward(result)
         return result
 
@@ -233,8 +270,10 @@ class _Builder:
             owner._parameters[name] = None
             return
         derivations = self.edit_index.derivations.get(path, ())
+        layer = path.rpartition(".")[0]
         if self.copied:
             owner._parameters[name] = self._copy(path, source, derivations)
+            name_layer(owner._parameters[name], layer)
             return
         cuts = self.edit_index.cuts.get(path, ())
         leaf = self._leaf(source, cuts)
@@ -246,9 +285,10 @@ class _Builder:
         if merged:
             steps.insert(0, (lambda tensor, _: merge_blocks(tensor, cuts), (), ()))
         if steps:
-            self.shell.derived.append(Derived(owner, name, leaf, steps))
+            self.shell.derived.append(Derived(owner, name, leaf, steps, layer))
         else:
             owner._parameters[name] = leaf
+            name_layer(leaf, layer)
 
     def _shared(self, name: str) -> nn.Parameter:
         return self._leaf(self.shared[name], (), spare=True)

@@ -45,6 +45,7 @@ def lower(
     input_names: Sequence[str] | None = None,
     output_names: Sequence[str] | None = None,
     scope: str = "",
+    structure_only: bool = False,
     **kwargs: Any,
 ) -> tuple[Graph, dict[str, np.ndarray | None]]:
     """Trace ``module(*inputs, **kwargs)`` into ONNX operators.
@@ -59,6 +60,7 @@ def lower(
         input_names: names of the graph's inputs; default "input", "input1", ...
         output_names: names of the graph's outputs; default "output", "output1", ...
         scope: module path put before the paths inside ``module``.
+        structure_only: leave all values out; rounding weights takes longer than the trace.
         kwargs: further arguments of the forward that are not tensors.
 
     Returns:
@@ -82,7 +84,8 @@ def lower(
     outputs = _list_tensors(result)
     if output_names is None:
         output_names = ["output" if i == 0 else f"output{i}" for i in range(len(outputs))]
-    return trace.finish(outputs, output_names), trace.values()
+    graph = trace.finish(outputs, output_names)
+    return graph, {} if structure_only else trace.values()
 
 
 class _Function(TorchFunctionMode):

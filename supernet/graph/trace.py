@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 from supernet.errors import InputError
 from supernet.graph.language import BATCH, Attribute, Constant, Graph, Node, TensorSpec
+from supernet.quantization.tracking import find_layer, name_layer
 
 # A prime no layer size is likely to be a multiple of: every dimension that is a multiple of it
 # came from the batch.
@@ -26,9 +28,12 @@ class Trace:
         self.nodes: list[Node] = []
         self.constants: dict[str, Constant] = {}
         self.macs = 0
+        self.shared: dict[str, Callable[[], Any]] = {}
         self.state: dict[str, torch.Tensor] = {}
         self._sources: dict[str, torch.Tensor] = {}
         self._weights: dict[str, TensorSpec] = {}
+        self._made: dict[str, Callable[[], np.ndarray] | None] = {}
+        self._producers: dict[str, Node] = {}
         self._parameters: set[str] = set()
         self._names: dict[int, str] = {}
         self._known: dict[int, torch.Tensor] = {}
@@ -49,6 +54,7 @@ class Trace:
         for name, tensor, trainable in named:
             if id(tensor) not in metas:
                 meta = torch.empty_like(tensor, device="meta")
+                name_layer(meta, find_layer(tensor))
                 metas[id(tensor)] = meta
                 has_data = tensor.device.type != "meta"
                 if has_data and not tensor.is_floating_point():
@@ -110,6 +116,66 @@ class Trace:
                 f"forward; make it a parameter, a buffer, or compute it in forward()"
             )
         return self._materialise(value, broadcast)
+
+    def find_source_name(self, tensor: torch.Tensor) -> str:
+        """The path of a parameter or buffer of the module, without making it part of the graph.
+
+        Raises:
+            InputError: It is none.
+        """
+        name = self._names.get(id(tensor), "")
+        if name not in self._sources:
+            raise InputError(
+                f"{self.where()} quantizes a weight that is made in its forward pass; only "
+                "parameters can be stored as integers"
+            )
+        return name
+
+    def find_source(self, name: str) -> torch.Tensor:
+        """The parameter or buffer of a path, with its values."""
+        return self._sources[name]
+
+    def is_float_weight(self, tensor: torch.Tensor) -> bool:
+        """Whether a tensor is a parameter or buffer as the module has it."""
+        return self._names.get(id(tensor), "") in self._sources
+
+    def add_weight(
+        self,
+        name: str,
+        shape: tuple[int, ...],
+        dtype: str,
+        value: Callable[[], np.ndarray] | None = None,
+        *,
+        bits: int = 0,
+    ) -> str:
+        """Make a tensor that is stored in another form than the module has it part of the graph.
+
+        Args:
+            name: Its name in the graph; a parameter of that name is stored in this form alone.
+            shape: Its shape.
+            dtype: Its numpy dtype name, or ``"int4"``.
+            value: Gives its values when they are asked for.
+            bits: Stored bits of one entry, if fewer than those of the dtype.
+        """
+        self._weights[name] = TensorSpec(name, shape, dtype, bits)
+        self._made[name] = value
+        return name
+
+    def find_weight(self, name: str) -> TensorSpec:
+        """What is known of a weight of the graph."""
+        return self._weights[name]
+
+    def find_producer(self, name: str) -> Node | None:
+        """The node that makes a tensor of the graph."""
+        return self._producers.get(name)
+
+    def skip(self, name: str, operators: Sequence[str]) -> str:
+        """The tensor before some operators: what they would do is done in another way."""
+        node = self._producers.get(name)
+        while node is not None and node.op in operators:
+            name = node.inputs[0]
+            node = self._producers.get(name)
+        return name
 
     def _materialise(self, value: torch.Tensor, broadcast: bool) -> str:
         full = tuple(value.shape)
@@ -184,7 +250,9 @@ class Trace:
             f"v{len(self.nodes)}_{i}" if i else f"v{len(self.nodes)}" for i in range(count)
         )
         pairs = tuple(sorted(attributes.items()))
-        self.nodes.append(Node(op, tuple(inputs), outputs, pairs, self._scopes[-1][0]))
+        node = Node(op, tuple(inputs), outputs, pairs, self._scopes[-1][0])
+        self.nodes.append(node)
+        self._producers.update(dict.fromkeys(outputs, node))
         return outputs
 
     def count_macs(self, output: torch.Tensor, per_element: int) -> None:
@@ -256,6 +324,10 @@ class Trace:
         return {
             n: None if t.device.type == "meta" else t.detach().cpu().contiguous().numpy()
             for n, t in self._sources.items()
+            if n in self._weights and n not in self._made
+        } | {
+            n: None if write is None else write()
+            for n, write in self._made.items()
             if n in self._weights
         }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,10 +20,15 @@ from supernet.data.memory import count_in_bytes
 from supernet.errors import InputError
 from supernet.quality.batch_statistics import recalibrate
 from supernet.quality.class_balance import compute_balanced_accuracy
+from supernet.quantization.calibration import DEFAULT_ESTIMATOR, calibrate_ranges
+from supernet.quantization.execution import Execution, find_execution
+from supernet.quantization.folding import fold_normalization
 from supernet.space import Architecture
 from supernet.supernet import Supernet
 
 CALIBRATION_SAMPLES = 1024
+# Training samples that ranges of activations are estimated on (EQ-Net starts from 256).
+RANGE_SAMPLES = 256
 KEPT_BYTES = 1 << 30
 # Most bytes of images that are resized at once.
 RESIZED_BYTES = 1 << 26
@@ -125,8 +130,9 @@ class StatisticsCache:
 
     def restore(self, key: tuple[object, ...], model: nn.Module) -> bool:
         """Give an extracted network what is kept under a key; ``False`` when that is nothing."""
+        # Normalisation of networks in integers is folded away; they are recalibrated every time.
         found = self._kept.get(key)
-        if found is None:
+        if found is None or find_execution(model) is not None:
             return False
         self._kept.move_to_end(key)
         for name, buffer in _find_statistics(model).items():
@@ -135,6 +141,8 @@ class StatisticsCache:
 
     def keep(self, key: tuple[object, ...], model: nn.Module) -> None:
         """Remember the statistics of a recalibrated network."""
+        if find_execution(model) is not None:
+            return
         kept = {name: buffer.detach().clone() for name, buffer in _find_statistics(model).items()}
         self._kept[key] = kept
         self.bytes += sum(tensor.nbytes for tensor in kept.values())
@@ -298,8 +306,12 @@ def recalibrate_extracted(
     batch_size: int | None = None,
     cache: BatchCache | None = None,
     statistics: StatisticsCache | None = None,
+    estimator: str = DEFAULT_ESTIMATOR,
 ) -> int:
     """Recalibrate an extracted network on a fixed part of the training split; eval mode after.
+
+    Normalisation comes first, while weights are rounded already; where units compute in integers
+    it is then folded into their convolutions, and last come the ranges of activations.
 
     Args:
         model: ``supernet.extract(architecture)``; changed in place.
@@ -311,15 +323,20 @@ def recalibrate_extracted(
             left out.
         cache: Keeps batches from one architecture to the next.
         statistics: Keeps what recalibration found, for the next time of the same architecture.
+        estimator: How ranges follow from the values of activations, one of
+            :data:`supernet.quantization.calibration.ESTIMATORS`.
 
     Returns:
-        How many samples were used; 0 when the network has no statistics to estimate.
+        How many samples were used; 0 when the network has nothing to estimate.
 
     Raises:
-        InputError: The training split has a single image, which has no statistics.
+        InputError: The training split has a single image, which has no statistics, or activations
+            are not finite.
     """
     model.eval()
-    if not any(isinstance(m, _BatchNorm) for m in model.modules()):
+    execution = find_execution(model)
+    normalizes = any(isinstance(m, _BatchNorm) for m in model.modules())
+    if not normalizes and execution is None:
         return 0
     # The same rows whatever the run's seed, spread over the split.
     rows = np.random.default_rng(0).permutation(len(data.train))[:samples]
@@ -332,15 +349,42 @@ def recalibrate_extracted(
         )
     size = min(max(fewest, batch_size or choose_batch_size(supernet, architecture)), len(rows))
     whole = len(rows) // size * size
-    key = (data.fingerprint, "calibration", samples)
-    ours = (*key, size, architecture.digest)
+    ours = (data.fingerprint, "calibration", samples, size, architecture.digest, estimator)
     if statistics is not None and statistics.restore(ours, model):
         return whole
-    batches = _prepare_batches(supernet, architecture, data.train, rows[:whole], size, key, cache)
-    recalibrate(model, (inputs for inputs, _ in batches))
+
+    def prepare(count: int) -> Iterable[Batch]:
+        key = (data.fingerprint, "calibration", samples, count)
+        return _prepare_batches(
+            supernet, architecture, data.train, rows[:count], size, key, cache
+        )
+
+    if normalizes:
+        recalibrate(model, (inputs for inputs, _ in prepare(whole)))
+    if execution is not None:
+        # Some rows are enough for ranges: they are of every pixel of every channel.
+        ranged = min(whole, max(size, RANGE_SAMPLES // size * size))
+        round_activations(model, execution, [inputs for inputs, _ in prepare(ranged)], estimator)
     if statistics is not None:
         statistics.keep(ours, model)
     return whole
+
+
+def round_activations(
+    model: nn.Module, execution: Execution, batches: Sequence[Tensor], estimator: str
+) -> None:
+    """Fold normalisation and find the ranges that no training has found; in place.
+
+    Args:
+        model: Extracted, in eval mode, its normalisation recalibrated.
+        execution: Its number formats.
+        batches: Calibration inputs as the network takes them.
+        estimator: One of :data:`supernet.quantization.calibration.ESTIMATORS`.
+    """
+    fold_normalization(model, execution, batches[0][:1])
+    trained = {f"{key}@{state.bits}" in execution.ranges for key, state in execution.limits.items()}
+    if trained != {True}:
+        calibrate_ranges(model, execution, batches, estimator)
 
 
 def choose_batch_size(supernet: Supernet, architecture: Architecture) -> int:

@@ -1,0 +1,148 @@
+"""What it costs to pass from one number format to another between two units, as units of cost."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+
+import numpy as np
+
+from supernet.costs.cost_model import BORDER, CostUnit, UnitVariants
+from supernet.graph.language import Graph, Node, TensorSpec
+from supernet.space import SearchSpace, Value
+
+Variant = CostUnit | None
+
+
+def list_borders(space: SearchSpace, units: Sequence[UnitVariants]) -> tuple[UnitVariants, ...]:
+    """List the borders at which integers become floats or floats integers.
+
+    The runtime rounds there and changes the layout: integer convolutions keep channels last, float
+    ones in blocks. Units next to each other in one format have nothing between them, so a network
+    of one format has no border but its first. Costs of units are those of their integers alone.
+
+    Args:
+        space: The choices.
+        units: The units in the order they run, each the reader of the one before that is there.
+
+    Returns:
+        For each pair of units that may follow each other, named ``"FIRST>SECOND"``, a unit that
+        converts the tensor between them, and nothing where both have it in one format.
+    """
+    borders = []
+    for i, first in enumerate(units):
+        for j in range(i + 1, len(units)):
+            border = _make_border(space, first, units[j], units[i + 1 : j])
+            if border is not None:
+                borders.append(border)
+            if None not in units[j].variants:
+                break
+    return tuple(borders)
+
+
+def _make_border(
+    space: SearchSpace, first: UnitVariants, second: UnitVariants, between: Sequence[UnitVariants]
+) -> UnitVariants | None:
+    kinds = {_is_integer(v, -1) for v in first.variants if v is not None}
+    kinds |= {_is_integer(v, 0) for v in second.variants if v is not None}
+    if len(kinds) < 2:
+        return None
+    # Of the choices of the units, those that change what passes from one to the other.
+    parts = [
+        _Reduced(space, first, lambda v: v and (v.graph.outputs[0].shape, _is_integer(v, -1))),
+        _Reduced(space, second, lambda v: v and (True, _is_integer(v, 0))),
+        *(_Reduced(space, unit, lambda v: v is not None) for unit in between),
+    ]
+    used = {name for part in parts for name in part.choices}
+    names = tuple(name for name in space.names if name in used)
+    variants = tuple(
+        _find_border([part.find(values) for part in parts])
+        for values in _list_combinations(space, names)
+    )
+    return UnitVariants(
+        f"{first.name}>{second.name}", names, variants, (0,) * len(variants)
+    )
+
+
+def _find_border(parts: Sequence[object]) -> Variant:
+    gives, takes, *between = parts
+    if not gives or not takes or any(between):
+        return None
+    assert isinstance(gives, tuple) and isinstance(takes, tuple)
+    shape, from_integers = gives
+    to_integers = takes[1]
+    if from_integers == to_integers:
+        return None
+    return CostUnit(make_conversion(shape, to_integers=to_integers), BORDER)
+
+
+def make_conversion(shape: Sequence[int | str], *, to_integers: bool) -> Graph:
+    """Make the graph that converts a tensor between float and integers.
+
+    Args:
+        shape: Of the tensor, the batch first; maps change their layout, too.
+        to_integers: From float to integers; the other way round otherwise.
+    """
+    maps = len(shape) == 4
+    last = tuple(shape[i] for i in (0, 2, 3, 1)) if maps else tuple(shape)
+    quantizer = (
+        TensorSpec("border.scale", (), "float32"),
+        TensorSpec("border.zero_point", (), "uint8"),
+    )
+    floats = TensorSpec("floats", tuple(shape), "float32")
+    integers = TensorSpec("integers", last, "uint8")
+    names = tuple(spec.name for spec in quantizer)
+    if to_integers:
+        turned = "levels" if maps else integers.name
+        nodes = [Node("QuantizeLinear", (floats.name, *names), (turned,))]
+        if maps:
+            turn = (("perm", (0, 2, 3, 1)),)
+            nodes.append(Node("Transpose", (turned,), (integers.name,), turn))
+        return Graph((floats,), (integers,), tuple(nodes), quantizer, (), 0, 0)
+    turned = "levels" if maps else integers.name
+    back = (("perm", (0, 3, 1, 2)),)
+    nodes = [Node("Transpose", (integers.name,), (turned,), back)] if maps else []
+    nodes.append(Node("DequantizeLinear", (turned, *names), (floats.name,)))
+    return Graph((integers,), (floats,), tuple(nodes), quantizer, (), 0, 0)
+
+
+def _is_integer(unit: CostUnit, side: int) -> bool:
+    specs = unit.graph.inputs if side == 0 else unit.graph.outputs
+    return specs[side].dtype == "uint8"
+
+
+class _Reduced:
+    """A property of a unit's variants, with the choices that do not change it left out."""
+
+    def __init__(
+        self, space: SearchSpace, unit: UnitVariants, look: Callable[[Variant], object]
+    ) -> None:
+        sizes = [len(space.choice(name).values) for name in unit.choices]
+        found = [look(variant) or None for variant in unit.variants]
+        codes: dict[Hashable, int] = {}
+        table = np.array([codes.setdefault(value, len(codes)) for value in found])  # type: ignore[arg-type]
+        table = table.reshape(sizes or [1])
+        self._values = list(codes)
+        kept = []
+        for axis, name in enumerate(unit.choices):
+            first = table.take([0], axis)
+            if (table == first).all():
+                table = first
+            else:
+                kept.append(name)
+        self.choices = tuple(kept)
+        self._table = table.reshape([len(space.choice(name).values) for name in kept] or [1])
+        self._space = space
+
+    def find(self, values: Mapping[str, Value]) -> object:
+        """The property under some values of the space's choices."""
+        if not self.choices:
+            return self._values[int(self._table[0])]
+        places = tuple(self._space.choice(n).values.index(values[n]) for n in self.choices)
+        return self._values[int(self._table[places])]
+
+
+def _list_combinations(space: SearchSpace, names: Sequence[str]) -> Iterator[dict[str, Value]]:
+    for values in itertools.product(*(space.choice(name).values for name in names)):
+        yield dict(zip(names, values, strict=True))
+

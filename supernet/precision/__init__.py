@@ -1,0 +1,1 @@
+"""Supernets that are elastic in precision, and networks that compute in integers."""

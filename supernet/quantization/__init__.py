@@ -1,0 +1,1 @@
+"""Numbers of few bits: rounding and its gradients, ranges, and weights that bear both well."""

@@ -1,0 +1,306 @@
+"""Running a network's own forward in number formats: what the runtime does, imitated.
+
+A network in integers rounds where the runtime rounds: not after every operator but after every
+*piece*. A convolution, its normalisation and its ReLU are one piece; the runtime multiplies and
+adds in 32 bits, and rounds once to 8. Which operators form a piece with what came before shows
+only when the result is read, so that is when tensors are rounded here: an operator that ends a
+piece leaves its result *pending*, and the first reader rounds it, for all readers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode, _pop_mode_temporarily
+
+from supernet.quantization.affine import Affine, Layer, WeightAffine
+from supernet.quantization.formats import FP32, Format
+from supernet.quantization.functions import quantize
+from supernet.quantization.quantizers import learned_zero_point, positive_step
+from supernet.quantization.ranges import choose_affine
+from supernet.quantization.rules import LOOKS, RULES
+from supernet.quantization.tracking import (
+    CONVOLUTION,
+    ELEMENTWISE,
+    PRODUCT,
+    State,
+    find_state,
+    is_map,
+    list_tensors,
+    map_tensors,
+    mark,
+)
+
+class Estimator(Protocol):
+    """What watches the values of one tensor during calibration."""
+
+    def observe(self, values: Tensor) -> None:
+        """Take in values of any shape."""
+        ...
+
+
+@dataclass(frozen=True)
+class Island:
+    """A float operator within a unit that computes in integers.
+
+    Args:
+        unit: Path of the unit.
+        operator: Name of the torch function.
+        after: Name of the tensor it reads.
+    """
+
+    unit: str
+    operator: str
+    after: str
+
+
+@dataclass(eq=False)
+class Execution(TorchFunctionMode):
+    """The number formats of one subnetwork, and the quantizers of its tensors.
+
+    Args:
+        formats: Format of each unit that does not compute in float, by module path.
+        per_layer: Units are single layers, so that what lies between two of them belongs to both.
+        steps: Trained steps of weights, by ``LAYER@BITS``.
+        ranges: Trained scale and zero point of activations, ``(2,)``, by ``KEY@BITS``.
+        calibrated: Quantizers that calibration has found, by key.
+        watching: Gives the estimator of a key while ranges are calibrated; activations stay float.
+        limits: What was last known of the tensor of each key.
+        islands: Where float operators within integer units are noted, when somebody asks.
+        layers: What each layer that multiplies integers has: weight, bias, name of its inputs.
+        folds: Where weights and the running means of their normalisation are noted, likewise.
+        convolve: What convolutions are computed with.
+        depth: Units that are running, one in the other.
+        unit: Path of the innermost one.
+        format: Its format.
+        outer: Paths and formats of those around it.
+    """
+
+    formats: dict[str, Format]
+    per_layer: bool = False
+    steps: Mapping[str, Tensor] = field(default_factory=dict)
+    ranges: Mapping[str, Tensor] = field(default_factory=dict)
+    calibrated: dict[str, Affine] = field(default_factory=dict)
+    watching: Callable[[str], Estimator] | None = None
+    limits: dict[str, State] = field(default_factory=dict)
+    islands: list[Island] | None = None
+    layers: dict[str, Layer] = field(default_factory=dict)
+    folds: list[tuple[Tensor, Tensor | None]] | None = None
+    convolve: Callable[..., Tensor] = torch.conv2d
+    depth: int = 0
+    unit: str = ""
+    format: Format = FP32
+    outer: list[tuple[str, Format]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        TorchFunctionMode.__init__(self)
+
+    # -- where it is in the network ---------------------------------------------------------------
+
+    def attach(self, network: nn.Module) -> None:
+        """Let a network compute in its formats from now on, whether as a whole or unit by unit."""
+        network.__dict__["execution"] = self
+        modules = dict(network.named_modules())
+        for path in ("", *(p for p in self.formats if p)):
+            guard = _Guard(self, path)
+            modules[path].register_forward_pre_hook(guard.enter, with_kwargs=True)
+            modules[path].register_forward_hook(guard.leave, always_call=True)
+
+    def enter_unit(self, path: str) -> None:
+        """Note that a unit, or the whole network, begins to run."""
+        self.outer.append((self.unit, self.format))
+        if path in self.formats:
+            self.unit, self.format = path, self.formats[path]
+        if self.depth == 0:
+            self.__enter__()
+        self.depth += 1
+
+    def leave_unit(self) -> None:
+        """Note that it has run."""
+        self.unit, self.format = self.outer.pop()
+        self.depth -= 1
+        if self.depth == 0:
+            self.__exit__(None, None, None)
+
+    @contextmanager
+    def suspended(self) -> Iterator[None]:
+        """Compute everything in float inside."""
+        formats, self.formats = self.formats, {}
+        try:
+            yield
+        finally:
+            self.formats = formats
+
+    def name_precision(self, unit: str) -> str:
+        """Name the formats of a unit and its layers, in the order of the network."""
+        inside = [f.name for p, f in self.formats.items() if p == unit or p.startswith(f"{unit}.")]
+        return "+".join(inside) or FP32.name
+
+    # -- rounding ---------------------------------------------------------------------------------
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        handler = RULES.get(func)
+        if handler is not None:
+            return handler(self, func, *args, **(kwargs or {}))
+        if getattr(func, "__name__", "") in LOOKS:
+            return func(*args, **(kwargs or {}))
+        return self.run_float(func, args, kwargs or {})
+
+    def run_float(self, func: Any, args: Any, kwargs: Any) -> Any:
+        """Run an operator in float: what it reads is rounded where integers were pending."""
+        read = map_tensors(self.settle, args), map_tensors(self.settle, kwargs)
+        if self.islands is not None and self.format.quantizes_activations:
+            states = [s for s in map(find_state, list_tensors((args, kwargs))) if s]
+            if states:
+                name = getattr(func, "__name__", str(func))
+                self.islands.append(Island(self.unit, name, states[0].key))
+        return func(*read[0], **read[1])
+
+    def reads_integers(self, *tensors: object) -> bool:
+        """Whether an operator runs in integers: its unit does, and all that it reads can be."""
+        if not (self.format.quantizes_activations or self.per_layer):
+            return False
+        states = [find_state(tensor) for tensor in tensors]
+        return all(
+            s is not None
+            and (s.affine is not None or s.rounded is not None or s.kind in (CONVOLUTION, ELEMENTWISE))
+            for s in states
+        )
+
+    def settle(self, tensor: Tensor) -> Tensor:
+        """Give a float operator what it reads; only products are read before they are rounded."""
+        state = find_state(tensor)
+        if state is None or not state.kind or state.kind == PRODUCT:
+            return tensor
+        return self.take(tensor, "")
+
+    def take(self, tensor: Tensor, reader: str) -> Tensor:
+        """Give an integer operator what it reads, rounded once for all readers.
+
+        Args:
+            tensor: What it reads.
+            reader: Name of the reading layer, after which a tensor is named that has no name yet.
+        """
+        state = find_state(tensor)
+        if state is None:
+            state = State(f"{reader}/input", bits=self.format.activation_bits)
+            mark(tensor, state)
+        if state.affine is not None:
+            return tensor
+        if state.rounded is None:
+            affine = self.find_affine(tensor, state)
+            state.rounded = self._round(tensor, affine)
+            known = State(state.key, "", state.bits, state.lowest, state.highest, affine)
+            mark(state.rounded, known)
+        return state.rounded
+
+    def _round(self, tensor: Tensor, affine: Affine) -> Tensor:
+        if affine.scale is None and not tensor.is_meta:
+            return tensor.view_as(tensor)
+        return quantize(tensor, affine)
+
+    @property
+    def looks_only(self) -> bool:
+        """Whether only the order of layers matters, so that nothing has to be rounded."""
+        return self.folds is not None
+
+    def find_affine(self, tensor: Tensor, state: State) -> Affine:
+        """Find the quantizer of a tensor: trained, calibrated, or from the values themselves."""
+        if self.looks_only:
+            return Affine(state.key, None, None, state.bits)
+        self.limits[state.key] = replace(state, rounded=None, source=None)
+        if self.watching is not None:
+            self.watching(state.key).observe(tensor.detach())
+            return Affine(state.key, None, None, state.bits)
+        trained = self.ranges.get(f"{state.key}@{state.bits}")
+        if trained is not None and not tensor.is_meta:
+            return self._find_trained(trained, state)
+        known = self.calibrated.get(state.key)
+        if known is not None or tensor.is_meta:
+            return known or Affine(state.key, None, None, state.bits)
+        low, high = (float(v) for v in torch.aminmax(tensor.detach()))
+        if not math.isfinite(low) or not math.isfinite(high):
+            # Whoever reads the result, such as a training loop, has a better word for it.
+            low = high = 0.0
+        return make_affine(state, low, high, tensor)
+
+    def _find_trained(self, trained: Tensor, state: State) -> Affine:
+        """A trained step and offset, within what the operators before make possible."""
+        step, offset = trained.unbind()
+        high = 2**state.bits - 1
+        scale = positive_step(step)
+        if state.highest < math.inf:
+            # The quantizer clips in the place of the activation, so it must not reach further.
+            scale = scale.clamp(max=state.highest / high)
+        zero_point = offset.detach() * 0
+        if state.lowest < 0:
+            zero_point = learned_zero_point(offset, scale, 0, high)
+        return Affine(state.key, scale, zero_point, state.bits, learned=True)
+
+    def find_step(self, layer: str, form: Format) -> Tensor | None:
+        """Trained steps of a layer's weight at a format, if there are any."""
+        found = self.steps.get(f"{layer}@{form.weight_bits}")
+        # Channels of several blocks come as (blocks, size).
+        return found.reshape(-1) if found is not None and found.dim() > 1 else found
+
+    def note_layer(self, layer: Layer) -> None:
+        """Note what a layer multiplies, for those who look at networks as a whole."""
+        if self.watching is not None:
+            self.layers[layer.affine.layer] = layer
+
+    def describe_weight(self, weight: Tensor, reader: str) -> WeightAffine:
+        """Describe how a layer's weight is quantized in the unit that runs."""
+        return WeightAffine(reader, self.format, self.find_step(reader, self.format))
+
+
+def make_affine(state: State, low: float, high: float, like: Tensor) -> Affine:
+    """Make the quantizer of a range of values, within the limits that a tensor is known to have."""
+    low = max(low, state.lowest)
+    high = min(high, state.highest)
+    scale, zero_point = choose_affine(low, high, 2**state.bits - 1)
+    options = {"dtype": like.dtype, "device": like.device}
+    return Affine(
+        state.key,
+        torch.tensor(float(scale), **options),
+        torch.tensor(float(zero_point), **options),
+        state.bits,
+    )
+
+
+class _Guard:
+    """The hooks of one module; an object, so that copies of the network copy it along."""
+
+    def __init__(self, execution: Execution, path: str) -> None:
+        self.execution, self.path = execution, path
+
+    def enter(self, module: nn.Module, args: Any, kwargs: Any) -> Any:
+        run = self.execution
+        run.enter_unit(self.path)
+        if not run.formats or not self.path or run.per_layer:
+            return None
+        if not run.format.quantizes_activations:
+            return None
+
+        def round_maps(tensor: Tensor) -> Tensor:
+            return run.take(tensor, self.path) if is_map(tensor) else tensor
+
+        # Hooks run under the mode, whose own work is not part of the network.
+        with _pop_mode_temporarily():
+            return map_tensors(round_maps, args), map_tensors(round_maps, kwargs)
+
+    def leave(self, module: nn.Module, args: Any, output: Any) -> None:
+        self.execution.leave_unit()
+
+
+def find_execution(network: nn.Module) -> Execution | None:
+    """Find the number formats that a network computes in; ``None`` where all of it is float."""
+    found = network.__dict__.get("execution")
+    return found if isinstance(found, Execution) else None
