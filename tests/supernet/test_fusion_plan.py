@@ -143,6 +143,23 @@ def test_float_layer_between_quantized_values_is_reported(contract: FusionContra
     assert sentence.startswith(f"blocks.3: {plan.runtime} quantizes its float weights")
 
 
+@pytest.mark.parametrize(("channels", "kernel"), [(CHANNELS, "Conv"), (1, "QLinearConv")])
+def test_float_layer_that_reads_a_scale_per_channel_stays_float(
+    channels: int, kernel: str, contract: FusionContract
+) -> None:
+    b = QdqGraphBuilder()
+    b.quantize(b.add_input("x", ("batch", channels, 8, 8)), "x")
+    sizes = b.add_constant(np.array([channels]))
+    levels = [b.add("Expand", (f"x.{name}", sizes)) for name in ("scale", "zero_point")]
+    quantized = next(n.outputs[0] for n in b.nodes if n.op == "QuantizeLinear")
+    x = b.add("DequantizeLinear", (quantized, *levels), axis=1)
+    y = b.quantize(b.add_float_conv(x, "conv", (channels, CHANNELS)), "y")
+    plan = check(b.finish({y: (("batch", CHANNELS, 8, 8), "float32")}), contract)
+    # A vector of one number is a number to the runtime.
+    assert plan.count()[kernel] == 1
+    assert bool(plan.requantized) == (kernel == "QLinearConv")
+
+
 def test_float_parts_between_quantized_ones_are_called_float(contract: FusionContract) -> None:
     blocks = [(add_residual, "int8"), (add_inverted_residual, "fp32"), (add_residual, "int8")]
     plan = check(build_image_network(blocks), contract)

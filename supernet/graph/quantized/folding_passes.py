@@ -121,6 +121,9 @@ def _infer_stored_shape(work: Workspace, step: Step) -> tuple[int, ...] | None:
     if step.op == "Unsqueeze":
         axes = work.stored[step.inputs[1]].value
         return None if axes is None else np.expand_dims(np.empty(first), tuple(axes)).shape
+    if step.op == "Expand":
+        sizes = work.stored[step.inputs[1]].value
+        return None if sizes is None else np.broadcast_shapes(first, tuple(int(d) for d in sizes))
     if step.op in ("Add", "Sub", "Mul", "Div"):
         known = [shape for shape in shapes if shape is not None]
         return np.broadcast_shapes(*known) if len(known) == len(step.inputs) else None
