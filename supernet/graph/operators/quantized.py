@@ -209,7 +209,7 @@ def _store_bias(
     return t.emit("DequantizeLinear", [name, scale], axis=0)
 
 
-# -- matrix products --------------------------------------------------------------------------------
+# -- matrix products -------------------------------------------------------------------------------
 
 
 def _linear(
