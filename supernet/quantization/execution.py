@@ -38,6 +38,7 @@ from supernet.quantization.tracking import (
     unmark,
 )
 
+
 class Estimator(Protocol):
     """What watches the values of one tensor during calibration."""
 
@@ -151,9 +152,7 @@ class Execution(TorchFunctionMode):
 
     # -- rounding ---------------------------------------------------------------------------------
 
-    def __torch_function__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         handler = RULES.get(func)
         if handler is not None:
             return handler(self, func, *args, **(kwargs or {}))
@@ -178,7 +177,11 @@ class Execution(TorchFunctionMode):
         states = [find_state(tensor) for tensor in tensors]
         return all(
             s is not None
-            and (s.affine is not None or s.rounded is not None or s.kind in (CONVOLUTION, ELEMENTWISE))
+            and (
+                s.affine is not None
+                or s.rounded is not None
+                or s.kind in (CONVOLUTION, ELEMENTWISE)
+            )
             for s in states
         )
 
@@ -288,13 +291,9 @@ def make_affine(state: State, low: float, high: float, like: Tensor) -> Affine:
     low = max(low, state.lowest)
     high = min(high, state.highest)
     scale, zero_point = choose_affine(low, high, 2**state.bits - 1)
-    options = {"dtype": like.dtype, "device": like.device}
-    return Affine(
-        state.key,
-        torch.tensor(float(scale), **options),
-        torch.tensor(float(zero_point), **options),
-        state.bits,
-    )
+    values = (scale, zero_point)
+    tensors = [torch.tensor(float(v), dtype=like.dtype, device=like.device) for v in values]
+    return Affine(state.key, tensors[0], tensors[1], state.bits)
 
 
 class _Guard:
