@@ -22,6 +22,7 @@ from supernet.families import ofa_mobilenetv3
 from supernet.precision.elastic import make_precision_elastic
 from supernet.quantization.formats import parse_policy
 
+PRECISIONS = "fp32,int8"
 VALIDATION = 36
 """Of these, a few have one precision alone by chance."""
 
@@ -38,7 +39,6 @@ def main() -> None:
     """Build, judge, print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--space", default="tiny", choices=sorted(SPACES))
-    parser.add_argument("--precision", default="fp32,int8")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--passes", type=int, help="default: what suits the number of units")
     parser.add_argument("--seconds", type=float, help="no pass is begun that would end later")
@@ -47,7 +47,7 @@ def main() -> None:
 
     started = time.monotonic()
     supernet = make_precision_elastic(
-        ofa_mobilenetv3.build(SPACES[arguments.space]), parse_policy(arguments.precision)
+        ofa_mobilenetv3.build(SPACES[arguments.space]), parse_policy(PRECISIONS)
     )
     cost_model = supernet.cost_model()
     counted = time.monotonic() - started

@@ -16,11 +16,11 @@ from supernet.graph.quantized.packing import stored_bytes
 
 # Term, and the sign its coefficient must have to mean what it says; 0 leaves the sign open.
 TERMS = (
-    ("scale", 1),  # every unit alike: the machine's state differs inside a network
+    ("scale", 1),  # every unit and border alike: the machine's state differs inside a network
     ("per_unit_ms", 0),  # a unit measured alone pays for its own call into the runtime
     ("per_million_weights_ms", 1),  # measured alone, a unit's weights stay in the cache
     ("per_million_values_ms", -1),  # measured alone, a unit converts its input and output layout
-    ("border_scale", 1),  # what converts between precisions, which pays for a call when alone, too
+    ("per_border_ms", 0),  # so does what converts between precisions; in a network, layouts turn
 )
 FIXED = "fixed_ms"
 _SCALE = 0
@@ -100,7 +100,7 @@ def collect_unit_features(cost_model: CostModel, isolated_ms: np.ndarray) -> np.
 
 def _describe_unit(unit: CostUnit, ms: float) -> tuple[float, ...]:
     if unit.precision == BORDER:
-        return (0.0, 0.0, 0.0, 0.0, ms)
+        return (ms, 0.0, 0.0, 0.0, 1.0)
     floats = all(w.dtype.startswith("float") for w in unit.graph.weights)
     words = unit.parameters if floats else stored_bytes(unit.graph) / 4
     return (ms, 1.0, words / 1e6, _count_border_words(unit.graph) / 1e6, 0.0)
@@ -112,9 +112,7 @@ def drop_borders(features: np.ndarray) -> np.ndarray:
     Args:
         features: :func:`collect_unit_features`, ``(units, len(TERMS))``.
     """
-    result = features.copy()
-    result[:, _BORDER] = 0.0
-    return result
+    return np.where(features[:, [_BORDER]] > 0, 0.0, features)
 
 
 def fit_calibration(
@@ -123,8 +121,8 @@ def fit_calibration(
     """Fit the coefficients on measured networks by least relative squares.
 
     Of the sets of terms, the one with the least leave-one-out error is kept, provided that it
-    ranks no worse than the scales alone do. Coefficients of the wrong sign are dropped. Borders
-    have a scale wherever networks have borders.
+    ranks no worse than the least of them does. Coefficients of the wrong sign are dropped. The
+    scale is in all of them, and the part of every border wherever networks have borders.
 
     Args:
         features: :func:`collect_unit_features`, ``(units, len(TERMS))``.
@@ -139,13 +137,13 @@ def fit_calibration(
         raise InputError(f"{count} calibration networks are too few; measure 4 or more")
     design = np.column_stack([membership @ features, np.ones(count)])
     signs = np.array([sign for _, sign in TERMS] + [1])
-    scales = (_SCALE, _BORDER) if design[:, _BORDER].any() else (_SCALE,)
+    required = (_SCALE, _BORDER) if design[:, _BORDER].any() else (_SCALE,)
     optional = [c for c in range(len(signs)) if c not in (_SCALE, _BORDER)]
     best: tuple[float, tuple[int, ...]] | None = None
     floor_tau = -1.0
     for size in range(len(optional) + 1):
         for extra in combinations(optional, size):
-            chosen = (*scales, *extra)
+            chosen = (*required, *extra)
             predicted = np.array(
                 [
                     design[left]

@@ -91,7 +91,7 @@ def make_conversion(shape: Sequence[int | str], *, to_integers: bool, added: boo
     Args:
         shape: Of the tensor, the batch first; maps change their layout, too.
         to_integers: From float to integers; the other way round otherwise.
-        added: The floats are then added to others.
+        added: The floats are then added to others, too. The runtime converts them for each reader.
     """
     maps = len(shape) == MAP_DIMENSIONS
     last = tuple(shape[i] for i in (0, 2, 3, 1)) if maps else tuple(shape)
@@ -117,7 +117,7 @@ def make_conversion(shape: Sequence[int | str], *, to_integers: bool, added: boo
         return Graph((integers,), (floats,), tuple(nodes), quantizer, (), 0, 0)
     branch, total = replace(floats, name="branch"), replace(floats, name="sum")
     nodes.append(Node("Add", (floats.name, branch.name), (total.name,)))
-    return Graph((integers, branch), (total,), tuple(nodes), quantizer, (), 0, 0)
+    return Graph((integers, branch), (floats, total), tuple(nodes), quantizer, (), 0, 0)
 
 
 def _reads_twice(unit: CostUnit) -> bool:

@@ -133,19 +133,21 @@ def test_mixtures_of_every_share_follow_networks_of_one_precision(mixed) -> None
     assert again == found
 
 
-def test_border_scale_is_fitted_where_there_are_borders_and_never_negative() -> None:
+def test_borders_have_a_part_of_their_own_and_never_cost_less_than_nothing() -> None:
     rng = np.random.default_rng(6)
     units = np.column_stack([rng.uniform(0.1, 1, 12), np.ones(12), np.zeros((12, 3))])
-    borders = np.column_stack([np.zeros((6, 4)), rng.uniform(0.05, 0.1, 6)])
+    borders = np.column_stack([rng.uniform(0.05, 0.1, 6), np.zeros((6, 3)), np.ones(6)])
     features = np.vstack([units, borders])
     membership = rng.integers(0, 2, (30, 18)).astype(float)
-    truth = np.array([1.1, -0.02, 0.0, 0.0, 0.4])
+    truth = np.array([1.1, -0.02, 0.0, 0.0, -0.04])
     target = membership @ features @ truth + 0.3
     found = fit_calibration(features, membership, target)
     assert np.allclose(found.coefficients, truth, atol=1e-6)
-    assert fit_calibration(drop_borders(features), membership, target).coefficients[-1] == 0
-    against = membership @ features @ np.array([1.1, -0.02, 0.0, 0.0, -0.4]) + 0.3
-    assert fit_calibration(features, membership, against).coefficients[-1] == 0
+    without = fit_calibration(drop_borders(features), membership, target)
+    assert without.coefficients[-1] == 0
+    assert without.unit_ms(drop_borders(features))[12:].tolist() == [0.0] * 6
+    free = membership[:, :12] @ units @ truth + 0.3
+    assert fit_calibration(features, membership, free).unit_ms(features).min() >= 0
 
 
 def test_calibration_of_one_precision_is_written_as_before() -> None:
