@@ -8,9 +8,17 @@ import numpy as np
 import pytest
 
 from hardware.mixed_precision import HOMOGENEOUS, mix_precisions
-from hardware.network_calibration import TERMS, Calibration, drop_borders, fit_calibration
+from hardware.network_calibration import (
+    BORDER_TERM,
+    TERMS,
+    Calibration,
+    collect_unit_features,
+    drop_borders,
+    fit_calibration,
+)
 from hardware.profile import Budget, check_anchors, profile
 from hardware.table import LatencyTable
+from supernet.costs.cost_model import BORDER
 from supernet.errors import InputError
 from tests.toys.mixed_precision import PRECISIONS, MixedToy
 
@@ -50,7 +58,8 @@ def test_mixed_networks_are_predicted_with_borders_and_worse_without(mixed, tabl
 
 def test_table_holds_its_precisions_and_is_read_again(table, tmp_path) -> None:
     assert table.precisions == ("fp32", "int8")
-    assert set(table.calibration.to_json()["terms"]) == {name for name, _ in TERMS}
+    terms = table.calibration.to_json()["terms"]
+    assert set(terms) == {name for name, _ in (*TERMS, BORDER_TERM)}
     assert Calibration.from_json(table.calibration.to_json()) == table.calibration
     again = tmp_path / "again"
     table.save(again)
@@ -144,7 +153,7 @@ def test_borders_have_a_part_of_their_own_and_never_cost_less_than_nothing() -> 
     found = fit_calibration(features, membership, target)
     assert np.allclose(found.coefficients, truth, atol=1e-6)
     without = fit_calibration(drop_borders(features), membership, target)
-    assert without.coefficients[-1] == 0
+    assert len(without.coefficients) == len(TERMS)
     assert without.unit_ms(drop_borders(features))[12:].tolist() == [0.0] * 6
     free = membership[:, :12] @ units @ truth + 0.3
     assert fit_calibration(features, membership, free).unit_ms(features).min() >= 0
@@ -164,5 +173,25 @@ def test_calibration_of_one_precision_is_written_as_before() -> None:
         "networks": 20,
     }
     read = Calibration.from_json(payload)
-    assert read.coefficients == (1.1, -0.02, 0.0, 0.0, 0.0)
+    assert read.coefficients == (1.1, -0.02, 0.0, 0.0)
     assert read.to_json() == payload
+
+
+def test_features_of_one_precision_are_those_of_releases_without_borders(mixed) -> None:
+    plain = mixed.cost_model(("fp32",))
+    features = collect_unit_features(plain, np.arange(1.0, 1.0 + len(plain.distinct)))
+    assert features.shape == (len(plain.distinct), len(TERMS))
+    for row, unit in zip(features, plain.distinct, strict=True):
+        assert row[1:].tolist() == [1.0, unit.parameters / 1e6, 2 * 16 / 1e6]
+
+
+def test_integers_count_by_their_bytes_and_borders_have_a_column(mixed) -> None:
+    cost_model = mixed.cost_model()
+    features = collect_unit_features(cost_model, np.ones(len(cost_model.distinct)))
+    assert features.shape == (len(cost_model.distinct), len(TERMS) + 1)
+    for row, unit in zip(features, cost_model.distinct, strict=True):
+        if unit.precision == BORDER:
+            assert row.tolist() == [1.0, 0.0, 0.0, 0.0, 1.0]
+        elif unit.precision == "int8":
+            assert row[2] == pytest.approx(unit.parameters / 4e6)
+            assert row[3] == pytest.approx(2 * 16 / 4e6)
