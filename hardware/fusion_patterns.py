@@ -64,7 +64,9 @@ _BINARY: Mapping[str, str] = {"add": "Add", "div": "Div", "mul": "Mul", "sub": "
 Write = Callable[[QdqGraphBuilder, str], str]
 
 
-def _build_unary(op: str, shape: tuple[int | str, ...], attributes: dict[str, Attribute]) -> Pattern:
+def _build_unary(
+    op: str, shape: tuple[int | str, ...], attributes: dict[str, Attribute]
+) -> Pattern:
     b = QdqGraphBuilder()
     x = b.quantize(b.add_input("x", shape), "x")
     rest: list[str] = []
@@ -156,6 +158,17 @@ def _conv_clip(scale: float) -> Write:
     return write
 
 
+def _conv_bias_scale_off(b: QdqGraphBuilder, x: str) -> str:
+    q = b.quantize(x, "x")
+    size = (_CHANNELS, _CHANNELS, 1, 1)
+    bias = [
+        b.add_constant(np.ones(_CHANNELS, np.int32)),
+        b.add_constant(np.full(_CHANNELS, 0.05 * 0.01 * 1.1, np.float32)),
+    ]
+    names = (q, _dequantize_rows(b, size, 0), b.add("DequantizeLinear", bias, axis=0))
+    return b.quantize(b.add("Conv", names, kernel_shape=(1, 1)), "y")
+
+
 def _hard_swish(b: QdqGraphBuilder, x: str) -> str:
     return b.add_hard_swish(b.quantize(x, "x"), "y")
 
@@ -173,7 +186,9 @@ def _concat(b: QdqGraphBuilder, x: str) -> str:
 def _where(b: QdqGraphBuilder, x: str) -> str:
     mask = b.add_constant(np.array([[True, False] * (_WIDTH // 2)]))
     low = [b.add_constant(v) for v in (np.uint8(0), np.float32(0.05), np.uint8(128))]
-    return b.quantize(b.add("Where", (mask, b.quantize(x, "x"), b.add("DequantizeLinear", low))), "y")
+    return b.quantize(
+        b.add("Where", (mask, b.quantize(x, "x"), b.add("DequantizeLinear", low))), "y"
+    )
 
 
 def _product(b: QdqGraphBuilder, x: str) -> str:
@@ -203,7 +218,7 @@ def _dequantize_blocks(b: QdqGraphBuilder, shape: tuple[int, ...], axis: int) ->
 
 def _with_weight(op: str, weight: Callable[[QdqGraphBuilder], str], *, quantized: bool) -> Write:
     def write(b: QdqGraphBuilder, x: str) -> str:
-        attributes: dict[str, Attribute] = {"transB": 1} if op == "Gemm" else {}
+        attributes: dict[str, Attribute] = {"transB": 1} if op == "Gemm" and quantized else {}
         if op == "Conv":
             attributes = {"kernel_shape": (1, 1)}
         y = b.add(op, (b.quantize(x, "x") if quantized else x, weight(b)), **attributes)
@@ -238,6 +253,7 @@ _LAYERS: tuple[tuple[str, tuple[Write, tuple[int | str, ...], tuple[int, int]]],
         "conv_relu",
         (lambda b, x: b.quantize(b.add("Relu", (_conv(b, x),)), "y", 0.02, 0), _IMAGE, (1, 1)),
     ),
+    ("conv_bias_scale_off", (_conv_bias_scale_off, _IMAGE, (1, 1))),
     ("conv_clip", (_conv_clip(6.0), _IMAGE, (1, 1))),
     ("conv_clip_beyond", (_conv_clip(8.0), _IMAGE, (1, 1))),
     ("hard_sigmoid_sum", (lambda b, x: b.add_hard_sigmoid(b.quantize(x, "x")), _IMAGE, (1, 1))),
@@ -282,9 +298,7 @@ _LAYERS: tuple[tuple[str, tuple[Write, tuple[int | str, ...], tuple[int, int]]],
     (
         "block4_matmul_q",
         (
-            lambda b, x: b.quantize(
-                b.add("MatMul", (x, _dequantize_blocks(b, _LINEAR, 0))), "y"
-            ),
+            lambda b, x: b.quantize(b.add("MatMul", (x, _dequantize_blocks(b, _LINEAR, 0))), "y"),
             _TOKENS,
             (1, 1),
         ),
@@ -292,9 +306,7 @@ _LAYERS: tuple[tuple[str, tuple[Write, tuple[int | str, ...], tuple[int, int]]],
     (
         "weight_only_conv",
         (
-            _with_weight(
-                "Conv", lambda b: _dequantize_rows(b, (16, 16, 1, 1), 0), quantized=False
-            ),
+            _with_weight("Conv", lambda b: _dequantize_rows(b, (16, 16, 1, 1), 0), quantized=False),
             _IMAGE,
             (0, 0),
         ),
@@ -304,6 +316,22 @@ _LAYERS: tuple[tuple[str, tuple[Write, tuple[int | str, ...], tuple[int, int]]],
         (
             _with_weight("MatMul", lambda b: _dequantize_rows(b, _LINEAR, 0, 1), quantized=False),
             _TOKENS,
+            (0, 0),
+        ),
+    ),
+    (
+        "block4_gemm",
+        (
+            _with_weight("Gemm", lambda b: _dequantize_blocks(b, _LINEAR, 0), quantized=False),
+            _ROWS,
+            (0, 0),
+        ),
+    ),
+    (
+        "weight_only_gemm",
+        (
+            _with_weight("Gemm", lambda b: _dequantize_rows(b, _LINEAR, 0, 1), quantized=False),
+            _ROWS,
             (0, 0),
         ),
     ),
@@ -347,4 +375,3 @@ _LAYERS: tuple[tuple[str, tuple[Write, tuple[int | str, ...], tuple[int, int]]],
 def _finish(b: QdqGraphBuilder, y: str, rank: int, quantize: int, dequantize: int) -> Pattern:
     shape = [BATCH, *(f"d{i}" for i in range(1, rank))]
     return Pattern(b.finish({y: (shape, "float32")}), quantize, dequantize)
-

@@ -17,7 +17,7 @@ from hardware.fusion_patterns import Pattern, build_patterns
 from supernet.errors import InputError
 from supernet.files import read_json, write_json
 from supernet.graph.quantized.building import make_model
-from supernet.graph.quantized.contract import BORDERS, FusionContract, PatternOutcome
+from supernet.graph.quantized.contract import FusionContract, PatternOutcome
 from supernet.graph.quantized.kernels import expand_kernel
 
 if TYPE_CHECKING:
@@ -72,7 +72,11 @@ def count_operators(model: bytes | Path) -> Counter[str]:
     """Count the operators that ONNX Runtime executes for a model at default options.
 
     Fused float kernels count as the operators that they replace, and layout counts nothing: see
-    :func:`supernet.graph.quantized.kernels.expand_kernel`.
+    :func:`supernet.graph.quantized.kernels.expand_kernel`. What the runtime adds to change a
+    layout in float belongs to the layout: where it moves a Transpose of its own past a
+    DequantizeLinear and finds nothing to merge it with, it leaves DequantizeLinear, Transpose,
+    QuantizeLinear, DequantizeLinear with one scale and zero point, and the first and the third
+    of these are not counted.
 
     Args:
         model: A serialised ONNX model, or its file.
@@ -139,11 +143,38 @@ def _count(model: onnx.ModelProto) -> Counter[str]:
     from onnx import helper
 
     counts: Counter[str] = Counter()
+    added = _list_layout_pairs(model)
     for node in model.graph.node:
+        if node.output[0] in added:
+            continue
         attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
         decoded = {k: v.decode() if isinstance(v, bytes) else v for k, v in attributes.items()}
         counts += expand_kernel(node.op_type, tuple(node.input), decoded)
     return counts
+
+
+def _list_layout_pairs(model: onnx.ModelProto) -> set[str]:
+    """List results of what only serves a Transpose between the same levels of one value."""
+    makers = {name: node for node in model.graph.node for name in node.output}
+    readers = Counter(name for node in model.graph.node for name in node.input)
+    values = {i.name: _read_number(i) for i in model.graph.initializer if not i.dims}
+    found: set[str] = set()
+    for node in model.graph.node:
+        moved = makers.get(node.input[0]) if node.op_type == "QuantizeLinear" else None
+        source = None if moved is None else makers.get(moved.input[0])
+        if moved is None or source is None or source.op_type != "DequantizeLinear":
+            continue
+        levels = [[values.get(i) for i in n.input[1:]] for n in (node, source)]
+        alone = readers[moved.output[0]] == 1 and readers[source.output[0]] == 1
+        if moved.op_type == "Transpose" and alone and levels[0] == levels[1]:
+            found |= {node.output[0], source.output[0]}
+    return found
+
+
+def _read_number(tensor: onnx.TensorProto) -> float:
+    from onnx import numpy_helper
+
+    return float(numpy_helper.to_array(tensor))
 
 
 def _digest_patterns(patterns: Mapping[str, Pattern]) -> str:

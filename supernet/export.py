@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +13,16 @@ from torch import nn
 
 from supernet import files
 from supernet.data import DataSource
+from supernet.errors import InputError
+from supernet.graph.language import Graph
 from supernet.graph.lowering import lower
 from supernet.graph.onnx_model import to_onnx
+from supernet.graph.quantized.integer_weights import write_integer_weights
+from supernet.graph.quantized.packing import stored_bytes
+from supernet.graph.quantized.saturation import SaturationVerdict, check_graph
 from supernet.quality.evaluate import CALIBRATION_SAMPLES, recalibrate_extracted
+from supernet.quantization.calibration import DEFAULT_ESTIMATOR
+from supernet.quantization.execution import Execution, find_execution
 from supernet.space import Architecture
 from supernet.supernet import Supernet
 
@@ -36,7 +43,11 @@ class Exported:
         output_name: Name of the ONNX graph's output, which is logits.
         parameters: Learned weights.
         macs: Multiply-accumulates for one sample.
-        calibration_samples: Training samples behind the normalisation statistics.
+        calibration_samples: Training samples behind normalisation statistics and ranges.
+        graph: The network as it is in the ONNX model.
+        formats: Number format of every unit, or layer, that does not compute in float, by path.
+        saturation: For layers that multiply integers, by the name of their weight, whether sums
+            are exact on processors without 8-bit dot products, too.
     """
 
     network: nn.Module
@@ -49,6 +60,19 @@ class Exported:
     parameters: int
     macs: int
     calibration_samples: int
+    graph: Graph
+    formats: Mapping[str, str] = field(default_factory=dict)
+    saturation: Mapping[str, SaturationVerdict] = field(default_factory=dict)
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes that the weights take in the ONNX model, each at its own bits."""
+        return stored_bytes(self.graph)
+
+    @property
+    def overhead_bytes(self) -> int:
+        """All other bytes of the ONNX model: operators, names, constants, quantizers."""
+        return len(self.onnx) - self.size_bytes
 
 
 def export(
@@ -57,25 +81,40 @@ def export(
     data: DataSource,
     *,
     calibration_samples: int = CALIBRATION_SAMPLES,
+    estimator: str = DEFAULT_ESTIMATOR,
 ) -> Exported:
     """Extract a subnetwork, recalibrate it and write it as an ONNX model.
+
+    Units that compute in integers are written as QuantizeLinear, DequantizeLinear and integer
+    weights, exactly as they are simulated: the model is a trace of the simulation.
 
     Args:
         supernet: Holds the weights.
         architecture: The subnetwork to export.
         data: The data whose training split gives the normalisation statistics.
         calibration_samples: Samples to use, at most.
+        estimator: How ranges of activations follow from their values, one of
+            :data:`supernet.quantization.calibration.ESTIMATORS`.
 
     Raises:
-        InputError: An architecture of another space, or an operator without an ONNX form.
+        InputError: An architecture of another space, an operator without an ONNX form, or a
+            number format that the runtime cannot execute.
     """
     network = supernet.extract(architecture).eval()
-    used = recalibrate_extracted(network, supernet, architecture, data, calibration_samples)
+    execution = find_execution(network)
+    if execution is not None:
+        _check_executable(execution)
+    used = recalibrate_extracted(
+        network, supernet, architecture, data, calibration_samples, estimator=estimator
+    )
     network = network.cpu().eval()
     example = supernet.example(architecture, 1)
-    graph, values = lower(network, (example,))
-    model = to_onnx(graph, {name: v for name, v in values.items() if v is not None})
+    graph, found = lower(network, (example,))
+    values = {name: value for name, value in found.items() if value is not None}
+    model = to_onnx(graph, values)
     state = {name: t.detach().cpu().numpy() for name, t in network.state_dict().items()}
+    if execution is not None:
+        state = values
     return Exported(
         network=network,
         onnx=model.SerializeToString(),
@@ -87,7 +126,25 @@ def export(
         parameters=graph.parameters,
         macs=graph.macs,
         calibration_samples=used,
+        graph=graph,
+        formats={} if execution is None else {p: f.name for p, f in execution.formats.items()},
+        saturation={} if execution is None else check_graph(graph, values),
     )
+
+
+def _check_executable(execution: Execution) -> None:
+    """Refuse formats that only exist as a simulation.
+
+    Raises:
+        InputError: Naming the unit, its format and what could be executed in its place.
+    """
+    for path, form in execution.formats.items():
+        if form.quantizes_activations and form.activation_bits != 8:
+            raise InputError(
+                f"{path or 'the network'} computes in {form.name}, and ONNX Runtime has no "
+                f"activations of {form.activation_bits} bits; it can execute "
+                f"w{form.weight_bits}a8, or w{form.weight_bits}a32 with activations in float"
+            )
 
 
 def write_files(folder: Path, exported: Exported, architecture: Architecture) -> None:
@@ -97,7 +154,12 @@ def write_files(folder: Path, exported: Exported, architecture: Architecture) ->
         OSError: A write failed.
     """
     files.write_bytes(folder / ONNX, exported.onnx)
-    files.write_bytes(folder / WEIGHTS, save(dict(exported.weights)))
+    weights = (
+        write_integer_weights(exported.graph, exported.weights)
+        if exported.formats
+        else save(dict(exported.weights))
+    )
+    files.write_bytes(folder / WEIGHTS, weights)
     files.write_json(folder / ARCHITECTURE, architecture.to_json())
 
 

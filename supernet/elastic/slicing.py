@@ -185,7 +185,12 @@ class _Builder:
     def quantize(self) -> None:
         """Let the network compute in its number formats."""
         network = self.shell.network
-        present = {path for path, _ in network.named_modules(remove_duplicate=False)}
+        # A unit that is left out, or an identity in its place, has nothing that could be rounded.
+        present = {
+            path
+            for path, module in network.named_modules(remove_duplicate=False)
+            if any(isinstance(m, (nn.Conv2d, nn.Linear)) for m in module.modules())
+        }
         formats = {path: form for path, form in self.formats.items() if path in present}
         if not formats:
             return

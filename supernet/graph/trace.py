@@ -135,6 +135,10 @@ class Trace:
         """The parameter or buffer of a path, with its values."""
         return self._sources[name]
 
+    def is_float_weight(self, tensor: torch.Tensor) -> bool:
+        """Whether a tensor is a parameter or buffer as the module has it."""
+        return self._names.get(id(tensor), "") in self._sources
+
     def add_weight(
         self,
         name: str,

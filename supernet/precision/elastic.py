@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
-import torch
 from torch import nn
 
-from supernet.elastic.edits import Drop, Edit, Pick, Quantize, Rule, follow, list_choices
+from supernet.elastic.edits import Cut, Drop, Edit, Pick, Quantize, Rule, follow, list_choices
 from supernet.errors import InputError
-from supernet.quantization.formats import FLOAT_BITS, FP32, Format, Policy, make_format
+from supernet.quantization.formats import FP32, Format, Policy, make_format
 from supernet.space import Choice, SearchSpace, Value
 from supernet.supernet import Supernet
 
@@ -37,7 +37,7 @@ def make_precision_elastic(supernet: Supernet, policy: Policy) -> Supernet:
     choices: list[Choice] = []
     rows: list[Edit] = []
     for path in _list_places(supernet, policy):
-        formats = _list_possible(supernet.model.get_submodule(path), policy)
+        formats = _list_possible(supernet, path, policy)
         if len(formats) < 2:
             continue
         found, rule = _make_choices(path, formats, policy, _find_needs(supernet, path))
@@ -78,20 +78,38 @@ def _list_places(supernet: Supernet, policy: Policy) -> list[str]:
     ]
 
 
-def _list_possible(module: nn.Module, policy: Policy) -> tuple[Format, ...]:
+def _list_possible(supernet: Supernet, path: str, policy: Policy) -> tuple[Format, ...]:
     """The formats that change anything about a unit, and float."""
-    layers = list(module.modules())
-    products = [m for m in layers if isinstance(m, PRODUCTS)]
-    any_layer = bool(products) or any(isinstance(m, CONVOLUTIONS) for m in layers)
+    layers = dict(supernet.model.get_submodule(path).named_modules(prefix=path))
+    products = [name for name, m in layers.items() if isinstance(m, PRODUCTS)]
+    any_layer = bool(products) or any(isinstance(m, CONVOLUTIONS) for m in layers.values())
     result = []
     for form in policy.formats:
-        if form.products_only:
-            divides = all(p.in_features % form.group == 0 for p in products) or form.dynamic
-            if products and divides:
-                result.append(form)
-        elif any_layer or form == FP32:
+        if form.granularity == "group":
+            for name in products:
+                _check_group(supernet, name, form)
+        if form == FP32 or (bool(products) if form.products_only else any_layer):
             result.append(form)
     return tuple(result)
+
+
+def _check_group(supernet: Supernet, layer: str, form: Format) -> None:
+    """Refuse groups that do not divide the inputs of a layer, at any of its sizes.
+
+    Raises:
+        InputError: Naming the layer, its inputs and what would divide them.
+    """
+    sizes = {supernet.model.get_parameter(f"{layer}.weight").shape[1]}
+    for edit in supernet.edits:
+        if isinstance(edit, Cut) and edit.tensor == f"{layer}.weight" and edit.dim == 1:
+            sizes |= {int(size) * edit.blocks for size in edit.size.values.values()}
+    wrong = sorted(size for size in sizes if size % form.group)
+    if wrong:
+        raise InputError(
+            f"layer {layer} has {wrong[0]} input features, which groups of {form.group} do not "
+            f"divide, so that it cannot be {form.name}; groups of {math.gcd(*sizes)} would, or "
+            "give it a format with a scale per channel, such as int8"
+        )
 
 
 def _make_choices(

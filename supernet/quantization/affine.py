@@ -57,3 +57,20 @@ class WeightAffine:
     layer: str
     format: Format
     step: Tensor | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """A layer that multiplies integers.
+
+    Args:
+        weight: In float, ``(out, ...)``.
+        bias: In float, ``(out,)``.
+        inputs: Name of what it reads.
+        affine: How its weight is quantized.
+    """
+
+    weight: Tensor
+    bias: Tensor | None
+    inputs: str
+    affine: WeightAffine

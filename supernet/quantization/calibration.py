@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from supernet.errors import InputError
 from supernet.quantization.execution import Execution, make_affine
+from supernet.quantization.functions import find_channel_step
 from supernet.quantization.ranges import (
     Entropy,
     MeanSquaredError,
@@ -24,6 +25,7 @@ ESTIMATORS: dict[str, Callable[[str], RangeEstimator]] = {
     "entropy": Entropy,
 }
 DEFAULT_ESTIMATOR = "mse"
+_MOST = 2.0**30
 
 
 def calibrate_ranges(
@@ -78,4 +80,24 @@ def calibrate_ranges(
         state = execution.limits[key]
         low, high = watched.finish(2**state.bits - 1)
         execution.calibrated[key] = make_affine(state, low, high, like)
+    _widen_steps(execution)
     return seen
+
+
+def _widen_steps(execution: Execution) -> None:
+    """Widen steps of weights so that no bias leaves the 32 bits it is added in.
+
+    A channel with hardly any weights has a tiny step, in which its bias is a huge number; the
+    runtime's sums would wrap around.
+    """
+    for name, layer in execution.layers.items():
+        inputs = execution.calibrated.get(layer.inputs)
+        if layer.bias is None or inputs is None or inputs.scale is None:
+            continue
+        # Half of the range is for the bias, the other for the products.
+        least = layer.bias.detach().abs() / inputs.scale.to(layer.bias.dtype) / _MOST
+        step = find_channel_step(layer.weight.detach(), layer.affine)
+        if bool((step < least).any()):
+            form = layer.affine.format
+            known = {**execution.steps, f"{name}@{form.weight_bits}": torch.maximum(step, least)}
+            execution.steps = known

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode, _pop_mode_temporarily
 
-from supernet.quantization.affine import Affine, WeightAffine
+from supernet.quantization.affine import Affine, Layer, WeightAffine
 from supernet.quantization.formats import FP32, Format
 from supernet.quantization.functions import quantize
 from supernet.quantization.quantizers import learned_zero_point, positive_step
@@ -73,6 +73,7 @@ class Execution(TorchFunctionMode):
         watching: Gives the estimator of a key while ranges are calibrated; activations stay float.
         limits: What was last known of the tensor of each key.
         islands: Where float operators within integer units are noted, when somebody asks.
+        layers: What each layer that multiplies integers has: weight, bias, name of its inputs.
         folds: Where weights and the running means of their normalisation are noted, likewise.
         convolve: What convolutions are computed with.
         depth: Units that are running, one in the other.
@@ -89,6 +90,7 @@ class Execution(TorchFunctionMode):
     watching: Callable[[str], Estimator] | None = None
     limits: dict[str, State] = field(default_factory=dict)
     islands: list[Island] | None = None
+    layers: dict[str, Layer] = field(default_factory=dict)
     folds: list[tuple[Tensor, Tensor | None]] | None = None
     convolve: Callable[..., Tensor] = torch.conv2d
     depth: int = 0
@@ -248,6 +250,11 @@ class Execution(TorchFunctionMode):
         found = self.steps.get(f"{layer}@{form.weight_bits}")
         # Channels of several blocks come as (blocks, size).
         return found.reshape(-1) if found is not None and found.dim() > 1 else found
+
+    def note_layer(self, layer: Layer) -> None:
+        """Note what a layer multiplies, for those who look at networks as a whole."""
+        if self.watching is not None:
+            self.layers[layer.affine.layer] = layer
 
     def describe_weight(self, weight: Tensor, reader: str) -> WeightAffine:
         """Describe how a layer's weight is quantized in the unit that runs."""

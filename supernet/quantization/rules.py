@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from supernet.quantization.affine import BELOW_ONE, SHARE, Affine
+from supernet.quantization.affine import BELOW_ONE, SHARE, Affine, Layer
 from supernet.quantization.functions import (
     hard_sigmoid,
     keep_quantized,
@@ -68,6 +68,7 @@ def _convolution(
     if not form.quantizes_activations:
         return func(run.settle(input), rounded, bias, *rest, **kw)
     taken, inputs, _ = _read(run, input, layer)
+    run.note_layer(Layer(weight, bias, inputs.key, affine))
     if bias is not None and (inputs.scale is not None or input.is_meta):
         bias = quantize_bias(bias, inputs, weight, affine)
     out = run.convolve(taken, rounded, bias, *rest, **kw)
@@ -89,6 +90,7 @@ def _linear(
     if not form.quantizes_activations:
         return linear(run.settle(input), weight, bias, None, affine)
     taken, inputs, _ = _read(run, input, layer)
+    run.note_layer(Layer(weight, bias, inputs.key, affine))
     out = linear(taken, weight, bias, inputs, affine)
     return mark(out, State(layer, PRODUCT, form.activation_bits))
 

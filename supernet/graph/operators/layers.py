@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from supernet.errors import InputError
 from supernet.graph.operators.elementwise import ELEMENTWISE, Handler
-from supernet.graph.operators.quantized import QUANTIZED
+from supernet.graph.operators.quantized import QUANTIZED, read_floats
 
 if TYPE_CHECKING:
     from supernet.graph.trace import Trace
@@ -35,7 +35,8 @@ def _convolution(
     if transposed:
         raise InputError(f"{t.where()} is a transposed convolution, which has no ONNX mapping")
     t.count_macs(out, int(np.prod(weight.shape[1:])))
-    names = [t.name(x), t.name(weight)] + ([] if bias is None else [t.name(bias)])
+    first = read_floats(t, x, 1) if t.is_float_weight(weight) else t.name(x)
+    names = [first, t.name(weight)] + ([] if bias is None else [t.name(bias)])
     return t.emit(
         "Conv",
         names,
@@ -188,7 +189,7 @@ def _linear(t: Trace, input: Tensor, weight: Tensor, bias: Tensor | None = None)
     shape = (*x.shape[:-1], weight.shape[0])
     out = torch.empty(shape, dtype=x.dtype, device="meta")
     t.count_macs(out, int(x.shape[-1]))
-    names = [t.name(x), t.name(weight)] + ([] if bias is None else [t.name(bias)])
+    names = [read_floats(t, x, -1), t.name(weight)] + ([] if bias is None else [t.name(bias)])
     if x.dim() == 2:
         return t.bind(out, t.emit("Gemm", names, transB=1))
     # ONNX Runtime folds the transposition of a stored weight when it loads the model.

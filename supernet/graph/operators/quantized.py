@@ -228,13 +228,39 @@ def _linear(
     floats = _dequantize(t, name, scale, affine, 2, 0 if flat else 1)
     if not flat:
         product = t.emit("MatMul", [t.name(x), floats])
-        return t.bind(out, product if bias is None else t.emit("Add", [product, t.name(bias)]))
+        return t.bind(out, _add_bias(t, product, bias))
     names = [t.name(x), floats]
     if bias is not None and inputs is not None:
         names.append(_store_bias(t, bias, inputs, weight, affine))
     elif bias is not None:
         names.append(t.name(bias))
     return t.bind(out, t.emit("Gemm", names, transB=1))
+
+
+def _add_bias(t: Trace, product: str, bias: Tensor | None) -> str:
+    if bias is None:
+        return product
+    # As a row: a vector would make the runtime turn product and sum into one float operator that
+    # unpacks the weights in every run.
+    row = t.emit("Unsqueeze", [t.name(bias), t.constant([0])])
+    return t.emit("Add", [product, row])
+
+
+def read_floats(t: Trace, x: Tensor, axis: int) -> str:
+    """Name what a float layer reads, so that the runtime leaves that layer in float.
+
+    Between a DequantizeLinear and a QuantizeLinear the runtime would round the weights of a float
+    layer by itself, with one scale for all of them. It does so only where the activation has one
+    scale, so it gets the same scale once for each channel.
+    """
+    name = t.name(x)
+    node = t.find_producer(name)
+    if node is None or node.op != "DequantizeLinear" or node.attributes:
+        return name
+    axis %= x.dim()
+    channels = t.constant([int(x.shape[axis])])
+    parts = [t.emit("Expand", [part, channels]) for part in node.inputs[1:]]
+    return t.emit("DequantizeLinear", [node.inputs[0], *parts], axis=axis)
 
 
 def _linear_dynamic(
@@ -247,7 +273,7 @@ def _linear_dynamic(
     product = t.emit("MatMulInteger", [levels, name, zero_point])
     floats = t.emit("Cast", [product], to=find_onnx_dtype(torch.float32))
     result = t.emit("Mul", [floats, t.emit("Mul", [step, scale])])
-    return t.bind(out, result if bias is None else t.emit("Add", [result, t.name(bias)]))
+    return t.bind(out, _add_bias(t, result, bias))
 
 
 def _linear_blocks(
@@ -275,7 +301,7 @@ def _linear_blocks(
     scale = t.add_weight(f"{name}.scale", shape, "float32", write_scale)
     floats = t.emit("DequantizeLinear", [name, scale], axis=0, block_size=form.group)
     product = t.emit("MatMul", [t.name(x), floats])
-    return t.bind(out, product if bias is None else t.emit("Add", [product, t.name(bias)]))
+    return t.bind(out, _add_bias(t, product, bias))
 
 
 QUANTIZED: dict[Any, Handler] = {

@@ -122,6 +122,10 @@ class QdqGraphBuilder:
             self.add_weight(names[1], np.uint8(zero_point))
         return self._round(x, names)
 
+    def is_quantized(self, x: str) -> bool:
+        """Whether a value was dequantized just before."""
+        return x in self._scales
+
     def quantize_fixed(self, x: str, scale: float) -> str:
         """Quantize a value from zero upwards with a scale that is part of the structure."""
         return self._round(
@@ -141,7 +145,13 @@ class QdqGraphBuilder:
     # -- layers in int8 ----------------------------------------------------------------------
 
     def add_conv(
-        self, x: str, key: str, sizes: tuple[int, int], kernel: int = 1, groups: int = 1, **rest: int
+        self,
+        x: str,
+        key: str,
+        sizes: tuple[int, int],
+        kernel: int = 1,
+        groups: int = 1,
+        **rest: int,
     ) -> str:
         """Add a convolution with int8 weights per output channel and an int32 bias.
 
@@ -210,7 +220,13 @@ class QdqGraphBuilder:
     # -- layers in float ---------------------------------------------------------------------
 
     def add_float_conv(
-        self, x: str, key: str, sizes: tuple[int, int], kernel: int = 1, groups: int = 1, **rest: int
+        self,
+        x: str,
+        key: str,
+        sizes: tuple[int, int],
+        kernel: int = 1,
+        groups: int = 1,
+        **rest: int,
     ) -> str:
         """Add a float convolution; the arguments are those of :meth:`add_conv`."""
         shape = (sizes[1], sizes[0] // groups, kernel, kernel)
@@ -252,7 +268,9 @@ class QdqGraphBuilder:
         fixed = {c.name: c.array() for c in self._constants.values()}
         scale = self._values[source] if source in self._values else fixed[source]
         self.add_weight(f"{key}.bias", self._draw_levels((size,), 1000).astype(np.int32))
-        self.add_weight(f"{key}.bias.scale", np.float32(scale) * self._values[f"{key}.weight.scale"])
+        self.add_weight(
+            f"{key}.bias.scale", np.float32(scale) * self._values[f"{key}.weight.scale"]
+        )
         return self.add("DequantizeLinear", (f"{key}.bias", f"{key}.bias.scale"), axis=0)
 
     def _add_float_bias(self, x: str, key: str, size: int) -> str:

@@ -131,8 +131,8 @@ class FusionContract:
         if pattern not in self._by_name:
             known = list(self._by_name)
             raise InputError(
-                f"the fusion contract of {self.runtime} {self.version} knows no pattern "
-                f"{pattern!r}{nearest(pattern, known)}; probe it again"
+                f"the fusion contract of {self.runtime} {self.version} has no pattern "
+                f"{pattern!r}{nearest(pattern, known)}"
             )
         return self._by_name[pattern]
 

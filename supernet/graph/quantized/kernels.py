@@ -41,6 +41,7 @@ _REPLACED: Mapping[str, Counter[str]] = {
     "FusedMatMul": Counter(MatMul=1),
     "FusedGemm": Counter(MatMul=1),
     "Gemm": Counter(MatMul=1),
+    "NhwcMaxPool": Counter(MaxPool=1),
     "HardSwish": Counter(HardSigmoid=1, Mul=1),
     "Gelu": _ERF_GELU,
     "BiasGelu": _ERF_GELU + Counter(Add=1),

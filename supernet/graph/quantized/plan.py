@@ -21,6 +21,7 @@ REASONS = (NO_KERNEL, NOT_FUSED, FLOAT)
 """Why operators stay in float: the runtime has no int8 kernel; the pattern around them is not one
 that it fuses; or they were never quantized."""
 
+_LAYERS = ("Conv", "Gemm", "MatMul")
 _BORDERS = (Q, DQ, "DynamicQuantizeLinear")
 
 
@@ -64,7 +65,7 @@ class Plan:
         return Counter(dict(self.operators))
 
     def explain(self) -> list[str]:
-        """Say of every island, and of every layer quantized unasked, what it is: a sentence each."""
+        """Say what every island is, and every layer quantized unasked: one sentence each."""
         lines = []
         for island in self.islands:
             listed = ", ".join(f"{n} {op}" for op, n in Counter(island.operators).items())
@@ -154,35 +155,51 @@ def _describe_island(
     work: Workspace, contract: FusionContract, group: list[Step], computing: list[Step]
 ) -> Island:
     judged = [_judge(work, contract, step) for step in computing]
-    reason = next(r for r in (NOT_FUSED, NO_KERNEL, FLOAT) if any(j[0] == r for j in judged))
-    because = "; ".join(dict.fromkeys(text for kind, text in judged if kind == reason))
+    deciding = min(judged)[0]
+    because = "; ".join(dict.fromkeys(text for cause, text in judged if cause == deciding))
     operators = tuple(step.op for step in computing)
-    return Island(_join_scopes(group), operators, reason, because)
+    return Island(_join_scopes(group), operators, _CAUSES[deciding], because)
 
 
-def _judge(work: Workspace, contract: FusionContract, step: Step) -> tuple[str, str]:
+# Causes in the order in which they decide about an island, and what they are called.
+_UNFUSED_LAYER, _FLOAT_LAYER, _WITHOUT_KERNEL, _UNFUSED, _FOLLOWING = range(5)
+_CAUSES = (NOT_FUSED, FLOAT, NO_KERNEL, NOT_FUSED, FLOAT)
+
+
+def _judge(work: Workspace, contract: FusionContract, step: Step) -> tuple[int, str]:
     """Say why one operator stays in float."""
-    runtime = f"{contract.runtime} {contract.version}"
-    dequantized = [i for i in step.inputs if work.find_maker(i, DQ) is not None]
-    to_quantizer = any(r.op == Q for o in step.outputs for r, _ in work.readers.get(o, []))
-    if not dequantized and not to_quantizer:
-        return FLOAT, "what it reads and what it makes is not quantized"
+    if step.op in _LAYERS:
+        weight = work.find_maker(step.inputs[1], DQ)
+        if weight is not None and work.is_stored(weight.inputs[0]):
+            return _UNFUSED_LAYER, _explain_layer(work, step, weight)
+        if work.is_stored(step.inputs[1]):
+            return _FLOAT_LAYER, f"the weights of {step.op} are not quantized"
     pattern = COMPUTING.get(step.op) or MOVED.get(step.op)
     if pattern is None or not contract.keeps(pattern):
-        return NO_KERNEL, f"{runtime} has no int8 kernel for {step.op}"
-    given = [i for i in step.inputs if i]
-    in_float = [i for i in given if i not in dequantized and not work.is_stored(i)]
-    if not dequantized:
-        return FLOAT, f"what {step.op} reads is not quantized"
-    if in_float:
-        return NOT_FUSED, f"{step.op} reads a value that is not quantized"
-    if any(work.is_stored(i) for i in given) and step.op not in MOVED:
-        return FLOAT, f"the weights of {step.op} are not quantized"
-    if to_quantizer:
-        return NOT_FUSED, f"what {step.op} makes is read by others than one quantizer"
-    reader = work.find_sole_reader(step.outputs[0])
-    after = f", but goes to {reader.op}" if reader is not None else ""
-    return NOT_FUSED, f"what {step.op} makes is not quantized{after}"
+        runtime = f"{contract.runtime} {contract.version}"
+        return _WITHOUT_KERNEL, f"{runtime} has no int8 kernel for {step.op}"
+    given = [i for i in step.inputs if i and not work.is_stored(i)]
+    if all(work.find_maker(i, DQ) is not None for i in given):
+        return _UNFUSED, _explain_result(work, step)
+    return _FOLLOWING, "what is read there is not quantized"
+
+
+def _explain_layer(work: Workspace, step: Step, weight: Step) -> str:
+    if weight.attributes.get("block_size", 0):
+        return f"{step.op} with weights in blocks reads or makes a quantized value"
+    if work.find_maker(step.inputs[0], DQ) is None:
+        return f"the weights of {step.op} are quantized, what it reads is not"
+    return _explain_result(work, step)
+
+
+def _explain_result(work: Workspace, step: Step) -> str:
+    readers = [r for o in step.outputs for r, _ in work.readers.get(o, [])]
+    kinds = sorted({r.op for r in readers} - {Q})
+    if not kinds and len(readers) == 1:
+        return f"the quantizer behind {step.op} does not fit its inputs"
+    if not kinds:
+        return f"what {step.op} makes is quantized in {len(readers)} ways"
+    return f"what {step.op} makes is not quantized before {' and '.join(kinds)}"
 
 
 def _join_scopes(steps: list[Step]) -> str:

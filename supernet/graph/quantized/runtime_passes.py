@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from supernet.graph.language import BATCH
+import numpy as np
+
 from supernet.graph.quantized.contract import CARRYING, COMPUTING, MOVED, FusionContract
 from supernet.graph.quantized.workspace import Step, Stored, Workspace
 
@@ -18,6 +19,12 @@ Q, DQ = "QuantizeLinear", "DequantizeLinear"
 _CLIPS = ("Relu", "Clip")
 _ROUNDS = 6
 _LEVELS = 255
+# Types and largest size of constants that the runtime stores once where they are equal.
+_SHARED = ("float32", "int32", "int64")
+_SHARED_SIZE = 8
+_ATTENTION = ["Add", "MatMul", "MatMul", "MatMul"]
+# How far a bias's scale may be from the product of the two others.
+_BIAS_TOLERANCE = 0.02
 
 
 def optimise(work: Workspace, contract: FusionContract) -> list[Step]:
@@ -115,14 +122,28 @@ def remove_double_pairs(work: Workspace) -> None:
             continue
         if work.have_same_levels(parent, step) and work.have_same_levels(child, last):
             if not work.have_same_levels(step, child):
-                # The runtime computes a scale and zero point that both ranges fit into.
-                fresh = [work.name_value(), work.name_value()]
-                for old, new in zip(step.inputs[1:], fresh, strict=True):
-                    work.stored[new] = Stored((), work.stored[old].dtype, None)
-                parent.inputs[1:] = fresh
-                last.inputs[1:] = fresh
+                levels = _intersect_levels(work, step, child)
+                parent.inputs[1:] = levels
+                last.inputs[1:] = levels
             last.inputs[0] = parent.outputs[0]
             work.remove([step, child])
+
+
+def _intersect_levels(work: Workspace, first: Step, second: Step) -> list[str]:
+    """Store the scale and zero point of the range that two quantizers have in common."""
+    names = [work.name_value(), work.name_value()]
+    numbers = [work.find_number(i) for s in (first, second) for i in s.inputs[1:]]
+    scale: np.ndarray | None = None
+    zero: np.ndarray | None = None
+    if all(n is not None for n in numbers):
+        a, a_zero, b, b_zero = (np.float32(n) for n in numbers if n is not None)
+        low = max(-a_zero * a, -b_zero * b)
+        high = min((_LEVELS - a_zero) * a, (_LEVELS - b_zero) * b)
+        scale = np.float32((high - low) / np.float32(_LEVELS))
+        zero = np.uint8(np.round(-low / scale))
+    work.stored[names[0]] = Stored((), "float32", None if scale is None else np.asarray(scale))
+    work.stored[names[1]] = Stored((), "uint8", None if zero is None else np.asarray(zero))
+    return names
 
 
 def merge_equal(work: Workspace) -> None:
@@ -148,7 +169,8 @@ def merge_equal(work: Workspace) -> None:
 
 def _identify(work: Workspace, name: str) -> object:
     stored = work.stored.get(name)
-    if stored is None or stored.value is None or stored.value.size > 8:
+    known = stored is not None and stored.value is not None and stored.dtype in _SHARED
+    if stored is None or stored.value is None or not known or stored.value.size > _SHARED_SIZE:
         return name
     return (stored.dtype, stored.shape, stored.value.tobytes())
 
@@ -159,66 +181,99 @@ def fold_stored(work: Workspace) -> None:
     for step in work.steps:
         inputs = [i for i in step.inputs if i]
         fixed = bool(inputs) and all(work.is_stored(i) for i in inputs)
+        fixed = fixed or (step.op == "Shape" and _has_fixed_sizes(work, step))
         if step.op == DQ or not fixed or work.outputs.intersection(step.outputs):
             kept.append(step)
             continue
         for output in step.outputs:
             shape = _infer_stored_shape(work, step)
-            dtype = "int8" if step.op == Q else work.stored[inputs[0]].dtype
+            known = work.stored.get(inputs[0])
+            dtype = "int8" if step.op == Q or known is None else known.dtype
             work.stored[output] = Stored(shape, dtype, None)
     work.keep(kept)
 
 
+def _has_fixed_sizes(work: Workspace, step: Step) -> bool:
+    """Whether a Shape describes dimensions of a graph input that are numbers."""
+    shape = next((i.shape for i in work.graph.inputs if i.name == step.inputs[0]), None)
+    if shape is None:
+        return False
+    start, end = step.attributes.get("start", 0), step.attributes.get("end", len(shape))
+    if not isinstance(start, int) or not isinstance(end, int):
+        return False
+    return all(isinstance(size, int) for size in shape[start:end])
+
+
 def _infer_stored_shape(work: Workspace, step: Step) -> tuple[int, ...] | None:
-    shape = work.stored[step.inputs[0]].shape
+    known = work.stored.get(step.inputs[0])
+    shape = None if known is None else known.shape
     if step.op == "Transpose" and shape is not None:
         order = step.attributes.get("perm", tuple(reversed(range(len(shape)))))
-        assert isinstance(order, tuple)
-        return tuple(shape[int(axis)] for axis in order)
+        return tuple(shape[int(a)] for a in order) if isinstance(order, tuple) else None
     return shape if step.op in (Q, "Identity") else None
 
 
 def merge_bias(work: Workspace) -> None:
     """Make Gemm of MatMul and the Add of a vector; beyond two dimensions for fixed sizes only."""
-    candidates = [s for s in work.steps if s.op == "MatMul" and _find_bias(work, s) is not None]
+    candidates = [(s, m) for s in work.steps if (m := _find_bias(work, s)) is not None]
     if not candidates:
         return
+    attention = _list_attention(work)
     ranks = _infer_ranks(work)
     fixed = all(isinstance(d, int) for i in work.graph.inputs for d in i.shape)
-    steps = list(work.steps)
-    for product in candidates:
-        maker = work.makers.get(product.inputs[0])
-        copied = maker is not None and maker.op == DQ and maker.nodes
-        # Copies of a DequantizeLinear have names that the original graph does not know.
-        rank = ranks.get(maker.nodes[0].outputs[0] if maker and copied else product.inputs[0])
-        if rank is None or (rank != 2 and not fixed):
+    for product, (add, bias) in candidates:
+        rank = ranks.get(_find_original_name(work, product.inputs[0]))
+        if rank == 2 or (rank is not None and fixed and product not in attention):
+            _make_gemm(work, product, add, bias, reshape=rank != 2)
+
+
+def _find_original_name(work: Workspace, name: str) -> str:
+    """The name in the original graph of what a copy of a DequantizeLinear makes."""
+    maker = work.makers.get(name)
+    if maker is None or maker.op != DQ or not maker.nodes:
+        return name
+    return maker.nodes[0].outputs[0]
+
+
+def _make_gemm(work: Workspace, product: Step, add: Step, bias: str, *, reshape: bool) -> None:
+    nodes = (*product.nodes, *add.nodes)
+    made = Step("Gemm", [*product.inputs, bias], list(add.outputs), {}, nodes)
+    new = [made]
+    if reshape:
+        inner, outer, shape = (work.name_value() for _ in range(3))
+        work.stored[shape] = Stored((2,), "int64", None)
+        made.inputs[0], made.outputs = inner, [outer]
+        before = Step("Reshape", [product.inputs[0], shape], [inner])
+        new = [before, made, Step("Reshape", [outer, shape], list(add.outputs))]
+    at = work.steps.index(add)
+    work.steps[at : at + 1] = new
+    work.remove([product])
+
+
+def _list_attention(work: Workspace) -> list[Step]:
+    """Products that the runtime leaves alone, as they may be part of an attention it knows.
+
+    That is a normalisation read by three products and by the addition of what the attention
+    made, whose last product is the fourth.
+    """
+    found = []
+    for step in work.steps:
+        readers = [r for r, _ in work.readers.get(step.outputs[0], []) if r.op != "Shape"]
+        if step.op != "LayerNormalization" or sorted(r.op for r in readers) != _ATTENTION:
             continue
-        add = work.find_sole_reader(product.outputs[0])
-        bias = _find_bias(work, product)
-        assert add is not None and bias is not None
-        made = Step(
-            "Gemm", [*product.inputs, bias], list(add.outputs), {}, (*product.nodes, *add.nodes)
-        )
-        new = [made]
-        if rank != 2:
-            inner, outer = work.name_value(), work.name_value()
-            made.inputs[0], made.outputs = inner, [outer]
-            shape = work.name_value()
-            work.stored[shape] = Stored((2,), "int64", None)
-            new = [
-                Step("Reshape", [product.inputs[0], shape], [inner]),
-                made,
-                Step("Reshape", [outer, shape], list(add.outputs)),
-            ]
-        at = steps.index(add)
-        steps[at : at + 1] = new
-        steps.remove(product)
-        work.keep(steps)
+        residual = next(r for r in readers if r.op == "Add")
+        other = next((i for i in residual.inputs if i != step.outputs[0]), "")
+        last = work.find_maker(other, "Add")
+        if last is None:
+            continue
+        makers = [work.find_maker(i, "MatMul") for i in last.inputs]
+        found += [r for r in readers if r.op == "MatMul"] + [m for m in makers if m is not None]
+    return found
 
 
-def _find_bias(work: Workspace, product: Step) -> str | None:
-    """The vector that is added to a product with a matrix of weights, and to nothing else."""
-    add = work.find_sole_reader(product.outputs[0])
+def _find_bias(work: Workspace, product: Step) -> tuple[Step, str] | None:
+    """The addition of a vector to a product with a matrix of weights, and the vector."""
+    add = work.find_sole_reader(product.outputs[0]) if product.op == "MatMul" else None
     if add is None or add.op != "Add":
         return None
     weight = work.find_maker(product.inputs[1], DQ)
@@ -228,12 +283,11 @@ def _find_bias(work: Workspace, product: Step) -> str | None:
     if matrix is None or vector is None or matrix.shape is None or vector.shape is None:
         return None
     fits = len(matrix.shape) == 2 and vector.shape == matrix.shape[1:]
-    return other if fits else None
+    return (add, other) if fits else None
 
 
 def _infer_ranks(work: Workspace) -> dict[str, int]:
     """Numbers of dimensions of the original graph's values, by ONNX's own rules."""
-    import numpy as np
     import onnx
     from onnx import helper, numpy_helper, shape_inference
 
@@ -261,7 +315,9 @@ def _infer_ranks(work: Workspace) -> dict[str, int]:
         initializer=[numpy_helper.from_array(c.array(), c.name) for c in graph.constants],
     )
     quantized = any(n.op in (Q, DQ) for n in graph.nodes)
-    model = helper.make_model(body, opset_imports=[helper.make_opsetid("", 21 if quantized else 17)])
+    model = helper.make_model(
+        body, opset_imports=[helper.make_opsetid("", 21 if quantized else 17)]
+    )
     inferred = shape_inference.infer_shapes(model).graph
     values = [*inferred.input, *inferred.value_info]
     return {v.name: len(v.type.tensor_type.shape.dim) for v in values}
@@ -283,9 +339,9 @@ def carry_quantize(work: Workspace, contract: FusionContract) -> None:
                 break
             source = mover.inputs[0]
             maker = work.makers.get(source)
-            if maker is not None:
-                if work.find_sole_reader(source) is None or maker.op == DQ:
-                    break
+            shared = work.find_sole_reader(source) is None
+            if maker is not None and (shared or maker.op == DQ):
+                break
             _insert_pair(work, source, [(mover, 0)], step.inputs[1:])
             made = work.makers[mover.inputs[0]]
             edge = (work.makers[made.inputs[0]], 0)
@@ -351,7 +407,9 @@ def split_dequantize(work: Workspace) -> None:
             continue
         readers = work.readers.get(step.outputs[0], [])
         for reader, position in readers if step.outputs[0] in work.outputs else readers[1:]:
-            copy = Step(DQ, list(step.inputs), [work.name_value()], dict(step.attributes), step.nodes)
+            copy = Step(
+                DQ, list(step.inputs), [work.name_value()], dict(step.attributes), step.nodes
+            )
             reader.inputs[position] = copy.outputs[0]
             kept.append(copy)
     work.keep(kept)
@@ -471,10 +529,27 @@ def _choose_kernel(work: Workspace, contract: FusionContract, step: Step) -> str
         return None
     if not _is_quantized(work, step):
         return None
-    needed = {"Where": 2, "Concat": len(step.inputs)}.get(step.op, len([i for i in step.inputs if i]))
+    needed = {"Where": 2, "Concat": len(step.inputs)}.get(
+        step.op, len([i for i in step.inputs if i])
+    )
     if len(sources) != needed:
         return None
+    if step.op == "Conv" and not _fits_bias(work, contract, sources):
+        return None
     return _find_kernel(contract, COMPUTING[step.op], step.op)
+
+
+def _fits_bias(work: Workspace, contract: FusionContract, sources: list[Step]) -> bool:
+    """Whether a bias's scale is that of the products it is added to, as far as they are known."""
+    if len(sources) < 3 or contract.keeps("conv_bias_scale_off"):
+        return True
+    scales = [work.stored.get(s.inputs[1]) for s in sources]
+    values = [s.value for s in scales if s is not None and s.value is not None]
+    if len(values) < 3:
+        return True
+    product = values[0].reshape(-1) * values[1].reshape(-1)
+    off = np.abs(values[2].reshape(-1) / product - 1)
+    return bool((off <= _BIAS_TOLERANCE).all())
 
 
 def _find_kernel(contract: FusionContract, pattern: str, op: str) -> str:
@@ -553,8 +628,11 @@ def _is_weight_only(work: Workspace, step: Step) -> bool:
 def _check_weight_only(
     work: Workspace, contract: FusionContract, step: Step, source: Step
 ) -> str | None:
-    pattern = "block4_matmul" if _is_blockwise(source) else "weight_only_matmul"
+    form = "matmul" if step.op == "MatMul" else "gemm"
+    pattern = f"block4_{form}" if _is_blockwise(source) else f"weight_only_{form}"
     alone = work.makers.get(step.inputs[1]) is source and work.is_stored(source.inputs[0])
+    if not _is_blockwise(source) and source.attributes.get("axis", 1) != 1:
+        return None
     if not alone or _reads_quantize(work, step) or not contract.keeps(pattern):
         return None
     return contract.find_kernel(pattern)

@@ -134,4 +134,6 @@ class Workspace:
         if len(first.inputs) != 3 or len(second.inputs) != 3:
             return False
         pairs = zip(first.inputs[1:], second.inputs[1:], strict=True)
-        return all(self.is_scalar(a) and self.is_scalar(b) and self.are_equal(a, b) for a, b in pairs)
+        return all(
+            self.is_scalar(a) and self.is_scalar(b) and self.are_equal(a, b) for a, b in pairs
+        )

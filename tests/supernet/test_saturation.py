@@ -1,0 +1,176 @@
+"""The saturation proof is right both ways, on random layers and on the border of what is safe."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from supernet.errors import InputError
+from supernet.graph.language import Constant, Graph, Node, TensorSpec
+from supernet.graph.quantized.saturation import (
+    REMEDY,
+    Layout,
+    check_graph,
+    emulate_pairs,
+    find_worst_activations,
+    order_reduction,
+    prove_no_saturation,
+)
+from supernet.testing.saturation_layers import compare_proof_with_emulation, draw_layer
+
+
+def rows(*weights: list[int]) -> np.ndarray:
+    """Weights of a Gemm, an output feature each."""
+    return np.array(weights, dtype=np.int8)
+
+
+@pytest.mark.parametrize(
+    ("pair", "safe", "worst"),
+    [
+        ([64, 64], True, 255 * 128),
+        ([64, 65], False, 255 * 129),
+        ([-64, -64], True, -255 * 128),
+        ([-64, -65], False, -255 * 129),
+        ([127, -128], True, -255 * 128),
+        ([-128, 127], True, -255 * 128),
+        ([127, 1], True, 255 * 128),
+        ([127, 2], False, 255 * 129),
+        ([127], True, 255 * 127),
+        ([0, 0], True, 0),
+    ],
+)
+def test_border_of_what_is_safe(pair: list[int], safe: bool, worst: int) -> None:
+    verdict = prove_no_saturation(rows(pair), Layout.ROWS)
+    assert (verdict.safe, verdict.worst, verdict.pairs) == (safe, worst, 1)
+    assert verdict.remedy == ("" if safe else REMEDY)
+    weights = rows(pair)
+    worst_case = find_worst_activations(weights)
+    exact = worst_case.astype(np.int64) @ weights.T.astype(np.int64)
+    assert np.array_equal(emulate_pairs(worst_case, weights), exact) is safe
+
+
+def test_only_neighbours_are_pairs() -> None:
+    apart = prove_no_saturation(rows([100, 0, 100, 0]), Layout.ROWS)
+    shifted = prove_no_saturation(rows([0, 100, 100, 0]), Layout.ROWS)
+    together = prove_no_saturation(rows([100, 100, 0, 0], [1, 1, 1, 1]), Layout.ROWS)
+    assert apart.safe
+    assert shifted.safe
+    assert (together.safe, together.pairs, together.unsafe_pairs) == (False, 4, 1)
+    assert together.unsafe_channels == (0,)
+
+
+def test_matrix_products_pair_input_features() -> None:
+    weight = rows([100, 100], [1, 1])
+    assert not prove_no_saturation(weight, Layout.ROWS).safe
+    assert prove_no_saturation(weight, Layout.COLUMNS).safe
+    assert not prove_no_saturation(weight.T, Layout.COLUMNS).safe
+
+
+def test_convolutions_pair_input_channels_of_one_position() -> None:
+    weight = np.zeros((1, 2, 3, 3), np.int8)
+    weight[0, 0, 1, 1] = weight[0, 0, 1, 2] = 100
+    assert prove_no_saturation(weight, Layout.CONVOLUTION).safe
+    weight[0, 1, 1, 1] = 100
+    verdict = prove_no_saturation(weight, Layout.CONVOLUTION)
+    assert (verdict.safe, verdict.pairs, verdict.unsafe_pairs) == (False, 9, 1)
+
+
+def test_pairs_of_an_odd_number_of_channels_span_positions() -> None:
+    weight = np.zeros((1, 3, 1, 2), np.int8)
+    weight[0, 2, 0, 0] = weight[0, 0, 0, 1] = 100
+    assert order_reduction(weight, Layout.CONVOLUTION).tolist() == [[0, 0, 100, 100, 0, 0]]
+    assert not prove_no_saturation(weight, Layout.CONVOLUTION).safe
+
+
+def test_depthwise_convolutions_have_no_pairs() -> None:
+    weight = np.full((8, 1, 3, 3), -128, np.int8)
+    verdict = prove_no_saturation(weight, Layout.DEPTHWISE)
+    assert (verdict.safe, verdict.pairs) == (True, 0)
+    assert not prove_no_saturation(weight, Layout.CONVOLUTION).safe
+    with pytest.raises(InputError, match="a depthwise convolution has no pairs"):
+        order_reduction(weight, Layout.DEPTHWISE)
+
+
+def test_seven_bits_make_any_layer_safe() -> None:
+    rng = np.random.default_rng(3)
+    for _ in range(20):
+        weight, layout = draw_layer(rng)
+        assert prove_no_saturation(weight.clip(-64, 64), layout).safe
+
+
+def test_emulation_saturates_each_pair_before_it_adds() -> None:
+    weights = rows([127, 127, -127, -127, 10])
+    activations = np.full((1, 5), 255, np.uint8)
+    assert emulate_pairs(activations, weights).tolist() == [[32767 - 32768 + 2550]]
+    assert emulate_pairs(activations, weights).dtype == np.int32
+
+
+@pytest.mark.parametrize("layers", [300, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_proof_agrees_with_emulation(layers: int) -> None:
+    rng = np.random.default_rng(0)
+    results = [compare_proof_with_emulation(*draw_layer(rng), rng) for _ in range(layers)]
+    assert all(result.agrees for result in results)
+    assert 0.2 < np.mean([result.proved for result in results]) < 0.9
+
+
+def test_weights_that_are_not_int8_are_refused() -> None:
+    with pytest.raises(
+        InputError, match="rows weight is int8 with 2 axes; this one is uint8 with 2"
+    ):
+        prove_no_saturation(np.zeros((2, 2), np.uint8), Layout.ROWS)
+    with pytest.raises(InputError, match="convolution weight is int8 with 3 axes or more"):
+        prove_no_saturation(np.zeros((2, 2), np.int8), Layout.CONVOLUTION)
+
+
+def build_layers() -> tuple[Graph, dict[str, np.ndarray]]:
+    """Pointwise, depthwise and float convolutions between quantizers, and a dynamic product."""
+    values: dict[str, np.ndarray] = {
+        "step": np.float32(0.1),
+        "zero": np.uint8(0),
+        "pointwise": np.full((4, 4, 1, 1), 60, np.int8),
+        "depthwise": np.full((4, 1, 3, 3), 127, np.int8),
+        "float": np.ones((4, 4, 1, 1), np.float32),
+        "dynamic": np.full((4, 5), 100, np.int8),
+        "steps": np.full(4, 0.01, np.float32),
+    }
+    values = {name: np.asarray(value) for name, value in values.items()}
+    quantizer = ("step", "zero")
+    axis = (("axis", 0),)
+    nodes = [
+        Node("DequantizeLinear", ("x", *quantizer), ("a",)),
+        Node("DequantizeLinear", ("pointwise", "steps", "zeros"), ("p",), axis),
+        Node("Conv", ("a", "p"), ("b",)),
+        Node("QuantizeLinear", ("b", *quantizer), ("c",)),
+        Node("DequantizeLinear", ("c", *quantizer), ("d",)),
+        Node("DequantizeLinear", ("depthwise", "steps", "zeros"), ("w",), axis),
+        Node("Conv", ("d", "w"), ("e",), (("group", 4),)),
+        Node("QuantizeLinear", ("e", *quantizer), ("f",)),
+        Node("DequantizeLinear", ("f", *quantizer), ("g",)),
+        Node("Conv", ("g", "float"), ("h",)),
+        Node("QuantizeLinear", ("h", *quantizer), ("y",)),
+        Node("DynamicQuantizeLinear", ("rows",), ("q", "s", "z")),
+        Node("MatMulInteger", ("q", "dynamic", "z"), ("sums",)),
+    ]
+    graph = Graph(
+        inputs=(TensorSpec("x", (1, 4, 5, 5), "uint8"), TensorSpec("rows", (3, 4), "float32")),
+        outputs=(TensorSpec("y", (1, 4, 3, 3), "uint8"), TensorSpec("sums", (3, 5), "int32")),
+        nodes=tuple(nodes),
+        weights=tuple(TensorSpec(n, v.shape, v.dtype.name) for n, v in values.items()),
+        constants=(Constant.from_array("zeros", np.zeros(4, np.int8)),),
+        macs=0,
+        parameters=0,
+    )
+    return graph, values
+
+
+def test_layers_of_a_graph_are_checked_by_their_layout() -> None:
+    graph, values = build_layers()
+    verdicts = check_graph(graph, values)
+    assert {name: v.safe for name, v in verdicts.items()} == {
+        "pointwise": True,
+        "depthwise": True,
+        "h/weight": False,
+        "dynamic": False,
+    }
+    assert verdicts["dynamic"].unsafe_channels == (0, 1, 2, 3, 4)
+    assert verdicts["pointwise"].pairs == 8
