@@ -17,7 +17,7 @@ from hardware.network_calibration import (
     fit_calibration,
 )
 from hardware.profile import Budget, check_anchors, profile
-from hardware.table import LatencyTable
+from hardware.table import LatencyTable, list_precisions
 from supernet.costs.cost_model import BORDER
 from supernet.errors import InputError
 from tests.toys.mixed_precision import PRECISIONS, MixedToy
@@ -82,6 +82,13 @@ def test_anchors_are_checked_in_the_space_they_are_of(mixed, table) -> None:
         check_anchors(table, mixed.cost_model(("fp32",)), mixed.graph, table.device)
     drift = check_anchors(table, mixed.cost_model(), mixed.graph, table.device)
     assert abs(drift.ratio - 1) < 0.05
+
+
+def test_formats_of_layers_are_listed_one_by_one(mixed) -> None:
+    unit = mixed.cost_model().distinct[0]
+    border = replace(unit, precision=BORDER)
+    layers = [replace(unit, precision=name) for name in ("int8+w4a8", "int8", "fp32")]
+    assert list_precisions([*layers, border]) == ("fp32", "int8", "w4a8")
 
 
 def test_table_without_a_precision_says_what_to_profile(mixed, table) -> None:
