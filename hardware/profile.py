@@ -267,10 +267,6 @@ def _make_table(
     predicted = compiled.predict(positions)
     parts = [np.array([half[k].latency_ms for k in keys[unseen]]) for half in halves]
     report = judge_predictions(predicted[unseen], measured[unseen], (parts[0], parts[1]))
-    if any(unit.precision == BORDER for unit in cost_model.distinct):
-        report["without_borders"] = _judge_without_borders(
-            features, counts, measured, budget.calibration
-        )
     report |= {
         "units": len(isolated),
         "visits": visits.count_visits(),
@@ -282,6 +278,8 @@ def _make_table(
             for i, (a, p, k) in enumerate(zip(networks, predicted, keys, strict=True))
         ],
     }
+    if any(unit.precision == BORDER for unit in cost_model.distinct):
+        _add_borders(report, cost_model, features, counts, measured)
     anchors = np.argsort(measured[known])[[0, budget.calibration // 2, -1]][:ANCHORS]
     rows = {
         u.digest: _describe(found[u.digest]) | {"macs": u.macs, "parameters": u.parameters}
@@ -308,17 +306,24 @@ def _make_table(
     )
 
 
-def _judge_without_borders(
-    features: np.ndarray, counts: np.ndarray, measured: np.ndarray, calibration: int
-) -> dict[str, float]:
-    """Judge what the same measurements predict where passing between precisions costs nothing."""
-    known, unseen = slice(0, calibration), slice(calibration, None)
+def _add_borders(
+    report: dict[str, Any],
+    cost_model: CostModel,
+    features: np.ndarray,
+    counts: np.ndarray,
+    measured: np.ndarray,
+) -> None:
+    """Add how often each network crosses a border, and how good the table were without borders."""
+    crossings = counts @ [unit.precision == BORDER for unit in cost_model.distinct]
+    for point, number in zip(report["points"], crossings, strict=True):
+        point["borders"] = int(number)
+    known = np.array([point["calibration"] for point in report["points"]])
     units = drop_borders(features)
     fitted = fit_calibration(units, counts[known], measured[known])
-    predicted = counts[unseen] @ fitted.unit_ms(units) + fitted.fixed_ms
-    return {
-        "mape": float(np.abs(predicted / measured[unseen] - 1).mean()),
-        "kendall_tau": kendall_tau(predicted, measured[unseen]),
+    predicted = counts @ fitted.unit_ms(units) + fitted.fixed_ms
+    report["without_borders"] = {
+        "mape": float(np.abs(predicted / measured - 1)[~known].mean()),
+        "kendall_tau": kendall_tau(predicted[~known], measured[~known]),
     }
 
 

@@ -16,7 +16,7 @@ from hardware.device import Device, list_differences
 from hardware.network_calibration import Calibration, collect_unit_features
 from hardware.timing import Quiet
 from supernet.checksums import read_json, write_json
-from supernet.costs.cost_model import BORDER, CostModel, CostUnit
+from supernet.costs.cost_model import CostModel, CostUnit
 from supernet.errors import InputError
 from supernet.files import new_folder, write_bytes
 
@@ -228,7 +228,7 @@ class LatencyTable:
 
 def list_precisions(units: Iterable[CostUnit]) -> tuple[str, ...]:
     """List the formats that units compute in, by name and sorted; borders have none."""
-    return tuple(sorted({unit.precision for unit in units} - {BORDER}))
+    return tuple(sorted({name for unit in units for name in unit.formats}))
 
 
 def join_precisions(names: Iterable[str]) -> str:

@@ -16,6 +16,9 @@ from supernet.space import SearchSpace
 BORDER = "border"
 """Precision of what converts between two units of different precision."""
 
+JOINT = "+"
+"""Stands between the names of formats in the precision of a unit whose layers have their own."""
+
 ARROW = ">"
 """Stands between the names of two units in that of the border between them."""
 
@@ -35,6 +38,11 @@ class CostUnit:
     def digest(self) -> str:
         """Content hash: the key of the unit in latency tables, on any machine."""
         return f"{self.graph.digest}-{self.precision}"
+
+    @property
+    def formats(self) -> tuple[str, ...]:
+        """Names of the number formats in it, one or one for each layer; none of a border."""
+        return () if self.precision == BORDER else tuple(self.precision.split(JOINT))
 
     @property
     def macs(self) -> int:

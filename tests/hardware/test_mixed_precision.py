@@ -8,9 +8,17 @@ import numpy as np
 import pytest
 
 from hardware.mixed_precision import HOMOGENEOUS, mix_precisions
-from hardware.network_calibration import TERMS, Calibration, drop_borders, fit_calibration
+from hardware.network_calibration import (
+    BORDER_TERM,
+    TERMS,
+    Calibration,
+    collect_unit_features,
+    drop_borders,
+    fit_calibration,
+)
 from hardware.profile import Budget, check_anchors, profile
-from hardware.table import LatencyTable
+from hardware.table import LatencyTable, list_precisions
+from supernet.costs.cost_model import BORDER
 from supernet.errors import InputError
 from tests.toys.mixed_precision import PRECISIONS, MixedToy
 
@@ -50,7 +58,8 @@ def test_mixed_networks_are_predicted_with_borders_and_worse_without(mixed, tabl
 
 def test_table_holds_its_precisions_and_is_read_again(table, tmp_path) -> None:
     assert table.precisions == ("fp32", "int8")
-    assert set(table.calibration.to_json()["terms"]) == {name for name, _ in TERMS}
+    terms = table.calibration.to_json()["terms"]
+    assert set(terms) == {name for name, _ in (*TERMS, BORDER_TERM)}
     assert Calibration.from_json(table.calibration.to_json()) == table.calibration
     again = tmp_path / "again"
     table.save(again)
@@ -73,6 +82,13 @@ def test_anchors_are_checked_in_the_space_they_are_of(mixed, table) -> None:
         check_anchors(table, mixed.cost_model(("fp32",)), mixed.graph, table.device)
     drift = check_anchors(table, mixed.cost_model(), mixed.graph, table.device)
     assert abs(drift.ratio - 1) < 0.05
+
+
+def test_formats_of_layers_are_listed_one_by_one(mixed) -> None:
+    unit = mixed.cost_model().distinct[0]
+    border = replace(unit, precision=BORDER)
+    layers = [replace(unit, precision=name) for name in ("int8+w4a8", "int8", "fp32")]
+    assert list_precisions([*layers, border]) == ("fp32", "int8", "w4a8")
 
 
 def test_table_without_a_precision_says_what_to_profile(mixed, table) -> None:
@@ -133,19 +149,21 @@ def test_mixtures_of_every_share_follow_networks_of_one_precision(mixed) -> None
     assert again == found
 
 
-def test_border_scale_is_fitted_where_there_are_borders_and_never_negative() -> None:
+def test_borders_have_a_part_of_their_own_and_never_cost_less_than_nothing() -> None:
     rng = np.random.default_rng(6)
     units = np.column_stack([rng.uniform(0.1, 1, 12), np.ones(12), np.zeros((12, 3))])
-    borders = np.column_stack([np.zeros((6, 4)), rng.uniform(0.05, 0.1, 6)])
+    borders = np.column_stack([rng.uniform(0.05, 0.1, 6), np.zeros((6, 3)), np.ones(6)])
     features = np.vstack([units, borders])
     membership = rng.integers(0, 2, (30, 18)).astype(float)
-    truth = np.array([1.1, -0.02, 0.0, 0.0, 0.4])
+    truth = np.array([1.1, -0.02, 0.0, 0.0, -0.04])
     target = membership @ features @ truth + 0.3
     found = fit_calibration(features, membership, target)
     assert np.allclose(found.coefficients, truth, atol=1e-6)
-    assert fit_calibration(drop_borders(features), membership, target).coefficients[-1] == 0
-    against = membership @ features @ np.array([1.1, -0.02, 0.0, 0.0, -0.4]) + 0.3
-    assert fit_calibration(features, membership, against).coefficients[-1] == 0
+    without = fit_calibration(drop_borders(features), membership, target)
+    assert len(without.coefficients) == len(TERMS)
+    assert without.unit_ms(drop_borders(features))[12:].tolist() == [0.0] * 6
+    free = membership[:, :12] @ units @ truth + 0.3
+    assert fit_calibration(features, membership, free).unit_ms(features).min() >= 0
 
 
 def test_calibration_of_one_precision_is_written_as_before() -> None:
@@ -162,5 +180,25 @@ def test_calibration_of_one_precision_is_written_as_before() -> None:
         "networks": 20,
     }
     read = Calibration.from_json(payload)
-    assert read.coefficients == (1.1, -0.02, 0.0, 0.0, 0.0)
+    assert read.coefficients == (1.1, -0.02, 0.0, 0.0)
     assert read.to_json() == payload
+
+
+def test_features_of_one_precision_are_those_of_releases_without_borders(mixed) -> None:
+    plain = mixed.cost_model(("fp32",))
+    features = collect_unit_features(plain, np.arange(1.0, 1.0 + len(plain.distinct)))
+    assert features.shape == (len(plain.distinct), len(TERMS))
+    for row, unit in zip(features, plain.distinct, strict=True):
+        assert row[1:].tolist() == [1.0, unit.parameters / 1e6, 2 * 16 / 1e6]
+
+
+def test_integers_count_by_their_bytes_and_borders_have_a_column(mixed) -> None:
+    cost_model = mixed.cost_model()
+    features = collect_unit_features(cost_model, np.ones(len(cost_model.distinct)))
+    assert features.shape == (len(cost_model.distinct), len(TERMS) + 1)
+    for row, unit in zip(features, cost_model.distinct, strict=True):
+        if unit.precision == BORDER:
+            assert row.tolist() == [1.0, 0.0, 0.0, 0.0, 1.0]
+        elif unit.precision == "int8":
+            assert row[2] == pytest.approx(unit.parameters / 4e6)
+            assert row[3] == pytest.approx(2 * 16 / 4e6)
