@@ -22,7 +22,7 @@ from torch.overrides import TorchFunctionMode, _pop_mode_temporarily
 from supernet.quantization.affine import Affine, Layer, WeightAffine
 from supernet.quantization.formats import FP32, Format
 from supernet.quantization.functions import quantize
-from supernet.quantization.quantizers import learned_zero_point, positive_step
+from supernet.quantization.quantizers import learned_zero_point, limited_step, positive_step
 from supernet.quantization.ranges import choose_affine
 from supernet.quantization.rules import LOOKS, RULES
 from supernet.quantization.tracking import (
@@ -250,7 +250,7 @@ class Execution(TorchFunctionMode):
         scale = positive_step(step)
         if state.highest < math.inf:
             # The quantizer clips in the place of the activation, so it must not reach further.
-            scale = scale.clamp(max=state.highest / high)
+            scale = limited_step(scale, state.highest / high)
         zero_point = offset.detach() * 0
         if state.lowest < 0:
             zero_point = learned_zero_point(offset, scale, 0, high)

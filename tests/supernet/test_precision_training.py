@@ -31,6 +31,7 @@ from supernet.precision.steps import (
 from supernet.quantization.distribution import distribution_penalty, kurtosis
 from supernet.quantization.execution import find_execution
 from supernet.quantization.formats import parse_policy
+from supernet.quantization.quantizers import limited_step
 from supernet.space import Architecture
 from supernet.supernet import Supernet
 from supernet.testing.toy_supernets import build_choice_supernet, build_toy_supernet, make_toy_data
@@ -265,6 +266,14 @@ def one_unit(supernet: Supernet) -> Supernet:
     return Supernet(
         supernet.model, supernet.space, supernet.edits, units=[""], inputs=supernet.inputs
     )
+
+
+def test_a_step_beyond_its_limit_finds_the_way_back() -> None:
+    step = torch.tensor([0.5, 1.0, 2.0, 3.0], requires_grad=True)
+    (limited_step(step, 1.0) * torch.tensor([-1.0, -1.0, -1.0, 1.0])).sum().backward()
+    assert limited_step(step, 1.0).tolist() == [0.5, 1.0, 1.0, 1.0]
+    assert step.grad is not None
+    assert step.grad.tolist() == [-1.0, -1.0, 0.0, 1.0]
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
