@@ -1,4 +1,4 @@
-"""From isolated unit latencies to what the units cost inside a network: five numbers at most."""
+"""From isolated unit latencies to what the units cost inside a network: six numbers at most."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from supernet.costs.cost_model import CostModel
+from supernet.costs.cost_model import BORDER, CostModel, CostUnit
 from supernet.errors import InputError
 from supernet.graph.language import Graph
+from supernet.graph.quantized.packing import stored_bytes
 
 # Term, and the sign its coefficient must have to mean what it says; 0 leaves the sign open.
 TERMS = (
@@ -19,8 +20,12 @@ TERMS = (
     ("per_unit_ms", 0),  # a unit measured alone pays for its own call into the runtime
     ("per_million_weights_ms", 1),  # measured alone, a unit's weights stay in the cache
     ("per_million_values_ms", -1),  # measured alone, a unit converts its input and output layout
+    ("border_scale", 1),  # what converts between precisions, which pays for a call when alone, too
 )
 FIXED = "fixed_ms"
+_SCALE = 0
+_BORDER = len(TERMS) - 1
+_INTEGERS = ("uint8", "int8")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +57,13 @@ class Calibration:
 
     def to_json(self) -> dict[str, Any]:
         """Return all coefficients by name."""
-        names = [name for name, _ in TERMS]
+        terms = {name: c for (name, _), c in zip(TERMS, self.coefficients, strict=True)}
+        if not terms[TERMS[_BORDER][0]]:
+            # Files of tables without borders are those of releases that knew none.
+            del terms[TERMS[_BORDER][0]]
         return {
             "version": 1,
-            "terms": dict(zip(names, self.coefficients, strict=True)),
+            "terms": terms,
             FIXED: self.fixed_ms,
             "leave_one_out_error": self.error,
             "networks": self.networks,
@@ -64,7 +72,7 @@ class Calibration:
     @classmethod
     def from_json(cls, payload: Mapping[str, Any]) -> Calibration:
         """Restore the calibration that :meth:`to_json` wrote."""
-        terms = payload["terms"]
+        terms = {TERMS[_BORDER][0]: 0.0, **payload["terms"]}
         return cls(
             tuple(terms[name] for name, _ in TERMS),
             payload[FIXED],
@@ -76,16 +84,37 @@ class Calibration:
 def collect_unit_features(cost_model: CostModel, isolated_ms: np.ndarray) -> np.ndarray:
     """Collect the columns of ``TERMS`` for every distinct unit, ``(units, len(TERMS))``.
 
+    Weights and values count in words of 32 bits, four 8-bit integers as one.
+
     Args:
         cost_model: Names the distinct units.
         isolated_ms: Latency of each of them measured alone, ``(units,)``.
     """
     return np.array(
         [
-            (ms, 1.0, unit.parameters / 1e6, _count_border_values(unit.graph) / 1e6)
+            _describe_unit(unit, float(ms))
             for unit, ms in zip(cost_model.distinct, isolated_ms, strict=True)
         ]
     )
+
+
+def _describe_unit(unit: CostUnit, ms: float) -> tuple[float, ...]:
+    if unit.precision == BORDER:
+        return (0.0, 0.0, 0.0, 0.0, ms)
+    floats = all(w.dtype.startswith("float") for w in unit.graph.weights)
+    words = unit.parameters if floats else stored_bytes(unit.graph) / 4
+    return (ms, 1.0, words / 1e6, _count_border_words(unit.graph) / 1e6, 0.0)
+
+
+def drop_borders(features: np.ndarray) -> np.ndarray:
+    """Make features under which passing from one precision to another costs nothing.
+
+    Args:
+        features: :func:`collect_unit_features`, ``(units, len(TERMS))``.
+    """
+    result = features.copy()
+    result[:, _BORDER] = 0.0
+    return result
 
 
 def fit_calibration(
@@ -94,7 +123,8 @@ def fit_calibration(
     """Fit the coefficients on measured networks by least relative squares.
 
     Of the sets of terms, the one with the least leave-one-out error is kept, provided that it
-    ranks no worse than the scale alone does. Coefficients of the wrong sign are dropped.
+    ranks no worse than the scales alone do. Coefficients of the wrong sign are dropped. Borders
+    have a scale wherever networks have borders.
 
     Args:
         features: :func:`collect_unit_features`, ``(units, len(TERMS))``.
@@ -109,11 +139,13 @@ def fit_calibration(
         raise InputError(f"{count} calibration networks are too few; measure 4 or more")
     design = np.column_stack([membership @ features, np.ones(count)])
     signs = np.array([sign for _, sign in TERMS] + [1])
+    scales = (_SCALE, _BORDER) if design[:, _BORDER].any() else (_SCALE,)
+    optional = [c for c in range(len(signs)) if c not in (_SCALE, _BORDER)]
     best: tuple[float, tuple[int, ...]] | None = None
     floor_tau = -1.0
-    for size in range(len(signs)):
-        for extra in combinations(range(1, len(signs)), size):
-            chosen = (0, *extra)
+    for size in range(len(optional) + 1):
+        for extra in combinations(optional, size):
+            chosen = (*scales, *extra)
             predicted = np.array(
                 [
                     design[left]
@@ -146,7 +178,9 @@ def _solve(
     relative = design / target[:, None]
     while True:
         values = np.linalg.lstsq(relative[:, columns], np.ones(len(target)), rcond=None)[0]
-        wrong = [c for c, v in zip(columns, values, strict=True) if v * signs[c] < 0 and c != 0]
+        wrong = [
+            c for c, v in zip(columns, values, strict=True) if v * signs[c] < 0 and c != _SCALE
+        ]
         if not wrong:
             break
         columns = [c for c in columns if c not in wrong]
@@ -155,10 +189,11 @@ def _solve(
     return result
 
 
-def _count_border_values(graph: Graph) -> int:
-    """Count the values in a unit's inputs and outputs for one sample."""
+def _count_border_words(graph: Graph) -> float:
+    """Count the 32-bit words in a unit's inputs and outputs for one sample."""
     return sum(
         int(np.prod([d for d in spec.shape if isinstance(d, int)]))
+        / (4 if spec.dtype in _INTEGERS else 1)
         for spec in (*graph.inputs, *graph.outputs)
     )
 

@@ -16,7 +16,7 @@ from app.runs.latency_table import find_device, load_table
 from app.runs.trained import Say, build
 from hardware.device import Device
 from hardware.profile import Budget, choose_budget, is_replaced, profile
-from hardware.table import LatencyTable
+from hardware.table import LatencyTable, join_precisions
 from supernet import files
 from supernet.costs.cost_model import CostModel
 from supernet.errors import InputError
@@ -122,7 +122,6 @@ def profile_job(request: ProfileRequest, say: Say) -> ProfileOutcome:
             supernet.graph,
             device,
             folder=folder,
-            precision=request.precision,
             seed=request.seed,
             budget=budget,
             progress=_make_reporter(device.name, say),
@@ -181,7 +180,7 @@ def _find_table(
         # The damaged table is measured again; what can be used meanwhile is not what was asked.
         say(f"warning: {table.note} until this one is complete")
         return None
-    if table.device != device or table.precision != request.precision:
+    if table.device != device or join_precisions(table.precisions) != request.precision:
         old, new = table.device.to_json(), device.to_json()
         changes = [f"{k}: {old[k]} -> {new[k]}" for k in old if old[k] != new[k]]
         raise InputError(

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from supernet.costs.cost_model import BORDER, CostUnit, UnitVariants
+from supernet.costs.cost_model import ARROW, BORDER, CostUnit, UnitVariants
 from supernet.graph.language import Graph, Node, TensorSpec
 from supernet.space import SearchSpace, Value
 
 Variant = CostUnit | None
+
+MAP_DIMENSIONS = 4
+"""Batch, channels, height and width."""
 
 
 def list_borders(space: SearchSpace, units: Sequence[UnitVariants]) -> tuple[UnitVariants, ...]:
@@ -20,6 +24,10 @@ def list_borders(space: SearchSpace, units: Sequence[UnitVariants]) -> tuple[Uni
     The runtime rounds there and changes the layout: integer convolutions keep channels last, float
     ones in blocks. Units next to each other in one format have nothing between them, so a network
     of one format has no border but its first. Costs of units are those of their integers alone.
+
+    A float unit that reads its input twice adds it to what it computes. The runtime does that in
+    the last convolution, but not where the input came from integers and has another layout: the
+    addition of maps is part of such a border.
 
     Args:
         space: The choices.
@@ -50,7 +58,7 @@ def _make_border(
     # Of the choices of the units, those that change what passes from one to the other.
     parts = [
         _Reduced(space, first, lambda v: v and (v.graph.outputs[0].shape, _is_integer(v, -1))),
-        _Reduced(space, second, lambda v: v and (True, _is_integer(v, 0))),
+        _Reduced(space, second, lambda v: v and (_is_integer(v, 0), _reads_twice(v))),
         *(_Reduced(space, unit, lambda v: v is not None) for unit in between),
     ]
     used = {name for part in parts for name in part.choices}
@@ -59,31 +67,33 @@ def _make_border(
         _find_border([part.find(values) for part in parts])
         for values in _list_combinations(space, names)
     )
-    return UnitVariants(
-        f"{first.name}>{second.name}", names, variants, (0,) * len(variants)
-    )
+    return UnitVariants(f"{first.name}{ARROW}{second.name}", names, variants, (0,) * len(variants))
 
 
 def _find_border(parts: Sequence[object]) -> Variant:
     gives, takes, *between = parts
     if not gives or not takes or any(between):
         return None
-    assert isinstance(gives, tuple) and isinstance(takes, tuple)
+    assert isinstance(gives, tuple)
+    assert isinstance(takes, tuple)
     shape, from_integers = gives
-    to_integers = takes[1]
+    to_integers, twice = takes
     if from_integers == to_integers:
         return None
-    return CostUnit(make_conversion(shape, to_integers=to_integers), BORDER)
+    added = twice and not to_integers and len(shape) == MAP_DIMENSIONS
+    graph = make_conversion(shape, to_integers=to_integers, added=added)
+    return CostUnit(graph, BORDER)
 
 
-def make_conversion(shape: Sequence[int | str], *, to_integers: bool) -> Graph:
+def make_conversion(shape: Sequence[int | str], *, to_integers: bool, added: bool = False) -> Graph:
     """Make the graph that converts a tensor between float and integers.
 
     Args:
         shape: Of the tensor, the batch first; maps change their layout, too.
         to_integers: From float to integers; the other way round otherwise.
+        added: The floats are then added to others.
     """
-    maps = len(shape) == 4
+    maps = len(shape) == MAP_DIMENSIONS
     last = tuple(shape[i] for i in (0, 2, 3, 1)) if maps else tuple(shape)
     quantizer = (
         TensorSpec("border.scale", (), "float32"),
@@ -103,7 +113,16 @@ def make_conversion(shape: Sequence[int | str], *, to_integers: bool) -> Graph:
     back = (("perm", (0, 3, 1, 2)),)
     nodes = [Node("Transpose", (integers.name,), (turned,), back)] if maps else []
     nodes.append(Node("DequantizeLinear", (turned, *names), (floats.name,)))
-    return Graph((integers,), (floats,), tuple(nodes), quantizer, (), 0, 0)
+    if not added:
+        return Graph((integers,), (floats,), tuple(nodes), quantizer, (), 0, 0)
+    branch, total = replace(floats, name="branch"), replace(floats, name="sum")
+    nodes.append(Node("Add", (floats.name, branch.name), (total.name,)))
+    return Graph((integers, branch), (total,), tuple(nodes), quantizer, (), 0, 0)
+
+
+def _reads_twice(unit: CostUnit) -> bool:
+    name = unit.graph.inputs[0].name
+    return sum(node.inputs.count(name) for node in unit.graph.nodes) > 1
 
 
 def _is_integer(unit: CostUnit, side: int) -> bool:
@@ -145,4 +164,3 @@ class _Reduced:
 def _list_combinations(space: SearchSpace, names: Sequence[str]) -> Iterator[dict[str, Value]]:
     for values in itertools.product(*(space.choice(name).values for name in names)):
         yield dict(zip(names, values, strict=True))
-

@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 from supernet.graph.language import Graph
 from supernet.space import SearchSpace
 
-
 BORDER = "border"
 """Precision of what converts between two units of different precision."""
+
+ARROW = ">"
+"""Stands between the names of two units in that of the border between them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,12 @@ class UnitVariants:
     choices: tuple[str, ...]
     variants: tuple[CostUnit | None, ...]
     size_bytes: tuple[int, ...]
+
+    @property
+    def title(self) -> str:
+        """What it is called where people read it."""
+        first, arrow, second = self.name.partition(ARROW)
+        return f"conversion between {first} and {second}" if arrow else self.name
 
 
 @dataclass(frozen=True)

@@ -101,10 +101,16 @@ def test_visit_respects_its_budget_and_bursts() -> None:
 def test_calibration_recovers_the_terms_it_is_made_of() -> None:
     rng = np.random.default_rng(4)
     features = np.column_stack(
-        [rng.uniform(0.1, 1, 30), np.ones(30), rng.uniform(0, 2, 30), rng.uniform(0, 1, 30)]
+        [
+            rng.uniform(0.1, 1, 30),
+            np.ones(30),
+            rng.uniform(0, 2, 30),
+            rng.uniform(0, 1, 30),
+            np.zeros(30),
+        ]
     )
     membership = rng.integers(0, 2, (20, 30)).astype(float)
-    truth = np.array([1.1, -0.02, 0.15, -0.03])
+    truth = np.array([1.1, -0.02, 0.15, -0.03, 0.0])
     target = membership @ features @ truth + 0.3
     found = fit_calibration(features, membership, target)
     assert np.allclose(found.coefficients, truth, atol=1e-6)
@@ -114,7 +120,7 @@ def test_calibration_recovers_the_terms_it_is_made_of() -> None:
 
 def test_calibration_keeps_units_and_overhead_at_zero_or_more() -> None:
     rng = np.random.default_rng(5)
-    features = np.column_stack([rng.uniform(0.01, 1, 20), np.ones(20), np.zeros((20, 2))])
+    features = np.column_stack([rng.uniform(0.01, 1, 20), np.ones(20), np.zeros((20, 3))])
     membership = rng.integers(0, 2, (24, 20)).astype(float)
     target = membership @ np.maximum(0, features[:, 0] - 0.1)
     found = fit_calibration(features, membership, target)
@@ -126,7 +132,7 @@ def test_calibration_keeps_units_and_overhead_at_zero_or_more() -> None:
 
 def test_too_few_networks_are_refused() -> None:
     with pytest.raises(ValueError, match="3 calibration networks are too few"):
-        fit_calibration(np.ones((2, 4)), np.ones((3, 2)), np.ones(3))
+        fit_calibration(np.ones((2, 5)), np.ones((3, 2)), np.ones(3))
 
 
 def test_rank_correlation() -> None:
