@@ -8,7 +8,7 @@ from dataclasses import replace
 from torch import nn
 
 from supernet.elastic.edit_index import EditIndex, Values
-from supernet.elastic.edits import Cut
+from supernet.elastic.edits import Cut, Edit, Quantize
 from supernet.quantization.formats import FP32, Format
 
 WEIGHTS, RANGES = "step|", "range|"
@@ -31,6 +31,21 @@ def name_step(prefix: str, key: str, bits: int) -> str:
     return f"{prefix}{key.replace('.', ':')}@{bits}"
 
 
+def is_step(name: str) -> bool:
+    """Whether a name in ``shared`` is one of trained steps, of weights or of activations."""
+    return name.startswith((WEIGHTS, RANGES))
+
+
+def can_learn_steps(edits: Iterable[Edit]) -> bool:
+    """Whether a table has formats with steps that can be trained."""
+    return any(
+        form.learns_steps
+        for edit in edits
+        if isinstance(edit, Quantize)
+        for form in edit.format.values.values()
+    )
+
+
 def list_steps(
     shared: Mapping[str, nn.Parameter] | nn.ParameterDict,
     index: EditIndex,
@@ -48,7 +63,7 @@ def list_steps(
         ``{"KEY@BITS": name in shared}``.
     """
     used = list(formats)
-    weight_bits = {form.weight_bits for form in used}
+    weight_bits = {form.weight_bits for form in used if form.learns_steps}
     activation_bits = {form.activation_bits for form in used if form.quantizes_activations}
     weights: dict[str, tuple[str, tuple[Cut, ...]]] = {}
     ranges: dict[str, str] = {}

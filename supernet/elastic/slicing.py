@@ -20,10 +20,17 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from supernet.elastic import depthwise
-from supernet.elastic.edit_index import EditIndex, Values, merge_blocks, view_cuts
+from supernet.elastic.edit_index import (
+    EditIndex,
+    Values,
+    find_source_path,
+    merge_blocks,
+    view_cuts,
+)
 from supernet.elastic.edits import Cut, Derive
 from supernet.elastic.precision import find_formats, list_steps
 from supernet.quantization.execution import Execution
+from supernet.quantization.formats import Format
 from supernet.quantization.tracking import name_layer
 from supernet.space import Architecture, Value
 
@@ -185,13 +192,14 @@ class _Builder:
     def quantize(self) -> None:
         """Let the network compute in its number formats."""
         network = self.shell.network
-        # A unit that is left out, or an identity in its place, has nothing that could be rounded.
-        present = {
-            path
-            for path, module in network.named_modules(remove_duplicate=False)
-            if any(isinstance(m, (nn.Conv2d, nn.Linear)) for m in module.modules())
-        }
-        formats = {path: form for path, form in self.formats.items() if path in present}
+        formats: dict[str, Format] = {}
+        for path, module in network.named_modules(remove_duplicate=False):
+            # Below a picked candidate, rows speak of the path in the full model.
+            source = find_source_path(self.edit_index, self.values, path)
+            form = self.formats.get(path) or self.formats.get(source)
+            # A unit that is left out, or an identity in its place, has nothing to be rounded.
+            if form and any(isinstance(m, (nn.Conv2d, nn.Linear)) for m in module.modules()):
+                formats[path] = form
         if not formats:
             return
         execution = Execution(
@@ -272,8 +280,8 @@ class _Builder:
         derivations = self.edit_index.derivations.get(path, ())
         layer = path.rpartition(".")[0]
         if self.copied:
-            owner._parameters[name] = self._copy(path, source, derivations)
-            name_layer(owner._parameters[name], layer)
+            copied = owner._parameters[name] = self._copy(path, source, derivations)
+            name_layer(copied, layer)
             return
         cuts = self.edit_index.cuts.get(path, ())
         leaf = self._leaf(source, cuts)

@@ -131,6 +131,21 @@ def positive_step(step: Tensor) -> Tensor:
     return torch.where(fixed.abs() < SMALLEST_STEP, floor + (step - fixed), step.abs())
 
 
+def limited_step(step: Tensor, most: float) -> Tensor:
+    """Let a learned step be no larger than its quantizer may reach.
+
+    Args:
+        step: Positive, of any shape.
+        most: The largest step.
+
+    Returns:
+        ``min(step, most)``. Beyond it only gradients pass whose descent leads back, so that a step
+        that an optimiser has carried there is not trapped.
+    """
+    result: Tensor = _NoMore.apply(step, most)
+    return result
+
+
 def learned_zero_point(offset: Tensor, step: Tensor, low: int, high: int) -> Tensor:
     """Compute the whole zero point of a learned offset, ``clamp(round(-offset / step))``.
 
@@ -459,6 +474,21 @@ class _WholeWithin(torch.autograd.Function):
         (x,) = ctx.saved_tensors
         leaves = ((x < ctx.low) & (gradient > 0)) | ((x > ctx.high) & (gradient < 0))
         return gradient.masked_fill(leaves, 0), None, None
+
+
+class _NoMore(torch.autograd.Function):
+    """``min(x, most)``; beyond it, only gradients pass whose descent leads back."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, most: float) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.most = most
+        return x.clamp(max=most)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        (x,) = ctx.saved_tensors
+        return gradient.masked_fill((x > ctx.most) & (gradient < 0), 0), None
 
 
 class _Affine(torch.autograd.Function):

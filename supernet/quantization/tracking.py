@@ -53,6 +53,11 @@ def mark(tensor: Tensor, state: State) -> Tensor:
     return tensor
 
 
+def unmark(tensor: Tensor) -> None:
+    """Forget what is known of a tensor."""
+    tensor.__dict__.pop(_STATE, None)
+
+
 def name_layer(weight: Tensor, layer: str) -> None:
     """Note the name of the layer that a weight belongs to."""
     weight.__dict__[_LAYER] = layer

@@ -7,15 +7,17 @@ from types import ModuleType
 from torch import nn
 
 from supernet.data import DataSource
+from supernet.elastic.precision import can_learn_steps, is_step
 from supernet.errors import InputError
 from supernet.losses import adaptive_alpha, kl_divergence
 from supernet.supernet import Supernet
 from supernet.training.batches import importance
-from supernet.training.guides import Divergence, Guide, InPlace, Labels, Teacher
+from supernet.training.guides import Divergence, Guidance, Guide, InPlace, Labels, Teacher
 from supernet.training.method import Sampler, TrainingMethod
 from supernet.training.recipe import Recipe
 from supernet.training.sampler_modules import load_sampler
 from supernet.training.schedules.progressive import ProgressiveShrinking
+from supernet.training.weight_distribution import WeightDistribution
 
 
 def compose(
@@ -43,6 +45,7 @@ def compose(
             f"there is a teacher, and distill = {recipe.distill!r} would not listen to it; "
             "use distill = 'teacher'"
         )
+    _check_steps(supernet, recipe)
     sampler: Sampler
     guide: Guide
     shrinking: ProgressiveShrinking | None = None
@@ -62,12 +65,33 @@ def compose(
         guide,
         phases=shrinking,
         rows=importance.make_rows(data, recipe, steps) if recipe.rows == "importance" else None,
+        penalty=(
+            WeightDistribution(supernet, recipe.weight_distribution)
+            if recipe.weight_distribution
+            else None
+        ),
         split=recipe.split,
         micro_batches=recipe.micro_batches,
         precision=recipe.precision,
         regularise=recipe.regularise,
         dropout_seed=recipe.seed,
     )
+
+
+def _check_steps(supernet: Supernet, recipe: Recipe) -> None:
+    """InputError when trained steps are missing, or are there and would not be wanted."""
+    wanted = recipe.quantizer != "minmax" and can_learn_steps(supernet.edits)
+    has = any(map(is_step, supernet.shared))
+    if wanted and not has:
+        raise InputError(
+            f"quantizer = {recipe.quantizer!r} needs steps; add_learned_steps makes "
+            "and calibrates them, or use quantizer = 'minmax'"
+        )
+    if has and not wanted:
+        raise InputError(
+            f"the supernet has trained steps, and quantizer = {recipe.quantizer!r} trains none; "
+            "use quantizer = 'lsq'"
+        )
 
 
 def _make_progressive(
@@ -109,6 +133,8 @@ def _make_guide(recipe: Recipe, sampler: ModuleType | None, teacher: nn.Module |
             f"distill = {recipe.distill!r} needs the largest network in every step, and sampler "
             f"{recipe.sampler!r} does not draw it; use sampler = 'sandwich', or distill = 'none'"
         )
+    if recipe.distill == "guidance":
+        return Guidance(divergence, smoothing)
     previous = recipe.distill == "previous"
     return InPlace(divergence, smoothing, share, previous)
 

@@ -119,6 +119,40 @@ class InPlace:
         return compute_student_loss(self.divergence, logits, teacher, labels, self.label_share)
 
 
+@dataclass(frozen=True)
+class Guidance:
+    """Group progressive guidance: each architecture of a step learns from the one before it.
+
+    With :class:`supernet.training.samplers.precision_sandwich.PrecisionSandwich` the most bits
+    teach random ones, and these the fewest, which could not follow the most (Xu et al. 2023,
+    "EQ-Net", section 3.3: half divergence, half labels).
+
+    Args:
+        divergence: Distance of student logits from teacher logits, averaged over the batch.
+        smoothing: Share of the target spread evenly over all classes.
+        teacher_share: Weight of the divergence; the labels have the rest. The first of a step
+            learns from the labels alone.
+    """
+
+    divergence: Divergence = kl_divergence
+    smoothing: float = 0.0
+    teacher_share: float = 0.5
+
+    def begin(self, inputs: Tensor, targets: Tensor) -> None:
+        """Nothing to prepare."""
+
+    def loss(
+        self, architecture: Architecture, logits: Tensor, targets: Tensor, earlier: Earlier
+    ) -> Tensor:
+        """Labels for the first, teacher and labels for the others."""
+        label = cross_entropy(logits, targets, self.smoothing)
+        if not earlier:
+            return label
+        teacher = list(earlier.values())[-1]
+        guided = self.divergence(logits, teacher)
+        return self.teacher_share * guided + (1 - self.teacher_share) * label
+
+
 def normalise_by_batch(network: nn.Module) -> None:
     """Let a frozen network normalise by the batch, with nothing else random or changing in it.
 

@@ -23,7 +23,7 @@ from supernet.training.batches.shuffled import draw_shuffled_rows, prepare_batch
 from supernet.training.compose import compose
 from supernet.training.log import Log, Progress
 from supernet.training.method import TrainingMethod
-from supernet.training.optimizer import compute_learning_rate
+from supernet.training.optimizer import compute_learning_rate, set_learning_rate
 from supernet.training.recipe import Recipe
 from supernet.training.state import TrainingState, check_same_training
 
@@ -162,8 +162,7 @@ def take_step(
     method = state.method
     if method.begin(step, state.optimizer):
         state.average.restart()
-    for group in state.optimizer.param_groups:
-        group["lr"] = find_rate(method, recipe, step, steps)
+    set_learning_rate(state.optimizer, find_rate(method, recipe, step, steps))
     rows = _choose_rows(method, data, recipe, step)
     inputs, targets = prepare_batch(data, recipe, step, rows, device, part)
     losses = method.backward(step, inputs, targets, rows[part])

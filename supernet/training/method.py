@@ -103,6 +103,14 @@ class Rows(Protocol):
         ...
 
 
+class Penalty(Protocol):
+    """What weights should be besides right, whatever the architecture."""
+
+    def add_gradients(self) -> None:
+        """Add its gradient to that of the supernet's parameters, once per step."""
+        ...
+
+
 class TrainingMethod:
     """One training step of a supernet, for the loop here or for one of your own::
 
@@ -122,6 +130,7 @@ class TrainingMethod:
         guide: Says what they learn from.
         phases: What a training in phases does when one starts.
         rows: Chooses samples by importance; the caller asks it for rows and passes them back.
+        penalty: Adds its gradient once per step, on every rank the same.
         split: Architecture *i* trains on part *i* of the batch instead of all on all of it: several
             architectures for the price of one (ViT-ResNAS, section 3.3). Where the parts cannot be
             equal, their sizes differ by one; every architecture counts the same.
@@ -144,6 +153,7 @@ class TrainingMethod:
         *,
         phases: Phases | None = None,
         rows: Rows | None = None,
+        penalty: Penalty | None = None,
         split: bool = False,
         micro_batches: int = 1,
         precision: str = "fp32",
@@ -155,6 +165,7 @@ class TrainingMethod:
         self.guide: Guide = Labels() if guide is None else guide
         self.phases = phases
         self.rows = rows
+        self.penalty = penalty
         self.split = split
         self.micro_batches = micro_batches
         self.precision = precision
@@ -252,6 +263,8 @@ class TrainingMethod:
                     self.rows.observe(step, part, architecture, earlier[architecture], y)
         distributed.average_gradients(self.supernet.parameters())
         self._learn(step, losses)
+        if self.penalty is not None:
+            self.penalty.add_gradients()
         return losses
 
     def score(

@@ -9,20 +9,26 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
+from supernet.elastic.precision import is_step
 from supernet.supernet import Supernet
 from supernet.training.recipe import Recipe
 
 
 def build_optimizer(supernet: Supernet, recipe: Recipe) -> torch.optim.Optimizer:
-    """Build SGD or AdamW with two groups: with and without weight decay."""
+    """Build SGD or AdamW; its groups are weights with decay, those without, and trained steps."""
     exempt = list_undecayed(supernet)
     decayed: list[Parameter] = []
     free: list[Parameter] = []
+    steps: list[Parameter] = []
     for name, parameter in supernet.named_parameters():
-        (free if name in exempt else decayed).append(parameter)
+        if is_step(name.removeprefix("shared.")):
+            steps.append(parameter)
+        else:
+            (free if name in exempt else decayed).append(parameter)
     groups = [
         {"params": decayed, "weight_decay": recipe.weight_decay},
         {"params": free, "weight_decay": 0.0},
+        {"params": steps, "weight_decay": 0.0, "relative_rate": recipe.step_rate},
     ]
     groups = [group for group in groups if group["params"]]
     if recipe.optimizer == "sgd":
@@ -36,6 +42,12 @@ def build_optimizer(supernet: Supernet, recipe: Recipe) -> torch.optim.Optimizer
         )
     betas = (recipe.momentum, 0.999)
     return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=betas, foreach=True)
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Set the learning rate of all groups, each by its share."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group.get("relative_rate", 1.0)
 
 
 def list_undecayed(supernet: Supernet) -> frozenset[str]:

@@ -84,6 +84,12 @@ METHODS: dict[str, Mapping[str, Any]] = {
         "distill": "none",
         "rows": "importance",
     },
+    "eqnet": {
+        "sampler": "precision_sandwich",
+        "random_architectures": 1,
+        "distill": "guidance",
+        "weight_distribution": 1.0,
+    },
     "multi": {
         "sampler": "uniform",
         "random_architectures": 4,

@@ -13,9 +13,12 @@ from supernet.errors import InputError
 from supernet.space import nearest
 from supernet.training.sampler_modules import list_samplers
 
-DISTILLATIONS = ("inplace", "none", "previous", "teacher")
+DISTILLATIONS = ("guidance", "inplace", "none", "previous", "teacher")
 DIVERGENCES = ("kl", "alpha")
 OPTIMIZERS = ("sgd", "adamw")
+# Fields that records of earlier releases lack.
+LATER = ("quantizer", "step_rate", "weight_distribution")
+QUANTIZERS = ("lsq", "minmax", "dorefa")
 PRECISIONS = ("fp32", "bf16", "auto")
 AUGMENT = ("auto", *AUGMENTATIONS)
 
@@ -43,8 +46,9 @@ class Recipe:
         random_architectures: Random architectures per step.
         candidates: Architectures a sampler that compares them chooses each one from.
         distill: ``"inplace"``: all but the largest learn from its predictions; ``"previous"``:
-            each learns from the one before it; ``"teacher"``: all learn from a network outside;
-            ``"none"``: all learn from the labels.
+            each learns from the one before it; ``"guidance"``: half from that one and half from
+            the labels; ``"teacher"``: all learn from a network outside; ``"none"``: all learn
+            from the labels.
         divergence: What pulls a student to its teacher: ``"kl"`` (Kullback-Leibler) or ``"alpha"``
             (the adaptive alpha-divergence of AlphaNet).
         label_share: Weight of the labels beside the divergence, for those that have a teacher.
@@ -63,6 +67,12 @@ class Recipe:
         augment: ``"auto"`` (what suits the data), or a kind by name.
         checkpoint_every: Steps between checkpoints; the last step always has one.
         log_every: Steps between lines of the log.
+        quantizer: How a supernet that is elastic in precision rounds: ``"lsq"`` with trained
+            steps, which calibration on ``seed`` starts; ``"minmax"`` by the extremes;
+            ``"dorefa"`` by fixed steps of weights bounded by a tangent.
+        step_rate: Learning rate of trained steps, relative to that of weights.
+        weight_distribution: Weight of the penalty on unevenly distributed weights, 1 as in
+            EQ-Net; for a supernet that is elastic in precision.
         seed: Seed of batches, augmentation and sampled architectures.
 
     Raises:
@@ -97,6 +107,9 @@ class Recipe:
     augment: str = "auto"
     checkpoint_every: int = 250
     log_every: int = 25
+    quantizer: str = "lsq"
+    step_rate: float = 0.1
+    weight_distribution: float = 0.0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -120,6 +133,8 @@ class Recipe:
             "clip_norm",
             "clip_value",
             "label_share",
+            "step_rate",
+            "weight_distribution",
             "seed",
         ):
             self._require(name, getattr(self, name) >= 0, "at least 0")
@@ -136,6 +151,7 @@ class Recipe:
             "regularise": ("all", "largest"),
             "rows": ("uniform", "importance"),
             "precision": PRECISIONS,
+            "quantizer": QUANTIZERS,
             "augment": AUGMENT,
         }
         if "." not in self.sampler:
@@ -146,7 +162,7 @@ class Recipe:
             self._require(name, value in values, f"one of {', '.join(values)}{hint}")
         if self.sampler == "uniform":
             self._require("random_architectures", self.random_architectures >= 1, "at least 1")
-        if self.split and self.distill in ("inplace", "previous"):
+        if self.split and self.distill in ("guidance", "inplace", "previous"):
             raise InputError(
                 f"split = True cannot go with distill = {self.distill!r}: architectures that see "
                 "different samples cannot teach each other; use distill = 'none' or 'teacher'"
@@ -163,8 +179,13 @@ class Recipe:
         return math.ceil(self.epochs * epoch / self.batch_size)
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON-able record of every field."""
-        return asdict(self)
+        """A JSON-able record of every field, but for later ones that change nothing.
+
+        So the record of a training that is continued is what an earlier release wrote.
+        """
+        usual = Recipe()
+        left_out = {name for name in LATER if getattr(self, name) == getattr(usual, name)}
+        return {name: value for name, value in asdict(self).items() if name not in left_out}
 
     @classmethod
     def from_json(cls, payload: Mapping[str, Any]) -> Recipe:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from supernet.elastic.edit_index import Values, find_source_path
-from supernet.elastic.edits import Derive
+from supernet.elastic.edits import Derive, Quantize, Rule
+from supernet.elastic.precision import RANGES, WEIGHTS, name_step
+from supernet.elastic.slicing import build_shell
 from supernet.errors import InputError
+from supernet.quantization.execution import find_execution
 from supernet.space import Architecture, SearchSpace, Value
 from supernet.supernet import InputSpec, Supernet
 from supernet.training.recipe import Recipe
@@ -33,8 +37,9 @@ def make_standalone(supernet: Supernet, architecture: Architecture) -> Supernet:
     """Make the network of one architecture a supernet with nothing left to choose.
 
     Training, checkpoints and evaluation then work as for any supernet; ``space.smallest`` is its
-    only architecture. Weights are copies. Fake quantisation stays, since the stand-alone network
-    must live with it in training too; other derived weights (kernel transforms) become plain.
+    only architecture. Weights and trained steps are copies. Precision stays, since the stand-alone
+    network must live with it in training too; other derived weights (kernel transforms) become
+    plain.
 
     Args:
         supernet: Where the network and its initial weights come from.
@@ -43,8 +48,11 @@ def make_standalone(supernet: Supernet, architecture: Architecture) -> Supernet:
     Raises:
         InputError: The architecture belongs to another space.
     """
-    model = supernet.extract(architecture)
+    supernet.space.check(architecture)
     index, values = supernet.edit_index, Values(architecture)
+    # The number formats become rows of its own table.
+    plain = replace(index, formats={})
+    model = build_shell(supernet.model, supernet.shared, plain, architecture, copied=True).network
     sources = {name: find_source_path(index, values, name) for name, _ in model.named_parameters()}
     quantisers = [
         Derive(name, (), _bind_values(row.function, values.find_choices(row.choices)))
@@ -52,14 +60,47 @@ def make_standalone(supernet: Supernet, architecture: Architecture) -> Supernet:
         for row in index.derivations.get(source, ())
         if row.bits is not None
     ]
+    rows, steps = _copy_precision(supernet, architecture)
     return Supernet(
         model,
         SearchSpace(()),
-        quantisers,
+        [*quantisers, *rows],
         units=(),
         inputs=InputSpec(supernet.input_shape(architecture), supernet.inputs.dtype),
-        no_decay=[f"model.{n}" for n, s in sources.items() if f"model.{s}" in supernet.no_decay],
+        shared=steps,
+        no_decay=[
+            *(f"model.{n}" for n, s in sources.items() if f"model.{s}" in supernet.no_decay),
+            *(f"shared.{name}" for name in steps),
+        ],
     )
+
+
+def _copy_precision(
+    supernet: Supernet, architecture: Architecture
+) -> tuple[list[Quantize], dict[str, nn.Parameter]]:
+    """The number formats of an architecture as rows without choices, and its trained steps."""
+    network = supernet.extract(architecture)
+    execution = find_execution(network)
+    if execution is None:
+        return [], {}
+    rows = [
+        Quantize(path, Rule((), {(): form}), execution.per_layer)
+        for path, form in execution.formats.items()
+    ]
+    index, values = supernet.edit_index, Values(architecture)
+    paths = [path for path, _ in network.named_modules()]
+    # Steps are named after layers, which below a picked candidate move up, or after units.
+    places = {find_source_path(index, values, path): path for path in paths}
+    places |= {path: path for path in paths if path not in places}
+    steps = {}
+    for prefix, found in ((WEIGHTS, execution.steps), (RANGES, execution.ranges)):
+        for name, tensor in found.items():
+            key, _, bits = name.rpartition("@")
+            layer, slash, rest = key.partition("/")
+            if layer in places:
+                own = name_step(prefix, f"{places[layer]}{slash}{rest}", int(bits))
+                steps[own] = nn.Parameter(tensor.detach().clone())
+    return rows, steps
 
 
 def make_standalone_recipe(recipe: Recipe, changes: Mapping[str, Any], epoch: int) -> Recipe:

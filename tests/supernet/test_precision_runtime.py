@@ -1,0 +1,97 @@
+"""What is simulated is what runs: simulation, integer simulator and ONNX Runtime side by side."""
+
+from __future__ import annotations
+
+from collections import Counter
+from types import ModuleType
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+
+from hardware.fusion_probe import count_operators, probe_contract
+from supernet.families import (
+    attentivenas,
+    matlm,
+    nas_bench_macro,
+    ofa_mobilenetv3,
+    ofa_proxyless,
+    ofa_resnet50,
+    resnet,
+    spos,
+    superkernel,
+    uib,
+)
+from supernet.graph.quantized.contract import FusionContract
+from supernet.graph.quantized.integer_simulator import simulate
+from supernet.graph.quantized.plan import plan_operators
+from supernet.testing.precision_networks import Prepared, build_elastic, draw_prepared
+
+FAMILIES = (attentivenas, matlm, nas_bench_macro, ofa_mobilenetv3, ofa_proxyless, ofa_resnet50,
+            resnet, spos, superkernel, uib)  # fmt: skip
+every_family = pytest.mark.parametrize("family", FAMILIES, ids=lambda f: f.__name__[18:])
+
+
+@pytest.fixture(scope="module")
+def contract() -> FusionContract:
+    return probe_contract()
+
+
+def run_singly(prepared: Prepared) -> np.ndarray:
+    """Outputs of ONNX Runtime at default options, one sample at a time."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    session = ort.InferenceSession(prepared.model, options, providers=["CPUExecutionProvider"])
+    ((name, inputs),) = prepared.feeds.items()
+    return np.concatenate([session.run(None, {name: row[None]})[0] for row in inputs])
+
+
+def compare(prepared: Prepared, contract: FusionContract) -> None:
+    found = run_singly(prepared)
+    spread = prepared.outputs.std(0).mean()
+    # A value on the edge between two levels may fall to either side, and one level more or less
+    # goes on through the layers after it.
+    assert np.abs(found - prepared.outputs).max() < 0.5 * spread
+    assert np.abs(found - prepared.outputs).mean() < 0.05 * spread
+    exact = simulate(prepared.graph, prepared.values, prepared.feeds)
+    if "DynamicQuantizeLinear" not in {node.op for node in prepared.graph.nodes}:
+        assert np.abs(found - exact[prepared.graph.outputs[0].name]).max() < 0.25 * spread
+    plan = plan_operators(prepared.graph, contract)
+    assert Counter(dict(plan.operators)) == Counter(dict(count_operators(prepared.model)))
+    assert all(plan.explain())
+
+
+@every_family
+def test_random_mixtures_run_as_they_are_simulated(
+    family: ModuleType, contract: FusionContract
+) -> None:
+    for prepared in draw_prepared(build_elastic(family, "int8"), 2, samples=4):
+        compare(prepared, contract)
+
+
+@pytest.mark.parametrize(
+    ("family", "policy"),
+    [(matlm, "weights4"), (matlm, "int8-dynamic"), (resnet, "int8-dynamic"),
+     (matlm, "int8,weights4,int8-dynamic,fp32"), (resnet, "w4a8,w2a32,fp32"),
+     (ofa_mobilenetv3, "w3a8,w8a8-tensor,fp32")],
+)  # fmt: skip
+def test_other_formats_run_as_they_are_simulated(
+    family: ModuleType, policy: str, contract: FusionContract
+) -> None:
+    for prepared in draw_prepared(build_elastic(family, policy), 3, samples=4):
+        compare(prepared, contract)
+
+
+def test_layers_of_their_own_run_as_they_are_simulated(contract: FusionContract) -> None:
+    for prepared in draw_prepared(build_elastic(resnet, "layer:int8"), 3, samples=4):
+        compare(prepared, contract)
+
+
+@pytest.mark.slow
+@every_family
+def test_many_random_mixtures_run_as_they_are_simulated(
+    family: ModuleType, contract: FusionContract
+) -> None:
+    for prepared in draw_prepared(build_elastic(family, "int8"), 50, seed=3):
+        compare(prepared, contract)
