@@ -23,8 +23,8 @@ def itemise_overhead(model: bytes, graph: Graph) -> dict[str, int]:
     Returns:
         ``operators``, ``constants`` of theirs, ``unpacking`` (operators, tables and sizes that
         turn packed weights into int8, and that put zeros behind weights), ``headers`` (names,
-        types and shapes of the weights, and all of the scalars) and ``interface`` (inputs, outputs, versions); their sum
-        is the overhead.
+        types and shapes of the weights, and all of the scalars) and ``interface`` (inputs,
+        outputs, versions); their sum is the overhead.
 
     Raises:
         InputError: if a weight has bits that its dtype cannot be stored in.
