@@ -18,6 +18,8 @@ from pathlib import Path
 
 from hardware.device import Device
 from hardware.profile import Budget, choose_budget, profile
+from hardware.table import list_precisions
+from supernet.costs.cost_model import CostModel
 from supernet.families import ofa_mobilenetv3
 from supernet.precision.elastic import make_precision_elastic
 from supernet.quantization.formats import parse_policy
@@ -29,10 +31,14 @@ VALIDATION = 36
 SPACES = {
     "tiny": ofa_mobilenetv3.PRESETS["tiny"],
     "mobile": replace(
-        ofa_mobilenetv3.PRESETS["imagenet"], resolutions=(96, 128, 160), depths=(2, 3)
+        ofa_mobilenetv3.PRESETS["imagenet"],
+        resolutions=(96, 128, 160),
+        kernels=(3, 7),
+        expands=(3, 6),
+        depths=(2, 3),
     ),
 }
-"""Digits at 8 x 8 pixels, and OFA-MobileNetV3 with stages of up to three blocks."""
+"""Digits at 8 x 8 pixels, and OFA-MobileNetV3 with fewer values of each choice."""
 
 
 def main() -> None:
@@ -59,7 +65,7 @@ def main() -> None:
             Device(),
             folder=arguments.out or Path(scratch),
             seed=arguments.seed,
-            budget=_choose_budget(arguments, len(cost_model.distinct)),
+            budget=_choose_budget(arguments, cost_model),
             progress=_show,
         )
     print(file=sys.stderr)
@@ -88,8 +94,10 @@ def main() -> None:
     )
 
 
-def _choose_budget(arguments: argparse.Namespace, units: int) -> Budget:
-    budget = replace(choose_budget(units), validation=VALIDATION)
+def _choose_budget(arguments: argparse.Namespace, cost_model: CostModel) -> Budget:
+    units = cost_model.distinct
+    chosen = choose_budget(len(units), len(list_precisions(units)))
+    budget = replace(chosen, validation=VALIDATION)
     if arguments.passes is not None:
         budget = replace(budget, passes=arguments.passes)
     if arguments.seconds is not None:

@@ -38,6 +38,9 @@ from supernet.graph.language import Graph
 from supernet.space import Architecture
 
 ANCHORS = 3
+NETWORKS_PER_PRECISION = 12
+"""How many more networks are calibrated on for each precision after the first."""
+
 LOG = "measurements.jsonl"
 
 
@@ -68,13 +71,20 @@ class Budget:
             raise InputError("calibration and validation need 4 networks each, or more")
 
 
-def choose_budget(units: int) -> Budget:
-    """Choose a budget that builds tables of 60 to 3000 units in minutes: fewer passes for more."""
+def choose_budget(units: int, precisions: int = 1) -> Budget:
+    """Choose a budget that builds tables of 60 to 3000 units in minutes: fewer passes for more.
+
+    Args:
+        units: Number of distinct units.
+        precisions: Number of precisions; networks differ in more ways with each, and the
+            calibration has to have met them.
+    """
+    calibration = Budget().calibration + NETWORKS_PER_PRECISION * (precisions - 1)
     if units <= 150:
-        return Budget(passes=8, unit_ms=6.0, seconds=50.0)
+        return Budget(passes=8, unit_ms=6.0, seconds=50.0, calibration=calibration)
     if units <= 800:
-        return Budget()
-    return Budget(passes=3, unit_ms=2.0)
+        return Budget(calibration=calibration)
+    return Budget(passes=3, unit_ms=2.0, calibration=calibration)
 
 
 def profile(
@@ -116,7 +126,8 @@ def profile(
         InputError: The space is too small to validate a table, or the device cannot be used.
     """
     started = time.monotonic()
-    budget = budget or choose_budget(len(cost_model.distinct))
+    precisions = list_precisions(cost_model.distinct)
+    budget = budget or choose_budget(len(cost_model.distinct), len(precisions))
     networks = _draw_networks(cost_model, budget, seed)
     keys = [f"network-{a.digest}" for a in networks]
     subjects = [Subject(u.digest, u.graph) for u in cost_model.distinct]

@@ -20,7 +20,7 @@ from app.runs.trained import Say, build
 from hardware.device import Device
 from hardware.fusion_probe import probe_contract
 from hardware.profile import Budget, choose_budget, is_replaced, profile
-from hardware.table import LatencyTable
+from hardware.table import LatencyTable, join_precisions, list_precisions
 from supernet import files
 from supernet.costs.cost_model import CostModel
 from supernet.errors import InputError
@@ -196,7 +196,8 @@ def _find_table(
 
 
 def _choose_budget(request: ProfileRequest, cost_model: CostModel) -> Budget:
-    budget = choose_budget(len(cost_model.distinct))
+    precisions = list_precisions(cost_model.distinct)
+    budget = choose_budget(len(cost_model.distinct), len(precisions))
     if request.passes is not None:
         budget = replace(budget, passes=request.passes)
     if request.networks is not None:

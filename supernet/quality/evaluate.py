@@ -6,6 +6,7 @@ import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,9 +19,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from supernet.data import IMAGES, DataSource, Split, lay_channels_last
 from supernet.data.memory import count_in_bytes
 from supernet.errors import InputError
+from supernet.precision.equalisation import equalise_network
 from supernet.quality.batch_statistics import recalibrate
 from supernet.quality.class_balance import compute_balanced_accuracy
-from supernet.quantization.calibration import DEFAULT_ESTIMATOR, calibrate_ranges
+from supernet.quantization.calibration import DEFAULT_ESTIMATOR, calibrate_ranges, correct_biases
 from supernet.quantization.execution import Execution, find_execution
 from supernet.quantization.folding import fold_normalization
 from supernet.space import Architecture
@@ -294,7 +296,9 @@ def score_samples(
         (data.fingerprint, split, which),
         cache,
     )
-    with torch.no_grad():
+    execution = find_execution(model)
+    kept = nullcontext() if execution is None else execution.unchanged_weights()
+    with torch.no_grad(), kept:
         scores = [_score_batch(model, *batch, data.shape.task) for batch in batches]
     values: NDArray[np.float64] = torch.cat(scores).double().cpu().numpy()
     return values
@@ -311,6 +315,7 @@ def recalibrate_extracted(
     cache: BatchCache | None = None,
     statistics: StatisticsCache | None = None,
     estimator: str = DEFAULT_ESTIMATOR,
+    corrections: bool = True,
 ) -> int:
     """Recalibrate an extracted network on a fixed part of the training split; eval mode after.
 
@@ -329,6 +334,7 @@ def recalibrate_extracted(
         statistics: Keeps what recalibration found, for the next time of the same architecture.
         estimator: How ranges follow from the values of activations, one of
             :data:`supernet.quantization.calibration.ESTIMATORS`.
+        corrections: Equalise and correct layers whose weights have one scale for all channels.
 
     Returns:
         How many samples were used; 0 when the network has nothing to estimate.
@@ -364,11 +370,16 @@ def recalibrate_extracted(
         return _prepare_batches(supernet, architecture, data.train, rows[:count], size, key, cache)
 
     if normalizes:
-        recalibrate(model, (inputs for inputs, _ in prepare(whole)))
+        with ExitStack() as stack:
+            if execution is not None:
+                stack.enter_context(execution.unchanged_weights())
+                stack.enter_context(execution.rounding_for_statistics())
+            recalibrate(model, (inputs for inputs, _ in prepare(whole)))
     if execution is not None:
         # Some rows are enough for ranges: they are of every pixel of every channel.
         ranged = min(whole, max(size, RANGE_SAMPLES // size * size))
-        round_activations(model, execution, [inputs for inputs, _ in prepare(ranged)], estimator)
+        inputs = [batch for batch, _ in prepare(ranged)]
+        round_activations(model, execution, inputs, estimator, corrections)
     if statistics is not None:
         statistics.keep(ours, model)
     return whole
@@ -386,20 +397,30 @@ def _check_samples(supernet: Supernet, data: DataSource) -> None:
 
 
 def round_activations(
-    model: nn.Module, execution: Execution, batches: Sequence[Tensor], estimator: str
+    model: nn.Module,
+    execution: Execution,
+    batches: Sequence[Tensor],
+    estimator: str,
+    corrections: bool = True,
 ) -> None:
     """Fold normalisation and find the ranges that no training has found; in place.
+
+    Weights that share one scale are equalised before and their biases corrected after.
 
     Args:
         model: Extracted, in eval mode, its normalisation recalibrated.
         execution: Its number formats.
         batches: Calibration inputs as the network takes them.
         estimator: One of :data:`supernet.quantization.calibration.ESTIMATORS`.
+        corrections: Equalise and correct layers whose weights have one scale for all channels.
 
     Raises:
         InputError: Ranges are needed, and the inputs are constant or activations not finite.
     """
     fold_normalization(model, execution, batches[0][:1])
+    corrections = corrections and not execution.trained
+    if corrections:
+        equalise_network(model, execution, batches[0][:1])
     trained = {f"{key}@{state.bits}" in execution.ranges for key, state in execution.limits.items()}
     if trained != {True}:
         low = min(float(inputs.min()) for inputs in batches)
@@ -410,6 +431,8 @@ def round_activations(
                 "will see"
             )
         calibrate_ranges(model, execution, batches, estimator)
+    if corrections:
+        correct_biases(model, execution, batches)
     execution.fix_ranges()
 
 

@@ -21,7 +21,7 @@ from torch.overrides import TorchFunctionMode, _pop_mode_temporarily
 
 from supernet.quantization.affine import Affine, Layer, WeightAffine
 from supernet.quantization.formats import FP32, Format
-from supernet.quantization.functions import quantize
+from supernet.quantization.functions import find_channel_step, quantize, quantize_weights
 from supernet.quantization.quantizers import learned_zero_point, limited_step, positive_step
 from supernet.quantization.ranges import choose_affine
 from supernet.quantization.rules import LOOKS, RULES
@@ -78,6 +78,8 @@ class Execution(TorchFunctionMode):
         layers: What each layer that multiplies integers has: weight, bias, name of its inputs.
         folds: Where weights and the running means of their normalisation are noted, likewise.
         convolve: What convolutions are computed with.
+        kept: Weights rounded so far, by layer, while they are known not to change.
+        weights_only: Activations without a trained range stay in float for now.
         depth: Units that are running, one in the other.
         unit: Path of the innermost one.
         format: Its format.
@@ -96,6 +98,8 @@ class Execution(TorchFunctionMode):
     layers: dict[str, Layer] = field(default_factory=dict)
     folds: list[tuple[Tensor, Tensor | None]] | None = None
     convolve: Callable[..., Tensor] = torch.conv2d
+    kept: dict[str, WeightAffine] | None = None
+    weights_only: bool = False
     depth: int = 0
     unit: str = ""
     format: Format = FP32
@@ -144,6 +148,36 @@ class Execution(TorchFunctionMode):
             yield
         finally:
             self.formats = formats
+
+    @contextmanager
+    def unchanged_weights(self) -> Iterator[None]:
+        """Round every weight once inside, where weights and their steps must not change."""
+        self.kept = {}
+        try:
+            yield
+        finally:
+            self.kept = None
+
+    @contextmanager
+    def rounding_for_statistics(self) -> Iterator[None]:
+        """Round inside only what normalisation can make up for, and what training has found.
+
+        Those are weights with a scale per channel, whose integers stay as they are when
+        normalisation is folded into them. Activations stay in float.
+        """
+        formats = self.formats
+        if not self.trained:
+            self.formats = {p: f for p, f in formats.items() if f.granularity != "tensor"}
+        self.weights_only = True
+        try:
+            yield
+        finally:
+            self.formats, self.weights_only = formats, False
+
+    @property
+    def trained(self) -> bool:
+        """Whether any step or range was trained, and so belongs to the weights as they are."""
+        return bool(self.steps) or bool(self.ranges)
 
     def name_precision(self, unit: str) -> str:
         """Name the formats of a unit and its layers, in the order of the network."""
@@ -234,6 +268,8 @@ class Execution(TorchFunctionMode):
         trained = self.ranges.get(f"{state.key}@{state.bits}")
         if trained is not None and not tensor.is_meta:
             return self._find_trained(trained, state)
+        if self.weights_only:
+            return Affine(state.key, None, None, state.bits)
         known = self.calibrated.get(state.key)
         if known is not None or tensor.is_meta:
             return known or Affine(state.key, None, None, state.bits)
@@ -283,7 +319,16 @@ class Execution(TorchFunctionMode):
 
     def describe_weight(self, weight: Tensor, reader: str) -> WeightAffine:
         """Describe how a layer's weight is quantized in the unit that runs."""
-        return WeightAffine(reader, self.format, self.find_step(reader, self.format))
+        affine = WeightAffine(reader, self.format, self.find_step(reader, self.format))
+        if self.kept is None or self.looks_only or weight.is_meta:
+            return affine
+        if reader not in self.kept:
+            self.kept[reader] = replace(
+                affine,
+                rounded=quantize_weights(weight, affine),
+                channel_step=find_channel_step(weight, affine),
+            )
+        return self.kept[reader]
 
 
 def make_affine(state: State, low: float, high: float, like: Tensor) -> Affine:

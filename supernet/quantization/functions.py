@@ -59,7 +59,9 @@ def keep_quantized(x: Tensor, affine: Affine) -> Tensor:
 
 @_seen_by_modes
 def quantize_weights(weight: Tensor, affine: WeightAffine) -> Tensor:
-    """Round the weight ``(out, ...)`` of a convolution to its levels; the shape stays."""
+    """Round a weight ``(out, ...)`` to its levels; the shape stays."""
+    if affine.rounded is not None:
+        return affine.rounded
     form = affine.format
     return quantize_weight(
         weight,
@@ -86,6 +88,8 @@ def quantize_bias(bias: Tensor, inputs: Affine, weight: Tensor, affine: WeightAf
 
 def find_channel_step(weight: Tensor, affine: WeightAffine) -> Tensor:
     """Find the step of each output channel of a weight ``(out, ...)``, shape ``(out,)``."""
+    if affine.channel_step is not None:
+        return affine.channel_step
     form = affine.format
     _, scale, _ = integer_weight(
         weight.detach(),

@@ -16,7 +16,13 @@ from hardware.network_calibration import (
     drop_borders,
     fit_calibration,
 )
-from hardware.profile import Budget, check_anchors, profile
+from hardware.profile import (
+    NETWORKS_PER_PRECISION,
+    Budget,
+    check_anchors,
+    choose_budget,
+    profile,
+)
 from hardware.table import LatencyTable, list_precisions
 from supernet.costs.cost_model import BORDER
 from supernet.errors import InputError
@@ -202,3 +208,10 @@ def test_integers_count_by_their_bytes_and_borders_have_a_column(mixed) -> None:
         elif unit.precision == "int8":
             assert row[2] == pytest.approx(unit.parameters / 4e6)
             assert row[3] == pytest.approx(2 * 16 / 4e6)
+
+
+def test_more_precisions_are_calibrated_on_more_networks() -> None:
+    for units in (100, 500, 2000):
+        one, two = choose_budget(units), choose_budget(units, 2)
+        assert choose_budget(units, 1) == one
+        assert two == replace(one, calibration=one.calibration + NETWORKS_PER_PRECISION)
