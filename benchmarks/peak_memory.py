@@ -2,9 +2,9 @@
 
     python benchmarks/peak_memory.py --size 224
 
-The arena is told to grow by no more than is asked for and to leave weights out. In the first run the
-runtime learns which activations are alive together, and in the second it asks the arena for one
-block that holds them all: that block is compared. The log that says so is the runtime's; each
+The arena is told to grow by no more than is asked for and to leave weights out. In the first run
+the runtime learns which activations are alive together, and in the second it asks the arena for
+one block that holds them all: that block is compared. The log that says so is the runtime's; each
 network is loaded in a process of its own.
 """
 
@@ -37,7 +37,8 @@ options.intra_op_num_threads = 1
 options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
 options.add_session_config_entry("session.use_env_allocators", "1")
 arena = ort.OrtArenaCfg({"arena_extend_strategy": 1})
-where = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
+kind = ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR
+where = ort.OrtMemoryInfo("Cpu", kind, 0, ort.OrtMemType.DEFAULT)
 ort.create_and_register_allocator(where, arena)
 session = ort.InferenceSession(sys.stdin.buffer.read(), options, providers=["CPUExecutionProvider"])
 entry = session.get_inputs()[0]
