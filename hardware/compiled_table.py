@@ -44,7 +44,7 @@ class CompiledTable:
         sizes = [[int(space.cardinalities[c]) for c in row] for row in columns]
         return cls(
             space,
-            tuple(unit.name for unit in cost_model.units),
+            tuple(unit.title for unit in cost_model.units),
             tuple(columns),
             tuple(tuple(prod(s[i + 1 :]) for i in range(len(s))) for s in sizes),
             tuple(
@@ -75,7 +75,8 @@ class CompiledTable:
 
         Returns:
             ``{"unit": name, "latency_ms": value}`` in network order, absent units left out,
-            and a last row ``"fixed overhead"``.
+            then what passing from one precision to another costs, and a last row
+            ``"fixed overhead"``.
         """
         genes = self.space.encode([architecture]).T.astype(np.intp)
         parts = []

@@ -158,6 +158,17 @@ def _conv_clip(scale: float) -> Write:
     return write
 
 
+def _gemm_clip(b: QdqGraphBuilder, x: str) -> str:
+    y = b.add_gemm(b.quantize(x, "x"), "fc", _LINEAR)
+    bounds = [b.add_constant(np.float32(v)) for v in (0, 6)]
+    return b.quantize(b.add("Clip", (y, *bounds)), "y", 8 / 255, 0)
+
+
+def _product_clip(b: QdqGraphBuilder, x: str) -> str:
+    bounds = [b.add_constant(np.float32(v)) for v in (0, 6)]
+    return b.quantize(b.add("Clip", (_product(b, x), *bounds)), "y", 8 / 255, 0)
+
+
 def _conv_bias_scale_off(b: QdqGraphBuilder, x: str) -> str:
     q = b.quantize(x, "x")
     size = (_CHANNELS, _CHANNELS, 1, 1)
@@ -256,6 +267,8 @@ _LAYERS: tuple[tuple[str, tuple[Write, tuple[int | str, ...], tuple[int, int]]],
     ("conv_bias_scale_off", (_conv_bias_scale_off, _IMAGE, (1, 1))),
     ("conv_clip", (_conv_clip(6.0), _IMAGE, (1, 1))),
     ("conv_clip_beyond", (_conv_clip(8.0), _IMAGE, (1, 1))),
+    ("gemm_clip_beyond", (_gemm_clip, _ROWS, (1, 1))),
+    ("act_matmul_clip_beyond", (_product_clip, _TOKENS, (1, 1))),
     ("hard_sigmoid_sum", (lambda b, x: b.add_hard_sigmoid(b.quantize(x, "x")), _IMAGE, (1, 1))),
     ("hard_swish_sum", (_hard_swish, _IMAGE, (1, 1))),
     ("silu", (_silu, _IMAGE, (1, 1))),

@@ -16,7 +16,7 @@ import numpy as np
 from hardware.fusion_patterns import Pattern, build_patterns
 from supernet.errors import InputError
 from supernet.files import read_json, write_json
-from supernet.graph.quantized.building import make_model
+from supernet.graph.onnx_model import to_onnx
 from supernet.graph.quantized.contract import FusionContract, PatternOutcome
 from supernet.graph.quantized.kernels import expand_kernel
 
@@ -95,7 +95,9 @@ def count_operators(model: bytes | Path) -> Counter[str]:
 def _probe_pattern(name: str, pattern: Pattern, folder: Path) -> PatternOutcome:
     built = pattern.built
     try:
-        optimised, session = _optimise(make_model(built).SerializeToString(), folder)
+        optimised, session = _optimise(
+            to_onnx(built.graph, built.weights).SerializeToString(), folder
+        )
     except InputError:
         # What the runtime refuses to load it does not execute in int8, either.
         return PatternOutcome(name, (), False)

@@ -21,17 +21,26 @@ from hardware.campaign import (
 )
 from hardware.compiled_table import CompiledTable
 from hardware.device import Device
-from hardware.network_calibration import collect_unit_features, fit_calibration
-from hardware.table import LatencyTable
+from hardware.mixed_precision import mix_precisions
+from hardware.network_calibration import (
+    collect_unit_features,
+    drop_borders,
+    fit_calibration,
+    kendall_tau,
+)
+from hardware.table import LatencyTable, list_precisions
 from hardware.timing import Effort, Measurement, Progress, summarise_all, write_time
 from hardware.validation import judge_predictions
-from supernet.costs.cost_model import CostModel
+from supernet.costs.cost_model import BORDER, CostModel
 from supernet.errors import InputError
 from supernet.files import digest_file
 from supernet.graph.language import Graph
 from supernet.space import Architecture
 
 ANCHORS = 3
+NETWORKS_PER_PRECISION = 12
+"""How many more networks are calibrated on for each precision after the first."""
+
 LOG = "measurements.jsonl"
 
 
@@ -62,13 +71,20 @@ class Budget:
             raise InputError("calibration and validation need 4 networks each, or more")
 
 
-def choose_budget(units: int) -> Budget:
-    """Choose a budget that builds tables of 60 to 3000 units in minutes: fewer passes for more."""
+def choose_budget(units: int, precisions: int = 1) -> Budget:
+    """Choose a budget that builds tables of 60 to 3000 units in minutes: fewer passes for more.
+
+    Args:
+        units: Number of distinct units.
+        precisions: Number of precisions; networks differ in more ways with each, and the
+            calibration has to have met them.
+    """
+    calibration = Budget().calibration + NETWORKS_PER_PRECISION * (precisions - 1)
     if units <= 150:
-        return Budget(passes=8, unit_ms=6.0, seconds=50.0)
+        return Budget(passes=8, unit_ms=6.0, seconds=50.0, calibration=calibration)
     if units <= 800:
-        return Budget()
-    return Budget(passes=3, unit_ms=2.0)
+        return Budget(calibration=calibration)
+    return Budget(passes=3, unit_ms=2.0, calibration=calibration)
 
 
 def profile(
@@ -77,7 +93,6 @@ def profile(
     device: Device,
     *,
     folder: Path,
-    precision: str = "fp32",
     seed: int = 0,
     budget: Budget | None = None,
     progress: Progress | None = None,
@@ -92,11 +107,11 @@ def profile(
     where it stopped when called again with the same arguments.
 
     Args:
-        cost_model: The units of the space.
+        cost_model: The units of the space, in all the precisions it offers, and the borders between
+            precisions.
         network_graph: Writes the whole network of an architecture.
         device: Where to measure.
         folder: The device's folder in a run directory.
-        precision: Precision of units and networks.
         seed: Draws networks, order and weights.
         budget: How much to measure; by default :func:`choose_budget` decides.
         progress: Called with visits done and planned.
@@ -108,14 +123,11 @@ def profile(
         The table, as it is saved in the folder.
 
     Raises:
-        InputError: The precision is not the cost model's, the space is too small to validate a
-            table, or the device cannot be used.
+        InputError: The space is too small to validate a table, or the device cannot be used.
     """
     started = time.monotonic()
-    precisions = sorted({unit.precision for unit in cost_model.distinct})
-    if precisions != [precision]:
-        raise InputError(f"precision {precision!r} cannot be profiled; the units are {precisions}")
-    budget = budget or choose_budget(len(cost_model.distinct))
+    precisions = list_precisions(cost_model.distinct)
+    budget = budget or choose_budget(len(cost_model.distinct), len(precisions))
     networks = _draw_networks(cost_model, budget, seed)
     keys = [f"network-{a.digest}" for a in networks]
     subjects = [Subject(u.digest, u.graph) for u in cost_model.distinct]
@@ -131,7 +143,7 @@ def profile(
     visits = run_campaign(
         campaign, device, log=log, resume=resume, replaces=replaces, progress=progress
     )
-    table = _make_table(cost_model, networks, keys, visits, device, budget, precision)
+    table = _make_table(cost_model, networks, keys, visits, device, budget)
     report = {**table.report, "seconds": time.monotonic() - started}
     table = LatencyTable(**{**table.__dict__, "report": report})
     table.save(folder)
@@ -189,6 +201,11 @@ def check_anchors(
         InputError: The table is of another space or device.
     """
     table.compile(cost_model, device)
+    if cost_model.space.digest != table.space:
+        raise InputError(
+            f"the anchors of the latency table are networks of space {table.space} and this is "
+            f"space {cost_model.space.digest}; check them in the space they are of"
+        )
     networks = [cost_model.space.architecture_from_json(a["architecture"]) for a in table.anchors]
     found = measure_networks(
         [network_graph(a) for a in networks],
@@ -208,12 +225,19 @@ def check_anchors(
 
 
 def _draw_networks(cost_model: CostModel, budget: Budget, seed: int) -> list[Architecture]:
-    """Draw distinct networks: smallest, largest, then random; those of the calibration first."""
+    """Draw distinct networks: smallest, largest, then random; those of the calibration first.
+
+    Of several precisions, networks of each alone follow, and then mixtures.
+    """
     space = cost_model.space
     wanted = budget.calibration + budget.validation
     chosen = {a.digest: a for a in (space.smallest, space.largest)}
     rng = np.random.default_rng((seed, 1))
-    for architecture in space.decode(space.sample(rng, 20 * wanted)):
+    drawn = space.decode(space.sample(rng, 20 * wanted))
+    precisions = list_precisions(cost_model.distinct)
+    if len(precisions) > 1:
+        drawn = mix_precisions(space, drawn, precisions, rng)
+    for architecture in drawn:
         if len(chosen) < wanted:
             chosen.setdefault(architecture.digest, architecture)
     if len(chosen) < budget.calibration + 4:
@@ -231,7 +255,6 @@ def _make_table(
     visits: Visits,
     device: Device,
     budget: Budget,
-    precision: str,
 ) -> LatencyTable:
     """Turn measurements into a table with its report."""
     clock = device.clock
@@ -249,7 +272,8 @@ def _make_table(
     measured = np.array([found[k].latency_ms for k in keys])
     known, unseen = slice(0, budget.calibration), slice(budget.calibration, None)
     features = collect_unit_features(cost_model, isolated)
-    fitted = fit_calibration(features, _count_units(cost_model, positions[known]), measured[known])
+    counts = _count_units(cost_model, positions)
+    fitted = fit_calibration(features, counts[known], measured[known])
     compiled = CompiledTable.build(cost_model, fitted.unit_ms(features), fitted.fixed_ms)
     predicted = compiled.predict(positions)
     parts = [np.array([half[k].latency_ms for k in keys[unseen]]) for half in halves]
@@ -265,6 +289,8 @@ def _make_table(
             for i, (a, p, k) in enumerate(zip(networks, predicted, keys, strict=True))
         ],
     }
+    if any(unit.precision == BORDER for unit in cost_model.distinct):
+        _add_borders(report, cost_model, features, counts, measured)
     anchors = np.argsort(measured[known])[[0, budget.calibration // 2, -1]][:ANCHORS]
     rows = {
         u.digest: _describe(found[u.digest]) | {"macs": u.macs, "parameters": u.parameters}
@@ -274,7 +300,7 @@ def _make_table(
         device=device,
         fingerprint=device.fingerprint(),
         space=cost_model.space.digest,
-        precision=precision,
+        precisions=list_precisions(cost_model.distinct),
         rows=rows,
         calibration=fitted,
         report=report,
@@ -289,6 +315,27 @@ def _make_table(
         quiet=quiet,
         created=write_time(),
     )
+
+
+def _add_borders(
+    report: dict[str, Any],
+    cost_model: CostModel,
+    features: np.ndarray,
+    counts: np.ndarray,
+    measured: np.ndarray,
+) -> None:
+    """Add how often each network crosses a border, and how good the table were without borders."""
+    crossings = counts @ [unit.precision == BORDER for unit in cost_model.distinct]
+    for point, number in zip(report["points"], crossings, strict=True):
+        point["borders"] = int(number)
+    known = np.array([point["calibration"] for point in report["points"]])
+    units = drop_borders(features)
+    fitted = fit_calibration(units, counts[known], measured[known])
+    predicted = counts @ fitted.unit_ms(units) + fitted.fixed_ms
+    report["without_borders"] = {
+        "mape": float(np.abs(predicted / measured - 1)[~known].mean()),
+        "kendall_tau": kendall_tau(predicted[~known], measured[~known]),
+    }
 
 
 def _count_units(cost_model: CostModel, positions: np.ndarray) -> np.ndarray:

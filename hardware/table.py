@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,14 @@ from hardware.device import Device, list_differences
 from hardware.network_calibration import Calibration, collect_unit_features
 from hardware.timing import Quiet
 from supernet.checksums import read_json, write_json
-from supernet.costs.cost_model import CostModel
+from supernet.costs.cost_model import CostModel, CostUnit
 from supernet.errors import InputError
 from supernet.files import new_folder, write_bytes
 
 VERSION = 1
 FILES = ("device.json", "table.parquet", "calibration.json")
 PREVIOUS = "previous"
+SEPARATOR = ","
 
 # What is shown of a report.
 _REPORTED: Mapping[str, type | tuple[type, ...]] = {
@@ -56,8 +57,8 @@ class LatencyTable:
     Args:
         device: What was measured.
         fingerprint: What the device's fingerprint was at that time.
-        space: Digest of the space.
-        precision: Precision of the units.
+        space: Digest of the space whose networks were measured.
+        precisions: Formats that the units compute in, by name and sorted.
         rows: Unit digest to measured values (``latency_ms``, ``low_ms``, ``high_ms``, ...).
         calibration: From sums of units to networks.
         report: Validation on networks that were not used for the calibration.
@@ -70,7 +71,7 @@ class LatencyTable:
     device: Device
     fingerprint: Mapping[str, Any]
     space: str
-    precision: str
+    precisions: tuple[str, ...]
     rows: Mapping[str, Mapping[str, float]]
     calibration: Calibration
     report: Mapping[str, Any]
@@ -82,36 +83,44 @@ class LatencyTable:
     def compile(self, cost_model: CostModel, device: Device | None = None) -> CompiledTable:
         """Make arrays that predict populations of the cost model's space.
 
+        A table of several precisions serves the space that needs fewer of them, too: its networks
+        are some of those the table was made for, of the same units.
+
         Args:
-            cost_model: The units of the same space.
+            cost_model: The units of the same space, or of its part with fewer precisions.
             device: Where given, the table has to be of this device on this machine.
 
         Raises:
-            InputError: The table is of another space, precision, device or runtime version,
-                or lacks a unit; the message names what differs.
+            InputError: The table is of another space, device or runtime version, or lacks a
+                precision or a unit; the message names what differs.
         """
-        if cost_model.space.digest != self.space:
-            raise InputError(
-                f"the latency table is of space {self.space} and this is space "
-                f"{cost_model.space.digest}; profile the device for this space"
-            )
-        precisions = {unit.precision for unit in cost_model.distinct}
-        if precisions - {self.precision}:
-            raise InputError(
-                f"the latency table is of precision {self.precision} and the space needs "
-                f"{sorted(precisions)}; profile the device with that precision"
-            )
-        missing = [u.digest for u in cost_model.distinct if u.digest not in self.rows]
-        if missing:
-            raise InputError(
-                f"the latency table lacks {len(missing)} of {len(cost_model.distinct)} units "
-                f"(first: {missing[0]}); profile the device again"
-            )
+        self._check_units(cost_model)
         if device is not None:
             self.check_device(device)
         isolated = np.array([self.rows[u.digest]["latency_ms"] for u in cost_model.distinct])
         unit_ms = self.calibration.unit_ms(collect_unit_features(cost_model, isolated))
         return CompiledTable.build(cost_model, unit_ms, self.calibration.fixed_ms)
+
+    def _check_units(self, cost_model: CostModel) -> None:
+        needed = list_precisions(cost_model.distinct)
+        if not set(needed) <= set(self.precisions):
+            every = sorted({*needed, *self.precisions})
+            raise InputError(
+                f"the latency table holds {join_precisions(self.precisions)} and the space needs "
+                f"{join_precisions(needed)}; profile with --precision {join_precisions(every)}"
+            )
+        missing = [u.digest for u in cost_model.distinct if u.digest not in self.rows]
+        of_part = 0 < len(needed) < len(self.precisions) and not missing
+        if cost_model.space.digest != self.space and not of_part:
+            raise InputError(
+                f"the latency table is of space {self.space} and this is space "
+                f"{cost_model.space.digest}; profile the device for this space"
+            )
+        if missing:
+            raise InputError(
+                f"the latency table lacks {len(missing)} of {len(cost_model.distinct)} units "
+                f"(first: {missing[0]}); profile the device again"
+            )
 
     def check_device(self, device: Device) -> None:
         """Refuse a table that was measured under other conditions.
@@ -147,7 +156,7 @@ class LatencyTable:
                 **self.device.to_json(),
                 "fingerprint": dict(self.fingerprint),
                 "space": self.space,
-                "precision": self.precision,
+                "precision": join_precisions(self.precisions),
                 "quiet": asdict(self.quiet),
                 "created": self.created,
                 "anchors": [dict(a) for a in self.anchors],
@@ -195,7 +204,7 @@ class LatencyTable:
             device=Device.from_json(about),
             fingerprint=about["fingerprint"],
             space=about["space"],
-            precision=about["precision"],
+            precisions=tuple(about["precision"].split(SEPARATOR)),
             rows=rows,
             calibration=Calibration.from_json(read_json(folder / "calibration.json")),
             report={k: v for k, v in report.items() if k not in ("version", "files")},
@@ -215,6 +224,16 @@ class LatencyTable:
         sink = io.BytesIO()
         parquet.write_table(pa.table(columns), sink)
         return sink.getvalue()
+
+
+def list_precisions(units: Iterable[CostUnit]) -> tuple[str, ...]:
+    """List the formats that units compute in, by name and sorted; borders have none."""
+    return tuple(sorted({name for unit in units for name in unit.formats}))
+
+
+def join_precisions(names: Iterable[str]) -> str:
+    """Write formats as the option ``--precision`` takes them: ``"fp32,int8"``."""
+    return SEPARATOR.join(names)
 
 
 def _digest(path: Path) -> str:

@@ -82,6 +82,7 @@ def export(
     *,
     calibration_samples: int = CALIBRATION_SAMPLES,
     estimator: str = DEFAULT_ESTIMATOR,
+    corrections: bool = True,
 ) -> Exported:
     """Extract a subnetwork, recalibrate it and write it as an ONNX model.
 
@@ -95,6 +96,7 @@ def export(
         calibration_samples: Samples to use, at most.
         estimator: How ranges of activations follow from their values, one of
             :data:`supernet.quantization.calibration.ESTIMATORS`.
+        corrections: Equalise and correct layers whose weights have one scale for all channels.
 
     Raises:
         InputError: An architecture of another space, an operator without an ONNX form, or a
@@ -105,7 +107,13 @@ def export(
     if execution is not None:
         _check_executable(execution)
     used = recalibrate_extracted(
-        network, supernet, architecture, data, calibration_samples, estimator=estimator
+        network,
+        supernet,
+        architecture,
+        data,
+        calibration_samples,
+        estimator=estimator,
+        corrections=corrections,
     )
     network = network.cpu().eval()
     example = supernet.example(architecture, 1)

@@ -9,8 +9,10 @@ import numpy as np
 
 from app.records.numbers import format_items
 from app.records.quantities import find_quantity
+from app.records.run import CALIBRATED
 from app.reporting.tables import align_table
 from app.runs import plugins
+from app.runs.precision import extend, read_precision
 from app.searching.objectives import BuiltNetwork, count_all
 from supernet.errors import InputError
 from supernet.space import nearest
@@ -41,6 +43,7 @@ class Description:
     units: int
     distinct_units: int
     costs: Mapping[str, Mapping[str, int]]
+    precision: str | None = None
 
 
 def list_families() -> tuple[FamilyInfo, ...]:
@@ -57,11 +60,18 @@ def list_families() -> tuple[FamilyInfo, ...]:
     return tuple(found)
 
 
-def describe_family(name: str, preset: str | None = None) -> Description:
+def describe_family(
+    name: str, preset: str | None = None, precision: str | None = None
+) -> Description:
     """Build a preset and count its costs.
 
+    Args:
+        name: Of the family.
+        preset: Of it; by default the family's own.
+        precision: Number formats that units may compute in; by default float alone.
+
     Raises:
-        InputError: Unknown family or preset.
+        InputError: Unknown family, preset or precision.
     """
     module = plugins.load_family(name)
     preset = module.DEFAULT_PRESET if preset is None else preset
@@ -70,7 +80,8 @@ def describe_family(name: str, preset: str | None = None) -> Description:
             f"unknown preset {preset!r}{nearest(preset, list(module.PRESETS))}; presets of "
             f"{name} are {', '.join(module.PRESETS)}"
         )
-    supernet = module.build(module.PRESETS[preset])
+    offered = None if precision is None else read_precision(precision, CALIBRATED)
+    supernet = extend(module.build(module.PRESETS[preset]), offered)
     model, space = supernet.cost_model(), supernet.space
     ends = space.encode([space.smallest, space.largest])
     sample = space.sample(np.random.default_rng(0), _SAMPLES)
@@ -93,6 +104,7 @@ def describe_family(name: str, preset: str | None = None) -> Description:
         units=len(model.units),
         distinct_units=len(model.distinct),
         costs=costs,
+        precision=None if offered is None else offered.policy,
     )
 
 
@@ -113,8 +125,9 @@ def format_description(found: Description) -> str:
         (quantity.title, *(quantity.show(values[end]) for end in ends))
         for quantity, values in costs.items()
     ]
+    precision = "" if found.precision is None else f", units in {found.precision}"
     return (
-        f"{found.family} ({found.preset}), {found.task}\n"
+        f"{found.family} ({found.preset}), {found.task}{precision}\n"
         f"{format_items(found.choices, 'choice')}, "
         f"{format_items(found.size, 'distinct subnetwork')}, {format_items(found.units, 'unit')} "
         f"with {format_items(found.distinct_units, 'variant')} to profile\n"

@@ -79,6 +79,9 @@ def families(json: Json = False) -> None:
 def describe(
     family: Annotated[str, typer.Argument(help="Family, or dotted path of your own module.")],
     preset: Annotated[str | None, typer.Option(help="Preset; default the family's own.")] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="Number formats of units: fp32,int8, ... [fp32].")
+    ] = None,
     config: Config = None,
     json: Json = False,
 ) -> None:
@@ -86,7 +89,7 @@ def describe(
     from app.commands import describe as describing
     from app.commands.describe import format_description
 
-    found = describing.describe_family(family, preset)
+    found = describing.describe_family(family, preset, precision)
     show(found, format_description(found), json)
 
 
@@ -109,6 +112,15 @@ def train(
     context: Annotated[int | None, typer.Option(help="Tokens seen at once, for text.")] = None,
     teacher: Annotated[
         Path | None, typer.Option(help="A finished run; its largest network teaches.")
+    ] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="Number formats of units: fp32,int8, research, ... [fp32].")
+    ] = None,
+    precision_method: Annotated[
+        str | None, typer.Option(help="Steps of integers: lsq, minmax or dorefa [lsq].")
+    ] = None,
+    origin: Annotated[
+        Path | None, typer.Option("--from", help="A finished run to begin with the weights of.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
     trust: Trust = None,
@@ -134,6 +146,9 @@ def train(
         image_size=image_size,
         context=context,
         teacher=teacher,
+        precision=precision,
+        precision_method=precision_method,
+        origin=origin,
         resume=resume,
         trust=tuple(trust or ()),
     )
@@ -165,6 +180,33 @@ def import_(
     show(result, format_import(result), json)
 
 
+@app.command(epilog="Example: supernet quantize --run runs/a --precision fp32,int8 --out runs/b")
+def quantize(
+    run: RunDir,
+    precision: Annotated[str, typer.Option(help="Number formats of units: fp32,int8, ...")],
+    out: Annotated[Path, typer.Option(help="Run directory to make.")],
+    calibration: Annotated[
+        str | None, typer.Option(help="minmax, percentile, mse or entropy [mse].")
+    ] = None,
+    trust: Trust = None,
+    config: Config = None,
+    json: Json = False,
+) -> None:
+    """Let the units of a trained run choose their number format, without training."""
+    from app.commands.texts.runs import format_quantization
+    from app.jobs.quantize import QuantizeRequest, quantize_job
+
+    request = QuantizeRequest(
+        run=run,
+        out=out,
+        precision=precision,
+        calibration=calibration,
+        trust=tuple(trust or ()),
+    )
+    result = quantize_job(request, say)
+    show(result, format_quantization(result), json)
+
+
 @app.command(epilog="Example: supernet profile --run runs/a --device cpu --threads 1")
 def profile(
     run: RunDir,
@@ -176,7 +218,9 @@ def profile(
         str | None, typer.Option(help=f"{BACKENDS}, or your own module [as profiled before].")
     ] = None,
     threads: Annotated[int, typer.Option(help="Threads of one operator.")] = 1,
-    precision: Annotated[str, typer.Option(help="fp32.")] = "fp32",
+    precision: Annotated[
+        str | None, typer.Option(help="Number formats of units: fp32,int8 [those of the run].")
+    ] = None,
     seed: Seed = 0,
     passes: Annotated[int | None, typer.Option(help="Sessions of every unit.")] = None,
     networks: Annotated[int | None, typer.Option(help="Networks that judge the table.")] = None,

@@ -19,6 +19,10 @@ app = typer.Typer(
 )
 
 
+# Flags that are called otherwise than the parameters behind them.
+_FLAGS = {"limits": "limit", "origin": "from"}
+
+
 def _list_kinds(command: str) -> dict[str, str]:
     """List the flags of a command with the kind of each value, one of ``config_file.KINDS``."""
     names = {bool: "boolean", int: "integer", float: "float"}
@@ -35,7 +39,7 @@ def _list_kinds(command: str) -> dict[str, str]:
 
 
 def _name_flag(parameter: str) -> str:
-    return {"limits": "limit"}.get(parameter, parameter.replace("_", "-"))
+    return _FLAGS.get(parameter, parameter.replace("_", "-"))
 
 
 def _read_config(ctx: typer.Context, path: Path | None) -> Path | None:
@@ -46,7 +50,8 @@ def _read_config(ctx: typer.Context, path: Path | None) -> Path | None:
         command = str(ctx.info_name)
         names = [_name_command(c) for c in app.registered_commands]
         found = read_settings(path, command, names, _list_kinds(command))
-        ctx.default_map = {{"limit": "limits"}.get(name, name): v for name, v in found.items()}
+        parameters = {flag: parameter for parameter, flag in _FLAGS.items()}
+        ctx.default_map = {parameters.get(name, name): v for name, v in found.items()}
     return path
 
 

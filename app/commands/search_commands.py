@@ -61,6 +61,9 @@ def search(
         str,
         typer.Option(help=describe_objectives()),
     ] = "",
+    precision: Annotated[
+        str | None, typer.Option(help="Number formats of units: fp32,int8 [those of the run].")
+    ] = None,
     evaluations: Annotated[int, typer.Option(help="Architectures to evaluate.")] = 200,
     max_minutes: MaxMinutes = None,
     stagnation: Stagnation = None,
@@ -115,6 +118,7 @@ def search(
         latency_ms=latency_ms,
         limits=tuple(limits or ()),
         objectives=_split(objectives),
+        precision=precision,
         evaluations=evaluations,
         max_minutes=max_minutes,
         stagnation=stagnation,

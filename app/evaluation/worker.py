@@ -46,6 +46,11 @@ class TrainedNetwork(Protocol):
         """The quantity that it is judged by."""
         ...
 
+    @property
+    def estimator(self) -> str:
+        """How ranges of activations follow from their values."""
+        ...
+
 
 @dataclass(frozen=True)
 class Caches:
@@ -162,6 +167,7 @@ def _evaluate(
             samples,
             cache=caches.batches,
             statistics=caches.statistics,
+            estimator=trained.estimator,
         )
 
         def score(rows: NDArray[np.intp] | None) -> Scores:

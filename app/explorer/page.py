@@ -20,6 +20,7 @@ from app.explorer.local_requests import is_local
 from app.explorer.markup import write_text
 from app.explorer.opened import Unreadable, isolated, open_run, outline_run
 from app.records import numbers, picking
+from app.records.formats import list_formats, read_formats
 from app.records.front import Front, Point
 from app.records.quantities import Quantity, find_stored_quantity
 from app.reporting.front_chart import CLICKED, Emphasis, draw_front
@@ -142,6 +143,8 @@ def _show_header(run: RunView, front: Front | None) -> None:
     st.markdown(f"## {write_text(run.path.resolve().name)}")
     family = f"{run.family} ({run.preset})" if run.preset else run.family
     entries = [("Family", family, ""), ("Data", run.data, "")]
+    if run.precision:
+        entries.append(("Precision", run.precision.replace(",", ", "), "a choice of each unit"))
     if run.space is not None:
         size = numbers.format_space_size(run.space.size)
         entries.append(
@@ -305,6 +308,9 @@ def _show_chosen(run: RunView, front: Front, budget: float | None) -> Point | No
         st.markdown(
             markup.write_facts(_list_figures(front, point), grid=True), unsafe_allow_html=True
         )
+        formats = read_formats(point.choices)
+        if formats:
+            st.caption(write_text(f"Precision: {list_formats(formats)}."))
     if answer.ties:
         cheapest = answer.ties[0]
         others = numbers.format_items(len(answer.ties), "other verified subnetwork")

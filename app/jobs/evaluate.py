@@ -75,7 +75,9 @@ def evaluate_job(
             largest_class=describe_largest_class(trained.data, split),
         )
     source = trained.data if data is None else open_other_data(data, trained)
-    result = evaluate(supernet, chosen, source, split, batch_size=batch_size)
+    result = evaluate(
+        supernet, chosen, source, split, batch_size=batch_size, estimator=trained.estimator
+    )
     return EvaluateOutcome(
         opened.path,
         chosen.digest,

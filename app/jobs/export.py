@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from app.evaluation.log import EvaluationLog, find_architecture
 from app.jobs.outcomes import ExportOutcome
-from app.records.export import LatencyRecord, ParityRecord, StorageRecord
+from app.jobs.parity import compare_outputs, score_under_runtime
+from app.records.export import LatencyRecord, PrecisionFacts, StorageRecord
+from app.records.formats import read_formats
 from app.records.front import Front, read_front, value_or
 from app.records.quantities import find_stored_quantity
 from app.records.typed_json.record_files import write_record
@@ -21,18 +22,16 @@ from app.runs.class_balance import describe_largest_class
 from app.runs.directory import Run, open_run
 from app.runs.latency_table import measure_one
 from app.runs.trained import Say, Trained, open_trained
+from hardware.fusion_probe import probe_contract
 from supernet import files
 from supernet.costs.enumeration import measure_size
 from supernet.errors import InputError
-from supernet.export import ARCHITECTURE, ONNX, WEIGHTS, Exported, export, run_torch, write_files
-from supernet.quality.evaluate import choose_batch_size
+from supernet.export import ARCHITECTURE, ONNX, WEIGHTS, Exported, export, write_files
+from supernet.graph.quantized.overhead import itemise_overhead
+from supernet.graph.quantized.plan import FLOAT, plan_operators
 from supernet.space import Architecture
 
 CARD, PARITY, LABELS = "card.md", "parity.json", "labels.json"
-PARITY_SAMPLES = 256
-PARITY_LIMIT = 1e-4
-# Above it the samples are run a batch at a time.
-PARITY_NUMBERS = 1 << 22
 _OURS = {ONNX, WEIGHTS, ARCHITECTURE, CARD, PARITY, LABELS}
 
 
@@ -66,8 +65,9 @@ def export_job(
     _check_folder(folder)
     target = _find_target(opened, folder)
     say(f"export {chosen.digest}: extracting and recalibrating")
-    exported = export(trained.supernet, chosen, trained.data)
-    parity = _compare_outputs(trained, chosen, exported)
+    exported = export(trained.supernet, chosen, trained.data, estimator=trained.estimator)
+    parity = compare_outputs(trained, chosen, exported)
+    precision = _describe_precision(trained, chosen, exported)
     log = EvaluationLog(trained, say)
     if log.find(chosen, "val") is None:
         with opened.writing():
@@ -82,7 +82,15 @@ def export_job(
         write_files(temporary, exported, chosen)
         storage = _measure_storage(trained, chosen, exported, temporary)
         facts = CardFacts(
-            opened.record, trained.shape, checkpoint, qualities, latency, parity, storage, largest
+            opened.record,
+            trained.shape,
+            checkpoint,
+            qualities,
+            latency,
+            parity,
+            storage,
+            largest,
+            precision,
         )
         write_record(temporary / PARITY, parity)
         files.write_json(temporary / LABELS, list(trained.shape.labels))
@@ -101,6 +109,11 @@ def export_job(
         size_bytes=storage.promised,
         tensor_bytes=storage.tensors,
         file_bytes=storage.files,
+        formats={} if precision is None else precision.formats,
+        overhead_bytes=sum(storage.overhead.values()),
+        runtime_value=None if precision is None else precision.value,
+        islands=() if precision is None else precision.islands,
+        unsafe_layers=() if precision is None else tuple(precision.unsafe),
     )
 
 
@@ -108,11 +121,16 @@ def _measure_storage(
     trained: Trained, architecture: Architecture, exported: Exported, folder: Path
 ) -> StorageRecord:
     """Bytes that the costs promise, beside those of the files in a folder."""
+    promised = measure_size(trained.supernet, architecture, exported.network)
+    written = {name: (folder / name).stat().st_size for name in (ONNX, WEIGHTS)}
+    if exported.formats:
+        overhead = itemise_overhead(exported.onnx, exported.graph)
+        return StorageRecord(
+            promised=promised, tensors=exported.size_bytes, files=written, overhead=overhead
+        )
     floating = (v for v in exported.weights.values() if np.issubdtype(v.dtype, np.floating))
     return StorageRecord(
-        promised=measure_size(trained.supernet, architecture, exported.network),
-        tensors=sum(value.nbytes for value in floating),
-        files={name: (folder / name).stat().st_size for name in (ONNX, WEIGHTS)},
+        promised=promised, tensors=sum(value.nbytes for value in floating), files=written
     )
 
 
@@ -142,53 +160,25 @@ def _find_target(run: Run, folder: Path) -> Path:
     return folder.resolve() if folder.is_symlink() else folder
 
 
-def _compare_outputs(
+def _describe_precision(
     trained: Trained, architecture: Architecture, exported: Exported
-) -> ParityRecord:
-    """Run both on real inputs, at once and one by one, so that the dynamic batch is proven too."""
-    import onnxruntime
-
-    split, supernet = trained.data.val, trained.supernet
-    size = PARITY_SAMPLES
-    if PARITY_SAMPLES * math.prod(exported.input_shape) > PARITY_NUMBERS:
-        size = choose_batch_size(supernet, architecture)
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(
-        exported.onnx, options, providers=["CPUExecutionProvider"]
-    )
-    ours, theirs = [], []
-    for start in range(0, min(PARITY_SAMPLES, len(split)), size):
-        part = slice(start, min(start + size, PARITY_SAMPLES))
-        inputs, _ = split.batch(part, torch.device("cpu"))
-        prepared = supernet.prepare(inputs, architecture).contiguous()
-        feeds = prepared.numpy().astype(exported.input_dtype)
-        ours.append(run_torch(exported, prepared))
-        theirs.append(session.run(None, {exported.input_name: feeds})[0])
-        if start == 0:
-            single = session.run(None, {exported.input_name: feeds[:1]})[0]
-    expected, batched = np.concatenate(ours), np.concatenate(theirs)
-    difference = float(np.abs(batched - expected).max())
-    one = float(np.abs(single - expected[:1]).max())
-    # Logits grow with the task; the limit is relative to them where they are large.
-    limit = PARITY_LIMIT * max(1.0, float(np.abs(expected).max()))
-    worst = max(difference, one)
-    if not worst <= limit:
-        raise RuntimeError(
-            f"ONNX Runtime and torch disagree by {worst:.3g} on {architecture.digest}, "
-            f"more than {limit:.1g}; nothing was exported"
-        )
-    same = expected.argmax(-1) == batched.argmax(-1)
-    return ParityRecord(
-        architecture=architecture.digest,
-        max_abs_difference=worst,
-        limit=limit,
-        same_decision=float(same.mean()),
-        samples=len(expected),
-        split="val",
-        output_spread=float(expected.std(0).mean()),
-        onnxruntime=onnxruntime.__version__,
-        torch=str(torch.__version__),
+) -> PrecisionFacts | None:
+    """What an export in integers is made of; ``None`` for one in float."""
+    if not exported.formats:
+        return None
+    plan = plan_operators(exported.graph, probe_contract(), weights=exported.weights)
+    # Units whose format is float are no surprise.
+    islands = tuple(island for island in plan.islands if island.reason != FLOAT)
+    unsafe = {name: found for name, found in exported.saturation.items() if not found.safe}
+    return PrecisionFacts(
+        formats=read_formats(architecture.to_dict()),
+        islands=tuple(replace(plan, islands=islands).explain()),
+        unsafe={name: found.unsafe_pairs / found.pairs for name, found in unsafe.items()},
+        layers=len(exported.saturation),
+        remedy=next((found.remedy for found in unsafe.values()), ""),
+        split="test",
+        objective=trained.quality,
+        value=score_under_runtime(trained, architecture, exported, "test"),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from app.records.audit import AuditRecord
@@ -48,6 +48,22 @@ class ImportOutcome:
     checkpoint: str
     space_size: int
     assumed: str
+
+
+@dataclass(frozen=True)
+class QuantizeOutcome:
+    """A run with the weights of another whose units choose their number format.
+
+    ``trust`` are the user's own modules that it names.
+    """
+
+    run: Path
+    source: Path
+    precision: str
+    calibration: str
+    checkpoint: str
+    space_size: int
+    trust: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -203,7 +219,11 @@ class ExportOutcome:
     """An exported subnetwork.
 
     ``size_bytes`` is what searches count, every weight at its own bits; ``tensor_bytes`` is what
-    its tensors take as they are written now, all as float32, and ``file_bytes`` the files.
+    its tensors take as they are written, ``overhead_bytes`` the rest of the ONNX model where units
+    compute in number formats of their own, and ``file_bytes`` the files. Of such an export,
+    ``formats`` are those of its units, ``runtime_value`` is its quality on test in ONNX Runtime,
+    ``islands`` say what stays in float between integers, and ``unsafe_layers`` are those whose
+    sums may saturate on processors without 8-bit dot products.
     """
 
     folder: Path
@@ -218,6 +238,11 @@ class ExportOutcome:
     size_bytes: int
     tensor_bytes: int
     file_bytes: Mapping[str, int]
+    formats: Mapping[str, str] = field(default_factory=dict)
+    overhead_bytes: int = 0
+    runtime_value: float | None = None
+    islands: tuple[str, ...] = ()
+    unsafe_layers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

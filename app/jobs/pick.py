@@ -196,7 +196,7 @@ def _outcome(
         costs={axis.name: to_json_number(point.best(axis.name)) for axis in costs},
         units={axis.name: axis.unit for axis in costs},
         architecture=point.choices,
-        float32_bytes=_count_float32(point),
+        float32_bytes=None if run.record.precision is not None else _count_float32(point),
         trust=list_own_modules(run.record),
         test_balanced=quality.test_balanced,
         largest_class=front.largest_class,

@@ -12,17 +12,19 @@ from app.records.numbers import format_items
 from app.runs import plugins
 from app.runs.command_lines import list_own_modules
 from app.runs.directory import Run, open_run
+from app.runs.executable import check_executable
 from app.runs.latency_table import find_device, load_table
+from app.runs.offer_precision import offer_precision
+from app.runs.precision import show_policy
 from app.runs.trained import Say, build
 from hardware.device import Device
+from hardware.fusion_probe import probe_contract
 from hardware.profile import Budget, choose_budget, is_replaced, profile
-from hardware.table import LatencyTable
+from hardware.table import LatencyTable, join_precisions, list_precisions
 from supernet import files
 from supernet.costs.cost_model import CostModel
 from supernet.errors import InputError
 from supernet.space import nearest
-
-PRECISIONS = ("fp32",)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +36,8 @@ class ProfileRequest:
         device: Name of the device; any but ``cpu`` needs a provider.
         provider: ONNX Runtime execution provider.
         threads: Threads of one operator.
-        precision: Precision of units and networks.
+        precision: Number formats of the units, such as ``"fp32,int8"``; ``None`` for those that
+            the run offers.
         seed: Decides measured networks, their order and weights.
         passes: Fresh sessions of every unit and network; ``None`` suits the number of units.
         networks: Whole networks to validate on, and at most as many to calibrate on.
@@ -48,7 +51,7 @@ class ProfileRequest:
     device: str = "cpu"
     provider: str | None = None
     threads: int = 1
-    precision: str = "fp32"
+    precision: str | None = None
     seed: int = 0
     passes: int | None = None
     networks: int | None = None
@@ -76,7 +79,8 @@ def profile_job(request: ProfileRequest, say: Say) -> ProfileOutcome:
         say: Told about progress.
 
     Raises:
-        InputError: Unknown device or precision, or the device's folder holds another table.
+        InputError: Unknown device or precision, the run offers other precisions and has results,
+            the runtime cannot execute one of them, or the device's folder holds another table.
         OSError: The disk is full; an older table is intact.
     """
     run = open_run(request.run, (*request.trust, *_list_typed(request)))
@@ -84,18 +88,16 @@ def profile_job(request: ProfileRequest, say: Say) -> ProfileOutcome:
     shortage = device.explain_shortage()
     if shortage is not None:
         say(f"warning: {shortage}")
-    if request.precision not in PRECISIONS:
-        raise InputError(
-            f"unknown precision {request.precision!r}{nearest(request.precision, PRECISIONS)}; "
-            f"this release profiles {', '.join(PRECISIONS)}"
-        )
+    offer_precision(run, request.precision, say)
     supernet = build(run)
+    if run.record.precision is not None and device.backend == Device().backend:
+        check_executable(supernet, probe_contract())
     cost_model = supernet.cost_model()
     budget = _choose_budget(request, cost_model)
     folder = run.device(device.name)
     config = {
         "device": device.to_json(),
-        "precision": request.precision,
+        "precision": show_policy(run.record.precision),
         "seed": request.seed,
         "passes": request.passes,
         "networks": request.networks,
@@ -122,7 +124,6 @@ def profile_job(request: ProfileRequest, say: Say) -> ProfileOutcome:
             supernet.graph,
             device,
             folder=folder,
-            precision=request.precision,
             seed=request.seed,
             budget=budget,
             progress=_make_reporter(device.name, say),
@@ -181,7 +182,7 @@ def _find_table(
         # The damaged table is measured again; what can be used meanwhile is not what was asked.
         say(f"warning: {table.note} until this one is complete")
         return None
-    if table.device != device or table.precision != request.precision:
+    if table.device != device:
         old, new = table.device.to_json(), device.to_json()
         changes = [f"{k}: {old[k]} -> {new[k]}" for k in old if old[k] != new[k]]
         raise InputError(
@@ -195,7 +196,8 @@ def _find_table(
 
 
 def _choose_budget(request: ProfileRequest, cost_model: CostModel) -> Budget:
-    budget = choose_budget(len(cost_model.distinct))
+    precisions = list_precisions(cost_model.distinct)
+    budget = choose_budget(len(cost_model.distinct), len(precisions))
     if request.passes is not None:
         budget = replace(budget, passes=request.passes)
     if request.networks is not None:

@@ -22,6 +22,7 @@ from app.runs.class_balance import describe_largest_class
 from app.runs.command_lines import write_command
 from app.runs.directory import Run, now, open_run
 from app.runs.latency_table import DeviceTable, open_table
+from app.runs.offer_precision import offer_precision
 from app.runs.trained import Say, Trained, open_trained
 from app.searching.checks import check_space, require_feasible
 from app.searching.choice import Choice, find_choice
@@ -68,6 +69,7 @@ def search_job(request: SearchRequest, say: Say) -> SearchOutcome:
     chosen = find_choice(request)
     for name in request.proxies:
         proxies.load_proxy(name)
+    offer_precision(run, request.precision, say)
     trained = open_trained(run, say, request.data)
     known = _find_complete(request, run, trained, say, chosen)
     if known is not None:

@@ -12,7 +12,13 @@ from pydantic import JsonValue
 
 from app.jobs.failures import SaidElsewhereError
 from app.jobs.outcomes import TrainOutcome
-from app.records.run import DataRecord, RunIdentity, RunRecord, ShapeRecord
+from app.records.run import (
+    DataRecord,
+    PrecisionRecord,
+    RunIdentity,
+    RunRecord,
+    ShapeRecord,
+)
 from app.records.typed_json.plain import plain
 from app.runs import plugins
 from app.runs.batch_size import check_batch
@@ -20,6 +26,15 @@ from app.runs.class_balance import describe_largest_class
 from app.runs.command_lines import list_own_modules
 from app.runs.directory import Run, check_same_run, open_run, writing_run
 from app.runs.diverged import DIVERGED, clear_diverged, explain_divergence
+from app.runs.origin import (
+    Origin,
+    has_steps,
+    open_origin,
+    reopen_origin,
+    take_steps,
+    take_weights,
+)
+from app.runs.precision import DEFAULT_METHOD, extend, read_precision
 from app.runs.teacher import open_teacher
 from app.runs.trained import (
     Say,
@@ -36,6 +51,7 @@ from supernet import checkpoints
 from supernet.data import DataSource
 from supernet.errors import DivergedError, InputError
 from supernet.family_config import decode_config, encode_config
+from supernet.precision.steps import calibrate_steps
 from supernet.supernet import Supernet
 from supernet.training import (
     Progress,
@@ -50,6 +66,8 @@ from supernet.training import (
 from supernet.training.state import IMPORTED
 
 DEFAULT_FAMILY = "ofa_mobilenetv3"
+# How supernets are trained whose units may compute in several formats.
+PRECISION_METHOD = "eqnet"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +91,11 @@ class TrainRequest:
         image_size: Square size in pixels for folders of images.
         context: Tokens a language model sees at once.
         teacher: A finished run whose largest network teaches all architectures.
+        precision: Number formats that units may compute in, such as ``"fp32,int8"``; ``None`` for
+            float alone.
+        precision_method: ``"lsq"`` learns the steps of integers, ``"minmax"`` takes them from the
+            values, ``"dorefa"`` bounds weights; see ``quantizer`` of a recipe.
+        origin: A finished run to begin with the weights of, of the same network.
         resume: Continue the run in ``out``, which must exist.
         trust: Dotted paths of the user's own modules that files of the run may name.
     """
@@ -91,6 +114,9 @@ class TrainRequest:
     image_size: int | None = None
     context: int | None = None
     teacher: Path | None = None
+    precision: str | None = None
+    precision_method: str | None = None
+    origin: Path | None = None
     resume: bool = False
     trust: tuple[str, ...] = ()
 
@@ -181,12 +207,18 @@ def _note_places(run: Run, identity: RunIdentity) -> None:
     """Record where data and teacher are now; that they are the same was checked before."""
     if _has_moved(run, identity):
         teacher = identity.teacher
-        run.set_places(data=identity.data.spec, teacher=teacher.run if teacher else None)
+        origin = identity.origin
+        run.set_places(
+            data=identity.data.spec,
+            teacher=teacher.run if teacher else None,
+            origin=origin.run if origin else None,
+        )
 
 
 def _has_moved(run: Run, identity: RunIdentity) -> bool:
-    record, teacher = run.record, identity.teacher
-    moved = teacher is not None and record.teacher is not None and teacher != record.teacher
+    record = run.record
+    places = ((record.teacher, identity.teacher), (record.origin, identity.origin))
+    moved = any(old is not None and new is not None and old != new for old, new in places)
     return record.data.spec != identity.data.spec or moved
 
 
@@ -229,21 +261,27 @@ def _prepare(
 ) -> tuple[TrainingMethod, DataSource, Recipe, RunIdentity]:
     run = _find_run(request)
     old = None if run is None else run.record
-    family, name = _find_family(request, run)
-    same_family = old is not None and name == old.family
+    begun = _find_origin(request, old, say)
+    # What the request leaves open is as in the run that it continues or begins with.
+    base = run if run is not None or begun is None else begun.run
+    known = None if base is None else base.record
+    family, name = _find_family(request, base)
+    same_family = known is not None and name == known.family
     preset = request.preset
     if preset is None:
-        preset = old.preset if old and same_family else family.DEFAULT_PRESET
-    asked = old.data if old and request.data is None else None
+        preset = known.preset if known and same_family else family.DEFAULT_PRESET
+    if begun is not None:
+        _check_same_network(begun, name, preset)
+    asked = known.data if known and request.data is None else None
     spec = request.data
     if spec is None:
         spec = "digits" if asked is None else asked.spec
     spec = absolute(spec)
     # Data that moved are opened as they were.
-    before = {} if old is None else keep_options(spec, old.data.options)
+    before = {} if known is None else keep_options(spec, known.data.options)
     options = {**before, **_list_options(request)}
-    if asked is not None and run is not None:
-        data = reopen_data(run, options)
+    if asked is not None and base is not None:
+        data = reopen_data(base, options)
     else:
         data = open_typed_data(spec, options)
     for note in data.notes:
@@ -254,11 +292,21 @@ def _prepare(
             "see `supernet families`"
         )
     recipe = _choose_recipe(request, run, data)
-    config = family.configure(preset, data.shape)
+    if begun is not None:
+        begun.check_fits(data.shape)
+    if known is not None and (begun is not None or known.origin is not None):
+        # Presets do not tell of a network whose weights were imported.
+        config = decode_config(family, known.family_config)
+    else:
+        config = family.configure(preset, data.shape)
     if "seed" in {field.name for field in fields(config)}:
         config = replace(config, seed=recipe.seed)
     _check_readable(family, config)
-    supernet: Supernet = family.build(config)
+    precision = _choose_precision(request, old)
+    if precision is not None:
+        recipe = recipe.replace({"quantizer": precision.method})
+    supernet = extend(family.build(config), precision)
+    _begin_with(supernet, begun, data, recipe, request.out)
     check_batch(recipe, data, supernet)
     shape = ShapeRecord(**asdict(data.shape))
     described = DataRecord(spec=data.spec, fingerprint=data.fingerprint, shape=shape, **options)
@@ -281,7 +329,66 @@ def _prepare(
     )
     if taught is not None:
         identity = identity.replace(teacher=taught)
+    if precision is not None:
+        identity = identity.replace(precision=precision)
+    came = begun.record if begun is not None else None if old is None else old.origin
+    if came is not None:
+        identity = identity.replace(origin=came)
     return method, data, recipe, identity
+
+
+def _find_origin(request: TrainRequest, old: RunRecord | None, say: Say) -> Origin | None:
+    """The run to begin with the weights of, where one is asked for or still needed."""
+    if request.origin is not None:
+        return open_origin(request.origin, say, request.trust)
+    if old is None or old.origin is None:
+        return None
+    return reopen_origin(request.out, old, say, request.trust)
+
+
+def _check_same_network(origin: Origin, family: str, preset: str) -> None:
+    """Refuse weights of another network.
+
+    Raises:
+        InputError: Family or preset differ.
+    """
+    theirs = origin.run.record
+    if (theirs.family, theirs.preset) != (family, preset):
+        raise InputError(
+            f"{origin.run.path} is of family {theirs.family} ({theirs.preset}), whose weights do "
+            f"not fit {family} ({preset}); leave out --family and --preset, or train without --from"
+        )
+
+
+def _begin_with(
+    supernet: Supernet, origin: Origin | None, data: DataSource, recipe: Recipe, out: Path
+) -> None:
+    """Bring a supernet to where its training begins, unless a checkpoint is further already."""
+    if checkpoints.find(out / "checkpoints").checkpoint is not None:
+        return
+    weights = {} if origin is None else origin.read_weights()
+    if origin is not None:
+        take_weights(supernet, weights, origin.run.path)
+    if has_steps(supernet):
+        calibrate_steps(supernet, data, recipe.seed)
+        take_steps(supernet, weights)
+
+
+def _choose_precision(request: TrainRequest, old: RunRecord | None) -> PrecisionRecord | None:
+    """The number formats to train for: as asked for, else those of the run to continue."""
+    # A run that was trained in float goes on in float.
+    before = None if old is None or old.was_extended else old.precision
+    if request.precision is None and before is None:
+        if request.precision_method is not None:
+            raise InputError(
+                "--precision-method says how units in integers are trained; give --precision, such "
+                "as fp32,int8"
+            )
+        return None
+    policy = before.policy if request.precision is None and before else request.precision
+    method = request.precision_method or (before.method if before else DEFAULT_METHOD)
+    assert policy is not None
+    return read_precision(policy, method)
 
 
 def _check_readable(family: ModuleType, config: object) -> None:
@@ -316,6 +423,11 @@ def _find_run(request: TrainRequest) -> Run | None:
         raise InputError(f"there is nothing to resume: {error}") from None
     stage = run.stage("train")
     if stage is not None and stage.source is not None:
+        if run.record.origin is not None:
+            raise InputError(
+                f"the weights in {request.out} are those of {run.record.origin.run}, which was "
+                "trained without its precisions; train another run with --from and --precision"
+            )
         raise InputError(f"the weights in {request.out} were imported; {IMPORTED}")
     return run
 
@@ -343,6 +455,8 @@ def _choose_recipe(request: TrainRequest, run: Run | None, data: DataSource) -> 
     else:
         suitable = _name_suitable_recipe(data)
         name = suitable if request.recipe is None else request.recipe
+        if request.recipe is None and request.precision is not None and request.teacher is None:
+            name = f"{suitable}+{PRECISION_METHOD}"
         recipe = find_recipe(name, base=suitable)
         if request.teacher is not None and recipe.distill != "teacher":
             recipe = find_recipe(f"{name}+teacher", base=suitable)
@@ -373,7 +487,7 @@ def _list_options(request: TrainRequest) -> dict[str, int]:
 
 def _list_settings(identity: RunIdentity) -> dict[str, JsonValue]:
     """The effective settings, enough to start the same training again."""
-    keys = {"family", "preset", "recipe", "seed", "teacher"}
+    keys = {"family", "preset", "recipe", "seed", "teacher", "precision", "origin"}
     asked: dict[str, JsonValue] = identity.model_dump(mode="json", include=keys, exclude_unset=True)
     return {**asked, "data": identity.data.spec}
 

@@ -2,11 +2,32 @@
 
 from __future__ import annotations
 
+from pydantic import Field
+
 from app.records.typed_json.record import Count, Digest, FileRecord, Record
+
+
+class IntegerParityRecord(Record):
+    """How far ONNX Runtime and the integer simulator agree on an export in integers.
+
+    Args:
+        samples: Compared.
+        mean_abs_difference: Mean difference of outputs.
+        equal: Share of outputs that are equal to the last bit.
+        same_decision: Share of samples with the same largest output.
+    """
+
+    samples: Count
+    mean_abs_difference: float
+    equal: float
+    same_decision: float
 
 
 class ParityRecord(FileRecord):
     """``parity.json``: how far ONNX Runtime and torch agree on real inputs.
+
+    Of an export in integers, the largest difference is that from the integer simulator, and
+    decisions are compared with those of the network that was evaluated.
 
     Args:
         architecture: Digest.
@@ -18,6 +39,7 @@ class ParityRecord(FileRecord):
         output_spread: Mean standard deviation of the outputs over the samples.
         onnxruntime: Version.
         torch: Version.
+        integers: Of an export in integers, more about the simulator.
     """
 
     architecture: Digest
@@ -29,6 +51,7 @@ class ParityRecord(FileRecord):
     output_spread: float
     onnxruntime: str
     torch: str
+    integers: IntegerParityRecord | None = None
 
 
 class LatencyRecord(Record):
@@ -54,15 +77,43 @@ class StorageRecord(Record):
 
     Args:
         promised: With every weight at its own bits, as searches and limits count size.
-        tensors: Weights and statistics as they are stored, every one as float32.
+        tensors: Weights and statistics as they are stored: in float32 where none of the units
+            computes in a number format of its own.
         files: Bytes of each written file, by name.
+        overhead: Bytes of the ONNX model beside its weights, by what they are for.
     """
 
     promised: Count
     tensors: Count
     files: dict[str, Count]
+    overhead: dict[str, Count] = Field(default_factory=dict)
 
     @property
     def keeps_bits(self) -> bool:
         """Whether the files hold weights at the bits that were promised."""
         return self.tensors <= self.promised
+
+
+class PrecisionFacts(Record):
+    """What an export in integers is made of.
+
+    Args:
+        formats: Number format of every unit, or layer, that has a choice, by path.
+        islands: What stays in float between integers, a sentence each.
+        unsafe: Layers whose sums may saturate on processors without 8-bit dot products: share of
+            pairs that can, by name of the weight.
+        layers: Layers that multiply integers.
+        remedy: What makes unsafe layers safe.
+        split: The split that it was run on in ONNX Runtime.
+        objective: The quality.
+        value: The quality in ONNX Runtime.
+    """
+
+    formats: dict[str, str]
+    islands: tuple[str, ...]
+    unsafe: dict[str, float]
+    layers: Count
+    remedy: str
+    split: str
+    objective: str
+    value: float

@@ -45,7 +45,7 @@ def write_front(
 def format_front(front: Front) -> str:
     """Every point as a line of comma-separated text, with what was predicted and found."""
     names = list(front.points[0].estimates) if front.points else []
-    counted = [quantity.name for quantity in list_counted()]
+    counted = [quantity.name for quantity in list_counted() if not quantity.on_request]
     header = ["digest", "on_front", "indistinguishable", "verified", *counted]
     header += [
         f"{name}_{key}" for name in names for key in ("predicted", "value", "low", "high", "test")

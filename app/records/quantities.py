@@ -41,6 +41,8 @@ class Quantity:
         per_device: Whether every device has one of its own, by its latency table.
         over_devices: Whether it sums up the latencies on several devices, each relative to that of
             the largest architecture there.
+        on_request: Whether it is counted only where a search asks for it, instead of for every
+            point.
         least: What no value can be below, in the stored unit.
         most: What no value can be above.
     """
@@ -57,6 +59,7 @@ class Quantity:
     is_quality: bool = False
     per_device: bool = False
     over_devices: bool = False
+    on_request: bool = False
     least: float = -math.inf
     most: float = math.inf
 
@@ -72,7 +75,7 @@ class Quantity:
 
     @property
     def counted(self) -> bool:
-        """Whether the architecture alone decides it, so that every stored point carries it."""
+        """Whether the architecture alone decides it, so that stored points carry it."""
         return not (self.is_quality or self.of_tables)
 
     @property
@@ -171,11 +174,24 @@ SIZE = _cost(
     scale=1e-3,
     suffixes=BYTE_SUFFIXES,
 )
+BIT_OPERATIONS = _count(
+    name="bit_operations",
+    unit="bit operations",
+    title="bit operations",
+    aliases=("bitops",),
+    shown_unit="G",
+    scale=1e-9,
+    on_request=True,
+)
+PEAK_MEMORY = replace(SIZE, name="peak_memory", title="peak memory", aliases=(), on_request=True)
 
 # In the order of help texts, files and tables.
 QUANTITIES: dict[str, Quantity] = {
     quantity.name: quantity
-    for quantity in (ACCURACY, LOSS, LATENCY, WORST_LATENCY, MEAN_LATENCY, PARAMETERS, MACS, SIZE)
+    for quantity in (
+        *(ACCURACY, LOSS, LATENCY, WORST_LATENCY, MEAN_LATENCY, PARAMETERS, MACS, SIZE),
+        *(BIT_OPERATIONS, PEAK_MEMORY),
+    )
 }
 
 # Names of what is evaluated on data.

@@ -7,6 +7,8 @@ from pydantic import Field
 from app.records.typed_json.record import Count, FileRecord, Json, Record, Seed
 
 REMEDY = "restore the file, or train a new run"
+# How the precisions of weights came about that were trained in float.
+CALIBRATED = "calibrated"
 
 
 class ShapeRecord(Record):
@@ -65,11 +67,40 @@ class TeacherRecord(Record):
     checkpoint: str
 
 
-class SourceRecord(Record):
-    """The file that imported weights came from.
+class OriginRecord(Record):
+    """The run whose weights this one began with.
 
     Args:
-        format: The project whose checkpoint it is.
+        run: Its directory.
+        checkpoint: Digest of its weights.
+    """
+
+    run: str
+    checkpoint: str
+
+
+class PrecisionRecord(Record):
+    """Which number formats the units of a run may compute in, and where their steps come from.
+
+    Args:
+        policy: As :func:`supernet.quantization.formats.parse_policy` reads it, formats of more
+            bits first.
+        method: The quantizer of the recipe, ``"lsq"`` for learned steps; ``"calibrated"`` for
+            weights that were trained in float.
+        calibration: How ranges of activations follow from their values where none were learned,
+            one of :data:`supernet.quantization.calibration.ESTIMATORS`.
+    """
+
+    policy: str
+    method: str
+    calibration: str
+
+
+class SourceRecord(Record):
+    """What weights came from that were not trained in the run.
+
+    Args:
+        format: The project whose checkpoint it is, or ``"supernet"`` for a run of this one.
         file: Its name.
         sha256: SHA-256 of its content.
         key: Which of its state dicts, where one was named.
@@ -125,6 +156,8 @@ class RunIdentity(Record):
         seed: Seed of initial weights, batches and sampled architectures.
         space: Digest of the search space.
         teacher: The run whose network taught, if any did.
+        precision: The number formats that are choices; ``None`` where everything is float.
+        origin: The run whose weights it began with, if there was one.
     """
 
     family: str
@@ -135,6 +168,14 @@ class RunIdentity(Record):
     seed: Seed
     space: str
     teacher: TeacherRecord | None = None
+    precision: PrecisionRecord | None = None
+    origin: OriginRecord | None = None
+
+    @property
+    def was_extended(self) -> bool:
+        """Whether it was trained in float and offers number formats since."""
+        calibrated = self.precision is not None and self.precision.method == CALIBRATED
+        return calibrated and self.origin is None
 
 
 class RunRecord(FileRecord, RunIdentity):

@@ -8,7 +8,9 @@ from inspect import getsource
 
 from app.records.class_balance import LargestClass
 from app.records.evaluation import EvaluationRecord
-from app.records.export import LatencyRecord, ParityRecord, StorageRecord
+from app.records.export import LatencyRecord, ParityRecord, PrecisionFacts, StorageRecord
+from app.records.formats import count_formats
+from app.records.quantities import find_stored_quantity
 from app.records.run import RunRecord
 from app.reporting.class_balance import describe_balance, warn_of_largest_class
 from app.reporting.markdown import Markdown, render_markdown
@@ -31,6 +33,7 @@ class CardFacts:
         parity: Content of ``parity.json``.
         storage: Bytes as promised and as written.
         largest: The most frequent class of splits that have classes, by split.
+        precision: What the network is made of that computes in integers; ``None`` for float.
     """
 
     record: RunRecord
@@ -41,6 +44,7 @@ class CardFacts:
     parity: ParityRecord
     storage: StorageRecord
     largest: Mapping[str, LargestClass] = field(default_factory=dict)
+    precision: PrecisionFacts | None = None
 
 
 def write_model_card(architecture: Architecture, exported: Exported, facts: CardFacts) -> str:
@@ -66,6 +70,9 @@ def write_model_card(architecture: Architecture, exported: Exported, facts: Card
         latency=facts.latency,
         parity=facts.parity,
         storage=facts.storage,
+        precision=facts.precision,
+        counted="" if facts.precision is None else count_formats(facts.precision.formats),
+        runtime_quality="" if facts.precision is None else _show_runtime_quality(facts.precision),
         balances=_describe_balances(facts),
         warnings=_list_warnings(facts),
         images=IMAGES,
@@ -75,6 +82,10 @@ def write_model_card(architecture: Architecture, exported: Exported, facts: Card
         read_pixels=Markdown(getsource(read_pixels).strip()),
         resize_pixels=Markdown(getsource(resize_pixels).strip()),
     )
+
+
+def _show_runtime_quality(facts: PrecisionFacts) -> str:
+    return find_stored_quantity(facts.objective).show(facts.value)
 
 
 def _describe_balances(facts: CardFacts) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from app.records.formats import count_formats, read_formats
 from app.records.front import CardRecord, Front
 from app.records.quantities import Quantity
 from app.reporting.markdown import Markdown, render_markdown, write_link, write_table
@@ -88,6 +89,7 @@ def write_search_page(front: Front, *, traced: bool) -> str:
         "search.md.jinja",
         front=front,
         points=_tabulate_points(front),
+        formats=_tabulate_formats(front),
         volumes=_tabulate_volumes(front),
         traced=traced,
         cards=[_tabulate_card(name, card) for name, card in front.reports.items()],
@@ -100,15 +102,31 @@ def _tabulate_points(front: Front) -> Markdown:
     for quantity in front.objectives:
         header += [quantity.axis_label, "predicted"]
         header += ["test"] if _was_tested(front, quantity) else []
+    formats = [count_formats(read_formats(point.choices)) for point in front.list_front()]
+    header += ["precision"] if any(formats) else []
     rows = []
-    for point in front.list_front():
+    for point, precision in zip(front.list_front(), formats, strict=True):
         row = [point.digest]
         for quantity in front.objectives:
             estimate = point.estimate(quantity.name)
             row += [quantity.show(estimate.value), quantity.show(estimate.predicted)]
             row += [quantity.show(estimate.test)] if _was_tested(front, quantity) else []
+        row += [precision] if any(formats) else []
         rows.append(row)
     return write_table(header, rows)
+
+
+def _tabulate_formats(front: Front) -> Markdown | None:
+    """The number format of every unit of every front point, where it is a choice."""
+    points = front.list_front()
+    formats = [read_formats(point.choices) for point in points]
+    # In the order of the networks that have most of them.
+    longest = sorted(formats, key=len, reverse=True)
+    units = dict.fromkeys(unit for found in longest for unit in found)
+    if not units:
+        return None
+    rows = [[unit, *(found.get(unit, "") for found in formats)] for unit in units]
+    return write_table(["unit", *(point.digest for point in points)], rows)
 
 
 def _was_tested(front: Front, quantity: Quantity) -> bool:

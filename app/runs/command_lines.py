@@ -50,6 +50,14 @@ def profile_command(run: Path, device: str, trust: Iterable[str] = ()) -> str:
     return write_command("profile", "--run", run, "--device", device, trust=trust)
 
 
+def quantize_command(run: object, precision: str, trust: Iterable[str] = ()) -> str:
+    """The command line that makes a run of the same weights in other number formats."""
+    out = f"{run}-{precision.replace(',', '-').replace(':', '-')}"
+    return write_command(
+        "quantize", "--run", run, "--precision", precision, "--out", out, trust=trust
+    )
+
+
 def resume_command(run: Path, data: str | None = None, trust: Iterable[str] = ()) -> str:
     """The command line that trains a run to the end, with data where they are now."""
     moved = () if data is None else ("--data", data)

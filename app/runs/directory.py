@@ -15,7 +15,13 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
-from app.records.run import REMEDY, RunIdentity, RunRecord, StageRecord
+from app.records.run import (
+    REMEDY,
+    PrecisionRecord,
+    RunIdentity,
+    RunRecord,
+    StageRecord,
+)
 from app.records.space import SpaceRecord
 from app.records.typed_json.record import to_json
 from app.records.typed_json.record_files import parse_record, read_record, write_record
@@ -31,6 +37,7 @@ _FREE = (
     "recipe.checkpoint_every",
     "recipe.log_every",
     "teacher.run",
+    "origin.run",
 )
 _MOST_SHOWN = 6
 # What run.json leads to.
@@ -161,13 +168,27 @@ class Run:
         stages = {**record.stages, name: stage}
         write_record(path, record.replace(stages=stages))
 
-    def set_places(self, *, data: str | None = None, teacher: str | None = None) -> None:
-        """Record where the data or the teacher are now, once they are seen to be the same."""
+    def set_places(
+        self, *, data: str | None = None, teacher: str | None = None, origin: str | None = None
+    ) -> None:
+        """Record where data, teacher or origin are now, once they are seen to be the same."""
         record = self.record
         if data is not None:
             record = record.replace(data=record.data.replace(spec=data))
         if teacher is not None and record.teacher is not None:
             record = record.replace(teacher=record.teacher.replace(run=teacher))
+        if origin is not None and record.origin is not None:
+            record = record.replace(origin=record.origin.replace(run=origin))
+        write_record(self.path / "run.json", record)
+
+    def set_precision(self, precision: PrecisionRecord, space: str) -> None:
+        """Record that units of a float run may compute in number formats from now on.
+
+        Args:
+            precision: The formats.
+            space: Digest of the space that has them as choices.
+        """
+        record = self.record.replace(precision=precision, space=space)
         write_record(self.path / "run.json", record)
 
     def mend_stage(self, name: str, /, **facts: object) -> None:
@@ -423,6 +444,9 @@ def find_differences(ours: RunIdentity, theirs: RunIdentity) -> list[Difference]
     from differs already.
     """
     names = set(RunIdentity.model_fields)
+    if ours.was_extended and theirs.precision is None:
+        # Trained in float, and as the training left it but for what units may compute in.
+        names -= {"precision", "space"}
     before, now = (x.model_dump(mode="json", include=names) for x in (ours, theirs))
     found = list(_compare_leaves(before, now, ""))
     causes = [
@@ -444,10 +468,12 @@ def _describe_data(ours: str, theirs: str) -> Difference:
 
 
 def _compare_leaves(ours: JsonValue, theirs: JsonValue, name: str) -> Iterator[Difference]:
-    if isinstance(ours, dict) and isinstance(theirs, dict):
-        for key in dict.fromkeys((*ours, *theirs)):
+    # What only one of them has is compared part by part, too.
+    before, now = ({} if part is None and name else part for part in (ours, theirs))
+    if isinstance(before, dict) and isinstance(now, dict) and (before or now):
+        for key in dict.fromkeys((*before, *now)):
             inner = f"{name}.{key}" if name else key
-            yield from _compare_leaves(ours.get(key), theirs.get(key), inner)
+            yield from _compare_leaves(before.get(key), now.get(key), inner)
     elif name not in _FREE and not _is_same(ours, theirs):
         yield Difference(name, ours, theirs)
 

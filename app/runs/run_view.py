@@ -44,7 +44,8 @@ class RunView:
 
     ``problems`` holds one sentence for each file that is missing or damaged; the rest of the view
     is what could still be read. ``trust`` are modules outside this project that ``run.json`` names,
-    which are used after ``--trust NAME`` only.
+    which are used after ``--trust NAME`` only. ``precision`` names the formats that units choose
+    among; it is empty where all of them compute in float.
     """
 
     path: Path
@@ -59,6 +60,7 @@ class RunView:
     evaluations: tuple[EvaluationRecord, ...]
     problems: tuple[str, ...]
     trust: tuple[str, ...] = ()
+    precision: str = ""
 
 
 def find_runs(paths: Sequence[Path]) -> list[Path]:
@@ -97,6 +99,7 @@ def load_run(path: Path) -> RunView:
         evaluations=_read_evaluations(path, problems),
         problems=tuple(problems),
         trust=list_own_modules(record),
+        precision="" if record.precision is None else record.precision.policy,
     )
 
 

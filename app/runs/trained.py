@@ -13,18 +13,20 @@ from types import ModuleType
 
 import torch
 
-from app.records.run import REMEDY, RunRecord
+from app.records.run import REMEDY, PrecisionRecord, RunRecord
 from app.runs import plugins
 from app.runs.allocator import keep_freed_memory
 from app.runs.command_lines import resume_command
 from app.runs.directory import Run
 from app.runs.diverged import DIVERGED
+from app.runs.precision import extend
 from supernet import checkpoints
 from supernet.checkpoints import Checkpoint
 from supernet.costs.cost_model import CostModel
 from supernet.data import IMAGES, KINDS, DataShape, DataSource, open_data
 from supernet.errors import InputError
 from supernet.family_config import decode_config
+from supernet.quantization.calibration import DEFAULT_ESTIMATOR
 from supernet.supernet import Supernet
 from supernet.training import Recipe
 
@@ -76,6 +78,12 @@ class Trained:
         """The objective this task is judged by: ``"accuracy"`` or ``"loss"``."""
         return "accuracy" if self.shape.task == IMAGES else "loss"
 
+    @cached_property
+    def estimator(self) -> str:
+        """How ranges of activations follow from their values."""
+        precision = self.run.record.precision
+        return DEFAULT_ESTIMATOR if precision is None else precision.calibration
+
 
 def best_device() -> torch.device:
     """A GPU when torch has one, else the processor."""
@@ -98,15 +106,25 @@ def build(run: Run) -> Supernet:
         InputError: Unknown family or configuration, or a space other than the recorded one.
     """
     record = run.record
-    family = load_own_family(run)
-    with _explaining(run.path, "family_config"):
-        supernet: Supernet = family.build(decode_config(family, record.family_config))
+    supernet = build_extended(run, record.precision)
     if supernet.space.digest != record.space:
         raise InputError(
             f"family {record.family!r} now builds space {supernet.space.digest}, the run has "
             f"{record.space}; use the version of the family the run was made with"
         )
     return supernet
+
+
+def build_extended(run: Run, precision: PrecisionRecord | None) -> Supernet:
+    """The supernet of a run's family and configuration, in number formats of one's choice.
+
+    Raises:
+        InputError: Unknown family or configuration, or no unit can compute in the formats.
+    """
+    family = load_own_family(run)
+    with _explaining(run.path, "family_config"):
+        supernet: Supernet = family.build(decode_config(family, run.record.family_config))
+    return extend(supernet, precision)
 
 
 def load_own_family(run: Run) -> ModuleType:
@@ -160,6 +178,29 @@ def open_trained(run: Run, say: Say, data: str | None = None) -> Trained:
     Raises:
         InputError: Not trained yet, no usable checkpoint, or ``data`` are not those of the run.
     """
+    checkpoint = find_trained(run, say, data)
+    supernet = build(run)
+    checkpoints.load_weights(supernet, checkpoint)
+    supernet.to(best_device()).eval()
+    limit_threads(supernet)
+    keep_freed_memory()
+    if data is None:
+        return Trained(run, supernet, checkpoint)
+    run, moved = move_data(run, data, say)
+    return Trained(run, supernet, checkpoint, moved)
+
+
+def find_trained(run: Run, say: Say, data: str | None = None) -> Checkpoint:
+    """Find the newest good checkpoint of a run whose training is complete.
+
+    Args:
+        run: The run.
+        say: Told about damaged checkpoints that were passed over.
+        data: Where its data are now, if they moved, for the command that completes it.
+
+    Raises:
+        InputError: Not trained yet, or no usable checkpoint.
+    """
     stage = run.stage("train")
     if stage is not None and stage.status == DIVERGED:
         raise InputError(
@@ -175,15 +216,7 @@ def open_trained(run: Run, say: Say, data: str | None = None) -> Trained:
     for note in found.notes:
         say(f"warning: {note}")
     assert found.checkpoint is not None
-    supernet = build(run)
-    checkpoints.load_weights(supernet, found.checkpoint)
-    supernet.to(best_device()).eval()
-    limit_threads(supernet)
-    keep_freed_memory()
-    if data is None:
-        return Trained(run, supernet, found.checkpoint)
-    run, moved = move_data(run, data, say)
-    return Trained(run, supernet, found.checkpoint, moved)
+    return found.checkpoint
 
 
 def open_run_data(run: Run) -> DataSource:

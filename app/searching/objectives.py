@@ -19,10 +19,12 @@ from numpy.typing import NDArray
 from app.evaluation.log import EvaluationLog
 from app.records.quantities import (
     ACCURACY,
+    BIT_OPERATIONS,
     LOSS,
     MACS,
     MEAN_LATENCY,
     PARAMETERS,
+    PEAK_MEMORY,
     SIZE,
     WORST_LATENCY,
     Quantity,
@@ -40,6 +42,7 @@ from search.arrays.additive import AdditiveTerms
 from search.devices import mean_of, worst_of
 from search.problem import Evaluate
 from supernet.costs.cost_model import CostModel, CostUnit, UnitVariants
+from supernet.costs.tensor_sizes import count_bit_operations, measure_live_bytes
 from supernet.errors import InputError
 from supernet.quality.evaluate import Z_TWO_SIDED_95
 from supernet.supernet import Supernet
@@ -207,7 +210,7 @@ def build_objective(name: str, sources: Sources) -> Objective:
 
 
 def count_all(network: Network, rows: NDArray[np.int16]) -> dict[str, NDArray[np.float64]]:
-    """Every quantity that the architecture alone decides.
+    """Every quantity that the architecture alone decides and that nobody has to ask for.
 
     Args:
         network: The network whose space the rows are of.
@@ -216,7 +219,8 @@ def count_all(network: Network, rows: NDArray[np.int16]) -> dict[str, NDArray[np
     Returns:
         Values ``(n,)`` by name, in the order of the table of quantities.
     """
-    return {q.name: ANALYTIC[q.name](network).evaluate(rows) for q in list_counted()}
+    free = (quantity for quantity in list_counted() if not quantity.on_request)
+    return {q.name: ANALYTIC[q.name](network).evaluate(rows) for q in free}
 
 
 def combine_devices(name: str, shares: Sequence[float]) -> float:
@@ -267,10 +271,30 @@ def _size(network: Network) -> Analytic:
     )
 
 
+def _bit_operations(network: Network) -> Analytic:
+    counted: dict[str, int] = {}
+
+    def count(unit: CostUnit) -> int:
+        if unit.digest not in counted:
+            counted[unit.digest] = count_bit_operations(unit.graph, unit.precision)
+        return counted[unit.digest]
+
+    return sum_over_units(network, count)
+
+
+def _peak_memory(network: Network) -> Analytic:
+    """Stored weights, and the most that activations take while any one unit runs."""
+    costs = network.cost_model
+    live = np.array([measure_live_bytes(unit.graph) for unit in costs.distinct])
+    return Analytic(lambda rows: costs.size_bytes(rows) + costs.maximum(rows, live))
+
+
 ANALYTIC: dict[str, Callable[[Network], Analytic]] = {
     PARAMETERS.name: _parameters,
     MACS.name: _macs,
     SIZE.name: _size,
+    BIT_OPERATIONS.name: _bit_operations,
+    PEAK_MEMORY.name: _peak_memory,
 }
 
 

@@ -43,6 +43,8 @@ class SearchRequest:
             largest network's such as ``"60%"``, if any.
         limits: Further limits, such as ``"size<=50%"`` or ``"accuracy>=0.9"``.
         objectives: Names; empty for the task's quality and the latency.
+        precision: Number formats of the units, such as ``"fp32,int8"``; ``None`` for those that
+            the run offers.
         evaluations: Architectures to evaluate; those of earlier searches cost nothing again.
         max_minutes: End after the round in which so much time has passed; a search that is
             continued counts the time of the present process only.
@@ -72,6 +74,7 @@ class SearchRequest:
     latency_ms: float | str | None = None
     limits: tuple[str, ...] = ()
     objectives: tuple[str, ...] = ()
+    precision: str | None = None
     evaluations: int = 200
     max_minutes: float | None = None
     stagnation: int | None = None

@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
-from supernet.costs.cost_model import BORDER, CostUnit, UnitVariants
-from supernet.graph.language import Graph, Node, TensorSpec
+from supernet.costs.cost_model import ARROW, BORDER, CostUnit, UnitVariants
+from supernet.graph.language import Constant, Graph, Node, TensorSpec
 from supernet.space import SearchSpace, Value
 
 Variant = CostUnit | None
+
+MAP_DIMENSIONS = 4
+"""Batch, channels, height and width."""
+
+_QUANTIZER = (
+    TensorSpec("border.scale", (), "float32"),
+    TensorSpec("border.zero_point", (), "uint8"),
+)
+_NAMES = tuple(spec.name for spec in _QUANTIZER)
+_LAYERS = ("Conv", "Gemm", "MatMul")
 
 
 def list_borders(space: SearchSpace, units: Sequence[UnitVariants]) -> tuple[UnitVariants, ...]:
@@ -20,6 +32,10 @@ def list_borders(space: SearchSpace, units: Sequence[UnitVariants]) -> tuple[Uni
     The runtime rounds there and changes the layout: integer convolutions keep channels last, float
     ones in blocks. Units next to each other in one format have nothing between them, so a network
     of one format has no border but its first. Costs of units are those of their integers alone.
+
+    Integers that floats read are converted once for each reader. Of a float unit that adds its
+    input to what it computes, the addition of maps is part of the border: the runtime does it in
+    the last convolution, but not where the input came from integers and has another layout.
 
     Args:
         space: The choices.
@@ -50,7 +66,7 @@ def _make_border(
     # Of the choices of the units, those that change what passes from one to the other.
     parts = [
         _Reduced(space, first, lambda v: v and (v.graph.outputs[0].shape, _is_integer(v, -1))),
-        _Reduced(space, second, lambda v: v and (True, _is_integer(v, 0))),
+        _Reduced(space, second, lambda v: v and (_is_integer(v, 0), _list_readers(v))),
         *(_Reduced(space, unit, lambda v: v is not None) for unit in between),
     ]
     used = {name for part in parts for name in part.choices}
@@ -59,51 +75,88 @@ def _make_border(
         _find_border([part.find(values) for part in parts])
         for values in _list_combinations(space, names)
     )
-    return UnitVariants(
-        f"{first.name}>{second.name}", names, variants, (0,) * len(variants)
-    )
+    return UnitVariants(f"{first.name}{ARROW}{second.name}", names, variants, (0,) * len(variants))
 
 
 def _find_border(parts: Sequence[object]) -> Variant:
     gives, takes, *between = parts
     if not gives or not takes or any(between):
         return None
-    assert isinstance(gives, tuple) and isinstance(takes, tuple)
+    assert isinstance(gives, tuple)
+    assert isinstance(takes, tuple)
     shape, from_integers = gives
-    to_integers = takes[1]
+    to_integers, readers = takes
     if from_integers == to_integers:
         return None
-    return CostUnit(make_conversion(shape, to_integers=to_integers), BORDER)
+    make = quantize_tensor if to_integers else partial(dequantize_tensor, readers=readers)
+    return CostUnit(make(shape), BORDER)
 
 
-def make_conversion(shape: Sequence[int | str], *, to_integers: bool) -> Graph:
-    """Make the graph that converts a tensor between float and integers.
+def quantize_tensor(shape: Sequence[int | str]) -> Graph:
+    """Make the graph that turns floats into integers, channels last.
 
     Args:
-        shape: Of the tensor, the batch first; maps change their layout, too.
-        to_integers: From float to integers; the other way round otherwise.
+        shape: Of the tensor, the batch first.
     """
-    maps = len(shape) == 4
-    last = tuple(shape[i] for i in (0, 2, 3, 1)) if maps else tuple(shape)
-    quantizer = (
-        TensorSpec("border.scale", (), "float32"),
-        TensorSpec("border.zero_point", (), "uint8"),
-    )
+    maps = len(shape) == MAP_DIMENSIONS
     floats = TensorSpec("floats", tuple(shape), "float32")
-    integers = TensorSpec("integers", last, "uint8")
-    names = tuple(spec.name for spec in quantizer)
-    if to_integers:
-        turned = "levels" if maps else integers.name
-        nodes = [Node("QuantizeLinear", (floats.name, *names), (turned,))]
-        if maps:
-            turn = (("perm", (0, 2, 3, 1)),)
-            nodes.append(Node("Transpose", (turned,), (integers.name,), turn))
-        return Graph((floats,), (integers,), tuple(nodes), quantizer, (), 0, 0)
-    turned = "levels" if maps else integers.name
-    back = (("perm", (0, 3, 1, 2)),)
-    nodes = [Node("Transpose", (integers.name,), (turned,), back)] if maps else []
-    nodes.append(Node("DequantizeLinear", (turned, *names), (floats.name,)))
-    return Graph((integers,), (floats,), tuple(nodes), quantizer, (), 0, 0)
+    integers = TensorSpec("integers", _put_channels_last(shape), "uint8")
+    levels = "levels" if maps else integers.name
+    nodes = [Node("QuantizeLinear", (floats.name, *_NAMES), (levels,))]
+    if maps:
+        turn = (("perm", (0, 2, 3, 1)),)
+        nodes.append(Node("Transpose", (levels,), (integers.name,), turn))
+    return Graph((floats,), (integers,), tuple(nodes), _QUANTIZER, (), 0, 0)
+
+
+def dequantize_tensor(shape: Sequence[int | str], readers: Sequence[str]) -> Graph:
+    """Make the graph that turns integers, channels last, into the floats that some nodes read.
+
+    Args:
+        shape: Of the tensor, the batch first.
+        readers: Operators of the nodes. Layers read floats of their own, which have the scale once
+            for each channel, as :func:`supernet.graph.operators.quantized.read_floats` writes them.
+    """
+    maps = len(shape) == MAP_DIMENSIONS
+    axis = 1 if maps else len(shape) - 1
+    integers = TensorSpec("integers", _put_channels_last(shape), "uint8")
+    channels = Constant.from_array("channels", np.array([shape[axis]], dtype=np.int64))
+    inputs, outputs, constants, nodes = [integers], [], [], []
+    levels = "levels" if maps else integers.name
+    if maps:
+        back = (("perm", (0, 3, 1, 2)),)
+        nodes.append(Node("Transpose", (integers.name,), (levels,), back))
+    for place in range(sum(op in _LAYERS for op in readers)):
+        parts = tuple(f"{name}{place}" for name in _NAMES)
+        for name, part in zip(_NAMES, parts, strict=True):
+            nodes.append(Node("Expand", (name, channels.name), (part,)))
+        floats = TensorSpec(f"layer{place}", tuple(shape), "float32")
+        along = (("axis", axis),)
+        nodes.append(Node("DequantizeLinear", (levels, *parts), (floats.name,), along))
+        outputs.append(floats)
+        constants = [channels]
+    if any(op not in _LAYERS for op in readers):
+        floats = TensorSpec("floats", tuple(shape), "float32")
+        nodes.append(Node("DequantizeLinear", (levels, *_NAMES), (floats.name,)))
+        if maps and "Add" in readers:
+            branch, total = replace(floats, name="branch"), replace(floats, name="sum")
+            nodes.append(Node("Add", (floats.name, branch.name), (total.name,)))
+            inputs.append(branch)
+            floats = total
+        outputs.append(floats)
+    return Graph(tuple(inputs), tuple(outputs), tuple(nodes), _QUANTIZER, tuple(constants), 0, 0)
+
+
+def _put_channels_last(shape: Sequence[int | str]) -> tuple[int | str, ...]:
+    if len(shape) != MAP_DIMENSIONS:
+        return tuple(shape)
+    return tuple(shape[i] for i in (0, 2, 3, 1))
+
+
+def _list_readers(unit: CostUnit) -> tuple[str, ...]:
+    """Operators of the nodes that read a unit's input, sorted."""
+    name = unit.graph.inputs[0].name
+    return tuple(sorted(node.op for node in unit.graph.nodes if name in node.inputs))
 
 
 def _is_integer(unit: CostUnit, side: int) -> bool:
@@ -145,4 +198,3 @@ class _Reduced:
 def _list_combinations(space: SearchSpace, names: Sequence[str]) -> Iterator[dict[str, Value]]:
     for values in itertools.product(*(space.choice(name).values for name in names)):
         yield dict(zip(names, values, strict=True))
-

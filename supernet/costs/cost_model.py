@@ -13,9 +13,14 @@ from numpy.typing import NDArray
 from supernet.graph.language import Graph
 from supernet.space import SearchSpace
 
-
 BORDER = "border"
 """Precision of what converts between two units of different precision."""
+
+JOINT = "+"
+"""Stands between the names of formats in the precision of a unit whose layers have their own."""
+
+ARROW = ">"
+"""Stands between the names of two units in that of the border between them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +38,11 @@ class CostUnit:
     def digest(self) -> str:
         """Content hash: the key of the unit in latency tables, on any machine."""
         return f"{self.graph.digest}-{self.precision}"
+
+    @property
+    def formats(self) -> tuple[str, ...]:
+        """Names of the number formats in it, one or one for each layer; none of a border."""
+        return () if self.precision == BORDER else tuple(self.precision.split(JOINT))
 
     @property
     def macs(self) -> int:
@@ -60,6 +70,12 @@ class UnitVariants:
     choices: tuple[str, ...]
     variants: tuple[CostUnit | None, ...]
     size_bytes: tuple[int, ...]
+
+    @property
+    def title(self) -> str:
+        """What it is called where people read it."""
+        first, arrow, second = self.name.partition(ARROW)
+        return f"conversion between {first} and {second}" if arrow else self.name
 
 
 @dataclass(frozen=True)
@@ -120,6 +136,19 @@ class CostModel:
         result = np.zeros(len(positions))
         for columns, strides, table in self._plan:
             result += padded[table][positions[:, columns] @ strides]
+        return result
+
+    def maximum(
+        self, positions: NDArray[np.integer], values: NDArray[np.floating] | NDArray[np.integer]
+    ) -> NDArray[np.float64]:
+        """Largest over units of ``values``, one per distinct unit and none negative.
+
+        ``(n, len(space))`` in, ``(n,)`` out.
+        """
+        padded = np.append(np.asarray(values, dtype=np.float64), 0.0)
+        result = np.zeros(len(positions))
+        for columns, strides, table in self._plan:
+            np.maximum(result, padded[table][positions[:, columns] @ strides], out=result)
         return result
 
     def macs(self, positions: NDArray[np.integer]) -> NDArray[np.float64]:

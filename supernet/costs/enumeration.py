@@ -319,9 +319,7 @@ def _split_call(call: Call) -> tuple[tuple[Tensor, ...], _Rebuild]:
 class _Bound(nn.Module):
     """A unit as a function of tensors alone, giving the tensor it passes on."""
 
-    def __init__(
-        self, module: nn.Module, rebuild: _Rebuild, execution: Execution | None
-    ) -> None:
+    def __init__(self, module: nn.Module, rebuild: _Rebuild, execution: Execution | None) -> None:
         super().__init__()
         self.unit = module
         self.rebuild = rebuild

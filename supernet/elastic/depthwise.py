@@ -47,9 +47,9 @@ def convolve(
     inputs: Tensor,
     weight: Tensor,
     bias: Tensor | None = None,
-    stride: tuple[int, int] = (1, 1),
-    padding: tuple[int, int] = (0, 0),
-    dilation: tuple[int, int] = (1, 1),
+    stride: tuple[int, ...] = (1, 1),
+    padding: str | tuple[int, ...] = (0, 0),
+    dilation: tuple[int, ...] = (1, 1),
     groups: int = 1,
 ) -> Tensor:
     """Convolve as ``torch.conv2d`` does, with the faster gradient where that pays.
@@ -78,7 +78,7 @@ def convolve(
     return F.conv2d(inputs, weight, bias, stride, padding, dilation, groups)
 
 
-def _pays(kernel: tuple[int, ...], stride: tuple[int, int], inputs: Tensor) -> bool:
+def _pays(kernel: tuple[int, ...], stride: tuple[int, ...], inputs: Tensor) -> bool:
     height, width = inputs.shape[-2:]
     if stride == (1, 1):
         large = min(kernel) >= SMALLEST_KERNEL

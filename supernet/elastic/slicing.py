@@ -280,8 +280,8 @@ class _Builder:
         derivations = self.edit_index.derivations.get(path, ())
         layer = path.rpartition(".")[0]
         if self.copied:
-            owner._parameters[name] = self._copy(path, source, derivations)
-            name_layer(owner._parameters[name], layer)
+            copied = owner._parameters[name] = self._copy(path, source, derivations)
+            name_layer(copied, layer)
             return
         cuts = self.edit_index.cuts.get(path, ())
         leaf = self._leaf(source, cuts)

@@ -10,6 +10,7 @@ import numpy as np
 
 from supernet.errors import InputError
 from supernet.graph.language import BATCH, Constant, Graph, Node, TensorSpec, fix_batch
+from supernet.graph.quantized.channel_padding import pad_channels
 from supernet.graph.quantized.packing import NIBBLES, is_packed, list_limits, pack_nibbles
 from supernet.graph.quantized.random_weights import draw_random_integers
 from supernet.graph.quantized.short_names import shorten_names, use_short_names
@@ -85,7 +86,7 @@ def to_onnx(
     # Added in place: make_graph and make_model would copy every weight once more.
     body = model.graph
     if quantized:
-        graph = _turn_axes_into_inputs(graph)
+        graph = pad_channels(_turn_axes_into_inputs(graph))
         short = shorten_names(graph)
         graph = use_short_names(graph, short)
         values = {short[name]: value for name, value in values.items()}

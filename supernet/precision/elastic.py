@@ -123,7 +123,9 @@ def _make_choices(
     activations = sorted({f.activation_bits for f in formats})
     first = Choice(f"{path}.weight_bits", tuple(weights), KIND, needs)
     second = Choice(f"{path}.activation_bits", tuple(activations), KIND, needs)
-    table = {(w, a): make_format(w, a) for w in weights for a in activations}
+    table: dict[tuple[Value, ...], Format] = {
+        (w, a): make_format(w, a) for w in weights for a in activations
+    }
     return [first, second], Rule((first.name, second.name), table)
 
 

@@ -6,6 +6,7 @@ import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,9 +19,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from supernet.data import IMAGES, DataSource, Split, lay_channels_last
 from supernet.data.memory import count_in_bytes
 from supernet.errors import InputError
+from supernet.precision.equalisation import equalise_network
 from supernet.quality.batch_statistics import recalibrate
 from supernet.quality.class_balance import compute_balanced_accuracy
-from supernet.quantization.calibration import DEFAULT_ESTIMATOR, calibrate_ranges
+from supernet.quantization.calibration import DEFAULT_ESTIMATOR, calibrate_ranges, correct_biases
 from supernet.quantization.execution import Execution, find_execution
 from supernet.quantization.folding import fold_normalization
 from supernet.space import Architecture
@@ -165,6 +167,7 @@ def evaluate(
     calibration_samples: int = CALIBRATION_SAMPLES,
     batch_size: int | None = None,
     cache: BatchCache | None = None,
+    estimator: str = DEFAULT_ESTIMATOR,
 ) -> Evaluation:
     """Evaluate a subnetwork with inherited weights.
 
@@ -179,6 +182,8 @@ def evaluate(
         calibration_samples: Training samples for normalisation statistics.
         batch_size: Samples at a time; by default as many as fit comfortably.
         cache: Keeps batches from one architecture to the next; the values stay the same.
+        estimator: How ranges follow from the values of activations, where units compute in
+            integers.
 
     Raises:
         InputError: Unknown split, or an architecture of another space.
@@ -196,6 +201,7 @@ def evaluate(
             calibration_samples,
             batch_size=batch_size,
             cache=cache,
+            estimator=estimator,
         )
         values = score_samples(
             model, supernet, architecture, data, split, batch_size=batch_size, cache=cache
@@ -290,7 +296,9 @@ def score_samples(
         (data.fingerprint, split, which),
         cache,
     )
-    with torch.no_grad():
+    execution = find_execution(model)
+    kept = nullcontext() if execution is None else execution.unchanged_weights()
+    with torch.no_grad(), kept:
         scores = [_score_batch(model, *batch, data.shape.task) for batch in batches]
     values: NDArray[np.float64] = torch.cat(scores).double().cpu().numpy()
     return values
@@ -307,6 +315,7 @@ def recalibrate_extracted(
     cache: BatchCache | None = None,
     statistics: StatisticsCache | None = None,
     estimator: str = DEFAULT_ESTIMATOR,
+    corrections: bool = True,
 ) -> int:
     """Recalibrate an extracted network on a fixed part of the training split; eval mode after.
 
@@ -325,19 +334,22 @@ def recalibrate_extracted(
         statistics: Keeps what recalibration found, for the next time of the same architecture.
         estimator: How ranges follow from the values of activations, one of
             :data:`supernet.quantization.calibration.ESTIMATORS`.
+        corrections: Equalise and correct layers whose weights have one scale for all channels.
 
     Returns:
         How many samples were used; 0 when the network has nothing to estimate.
 
     Raises:
-        InputError: The training split has a single image, which has no statistics, or activations
-            are not finite.
+        InputError: The training split has a single image, which has no statistics, or samples of
+            another shape; or ranges are needed, and the samples are constant or activations not
+            finite.
     """
     model.eval()
     execution = find_execution(model)
     normalizes = any(isinstance(m, _BatchNorm) for m in model.modules())
     if not normalizes and execution is None:
         return 0
+    _check_samples(supernet, data)
     # The same rows whatever the run's seed, spread over the split.
     rows = np.random.default_rng(0).permutation(len(data.train))[:samples]
     # The variance of one image is that of its own pixels, and none where a layer has one of them.
@@ -355,36 +367,73 @@ def recalibrate_extracted(
 
     def prepare(count: int) -> Iterable[Batch]:
         key = (data.fingerprint, "calibration", samples, count)
-        return _prepare_batches(
-            supernet, architecture, data.train, rows[:count], size, key, cache
-        )
+        return _prepare_batches(supernet, architecture, data.train, rows[:count], size, key, cache)
 
     if normalizes:
-        recalibrate(model, (inputs for inputs, _ in prepare(whole)))
+        with ExitStack() as stack:
+            if execution is not None:
+                stack.enter_context(execution.unchanged_weights())
+                stack.enter_context(execution.rounding_for_statistics())
+            recalibrate(model, (inputs for inputs, _ in prepare(whole)))
     if execution is not None:
         # Some rows are enough for ranges: they are of every pixel of every channel.
         ranged = min(whole, max(size, RANGE_SAMPLES // size * size))
-        round_activations(model, execution, [inputs for inputs, _ in prepare(ranged)], estimator)
+        inputs = [batch for batch, _ in prepare(ranged)]
+        round_activations(model, execution, inputs, estimator, corrections)
     if statistics is not None:
         statistics.keep(ours, model)
     return whole
 
 
+def _check_samples(supernet: Supernet, data: DataSource) -> None:
+    """InputError unless the samples of some data are of the kind that a network takes."""
+    theirs, ours = tuple(data.train.inputs.shape[1:]), supernet.inputs.shape
+    # Images are resized; channels and lengths of text cannot be.
+    if len(theirs) != len(ours) or theirs[0] != ours[0]:
+        raise InputError(
+            f"the samples of {data.spec} have shape {theirs}, and this network takes {ours}; "
+            "calibrate it with data of that kind"
+        )
+
+
 def round_activations(
-    model: nn.Module, execution: Execution, batches: Sequence[Tensor], estimator: str
+    model: nn.Module,
+    execution: Execution,
+    batches: Sequence[Tensor],
+    estimator: str,
+    corrections: bool = True,
 ) -> None:
     """Fold normalisation and find the ranges that no training has found; in place.
+
+    Weights that share one scale are equalised before and their biases corrected after.
 
     Args:
         model: Extracted, in eval mode, its normalisation recalibrated.
         execution: Its number formats.
         batches: Calibration inputs as the network takes them.
         estimator: One of :data:`supernet.quantization.calibration.ESTIMATORS`.
+        corrections: Equalise and correct layers whose weights have one scale for all channels.
+
+    Raises:
+        InputError: Ranges are needed, and the inputs are constant or activations not finite.
     """
     fold_normalization(model, execution, batches[0][:1])
+    corrections = corrections and not execution.trained
+    if corrections:
+        equalise_network(model, execution, batches[0][:1])
     trained = {f"{key}@{state.bits}" in execution.ranges for key, state in execution.limits.items()}
     if trained != {True}:
+        low = min(float(inputs.min()) for inputs in batches)
+        if all(bool((inputs == low).all()) for inputs in batches):
+            raise InputError(
+                f"every entry of the calibration samples is {low:g}: no range of activations "
+                "follows from constant data; calibrate with samples of the kind that the network "
+                "will see"
+            )
         calibrate_ranges(model, execution, batches, estimator)
+    if corrections:
+        correct_biases(model, execution, batches)
+    execution.fix_ranges()
 
 
 def choose_batch_size(supernet: Supernet, architecture: Architecture) -> int:

@@ -52,11 +52,15 @@ class WeightAffine:
         layer: Name of the layer.
         format: Bits, granularity and symmetry.
         step: Trained steps, one per scale; ``None`` takes them from the largest weights.
+        rounded: The rounded weight, where it is known already.
+        channel_step: The step of each output channel, ``(out,)``, likewise.
     """
 
     layer: str
     format: Format
     step: Tensor | None = None
+    rounded: Tensor | None = None
+    channel_step: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)

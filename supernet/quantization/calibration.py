@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import _pop_mode_temporarily
 
 from supernet.errors import InputError
 from supernet.quantization.execution import Execution, make_affine
@@ -17,6 +19,7 @@ from supernet.quantization.ranges import (
     Percentile,
     RangeEstimator,
 )
+from supernet.quantization.tracking import find_state, mark
 
 ESTIMATORS: dict[str, Callable[[str], RangeEstimator]] = {
     "minmax": MinMax,
@@ -66,7 +69,7 @@ def calibrate_ranges(
     execution.watching = watch
     seen = 0
     try:
-        with torch.no_grad():
+        with torch.no_grad(), execution.unchanged_weights():
             for inputs in batches:
                 network(inputs)
                 seen += len(inputs)
@@ -82,6 +85,80 @@ def calibrate_ranges(
         execution.calibrated[key] = make_affine(state, low, high, like)
     _widen_steps(execution)
     return seen
+
+
+def correct_biases(network: nn.Module, execution: Execution, batches: Sequence[Tensor]) -> int:
+    """Move biases so that rounding shifts no channel's mean, layer after layer, in place.
+
+    What a layer gives on average in integers, with the corrections before it, is brought to what it
+    gave when normalisation was estimated (Nagel et al. 2019, section 4.2 and appendix D: empirical
+    bias correction). Only layers with one scale for all channels need it: in all others
+    normalisation was estimated with rounded weights and has made up for them already.
+
+    Args:
+        network: In eval mode, its normalisation folded and its ranges calibrated.
+        execution: Its number formats.
+        batches: Calibration inputs, as the network takes them.
+
+    Returns:
+        How many layers were corrected: those with a bias and one scale that multiply integers.
+    """
+    modules = dict(network.named_modules())
+    layers = {
+        path: modules[path]
+        for path, layer in execution.layers.items()
+        if layer.bias is not None
+        and layer.affine.format.granularity == "tensor"
+        and isinstance(modules.get(path), (nn.Conv2d, nn.Linear))
+    }
+    if not layers:
+        return 0
+    # Every layer is corrected once, by what it does to all samples.
+    inputs = torch.cat(list(batches))
+    means: dict[str, Tensor] = {}
+
+    def note(path: str, layer: nn.Module, output: Tensor) -> None:
+        means[path] = _mean_of_channels(layer, output)
+
+    def correct(path: str, layer: nn.Module, output: Tensor) -> Tensor:
+        shift = means[path] - _mean_of_channels(layer, output)
+        assert isinstance(layer.bias, Tensor)
+        layer.bias.data.add_(shift)
+        moved = output + (shift.reshape(-1, 1, 1) if isinstance(layer, nn.Conv2d) else shift)
+        state = find_state(output)
+        return moved if state is None else mark(moved, state)
+
+    with torch.no_grad():
+        with execution.rounding_for_statistics(), _hooks(layers, note):
+            network(inputs)
+        with execution.unchanged_weights(), _hooks(layers, correct):
+            network(inputs)
+    return len(layers)
+
+
+@contextmanager
+def _hooks(
+    layers: dict[str, nn.Module], look: Callable[[str, nn.Module, Tensor], Tensor | None]
+) -> Iterator[None]:
+    """Show the outputs of layers inside, or replace them, outside of the network's own rules."""
+
+    def make(path: str) -> Callable[..., Tensor | None]:
+        def hook(layer: nn.Module, args: object, output: Tensor) -> Tensor | None:
+            with _pop_mode_temporarily():
+                return look(path, layer, output)
+
+        return hook
+
+    handles = [layer.register_forward_hook(make(path)) for path, layer in layers.items()]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _mean_of_channels(layer: nn.Module, output: Tensor) -> Tensor:
+    return output.mean((0, 2, 3)) if isinstance(layer, nn.Conv2d) else output.flatten(0, -2).mean(0)
 
 
 def _widen_steps(execution: Execution) -> None:

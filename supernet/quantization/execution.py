@@ -21,7 +21,7 @@ from torch.overrides import TorchFunctionMode, _pop_mode_temporarily
 
 from supernet.quantization.affine import Affine, Layer, WeightAffine
 from supernet.quantization.formats import FP32, Format
-from supernet.quantization.functions import quantize
+from supernet.quantization.functions import find_channel_step, quantize, quantize_weights
 from supernet.quantization.quantizers import learned_zero_point, limited_step, positive_step
 from supernet.quantization.ranges import choose_affine
 from supernet.quantization.rules import LOOKS, RULES
@@ -37,6 +37,7 @@ from supernet.quantization.tracking import (
     mark,
     unmark,
 )
+
 
 class Estimator(Protocol):
     """What watches the values of one tensor during calibration."""
@@ -77,6 +78,8 @@ class Execution(TorchFunctionMode):
         layers: What each layer that multiplies integers has: weight, bias, name of its inputs.
         folds: Where weights and the running means of their normalisation are noted, likewise.
         convolve: What convolutions are computed with.
+        kept: Weights rounded so far, by layer, while they are known not to change.
+        weights_only: Activations without a trained range stay in float for now.
         depth: Units that are running, one in the other.
         unit: Path of the innermost one.
         format: Its format.
@@ -95,6 +98,8 @@ class Execution(TorchFunctionMode):
     layers: dict[str, Layer] = field(default_factory=dict)
     folds: list[tuple[Tensor, Tensor | None]] | None = None
     convolve: Callable[..., Tensor] = torch.conv2d
+    kept: dict[str, WeightAffine] | None = None
+    weights_only: bool = False
     depth: int = 0
     unit: str = ""
     format: Format = FP32
@@ -144,6 +149,36 @@ class Execution(TorchFunctionMode):
         finally:
             self.formats = formats
 
+    @contextmanager
+    def unchanged_weights(self) -> Iterator[None]:
+        """Round every weight once inside, where weights and their steps must not change."""
+        self.kept = {}
+        try:
+            yield
+        finally:
+            self.kept = None
+
+    @contextmanager
+    def rounding_for_statistics(self) -> Iterator[None]:
+        """Round inside only what normalisation can make up for, and what training has found.
+
+        Those are weights with a scale per channel, whose integers stay as they are when
+        normalisation is folded into them. Activations stay in float.
+        """
+        formats = self.formats
+        if not self.trained:
+            self.formats = {p: f for p, f in formats.items() if f.granularity != "tensor"}
+        self.weights_only = True
+        try:
+            yield
+        finally:
+            self.formats, self.weights_only = formats, False
+
+    @property
+    def trained(self) -> bool:
+        """Whether any step or range was trained, and so belongs to the weights as they are."""
+        return bool(self.steps) or bool(self.ranges)
+
     def name_precision(self, unit: str) -> str:
         """Name the formats of a unit and its layers, in the order of the network."""
         inside = [f.name for p, f in self.formats.items() if p == unit or p.startswith(f"{unit}.")]
@@ -151,9 +186,7 @@ class Execution(TorchFunctionMode):
 
     # -- rounding ---------------------------------------------------------------------------------
 
-    def __torch_function__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         handler = RULES.get(func)
         if handler is not None:
             return handler(self, func, *args, **(kwargs or {}))
@@ -178,7 +211,11 @@ class Execution(TorchFunctionMode):
         states = [find_state(tensor) for tensor in tensors]
         return all(
             s is not None
-            and (s.affine is not None or s.rounded is not None or s.kind in (CONVOLUTION, ELEMENTWISE))
+            and (
+                s.affine is not None
+                or s.rounded is not None
+                or s.kind in (CONVOLUTION, ELEMENTWISE)
+            )
             for s in states
         )
 
@@ -231,6 +268,8 @@ class Execution(TorchFunctionMode):
         trained = self.ranges.get(f"{state.key}@{state.bits}")
         if trained is not None and not tensor.is_meta:
             return self._find_trained(trained, state)
+        if self.weights_only:
+            return Affine(state.key, None, None, state.bits)
         known = self.calibrated.get(state.key)
         if known is not None or tensor.is_meta:
             return known or Affine(state.key, None, None, state.bits)
@@ -253,6 +292,18 @@ class Execution(TorchFunctionMode):
             zero_point = learned_zero_point(offset, scale, 0, high)
         return Affine(state.key, scale, zero_point, state.bits, learned=True)
 
+    def fix_ranges(self) -> None:
+        """Take trained quantizers of activations as they are, like calibrated ones.
+
+        For a network that is not trained any more, whose tensors have all been met.
+        """
+        for key, state in self.limits.items():
+            trained = self.ranges.get(f"{key}@{state.bits}")
+            if trained is not None:
+                found = self._find_trained(trained.detach(), state)
+                self.calibrated[key] = replace(found, learned=False)
+        self.ranges = {}
+
     def find_step(self, layer: str, form: Format) -> Tensor | None:
         """Trained steps of a layer's weight at a format, if there are any."""
         if not form.learns_steps:
@@ -268,7 +319,16 @@ class Execution(TorchFunctionMode):
 
     def describe_weight(self, weight: Tensor, reader: str) -> WeightAffine:
         """Describe how a layer's weight is quantized in the unit that runs."""
-        return WeightAffine(reader, self.format, self.find_step(reader, self.format))
+        affine = WeightAffine(reader, self.format, self.find_step(reader, self.format))
+        if self.kept is None or self.looks_only or weight.is_meta:
+            return affine
+        if reader not in self.kept:
+            self.kept[reader] = replace(
+                affine,
+                rounded=quantize_weights(weight, affine),
+                channel_step=find_channel_step(weight, affine),
+            )
+        return self.kept[reader]
 
 
 def make_affine(state: State, low: float, high: float, like: Tensor) -> Affine:
@@ -276,13 +336,9 @@ def make_affine(state: State, low: float, high: float, like: Tensor) -> Affine:
     low = max(low, state.lowest)
     high = min(high, state.highest)
     scale, zero_point = choose_affine(low, high, 2**state.bits - 1)
-    options = {"dtype": like.dtype, "device": like.device}
-    return Affine(
-        state.key,
-        torch.tensor(float(scale), **options),
-        torch.tensor(float(zero_point), **options),
-        state.bits,
-    )
+    values = (scale, zero_point)
+    tensors = [torch.tensor(float(v), dtype=like.dtype, device=like.device) for v in values]
+    return Affine(state.key, tensors[0], tensors[1], state.bits)
 
 
 class _Guard:

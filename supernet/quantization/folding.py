@@ -57,7 +57,8 @@ def fold_normalization(network: nn.Module, execution: Execution, example: Any) -
 
 def _fold(layer: nn.Conv2d, norm: _BatchNorm, execution: Execution) -> None:
     mean, variance = norm.running_mean, norm.running_var
-    assert mean is not None and variance is not None
+    assert mean is not None
+    assert variance is not None
     with torch.inference_mode(False), torch.no_grad():
         factor = torch.rsqrt(variance + norm.eps)
         if norm.weight is not None:

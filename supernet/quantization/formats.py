@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Literal
 
 from supernet.errors import InputError
 from supernet.space import nearest
@@ -11,7 +12,8 @@ from supernet.space import nearest
 FLOAT_BITS = 32
 WEIGHT_BITS = (2, 3, 4, 5, 6, 8, FLOAT_BITS)
 ACTIVATION_BITS = (4, 6, 8, FLOAT_BITS)
-GRANULARITIES = ("channel", "tensor", "group")
+Granularity = Literal["channel", "tensor", "group"]
+GRANULARITIES: tuple[Granularity, ...] = ("channel", "tensor", "group")
 BLOCK = 32
 """Input features that share one scale in block-wise formats."""
 
@@ -34,7 +36,7 @@ class Format:
     name: str
     weight_bits: int
     activation_bits: int
-    granularity: str = "channel"
+    granularity: Granularity = "channel"
     group: int = BLOCK
     symmetric: bool = True
     dynamic: bool = False
@@ -101,22 +103,23 @@ def make_format(
     Raises:
         InputError: Bits or a granularity that there is not.
     """
-    for kind, bits, legal in (
+    for what, bits, legal in (
         ("weights", weight_bits, WEIGHT_BITS),
         ("activations", activation_bits, ACTIVATION_BITS),
     ):
         if bits not in legal:
             raise InputError(
-                f"{bits} bits for {kind} are not offered; there are {', '.join(map(str, legal))} "
+                f"{bits} bits for {what} are not offered; there are {', '.join(map(str, legal))} "
                 f"({FLOAT_BITS} is float)"
             )
-    size = granularity.removeprefix("group")
-    group = int(size) if size.isdecimal() else BLOCK
-    kind = "group" if size != granularity else granularity
-    if kind not in GRANULARITIES or group < 1:
+    match = re.fullmatch(r"(channel|tensor|group)(\d*)", granularity)
+    kinds: dict[str, Granularity] = {name: name for name in GRANULARITIES}
+    group = int(match[2] or BLOCK) if match else 0
+    if match is None or group < 1 or (match[2] and match[1] != "group"):
         raise InputError(
             f"granularity {granularity!r} is not offered; there are channel, tensor and group32"
         )
+    kind = kinds[match[1]]
     if weight_bits == activation_bits == FLOAT_BITS:
         return FP32
     if weight_bits == activation_bits == 8 and kind == "channel" and symmetric:

@@ -43,7 +43,8 @@ def _seen_by_modes(function: Function) -> Function:
 def quantize(x: Tensor, affine: Affine) -> Tensor:
     """Round an activation of any shape to the levels of its quantizer; the shape stays."""
     scale, zero_point = affine.scale, affine.zero_point
-    assert scale is not None and zero_point is not None
+    assert scale is not None
+    assert zero_point is not None
     if affine.learned:
         factor = gradient_scale_of(x.numel() // len(x), affine.highest)
         return quantize_learned(x, scale, zero_point, 0, affine.highest, factor)
@@ -58,7 +59,9 @@ def keep_quantized(x: Tensor, affine: Affine) -> Tensor:
 
 @_seen_by_modes
 def quantize_weights(weight: Tensor, affine: WeightAffine) -> Tensor:
-    """Round the weight ``(out, ...)`` of a convolution to its levels; the shape stays."""
+    """Round a weight ``(out, ...)`` to its levels; the shape stays."""
+    if affine.rounded is not None:
+        return affine.rounded
     form = affine.format
     return quantize_weight(
         weight,
@@ -85,6 +88,8 @@ def quantize_bias(bias: Tensor, inputs: Affine, weight: Tensor, affine: WeightAf
 
 def find_channel_step(weight: Tensor, affine: WeightAffine) -> Tensor:
     """Find the step of each output channel of a weight ``(out, ...)``, shape ``(out,)``."""
+    if affine.channel_step is not None:
+        return affine.channel_step
     form = affine.format
     _, scale, _ = integer_weight(
         weight.detach(),
@@ -132,9 +137,7 @@ def linear(
 
 
 @_seen_by_modes
-def linear_dynamic(
-    x: Tensor, weight: Tensor, bias: Tensor | None, affine: WeightAffine
-) -> Tensor:
+def linear_dynamic(x: Tensor, weight: Tensor, bias: Tensor | None, affine: WeightAffine) -> Tensor:
     """Multiply inputs ``(N, ..., in)``, quantized by their own range, by a quantized weight.
 
     Each sample has a range of its own, which is what the runtime takes for one sample at a time;
@@ -154,9 +157,7 @@ def linear_dynamic(
 
 
 @_seen_by_modes
-def linear_blocks(
-    x: Tensor, weight: Tensor, bias: Tensor | None, affine: WeightAffine
-) -> Tensor:
+def linear_blocks(x: Tensor, weight: Tensor, bias: Tensor | None, affine: WeightAffine) -> Tensor:
     """Multiply inputs ``(..., in)`` by a weight quantized in blocks of input features.
 
     ONNX Runtime's MatMulNBits rounds the inputs, too, at its default accuracy level: each block

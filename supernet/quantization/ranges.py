@@ -11,7 +11,9 @@ import math
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from supernet.errors import InputError
@@ -155,19 +157,19 @@ class MeanSquaredError:
         """See :class:`RangeEstimator`."""
         low, high = self._histogram.extremes()
         widest = Range(min(low, 0.0), max(high, 0.0))
-        density = self._histogram.density()
+        moments = _Moments(self._histogram.density())
         coarse = torch.logspace(0, -3, COARSE_SHARES, dtype=torch.float64).tolist()
         fine = torch.linspace(0.8, 1.26, FINE_SHARES, dtype=torch.float64).tolist()
         tried = [Range(widest.low * share, widest.high * share) for share in coarse]
-        best = _least_error(density, tried, levels)
+        best = _least_error(moments, tried, levels)
         for shares, around_best in ((coarse, False), (fine, True)):
             start = best if around_best else widest
             if widest.low < 0:
                 tried = [Range(max(start.low * share, widest.low), best.high) for share in shares]
-                best = _least_error(density, [best, *tried], levels)
+                best = _least_error(moments, [best, *tried], levels)
             if widest.high > 0:
                 tried = [Range(best.low, min(start.high * share, widest.high)) for share in shares]
-                best = _least_error(density, [best, *tried], levels)
+                best = _least_error(moments, [best, *tried], levels)
         return best
 
 
@@ -329,22 +331,51 @@ class _Extremes:
         return Range(self._low, self._high)
 
 
-def _least_error(density: Density, tried: list[Range], levels: int) -> Range:
-    errors = [_squared_error(density, range_, levels) for range_ in tried]
-    return tried[errors.index(min(errors))]
+class _Moments:
+    """Integrals of a density up to any point: of 1, of the value and of its square.
+
+    Within a bin they are polynomials, so that errors of a quantizer cost as much as it has levels,
+    however many bins there are.
+    """
+
+    def __init__(self, density: Density) -> None:
+        edges, heights = density.edges, density.heights
+        self._edges = edges
+        powers = torch.stack([edges, edges.square() / 2, edges.pow(3) / 3])
+        self._before = F.pad((powers.diff() * heights).cumsum(1), (1, 0))
+        self._heights = F.pad(heights, (0, 1))
+
+    def up_to(self, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Give the three integrals up to points of any shape, each in that shape."""
+        edges = self._edges
+        points = points.clamp(edges[0], edges[-1])
+        bins = ((points - edges[0]) / (edges[1] - edges[0])).to(torch.int64)
+        start, height = edges[bins], self._heights[bins]
+        zeroth, first, second = self._before[:, bins]
+        return (
+            zeroth + height * (points - start),
+            first + height * (points.square() - start.square()) / 2,
+            second + height * (points.pow(3) - start.pow(3)) / 3,
+        )
 
 
-def _squared_error(density: Density, clip: Range, levels: int) -> float:
-    """Integrate the squared error of quantizing a density to levels over a range."""
-    scale, zero_point = choose_affine(clip.low, clip.high, levels)
-    low, high = -zero_point * scale, (levels - zero_point) * scale
-    edges = density.edges
-    position = edges.clamp(low, high) / scale
-    whole = torch.round(position)
-    # The antiderivative of the squared error: a twelfth per level, a cube within it and beyond.
-    within = scale**3 * (whole / 12 + (position - whole) ** 3 / 3)
-    beyond = (edges - edges.clamp(low, high)) ** 3 / 3
-    return float(torch.dot((within + beyond).diff(), density.heights))
+def _least_error(moments: _Moments, tried: list[Range], levels: int) -> Range:
+    return tried[int(_squared_errors(moments, tried, levels).argmin())]
+
+
+def _squared_errors(moments: _Moments, tried: list[Range], levels: int) -> Tensor:
+    """Integrate the squared errors of quantizing a density to levels over ranges: ``(ranges,)``."""
+    affines = [choose_affine(clip.low, clip.high, levels) for clip in tried]
+    scale = torch.tensor([[a.scale] for a in affines], dtype=torch.float64)
+    zero_point = torch.tensor([[a.zero_point] for a in affines], dtype=torch.float64)
+    level = torch.arange(levels + 1, dtype=torch.float64)
+    values = (level - zero_point) * scale
+    # Everything up to half a step from a level becomes its value, the outermost ones the rest.
+    borders = (values[:, :-1] + values[:, 1:]) / 2
+    infinity = torch.full_like(scale, math.inf)
+    zeroth, first, second = moments.up_to(torch.cat([-infinity, borders, infinity], 1))
+    errors = second.diff() - 2 * values * first.diff() + values.square() * zeroth.diff()
+    return errors.sum(1)
 
 
 def _least_divergence(counts: Tensor, merged: int) -> int:
@@ -381,4 +412,4 @@ def _float32_or_better(values: Tensor) -> Tensor:
 
 
 def _float32(value: float) -> float:
-    return float(torch.tensor(value, dtype=torch.float32))
+    return float(np.float32(value))

@@ -49,7 +49,8 @@ def _read(run: Execution, tensor: Tensor, reader: str) -> tuple[Tensor, Affine, 
     """What an integer operator reads: rounded values, their quantizer, and what is known."""
     taken = run.take(tensor, reader)
     state = find_state(taken)
-    assert state is not None and state.affine is not None
+    assert state is not None
+    assert state.affine is not None
     return taken, state.affine, state
 
 
@@ -57,7 +58,13 @@ def _read(run: Execution, tensor: Tensor, reader: str) -> tuple[Tensor, Affine, 
 
 
 def _convolution(
-    run: Execution, func: Rule, input: Tensor, weight: Tensor, bias: Any = None, *rest: Any, **kw: Any
+    run: Execution,
+    func: Rule,
+    input: Tensor,
+    weight: Tensor,
+    bias: Any = None,
+    *rest: Any,
+    **kw: Any,
 ) -> Any:
     form = run.format
     if not form.quantizes_weights or form.products_only:
@@ -172,13 +179,20 @@ def _clip_to(
     # The quantizer that follows clips, too, if its range is that of the activation.
     if state is None or not state.kind or state.rounded is not None or low > 0 or high < 0:
         return run.run_float(func, (input, *rest), kw)
-    limits = {"lowest": max(low, state.lowest), "highest": min(high, state.highest)}
+    lowest, highest = max(low, state.lowest), min(high, state.highest)
     key = state.key if state.kind == PRODUCT else f"{state.key}/clip"
-    return mark(func(input, *rest, **kw), replace(state, key=key, **limits))
+    clipped = replace(state, key=key, lowest=lowest, highest=highest)
+    return mark(func(input, *rest, **kw), clipped)
 
 
 def _hardtanh(
-    run: Execution, func: Rule, input: Tensor, min_val: float = -1.0, max_val: float = 1.0, *rest: Any, **kw: Any
+    run: Execution,
+    func: Rule,
+    input: Tensor,
+    min_val: float = -1.0,
+    max_val: float = 1.0,
+    *rest: Any,
+    **kw: Any,
 ) -> Any:
     return _clip_to(run, func, min_val, max_val, input, min_val, max_val, *rest, **kw)
 
@@ -222,7 +236,7 @@ def _silu(run: Execution, func: Rule, input: Tensor, *rest: Any, **kw: Any) -> A
     return mark(out, State(f"{state.key}/silu", ELEMENTWISE, state.bits))
 
 
-# -- several inputs, and poolings --------------------------------------------------------------------
+# -- several inputs, and poolings ------------------------------------------------------------------
 
 
 def _join(suffix: str, plain: Rule) -> Rule:
@@ -243,7 +257,9 @@ def _join(suffix: str, plain: Rule) -> Rule:
     return rule
 
 
-def _concatenate(run: Execution, func: Rule, tensors: Sequence[Tensor], *rest: Any, **kw: Any) -> Any:
+def _concatenate(
+    run: Execution, func: Rule, tensors: Sequence[Tensor], *rest: Any, **kw: Any
+) -> Any:
     if not tensors or not run.reads_integers(*tensors):
         return run.run_float(func, (tensors, *rest), kw)
     parts = [_read(run, tensor, "") for tensor in tensors]
@@ -274,7 +290,7 @@ def _pool(run: Execution, func: Rule, input: Tensor, *rest: Any, **kw: Any) -> A
     )
 
 
-# -- moving values -----------------------------------------------------------------------------------
+# -- moving values ---------------------------------------------------------------------------------
 
 
 def _move(run: Execution, func: Rule, *args: Any, **kw: Any) -> Any:
@@ -308,10 +324,12 @@ def _pass_on(run: Execution, func: Rule, input: Tensor, *rest: Any, **kw: Any) -
 
 
 LOOKS = frozenset(
-    "__get__ __set__ __len__ __bool__ __hash__ __repr__ size dim ndimension numel nelement stride "
-    "is_floating_point is_complex is_contiguous element_size data_ptr requires_grad_ register_hook "
-    "retain_grad get_device storage_offset untyped_storage _is_view type is_same_size".split()
-)
+    ("__get__", "__set__", "__len__", "__bool__", "__hash__", "__repr__", "size", "dim",
+     "ndimension", "numel", "nelement", "stride", "is_floating_point", "is_complex",
+     "is_contiguous", "element_size", "data_ptr", "requires_grad_", "register_hook",
+     "retain_grad", "get_device", "storage_offset", "untyped_storage", "_is_view", "type",
+     "is_same_size")
+)  # fmt: skip
 """Names of functions that look at a tensor without reading its values."""
 
 RULES: Mapping[Any, Rule] = {
@@ -334,12 +352,12 @@ RULES: Mapping[Any, Rule] = {
     **dict.fromkeys((torch.sigmoid, torch.Tensor.sigmoid, F.sigmoid), _sigmoid),
     F.silu: _silu,
     **dict.fromkeys(
-        (torch.add, torch.Tensor.add, torch.Tensor.add_, torch.Tensor.__add__, torch.Tensor.__radd__,
-         torch.Tensor.__iadd__), _join("add", torch.add)
+        (torch.add, torch.Tensor.add, torch.Tensor.add_, torch.Tensor.__add__,
+         torch.Tensor.__radd__, torch.Tensor.__iadd__), _join("add", torch.add)
     ),
     **dict.fromkeys(
-        (torch.mul, torch.Tensor.mul, torch.Tensor.mul_, torch.Tensor.__mul__, torch.Tensor.__rmul__,
-         torch.Tensor.__imul__), _join("mul", torch.mul)
+        (torch.mul, torch.Tensor.mul, torch.Tensor.mul_, torch.Tensor.__mul__,
+         torch.Tensor.__rmul__, torch.Tensor.__imul__), _join("mul", torch.mul)
     ),
     torch.cat: _concatenate,
     torch.concat: _concatenate,

@@ -16,6 +16,8 @@ from supernet.training.sampler_modules import list_samplers
 DISTILLATIONS = ("guidance", "inplace", "none", "previous", "teacher")
 DIVERGENCES = ("kl", "alpha")
 OPTIMIZERS = ("sgd", "adamw")
+# Fields that records of earlier releases lack.
+LATER = ("quantizer", "step_rate", "weight_distribution")
 QUANTIZERS = ("lsq", "minmax", "dorefa")
 PRECISIONS = ("fp32", "bf16", "auto")
 AUGMENT = ("auto", *AUGMENTATIONS)
@@ -177,8 +179,13 @@ class Recipe:
         return math.ceil(self.epochs * epoch / self.batch_size)
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON-able record of every field."""
-        return asdict(self)
+        """A JSON-able record of every field, but for later ones that change nothing.
+
+        So the record of a training that is continued is what an earlier release wrote.
+        """
+        usual = Recipe()
+        left_out = {name for name in LATER if getattr(self, name) == getattr(usual, name)}
+        return {name: value for name, value in asdict(self).items() if name not in left_out}
 
     @classmethod
     def from_json(cls, payload: Mapping[str, Any]) -> Recipe:

@@ -37,8 +37,12 @@ def test_terms_of_a_cost_model_equal_its_counts(costs):
     rows = costs.space.sample(np.random.default_rng(0), 200)
     assert {q.name for q in list_counted()} == set(ANALYTIC)
     for name, obtain in ANALYTIC.items():
-        found, expected = obtain(OpenedRun(costs)), getattr(costs, name)(rows)
-        np.testing.assert_array_equal(found.evaluate(rows), expected)
+        found = obtain(OpenedRun(costs))
+        expected = found.evaluate(rows)
+        if hasattr(costs, name):
+            np.testing.assert_array_equal(expected, getattr(costs, name)(rows))
+        if found.additive is None:
+            continue
         np.testing.assert_allclose(found.additive()(rows), expected, rtol=1e-12)
         assert np.ptp(expected) > 0
 

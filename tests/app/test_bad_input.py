@@ -233,7 +233,7 @@ def test_architecture_files(refused: Refused, finished_run: Path, tmp_path: Path
     ("change", "expected"),
     [
         ({"space": "0123456789abcdef"}, "table is of space 0123456789abcdef"),
-        ({"precision": "int8"}, "of precision int8"),
+        ({"precisions": ("int8",)}, "holds int8 and the space needs fp32"),
         ({"fingerprint": {"cpu": "another"}}, "measured under other conditions .*cpu"),
     ],
 )

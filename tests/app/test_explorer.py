@@ -283,7 +283,8 @@ def test_the_export_button_runs_the_job(
 
 
 def test_exporting_without_torch_says_so(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "app.jobs.export", raising=False)
+    for name in ("app.jobs.export", "app.jobs.parity"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.setitem(sys.modules, "torch", None)
     page = open_page(monkeypatch, run)
     next(b for b in page.button if b.label == "Export now").click().run()

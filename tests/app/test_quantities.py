@@ -151,7 +151,7 @@ def test_help_is_there_without_numerical_libraries() -> None:
 
 def test_help_names_an_added_quantity_and_its_suffixes(added: Quantity) -> None:
     assert "acts" in describe_objectives()
-    assert "parameters, macs, acts K M G T" in describe_limits("size<=50%")
+    assert "parameters, macs, bitops, acts K M G T" in describe_limits("size<=50%")
     assert "latency us ms s" in describe_limits("size<=50%")
 
 

@@ -28,6 +28,7 @@ from app.reporting.model_card import CardFacts, write_model_card
 from app.reporting.report_text import SearchSummary, write_overview
 from supernet.data import DataShape
 from supernet.export import Exported
+from supernet.graph.language import Graph
 from tests.toys.explored_runs import small_space, write_run
 
 RECORDED = Path(__file__).with_name("recorded")
@@ -50,6 +51,7 @@ def exported(shape: tuple[int, ...], name: str, calibration: int) -> Exported:
         parameters=24_642,
         macs=105_360,
         calibration_samples=calibration,
+        graph=Graph((), (), (), (), (), 0, 0),
     )
 
 

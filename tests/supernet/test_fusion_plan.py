@@ -6,15 +6,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 
 pytest.importorskip("onnxruntime")
 
 from hardware.fusion_probe import count_operators, probe_contract
+from hardware.reference_model import build_reference_graph
 from supernet.errors import InputError
-from supernet.graph.lowering import lower
 from supernet.graph.onnx_model import to_onnx
-from supernet.graph.quantized.building import QdqGraphBuilder, QuantizedGraph, make_model
+from supernet.graph.quantized.building import QdqGraphBuilder, QuantizedGraph
 from supernet.graph.quantized.contract import BORDERS, FusionContract
 from supernet.graph.quantized.plan import FLOAT, NOT_FUSED, Plan, plan_operators
 from supernet.testing.qdq_graphs import (
@@ -28,7 +27,6 @@ from supernet.testing.qdq_graphs import (
     draw_image_network,
     draw_token_network,
 )
-from supernet.testing.toy_supernets import build_toy_supernet
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +37,7 @@ def contract() -> FusionContract:
 def check(built: QuantizedGraph, contract: FusionContract) -> Plan:
     """Plan a graph and compare with what the runtime makes of it."""
     plan = plan_operators(built.graph, contract, weights=built.weights)
-    assert plan.count() == count_operators(make_model(built).SerializeToString())
+    assert plan.count() == count_operators(to_onnx(built.graph, built.weights).SerializeToString())
     return plan
 
 
@@ -61,7 +59,7 @@ def test_int8_blocks_have_no_islands(
 def test_random_mixtures_of_image_blocks_are_as_planned(
     batch: int | str, contract: FusionContract
 ) -> None:
-    for seed in range(30):
+    for seed in range(25):
         check(draw_image_network(seed, batch=batch), contract)
 
 
@@ -145,6 +143,23 @@ def test_float_layer_between_quantized_values_is_reported(contract: FusionContra
     assert sentence.startswith(f"blocks.3: {plan.runtime} quantizes its float weights")
 
 
+@pytest.mark.parametrize(("channels", "kernel"), [(CHANNELS, "Conv"), (1, "QLinearConv")])
+def test_float_layer_that_reads_a_scale_per_channel_stays_float(
+    channels: int, kernel: str, contract: FusionContract
+) -> None:
+    b = QdqGraphBuilder()
+    b.quantize(b.add_input("x", ("batch", channels, 8, 8)), "x")
+    sizes = b.add_constant(np.array([channels]))
+    levels = [b.add("Expand", (f"x.{name}", sizes)) for name in ("scale", "zero_point")]
+    quantized = next(n.outputs[0] for n in b.nodes if n.op == "QuantizeLinear")
+    x = b.add("DequantizeLinear", (quantized, *levels), axis=1)
+    y = b.quantize(b.add_float_conv(x, "conv", (channels, CHANNELS)), "y")
+    plan = check(b.finish({y: (("batch", CHANNELS, 8, 8), "float32")}), contract)
+    # A vector of one number is a number to the runtime.
+    assert plan.count()[kernel] == 1
+    assert bool(plan.requantized) == (kernel == "QLinearConv")
+
+
 def test_float_parts_between_quantized_ones_are_called_float(contract: FusionContract) -> None:
     blocks = [(add_residual, "int8"), (add_inverted_residual, "fp32"), (add_residual, "int8")]
     plan = check(build_image_network(blocks), contract)
@@ -154,11 +169,21 @@ def test_float_parts_between_quantized_ones_are_called_float(contract: FusionCon
 
 
 def test_float_network_has_no_islands(contract: FusionContract) -> None:
-    net = build_toy_supernet()
-    graph, _ = lower(net.extract(net.space.largest).eval(), [torch.zeros(1, 1, 6, 6)])
+    graph = build_reference_graph()
     plan = plan_operators(graph, contract)
     assert plan.islands == ()
     assert plan.count() == count_operators(to_onnx(graph).SerializeToString())
+
+
+def test_plan_follows_the_contract_of_another_runtime(contract: FusionContract) -> None:
+    others = [replace(o, in_int8=False) if o.pattern == "add" else o for o in contract.outcomes]
+    other = replace(contract, version="0.1", outcomes=tuple(others))
+    built = build_image_network([(add_residual, "int8")])
+    plan = plan_operators(built.graph, other, weights=built.weights)
+    assert [plan.count()[op] for op in ("QLinearAdd", "Add", "QLinearConv")] == [0, 1, 2]
+    assert plan.explain() == [
+        "blocks.0: 1 Add in float, because ONNX Runtime 0.1 has no int8 kernel for Add."
+    ]
 
 
 def test_model_that_cannot_be_loaded_is_refused() -> None:

@@ -190,8 +190,8 @@ def test_initialisers_hold_exactly_the_stored_bytes() -> None:
     sizes = {i.name: len(i.raw_data) for i in model.graph.initializer}
     structure = {shorten_names(graph)[c.name] for c in graph.constants}
     for node in model.graph.node:
-        if node.op_type in ("Reshape", "Split"):
-            structure.add(node.input[1])  # shapes and sizes
+        if node.op_type in ("Reshape", "Split", "Pad"):
+            structure.add(node.input[1])  # shapes, sizes and numbers of zeros
         if node.op_type == "Gather":
             structure.add(node.input[0])  # tables
     assert sum(n for name, n in sizes.items() if name not in structure) == stored_bytes(graph)

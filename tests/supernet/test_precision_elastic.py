@@ -50,9 +50,7 @@ def draw_inputs(net: Supernet, architecture: Architecture, count: int = 2) -> to
 def set_all(net: Supernet, architecture: Architecture, precision: str) -> Architecture:
     values = architecture.to_dict()
     kinds = {choice.name for choice in list_precision_choices(net.space)}
-    return net.space.architecture(
-        {n: precision if n in kinds else v for n, v in values.items()}
-    )
+    return net.space.architecture({n: precision if n in kinds else v for n, v in values.items()})
 
 
 @every_family
@@ -139,9 +137,7 @@ def test_bits_of_weights_and_activations_can_be_separate_choices() -> None:
     assert values["stem.weight_bits"] == 2
     assert values["stem.activation_bits"] == 4
     inputs = draw_inputs(net, net.space.smallest)
-    fine = net.space.architecture(
-        {n: 8 if n.endswith("_bits") else v for n, v in values.items()}
-    )
+    fine = net.space.architecture({n: 8 if n.endswith("_bits") else v for n, v in values.items()})
     float_ = net.space.architecture(
         {n: 32 if n.endswith("_bits") else v for n, v in values.items()}
     )
@@ -160,7 +156,9 @@ def test_layers_can_have_formats_of_their_own() -> None:
 
 
 def test_groups_have_to_divide_what_they_group() -> None:
-    with pytest.raises(InputError, match="layer layers.0.ffn.down has 32 input features, which"):
+    with pytest.raises(
+        InputError, match=r"layer layers\.0\.ffn\.down has 32 input features, which"
+    ):
         make_precision_elastic(build(matlm), parse_policy("w4a32-group64,fp32"))
 
 

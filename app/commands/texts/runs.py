@@ -9,8 +9,10 @@ from app.jobs.outcomes import (
     ExportOutcome,
     ImportOutcome,
     ProfileOutcome,
+    QuantizeOutcome,
     TrainOutcome,
 )
+from app.records.formats import count_formats
 from app.records.numbers import format_items
 from app.records.quantities import ACCURACY, LATENCY, PARAMETERS, SIZE, find_quantity
 from app.reporting.class_balance import describe_balance, warn_of_largest_class
@@ -53,6 +55,17 @@ def format_import(result: ImportOutcome) -> str:
     )
 
 
+def format_quantization(result: QuantizeOutcome) -> str:
+    """Say what a run has become whose units choose their number format."""
+    return (
+        f"Units of {result.source} may compute in {result.precision}: weights as they were, ranges "
+        f"of activations by calibration ({result.calibration}).\n"
+        f"The space holds {format_items(result.space_size, 'subnetwork')}; checkpoint "
+        f"{result.checkpoint}.\n"
+        f"{format_next(profile_command(result.run, 'cpu', result.trust), result.trust)}"
+    )
+
+
 def format_profile(result: ProfileOutcome) -> str:
     """Say how far a latency table can be trusted."""
     rows = [
@@ -89,12 +102,36 @@ def format_export(result: ExportOutcome) -> str:
     """Say what was written where."""
     latency = "" if result.latency_ms is None else f", {LATENCY.show(result.latency_ms)}"
     judged = find_quantity(result.objective)
+    if result.formats:
+        return _format_integers(result, latency)
     return (
         f"Exported {result.digest} to {result.folder}: {PARAMETERS.show_named(result.parameters)}, "
         f"{judged.name} {show_or_failed(judged, result.value)} on {result.split}{latency}; "
         f"ONNX Runtime differs from torch by at most {result.max_abs_difference:.2g}.\n"
         f"{_write_sizes(result)}"
     )
+
+
+def _format_integers(result: ExportOutcome, latency: str) -> str:
+    """Say what was written of a network whose units compute in integers."""
+    judged = find_quantity(result.objective)
+    lines = [
+        f"Exported {result.digest} to {result.folder}: {PARAMETERS.show_named(result.parameters)}, "
+        f"{judged.name} {show_or_failed(judged, result.value)} on {result.split}, in ONNX Runtime "
+        f"{judged.show(result.runtime_value)} on test{latency}; units: "
+        f"{count_formats(result.formats)}.",
+        f"Weights take {SIZE.show(result.size_bytes)}, as promised, and the rest of the model "
+        f"{SIZE.show(result.overhead_bytes)}; ONNX Runtime differs from the integer simulator by "
+        f"at most {result.max_abs_difference:.2g}.",
+        *result.islands,
+    ]
+    if result.unsafe_layers:
+        lines.append(
+            f"On processors without 8-bit dot products (VNNI) sums of "
+            f"{format_items(len(result.unsafe_layers), 'layer')} may saturate: the card says which."
+        )
+    lines.append(_write_sizes(result))
+    return "\n".join(lines)
 
 
 def _write_sizes(result: ExportOutcome) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from app.commands.texts.next_command import format_next
 from app.commands.texts.quantities import show_or_failed
 from app.jobs.outcomes import PickOutcome, ReportOutcome, SearchOutcome
+from app.records.formats import count_formats, list_formats, read_formats
 from app.records.front import Estimate
 from app.records.numbers import format_items
 from app.records.quantities import (
@@ -73,13 +74,16 @@ def format_front(result: SearchOutcome, marked: str = "") -> str:
     header = ["", "digest"]
     for quantity in searched:
         header += _list_columns(quantity)
+    formats = [count_formats(read_formats(point.choices)) for point in result.front]
     rows = []
-    for point in result.front:
+    for point, precision in zip(result.front, formats, strict=True):
         row = ["*" if point.digest == marked else "", point.digest]
         for quantity in searched:
             row += _list_cells(quantity, point.estimate(quantity.name))
-        rows.append([*row, *(quantity.show(point.counts[quantity.name]) for quantity in counted)])
-    return align_table([*header, *(quantity.title for quantity in counted)], rows)
+        row += [quantity.show(point.counts[quantity.name]) for quantity in counted]
+        rows.append([*row, precision] if any(formats) else row)
+    header += [quantity.title for quantity in counted]
+    return align_table([*header, "precision"] if any(formats) else header, rows)
 
 
 def _list_columns(quantity: Quantity) -> list[str]:
@@ -119,6 +123,9 @@ def format_pick(result: PickOutcome) -> str:
         for name, value in result.costs.items()
     )
     lines.append(f"  {', '.join(costs)}")
+    formats = read_formats(result.architecture)
+    if formats:
+        lines.append(f"  {list_formats(formats)}")
     if result.float32_bytes is not None:
         promised, least = (
             SIZE.show(size) for size in (result.costs.get(SIZE.name), result.float32_bytes)

@@ -84,7 +84,8 @@ def _keep_quantized(t: Trace, x: Tensor, affine: Affine) -> Tensor:
 
 def _hard_sigmoid(t: Trace, x: Tensor, affine: Affine) -> Tensor:
     node = t.find_producer(t.name(x))
-    assert node is not None and node.op == "DequantizeLinear"
+    assert node is not None
+    assert node.op == "DequantizeLinear"
     levels, zero_point = node.inputs[0], node.inputs[2]
     if affine.scale is None:
         sixth = t.add_weight(f"{affine.key}.sixth", (), "float32")
@@ -149,7 +150,7 @@ def _find_integers(weight: Tensor, affine: WeightAffine) -> IntegerWeight:
     return integer_weight(
         weight.detach(),
         form.weight_bits,
-        granularity=form.granularity,  # type: ignore[arg-type]
+        granularity=form.granularity,
         group=form.group,
         symmetric=form.symmetric,
         step=affine.step,
@@ -166,11 +167,9 @@ def _quantize_weights(t: Trace, weight: Tensor, affine: WeightAffine) -> Tensor:
     return t.bind(_meta(weight), _dequantize(t, name, scale, affine, weight.dim(), 0))
 
 
-def _dequantize(
-    t: Trace, name: str, scale: str, affine: WeightAffine, dims: int, axis: int
-) -> str:
+def _dequantize(t: Trace, name: str, scale: str, affine: WeightAffine, dims: int, axis: int) -> str:
     if affine.format.quantizes_activations:
-        channels = t.find_weight(scale).shape[0]
+        channels = int(t.find_weight(scale).shape[0])
         zeros = t.constant(np.zeros(channels, np.int8))
         return t.emit("DequantizeLinear", [name, scale, zeros], axis=axis)
     # Weights alone in integers: written so that the runtime computes the floats when it loads them.
@@ -210,7 +209,7 @@ def _store_bias(
     return t.emit("DequantizeLinear", [name, scale], axis=0)
 
 
-# -- matrix products ---------------------------------------------------------------------------------
+# -- matrix products -------------------------------------------------------------------------------
 
 
 def _linear(

@@ -4,17 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from supernet.graph.language import Attribute, Constant, Graph, Node, TensorSpec
 
-if TYPE_CHECKING:
-    import onnx
-
-_OPSET = 21
-_IR_VERSION = 10
 _BLOCK = 32
 
 
@@ -285,44 +279,6 @@ class QdqGraphBuilder:
 
     def _draw_scales(self, size: int) -> np.ndarray:
         return self._rng.uniform(0.001, 0.002, size).astype(np.float32)
-
-
-def make_model(built: QuantizedGraph) -> onnx.ModelProto:
-    """Write a quantized graph as an ONNX model (opset 21)."""
-    import onnx
-    from onnx import helper, numpy_helper
-
-    def write(spec: TensorSpec) -> onnx.TensorProto:
-        value = built.weights[spec.name]
-        if spec.dtype != "int4":
-            return numpy_helper.from_array(value, spec.name)
-        return helper.make_tensor(spec.name, onnx.TensorProto.INT4, value.shape, value.ravel())
-
-    def describe(spec: TensorSpec) -> onnx.ValueInfoProto:
-        dtype = helper.np_dtype_to_tensor_dtype(np.dtype(spec.dtype))
-        return helper.make_tensor_value_info(spec.name, dtype, list(spec.shape))
-
-    graph = built.graph
-    nodes = [
-        helper.make_node(
-            n.op,
-            n.inputs,
-            n.outputs,
-            name=f"{n.scope}/{n.op}_{i}",
-            **{k: list(v) if isinstance(v, tuple) else v for k, v in n.attributes},
-        )
-        for i, n in enumerate(graph.nodes)
-    ]
-    constants = [numpy_helper.from_array(c.array(), c.name) for c in graph.constants]
-    body = helper.make_graph(
-        nodes,
-        "network",
-        [describe(i) for i in graph.inputs],
-        [describe(o) for o in graph.outputs],
-        initializer=[*constants, *(write(w) for w in graph.weights)],
-    )
-    opset = [helper.make_opsetid("", _OPSET)]
-    return helper.make_model(body, opset_imports=opset, ir_version=_IR_VERSION)
 
 
 def _describe_conv(kernel: int, groups: int, stride: int = 1) -> dict[str, Attribute]:

@@ -79,10 +79,15 @@ _NEEDED: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "int8-dynamic": {"linear": ("dynamic_matmul",)},
     "weights4": {"linear": ("block4_matmul",), "conv": ("weight_only_conv",)},
     "weight-only": {"linear": ("weight_only_matmul",), "conv": ("weight_only_conv",)},
+    "fewer levels": {
+        "conv": ("conv_clip_beyond",),
+        "linear": ("gemm_clip_beyond",),
+        "matmul": ("act_matmul_clip_beyond",),
+    },
     "groups": {"linear": ("group_gemm",), "conv": ("group_conv",)},
     "asymmetric": {"linear": ("asymmetric_gemm",), "conv": ("asymmetric_conv",)},
 }
-_RESEARCH = re.compile(r"w(\d+)a(\d+)((?:-(?:tensor|group32|asym))*)")
+_RESEARCH = re.compile(r"w(\d+)a(\d+)((?:-(?:tensor|group\d+|asym))*)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,5 +227,7 @@ def _list_ways(format_name: str) -> tuple[str, ...]:
         return () if activation_bits == 32 else ("float weights",)
     if activation_bits == 32:
         return ("weight-only",)
-    more = [w for s, w in (("-group32", "groups"), ("-asym", "asymmetric")) if s in suffixes]
-    return ("int8", *more)
+    more = [w for s, w in (("-group", "groups"), ("-asym", "asymmetric")) if s in suffixes]
+    # Fewer levels than 256 are written as a Clip to a part of them.
+    fewer = ["fewer levels"] if activation_bits < 8 else []
+    return ("int8", *fewer, *more)

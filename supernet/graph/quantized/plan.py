@@ -11,8 +11,8 @@ import numpy as np
 from supernet.graph.language import Graph
 from supernet.graph.quantized.contract import COMPUTING, MOVED, FusionContract
 from supernet.graph.quantized.kernels import MOVING, expand_kernel
-from supernet.graph.quantized.runtime_passes import DQ, Q, optimise
-from supernet.graph.quantized.workspace import Step, Workspace
+from supernet.graph.quantized.runtime_passes import optimise
+from supernet.graph.quantized.workspace import DQ, Q, Step, Workspace
 
 NO_KERNEL = "no kernel"
 NOT_FUSED = "not fused"
@@ -91,8 +91,9 @@ def plan_operators(
         graph: A graph whose quantized values are written with QuantizeLinear and
             DequantizeLinear of uint8; a float graph is one without them.
         contract: What the runtime makes of each pattern.
-        weights: Values of scales and zero points by name. Without them a Relu or Clip in front of
-            a quantizer counts as part of it, and scales of different names as different.
+        weights: Values of scales and zero points by name. Without them a Relu in front of a
+            quantizer counts as part of it, a Clip does where its bounds are constants, and scales
+            of different names count as different.
 
     Returns:
         The kernels, the islands of float, and the float layers that become quantized unasked.

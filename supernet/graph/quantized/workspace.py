@@ -9,6 +9,11 @@ import numpy as np
 
 from supernet.graph.language import Attribute, Graph, Node
 
+Q, DQ = "QuantizeLinear", "DequantizeLinear"
+CLIPS = ("Relu", "Clip")
+LEVELS = 255
+"""The highest of the integers that activations are rounded to; the lowest is 0."""
+
 
 @dataclass(eq=False, slots=True)
 class Step:
@@ -58,6 +63,7 @@ class Workspace:
             w.name: Stored(tuple(int(d) for d in w.shape), w.dtype, known.get(w.name))
             for w in graph.weights
         }
+        self.constants = {c.name for c in graph.constants}
         for constant in graph.constants:
             array = constant.array()
             self.stored[constant.name] = Stored(constant.shape, constant.dtype, array)
@@ -84,6 +90,20 @@ class Workspace:
         """Remove steps whose results nobody reads any more."""
         identities = {id(step) for step in gone}
         self.keep([step for step in self.steps if id(step) not in identities])
+
+    def bypass(self, gone: Sequence[Step]) -> None:
+        """Remove steps, and let the readers of their results read their first inputs."""
+        for step in gone:
+            before, after = step.inputs[0], step.outputs[0]
+            if after in self.outputs:
+                maker = self.makers[before]
+                maker.outputs = [after if o == before else o for o in maker.outputs]
+                for reader, position in self.readers.get(before, []):
+                    reader.inputs[position] = after
+            else:
+                for reader, position in self.readers.get(after, []):
+                    reader.inputs[position] = before
+            self.remove([step])
 
     def name_value(self) -> str:
         """Name a new value; graphs have no such name of their own."""
