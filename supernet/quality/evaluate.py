@@ -361,9 +361,7 @@ def recalibrate_extracted(
 
     def prepare(count: int) -> Iterable[Batch]:
         key = (data.fingerprint, "calibration", samples, count)
-        return _prepare_batches(
-            supernet, architecture, data.train, rows[:count], size, key, cache
-        )
+        return _prepare_batches(supernet, architecture, data.train, rows[:count], size, key, cache)
 
     if normalizes:
         with ExitStack() as stack:

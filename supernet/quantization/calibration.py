@@ -52,7 +52,8 @@ def calibrate_ranges(
         How many samples were seen.
 
     Raises:
-        InputError: There is no such estimator, no sample, or an activation is not finite.
+        InputError: There is no such estimator, no sample, samples do not fit the network, or an
+            activation is not finite.
     """
     if estimator not in ESTIMATORS:
         raise InputError(
@@ -71,7 +72,9 @@ def calibrate_ranges(
     try:
         with torch.no_grad(), execution.unchanged_weights():
             for inputs in batches:
-                network(inputs)
+                if not len(inputs):
+                    continue
+                _run(network, inputs)
                 seen += len(inputs)
                 like = inputs
     finally:
@@ -85,6 +88,23 @@ def calibrate_ranges(
         execution.calibrated[key] = make_affine(state, low, high, like)
     _widen_steps(execution)
     return seen
+
+
+def _run(network: nn.Module, inputs: Tensor) -> None:
+    """Run a network for what is watched in it.
+
+    Raises:
+        InputError: The inputs do not fit the network.
+    """
+    try:
+        network(inputs)
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        raise InputError(
+            f"calibration inputs of shape {tuple(inputs.shape)} do not fit the network: "
+            f"{str(error).splitlines()[0]}"
+        ) from error
 
 
 def correct_biases(network: nn.Module, execution: Execution, batches: Sequence[Tensor]) -> int:

@@ -37,6 +37,7 @@ from supernet.quantization.tracking import (
     mark,
 )
 
+
 class Estimator(Protocol):
     """What watches the values of one tensor during calibration."""
 
@@ -238,7 +239,8 @@ class Execution(TorchFunctionMode):
 
     def _round(self, tensor: Tensor, affine: Affine) -> Tensor:
         if affine.scale is None and not tensor.is_meta:
-            return tensor.view_as(tensor)
+            # Strides stay, by which kernels choose their layout.
+            return tensor.detach()
         return quantize(tensor, affine)
 
     @property

@@ -136,9 +136,7 @@ def linear(
 
 
 @_seen_by_modes
-def linear_dynamic(
-    x: Tensor, weight: Tensor, bias: Tensor | None, affine: WeightAffine
-) -> Tensor:
+def linear_dynamic(x: Tensor, weight: Tensor, bias: Tensor | None, affine: WeightAffine) -> Tensor:
     """Multiply inputs ``(N, ..., in)``, quantized by their own range, by a quantized weight.
 
     Each sample has a range of its own, which is what the runtime takes for one sample at a time;
@@ -158,9 +156,7 @@ def linear_dynamic(
 
 
 @_seen_by_modes
-def linear_blocks(
-    x: Tensor, weight: Tensor, bias: Tensor | None, affine: WeightAffine
-) -> Tensor:
+def linear_blocks(x: Tensor, weight: Tensor, bias: Tensor | None, affine: WeightAffine) -> Tensor:
     """Multiply inputs ``(..., in)`` by a weight quantized in blocks of input features.
 
     ONNX Runtime's MatMulNBits rounds the inputs, too, at its default accuracy level: each block
