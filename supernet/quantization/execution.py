@@ -70,6 +70,7 @@ class Execution(TorchFunctionMode):
         per_layer: Units are single layers, so that what lies between two of them belongs to both.
         steps: Trained steps of weights, by ``LAYER@BITS``.
         ranges: Trained scale and zero point of activations, ``(2,)``, by ``KEY@BITS``.
+        fitted: Steps of weights that calibration has found, by ``LAYER@BITS``; they come first.
         calibrated: Quantizers that calibration has found, by key.
         watching: Gives the estimator of a key while ranges are calibrated; activations stay float.
         limits: What was last known of the tensor of each key.
@@ -89,6 +90,7 @@ class Execution(TorchFunctionMode):
     per_layer: bool = False
     steps: Mapping[str, Tensor] = field(default_factory=dict)
     ranges: Mapping[str, Tensor] = field(default_factory=dict)
+    fitted: dict[str, Tensor] = field(default_factory=dict)
     calibrated: dict[str, Affine] = field(default_factory=dict)
     watching: Callable[[str], Estimator] | None = None
     limits: dict[str, State] = field(default_factory=dict)
@@ -171,6 +173,13 @@ class Execution(TorchFunctionMode):
     def trained(self) -> bool:
         """Whether any step or range was trained, and so belongs to the weights as they are."""
         return bool(self.steps) or bool(self.ranges)
+
+    def find_format(self, path: str) -> Format:
+        """Find the format of a module by its path: that of the unit it is in."""
+        for unit, form in self.formats.items():
+            if not unit or f"{path}.".startswith(f"{unit}."):
+                return form
+        return FP32
 
     def name_precision(self, unit: str) -> str:
         """Name the formats of a unit and its layers, in the order of the network."""
@@ -284,8 +293,9 @@ class Execution(TorchFunctionMode):
         return Affine(state.key, scale, zero_point, state.bits, learned=True)
 
     def find_step(self, layer: str, form: Format) -> Tensor | None:
-        """Trained steps of a layer's weight at a format, if there are any."""
-        found = self.steps.get(f"{layer}@{form.weight_bits}")
+        """Trained or fitted steps of a layer's weight at a format, if there are any."""
+        key = f"{layer}@{form.weight_bits}"
+        found = self.fitted.get(key, self.steps.get(key))
         # Channels of several blocks come as (blocks, size).
         return found.reshape(-1) if found is not None and found.dim() > 1 else found
 

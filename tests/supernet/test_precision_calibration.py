@@ -15,11 +15,11 @@ from supernet.families import resnet
 from supernet.precision.elastic import list_precision_choices, make_precision_elastic
 from supernet.quality.evaluate import evaluate, recalibrate_extracted
 from supernet.quantization import execution as execution_module
-from supernet.quantization.calibration import ESTIMATORS, calibrate_ranges
+from supernet.quantization.calibration import ESTIMATORS, calibrate_ranges, fit_weight_steps
 from supernet.quantization.execution import Execution, find_execution
 from supernet.quantization.folding import fold_normalization
 from supernet.quantization.formats import parse_policy
-from supernet.quantization.quantizers import quantize_weight
+from supernet.quantization.quantizers import fit_step, quantize_weight
 from supernet.space import Architecture
 from supernet.supernet import Supernet
 
@@ -145,8 +145,37 @@ def test_statistics_see_rounded_weights_and_float_activations() -> None:
     inputs, output = seen[0]
     # More values than eight bits have.
     assert len(network.get_submodule("normalize")(torch.rand(999)).unique()) > 256
-    expected = nn.functional.conv2d(inputs, quantize_weight(weight, 2), None, 1, stem.padding)
+    step = fit_step(weight, 2, p=2.0, steps=40, granularity="channel")
+    rounded = quantize_weight(weight, 2, step=step)
+    assert (rounded - weight).square().sum() < (quantize_weight(weight, 2) - weight).square().sum()
+    expected = nn.functional.conv2d(inputs, rounded, None, 1, stem.padding)
     assert torch.allclose(output, expected, atol=1e-5)
+
+
+def test_fitted_steps_are_folded_with_their_channels() -> None:
+    net = build("w2a8")
+    network = net.extract(set_all(net, "w2a8")).eval()
+    execution = find_execution(network)
+    assert execution is not None
+    layers = fit_weight_steps(network, execution)
+    assert layers == sum(isinstance(m, (nn.Conv2d, nn.Linear)) for m in network.modules())
+    norm = network.get_submodule("stem.bn")
+    assert isinstance(norm, nn.BatchNorm2d)
+    with torch.no_grad():
+        norm.weight.copy_(torch.linspace(-2, 2, norm.num_features))
+    inputs = torch.rand(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad(), execution.rounding_for_statistics():
+        before = network(inputs)
+        fold_normalization(network, execution, inputs[:1])
+        after = network(inputs)
+    assert torch.allclose(after, before, atol=1e-4 * float(before.abs().max()))
+
+
+def test_steps_of_more_bits_or_from_training_are_not_fitted() -> None:
+    for precision, steps in (("int8", {}), ("w4a8", {}), ("w2a8", {"stem.conv@2": torch.ones(16)})):
+        network, execution, _ = extract_folded(precision)
+        execution.steps = steps
+        assert fit_weight_steps(network, execution) == 0
 
 
 def test_one_scale_for_all_channels_is_left_to_corrections() -> None:
