@@ -3,8 +3,8 @@
 Every network is extracted with random weights, its ranges are calibrated on random images, and it
 is loaded four times by plain ONNX Runtime with one thread: in float, in integers, and as
 ``onnxruntime.quantization.quantize_static`` writes it (``QDQ``) from the same float model, with its
-defaults and with unsigned activations and weights per channel. All are run in turn; a latency is
-the 30th percentile of the thread's processor time.
+defaults and with unsigned activations and weights per channel. They run in random order, turn by
+turn; a latency is the 30th percentile of the thread's processor time.
 
 OMP_NUM_THREADS=1 python benchmarks/precision_speed.py
 """
@@ -84,36 +84,42 @@ def choose_values(
 def write_network(
     supernet: Supernet, architecture: Architecture, images: torch.Tensor
 ) -> tuple[bytes, float]:
-    """Write a network as our export does; also the seconds of folding, lowering and writing."""
+    """Write a network as our export does, and count the seconds of the processor for that.
+
+    They are those of folding, lowering and writing, without the network's runs on images.
+    """
     network = supernet.extract(architecture).eval()
     execution = find_execution(network)
     with torch.no_grad():
         recalibrate(network, [images])
         network.eval()
-        seconds = -time.perf_counter()
+        seconds = -time.process_time()
         if execution is not None:
             fold_normalization(network, execution, images[:1])
-            seconds += time.perf_counter()
+            seconds += time.process_time()
             calibrate_ranges(network, execution, [images], "minmax")
-            seconds -= time.perf_counter()
+            seconds -= time.process_time()
         graph, values = lower(network, (images[:1],))
         known = {name: value for name, value in values.items() if value is not None}
         model = to_onnx(graph, known, batch=1).SerializeToString()
-        seconds += time.perf_counter()
+        seconds += time.process_time()
     return model, seconds
 
 
 def quantize_stock(
     model: bytes, images: np.ndarray, options: dict[str, object]
 ) -> tuple[bytes, float]:
-    """Quantize a float model with the stock quantizer; also its seconds without preprocessing."""
+    """Quantize a float model with the stock quantizer, and count the seconds of the processor.
+
+    The preprocessing that it recommends does not count; its runs on images do.
+    """
     with tempfile.TemporaryDirectory() as folder:
         source, folded, target = (Path(folder) / name for name in ("float", "folded", "int8"))
         source.write_bytes(model)
         quant_pre_process(source, folded, skip_symbolic_shape=True)
-        start = time.perf_counter()
+        start = time.process_time()
         quantize_static(folded, target, Images("input", images), **options)
-        return target.read_bytes(), time.perf_counter() - start
+        return target.read_bytes(), time.process_time() - start
 
 
 def load(model: bytes) -> onnxruntime.InferenceSession:
@@ -126,25 +132,26 @@ def load(model: bytes) -> onnxruntime.InferenceSession:
 def time_all(
     models: dict[str, bytes], image: np.ndarray, seconds: float, most: int
 ) -> dict[str, float]:
-    """Milliseconds of each model, all run in turn for some seconds."""
+    """Milliseconds of each model, all run in random order, turn by turn, for some seconds."""
     sessions = {name: load(model) for name, model in models.items()}
     taken: dict[str, list[int]] = {name: [] for name in models}
-    end = time.monotonic() + seconds
+    end, rng = time.monotonic() + seconds, np.random.default_rng(0)
     for turn in range(most):
-        for name, session in sessions.items():
+        for name in rng.permutation(list(sessions)):
+            # The first run fills the caches again that the other models have emptied.
+            sessions[name].run(None, {"input": image})
             start = time.thread_time_ns()
-            session.run(None, {"input": image})
+            sessions[name].run(None, {"input": image})
             taken[name].append(time.thread_time_ns() - start)
         if turn >= 10 and time.monotonic() > end:
             break
-    # The first runs allocate memory.
-    return {name: float(np.percentile(t[2:], 30)) / 1e6 for name, t in taken.items()}
+    return {name: float(np.percentile(t, 30)) / 1e6 for name, t in taken.items()}
 
 
 def measure(
     supernet: Supernet, values: dict[str, object], seconds: float
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """Milliseconds and seconds of writing of one architecture, by way of writing it."""
+    """Milliseconds and processor seconds of writing of one architecture, by way of writing it."""
     plain = supernet.space.architecture(values)
     elastic = make_precision_elastic(supernet, parse_policy("int8"))
     formats = {c.name: "int8" for c in elastic.space.choices if c.kind == "precision"}

@@ -47,7 +47,7 @@ def list_pads(graph: Graph) -> list[Node]:
 
 
 @pytest.mark.parametrize("squeeze", [False, True])
-@pytest.mark.parametrize(("hidden", "filled"), [(40, 48), (72, 80), (120, 128)])
+@pytest.mark.parametrize(("hidden", "filled"), [(4, 16), (33, 48), (72, 80), (120, 128)])
 def test_hidden_channels_are_filled_up_and_outputs_stay_equal(
     hidden: int, filled: int, squeeze: bool
 ) -> None:
@@ -62,7 +62,7 @@ def test_hidden_channels_are_filled_up_and_outputs_stay_equal(
         runtime.InferenceSession(m.SerializeToString()).run(None, {"x": x})[0]
         for m in (plain, to_onnx(built.graph, built.weights))
     ]
-    assert len(np.unique(outputs[0])) > 50
+    assert len(np.unique(outputs[0])) > 30
     assert np.array_equal(*outputs)
 
 
@@ -84,11 +84,6 @@ def test_nothing_but_the_kernels_is_left_once_the_model_is_loaded(tmp_path: Path
 @pytest.mark.parametrize("hidden", [16, 48, 96])
 def test_channels_that_fit_stay(hidden: int) -> None:
     graph = build_block(hidden).graph
-    assert pad_channels(graph) is graph
-
-
-def test_few_channels_are_not_doubled() -> None:
-    graph = build_block(8).graph
     assert pad_channels(graph) is graph
 
 

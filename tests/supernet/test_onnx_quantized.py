@@ -188,7 +188,8 @@ def test_initialisers_hold_exactly_the_stored_bytes() -> None:
     graph = make_blocks(6, 5, BITS)
     model = to_onnx(graph, draw_random_weights(graph, 2))
     sizes = {i.name: len(i.raw_data) for i in model.graph.initializer}
-    structure = {shorten_names(graph)[c.name] for c in graph.constants}
+    scalars = [spec for spec in graph.weights if not spec.shape]
+    structure = {shorten_names(graph)[c.name] for c in (*graph.constants, *scalars)}
     for node in model.graph.node:
         if node.op_type in ("Reshape", "Split", "Pad"):
             structure.add(node.input[1])  # shapes, sizes and numbers of zeros

@@ -28,9 +28,6 @@ READ_AT_A_TIME = 4
 _FEWEST_OUTPUTS = 16
 """Channels that have to come out of a convolution for that kernel, a multiple of four."""
 
-_MOST_FILL = 1 / 3
-"""Larger shares of added channels cost the neighbours more than the depthwise kernel gains."""
-
 _SAME_CHANNELS = {
     "Add",
     "AveragePool",
@@ -70,7 +67,7 @@ class _Channels:
 
 
 def pad_channels(graph: Graph) -> Graph:
-    """Fill up the channels of integer depthwise convolutions with zeros, where that pays.
+    """Fill up the channels of integer depthwise convolutions, and of images, with zeros.
 
     Only channels that begin and end within one block are filled up, so that a block is written the
     same by itself as within a network.
@@ -216,9 +213,9 @@ def _find_size(channels: _Channels) -> int | None:
     sizes = {layer.shape[0] for layer in (*channels.sources, *channels.depthwise)}
     sizes |= {layer.shape[1] for layer in channels.sinks}
     size = sizes.pop()
-    if sizes or not 0 < -size % CHANNELS_AT_A_TIME <= size * _MOST_FILL:
+    if sizes or size % CHANNELS_AT_A_TIME == 0 or not _are_within_block(layers):
         return None
-    return size if _are_within_block(layers) else None
+    return size
 
 
 def _are_within_block(layers: list[_Layer]) -> bool:

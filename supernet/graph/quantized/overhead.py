@@ -22,8 +22,9 @@ def itemise_overhead(model: bytes, graph: Graph) -> dict[str, int]:
 
     Returns:
         ``operators``, ``constants`` of theirs, ``unpacking`` (operators, tables and sizes that
-        turn packed weights into int8), ``headers`` (names, types and shapes of the weights) and
-        ``interface`` (inputs, outputs, versions); their sum is the overhead.
+        turn packed weights into int8, and that put zeros behind weights), ``headers`` (names,
+        types and shapes of the weights, and all of the scalars) and ``interface`` (inputs,
+        outputs, versions); their sum is the overhead.
 
     Raises:
         InputError: if a weight has bits that its dtype cannot be stored in.
@@ -44,7 +45,8 @@ def itemise_overhead(model: bytes, graph: Graph) -> dict[str, int]:
             packed.add(node.input[0])
     for tensor in body.initializer:
         if tensor.name in weights or tensor.name in packed:
-            items["headers"] += _measure(tensor) - len(tensor.raw_data)
+            # Scalars are no part of what is promised for the weights.
+            items["headers"] += _measure(tensor) - len(tensor.raw_data) * bool(tensor.dims)
         else:
             items["constants" if tensor.name in constants else "unpacking"] += _measure(tensor)
     return items | {"interface": measure_overhead(model, graph) - sum(items.values())}
