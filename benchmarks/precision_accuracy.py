@@ -3,12 +3,14 @@
     python benchmarks/precision_accuracy.py --seeds 3
     python benchmarks/precision_accuracy.py --data cifar10 --steps 600 --seeds 3
 
-One architecture, so that precision alone differs; all trainings have the same number of steps, each
-of which runs every network of the sandwich. Accuracies are in per cent of the images that no
+One architecture, so that precision alone differs. A float network is trained; the others go on from
+its weights for ``--steps`` at a fifth of its learning rate, elastic ones with every network of the
+sandwich in each step. Accuracies are in per cent of the images that no
 training saw (validation and test splits together), with weights as they are, after recalibration
 and folding. ``--trainings`` picks some: ``float``, ``int8`` and ``w4a8`` are static
-networks; ``elastic`` has trained steps and guidance; ``labels`` is the same without guidance,
-``minmax`` without trained steps, ``even`` with evenly distributed weights.
+networks, ``after`` is the float network rounded after training; ``elastic`` has trained steps and
+guidance; ``labels`` is the same without guidance, ``minmax`` without trained steps, ``dorefa`` with
+bounded weights and fixed steps, ``even`` with evenly distributed weights.
 """
 
 from __future__ import annotations
@@ -50,9 +52,12 @@ ELASTIC: dict[str, dict[str, Any]] = {
     "elastic": {},
     "labels": {"distill": "none"},
     "minmax": {"quantizer": "minmax"},
+    "dorefa": {"quantizer": "dorefa"},
     "even": {"weight_distribution": 1.0},
 }
 STATIC = ("float", "int8", "w4a8")
+AFTER = "after"
+FLOAT_STEPS, SLOWER = 300, 0.2
 PASSES = 20
 
 
@@ -65,8 +70,8 @@ def build(data: DataSource, seed: int) -> Supernet:
     """A residual network of one architecture that one processor trains in seconds."""
     small = data.shape.input[0] == 1
     config = resnet.configure("tiny", data.shape)
-    widths = ((8,), (16,)) if small else ((16,), (32,), (64,))
-    stages = {"widths": widths, "depths": ((1,),) * len(widths)}
+    widths = ((16,), (32,)) if small else ((16,), (32,), (64,))
+    stages = {"stem_width": 16, "widths": widths, "depths": ((1,),) * len(widths)}
     return resnet.build(replace(config, **stages, seed=seed))
 
 
@@ -100,30 +105,50 @@ def measure(supernet: Supernet, architecture: Architecture, data: DataSource) ->
     return 100 * sum(r.value * r.samples for r in runs) / sum(r.samples for r in runs)
 
 
-def run(name: str, data: DataSource, steps: int, seed: int) -> dict[str, Any]:
-    """Train once and measure every precision that the training was for."""
+def train_float(
+    data: DataSource, steps: int, seed: int
+) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Weights of the float network that all others start from, and its row."""
+    supernet, recipe = build(data, seed), make_recipe(data, steps, seed)
+    cpu = _train(supernet, data, make_standalone_recipe(recipe, {}, data.epoch))
+    found = {"float": measure(supernet, supernet.space.largest, data)}
+    row = {"training": "float", "seed": seed, "cpu_seconds": cpu, "accuracy": found}
+    return dict(supernet.state_dict()), row
+
+
+def run(
+    name: str, weights: dict[str, torch.Tensor], data: DataSource, steps: int, seed: int
+) -> dict[str, Any]:
+    """Train once from the float network's weights and measure the precisions it was for."""
     recipe = make_recipe(data, steps, seed)
+    recipe = recipe.replace(
+        {"learning_rate": SLOWER * recipe.learning_rate, **ELASTIC.get(name, {})}
+    )
     plain = build(data, seed)
-    supernet = plain
-    if name != "float":
-        elastic = make_precision_elastic(plain, parse_policy(",".join(PRECISIONS)))
-        recipe = recipe.replace(ELASTIC.get(name, {}))
-        supernet = add_learned_steps(elastic, data, seed, recipe.quantizer)
+    plain.load_state_dict(weights)
+    supernet = make_precision_elastic(plain, parse_policy(",".join(PRECISIONS)))
+    if name != AFTER:
+        supernet = add_learned_steps(supernet, data, seed, recipe.quantizer)
+    row: dict[str, Any] = {"training": name, "seed": seed, "cpu_seconds": 0.0}
     if name in STATIC:
-        chosen = plain.space.largest if name == "float" else at(supernet, name)
-        supernet = make_standalone(supernet, chosen)
-        recipe = make_standalone_recipe(recipe, {}, data.epoch)
+        supernet = make_standalone(supernet, at(supernet, name))
+        alone = make_standalone_recipe(recipe, {}, data.epoch)
+        row["cpu_seconds"] = _train(supernet, data, alone)
+        return row | {"accuracy": {name: measure(supernet, supernet.space.largest, data)}}
+    if name != AFTER:
+        row["cpu_seconds"] = _train(supernet, data, recipe)
+    found = {p: measure(supernet, at(supernet, p), data) for p in PRECISIONS}
+    weights_of_layers = list_quantized_weights(supernet)[1:]
+    moments = [float(kurtosis(weight.detach())) for weight in weights_of_layers]
+    return row | {"accuracy": found, "kurtosis": float(np.mean(moments))}
+
+
+def _train(supernet: Supernet, data: DataSource, recipe: Recipe) -> float:
+    """Train, and return the processor's seconds."""
     cpu = time.process_time()
     with tempfile.TemporaryDirectory() as folder:
         train(supernet, data, recipe, Path(folder))
-    cpu = time.process_time() - cpu
-    row: dict[str, Any] = {"training": name, "seed": seed, "cpu_seconds": round(cpu, 1)}
-    if name in STATIC:
-        return row | {"accuracy": {name: measure(supernet, supernet.space.largest, data)}}
-    found = {p: measure(supernet, at(supernet, p), data) for p in PRECISIONS}
-    weights = list_quantized_weights(supernet)[1:]
-    moments = [float(kurtosis(weight.detach())) for weight in weights]
-    return row | {"accuracy": found, "kurtosis": float(np.mean(moments))}
+    return round(time.process_time() - cpu, 1)
 
 
 def time_passes(data: DataSource, batch: int = 64) -> dict[str, float]:
@@ -150,6 +175,15 @@ def time_passes(data: DataSource, batch: int = 64) -> dict[str, float]:
     return {name: float(np.median(values)) for name, values in times.items()}
 
 
+def note(row: dict[str, Any], rows: list[dict[str, Any]], out: Path | None) -> None:
+    """Keep a row, and show it."""
+    rows.append(row)
+    print(json.dumps(row), file=sys.stderr, flush=True)
+    if out is not None:
+        with out.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+
+
 def summarise(rows: Sequence[dict[str, Any]]) -> str:
     """Markdown: mean (and standard deviation over seeds) in per cent."""
     columns = (*PRECISIONS, "float")
@@ -174,7 +208,8 @@ def main() -> int:
     """One JSON line per training as it ends, then a table and the time of passes."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", choices=("digits", "cifar10"), default="digits")
-    parser.add_argument("--trainings", default=",".join((*STATIC, *ELASTIC)))
+    parser.add_argument("--trainings", default=",".join((*STATIC[1:], AFTER, *ELASTIC)))
+    parser.add_argument("--float-steps", type=int, default=FLOAT_STEPS)
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--out", type=Path, help="JSON lines; those already there are not repeated")
@@ -188,14 +223,15 @@ def main() -> int:
     if options.out is not None and options.out.exists():
         rows = [json.loads(line) for line in options.out.read_text().splitlines()]
     for seed in range(options.seeds):
-        for name in options.trainings.split(","):
-            if any(row["training"] == name and row["seed"] == seed for row in rows):
-                continue
-            rows.append(run(name, data, options.steps, seed))
-            print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
-            if options.out is not None:
-                with options.out.open("a") as file:
-                    file.write(json.dumps(rows[-1]) + "\n")
+        done = {row["training"] for row in rows if row["seed"] == seed}
+        names = [name for name in options.trainings.split(",") if name not in done]
+        if not names:
+            continue
+        weights, row = train_float(data, options.float_steps, seed)
+        if "float" not in done:
+            note(row, rows, options.out)
+        for name in names:
+            note(run(name, weights, data, options.steps, seed), rows, options.out)
     print(summarise(rows))
     times = time_passes(data)
     print(json.dumps({**times, "ratio": times["several"] / times["one"]}))

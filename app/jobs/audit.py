@@ -31,10 +31,13 @@ from app.records.numbers import format_items
 from app.records.typed_json.record_files import append_record, write_record
 from app.runs.directory import Run, open_run, writing
 from app.runs.diverged import suggest_rate
+from app.runs.origin import has_steps
+from app.runs.precision import extend
 from app.runs.trained import Say, Trained, best_device, load_own_family, open_trained
 from supernet import files
 from supernet.errors import DivergedError, InputError
 from supernet.family_config import decode_config
+from supernet.precision.steps import MINMAX, calibrate_steps
 from supernet.quality import audit
 from supernet.quality.evaluate import Evaluation, evaluate
 from supernet.space import Architecture, Choice
@@ -183,7 +186,13 @@ class _Audit:
 
     def _inherited(self, architecture: Architecture) -> InheritedPiece:
         trained = self.trained
-        found = evaluate(trained.supernet, architecture, trained.data, self.request.split)
+        found = evaluate(
+            trained.supernet,
+            architecture,
+            trained.data,
+            self.request.split,
+            estimator=trained.estimator,
+        )
         return InheritedPiece(architecture=architecture.to_dict(), **_numbers(found))
 
     def _chain(self, number: int) -> NestedPiece:
@@ -276,8 +285,14 @@ class _Audit:
         trained = self.trained
         sequence = np.random.SeedSequence([self.request.seed, int(architecture.digest, 16)])
         seed = int(sequence.generate_state(1)[0])
-        alone = make_standalone(fresh_supernet(trained.run, seed), architecture).to(best_device())
+        fresh = extend(fresh_supernet(trained.run, seed), trained.run.record.precision)
+        if has_steps(fresh):
+            calibrate_steps(fresh, trained.data, seed)
+        alone = make_standalone(fresh, architecture).to(best_device())
         recipe = self.recipe.replace({"seed": seed})
+        if trained.run.record.precision is not None and not has_steps(alone):
+            # There are none where weights were trained in float.
+            recipe = recipe.replace({"quantizer": MINMAX})
         try:
             result = train(alone, trained.data, recipe, folder, progress=lambda p: say(_line(p)))
         except DivergedError as error:

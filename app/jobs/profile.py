@@ -20,7 +20,7 @@ from app.runs.trained import Say, build
 from hardware.device import Device
 from hardware.fusion_probe import probe_contract
 from hardware.profile import Budget, choose_budget, is_replaced, profile
-from hardware.table import LatencyTable, join_precisions, list_precisions
+from hardware.table import LatencyTable, list_precisions
 from supernet import files
 from supernet.costs.cost_model import CostModel
 from supernet.errors import InputError

@@ -22,7 +22,12 @@ from supernet.errors import InputError
 from supernet.precision.equalisation import equalise_network
 from supernet.quality.batch_statistics import recalibrate
 from supernet.quality.class_balance import compute_balanced_accuracy
-from supernet.quantization.calibration import DEFAULT_ESTIMATOR, calibrate_ranges, correct_biases
+from supernet.quantization.calibration import (
+    DEFAULT_ESTIMATOR,
+    calibrate_ranges,
+    correct_biases,
+    fit_weight_steps,
+)
 from supernet.quantization.execution import Execution, find_execution
 from supernet.quantization.folding import fold_normalization
 from supernet.space import Architecture
@@ -369,6 +374,8 @@ def recalibrate_extracted(
         key = (data.fingerprint, "calibration", samples, count)
         return _prepare_batches(supernet, architecture, data.train, rows[:count], size, key, cache)
 
+    if execution is not None:
+        fit_weight_steps(model, execution)
     if normalizes:
         with ExitStack() as stack:
             if execution is not None:

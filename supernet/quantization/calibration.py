@@ -12,6 +12,7 @@ from torch.overrides import _pop_mode_temporarily
 from supernet.errors import InputError
 from supernet.quantization.execution import Execution, make_affine
 from supernet.quantization.functions import find_channel_step
+from supernet.quantization.quantizers import fit_step
 from supernet.quantization.ranges import (
     Entropy,
     MeanSquaredError,
@@ -29,6 +30,35 @@ ESTIMATORS: dict[str, Callable[[str], RangeEstimator]] = {
 }
 DEFAULT_ESTIMATOR = "mse"
 _MOST = 2.0**30
+FEW_BITS, FIT_STEPS = 3, 40
+
+
+def fit_weight_steps(network: nn.Module, execution: Execution) -> int:
+    """Fit the steps of weights of few bits to all of a channel's weights, not its largest alone.
+
+    With two or three bits the largest weight is a bad measure: the step of the least squared error
+    is far smaller. From four bits on, networks do not gain by it.
+
+    Args:
+        network: In eval mode, before its normalisation is estimated.
+        execution: Its number formats; it has the steps afterwards. Trained ones are left alone.
+
+    Returns:
+        How many layers have fitted steps.
+    """
+    execution.fitted = {}
+    if execution.trained:
+        return 0
+    for path, layer in network.named_modules():
+        if not isinstance(layer, (nn.Conv2d, nn.Linear)):
+            continue
+        form = execution.find_format(path)
+        if form.weight_bits <= FEW_BITS and form.granularity == "channel" and form.symmetric:
+            step = fit_step(
+                layer.weight, form.weight_bits, p=2.0, steps=FIT_STEPS, granularity="channel"
+            )
+            execution.fitted[f"{path}@{form.weight_bits}"] = step
+    return len(execution.fitted)
 
 
 def calibrate_ranges(
@@ -52,7 +82,8 @@ def calibrate_ranges(
         How many samples were seen.
 
     Raises:
-        InputError: There is no such estimator, no sample, or an activation is not finite.
+        InputError: There is no such estimator, no sample, samples do not fit the network, or an
+            activation is not finite.
     """
     if estimator not in ESTIMATORS:
         raise InputError(
@@ -71,7 +102,9 @@ def calibrate_ranges(
     try:
         with torch.no_grad(), execution.unchanged_weights():
             for inputs in batches:
-                network(inputs)
+                if not len(inputs):
+                    continue
+                _run(network, inputs)
                 seen += len(inputs)
                 like = inputs
     finally:
@@ -85,6 +118,23 @@ def calibrate_ranges(
         execution.calibrated[key] = make_affine(state, low, high, like)
     _widen_steps(execution)
     return seen
+
+
+def _run(network: nn.Module, inputs: Tensor) -> None:
+    """Run a network for what is watched in it.
+
+    Raises:
+        InputError: The inputs do not fit the network.
+    """
+    try:
+        network(inputs)
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        raise InputError(
+            f"calibration inputs of shape {tuple(inputs.shape)} do not fit the network: "
+            f"{str(error).splitlines()[0]}"
+        ) from error
 
 
 def correct_biases(network: nn.Module, execution: Execution, batches: Sequence[Tensor]) -> int:
@@ -176,5 +226,4 @@ def _widen_steps(execution: Execution) -> None:
         step = find_channel_step(layer.weight.detach(), layer.affine)
         if bool((step < least).any()):
             form = layer.affine.format
-            known = {**execution.steps, f"{name}@{form.weight_bits}": torch.maximum(step, least)}
-            execution.steps = known
+            execution.fitted[f"{name}@{form.weight_bits}"] = torch.maximum(step, least)

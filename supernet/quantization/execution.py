@@ -71,6 +71,7 @@ class Execution(TorchFunctionMode):
         per_layer: Units are single layers, so that what lies between two of them belongs to both.
         steps: Trained steps of weights, by ``LAYER@BITS``.
         ranges: Trained scale and zero point of activations, ``(2,)``, by ``KEY@BITS``.
+        fitted: Steps of weights that calibration has found, by ``LAYER@BITS``; they come first.
         calibrated: Quantizers that calibration has found, by key.
         watching: Gives the estimator of a key while ranges are calibrated; activations stay float.
         limits: What was last known of the tensor of each key.
@@ -91,6 +92,7 @@ class Execution(TorchFunctionMode):
     per_layer: bool = False
     steps: Mapping[str, Tensor] = field(default_factory=dict)
     ranges: Mapping[str, Tensor] = field(default_factory=dict)
+    fitted: dict[str, Tensor] = field(default_factory=dict)
     calibrated: dict[str, Affine] = field(default_factory=dict)
     watching: Callable[[str], Estimator] | None = None
     limits: dict[str, State] = field(default_factory=dict)
@@ -179,6 +181,13 @@ class Execution(TorchFunctionMode):
         """Whether any step or range was trained, and so belongs to the weights as they are."""
         return bool(self.steps) or bool(self.ranges)
 
+    def find_format(self, path: str) -> Format:
+        """Find the format of a module by its path: that of the unit it is in."""
+        for unit, form in self.formats.items():
+            if not unit or f"{path}.".startswith(f"{unit}."):
+                return form
+        return FP32
+
     def name_precision(self, unit: str) -> str:
         """Name the formats of a unit and its layers, in the order of the network."""
         inside = [f.name for p, f in self.formats.items() if p == unit or p.startswith(f"{unit}.")]
@@ -249,7 +258,8 @@ class Execution(TorchFunctionMode):
 
     def _round(self, tensor: Tensor, affine: Affine) -> Tensor:
         if affine.scale is None and not tensor.is_meta:
-            return tensor.view_as(tensor)
+            # Strides stay, by which kernels choose their layout.
+            return tensor.detach()
         return quantize(tensor, affine)
 
     @property
@@ -305,10 +315,11 @@ class Execution(TorchFunctionMode):
         self.ranges = {}
 
     def find_step(self, layer: str, form: Format) -> Tensor | None:
-        """Trained steps of a layer's weight at a format, if there are any."""
-        if not form.learns_steps:
-            return None
-        found = self.steps.get(f"{layer}@{form.weight_bits}")
+        """Trained or fitted steps of a layer's weight at a format, if there are any."""
+        key = f"{layer}@{form.weight_bits}"
+        found = self.fitted.get(key)
+        if found is None and form.learns_steps:
+            found = self.steps.get(key)
         # Channels of several blocks come as (blocks, size).
         return found.reshape(-1) if found is not None and found.dim() > 1 else found
 

@@ -70,6 +70,9 @@ def _fold(layer: nn.Conv2d, norm: _BatchNorm, execution: Execution) -> None:
         name = find_layer(layer.weight)
         weight = layer.weight * factor.reshape(-1, 1, 1, 1)
         layer.weight, layer.bias = _name(weight, name), _name(shift, name)
+        for key, step in execution.fitted.items():
+            if key.rpartition("@")[0] == name:
+                execution.fitted[key] = step * factor.abs()
         steps = dict(execution.steps)
         for key, step in steps.items():
             if key.rpartition("@")[0] == name:

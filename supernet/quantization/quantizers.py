@@ -35,7 +35,8 @@ def weight_levels(bits: int, symmetric: bool = True) -> tuple[int, int]:
     """Give the lowest and highest level of a weight, which is stored signed.
 
     Symmetric levels leave the lowest integer out, so that a negative factor of a channel (a batch
-    norm's) can be folded into its weights.
+    norm's) can be folded into its weights. (Groups use it, with a scale that has a sign: see
+    :func:`quantize_weight`.)
 
     Raises:
         InputError: If no two levels are left (one bit).
@@ -194,7 +195,10 @@ def quantize_weight(
 
     Without ``step`` the scale is that of the extremes: the largest magnitude over the highest
     level, recomputed from the weight as it is (cut to a subnetwork), and the gradient passes
-    straight through. A block of zeros is treated as if its largest magnitude were 1.
+    straight through. A block of zeros is treated as if its largest magnitude were 1. Symmetric
+    groups use the lowest level, too: the entry of the largest magnitude is that level, by a scale
+    that is negative where the entry is positive (as ONNX Runtime's own block quantizer does), which
+    makes steps of 4 bits an eighth smaller.
 
     Args:
         weight: ``(out, ...)``, or with the output channels at ``axis``.
@@ -219,7 +223,7 @@ def quantize_weight(
     blocks = _blocks(_precise(weight), granularity, axis, group)
     low, high = weight_levels(bits, symmetric)
     if step is None:
-        scale, zero_point = _extreme_scale(blocks.detach(), low, high, symmetric)
+        scale, zero_point, low = _extreme_scale(blocks.detach(), low, high, symmetric, granularity)
         levels = to_levels(blocks.detach(), scale, zero_point, low, high)
         quantized: Tensor = _StraightThrough.apply(blocks, from_levels(levels, scale, zero_point))
     else:
@@ -234,7 +238,8 @@ class IntegerWeight(NamedTuple):
 
     Attributes:
         values: int8, of the weight's shape.
-        scale: ``()`` per tensor, ``(out,)`` per channel, ``(out, groups)`` per group.
+        scale: ``()`` per tensor, ``(out,)`` per channel, ``(out, groups)`` per group; those of
+            symmetric groups may be negative.
         zero_point: int8, of the shape of ``scale``.
     """
 
@@ -259,7 +264,7 @@ def integer_weight(
 
     ``(values - zero_point) * scale`` (:func:`dequantize_weight`) equals the fake-quantized weight
     bit for bit. At 4 bits and groups it is what a block-wise int4 DequantizeLinear and MatMulNBits
-    hold, transposed; the level -8 stays unused.
+    hold, transposed.
 
     Raises:
         InputError: If the group does not divide the inputs, or the bits are not those of an int8.
@@ -269,7 +274,7 @@ def integer_weight(
     blocks = _blocks(_precise(weight), granularity, axis, group)
     low, high = weight_levels(bits, symmetric)
     if step is None:
-        scale, zero_point = _extreme_scale(blocks, low, high, symmetric)
+        scale, zero_point, low = _extreme_scale(blocks, low, high, symmetric, granularity)
     else:
         scale, zero_point = _learned_scale(blocks, step, offset, low, high)
         scale = positive_step(scale)
@@ -606,12 +611,27 @@ def _affine_of_span(bottom: Tensor, top: Tensor, levels: tuple[int, int]) -> tup
     return scale, (low - torch.round(bottom / scale)).clamp(low, high)
 
 
-def _extreme_scale(blocks: Tensor, low: int, high: int, symmetric: bool) -> tuple[Tensor, Tensor]:
+def _extreme_scale(
+    blocks: Tensor, low: int, high: int, symmetric: bool, granularity: Granularity
+) -> tuple[Tensor, Tensor, int]:
+    """Give scale, zero point and lowest level that follow from the extremes of each block."""
     if not symmetric:
-        return _affine_of_span(*_span_with_zero(blocks), (low, high))
+        return *_affine_of_span(*_span_with_zero(blocks), (low, high)), low
+    if granularity == "group":
+        return *_signed_scale(blocks, low - 1), low - 1
     largest = blocks.abs().amax(-1, keepdim=True)
     largest = torch.where(largest > 0, largest, torch.ones_like(largest))
-    return _affine_of_span(torch.zeros_like(largest), largest, (0, high))
+    return *_affine_of_span(torch.zeros_like(largest), largest, (0, high)), low
+
+
+def _signed_scale(blocks: Tensor, low: int) -> tuple[Tensor, Tensor]:
+    """Give the scale at which the entry of the largest magnitude is the lowest level, and 0."""
+    extreme = blocks.gather(-1, blocks.abs().argmax(-1, keepdim=True))
+    extreme = torch.where(extreme == 0, torch.full_like(extreme, -1), extreme)
+    # The divisor is a power of two, so that the quotient is exact.
+    scale = extreme / torch.full_like(extreme, low)
+    tiny = scale.sign() * SMALLEST_STEP
+    return torch.where(scale.abs() < SMALLEST_STEP, tiny, scale), torch.zeros_like(scale)
 
 
 def _learned_scale(

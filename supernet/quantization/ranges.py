@@ -157,19 +157,22 @@ class MeanSquaredError:
         """See :class:`RangeEstimator`."""
         low, high = self._histogram.extremes()
         widest = Range(min(low, 0.0), max(high, 0.0))
-        moments = _Moments(self._histogram.density())
+        integrals = _Integrals(self._histogram.density())
         coarse = torch.logspace(0, -3, COARSE_SHARES, dtype=torch.float64).tolist()
         fine = torch.linspace(0.8, 1.26, FINE_SHARES, dtype=torch.float64).tolist()
         tried = [Range(widest.low * share, widest.high * share) for share in coarse]
-        best = _least_error(moments, tried, levels)
+        best = _least_error(integrals, tried, levels)
+        one_sided = widest.low == 0 or widest.high == 0
         for shares, around_best in ((coarse, False), (fine, True)):
+            if one_sided and not around_best:
+                continue  # Drawing in both ends was drawing in this one.
             start = best if around_best else widest
             if widest.low < 0:
                 tried = [Range(max(start.low * share, widest.low), best.high) for share in shares]
-                best = _least_error(moments, [best, *tried], levels)
+                best = _least_error(integrals, [best, *tried], levels)
             if widest.high > 0:
                 tried = [Range(best.low, min(start.high * share, widest.high)) for share in shares]
-                best = _least_error(moments, [best, *tried], levels)
+                best = _least_error(integrals, [best, *tried], levels)
         return best
 
 
@@ -241,8 +244,10 @@ class Histogram:
             InputError: If the batch is empty or holds NaN or infinity.
         """
         self._extremes.observe(values)
-        values = _float32_or_better(values).flatten()
-        zeros = int((values == 0).sum())
+        # In the order of memory, whatever the layout: nothing is copied.
+        by_stride = sorted(range(values.dim()), key=values.stride, reverse=True)
+        values = _float32_or_better(values).permute(by_stride).flatten()
+        zeros = values.numel() - int(torch.count_nonzero(values))
         self._zeros += zeros
         if zeros == values.numel():
             return
@@ -331,51 +336,56 @@ class _Extremes:
         return Range(self._low, self._high)
 
 
-class _Moments:
-    """Integrals of a density up to any point: of 1, of the value and of its square.
+class _Integrals:
+    """A density integrated once and twice, which is all that errors of quantizers depend on.
 
-    Within a bin they are polynomials, so that errors of a quantizer cost as much as it has levels,
-    however many bins there are.
+    Rounding to levels ``v`` that are ``s`` apart, with borders ``b`` half way between them, has the
+    squared error ``E[(x - v_last)^2] - 2 s sum_b E[max(b - x, 0)]`` (each border passed lowers the
+    level by a step), and the second expectation is the density integrated twice up to ``b``. So an
+    error costs as much as there are levels, however many bins there are.
     """
 
     def __init__(self, density: Density) -> None:
         edges, heights = density.edges, density.heights
         self._edges = edges
-        powers = torch.stack([edges, edges.square() / 2, edges.pow(3) / 3])
-        self._before = F.pad((powers.diff() * heights).cumsum(1), (1, 0))
-        self._heights = F.pad(heights, (0, 1))
+        self._width = float(edges[1] - edges[0])
+        self._heights = F.pad(heights, (0, 1)) / 2
+        self._once = F.pad((heights * self._width).cumsum(0), (1, 0))
+        rising = self._once[:-1] * self._width + heights * self._width**2 / 2
+        self._twice = F.pad(rising.cumsum(0), (1, 0))
+        self.total = float(self._once[-1])
+        self.first = float(torch.dot((edges.square() / 2).diff(), heights))
+        self.second = float(torch.dot((edges.pow(3) / 3).diff(), heights))
 
-    def up_to(self, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Give the three integrals up to points of any shape, each in that shape."""
-        edges = self._edges
-        points = points.clamp(edges[0], edges[-1])
-        bins = ((points - edges[0]) / (edges[1] - edges[0])).to(torch.int64)
-        start, height = edges[bins], self._heights[bins]
-        zeroth, first, second = self._before[:, bins]
-        return (
-            zeroth + height * (points - start),
-            first + height * (points.square() - start.square()) / 2,
-            second + height * (points.pow(3) - start.pow(3)) / 3,
-        )
-
-
-def _least_error(moments: _Moments, tried: list[Range], levels: int) -> Range:
-    return tried[int(_squared_errors(moments, tried, levels).argmin())]
+    def twice(self, points: Tensor) -> Tensor:
+        """Integrate twice up to points of any shape, in that shape."""
+        inside = points.clamp(self._edges[0], self._edges[-1])
+        bins = ((inside - self._edges[0]) / self._width).to(torch.int64)
+        rest = inside - self._edges[bins]
+        within = self._twice[bins] + rest * (self._once[bins] + rest * self._heights[bins])
+        return within + (points - inside).clamp(min=0) * self.total
 
 
-def _squared_errors(moments: _Moments, tried: list[Range], levels: int) -> Tensor:
-    """Integrate the squared errors of quantizing a density to levels over ranges: ``(ranges,)``."""
-    affines = [choose_affine(clip.low, clip.high, levels) for clip in tried]
-    scale = torch.tensor([[a.scale] for a in affines], dtype=torch.float64)
-    zero_point = torch.tensor([[a.zero_point] for a in affines], dtype=torch.float64)
-    level = torch.arange(levels + 1, dtype=torch.float64)
-    values = (level - zero_point) * scale
-    # Everything up to half a step from a level becomes its value, the outermost ones the rest.
-    borders = (values[:, :-1] + values[:, 1:]) / 2
-    infinity = torch.full_like(scale, math.inf)
-    zeroth, first, second = moments.up_to(torch.cat([-infinity, borders, infinity], 1))
-    errors = second.diff() - 2 * values * first.diff() + values.square() * zeroth.diff()
-    return errors.sum(1)
+def _least_error(integrals: _Integrals, tried: list[Range], levels: int) -> Range:
+    return tried[int(_squared_errors(integrals, tried, levels).argmin())]
+
+
+def _squared_errors(integrals: _Integrals, tried: list[Range], levels: int) -> Tensor:
+    """Give the squared errors of quantizing a density to levels over ranges: ``(ranges,)``."""
+    low, high = torch.tensor(tried, dtype=torch.float64).T
+    scale, zero_point = _spread_levels(low, high, levels)
+    last = (levels - zero_point) * scale
+    beyond = integrals.second - 2 * last * integrals.first + last.square() * integrals.total
+    border = torch.arange(levels, dtype=torch.float64) + 0.5
+    borders = (border - zero_point.unsqueeze(1)) * scale.unsqueeze(1)
+    return beyond - 2 * scale * integrals.twice(borders).sum(1)
+
+
+def _spread_levels(low: Tensor, high: Tensor, levels: int) -> tuple[Tensor, Tensor]:
+    """:func:`choose_affine` for ranges ``(ranges,)`` that hold 0."""
+    high = torch.where(low == high, 1.0, high)
+    scale = ((high - low) / levels).clamp(min=SMALLEST_STEP).to(torch.float32).to(torch.float64)
+    return scale, (-low / scale).round().clamp(0, levels)
 
 
 def _least_divergence(counts: Tensor, merged: int) -> int:

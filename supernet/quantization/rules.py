@@ -54,6 +54,11 @@ def _read(run: Execution, tensor: Tensor, reader: str) -> tuple[Tensor, Affine, 
     return taken, state.affine, state
 
 
+def _stays_float(taken: Tensor, affine: Affine) -> bool:
+    """Whether activations are not rounded at present; structure (on meta) always has all steps."""
+    return affine.scale is None and not taken.is_meta
+
+
 # -- layers with weights ---------------------------------------------------------------------------
 
 
@@ -208,7 +213,8 @@ def _hardswish(run: Execution, func: Rule, input: Tensor, *rest: Any, **kw: Any)
     if not run.reads_integers(input):
         return run.run_float(func, (input, *rest), kw)
     taken, affine, state = _read(run, input, "")
-    out = taken * hard_sigmoid(taken, affine)
+    plain = _stays_float(taken, affine)
+    out = func(taken) if plain else taken * hard_sigmoid(taken, affine)
     return mark(out, State(f"{state.key}/hardswish", ELEMENTWISE, state.bits))
 
 
@@ -216,23 +222,28 @@ def _hardsigmoid(run: Execution, func: Rule, input: Tensor, *rest: Any, **kw: An
     if not run.reads_integers(input):
         return run.run_float(func, (input, *rest), kw)
     taken, affine, state = _read(run, input, "")
-    out = hard_sigmoid(taken, affine)
+    out = func(taken) if _stays_float(taken, affine) else hard_sigmoid(taken, affine)
     return mark(out, State(f"{state.key}/hardsigmoid", "", 8, 0.0, 1.0, SHARE))
 
 
 def _sigmoid(run: Execution, func: Rule, input: Tensor, *rest: Any, **kw: Any) -> Any:
     if not run.reads_integers(input):
         return run.run_float(func, (input, *rest), kw)
-    taken, _, state = _read(run, input, "")
-    out = quantize(torch.sigmoid(taken), BELOW_ONE)
+    taken, affine, state = _read(run, input, "")
+    out = torch.sigmoid(taken)
+    if not _stays_float(taken, affine):
+        out = quantize(out, BELOW_ONE)
     return mark(out, State(f"{state.key}/sigmoid", "", 8, 0.0, 1.0, BELOW_ONE))
 
 
 def _silu(run: Execution, func: Rule, input: Tensor, *rest: Any, **kw: Any) -> Any:
     if not run.reads_integers(input):
         return run.run_float(func, (input, *rest), kw)
-    taken, _, state = _read(run, input, "")
-    out = taken * quantize(torch.sigmoid(taken), BELOW_ONE)
+    taken, affine, state = _read(run, input, "")
+    if _stays_float(taken, affine):
+        out = func(taken)
+    else:
+        out = taken * quantize(torch.sigmoid(taken), BELOW_ONE)
     return mark(out, State(f"{state.key}/silu", ELEMENTWISE, state.bits))
 
 

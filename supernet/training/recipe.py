@@ -108,7 +108,7 @@ class Recipe:
     checkpoint_every: int = 250
     log_every: int = 25
     quantizer: str = "lsq"
-    step_rate: float = 0.1
+    step_rate: float = 0.3
     weight_distribution: float = 0.0
     seed: int = 0
 

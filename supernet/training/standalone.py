@@ -30,6 +30,7 @@ ALONE: Mapping[str, Any] = {
     "rows": "uniform",
     "split": False,
     "regularise": "all",
+    "weight_distribution": 0.0,
 }
 
 

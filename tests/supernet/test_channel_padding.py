@@ -8,12 +8,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from supernet.graph import onnx_model
 from supernet.graph.language import Graph, Node
 from supernet.graph.onnx_model import to_onnx
-from supernet.graph.quantized.building import QdqGraphBuilder, QuantizedGraph, make_model
+from supernet.graph.quantized.building import QdqGraphBuilder, QuantizedGraph
 from supernet.graph.quantized.channel_padding import pad_channels
 
 onnx = pytest.importorskip("onnx")
+
+
+def write_plainly(built: QuantizedGraph, monkeypatch: pytest.MonkeyPatch) -> bytes:
+    """Write a model whose channels are as the graph has them."""
+    with monkeypatch.context() as patch:
+        patch.setattr(onnx_model, "pad_channels", lambda graph: graph)
+        return to_onnx(built.graph, built.weights).SerializeToString()
 
 
 def build_block(hidden: int, *, images: int = 8, squeeze: bool = False) -> QuantizedGraph:
@@ -49,7 +57,7 @@ def list_pads(graph: Graph) -> list[Node]:
 @pytest.mark.parametrize("squeeze", [False, True])
 @pytest.mark.parametrize(("hidden", "filled"), [(4, 16), (33, 48), (72, 80), (120, 128)])
 def test_hidden_channels_are_filled_up_and_outputs_stay_equal(
-    hidden: int, filled: int, squeeze: bool
+    hidden: int, filled: int, squeeze: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runtime = pytest.importorskip("onnxruntime")
     built = build_block(hidden, squeeze=squeeze)
@@ -57,11 +65,11 @@ def test_hidden_channels_are_filled_up_and_outputs_stay_equal(
     assert list_depthwise(padded) == [filled]
     assert padded.weights == built.graph.weights
     x = np.random.default_rng(0).normal(size=(2, 8, 9, 9)).astype(np.float32)
-    plain = make_model(built)
-    outputs = [
-        runtime.InferenceSession(m.SerializeToString()).run(None, {"x": x})[0]
-        for m in (plain, to_onnx(built.graph, built.weights))
-    ]
+    models = (
+        write_plainly(built, monkeypatch),
+        to_onnx(built.graph, built.weights).SerializeToString(),
+    )
+    outputs = [runtime.InferenceSession(m).run(None, {"x": x})[0] for m in models]
     assert len(np.unique(outputs[0])) > 30
     assert np.array_equal(*outputs)
 
@@ -106,16 +114,17 @@ def test_channels_of_several_blocks_stay() -> None:
 
 
 @pytest.mark.parametrize("images", [1, 3])
-def test_images_get_four_channels(images: int) -> None:
+def test_images_get_four_channels(images: int, monkeypatch: pytest.MonkeyPatch) -> None:
     runtime = pytest.importorskip("onnxruntime")
     built = build_block(32, images=images)
     pads = list_pads(pad_channels(built.graph))
     assert sorted(pad.inputs[0] in built.weights for pad in pads) == [False, True]
     x = np.random.default_rng(0).normal(size=(2, images, 9, 9)).astype(np.float32)
-    outputs = [
-        runtime.InferenceSession(m.SerializeToString()).run(None, {"x": x})[0]
-        for m in (make_model(built), to_onnx(built.graph, built.weights))
-    ]
+    models = (
+        write_plainly(built, monkeypatch),
+        to_onnx(built.graph, built.weights).SerializeToString(),
+    )
+    outputs = [runtime.InferenceSession(m).run(None, {"x": x})[0] for m in models]
     assert np.array_equal(*outputs)
     four = build_block(32, images=4).graph
     assert pad_channels(four) is four

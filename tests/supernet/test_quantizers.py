@@ -54,9 +54,12 @@ def gradients(value: Tensor, weights: Tensor, *sources: Tensor) -> tuple[Tensor,
 
 
 def run_onnx(
-    nodes: list[onnx.NodeProto], inputs: dict[str, np.ndarray[Any, Any]], constants: list[Any]
+    nodes: list[onnx.NodeProto],
+    inputs: dict[str, np.ndarray[Any, Any]],
+    constants: list[Any],
+    level: ort.GraphOptimizationLevel = ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
 ) -> np.ndarray[Any, Any]:
-    """Run nodes whose last output is ``y`` under ONNX Runtime, unoptimised."""
+    """Run nodes whose last output is ``y`` under ONNX Runtime, unoptimised unless told."""
     graph = helper.make_graph(
         nodes,
         "g",
@@ -66,7 +69,7 @@ def run_onnx(
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
     options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.graph_optimization_level = level
     session = ort.InferenceSession(model.SerializeToString(), options)
     result: np.ndarray[Any, Any] = session.run(["y"], inputs)[0]
     return result
@@ -271,7 +274,7 @@ def test_integers_times_scale_are_the_fake_quantized_weight(
         )  # fmt: skip
         assert stored.values.dtype == stored.zero_point.dtype == torch.int8
         assert stored.scale.shape == {"tensor": (), "channel": (8,), "group": (8, 6)}[granularity]
-        low, high = weight_levels(bits, symmetric)
+        low, high = weight_levels(bits, symmetric and (learned or granularity != "group"))
         assert low <= int(stored.values.min()) < int(stored.values.max()) <= high
         assert torch.equal(dequantize_weight(stored, axis), fake)
         if symmetric:
@@ -326,6 +329,45 @@ def test_finer_granularity_and_more_bits_err_less() -> None:
         errors = [error(bits, granularity) for bits in (2, 3, 4, 5, 6, 8)]
         assert errors == sorted(errors, reverse=True)
     assert error(4, "group") < error(4, "channel") < error(4, "tensor")
+
+
+def test_groups_use_all_levels_by_the_sign_of_their_scale() -> None:
+    weight = normal(64, 128, dtype=torch.float32)
+    stored = integer_weight(weight, 4, granularity="group")
+    assert (stored.values.view(64, 4, 32).amin(-1) == -8).all()
+    extreme = weight.view(64, 4, 32).gather(-1, weight.view(64, 4, 32).abs().argmax(-1, True))
+    # The divisor is a power of two: the largest entries are exact.
+    assert torch.equal(stored.scale * -8, extreme.squeeze(-1))
+    fake = quantize_weight(weight, 4, granularity="group")
+    assert torch.equal(dequantize_weight(stored), fake)
+    positive = weight.view(64 * 4, 32)
+    fifteen = quantize_weight(positive, 4, granularity="channel").view_as(weight)
+    assert (fake - weight).square().sum() < 0.82 * (fifteen - weight).square().sum()
+    assert torch.equal(quantize_weight(-weight, 4, granularity="group"), -fake)
+
+
+@pytest.mark.parametrize("rows", [1, 5])
+def test_negative_scales_are_multiplied_in_blocks_by_onnx_runtime(rows: int) -> None:
+    weight, x = normal(48, 64, dtype=torch.float32), normal(rows, 64, dtype=torch.float32)
+    stored = integer_weight(weight, 4, granularity="group")
+    assert (stored.scale < 0).any()
+    assert (stored.scale > 0).any()
+    entries = stored.values.T.contiguous().flatten().numpy()
+    packed = ((entries[1::2] & 15) << 4 | (entries[0::2] & 15)).astype(np.uint8).tobytes()
+    nodes = [
+        helper.make_node("DequantizeLinear", ["w", "s"], ["d"], axis=0, block_size=32),
+        helper.make_node("MatMul", ["x", "d"], ["y"]),
+    ]
+    constants = [
+        helper.make_tensor("w", TensorProto.INT4, (64, 48), packed, raw=True),
+        numpy_helper.from_array(stored.scale.T.contiguous().numpy(), "s"),
+    ]
+    found = run_onnx(nodes, {"x": x.numpy()}, constants, ort.GraphOptimizationLevel.ORT_ENABLE_ALL)
+    blocks = x.view(rows, 2, 32)
+    step = blocks.abs().amax(-1, keepdim=True) / 127
+    rounded = ((blocks / step).round() * step).view_as(x)
+    expected = rounded @ quantize_weight(weight, 4, granularity="group").T
+    np.testing.assert_allclose(found, expected.numpy(), atol=2e-6 * float(expected.abs().max()))
 
 
 def test_groups_must_divide_the_inputs() -> None:
