@@ -111,9 +111,9 @@ def test_volumes_share_one_reference(benchmark) -> None:
     }
     found = benchmark.compare(points)
     # The reference is a tenth of the range beyond the worst: 1.1 in all three.
-    assert found["joint_over"]["architecture_first"] == pytest.approx(2.0)
-    assert found["joint_over"]["uniform_int8"] == pytest.approx(11.0**3)
-    assert found["hypervolume"]["architecture_first"] == pytest.approx(0.5)
+    assert found["architecture_first"] == pytest.approx(2.0)
+    assert found["uniform_int8"] == pytest.approx(11.0**3)
+    assert set(found) == {"architecture_first", "uniform_int8"}
 
 
 def test_missing_data_is_said(benchmark, capsys, tmp_path: Path) -> None:
