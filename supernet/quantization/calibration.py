@@ -20,7 +20,7 @@ from supernet.quantization.ranges import (
     Percentile,
     RangeEstimator,
 )
-from supernet.quantization.tracking import find_state, mark
+from supernet.quantization.tracking import find_layer, find_state, mark
 
 ESTIMATORS: dict[str, Callable[[str], RangeEstimator]] = {
     "minmax": MinMax,
@@ -57,7 +57,8 @@ def fit_weight_steps(network: nn.Module, execution: Execution) -> int:
             step = fit_step(
                 layer.weight, form.weight_bits, p=2.0, steps=FIT_STEPS, granularity="channel"
             )
-            execution.fitted[f"{path}@{form.weight_bits}"] = step
+            # A layer keeps the name it has in the supernet, of which a candidate's is a part.
+            execution.fitted[f"{find_layer(layer.weight)}@{form.weight_bits}"] = step
     return len(execution.fitted)
 
 
@@ -153,13 +154,17 @@ def correct_biases(network: nn.Module, execution: Execution, batches: Sequence[T
     Returns:
         How many layers were corrected: those with a bias and one scale that multiply integers.
     """
-    modules = dict(network.named_modules())
+    modules: dict[str, nn.Module] = {
+        find_layer(module.weight): module
+        for module in network.modules()
+        if isinstance(module, (nn.Conv2d, nn.Linear))
+    }
     layers = {
-        path: modules[path]
-        for path, layer in execution.layers.items()
+        name: modules[name]
+        for name, layer in execution.layers.items()
         if layer.bias is not None
         and layer.affine.format.granularity == "tensor"
-        and isinstance(modules.get(path), (nn.Conv2d, nn.Linear))
+        and name in modules
     }
     if not layers:
         return 0

@@ -10,6 +10,7 @@ piece leaves its result *pending*, and the first reader rounds it, for all reade
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -24,17 +25,19 @@ from supernet.quantization.formats import FP32, Format
 from supernet.quantization.functions import find_channel_step, quantize, quantize_weights
 from supernet.quantization.quantizers import learned_zero_point, limited_step, positive_step
 from supernet.quantization.ranges import choose_affine
-from supernet.quantization.rules import LOOKS, RULES
+from supernet.quantization.rules import LOOKS, RULES, writes_in_place
 from supernet.quantization.tracking import (
     CONVOLUTION,
     ELEMENTWISE,
     PRODUCT,
     State,
+    find_layer,
     find_state,
     is_map,
     list_tensors,
     map_tensors,
     mark,
+    name_layer,
     unmark,
 )
 
@@ -86,6 +89,10 @@ class Execution(TorchFunctionMode):
         format: Its format.
         outer: Paths and formats of those around it.
         guests: Tensors from outside that something is noted of while the network runs.
+        written: Tensors that the network has overwritten in place, by id, each with what is in it
+            now: rounded integers are tensors of their own.
+        shared: States of the tensors that were rounded and have gradients.
+        names: Layer that each parameter belongs to, by its path, for copies of the network.
     """
 
     formats: dict[str, Format]
@@ -107,6 +114,9 @@ class Execution(TorchFunctionMode):
     format: Format = FP32
     outer: list[tuple[str, Format]] = field(default_factory=list)
     guests: list[Tensor] = field(default_factory=list)
+    written: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    shared: list[weakref.ref[State]] = field(default_factory=list)
+    names: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         TorchFunctionMode.__init__(self)
@@ -116,6 +126,8 @@ class Execution(TorchFunctionMode):
     def attach(self, network: nn.Module) -> None:
         """Let a network compute in its formats from now on, whether as a whole or unit by unit."""
         network.__dict__["execution"] = self
+        network.__dict__["forward"] = _Interruptible(self, network)
+        self.names = {name: find_layer(p) for name, p in network.named_parameters()}
         modules = dict(network.named_modules())
         for path in ("", *(p for p in self.formats if p)):
             guard = _Guard(self, path)
@@ -137,10 +149,42 @@ class Execution(TorchFunctionMode):
         self.depth -= 1
         if self.depth == 0:
             self.__exit__(None, None, None)
-            # Inputs outlive the run, and the next network rounds them in its own way.
-            for tensor in self.guests:
-                unmark(tensor)
-            self.guests.clear()
+            self._forget_tensors()
+
+    def abandon(self) -> None:
+        """Leave the network and all units that are running, of which none will say so itself."""
+        if self.depth:
+            self.outer, self.depth, self.unit, self.format = [], 0, "", FP32
+            self.__exit__(None, None, None)
+            self._forget_tensors()
+
+    def _forget_tensors(self) -> None:
+        # Inputs outlive the run, and the next network rounds them in its own way.
+        for tensor in self.guests:
+            unmark(tensor)
+        # A tensor that knows what was computed from it would keep itself alive.
+        for reference in self.shared:
+            state = reference()
+            if state is not None:
+                state.rounded = None
+        self.guests.clear()
+        self.shared.clear()
+        self.written.clear()
+
+    def restore_names(self, module: nn.Module, path: str) -> None:
+        """Name the weights of a copied network, which know their layers no more.
+
+        Args:
+            module: The network, or a unit that runs alone.
+            path: Its path.
+        """
+        named = module.named_parameters(prefix=path)
+        known = ((p, self.names[name]) for name, p in named if self.names.get(name))
+        first = next(known, None)
+        if first is None or find_layer(first[0]) == first[1]:
+            return
+        for parameter, layer in (first, *known):
+            name_layer(parameter, layer)
 
     @contextmanager
     def suspended(self) -> Iterator[None]:
@@ -196,12 +240,25 @@ class Execution(TorchFunctionMode):
     # -- rounding ---------------------------------------------------------------------------------
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if self.written:
+            args, kwargs = map_tensors(self.find_written, (args, kwargs))
         handler = RULES.get(func)
         if handler is not None:
-            return handler(self, func, *args, **(kwargs or {}))
-        if getattr(func, "__name__", "") in LOOKS:
-            return func(*args, **(kwargs or {}))
-        return self.run_float(func, args, kwargs or {})
+            out = handler(self, func, *args, **kwargs)
+        elif getattr(func, "__name__", "") in LOOKS:
+            return func(*args, **kwargs)
+        else:
+            out = self.run_float(func, args, kwargs)
+        if writes_in_place(func, args, kwargs):
+            now = out if isinstance(out, Tensor) else self.settle(args[0])
+            if now is not args[0]:
+                self.written[id(args[0])] = args[0], now
+        return out
+
+    def find_written(self, tensor: Tensor) -> Tensor:
+        """Find what is in a tensor now, if the network has overwritten it."""
+        return self.written.get(id(tensor), (tensor, tensor))[1]
 
     def run_float(self, func: Any, args: Any, kwargs: Any) -> Any:
         """Run an operator in float: what it reads is rounded where integers were pending."""
@@ -211,7 +268,11 @@ class Execution(TorchFunctionMode):
             if states:
                 name = getattr(func, "__name__", str(func))
                 self.islands.append(Island(self.unit, name, states[0].key))
-        return func(*read[0], **read[1])
+        out = func(*read[0], **read[1])
+        if writes_in_place(func, args, kwargs):
+            # Whatever is in it now has levels no more.
+            unmark(read[0][0])
+        return out
 
     def reads_integers(self, *tensors: object) -> bool:
         """Whether an operator runs in integers: its unit does, and all that it reads can be."""
@@ -254,6 +315,8 @@ class Execution(TorchFunctionMode):
             state.rounded = self._round(tensor, affine)
             known = State(state.key, "", state.bits, state.lowest, state.highest, affine)
             mark(state.rounded, known)
+            if state.rounded.requires_grad:
+                self.shared.append(weakref.ref(state))
         return state.rounded
 
     def _round(self, tensor: Tensor, affine: Affine) -> Tensor:
@@ -360,6 +423,8 @@ class _Guard:
 
     def enter(self, module: nn.Module, args: Any, kwargs: Any) -> Any:
         run = self.execution
+        if run.depth == 0:
+            run.restore_names(module, self.path)
         run.enter_unit(self.path)
         if not run.formats or not self.path or run.per_layer:
             return None
@@ -373,8 +438,30 @@ class _Guard:
         with _pop_mode_temporarily():
             return map_tensors(round_maps, args), map_tensors(round_maps, kwargs)
 
-    def leave(self, module: nn.Module, args: Any, output: Any) -> None:
-        self.execution.leave_unit()
+    def leave(self, module: nn.Module, args: Any, output: Any) -> Any:
+        run = self.execution
+        now = map_tensors(run.find_written, output) if run.written else None
+        run.leave_unit()
+        return now
+
+
+class _Interruptible:
+    """The forward of a network, after which its mode is over however it ends.
+
+    Torch runs hooks after errors, and none after an interrupt from the keyboard.
+    """
+
+    def __init__(self, execution: Execution, network: nn.Module) -> None:
+        self.execution, self.network = execution, network
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return type(self.network).forward(self.network, *args, **kwargs)
+        except Exception:
+            raise
+        except BaseException:
+            self.execution.abandon()
+            raise
 
 
 def find_execution(network: nn.Module) -> Execution | None:

@@ -334,6 +334,29 @@ def _pass_on(run: Execution, func: Rule, input: Tensor, *rest: Any, **kw: Any) -
     return out
 
 
+def writes_in_place(func: Any, args: Sequence[object], kwargs: Mapping[str, object]) -> bool:
+    """Whether a call of one of torch's functions overwrites the first tensor that it is given.
+
+    Args:
+        func: The function.
+        args: Its arguments.
+        kwargs: Those given by name.
+    """
+    if not args or not isinstance(args[0], Tensor):
+        return False
+    name = getattr(func, "__name__", "")
+    if func in _ACTIVATIONS:
+        return kwargs.get("inplace") is True or args[-1] is True
+    return name in _WRITES or (name.endswith("_") and not name.endswith("__"))
+
+
+_ACTIVATIONS = frozenset(
+    (F.relu, F.relu6, F.hardtanh, F.hardswish, F.hardsigmoid, F.silu, F.leaky_relu, F.elu, F.mish)
+)
+"""Functions whose last argument says whether they overwrite their input."""
+
+_WRITES = frozenset(("__iadd__", "__isub__", "__imul__", "__itruediv__", "__ipow__", "__setitem__"))
+
 LOOKS = frozenset(
     ("__get__", "__set__", "__len__", "__bool__", "__hash__", "__repr__", "size", "dim",
      "ndimension", "numel", "nelement", "stride", "is_floating_point", "is_complex",

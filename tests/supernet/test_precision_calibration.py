@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from supernet.data import lay_channels_last, open_data
 from supernet.errors import InputError
-from supernet.families import resnet
+from supernet.families import resnet, spos
 from supernet.precision.elastic import list_precision_choices, make_precision_elastic
 from supernet.quality.evaluate import evaluate, recalibrate_extracted
 from supernet.quantization import execution as execution_module
@@ -20,8 +20,10 @@ from supernet.quantization.execution import Execution, find_execution
 from supernet.quantization.folding import fold_normalization
 from supernet.quantization.formats import parse_policy
 from supernet.quantization.quantizers import fit_step, quantize_weight
+from supernet.quantization.tracking import find_layer
 from supernet.space import Architecture
 from supernet.supernet import Supernet
+from supernet.testing.precision_networks import build_elastic
 
 
 def build(precision: str = "int8") -> Supernet:
@@ -231,3 +233,16 @@ def test_evaluations_in_integers_repeat_to_the_last_bit() -> None:
     data = open_data("digits")
     values = {evaluate(net, architecture, data, calibration_samples=64).value for _ in range(2)}
     assert len(values) == 1
+
+
+def test_fitted_steps_reach_the_layers_of_candidates() -> None:
+    net = build_elastic(spos, "fp32,w2a8")
+    network = net.extract(net.space.smallest).eval()
+    execution = find_execution(network)
+    assert execution is not None
+    assert fit_weight_steps(network, execution)
+    for path, layer in network.named_modules():
+        if isinstance(layer, (nn.Conv2d, nn.Linear)):
+            form = execution.find_format(path)
+            found = execution.find_step(find_layer(layer.weight), form)
+            assert (found is not None) == (form.weight_bits == 2)

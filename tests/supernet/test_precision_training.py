@@ -570,7 +570,7 @@ def test_a_network_trained_alone_keeps_its_precision_and_steps(policy: str) -> N
             assert torch.equal(alone(inputs, alone.space.largest), expected)
     chosen = at(learned, "w4a8") if policy == POLICY else learned.space.smallest
     alone = make_standalone(learned, chosen)
-    recipe = make_standalone_recipe(RECIPE, {"weight_distribution": 0.0}, 60)
+    recipe = make_standalone_recipe(RECIPE, {}, 60)
     method = compose(alone, make_toy_data(), recipe, 8)
     before = {name: p.detach().clone() for name, p in alone.shared.items()}
     assert {name[-2:] for name in before} == {"@4", "@8"}
