@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from app.records.numbers import format_items
 from app.records.run import OriginRecord, RunRecord
 from app.runs.directory import Run, open_run
 from app.runs.trained import NO_DATA, Say, find_trained, read_shape
@@ -58,9 +59,10 @@ class Origin:
         if (theirs.task, theirs.labels, theirs.input) != (shape.task, shape.labels, shape.input):
             raise InputError(
                 f"the network of {self.run.path} is for {theirs.task} with inputs of shape "
-                f"{theirs.input} and {len(theirs.labels)} classes, and the data are for "
-                f"{shape.task} with inputs of shape {shape.input} and {len(shape.labels)}, or "
-                "their classes have other names; give data of that kind"
+                f"{theirs.input} and {format_items(len(theirs.labels), 'class', 'classes')}, and the "
+                f"data are for {shape.task} with inputs of shape {shape.input} and "
+                f"{format_items(len(shape.labels), 'class', 'classes')}, or their classes have "
+                "other names; give data of that kind"
             )
 
 

@@ -100,6 +100,7 @@ def test_templates_count_by_the_same_helper() -> None:
         volumes="",
         traced=False,
         cards=[],
+        formats=None,
     )
     assert "seed 0, 1 evaluation on cpu, 0 failed." in page
 
