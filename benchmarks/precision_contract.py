@@ -18,9 +18,9 @@ import numpy as np
 import onnxruntime as ort
 
 from hardware.fusion_probe import count_operators, probe_contract
-from supernet.graph.quantized.integer_simulator import simulate, simulate_layers
+from supernet.graph.fusion.plan import plan_operators
+from supernet.graph.integer.integer_simulator import simulate, simulate_layers
 from supernet.graph.quantized.packing import stored_bytes
-from supernet.graph.quantized.plan import plan_operators
 from supernet.testing.precision_networks import Prepared, build_elastic, draw_prepared
 
 FAMILIES = ("attentivenas", "matlm", "nas_bench_macro", "ofa_mobilenetv3", "ofa_proxyless",

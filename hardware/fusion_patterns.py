@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from supernet.graph.fusion.building import QdqGraphBuilder, QuantizedGraph
+from supernet.graph.fusion.contract import MOVED
 from supernet.graph.language import BATCH, Attribute
-from supernet.graph.quantized.building import QdqGraphBuilder, QuantizedGraph
-from supernet.graph.quantized.contract import MOVED
 
 _CHANNELS = 16
 _SIDE = 8

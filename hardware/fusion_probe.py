@@ -16,9 +16,9 @@ import numpy as np
 from hardware.fusion_patterns import Pattern, build_patterns
 from supernet.errors import InputError
 from supernet.files import read_json, write_json
+from supernet.graph.fusion.contract import FusionContract, PatternOutcome
+from supernet.graph.fusion.kernels import expand_kernel
 from supernet.graph.onnx_model import to_onnx
-from supernet.graph.quantized.contract import FusionContract, PatternOutcome
-from supernet.graph.quantized.kernels import expand_kernel
 
 if TYPE_CHECKING:
     import onnx
@@ -72,7 +72,7 @@ def count_operators(model: bytes | Path) -> Counter[str]:
     """Count the operators that ONNX Runtime executes for a model at default options.
 
     Fused float kernels count as the operators that they replace, and layout counts nothing: see
-    :func:`supernet.graph.quantized.kernels.expand_kernel`. What the runtime adds to change a
+    :func:`supernet.graph.fusion.kernels.expand_kernel`. What the runtime adds to change a
     layout in float belongs to the layout: where it moves a Transpose of its own past a
     DequantizeLinear and finds nothing to merge it with, it leaves DequantizeLinear, Transpose,
     QuantizeLinear, DequantizeLinear with one scale and zero point, and the first and the third

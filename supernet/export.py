@@ -14,12 +14,12 @@ from torch import nn
 from supernet import files
 from supernet.data import DataSource
 from supernet.errors import InputError
+from supernet.graph.integer.saturation import SaturationVerdict, check_graph
 from supernet.graph.language import Graph
 from supernet.graph.lowering import lower
 from supernet.graph.onnx_model import to_onnx
 from supernet.graph.quantized.integer_weights import write_integer_weights
 from supernet.graph.quantized.packing import stored_bytes
-from supernet.graph.quantized.saturation import SaturationVerdict, check_graph
 from supernet.quality.evaluate import CALIBRATION_SAMPLES, recalibrate_extracted
 from supernet.quantization.calibration import DEFAULT_ESTIMATOR
 from supernet.quantization.execution import Execution, find_execution

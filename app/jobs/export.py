@@ -27,8 +27,8 @@ from supernet import files
 from supernet.costs.enumeration import measure_size
 from supernet.errors import InputError
 from supernet.export import ARCHITECTURE, ONNX, WEIGHTS, Exported, export, write_files
+from supernet.graph.fusion.plan import FLOAT, plan_operators
 from supernet.graph.quantized.overhead import itemise_overhead
-from supernet.graph.quantized.plan import FLOAT, plan_operators
 from supernet.space import Architecture
 
 CARD, PARITY, LABELS = "card.md", "parity.json", "labels.json"

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from app.records.export import IntegerParityRecord, ParityRecord
 from app.runs.trained import Trained
 from supernet.export import Exported, run_torch
-from supernet.graph.quantized.integer_simulator import simulate
+from supernet.graph.integer.integer_simulator import simulate
 from supernet.quality.evaluate import choose_batch_size, score_samples
 from supernet.space import Architecture
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from supernet.elastic.edits import Quantize
 from supernet.errors import InputError
-from supernet.graph.quantized.contract import FusionContract
+from supernet.graph.fusion.contract import FusionContract
 from supernet.quantization.formats import FLOAT_BITS, Format
 from supernet.supernet import Supernet
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from supernet.graph.fusion.building import QdqGraphBuilder, QuantizedGraph
 from supernet.graph.language import BATCH
-from supernet.graph.quantized.building import QdqGraphBuilder, QuantizedGraph
 
 CHANNELS = 16
 WIDTH = 64

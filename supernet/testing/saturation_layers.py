@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from supernet.graph.quantized.saturation import (
+from supernet.graph.integer.saturation import (
     Layout,
     emulate_pairs,
     find_worst_activations,

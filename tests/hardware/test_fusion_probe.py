@@ -12,7 +12,7 @@ pytest.importorskip("onnxruntime")
 from hardware import fusion_probe
 from hardware.fusion_probe import probe_contract
 from supernet.errors import InputError
-from supernet.graph.quantized.contract import FusionContract, PatternOutcome
+from supernet.graph.fusion.contract import FusionContract, PatternOutcome
 
 
 @pytest.fixture(scope="module")

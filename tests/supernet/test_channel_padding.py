@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from supernet.graph import onnx_model
+from supernet.graph.fusion.building import QdqGraphBuilder, QuantizedGraph
 from supernet.graph.language import Graph, Node
 from supernet.graph.onnx_model import to_onnx
-from supernet.graph.quantized.building import QdqGraphBuilder, QuantizedGraph
 from supernet.graph.quantized.channel_padding import pad_channels
 
 onnx = pytest.importorskip("onnx")

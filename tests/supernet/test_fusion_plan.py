@@ -12,10 +12,10 @@ pytest.importorskip("onnxruntime")
 from hardware.fusion_probe import count_operators, probe_contract
 from hardware.reference_model import build_reference_graph
 from supernet.errors import InputError
+from supernet.graph.fusion.building import QdqGraphBuilder, QuantizedGraph
+from supernet.graph.fusion.contract import BORDERS, FusionContract
+from supernet.graph.fusion.plan import FLOAT, NOT_FUSED, Plan, plan_operators
 from supernet.graph.onnx_model import to_onnx
-from supernet.graph.quantized.building import QdqGraphBuilder, QuantizedGraph
-from supernet.graph.quantized.contract import BORDERS, FusionContract
-from supernet.graph.quantized.plan import FLOAT, NOT_FUSED, Plan, plan_operators
 from supernet.testing.qdq_graphs import (
     CHANNELS,
     Block,

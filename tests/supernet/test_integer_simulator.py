@@ -15,12 +15,12 @@ from torch import nn
 from torch.nn import functional as F
 
 from supernet.errors import InputError
+from supernet.graph.integer.fused_operators import find_fused_operators
+from supernet.graph.integer.graph_values import read_stored
+from supernet.graph.integer.integer_simulator import simulate, simulate_layers
+from supernet.graph.integer.runtime_rewrites import rewrite
 from supernet.graph.language import BATCH, Attribute, Constant, Graph, Node, TensorSpec
 from supernet.graph.lowering import lower
-from supernet.graph.quantized.fused_operators import find_fused_operators
-from supernet.graph.quantized.graph_values import read_stored
-from supernet.graph.quantized.integer_simulator import simulate, simulate_layers
-from supernet.graph.quantized.runtime_rewrites import rewrite
 
 onnx = pytest.importorskip("onnx")
 ort = pytest.importorskip("onnxruntime")

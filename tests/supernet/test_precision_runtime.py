@@ -22,9 +22,9 @@ from supernet.families import (
     superkernel,
     uib,
 )
-from supernet.graph.quantized.contract import FusionContract
-from supernet.graph.quantized.integer_simulator import simulate
-from supernet.graph.quantized.plan import plan_operators
+from supernet.graph.fusion.contract import FusionContract
+from supernet.graph.fusion.plan import plan_operators
+from supernet.graph.integer.integer_simulator import simulate
 from supernet.testing.precision_networks import Prepared, build_elastic, draw_prepared
 
 FAMILIES = (attentivenas, matlm, nas_bench_macro, ofa_mobilenetv3, ofa_proxyless, ofa_resnet50,

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from supernet.errors import InputError
-from supernet.graph.language import Constant, Graph, Node, TensorSpec
-from supernet.graph.quantized.saturation import (
+from supernet.graph.integer.saturation import (
     REMEDY,
     Layout,
     check_graph,
@@ -16,6 +15,7 @@ from supernet.graph.quantized.saturation import (
     order_reduction,
     prove_no_saturation,
 )
+from supernet.graph.language import Constant, Graph, Node, TensorSpec
 from supernet.testing.saturation_layers import compare_proof_with_emulation, draw_layer
 
 

@@ -1,1 +1,1 @@
-"""Graphs of quantized networks: what a runtime fuses in them, and which parts stay in float."""
+"""Graphs of quantized networks as they are stored and written: packing, padding, names, borders."""

@@ -14,10 +14,10 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from supernet.graph.integer import integer_kernels as kernels
+from supernet.graph.integer.reference_operators import read_integer, read_integers
+from supernet.graph.integer.wiring import Parameters, Tensors, Wiring
 from supernet.graph.language import Graph, Node
-from supernet.graph.quantized import integer_kernels as kernels
-from supernet.graph.quantized.reference_operators import read_integer, read_integers
-from supernet.graph.quantized.wiring import Parameters, Tensors, Wiring
 
 _BIAS_TOLERANCE = 0.01
 """Relative difference of a bias's steps up to which ONNX Runtime 1.32 fuses a convolution."""

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from supernet.graph.quantized.contract import CARRYING, FusionContract
-from supernet.graph.quantized.workspace import CLIPS, DQ, LEVELS, Q, Step, Stored, Workspace
+from supernet.graph.fusion.contract import CARRYING, FusionContract
+from supernet.graph.fusion.workspace import CLIPS, DQ, LEVELS, Q, Step, Stored, Workspace
 
 
 def remove_double_pairs(work: Workspace) -> None:

@@ -10,7 +10,7 @@ from functools import cached_property
 
 from supernet.dataclass_json import decode_dataclass, encode_dataclass
 from supernet.errors import InputError
-from supernet.graph.quantized.kernels import MOVING
+from supernet.graph.fusion.kernels import MOVING
 from supernet.space import nearest
 
 BORDERS = frozenset({"QuantizeLinear", "DequantizeLinear"})

@@ -22,11 +22,11 @@ import numpy as np
 import torch
 
 from supernet.errors import InputError
+from supernet.graph.integer.graph_values import read_stored
+from supernet.graph.integer.reference_operators import read_integer
+from supernet.graph.integer.runtime_rewrites import rewrite
+from supernet.graph.integer.wiring import Wiring
 from supernet.graph.language import Graph, Node
-from supernet.graph.quantized.graph_values import read_stored
-from supernet.graph.quantized.reference_operators import read_integer
-from supernet.graph.quantized.runtime_rewrites import rewrite
-from supernet.graph.quantized.wiring import Wiring
 
 LARGEST_ACTIVATION = 255
 LOWEST, HIGHEST = -(2**15), 2**15 - 1

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from supernet.graph.fusion.contract import COMPUTING, MOVED, FusionContract
+from supernet.graph.fusion.kernels import MOVING, expand_kernel
+from supernet.graph.fusion.runtime_passes import optimise
+from supernet.graph.fusion.workspace import DQ, Q, Step, Workspace
 from supernet.graph.language import Graph
-from supernet.graph.quantized.contract import COMPUTING, MOVED, FusionContract
-from supernet.graph.quantized.kernels import MOVING, expand_kernel
-from supernet.graph.quantized.runtime_passes import optimise
-from supernet.graph.quantized.workspace import DQ, Q, Step, Workspace
 
 NO_KERNEL = "no kernel"
 NOT_FUSED = "not fused"
@@ -48,7 +48,7 @@ class Plan:
 
     Attributes:
         runtime: Name and version of the runtime that the plan is for.
-        operators: Kernels as :func:`supernet.graph.quantized.kernels.expand_kernel` counts them,
+        operators: Kernels as :func:`supernet.graph.fusion.kernels.expand_kernel` counts them,
             and how many of each, sorted.
         islands: What stays in float between quantized operators.
         requantized: Module paths of float layers that the runtime quantizes by itself, to 8 bits

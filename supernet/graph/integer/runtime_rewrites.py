@@ -7,7 +7,7 @@ or Gemm between DequantizeLinear and QuantizeLinear gets 8-bit weights, with one
 channels, without being asked.
 
 A node whose output is replaced stays in the graph, unread, so that its float output can be asked
-for; :class:`supernet.graph.quantized.wiring.Wiring` does not count what it reads.
+for; :class:`supernet.graph.integer.wiring.Wiring` does not count what it reads.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from supernet.graph.integer.reference_operators import compute, quantize, read_float
+from supernet.graph.integer.wiring import Wiring
 from supernet.graph.language import Graph, Node
-from supernet.graph.quantized.reference_operators import compute, quantize, read_float
-from supernet.graph.quantized.wiring import Wiring
 
 Stored = dict[str, Tensor]
 

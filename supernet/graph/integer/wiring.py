@@ -9,9 +9,9 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from supernet.graph.integer import integer_kernels as kernels
+from supernet.graph.integer.reference_operators import read_integer
 from supernet.graph.language import Graph, Node
-from supernet.graph.quantized import integer_kernels as kernels
-from supernet.graph.quantized.reference_operators import read_integer
 
 Tensors = Mapping[str, Tensor]
 

@@ -3,13 +3,13 @@
 Which operators have int8 kernels and which let borders through is read from the contract; what
 is written here is the optimiser's own structure (``graph_transformer_utils.cc`` and the folder
 ``qdq_transformer`` of microsoft/onnxruntime). Only what changes the counts of
-:func:`supernet.graph.quantized.kernels.expand_kernel` is here: fusions of float operators do not.
+:func:`supernet.graph.fusion.kernels.expand_kernel` is here: fusions of float operators do not.
 """
 
 from __future__ import annotations
 
-from supernet.graph.quantized.bias_passes import merge_bias
-from supernet.graph.quantized.border_passes import (
+from supernet.graph.fusion.bias_passes import merge_bias
+from supernet.graph.fusion.border_passes import (
     carry_dequantize,
     carry_quantize,
     quantize_float_layers,
@@ -18,15 +18,15 @@ from supernet.graph.quantized.border_passes import (
     remove_double_pairs,
     split_dequantize,
 )
-from supernet.graph.quantized.contract import FusionContract
-from supernet.graph.quantized.folding_passes import (
+from supernet.graph.fusion.contract import FusionContract
+from supernet.graph.fusion.folding_passes import (
     fold_layers,
     fold_stored,
     merge_equal,
     remove_identities,
 )
-from supernet.graph.quantized.kernel_passes import fuse_dynamic, fuse_quantized
-from supernet.graph.quantized.workspace import Step, Workspace
+from supernet.graph.fusion.kernel_passes import fuse_dynamic, fuse_quantized
+from supernet.graph.fusion.workspace import Step, Workspace
 
 # The runtime repeats its first passes up to ten times, until nothing changes.
 _ROUNDS = 10

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from supernet.errors import InputError
+from supernet.graph.integer.fused_operators import FusedOperator, find_fused_operators
+from supernet.graph.integer.graph_values import read_inputs, read_stored, to_tensor
+from supernet.graph.integer.reference_operators import compute
+from supernet.graph.integer.runtime_rewrites import rewrite
 from supernet.graph.language import Graph, Node
-from supernet.graph.quantized.fused_operators import FusedOperator, find_fused_operators
-from supernet.graph.quantized.graph_values import read_inputs, read_stored, to_tensor
-from supernet.graph.quantized.reference_operators import compute
-from supernet.graph.quantized.runtime_rewrites import rewrite
 
 Tensors = dict[str, Tensor]
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from supernet.graph.quantized.workspace import DQ, Q, Step, Stored, Workspace
+from supernet.graph.fusion.workspace import DQ, Q, Step, Stored, Workspace
 
 _ATTENTION = ["Add", "MatMul", "MatMul", "MatMul"]
 

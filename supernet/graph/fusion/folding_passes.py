@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from supernet.graph.quantized.workspace import DQ, Q, Step, Stored, Workspace
+from supernet.graph.fusion.workspace import DQ, Q, Step, Stored, Workspace
 
 # Types and largest size of constants that the runtime stores once where they are equal.
 _SHARED = ("float32", "int32", "int64")

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from supernet.graph.quantized.reference_operators import pad_spatially, spread_along
+from supernet.graph.integer.reference_operators import pad_spatially, spread_along
 
 LEVELS = 256
 

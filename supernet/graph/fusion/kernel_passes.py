@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from supernet.graph.quantized.contract import COMPUTING, MOVED, FusionContract
-from supernet.graph.quantized.workspace import CLIPS, DQ, Q, Step, Workspace
+from supernet.graph.fusion.contract import COMPUTING, MOVED, FusionContract
+from supernet.graph.fusion.workspace import CLIPS, DQ, Q, Step, Workspace
 
 # How far a bias's scale may be from the product of the two others.
 _BIAS_TOLERANCE = 0.02
