@@ -57,12 +57,13 @@ class Origin:
             # Nobody has said what its classes are called; their number and order must do.
             theirs = replace(theirs, labels=shape.labels)
         if (theirs.task, theirs.labels, theirs.input) != (shape.task, shape.labels, shape.input):
+            ours = format_items(len(theirs.labels), "class", "classes")
+            given = format_items(len(shape.labels), "class", "classes")
             raise InputError(
                 f"the network of {self.run.path} is for {theirs.task} with inputs of shape "
-                f"{theirs.input} and {format_items(len(theirs.labels), 'class', 'classes')}, and the "
-                f"data are for {shape.task} with inputs of shape {shape.input} and "
-                f"{format_items(len(shape.labels), 'class', 'classes')}, or their classes have "
-                "other names; give data of that kind"
+                f"{theirs.input} and {ours}, and the data are for {shape.task} with inputs of shape "
+                f"{shape.input} and {given}, or their classes have other names; give data of that "
+                "kind"
             )
 
 
