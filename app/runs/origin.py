@@ -61,8 +61,8 @@ class Origin:
             given = format_items(len(shape.labels), "class", "classes")
             raise InputError(
                 f"the network of {self.run.path} is for {theirs.task} with inputs of shape "
-                f"{theirs.input} and {ours}, and the data are for {shape.task} with inputs of shape "
-                f"{shape.input} and {given}, or their classes have other names; give data of that "
+                f"{theirs.input} and {ours}, and the data are for {shape.task} with inputs of "
+                f"shape {shape.input} and {given}, or their classes have other names; give data of that "
                 "kind"
             )
 

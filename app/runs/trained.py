@@ -19,7 +19,7 @@ from app.runs.allocator import keep_freed_memory
 from app.runs.command_lines import resume_command
 from app.runs.directory import Run
 from app.runs.diverged import DIVERGED
-from app.runs.precision import extend
+from app.runs.precision import extend, read_precision
 from supernet import checkpoints
 from supernet.checkpoints import Checkpoint
 from supernet.costs.cost_model import CostModel
@@ -103,9 +103,15 @@ def build(run: Run) -> Supernet:
     """The supernet of a run, with initial weights, on the processor.
 
     Raises:
-        InputError: Unknown family or configuration, or a space other than the recorded one.
+        InputError: Unknown family or configuration, number formats that nobody can have asked
+            for, or a space other than the recorded one.
     """
     record = run.record
+    if record.precision is not None:
+        asked = record.precision
+        # A calibration is first used deep inside of an evaluation, which would only fail there.
+        with _explaining(run.path, "precision"):
+            read_precision(asked.policy, asked.method, asked.calibration)
     supernet = build_extended(run, record.precision)
     if supernet.space.digest != record.space:
         raise InputError(

@@ -117,6 +117,23 @@ def test_what_cannot_be_quantized(
     assert said.startswith(f"the weights in {quantized} are those of {floating}")
 
 
+@pytest.mark.parametrize("field", ["policy", "method", "calibration"])
+def test_a_damaged_precision_is_named(
+    quantized: Path, tmp_path: Path, refused: Refused, field: str
+) -> None:
+    damaged = tmp_path / "damaged"
+    shutil.copytree(quantized, damaged)
+    stored = json.loads((damaged / "run.json").read_text())
+    stored["precision"][field] = "nonsense"
+    del stored["checksum"]
+    (damaged / "run.json").write_text(json.dumps(stored))
+    before = contents(damaged)
+    said = refused("evaluate", "--run", damaged, "--arch", "smallest")
+    assert said.startswith(f"{damaged / 'run.json'} was damaged or edited: precision cannot be")
+    assert "'nonsense'" in said
+    assert contents(damaged) == before, "no evaluation is recorded as failed"
+
+
 def test_a_calibration_is_used(floating: Path, tmp_path: Path, command: Command) -> None:
     values = set()
     for calibration in ("minmax", "percentile"):

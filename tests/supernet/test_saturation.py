@@ -16,6 +16,7 @@ from supernet.graph.integer.saturation import (
     prove_no_saturation,
 )
 from supernet.graph.language import Constant, Graph, Node, TensorSpec
+from supernet.quantization.formats import FLOAT_BITS, WEIGHT_BITS, find_format
 from supernet.testing.saturation_layers import compare_proof_with_emulation, draw_layer
 
 
@@ -174,3 +175,12 @@ def test_layers_of_a_graph_are_checked_by_their_layout() -> None:
     }
     assert verdicts["dynamic"].unsafe_channels == (0, 1, 2, 3, 4)
     assert verdicts["pointwise"].pairs == 8
+
+
+def test_the_remedy_is_a_format_on_offer_whose_weights_cannot_saturate() -> None:
+    form = find_format(REMEDY.rpartition(" ")[2])
+    highest = 2 ** (form.weight_bits - 1) - 1
+    weights = rows([highest, highest], [-highest, -highest])
+    assert prove_no_saturation(weights, Layout.ROWS).safe
+    larger = [bits for bits in WEIGHT_BITS if form.weight_bits < bits < FLOAT_BITS]
+    assert larger == [8], "it has the most bits that there are below those at risk"

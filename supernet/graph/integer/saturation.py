@@ -31,9 +31,9 @@ from supernet.graph.language import Graph, Node
 LARGEST_ACTIVATION = 255
 LOWEST, HIGHEST = -(2**15), 2**15 - 1
 
-REMEDY = "weights of 7 bits (levels -64..64) or uint8 weights (U8U8)"
-"""What makes a layer safe: two weights of at most 64 cannot saturate, nor can unsigned ones,
-whose kernels multiply 16-bit values."""
+REMEDY = "weights of at most 6 bits, such as w6a8"
+"""What makes a layer safe: two weights of at most 64 cannot saturate, and of the formats on offer
+those of 8 bits alone have larger ones."""
 
 
 class Layout(Enum):
