@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from safetensors.numpy import save
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from supernet import files
 from supernet.data import DataSource
@@ -45,6 +46,8 @@ class Exported:
         macs: Multiply-accumulates for one sample.
         calibration_samples: Training samples behind normalisation statistics and ranges.
         graph: The network as it is in the ONNX model.
+        normalizes: Whether it has normalisation statistics, which were estimated on these samples.
+        calibrates: Whether it rounds activations to ranges that were estimated on some of them.
         formats: Number format of every unit, or layer, that does not compute in float, by path.
         saturation: For layers that multiply integers, by the name of their weight, whether sums
             are exact on processors without 8-bit dot products, too.
@@ -61,6 +64,8 @@ class Exported:
     macs: int
     calibration_samples: int
     graph: Graph
+    normalizes: bool = False
+    calibrates: bool = False
     formats: Mapping[str, str] = field(default_factory=dict)
     saturation: Mapping[str, SaturationVerdict] = field(default_factory=dict)
 
@@ -106,6 +111,7 @@ def export(
     execution = find_execution(network)
     if execution is not None:
         _check_executable(execution)
+    normalizes = any(isinstance(module, _BatchNorm) for module in network.modules())
     used = recalibrate_extracted(
         network,
         supernet,
@@ -135,6 +141,8 @@ def export(
         macs=graph.macs,
         calibration_samples=used,
         graph=graph,
+        normalizes=normalizes,
+        calibrates=execution is not None and bool(execution.calibrated),
         formats={} if execution is None else {p: f.name for p, f in execution.formats.items()},
         saturation={} if execution is None else check_graph(graph, values),
     )

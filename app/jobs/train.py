@@ -68,6 +68,8 @@ from supernet.training.state import IMPORTED
 DEFAULT_FAMILY = "ofa_mobilenetv3"
 # How supernets are trained whose units may compute in several formats.
 PRECISION_METHOD = "eqnet"
+# Weights that are good already have less far to go; see docs/recipes.md.
+RATE_FROM_WEIGHTS = 0.2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -460,6 +462,8 @@ def _choose_recipe(request: TrainRequest, run: Run | None, data: DataSource) -> 
         recipe = find_recipe(name, base=suitable)
         if request.teacher is not None and recipe.distill != "teacher":
             recipe = find_recipe(f"{name}+teacher", base=suitable)
+        if request.origin is not None and request.recipe is None:
+            recipe = recipe.replace({"learning_rate": recipe.learning_rate * RATE_FROM_WEIGHTS})
     if plugins.is_own(recipe.sampler):
         # It was typed, here or after --trust, so it may lie in the working directory.
         plugins.load_own(recipe.sampler, "sampler", ("build", "LARGEST_FIRST"))

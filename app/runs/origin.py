@@ -62,8 +62,8 @@ class Origin:
             raise InputError(
                 f"the network of {self.run.path} is for {theirs.task} with inputs of shape "
                 f"{theirs.input} and {ours}, and the data are for {shape.task} with inputs of "
-                f"shape {shape.input} and {given}, or their classes have other names; give data of that "
-                "kind"
+                f"shape {shape.input} and {given}, or their classes have other names; give data "
+                "of that kind"
             )
 
 

@@ -59,7 +59,7 @@ def format_quantization(result: QuantizeOutcome) -> str:
     """Say what a run has become whose units choose their number format."""
     return (
         f"Units of {result.source} may compute in {result.precision}: weights as they were, ranges "
-        f"of activations by calibration ({result.calibration}).\n"
+        f"of rounded activations, if any, by calibration ({result.calibration}).\n"
         f"The space holds {format_items(result.space_size, 'subnetwork')}; checkpoint "
         f"{result.checkpoint}.\n"
         f"{format_next(profile_command(result.run, 'cpu', result.trust), result.trust)}"
