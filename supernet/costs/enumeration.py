@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -23,6 +24,8 @@ from supernet.quantization.folding import fold_normalization
 from supernet.space import Architecture, SearchSpace, Value
 
 Combination = tuple[Value, ...]
+MOST_COMBINATIONS = 1 << 18
+"""Of the choices of one unit: a table of them takes some seconds to list."""
 Call = tuple[tuple[Any, ...], dict[str, Any]]
 
 
@@ -114,16 +117,29 @@ def build_cost_model(supernet: ElasticNetwork) -> CostModel:
     """Trace every variant of every unit of a supernet, each distinct one once.
 
     Raises:
-        InputError: A unit is not a module of the network, or never runs.
+        InputError: A unit is not a module of the network, never runs, or has too many variants.
     """
     modules = dict(supernet.model.named_modules())
     for unit in supernet.units:
         if unit not in modules:
             raise InputError(f"unit {unit!r} is not a module of the network")
+        _check_combinations(supernet, unit)
     tracer = _Tracer(supernet)
     tracer.cover()
     units = tuple(_list_variants(supernet, u, tracer) for u in supernet.units)
     return CostModel(supernet.space, (*units, *list_borders(supernet.space, units)))
+
+
+def _check_combinations(supernet: ElasticNetwork, unit: str) -> None:
+    """Refuse a unit whose choices have so many combinations that no table of them fits memory."""
+    names = find_unit_choices(supernet, unit)
+    count = math.prod(len(supernet.space.choice(name).values) for name in names)
+    if count > MOST_COMBINATIONS:
+        raise InputError(
+            f"unit {unit!r} depends on {len(names)} choices with {count:,} combinations, more than "
+            f"the {MOST_COMBINATIONS:,} that costs are listed for; give it fewer choices, such as "
+            "one number format per unit in place of one per layer"
+        )
 
 
 def _list_variants(supernet: ElasticNetwork, unit: str, tracer: _Tracer) -> UnitVariants:

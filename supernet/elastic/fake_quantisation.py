@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-import torch
 from torch import Tensor
 
 from supernet.elastic.edits import Derive, follow
+from supernet.quantization.quantizers import quantize_weight
 from supernet.space import Choice, Value
-
-FULL_PRECISION_BITS = 32
 
 
 def fake_quantize(weight: Tensor, values: tuple[Value, ...]) -> Tensor:
@@ -28,29 +25,7 @@ def fake_quantize(weight: Tensor, values: tuple[Value, ...]) -> Tensor:
     Returns:
         The same shape, at most ``2**bits - 1`` levels per output channel.
     """
-    bits = int(values[0])
-    if bits >= FULL_PRECISION_BITS:
-        return weight
-    levels = 2 ** (bits - 1) - 1
-    with torch.no_grad():
-        largest = weight.abs().flatten(1).amax(dim=1)
-        scale = torch.where(largest > 0, largest, torch.ones_like(largest)) / levels
-        scale = scale.reshape(-1, *([1] * (weight.dim() - 1)))
-        rounded = torch.clamp(torch.round(weight / scale), -levels, levels) * scale
-    result: Tensor = _StraightThrough.apply(weight, rounded)
-    return result
-
-
-class _StraightThrough(torch.autograd.Function):
-    """The value of one tensor with the gradient of another."""
-
-    @staticmethod
-    def forward(ctx: Any, weight: Tensor, value: Tensor) -> Tensor:
-        return value
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
-        return gradient, None
+    return quantize_weight(weight, int(values[0]))
 
 
 def quantise_weights(choice: Choice, tensors: Sequence[str]) -> tuple[Derive, ...]:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from supernet.costs.enumeration import build_cost_model
 from supernet.errors import InputError
 from supernet.families import (
     attentivenas,
@@ -27,6 +28,7 @@ from supernet.quantization.execution import find_execution
 from supernet.quantization.formats import parse_policy
 from supernet.space import Architecture
 from supernet.supernet import Supernet
+from supernet.testing.precision_networks import build_elastic
 
 FAMILIES = (attentivenas, matlm, nas_bench_macro, ofa_mobilenetv3, ofa_proxyless, ofa_resnet50,
             resnet, spos, superkernel, uib)  # fmt: skip
@@ -172,3 +174,9 @@ def test_weights_have_one_choice_of_bits() -> None:
     net = ofa_mobilenetv3.build(ofa_mobilenetv3.PRESETS["tiny-bits"])
     with pytest.raises(InputError, match="a preset without weight bits"):
         make_precision_elastic(net, parse_policy("int8"))
+
+
+def test_costs_of_countless_combinations_are_refused() -> None:
+    net = build_elastic(spos, "layer:int8")
+    with pytest.raises(InputError, match=r"134,217,728 combinations.*one number format per unit"):
+        build_cost_model(net)

@@ -13,7 +13,6 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
-from supernet.elastic.fake_quantisation import fake_quantize
 from supernet.errors import InputError
 from supernet.quantization.quantizers import (
     SMALLEST_STEP,
@@ -279,13 +278,6 @@ def test_integers_times_scale_are_the_fake_quantized_weight(
         assert torch.equal(dequantize_weight(stored, axis), fake)
         if symmetric:
             assert not stored.zero_point.any()
-
-
-def test_channels_are_those_of_the_earlier_fake_quantisation() -> None:
-    weight = normal(16, 8, 3, 3, dtype=torch.float32)
-    weight[3] = 0
-    for bits in (2, 4, 8, 32):
-        assert torch.equal(quantize_weight(weight, bits), fake_quantize(weight, (bits,)))
 
 
 def test_steps_per_channel_count_the_weights_of_a_channel() -> None:
