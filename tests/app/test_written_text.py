@@ -52,6 +52,7 @@ def exported(shape: tuple[int, ...], name: str, calibration: int) -> Exported:
         macs=105_360,
         calibration_samples=calibration,
         graph=Graph((), (), (), (), (), 0, 0),
+        normalizes=calibration > 0,
     )
 
 
