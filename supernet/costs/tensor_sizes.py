@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 
@@ -11,10 +11,10 @@ import numpy as np
 
 from supernet.graph.language import BATCH, Graph, Node, TensorSpec, fix_batch
 from supernet.graph.quantized.packing import NIBBLES
+from supernet.graph.tensor_specs import infer_tensor_specs
 from supernet.quantization.formats import FLOAT_BITS, FP32, Format, find_format
 
 Q, DQ = "QuantizeLinear", "DequantizeLinear"
-_OPSET, _OLD_OPSET = 21, 17
 # What gives another view of the same bytes.
 _VIEWS = frozenset(("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity"))
 # What runtimes write over an input that nobody else reads.
@@ -46,51 +46,10 @@ def infer_tensors(graph: Graph) -> dict[str, tuple[tuple[int, ...], str]]:
     Returns:
         By name; tensors whose shape depends on values are left out.
     """
-    import onnx
-    from onnx import TensorProto, helper, numpy_helper, shape_inference
-
     if any(BATCH in spec.shape for spec in (*graph.inputs, *graph.outputs)):
         graph = fix_batch(graph, 1)
-
-    def describe(name: str, dtype: str, shape: Sequence[int | str]) -> onnx.ValueInfoProto:
-        kind = (
-            TensorProto.INT4
-            if dtype == "int4"
-            else helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
-        )
-        return helper.make_tensor_value_info(name, kind, list(shape))
-
-    nodes = [
-        helper.make_node(
-            n.op,
-            n.inputs,
-            n.outputs,
-            **{key: list(v) if isinstance(v, tuple) else v for key, v in n.attributes},
-        )
-        for n in graph.nodes
-    ]
-    body = helper.make_graph(
-        nodes,
-        "tensors",
-        [describe(i.name, i.dtype, i.shape) for i in (*graph.inputs, *graph.weights)],
-        [],
-        initializer=[numpy_helper.from_array(c.array(), c.name) for c in graph.constants],
-    )
-    old = not any(n.op in (Q, DQ, "DynamicQuantizeLinear") for n in graph.nodes)
-    opset = helper.make_opsetid("", _OLD_OPSET if old else _OPSET)
-    inferred = shape_inference.infer_shapes(
-        helper.make_model(body, opset_imports=[opset]), data_prop=True
-    ).graph
-    found = {}
-    for value in (*inferred.input, *inferred.value_info):
-        kind = value.type.tensor_type
-        shape = tuple(d.dim_value for d in kind.shape.dim)
-        if kind.elem_type == TensorProto.INT4:
-            found[value.name] = (shape, "int4")
-        else:
-            dtype = helper.tensor_dtype_to_np_dtype(kind.elem_type)
-            found[value.name] = (shape, np.dtype(dtype).name)
-    return found
+    specs = infer_tensor_specs(graph).values()
+    return {spec.name: (tuple(int(d) for d in spec.shape), spec.dtype) for spec in specs}
 
 
 def count_bit_operations(graph: Graph, precision: str) -> int:

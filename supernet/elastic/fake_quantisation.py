@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from supernet.elastic.edits import Derive, follow
-from supernet.quantization.quantizers import quantize_weight
+from supernet.quantization.weights import quantize_weight
 from supernet.space import Choice, Value
 
 

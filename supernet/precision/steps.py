@@ -17,12 +17,8 @@ from supernet.elastic.precision import RANGES, WEIGHTS, is_step, name_step
 from supernet.errors import InputError
 from supernet.quantization.execution import Execution, find_execution
 from supernet.quantization.formats import Format
-from supernet.quantization.quantizers import (
-    SMALLEST_STEP,
-    fit_step,
-    fit_step_and_offset,
-    weight_levels,
-)
+from supernet.quantization.quantizers import SMALLEST_STEP, weight_levels
+from supernet.quantization.step_fitting import fit_step, fit_step_and_offset
 from supernet.space import Architecture, Positions, SearchSpace, Value
 from supernet.supernet import Supernet
 

@@ -12,7 +12,6 @@ from torch.overrides import _pop_mode_temporarily
 from supernet.errors import InputError
 from supernet.quantization.execution import Execution, make_affine
 from supernet.quantization.functions import find_channel_step
-from supernet.quantization.quantizers import fit_step
 from supernet.quantization.ranges import (
     Entropy,
     MeanSquaredError,
@@ -20,6 +19,7 @@ from supernet.quantization.ranges import (
     Percentile,
     RangeEstimator,
 )
+from supernet.quantization.step_fitting import fit_step
 from supernet.quantization.tracking import find_layer, find_state, mark
 
 ESTIMATORS: dict[str, Callable[[str], RangeEstimator]] = {

@@ -34,7 +34,6 @@ from supernet.quantization.tracking import (
     find_layer,
     find_state,
     is_map,
-    list_tensors,
     map_tensors,
     mark,
     name_layer,
@@ -50,21 +49,6 @@ class Estimator(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Island:
-    """A float operator within a unit that computes in integers.
-
-    Args:
-        unit: Path of the unit.
-        operator: Name of the torch function.
-        after: Name of the tensor it reads.
-    """
-
-    unit: str
-    operator: str
-    after: str
-
-
 @dataclass(eq=False)
 class Execution(TorchFunctionMode):
     """The number formats of one subnetwork, and the quantizers of its tensors.
@@ -78,7 +62,6 @@ class Execution(TorchFunctionMode):
         calibrated: Quantizers that calibration has found, by key.
         watching: Gives the estimator of a key while ranges are calibrated; activations stay float.
         limits: What was last known of the tensor of each key.
-        islands: Where float operators within integer units are noted, when somebody asks.
         layers: What each layer that multiplies integers has: weight, bias, name of its inputs.
         folds: Where weights and the running means of their normalisation are noted, likewise.
         convolve: What convolutions are computed with.
@@ -103,7 +86,6 @@ class Execution(TorchFunctionMode):
     calibrated: dict[str, Affine] = field(default_factory=dict)
     watching: Callable[[str], Estimator] | None = None
     limits: dict[str, State] = field(default_factory=dict)
-    islands: list[Island] | None = None
     layers: dict[str, Layer] = field(default_factory=dict)
     folds: list[tuple[Tensor, Tensor | None]] | None = None
     convolve: Callable[..., Tensor] = torch.conv2d
@@ -263,11 +245,6 @@ class Execution(TorchFunctionMode):
     def run_float(self, func: Any, args: Any, kwargs: Any) -> Any:
         """Run an operator in float: what it reads is rounded where integers were pending."""
         read = map_tensors(self.settle, args), map_tensors(self.settle, kwargs)
-        if self.islands is not None and self.format.quantizes_activations:
-            states = [s for s in map(find_state, list_tensors((args, kwargs))) if s]
-            if states:
-                name = getattr(func, "__name__", str(func))
-                self.islands.append(Island(self.unit, name, states[0].key))
         out = func(*read[0], **read[1])
         if writes_in_place(func, args, kwargs):
             # Whatever is in it now has levels no more.
@@ -457,9 +434,7 @@ class _Interruptible:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         try:
             return type(self.network).forward(self.network, *args, **kwargs)
-        except Exception:
-            raise
-        except BaseException:
+        except (KeyboardInterrupt, SystemExit):
             self.execution.abandon()
             raise
 

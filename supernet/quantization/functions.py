@@ -17,13 +17,8 @@ from torch import Tensor
 from torch.overrides import handle_torch_function, has_torch_function
 
 from supernet.quantization.affine import SHARE, Affine, WeightAffine
-from supernet.quantization.quantizers import (
-    gradient_scale_of,
-    integer_weight,
-    quantize_affine,
-    quantize_learned,
-    quantize_weight,
-)
+from supernet.quantization.quantizers import gradient_scale_of, quantize_affine, quantize_learned
+from supernet.quantization.weights import integer_weight, quantize_weight
 
 Function = TypeVar("Function", bound=Callable[..., Tensor])
 

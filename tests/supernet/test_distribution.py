@@ -8,7 +8,8 @@ from scipy import stats
 from torch import Tensor
 
 from supernet.quantization.distribution import distribution_penalty, kurtosis, skewness
-from supernet.quantization.quantizers import fit_step, quantize_weight
+from supernet.quantization.step_fitting import fit_step
+from supernet.quantization.weights import quantize_weight
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:

@@ -12,14 +12,10 @@ from torch import Tensor, nn
 from supernet.errors import InputError
 from supernet.quantization.equalisation import (
     FoldedLayer,
-    absorb_bias,
-    correct_bias,
     equalise,
     equalise_pair,
-    mean_output,
-    relu_mean,
 )
-from supernet.quantization.quantizers import quantize_weight
+from supernet.quantization.weights import quantize_weight
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -153,56 +149,3 @@ def test_layers_that_do_not_follow_one_another_are_refused() -> None:
     weight = torch.ones(6, 4)
     with pytest.raises(InputError, match=r"shape \(6, 4\) does not read 10 channels"):
         equalise_pair(FoldedLayer(torch.ones(10, 3)), FoldedLayer(weight))
-    with pytest.raises(InputError, match="does not read 2 channels"):
-        mean_output(weight, torch.ones(2))
-
-
-@torch.no_grad()
-def test_absorbing_keeps_the_function_where_all_pass() -> None:
-    torch.manual_seed(0)
-    first, second = nn.Conv2d(4, 6, 1).double(), nn.Conv2d(6, 5, 3).double()
-    assert first.bias is not None
-    first.bias.copy_(torch.tensor([9.0, 6.0, 0.1, -3.0, 7.0, 12.0]))
-    x = torch.rand((16, 4, 5, 5), generator=generator(), dtype=torch.float64)
-    hidden = first(x)
-    before = second(hidden.relu())
-    mean, std = hidden.mean((0, 2, 3)), hidden.std((0, 2, 3))
-    # No sample lies so many deviations below its mean: the ReLU passes all that is absorbed.
-    absorbed = absorb_bias(folded(first), folded(second), mean, std, deviations=4.0)
-    assert (absorbed > 0).tolist() == [True, True, False, False, True, True]
-    assert torch.allclose(second(first(x).relu()), before, atol=1e-12)
-    assert first(x).relu().amax() < 0.5 * hidden.relu().amax()
-
-
-def test_absorbing_needs_biases() -> None:
-    layer = FoldedLayer(torch.ones(3, 3), torch.zeros(3))
-    bare = FoldedLayer(torch.ones(3, 3))
-    for first, second in ((layer, bare), (bare, layer)):
-        with pytest.raises(InputError, match="needs one in both layers"):
-            absorb_bias(first, second, torch.ones(3), torch.ones(3))
-
-
-@pytest.mark.parametrize("groups", [1, 4, 12])
-@torch.no_grad()
-def test_a_corrected_bias_removes_the_mean_error(groups: int) -> None:
-    torch.manual_seed(0)
-    layer = nn.Conv2d(12, 24, 3, groups=groups, bias=False).double()
-    shift = torch.linspace(0.5, 3, 12, dtype=torch.float64)
-    x = torch.randn((64, 12, 12, 12), generator=generator(), dtype=torch.float64)
-    x = (x + shift[:, None, None]).relu()
-    quantized = quantize_weight(layer.weight, 3, granularity="tensor")
-    exact = layer(x)
-    rounded = nn.functional.conv2d(x, quantized, groups=groups)
-    change = correct_bias(layer.weight, quantized, x.mean((0, 2, 3)))
-    assert change.shape == (24,)
-    error = (rounded - exact).mean((0, 2, 3))
-    corrected = error + change
-    # What is left is that the means under the kernel are not quite those of the image.
-    assert corrected.abs().max() < 0.03 * error.abs().max()
-
-
-def test_the_mean_after_a_relu_is_that_of_samples() -> None:
-    mean = torch.tensor([-2.0, -0.5, 0.0, 1.0, 5.0, 0.7, -0.7], dtype=torch.float64)
-    std = torch.tensor([1.0, 2.0, 1.0, 0.5, 1.0, 0.0, 0.0], dtype=torch.float64)
-    samples = torch.randn((200_000, 7), generator=generator(), dtype=torch.float64) * std + mean
-    assert torch.allclose(relu_mean(mean, std), samples.relu().mean(0), atol=0.015)

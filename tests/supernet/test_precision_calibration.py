@@ -19,8 +19,9 @@ from supernet.quantization.calibration import ESTIMATORS, calibrate_ranges, fit_
 from supernet.quantization.execution import Execution, find_execution
 from supernet.quantization.folding import fold_normalization
 from supernet.quantization.formats import parse_policy
-from supernet.quantization.quantizers import fit_step, quantize_weight
+from supernet.quantization.step_fitting import fit_step
 from supernet.quantization.tracking import find_layer
+from supernet.quantization.weights import quantize_weight
 from supernet.space import Architecture
 from supernet.supernet import Supernet
 from supernet.testing.precision_networks import build_elastic

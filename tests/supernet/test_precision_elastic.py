@@ -11,16 +11,11 @@ import torch
 from supernet.costs.enumeration import build_cost_model
 from supernet.errors import InputError
 from supernet.families import (
-    attentivenas,
     matlm,
-    nas_bench_macro,
     ofa_mobilenetv3,
-    ofa_proxyless,
-    ofa_resnet50,
     resnet,
     spos,
     superkernel,
-    uib,
 )
 from supernet.graph.quantized.packing import stored_bytes
 from supernet.precision.elastic import list_precision_choices, make_precision_elastic
@@ -29,10 +24,7 @@ from supernet.quantization.formats import parse_policy
 from supernet.space import Architecture
 from supernet.supernet import Supernet
 from supernet.testing.precision_networks import build_elastic
-
-FAMILIES = (attentivenas, matlm, nas_bench_macro, ofa_mobilenetv3, ofa_proxyless, ofa_resnet50,
-            resnet, spos, superkernel, uib)  # fmt: skip
-every_family = pytest.mark.parametrize("family", FAMILIES, ids=lambda f: f.__name__[18:])
+from tests.toys.families import every_family
 
 
 def build(family: ModuleType) -> Supernet:

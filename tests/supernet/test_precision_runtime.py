@@ -11,25 +11,15 @@ import pytest
 
 from hardware.fusion_probe import count_operators, probe_contract
 from supernet.families import (
-    attentivenas,
     matlm,
-    nas_bench_macro,
     ofa_mobilenetv3,
-    ofa_proxyless,
-    ofa_resnet50,
     resnet,
-    spos,
-    superkernel,
-    uib,
 )
 from supernet.graph.fusion.contract import FusionContract
 from supernet.graph.fusion.plan import plan_operators
 from supernet.graph.integer.integer_simulator import simulate
 from supernet.testing.precision_networks import Prepared, build_elastic, draw_prepared
-
-FAMILIES = (attentivenas, matlm, nas_bench_macro, ofa_mobilenetv3, ofa_proxyless, ofa_resnet50,
-            resnet, spos, superkernel, uib)  # fmt: skip
-every_family = pytest.mark.parametrize("family", FAMILIES, ids=lambda f: f.__name__[18:])
+from tests.toys.families import every_family
 
 
 @pytest.fixture(scope="module")

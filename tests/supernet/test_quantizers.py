@@ -18,24 +18,17 @@ from supernet.quantization.quantizers import (
     SMALLEST_STEP,
     Granularity,
     activation_levels,
-    dequantize_weight,
-    dorefa_activation,
-    dorefa_weight,
-    fit_step,
-    fit_step_and_offset,
     from_levels,
     gradient_scale_of,
-    initial_step,
-    integer_weight,
     learned_zero_point,
     positive_step,
     quantize_affine,
     quantize_learned,
-    quantize_weight,
     to_levels,
     weight_levels,
-    xnor_weight,
 )
+from supernet.quantization.step_fitting import fit_step, fit_step_and_offset
+from supernet.quantization.weights import dequantize_weight, integer_weight, quantize_weight
 
 GRANULARITIES: tuple[Granularity, ...] = ("tensor", "channel", "group")
 
@@ -121,8 +114,6 @@ def test_the_dtype_is_kept(dtype: torch.dtype) -> None:
     assert quantize_affine(x, step, zero, 0, 255).dtype == dtype
     assert quantize_learned(x, step, zero, 0, 255, 1.0).dtype == dtype
     assert quantize_weight(x, 4).dtype == dtype
-    assert dorefa_weight(x, 4).dtype == dtype
-    assert xnor_weight(x).dtype == dtype
     assert fit_step(x, 4).dtype == dtype
 
 
@@ -234,7 +225,7 @@ def test_a_step_stays_positive_and_keeps_its_gradient(value: float) -> None:
 
 def test_a_learned_step_goes_to_the_least_squared_error() -> None:
     x = normal(4000)
-    step = initial_step(x, 3).requires_grad_()
+    step = (2 * x.abs().mean() / math.sqrt(3)).requires_grad_()
     start = step.item()
     optimizer = torch.optim.SGD([step], lr=0.02)
     for _ in range(400):
@@ -307,7 +298,6 @@ def test_zeros_and_vanishing_channels_stay_finite(
         step = fit_step(weight, bits, granularity=granularity)
         assert step.isfinite().all()
         assert bool((step > 0).all())
-        assert bool((initial_step(weight, bits, granularity=granularity) > 0).all())
 
 
 def test_finer_granularity_and_more_bits_err_less() -> None:
@@ -378,15 +368,6 @@ def test_bits_without_uniform_levels_are_refused() -> None:
         integer_weight(normal(4, 4), 9)
 
 
-def test_the_initial_step_is_that_of_lsq() -> None:
-    x = normal(1000)
-    mean = x.abs().mean().item()
-    assert initial_step(x, 4).item() == pytest.approx(2 * mean / math.sqrt(7))
-    assert initial_step(x, 4, signed=False).item() == pytest.approx(2 * mean / math.sqrt(15))
-    steps = initial_step(x.reshape(10, 100), 4, granularity="channel")
-    assert steps[3].item() == pytest.approx(2 * x[300:400].abs().mean().item() / math.sqrt(7))
-
-
 @pytest.mark.parametrize("bits", [2, 3, 4, 8])
 def test_the_fitted_step_errs_least(bits: int) -> None:
     x = normal(3000)
@@ -419,59 +400,3 @@ def test_an_offset_fits_what_lies_on_one_side() -> None:
     symmetric = quantize_weight(weight, 3, step=fit_step(weight, 3, granularity="channel"))
     errors = [(fake - weight).square().mean().item() for fake in (asymmetric, symmetric)]
     assert errors[0] < 0.5 * errors[1]
-
-
-def test_dorefa_weights_are_levels_of_tanh() -> None:
-    weight = normal(64, 16).requires_grad_()
-    bounded = torch.tanh(weight) / torch.tanh(weight).abs().max()
-    for bits in (2, 4, 8):
-        quantized = dorefa_weight(weight, bits)
-        highest = 2**bits - 1
-        levels = (quantized + 1) / 2 * highest
-        assert torch.allclose(levels, levels.round(), atol=1e-9)
-        assert (quantized - bounded).abs().max() <= 1 / highest + 1e-12
-        # The rounding is the identity to gradients: what is left are tanh and its largest value.
-        upstream = normal(64, 16, seed=1)
-        (of_quantized,) = gradients(quantized, upstream, weight)
-        (of_bounded,) = gradients(
-            torch.tanh(weight) / torch.tanh(weight).abs().max(), upstream, weight
-        )
-        assert torch.allclose(of_quantized, of_bounded, atol=1e-12)
-    assert dorefa_weight(weight, 32) is weight
-    assert not dorefa_weight(torch.zeros(4, 4), 1).any()
-    assert dorefa_weight(torch.zeros(4, 4), 4).isfinite().all()
-
-
-def test_one_bit_of_dorefa_has_two_values() -> None:
-    weight = normal(64, 16).requires_grad_()
-    binary = dorefa_weight(weight, 1)
-    mean = weight.abs().mean()
-    assert binary.unique().tolist() == pytest.approx([-mean.item(), mean.item()])
-    upstream = normal(64, 16, seed=1)
-    assert torch.equal(gradients(binary, upstream, weight)[0], upstream)
-
-
-def test_dorefa_activations_are_clipped_to_the_unit_interval() -> None:
-    x = torch.tensor([-0.2, 0.1, 0.5, 0.9, 1.3], dtype=torch.float64, requires_grad=True)
-    y = dorefa_activation(x, 2)
-    assert y.tolist() == pytest.approx([0, 0, 2 / 3, 1, 1])
-    y.sum().backward()
-    assert x.grad is not None
-    assert x.grad.tolist() == [0, 1, 1, 1, 0]
-    assert dorefa_activation(x, 32) is x
-
-
-@pytest.mark.parametrize("axis", [0, 1])
-def test_xnor_weights_have_two_values_per_channel_and_a_clipped_gradient(axis: int) -> None:
-    weight = (1.5 * normal(6, 5, 3)).requires_grad_()
-    binary = xnor_weight(weight, axis)
-    upstream = normal(6, 5, 3, seed=1)
-    (gradient,) = gradients(binary, upstream, weight)
-    for channel in range(weight.shape[axis]):
-        w = weight.detach().select(axis, channel)
-        mean = w.abs().mean()
-        assert torch.allclose(binary.select(axis, channel), w.sign() * mean)
-        g = upstream.select(axis, channel)
-        expected = g * mean * (w.abs() <= 1) + w.sign() * (g * w.sign()).sum() / w.numel()
-        assert torch.allclose(gradient.select(axis, channel), expected)
-    assert bool((xnor_weight(torch.tensor([[0.0, 1.0]])) > 0).all())

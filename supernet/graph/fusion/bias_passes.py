@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import numpy as np
-
-from supernet.graph.fusion.workspace import DQ, Q, Step, Stored, Workspace
+from supernet.graph.fusion.workspace import DQ, Step, Stored, Workspace
+from supernet.graph.tensor_specs import infer_tensor_specs
 
 _ATTENTION = ["Add", "MatMul", "MatMul", "MatMul"]
 
@@ -86,36 +83,4 @@ def _find_bias(work: Workspace, product: Step) -> tuple[Step, str] | None:
 
 def _infer_ranks(work: Workspace) -> dict[str, int]:
     """Numbers of dimensions of the original graph's values, by ONNX's own rules."""
-    import onnx
-    from onnx import helper, numpy_helper, shape_inference
-
-    def describe(name: str, dtype: str, shape: Sequence[int | str]) -> onnx.ValueInfoProto:
-        if dtype == "int4":
-            return helper.make_tensor_value_info(name, onnx.TensorProto.INT4, list(shape))
-        kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
-        return helper.make_tensor_value_info(name, kind, list(shape))
-
-    graph = work.graph
-    nodes = [
-        helper.make_node(
-            n.op,
-            n.inputs,
-            n.outputs,
-            **{k: list(v) if isinstance(v, tuple) else v for k, v in n.attributes},
-        )
-        for n in graph.nodes
-    ]
-    body = helper.make_graph(
-        nodes,
-        "ranks",
-        [describe(i.name, i.dtype, i.shape) for i in (*graph.inputs, *graph.weights)],
-        [],
-        initializer=[numpy_helper.from_array(c.array(), c.name) for c in graph.constants],
-    )
-    quantized = any(n.op in (Q, DQ) for n in graph.nodes)
-    model = helper.make_model(
-        body, opset_imports=[helper.make_opsetid("", 21 if quantized else 17)]
-    )
-    inferred = shape_inference.infer_shapes(model).graph
-    values = [*inferred.input, *inferred.value_info]
-    return {v.name: len(v.type.tensor_type.shape.dim) for v in values}
+    return {name: len(spec.shape) for name, spec in infer_tensor_specs(work.graph).items()}

@@ -14,7 +14,7 @@ from supernet.errors import InputError
 from supernet.graph.operators.elementwise import Handler, find_onnx_dtype
 from supernet.quantization import functions
 from supernet.quantization.affine import Affine, WeightAffine
-from supernet.quantization.quantizers import IntegerWeight, integer_weight
+from supernet.quantization.weights import IntegerWeight, integer_weight
 
 if TYPE_CHECKING:
     from supernet.graph.trace import Trace
