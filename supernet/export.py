@@ -155,12 +155,9 @@ def _check_executable(execution: Execution) -> None:
         InputError: Naming the unit, its format and what could be executed in its place.
     """
     for path, form in execution.formats.items():
-        if form.quantizes_activations and form.activation_bits != 8:
-            raise InputError(
-                f"{path or 'the network'} computes in {form.name}, and ONNX Runtime has no "
-                f"activations of {form.activation_bits} bits; it can execute "
-                f"w{form.weight_bits}a8, or w{form.weight_bits}a32 with activations in float"
-            )
+        reason = form.explain_simulation("ONNX Runtime")
+        if reason is not None:
+            raise InputError(f"{path or 'the network'} computes in {form.name}, and {reason}")
 
 
 def write_files(folder: Path, exported: Exported, architecture: Architecture) -> None:

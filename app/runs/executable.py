@@ -9,11 +9,8 @@ from torch import nn
 from supernet.elastic.edits import Quantize
 from supernet.errors import InputError
 from supernet.graph.fusion.contract import FusionContract
-from supernet.quantization.formats import FLOAT_BITS, Format
+from supernet.quantization.formats import Format
 from supernet.supernet import Supernet
-
-INTEGER_BITS = 8
-"""Bits of activations that the kernels of runtimes take."""
 
 
 def check_executable(supernet: Supernet, contract: FusionContract) -> None:
@@ -39,12 +36,9 @@ def check_executable(supernet: Supernet, contract: FusionContract) -> None:
 def _find_reason(form: Format, kinds: tuple[str, ...], contract: FusionContract) -> str | None:
     """Why a unit with some kinds of layers cannot be executed in a format; ``None`` if it can."""
     runtime = f"{contract.runtime} {contract.version}"
-    if form.activation_bits not in (INTEGER_BITS, FLOAT_BITS):
-        weights = form.weight_bits
-        return (
-            f"{runtime} has no activations of {form.activation_bits} bits; it executes "
-            f"w{weights}a{INTEGER_BITS}, or w{weights}a{FLOAT_BITS} with activations in float"
-        )
+    simulated = form.explain_simulation(runtime)
+    if simulated is not None:
+        return simulated
     if not (form.quantizes_activations or form.products_only):
         return None
     asked = [kind for kind in kinds if kind == "linear" or not form.products_only]

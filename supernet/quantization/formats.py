@@ -10,6 +10,8 @@ from supernet.errors import InputError
 from supernet.space import nearest
 
 FLOAT_BITS = 32
+INTEGER_BITS = 8
+"""Bits of activations that the kernels of runtimes take."""
 WEIGHT_BITS = (2, 3, 4, 5, 6, 8, FLOAT_BITS)
 ACTIVATION_BITS = (4, 6, 8, FLOAT_BITS)
 Granularity = Literal["channel", "tensor", "group"]
@@ -60,6 +62,24 @@ class Format:
     def products_only(self) -> bool:
         """Whether it is for matrix products and leaves convolutions in float."""
         return self.dynamic or (self.granularity == "group" and not self.quantizes_activations)
+
+    def explain_simulation(self, runtime: str) -> str | None:
+        """Say why a runtime cannot execute the format, which then exists as a simulation alone.
+
+        Args:
+            runtime: Its name as it stands in the sentence.
+
+        Returns:
+            The reason and what can be executed in its place; ``None`` where nothing stands against
+            it.
+        """
+        if self.activation_bits in (INTEGER_BITS, FLOAT_BITS):
+            return None
+        bits = self.weight_bits
+        return (
+            f"{runtime} has no activations of {self.activation_bits} bits; it executes "
+            f"w{bits}a{INTEGER_BITS}, or w{bits}a{FLOAT_BITS} with activations in float"
+        )
 
 
 FP32 = Format("fp32", FLOAT_BITS, FLOAT_BITS)
