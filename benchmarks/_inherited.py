@@ -80,8 +80,7 @@ def _start(
     rows = np.random.default_rng(0).permutation(len(data.train))[:calibration_images]
     size = min(BATCH, len(rows))
     whole = len(rows) // size * size
-    chosen = data.split(split)
-    chosen = Split(chosen.inputs[:images], chosen.targets[:images])
+    chosen = data.split(split).take(slice(images))
     evaluated = torch.arange(len(chosen)).split(BATCH)
     return (
         Activations(

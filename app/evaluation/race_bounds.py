@@ -12,7 +12,8 @@ hypergeometric ones (Clopper and Pearson's construction), for all samples togeth
 that the rival has right and those it has wrong: given how many of each were drawn, each part is a
 draw without replacement itself, and where two networks mostly agree these bounds are narrower. For
 losses they are normal ones on paired differences at ``z`` standard errors with the finite
-population correction, which is approximate.
+population correction, which is approximate. Samples that come in groups change nothing of it: the
+order is drawn over all samples, and what is bounded is the value on this very split.
 """
 
 from __future__ import annotations

@@ -214,7 +214,8 @@ class _Audit:
 
     def _nested(self, members: Sequence[Architecture]) -> NestedPiece:
         qualities = [self._quality(member) for member in members]
-        pairs, found = audit.find_violations(members, qualities)
+        groups = self.trained.data.split(self.request.split).groups
+        pairs, found = audit.find_violations(members, qualities, groups)
         return NestedPiece(
             values=tuple(float(q.mean()) for q in qualities),
             pairs=pairs,

@@ -44,7 +44,7 @@ from search.problem import Evaluate
 from supernet.costs.cost_model import CostModel, CostUnit, UnitVariants
 from supernet.costs.tensor_sizes import count_bit_operations, measure_live_bytes
 from supernet.errors import InputError
-from supernet.quality.evaluate import Z_TWO_SIDED_95
+from supernet.quality.sampling_error import Z_TWO_SIDED_95, recover_count
 from supernet.supernet import Supernet
 
 
@@ -346,10 +346,26 @@ def _evaluated(quantity: Quantity, sources: Sources) -> Objective:
 
 
 def _binomial(sources: Sources, values: NDArray[np.float64]) -> NDArray[np.float64]:
-    samples = len(sources.trained.data.val)
+    counts = _count_answers(sources, values)
     # A share of exactly 0 or 1 has an error, too: that of half a sample.
-    share = np.clip(values, 0.5 / samples, 1 - 0.5 / samples)
-    return np.sqrt(share * (1 - share) / samples)
+    share = np.clip(values, 0.5 / counts, 1 - 0.5 / counts)
+    return np.sqrt(share * (1 - share) / counts)
+
+
+def _count_answers(sources: Sources, values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Independent answers behind accuracies ``(n,)``: fewer than samples that come in groups."""
+    split = sources.trained.data.val
+    if split.groups is None:
+        return np.full(values.shape, float(len(split)))
+    found: dict[float, float] = {}
+    for record in sources.log.records("val"):
+        if record.value is not None and record.low is not None and record.high is not None:
+            count = recover_count(record.value, record.low, record.high)
+            # Of equally good networks the one that tells least: a front is rather too long.
+            found[record.value] = min(count, found.get(record.value, count))
+    # Of an estimate nothing is known but that a group counts as one answer at least.
+    fewest = float(len(split.groups.unique()))
+    return np.array([found.get(float(value), fewest) for value in values])
 
 
 def _spread(sources: Sources, values: NDArray[np.float64]) -> NDArray[np.float64]:

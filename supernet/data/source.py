@@ -55,19 +55,41 @@ class DataShape:
 
 @dataclass(frozen=True)
 class Split:
-    """Aligned inputs and targets.
+    """Aligned inputs and targets, and which samples belong together.
 
     Args:
         inputs: Images ``(N, C, H, W)``, uint8 in 0..255 or float32 in 0..1; or token ids
             ``(N, context)``, int64.
         targets: Class indices ``(N,)``, or next token ids ``(N, context)``; int64.
+        groups: Number of the group of each sample, ``(N,)``, int64: samples of one group (views of
+            one object, frames of one film) are not independent, and errors of means are larger
+            than as many independent samples would give. ``None`` where all are independent.
+
+    Raises:
+        InputError: ``groups`` are not one whole number for each sample.
     """
 
     inputs: Tensor
     targets: Tensor
+    groups: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        groups = self.groups
+        if groups is None:
+            return
+        if groups.dtype != torch.int64 or groups.shape != (len(self.inputs),):
+            raise InputError(
+                f"the groups of a split of {len(self.inputs)} samples have type {groups.dtype} and "
+                f"shape {tuple(groups.shape)}; they must be one int64 number for each sample"
+            )
 
     def __len__(self) -> int:
         return len(self.inputs)
+
+    def take(self, indices: Tensor | slice) -> Split:
+        """Take the chosen samples, with their targets and groups."""
+        groups = None if self.groups is None else self.groups[indices]
+        return Split(self.inputs[indices], self.targets[indices], groups)
 
     def batch(self, indices: Tensor | slice, device: torch.device) -> tuple[Tensor, Tensor]:
         """The chosen samples on ``device``, images as float32 in 0..1."""
@@ -145,6 +167,7 @@ def make_image_source(
     labels: tuple[str, ...],
     augmentation: str | None = None,
     notes: tuple[str, ...] = (),
+    groups: Mapping[str, Tensor] | None = None,
 ) -> DataSource:
     """Checks and summaries that every image data set shares.
 
@@ -154,6 +177,8 @@ def make_image_source(
         labels: Name of each class.
         augmentation: ``None``: shift for small or grey images, crop and flip for larger colour.
         notes: What a user should know of the data.
+        groups: Split -> groups of its samples, as for :class:`Split`; ``None`` where all samples
+            are independent.
 
     Raises:
         InputError: Fewer than two classes, or an empty split.
@@ -175,7 +200,8 @@ def make_image_source(
         )
     if augmentation is None:
         augmentation = "crop_flip" if channels == 3 and min(height, width) >= 32 else "shift"
-    content = {name: Split(*splits[name]) for name in SPLITS}
+    belongs = {} if groups is None else groups
+    content = {name: Split(*splits[name], belongs.get(name)) for name in SPLITS}
     return DataSource(
         spec=spec,
         shape=DataShape(IMAGES, (channels, height, width), len(labels), labels, mean, std),
@@ -188,11 +214,15 @@ def make_image_source(
 
 
 def fingerprint_splits(splits: Mapping[str, Split]) -> str:
-    """Hash the inputs and targets of ``train``, ``val`` and ``test``; see :func:`fingerprint`."""
+    """Hash inputs, targets and any groups of ``train``, ``val`` and ``test``.
+
+    See :func:`fingerprint`.
+    """
     return fingerprint(
-        (f"{name}.{part}", getattr(splits[name], part))
+        (f"{name}.{part}", tensor)
         for name in SPLITS
-        for part in ("inputs", "targets")
+        for part in ("inputs", "targets", "groups")
+        if (tensor := getattr(splits[name], part)) is not None
     )
 
 

@@ -216,7 +216,7 @@ def _draw_batch(data: DataSource | Split, samples: int, seed: int) -> Split:
     if count < 2:
         raise InputError(f"a proxy needs a batch of at least 2 samples; got {count}")
     rows = torch.from_numpy(np.random.default_rng(seed).permutation(len(split))[:count])
-    return Split(split.inputs[rows], split.targets[rows])
+    return split.take(rows)
 
 
 def _extract_ready(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -18,11 +17,11 @@ from supernet.elastic.edits import Pick
 from supernet.errors import InputError
 from supernet.quality.evaluate import (
     CALIBRATION_SAMPLES,
-    Z_TWO_SIDED_95,
     choose_batch_size,
     recalibrate_extracted,
     score_samples,
 )
+from supernet.quality.sampling_error import Z_TWO_SIDED_95, compute_standard_error
 from supernet.space import Architecture, Positions, SearchSpace
 from supernet.supernet import Supernet
 
@@ -39,7 +38,8 @@ class Violation:
         smaller: The network inside.
         larger: The network around it, no choice of which is smaller.
         drop: Quality of the smaller less that of the larger; positive.
-        error: Standard error of ``drop`` over the samples, both having seen the same ones.
+        error: Standard error of ``drop`` over the samples, both having seen the same ones; over
+            groups of samples where there are some.
     """
 
     smaller: Architecture
@@ -181,7 +181,9 @@ def find_unordered_choices(supernet: Supernet) -> frozenset[str]:
 
 
 def find_violations(
-    members: Sequence[Architecture], qualities: Sequence[NDArray[np.float64]]
+    members: Sequence[Architecture],
+    qualities: Sequence[NDArray[np.float64]],
+    groups: Tensor | None = None,
 ) -> tuple[int, list[Violation]]:
     """Find pairs of a chain in which the larger network is worse by more than noise.
 
@@ -192,6 +194,7 @@ def find_violations(
         members: A chain (:func:`draw_chain`), smallest first.
         qualities: The quality of each member on every sample, higher is better, ``(samples,)``,
             the same samples for all.
+        groups: Group of each sample, ``(samples,)``; ``None`` where all are independent.
 
     Returns:
         How many pairs were compared, and the violations: the mean paired difference is above 1.96
@@ -201,7 +204,7 @@ def find_violations(
     for j in range(len(members)):
         for i in range(j):
             difference = np.asarray(qualities[i], dtype=np.float64) - qualities[j]
-            drop, error = float(difference.mean()), compute_standard_error(difference)
+            drop, error = float(difference.mean()), compute_standard_error(difference, groups)
             if drop > Z_TWO_SIDED_95 * error and drop > 0:
                 found.append(Violation(members[i], members[j], drop, error))
     return len(members) * (len(members) - 1) // 2, found
@@ -365,22 +368,21 @@ def measure_recalibration(
             )
         scores.append(score_samples(model, supernet, architecture, data, split))
     values = tuple(float(s.mean()) for s in scores)
-    return Curve(size, tuple(counts), values, _find_settled(counts, scores))
+    groups = data.split(split).groups
+    return Curve(size, tuple(counts), values, _find_settled(counts, scores, groups))
 
 
-def _find_settled(counts: Sequence[int], scores: Sequence[NDArray[np.float64]]) -> int | None:
+def _find_settled(
+    counts: Sequence[int], scores: Sequence[NDArray[np.float64]], groups: Tensor | None = None
+) -> int | None:
     found = None
     for count, values in zip(counts[-2::-1], scores[-2::-1], strict=True):
         difference = values - scores[-1]
-        if abs(float(difference.mean())) > Z_TWO_SIDED_95 * compute_standard_error(difference):
+        error = compute_standard_error(difference, groups)
+        if abs(float(difference.mean())) > Z_TWO_SIDED_95 * error:
             break
         found = count
     return found
-
-
-def compute_standard_error(values: NDArray[np.float64]) -> float:
-    """Compute the error of the mean of ``(n,)`` independent values; 0 for a single one."""
-    return float(values.std(ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else 0.0
 
 
 def _run_outputs(

@@ -22,6 +22,12 @@ from supernet.errors import InputError
 from supernet.precision.equalisation import equalise_network
 from supernet.quality.batch_statistics import recalibrate
 from supernet.quality.class_balance import compute_balanced_accuracy
+from supernet.quality.sampling_error import (
+    Z_TWO_SIDED_95,
+    compute_standard_error,
+    compute_wilson_interval,
+    count_independent_answers,
+)
 from supernet.quantization.calibration import (
     DEFAULT_ESTIMATOR,
     calibrate_ranges,
@@ -41,7 +47,6 @@ KEPT_BYTES = 1 << 30
 RESIZED_BYTES = 1 << 26
 # Numbers in a batch of images so large that 32 of them would be more.
 LARGE_BATCH = 1 << 24
-Z_TWO_SIDED_95 = 1.959963984540054
 
 
 # Inputs as the network takes them, and targets.
@@ -56,7 +61,8 @@ class Evaluation:
         objective: ``"accuracy"`` or ``"loss"``.
         unit: ``"fraction"`` or ``"nats/token"``.
         value: The measurement.
-        low: Lower end of the 95 % interval: Wilson's for accuracy, normal for loss.
+        low: Lower end of the 95 % interval: Wilson's for accuracy, normal for loss; wider where
+            samples come in groups, which are what it then counts as independent.
         high: Upper end of the interval.
         split: The split that was run.
         samples: Images, or windows of text.
@@ -231,18 +237,18 @@ def summarise_scores(
         split: Name of the split.
         calibration_samples: Training samples behind the normalisation statistics.
         seconds: That it took.
-        samples: The split itself, for the balanced accuracy.
+        samples: The split itself, for the balanced accuracy and groups of samples.
     """
     value, balanced = float(scores.mean()), None
+    groups = None if samples is None else samples.groups
     if task == IMAGES:
         objective, unit = "accuracy", "fraction"
-        low, high = compute_wilson_interval(value, len(scores))
+        low, high = compute_wilson_interval(value, count_independent_answers(scores, groups))
         if samples is not None:
             balanced = compute_balanced_accuracy(scores, samples.targets)
     else:
         objective, unit = "loss", "nats/token"
-        spread = float(scores.std(ddof=1)) if len(scores) > 1 else 0.0
-        half = Z_TWO_SIDED_95 * spread / math.sqrt(len(scores))
+        half = Z_TWO_SIDED_95 * compute_standard_error(scores, groups)
         # No loss is below 0, however few samples there are and however far they lie apart.
         low, high = max(0.0, value - half), value + half
     return Evaluation(
@@ -451,15 +457,6 @@ def choose_batch_size(supernet: Supernet, architecture: Architecture) -> int:
     numbers = math.prod(shape)
     # A mobile network's widest activations are some 30 times its input pixels.
     return max(min(32, max(2, LARGE_BATCH // numbers)), min(256, (1 << 21) // numbers))
-
-
-def compute_wilson_interval(share: float, count: int) -> tuple[float, float]:
-    """Compute Wilson's 95 % interval of a share observed in ``count`` trials."""
-    square = Z_TWO_SIDED_95 * Z_TWO_SIDED_95
-    centre = (share + square / (2 * count)) / (1 + square / count)
-    spread = math.sqrt(share * (1 - share) / count + square / (4 * count * count))
-    half = Z_TWO_SIDED_95 / (1 + square / count) * spread
-    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 def _prepare_batches(

@@ -48,6 +48,18 @@ def test_bounds_miss_no_more_often_than_they_say(paired: bool) -> None:
     assert 0 < misses <= trials * error + 3 * np.sqrt(trials * error)
 
 
+def test_bounds_hold_for_samples_in_groups() -> None:
+    rng = np.random.default_rng(5)
+    rule = RaceRule(shares=(0.2,), error=0.2)
+    misses, trials = 0, 500
+    for _ in range(trials):
+        # Six samples each that are nearly all right or all wrong, looked at in the race's order.
+        grouped = np.repeat(rng.random(60) < 0.8, 6) ^ (rng.random(360) < 0.02)
+        scores = grouped.astype(float)[rng.permutation(360)]
+        misses += scores.mean() > bound_accuracy(scores[:72], 360, 0.9, rule.error).high
+    assert 0 < misses <= trials * rule.error + 3 * np.sqrt(trials * rule.error)
+
+
 def test_a_rival_that_mostly_agrees_narrows_the_bound() -> None:
     rng = np.random.default_rng(0)
     rival = (rng.random(2000) < 0.7).astype(float)

@@ -120,6 +120,20 @@ def test_a_planted_violation_is_found_and_noise_is_not() -> None:
     assert worst.error == pytest.approx(0.2 * np.sqrt(2 / 2000), rel=0.1)
 
 
+def test_samples_in_groups_are_compared_by_group() -> None:
+    rng = np.random.default_rng(0)
+    first, second = nested()[:2]
+    groups = torch.arange(100).repeat_interleave(30)
+    # Networks of the same quality whose luck is that of a group, and 30 samples share it.
+    luck = [np.repeat(rng.normal(size=100), 30) for _ in range(400)]
+    wrong = {"grouped": 0, "alone": 0}
+    for better, worse in zip(luck[::2], luck[1::2], strict=True):
+        for name, known in (("grouped", groups), ("alone", None)):
+            wrong[name] += len(audit.find_violations([first, second], [better, worse], known)[1])
+    assert wrong["grouped"] <= 0.06 * 200, "one-sided 2.5 %"
+    assert wrong["alone"] > 0.2 * 200
+
+
 def test_chance_makes_few_violations() -> None:
     members = nested()
     total = found = 0
