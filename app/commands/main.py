@@ -99,7 +99,8 @@ def train(
     family: Annotated[str | None, typer.Option(help="Family [ofa_mobilenetv3].")] = None,
     preset: Annotated[str | None, typer.Option(help="Preset of the family.")] = None,
     data: Annotated[
-        str | None, typer.Option(help="digits, folder:PATH, text:PATH or package.module:function.")
+        str | None,
+        typer.Option(help="digits, clutter, folder:PATH, text:PATH or package.module:function."),
     ] = None,
     recipe: Annotated[str | None, typer.Option(help="Training recipe; suits the data.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of every random decision.")] = None,

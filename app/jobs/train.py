@@ -79,9 +79,9 @@ class TrainRequest:
     Args:
         out: The run directory.
         family: Module name in ``supernet/families`` or a dotted path.
-        preset: Preset of the family.
-        data: ``"digits"``, ``"folder:PATH"``, ``"text:PATH"``, or ``"package.module:function"``, a
-            function of the user's own.
+        preset: Preset of the family; by default one that is called like the data, if there is.
+        data: ``"digits"``, ``"clutter"``, ``"folder:PATH"``, ``"text:PATH"``, or
+            ``"package.module:function"``, a function of the user's own.
         recipe: Name of a training recipe, or of strategies on top of the one that suits the data
             (``"alphanet"``, ``"image+fairnas"``).
         seed: Seed of initial weights, batches and sampled architectures.
@@ -269,16 +269,16 @@ def _prepare(
     known = None if base is None else base.record
     family, name = _find_family(request, base)
     same_family = known is not None and name == known.family
-    preset = request.preset
-    if preset is None:
-        preset = known.preset if known and same_family else family.DEFAULT_PRESET
-    if begun is not None:
-        _check_same_network(begun, name, preset)
     asked = known.data if known and request.data is None else None
     spec = request.data
     if spec is None:
         spec = "digits" if asked is None else asked.spec
     spec = absolute(spec)
+    preset = request.preset
+    if preset is None:
+        preset = known.preset if known and same_family else _choose_preset(family, spec)
+    if begun is not None:
+        _check_same_network(begun, name, preset)
     # Data that moved are opened as they were.
     before = {} if known is None else keep_options(spec, known.data.options)
     options = {**before, **_list_options(request)}
@@ -415,6 +415,12 @@ def _find_family(request: TrainRequest, run: Run | None) -> tuple[ModuleType, st
     return plugins.load_family(name), name
 
 
+def _choose_preset(family: ModuleType, spec: str) -> str:
+    """The preset that is called like the data, or else the family's default."""
+    preset: str = spec if spec in family.PRESETS else family.DEFAULT_PRESET
+    return preset
+
+
 def _find_run(request: TrainRequest) -> Run | None:
     """The run to continue; what the request leaves open is taken from it."""
     if not request.resume:
@@ -481,7 +487,7 @@ def _choose_recipe(request: TrainRequest, run: Run | None, data: DataSource) -> 
 
 def _name_suitable_recipe(data: DataSource) -> str:
     kind = data.spec.split(":")[0]
-    return {"digits": "digits", "text": "text"}.get(kind, "image")
+    return {"digits": "digits", "clutter": "clutter", "text": "text"}.get(kind, "image")
 
 
 def _list_options(request: TrainRequest) -> dict[str, int]:

@@ -38,7 +38,7 @@ _UNUSABLE = (ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeE
 # What stands for the data of a run whose weights were imported without any.
 NO_DATA = "none"
 # What each kind of data can be asked for; a function may take anything.
-_OPTIONS = {"digits": (), "folder": ("image_size",), "text": ("context",)}
+_OPTIONS = {"digits": (), "clutter": (), "folder": ("image_size",), "text": ("context",)}
 _READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 

@@ -1,4 +1,4 @@
-"""Data sources: built-in digits, a folder of images, a text file, or a function of your own."""
+"""Data sources: built-in images, a folder of images, a text file, or a function of your own."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = [
     "open_data",
 ]
 
-KINDS = ("digits", "folder", "text")
+KINDS = ("digits", "clutter", "folder", "text")
 DEFAULT_CONTEXT = 64
 
 
@@ -40,9 +40,10 @@ def open_data(
     """Open the data that ``spec`` names; the same spec gives the same three splits every time.
 
     Args:
-        spec: ``"digits"``, ``"folder:PATH"`` (one sub-folder per class), ``"text:PATH"``, or
-            ``"package.module:function"``, a function that returns a :class:`DataSource`, the three
-            data sets of :func:`from_datasets`, or its arguments by name.
+        spec: ``"digits"``, ``"clutter"``, ``"folder:PATH"`` (one sub-folder per class),
+            ``"text:PATH"``, or ``"package.module:function"``, a function that returns a
+            :class:`DataSource`, the three data sets of :func:`from_datasets`, or its arguments by
+            name.
         context: Tokens a language model sees at once; for texts, 64 by default, and for functions
             that take it.
         image_size: Square size in pixels to which images are brought; for folders, and for
@@ -67,6 +68,10 @@ def open_data(
         from .digits import open_digits
 
         return open_digits()
+    if kind == "clutter" and not colon:
+        from .clutter import open_clutter
+
+        return open_clutter()
     if kind in ("folder", "text") and path:
         return _open_path(kind, Path(path).expanduser(), context, image_size)
     if kind in ("folder", "text"):
@@ -75,8 +80,8 @@ def open_data(
         prefix = "folder" if Path(spec).is_dir() else "text"
         raise InputError(f"data {spec!r} lacks its kind; did you mean '{prefix}:{spec}'?")
     raise InputError(
-        f"unknown data {spec!r}{nearest(kind, KINDS)}; use digits, folder:PATH, text:PATH or "
-        "package.module:function"
+        f"unknown data {spec!r}{nearest(kind, KINDS)}; use digits, clutter, folder:PATH, "
+        "text:PATH or package.module:function"
     )
 
 

@@ -21,3 +21,4 @@ class PixelStatistics:
 IMAGENET = PixelStatistics((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 CIFAR10 = PixelStatistics((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
 DIGITS = PixelStatistics((0.3,), (0.37,))
+CLUTTER = PixelStatistics((0.18,), (0.27,))

@@ -28,14 +28,14 @@ from supernet.families._mobile import (
 from supernet.families._ofa import assemble, make_stage_choices
 from supernet.families._ofa import from_ofa as from_ofa
 from supernet.families._ofa import to_ofa as to_ofa
-from supernet.families._pixels import IMAGENET, PixelStatistics
+from supernet.families._pixels import CLUTTER, IMAGENET, PixelStatistics
 from supernet.space import Choice, SearchSpace
 from supernet.supernet import Supernet
 
 TASK = "image-classification"
 SUMMARY = "MobileNetV3 with elastic kernel, depth, expand ratio and resolution (Once-for-All)"
 DEFAULT_PRESET = "tiny"
-CONTRACT_PRESETS = ("tiny", "tiny-bits")
+CONTRACT_PRESETS = ("tiny", "tiny-bits", "clutter")
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,11 +145,26 @@ _TINY = fit_to_digits(
         feature_width=128,
     )
 )
+# The stem halves the image, so that images of 20 pixels cost little more than those of the digits.
+_CLUTTER = replace(
+    _TINY,
+    resolutions=(10, 15, 20),
+    stem_width=8,
+    stem_stride=2,
+    first_width=8,
+    stages=(
+        Stage(16, 1, False, "relu"),
+        Stage(24, 2, False, "hswish"),
+        Stage(32, 2, True, "hswish"),
+    ),
+    pixels=CLUTTER,
+)
 PRESETS: dict[str, Config] = {
     "imagenet": Config(),
     "imagenet-w1.2": Config(width_multiplier=1.2),
     "small-image": _SMALL_IMAGE,
     "tiny": _TINY,
+    "clutter": _CLUTTER,
     "tiny-bits": replace(_TINY, weight_bits=(4, 8, 32)),
 }
 

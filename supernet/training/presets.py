@@ -10,17 +10,19 @@ from supernet.space import nearest
 from supernet.training.recipe import Recipe
 from supernet.training.sampler_modules import list_samplers
 
+_DIGITS = Recipe(
+    steps=500,
+    batch_size=64,
+    learning_rate=0.2,
+    weight_decay=1e-4,
+    warmup_steps=50,
+    label_smoothing=0.05,
+    ema_decay=0.99,
+    checkpoint_every=100,
+)
 PRESETS: dict[str, Recipe] = {
-    "digits": Recipe(
-        steps=500,
-        batch_size=64,
-        learning_rate=0.2,
-        weight_decay=1e-4,
-        warmup_steps=50,
-        label_smoothing=0.05,
-        ema_decay=0.99,
-        checkpoint_every=100,
-    ),
+    "digits": _DIGITS,
+    "clutter": _DIGITS.replace({"steps": 700}),
     "image": Recipe(
         epochs=100,
         batch_size=128,

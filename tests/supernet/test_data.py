@@ -72,6 +72,11 @@ def test_shape_survives_json() -> None:
     ("spec", "message"),
     [
         ("digit", r"unknown data 'digit'; did you mean 'digits'\?"),
+        ("cluter", r"unknown data 'cluter'; did you mean 'clutter'\?"),
+        (
+            "clutter:",
+            r"unknown data 'clutter:'; did you mean 'clutter'\?; use digits, clu",
+        ),
         ("foldr:/x", r"unknown data 'foldr:/x'; did you mean 'folder'\?"),
         ("folder", r"data 'folder' lacks a path; write folder:PATH"),
         ("text:", r"data 'text:' lacks a path; write text:PATH"),
