@@ -35,6 +35,7 @@ from app.runs.origin import (
     take_weights,
 )
 from app.runs.precision import DEFAULT_METHOD, extend, read_precision
+from app.runs.suited import choose_preset, name_recipe
 from app.runs.teacher import open_teacher
 from app.runs.trained import (
     Say,
@@ -276,7 +277,7 @@ def _prepare(
     spec = absolute(spec)
     preset = request.preset
     if preset is None:
-        preset = known.preset if known and same_family else _choose_preset(family, spec)
+        preset = known.preset if known and same_family else choose_preset(family, spec)
     if begun is not None:
         _check_same_network(begun, name, preset)
     # Data that moved are opened as they were.
@@ -415,12 +416,6 @@ def _find_family(request: TrainRequest, run: Run | None) -> tuple[ModuleType, st
     return plugins.load_family(name), name
 
 
-def _choose_preset(family: ModuleType, spec: str) -> str:
-    """The preset that is called like the data, or else the family's default."""
-    preset: str = spec if spec in family.PRESETS else family.DEFAULT_PRESET
-    return preset
-
-
 def _find_run(request: TrainRequest) -> Run | None:
     """The run to continue; what the request leaves open is taken from it."""
     if not request.resume:
@@ -461,7 +456,7 @@ def _choose_recipe(request: TrainRequest, run: Run | None, data: DataSource) -> 
     if request.recipe is None and run is not None:
         recipe = read_recipe(run)
     else:
-        suitable = _name_suitable_recipe(data)
+        suitable = name_recipe(data.spec)
         name = suitable if request.recipe is None else request.recipe
         if request.recipe is None and request.precision is not None and request.teacher is None:
             name = f"{suitable}+{PRECISION_METHOD}"
@@ -483,11 +478,6 @@ def _choose_recipe(request: TrainRequest, run: Run | None, data: DataSource) -> 
     if steps and request.recipe is None and run is None and recipe.warmup_steps > steps:
         changes["warmup_steps"] = steps // 4
     return recipe.replace(changes)
-
-
-def _name_suitable_recipe(data: DataSource) -> str:
-    kind = data.spec.split(":")[0]
-    return {"digits": "digits", "clutter": "clutter", "text": "text"}.get(kind, "image")
 
 
 def _list_options(request: TrainRequest) -> dict[str, int]:

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from app.evaluation.log import EvaluationLog
-from app.jobs.train import _choose_preset
 from app.records.evaluation import EvaluationRecord
 from app.runs.directory import Run
+from app.runs.suited import choose_preset
 from app.runs.trained import Trained, open_trained
 from app.searching.objectives import Sources, build_objective
 from supernet.data import Split
@@ -50,10 +50,10 @@ def test_what_suits_the_data_is_chosen(trained: Path) -> None:
 
 
 def test_presets_follow_data_that_are_called_like_them() -> None:
-    assert _choose_preset(ofa_mobilenetv3, "clutter") == "clutter"
-    assert _choose_preset(ofa_mobilenetv3, "digits") == "tiny"
-    assert _choose_preset(ofa_mobilenetv3, "folder:/clutter") == "tiny"
-    assert _choose_preset(resnet, "clutter") == "tiny"
+    assert choose_preset(ofa_mobilenetv3, "clutter") == "clutter"
+    assert choose_preset(ofa_mobilenetv3, "digits") == "tiny"
+    assert choose_preset(ofa_mobilenetv3, "folder:/clutter") == "tiny"
+    assert choose_preset(resnet, "clutter") == "tiny"
 
 
 @pytest.mark.parametrize("recipe", ["digits", "spos"])
