@@ -55,10 +55,10 @@ from supernet.costs.cost_model import CostModel
 from supernet.data import IMAGES, DataSource, open_data
 from supernet.families import matlm, ofa_mobilenetv3, resnet
 from supernet.files import write_json
-from supernet.precision.elastic import KIND, make_precision_elastic
+from supernet.precision.elastic import make_precision_elastic
 from supernet.quality.evaluate import BatchCache, recalibrate_extracted, score_samples
 from supernet.quantization.formats import FP32, INT8, parse_policy
-from supernet.space import SearchSpace
+from supernet.space import PRECISION, SearchSpace
 from supernet.supernet import Supernet
 from supernet.training import Recipe, find_recipe, train
 
@@ -215,7 +215,7 @@ class Arena:
 
     def widen(self, positions: Rows, precision: str) -> Rows:
         """Rows of the float space as rows of the joint space, all units in one precision."""
-        own = [c.values.index(precision) for c in self.space.choices if c.kind == KIND]
+        own = [c.values.index(precision) for c in self.space.choices if c.kind == PRECISION]
         columns = np.broadcast_to(np.array(own, np.int16), (len(positions), len(own)))
         return self.space.canonical(np.concatenate((positions, columns), axis=1))
 
@@ -284,7 +284,7 @@ def draw_policies(space: SearchSpace, positions: Rows, rng: np.random.Generator)
         positions: Rows whose precisions are to be replaced.
         rng: Draws.
     """
-    places = [i for i, choice in enumerate(space.choices) if choice.kind == KIND]
+    places = [i for i, choice in enumerate(space.choices) if choice.kind == PRECISION]
     policies = SearchSpace(tuple(replace(space.choices[i], needs=None) for i in places))
     each = POOL // len(positions)
     every = all_rows(policies, each)
@@ -406,7 +406,7 @@ def run_seed(task: Task, seed: int, cache: Path, evaluations: int, share: float)
 
 def describe(space: SearchSpace, rows: Rows, points: NDArray[np.float64]) -> dict[str, Any]:
     """Size and ranges of a front, and in which share of its units each precision is used."""
-    precisions = {choice.name for choice in space.choices if choice.kind == KIND}
+    precisions = {choice.name for choice in space.choices if choice.kind == PRECISION}
     counts = Counter(
         str(value)
         for architecture in space.decode(rows)

@@ -7,8 +7,8 @@ One architecture, so that precision alone differs. A float network is trained; t
 its weights for ``--steps`` at a fifth of its learning rate, elastic ones with every network of the
 sandwich in each step. Accuracies are in per cent of the images that no
 training saw (validation and test splits together), with weights as they are, after recalibration
-and folding. ``--trainings`` picks some: ``float``, ``int8`` and ``w4a8`` are static
-networks, ``after`` is the float network rounded after training; ``elastic`` has trained steps and
+and folding. ``--trainings`` picks some: ``float`` is the first network, ``fp32`` the same trained on for as long
+as the others, ``int8`` and ``w4a8`` are static networks, ``after`` is the float network rounded after training; ``elastic`` has trained steps and
 guidance; ``labels`` is the same without guidance, ``minmax`` without trained steps, ``dorefa`` with
 bounded weights and fixed steps, ``even`` with evenly distributed weights.
 """
@@ -55,7 +55,7 @@ ELASTIC: dict[str, dict[str, Any]] = {
     "dorefa": {"quantizer": "dorefa"},
     "even": {"weight_distribution": 1.0},
 }
-STATIC = ("float", "int8", "w4a8")
+STATIC = ("fp32", "int8", "w4a8")
 AFTER = "after"
 FLOAT_STEPS, SLOWER = 300, 0.2
 PASSES = 20
@@ -186,7 +186,7 @@ def note(row: dict[str, Any], rows: list[dict[str, Any]], out: Path | None) -> N
 
 def summarise(rows: Sequence[dict[str, Any]]) -> str:
     """Markdown: mean (and standard deviation over seeds) in per cent."""
-    columns = (*PRECISIONS, "float")
+    columns = (*PRECISIONS, "float", "fp32")
     lines = [
         "| training | " + " | ".join(columns) + " | kurtosis | CPU s |",
         "|---" * (len(columns) + 3) + "|",
@@ -208,7 +208,7 @@ def main() -> int:
     """One JSON line per training as it ends, then a table and the time of passes."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", choices=("digits", "cifar10"), default="digits")
-    parser.add_argument("--trainings", default=",".join((*STATIC[1:], AFTER, *ELASTIC)))
+    parser.add_argument("--trainings", default=",".join((*STATIC, AFTER, *ELASTIC)))
     parser.add_argument("--float-steps", type=int, default=FLOAT_STEPS)
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--seeds", type=int, default=3)
