@@ -5,12 +5,13 @@
 
 One architecture, so that precision alone differs. A float network is trained; the others go on from
 its weights for ``--steps`` at a fifth of its learning rate, elastic ones with every network of the
-sandwich in each step. Accuracies are in per cent of the images that no
-training saw (validation and test splits together), with weights as they are, after recalibration
-and folding. ``--trainings`` picks some: ``float`` is the first network, ``fp32`` the same trained on for as long
-as the others, ``int8`` and ``w4a8`` are static networks, ``after`` is the float network rounded after training; ``elastic`` has trained steps and
-guidance; ``labels`` is the same without guidance, ``minmax`` without trained steps, ``dorefa`` with
-bounded weights and fixed steps, ``even`` with evenly distributed weights.
+sandwich in each step. Accuracies are in per cent of the images that no training saw (validation and
+test splits together), with weights as they are, after recalibration and folding. ``--trainings``
+picks some: ``fp32``, ``int8`` and ``w4a8`` are static networks, ``after`` is the float network
+rounded after training; ``elastic`` has trained steps and guidance; ``labels`` is the same without
+guidance, ``minmax`` without trained steps, ``dorefa`` with bounded weights and fixed steps, ``even``
+with evenly distributed weights. The column ``float`` is the network that all others start from, and
+``fp32`` what it becomes when it is trained on for as long as they are.
 """
 
 from __future__ import annotations
