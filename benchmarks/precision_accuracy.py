@@ -9,8 +9,8 @@ sandwich in each step. Accuracies are in per cent of the images that no training
 test splits together), with weights as they are, after recalibration and folding. ``--trainings``
 picks some: ``fp32``, ``int8`` and ``w4a8`` are static networks, ``after`` is the float network
 rounded after training; ``elastic`` has trained steps and guidance; ``labels`` is the same without
-guidance, ``minmax`` without trained steps, ``dorefa`` with bounded weights and fixed steps, ``even``
-with evenly distributed weights. The column ``float`` is the network that all others start from, and
+guidance, ``minmax`` without trained steps, ``dorefa`` with bounded weights and fixed steps,
+``even`` with evenly distributed weights. The column ``float`` is the network that all others start from, and
 ``fp32`` what it becomes when it is trained on for as long as they are.
 """
 
