@@ -10,8 +10,9 @@ test splits together), with weights as they are, after recalibration and folding
 picks some: ``fp32``, ``int8`` and ``w4a8`` are static networks, ``after`` is the float network
 rounded after training; ``elastic`` has trained steps and guidance; ``labels`` is the same without
 guidance, ``minmax`` without trained steps, ``dorefa`` with bounded weights and fixed steps,
-``even`` with evenly distributed weights. The column ``float`` is the network that all others start from, and
-``fp32`` what it becomes when it is trained on for as long as they are.
+``even`` with evenly distributed weights, ``narrow`` elastic between 8 and 4 bits alone. The column
+``float`` is the network that all others start from, and ``fp32`` what it becomes when it is trained
+on for as long as they are.
 """
 
 from __future__ import annotations
@@ -55,7 +56,9 @@ ELASTIC: dict[str, dict[str, Any]] = {
     "minmax": {"quantizer": "minmax"},
     "dorefa": {"quantizer": "dorefa"},
     "even": {"weight_distribution": 1.0},
+    "narrow": {},
 }
+NARROW = ("w4a8", "int8")
 STATIC = ("fp32", "int8", "w4a8")
 AFTER = "after"
 FLOAT_STEPS, SLOWER = 300, 0.2
@@ -127,7 +130,8 @@ def run(
     )
     plain = build(data, seed)
     plain.load_state_dict(weights)
-    supernet = make_precision_elastic(plain, parse_policy(",".join(PRECISIONS)))
+    precisions = NARROW if name == "narrow" else PRECISIONS
+    supernet = make_precision_elastic(plain, parse_policy(",".join(precisions)))
     if name != AFTER:
         supernet = add_learned_steps(supernet, data, seed, recipe.quantizer)
     row: dict[str, Any] = {"training": name, "seed": seed, "cpu_seconds": 0.0}
@@ -138,7 +142,7 @@ def run(
         return row | {"accuracy": {name: measure(supernet, supernet.space.largest, data)}}
     if name != AFTER:
         row["cpu_seconds"] = _train(supernet, data, recipe)
-    found = {p: measure(supernet, at(supernet, p), data) for p in PRECISIONS}
+    found = {p: measure(supernet, at(supernet, p), data) for p in precisions}
     weights_of_layers = list_quantized_weights(supernet)[1:]
     moments = [float(kurtosis(weight.detach())) for weight in weights_of_layers]
     return row | {"accuracy": found, "kurtosis": float(np.mean(moments))}
