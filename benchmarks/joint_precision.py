@@ -5,8 +5,8 @@
     python benchmarks/joint_precision.py --data text --text shakespeare.txt --cache runs/joint
 
 Searches by the default strategy spend the same number of evaluations on one supernet whose units
-compute in float, in 8 bits, or in fewer (images: 4-bit weights with 8-bit activations; text: 8 bits
-with ranges found at run time, and 4-bit weights):
+compute in float, in 8 bits, or in fewer (images: weights of 4 bits, and of 2 where they are
+trained; text: 8 bits with ranges found at run time, and 4-bit weights):
 
 * ``joint``: every evaluation is of an architecture with a policy;
 * ``one_after_other``: float architectures with the first part of the evaluations; then the four
@@ -16,14 +16,14 @@ with ranges found at run time, and 4-bit weights):
   the float front at once, by a predictor that knows the first part;
 * ``uniform_int8``: architectures alone, everything in 8 bits.
 
-All minimise the error on validation (rounded after training, ranges from training data; for text
-the loss), latency (a table measured on this machine, borders between precisions included) and
-bytes. Each front is then verified: error on test, and latency of its networks measured whole, all
-fronts of a supernet in one campaign. The hypervolume's reference is a tenth of the range beyond the
-worst of all verified points of the fronts that are compared. Where a single search ends is
-luck to a tenth or more, so every supernet is searched ``--searches`` times with draws of its own,
-and the bar is for the geometric mean of their ratios. Supernets and the table are kept in
-``--cache``; without it nothing is.
+All minimise the error on validation (for text the loss), latency (a table measured on this machine,
+borders between precisions included) and bytes. CIFAR-10 is trained with its precisions; digits and
+text are rounded after training, with ranges from training data. Each front is then verified: error
+on test, and latency of its networks measured whole, all fronts of a supernet in one campaign. The
+hypervolume's reference is a tenth of the range beyond the worst of all verified points of the fronts
+that are compared. Where a single search ends is luck to a tenth or more, so every supernet is
+searched ``--searches`` times with draws of its own, and the bar is for the geometric mean of their
+ratios. Supernets and the table are kept in ``--cache``; without it nothing is.
 """
 
 from __future__ import annotations
@@ -67,6 +67,7 @@ from supernet.data import IMAGES, DataSource, open_data
 from supernet.families import matlm, ofa_mobilenetv3, resnet
 from supernet.files import write_json
 from supernet.precision.elastic import make_precision_elastic
+from supernet.precision.steps import add_learned_steps
 from supernet.quality.evaluate import BatchCache, recalibrate_extracted, score_samples
 from supernet.quantization.formats import FP32, INT8, parse_policy
 from supernet.space import PRECISION, SearchSpace
@@ -88,6 +89,8 @@ ESTIMATOR = "minmax"
 POOL = 20_000
 """Rows that the second part of ``architecture_first`` chooses from."""
 ROUNDS = 4
+SLOWER = 0.2
+"""Learning rate of training with precisions, relative to that in float."""
 BUDGET = Budget(passes=4, unit_ms=3.0, seconds=120.0)
 
 
@@ -101,6 +104,8 @@ class Task:
         recipe: How it is trained.
         precisions: Formats of its units.
         samples: Samples of validation that choose, and of test that verify, at most.
+        tuning: How the supernet is trained on with its precisions; without it, weights are rounded
+            after training.
     """
 
     data: DataSource
@@ -108,6 +113,7 @@ class Task:
     recipe: Recipe
     precisions: str
     samples: int
+    tuning: Recipe | None = None
 
 
 def make_digits() -> Task:
@@ -148,20 +154,22 @@ def make_cifar10(folder: Path) -> Task:
         widths=((16, 24, 32), (32, 48, 64), (64, 96, 128)),
         depths=((1, 2), (1, 2), (1, 2)),
     )
+    short: dict[str, Any] = {
+        "epochs": None,
+        "steps": 400,
+        "batch_size": 64,
+        "warmup_steps": 40,
+        "ema_decay": 0.98,
+        "checkpoint_every": 100,
+    }
+    tuning = find_recipe("image+eqnet").replace(short)
     return Task(
         data,
         lambda seed: resnet.build(replace(config, seed=seed)),
-        replace(
-            find_recipe("image"),
-            epochs=None,
-            steps=400,
-            batch_size=64,
-            warmup_steps=40,
-            ema_decay=0.98,
-            checkpoint_every=100,
-        ),
-        "fp32,int8,w4a8",
+        find_recipe("image").replace(short),
+        "fp32,int8,w4a8,w2a8",
         1_000,
+        tuning.replace({"learning_rate": SLOWER * tuning.learning_rate}),
     )
 
 
@@ -408,6 +416,10 @@ def prepare(task: Task, seed: int, cache: Path) -> Arena:
     folder = cache / f"seed-{seed}"
     trained = train(plain, task.data, replace(task.recipe, seed=seed), folder)
     supernet = make_precision_elastic(plain, parse_policy(task.precisions))
+    if task.tuning is not None:
+        tuning = replace(task.tuning, seed=seed)
+        supernet = add_learned_steps(supernet, task.data, seed, tuning.quantizer)
+        trained = train(supernet, task.data, tuning, folder / "precisions")
     costs = supernet.cost_model()
     device = cache / "latency"
     if (device / "report.json").exists():

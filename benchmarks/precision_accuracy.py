@@ -58,7 +58,7 @@ ELASTIC: dict[str, dict[str, Any]] = {
     "even": {"weight_distribution": 1.0},
     "narrow": {},
 }
-NARROW = ("w4a8", "int8")
+OTHER_PRECISIONS = {"narrow": ("w4a8", "int8"), "fp32": ("int8", "fp32")}
 STATIC = ("fp32", "int8", "w4a8")
 AFTER = "after"
 FLOAT_STEPS, SLOWER = 300, 0.2
@@ -130,7 +130,7 @@ def run(
     )
     plain = build(data, seed)
     plain.load_state_dict(weights)
-    precisions = NARROW if name == "narrow" else PRECISIONS
+    precisions = OTHER_PRECISIONS.get(name, PRECISIONS)
     supernet = make_precision_elastic(plain, parse_policy(",".join(precisions)))
     if name != AFTER:
         supernet = add_learned_steps(supernet, data, seed, recipe.quantizer)
