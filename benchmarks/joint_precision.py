@@ -20,7 +20,7 @@ All minimise the error on validation (for text the loss), latency (a table measu
 borders between precisions included) and bytes. CIFAR-10 is trained with its precisions; digits and
 text are rounded after training, with ranges from training data. Each front is then verified: error
 on test, and latency of its networks measured whole, all fronts of a supernet in one campaign. The
-hypervolume's reference is a tenth of the range beyond the worst of all verified points of the fronts
+hypervolume's reference is a tenth of the range beyond the worst of all verified points of fronts
 that are compared. Where a single search ends is luck to a tenth or more, so every supernet is
 searched ``--searches`` times with draws of its own, and the bar is for the geometric mean of their
 ratios. Supernets and the table are kept in ``--cache``; without it nothing is.
