@@ -35,10 +35,10 @@ from supernet.export import Exported, export
 from supernet.families import matlm
 from supernet.graph.language import Graph
 from supernet.graph.lowering import lower
-from supernet.precision.elastic import KIND, make_precision_elastic
+from supernet.precision.elastic import make_precision_elastic
 from supernet.quality.evaluate import score_samples
 from supernet.quantization.formats import BLOCK, parse_policy
-from supernet.space import Architecture, SearchSpace
+from supernet.space import PRECISION, Architecture, SearchSpace
 from supernet.supernet import Supernet
 from supernet.training import find_recipe, train
 
@@ -60,8 +60,8 @@ class Member:
 def list_members(supernet: Supernet) -> Iterator[Member]:
     """Every uniform granularity at full depth, in every format."""
     space = supernet.space
-    precisions = [choice for choice in space.choices if choice.kind == KIND]
-    plain = SearchSpace(tuple(choice for choice in space.choices if choice.kind != KIND))
+    precisions = [choice for choice in space.choices if choice.kind == PRECISION]
+    plain = SearchSpace(tuple(choice for choice in space.choices if choice.kind != PRECISION))
     for i, granularity in enumerate(GRANULARITIES):
         values = matlm.make_uniform(plain, i).to_dict()
         for precision in FORMATS:

@@ -5,12 +5,14 @@
 
 One architecture, so that precision alone differs. A float network is trained; the others go on from
 its weights for ``--steps`` at a fifth of its learning rate, elastic ones with every network of the
-sandwich in each step. Accuracies are in per cent of the images that no
-training saw (validation and test splits together), with weights as they are, after recalibration
-and folding. ``--trainings`` picks some: ``float``, ``int8`` and ``w4a8`` are static
-networks, ``after`` is the float network rounded after training; ``elastic`` has trained steps and
-guidance; ``labels`` is the same without guidance, ``minmax`` without trained steps, ``dorefa`` with
-bounded weights and fixed steps, ``even`` with evenly distributed weights.
+sandwich in each step. Accuracies are in per cent of the images that no training saw (validation and
+test splits together), with weights as they are, after recalibration and folding. ``--trainings``
+picks some: ``fp32``, ``int8`` and ``w4a8`` are static networks, ``after`` is the float network
+rounded after training; ``elastic`` has trained steps and guidance; ``labels`` is the same without
+guidance, ``minmax`` without trained steps, ``dorefa`` with bounded weights and fixed steps,
+``even`` with evenly distributed weights, ``narrow`` elastic between 8 and 4 bits alone. The column
+``float`` is the network that all others start from, and ``fp32`` what it becomes when it is trained
+on for as long as they are.
 """
 
 from __future__ import annotations
@@ -54,8 +56,10 @@ ELASTIC: dict[str, dict[str, Any]] = {
     "minmax": {"quantizer": "minmax"},
     "dorefa": {"quantizer": "dorefa"},
     "even": {"weight_distribution": 1.0},
+    "narrow": {},
 }
-STATIC = ("float", "int8", "w4a8")
+OTHER_PRECISIONS = {"narrow": ("w4a8", "int8"), "fp32": ("int8", "fp32")}
+STATIC = ("fp32", "int8", "w4a8")
 AFTER = "after"
 FLOAT_STEPS, SLOWER = 300, 0.2
 PASSES = 20
@@ -126,7 +130,8 @@ def run(
     )
     plain = build(data, seed)
     plain.load_state_dict(weights)
-    supernet = make_precision_elastic(plain, parse_policy(",".join(PRECISIONS)))
+    precisions = OTHER_PRECISIONS.get(name, PRECISIONS)
+    supernet = make_precision_elastic(plain, parse_policy(",".join(precisions)))
     if name != AFTER:
         supernet = add_learned_steps(supernet, data, seed, recipe.quantizer)
     row: dict[str, Any] = {"training": name, "seed": seed, "cpu_seconds": 0.0}
@@ -137,7 +142,7 @@ def run(
         return row | {"accuracy": {name: measure(supernet, supernet.space.largest, data)}}
     if name != AFTER:
         row["cpu_seconds"] = _train(supernet, data, recipe)
-    found = {p: measure(supernet, at(supernet, p), data) for p in PRECISIONS}
+    found = {p: measure(supernet, at(supernet, p), data) for p in precisions}
     weights_of_layers = list_quantized_weights(supernet)[1:]
     moments = [float(kurtosis(weight.detach())) for weight in weights_of_layers]
     return row | {"accuracy": found, "kurtosis": float(np.mean(moments))}
@@ -186,7 +191,7 @@ def note(row: dict[str, Any], rows: list[dict[str, Any]], out: Path | None) -> N
 
 def summarise(rows: Sequence[dict[str, Any]]) -> str:
     """Markdown: mean (and standard deviation over seeds) in per cent."""
-    columns = (*PRECISIONS, "float")
+    columns = (*PRECISIONS, "float", "fp32")
     lines = [
         "| training | " + " | ".join(columns) + " | kurtosis | CPU s |",
         "|---" * (len(columns) + 3) + "|",
@@ -208,7 +213,7 @@ def main() -> int:
     """One JSON line per training as it ends, then a table and the time of passes."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", choices=("digits", "cifar10"), default="digits")
-    parser.add_argument("--trainings", default=",".join((*STATIC[1:], AFTER, *ELASTIC)))
+    parser.add_argument("--trainings", default=",".join((*STATIC, AFTER, *ELASTIC)))
     parser.add_argument("--float-steps", type=int, default=FLOAT_STEPS)
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--seeds", type=int, default=3)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from search.arrays.format_runs import change_runs, mutate_formats
 from search.arrays.neighbourhood import one_change, row_keys
 from search.arrays.pareto import best_first, nondominated
 from search.engines.contract import Rows, Score, Visited
@@ -44,12 +45,12 @@ def make_offspring(
 def vary(space: SearchSpace, mothers: Rows, fathers: Rows, rng: np.random.Generator) -> Rows:
     """One child of every pair, ``(n, len(space))`` each: uniform crossover, then reset mutation.
 
-    A tenth of the children is the mother, mutated.
+    A tenth of the children is the mother, mutated. Number formats also change by whole runs.
     """
     children = space.crossover(mothers, fathers, rng)
     single = rng.random(len(mothers)) < 0.1
     children[single] = mothers[single]
-    return space.mutate(children, rng)
+    return mutate_formats(space, space.mutate(children, rng), rng)
 
 
 def evolve(
@@ -161,7 +162,8 @@ def polish(space: SearchSpace, score: Score, visited: Visited, steps: int) -> Vi
         expanded.update(row.tobytes() for row in front)
         if not front:
             break
-        near = one_change(space, np.stack(front[:_MOST_EXPANDED]))
+        edge = np.stack(front[:_MOST_EXPANDED])
+        near = np.concatenate((one_change(space, edge), change_runs(space, edge)))
         near = near[keys.add(near)]
         if not len(near):
             break

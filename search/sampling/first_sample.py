@@ -7,6 +7,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from search.arrays.format_runs import spread_formats
 from search.arrays.neighbourhood import neighbourhood, unique_rows
 from search.history import History
 from search.problem import SearchProblem
@@ -30,7 +31,7 @@ def spread_sample(problem: SearchProblem, rng: np.random.Generator, count: int) 
     skew = np.exp(rng.normal(0, 0.8, (count, 1)))
     draws = rng.random((count, len(space))) ** skew
     positions = np.minimum((draws * space.cardinalities).astype(np.int16), space.cardinalities - 1)
-    return space.canonical(positions)
+    return spread_formats(space, space.canonical(positions), rng)
 
 
 def admissible_sample(problem: SearchProblem, rng: np.random.Generator, count: int) -> Rows:

@@ -20,10 +20,9 @@ from supernet.elastic.edits import (
 )
 from supernet.errors import InputError
 from supernet.quantization.formats import FP32, Format, Policy, make_format
-from supernet.space import Choice, SearchSpace, Value
+from supernet.space import PRECISION, Choice, SearchSpace, Value
 from supernet.supernet import Supernet
 
-KIND = "precision"
 CONVOLUTIONS, PRODUCTS = (nn.Conv2d,), (nn.Linear,)
 
 
@@ -76,7 +75,7 @@ def make_precision_elastic(supernet: Supernet, policy: Policy) -> Supernet:
 
 def list_precision_choices(space: SearchSpace) -> tuple[Choice, ...]:
     """List the choices of number formats, in the order of the space."""
-    return tuple(choice for choice in space.choices if choice.kind == KIND)
+    return tuple(choice for choice in space.choices if choice.kind == PRECISION)
 
 
 def _list_places(supernet: Supernet, policy: Policy) -> list[str]:
@@ -131,13 +130,13 @@ def _make_choices(
     path: str, formats: Sequence[Format], policy: Policy, needs: tuple[str, Value] | None
 ) -> tuple[list[Choice], Rule]:
     if not policy.separate:
-        choice = Choice(f"{path}.precision", tuple(f.name for f in formats), KIND, needs)
+        choice = Choice(f"{path}.precision", tuple(f.name for f in formats), PRECISION, needs)
         by_name = {form.name: form for form in formats}
         return [choice], follow(choice, lambda name: by_name[name])
     weights = sorted({f.weight_bits for f in formats})
     activations = sorted({f.activation_bits for f in formats})
-    first = Choice(f"{path}.weight_bits", tuple(weights), KIND, needs)
-    second = Choice(f"{path}.activation_bits", tuple(activations), KIND, needs)
+    first = Choice(f"{path}.weight_bits", tuple(weights), PRECISION, needs)
+    second = Choice(f"{path}.activation_bits", tuple(activations), PRECISION, needs)
     table: dict[tuple[Value, ...], Format] = {
         (w, a): make_format(w, a) for w in weights for a in activations
     }
