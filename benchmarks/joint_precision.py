@@ -17,14 +17,15 @@ trained; text: 8 bits with ranges found at run time, and 4-bit weights):
   the float front at once, by a predictor that knows the first part;
 * ``uniform_int8``: architectures alone, everything in 8 bits.
 
-All minimise the error on validation (for text the loss), latency (a table measured on this machine,
-borders between precisions included) and bytes. Clutter and CIFAR-10 are trained with their
-precisions; digits and text are rounded after training, with ranges from training data. Each front
-is then verified: error on test, and latency of its networks measured whole, all fronts of a supernet
-in one campaign. The hypervolume's reference is a tenth of the range beyond the worst of all verified
-points of fronts that are compared. Where a single search ends is luck to a tenth or more, so every
-supernet is searched ``--searches`` times with draws of its own, and the bar is for the geometric
-mean of their ratios. Supernets and the table are kept in ``--cache``; without it nothing is.
+All minimise the error on validation (for text the loss), latency (a table measured on this
+machine, borders between precisions included) and bytes. Clutter and CIFAR-10 are trained with
+their precisions; digits and text are rounded after training, with ranges from training data. Each
+front is then verified: error on test, and latency of its networks measured whole, all fronts of a
+supernet in one campaign. The hypervolume's reference is a tenth of the range beyond the worst of
+all verified points of fronts that are compared. Where a single search ends is luck to a tenth or
+more, so every supernet is searched ``--searches`` times with draws of its own, and the bar is for
+the geometric mean of their ratios. Supernets and the table are kept in ``--cache``; without it
+nothing is.
 """
 
 from __future__ import annotations
