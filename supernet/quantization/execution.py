@@ -23,8 +23,13 @@ from torch.overrides import TorchFunctionMode, _pop_mode_temporarily
 from supernet.quantization.affine import Affine, Layer, WeightAffine
 from supernet.quantization.formats import FP32, Format
 from supernet.quantization.functions import find_channel_step, quantize, quantize_weights
-from supernet.quantization.quantizers import learned_zero_point, limited_step, positive_step
-from supernet.quantization.ranges import choose_affine
+from supernet.quantization.quantizers import (
+    aligned_step,
+    learned_zero_point,
+    limited_step,
+    positive_step,
+)
+from supernet.quantization.ranges import choose_affine, choose_aligned
 from supernet.quantization.rules import LOOKS, RULES, writes_in_place
 from supernet.quantization.tracking import (
     CONVOLUTION,
@@ -322,7 +327,7 @@ class Execution(TorchFunctionMode):
             return Affine(state.key, None, None, state.bits)
         known = self.calibrated.get(state.key)
         if known is not None or tensor.is_meta:
-            return known or Affine(state.key, None, None, state.bits)
+            return known or Affine(state.key, None, None, state.bits, aligned=state.aligned)
         low, high = (float(v) for v in torch.aminmax(tensor.detach()))
         if not math.isfinite(low) or not math.isfinite(high):
             # Whoever reads the result, such as a training loop, has a better word for it.
@@ -334,13 +339,18 @@ class Execution(TorchFunctionMode):
         step, offset = trained.unbind()
         high = 2**state.bits - 1
         scale = positive_step(step)
+        if state.aligned:
+            # What lies between -3 and a higher lower end is added below; the upper end stays.
+            missing = (offset + 3).clamp(min=0)
+            scale = aligned_step(scale + missing / high)
+            offset = limited_step(offset, -3.0)
         if state.highest < math.inf:
             # The quantizer clips in the place of the activation, so it must not reach further.
             scale = limited_step(scale, state.highest / high)
         zero_point = offset.detach() * 0
         if state.lowest < 0:
             zero_point = learned_zero_point(offset, scale, 0, high)
-        return Affine(state.key, scale, zero_point, state.bits, learned=True)
+        return Affine(state.key, scale, zero_point, state.bits, learned=True, aligned=state.aligned)
 
     def fix_ranges(self) -> None:
         """Take trained quantizers of activations as they are, like calibrated ones.
@@ -386,10 +396,11 @@ def make_affine(state: State, low: float, high: float, like: Tensor) -> Affine:
     """Make the quantizer of a range of values, within the limits that a tensor is known to have."""
     low = max(low, state.lowest)
     high = min(high, state.highest)
-    scale, zero_point = choose_affine(low, high, 2**state.bits - 1)
+    choose = choose_aligned if state.aligned else choose_affine
+    scale, zero_point = choose(low, high, 2**state.bits - 1)
     values = (scale, zero_point)
     tensors = [torch.tensor(float(v), dtype=like.dtype, device=like.device) for v in values]
-    return Affine(state.key, tensors[0], tensors[1], state.bits)
+    return Affine(state.key, tensors[0], tensors[1], state.bits, aligned=state.aligned)
 
 
 class _Guard:

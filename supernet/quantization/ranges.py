@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from supernet.errors import InputError
-from supernet.quantization.quantizers import SMALLEST_STEP
+from supernet.quantization.quantizers import SMALLEST_STEP, aligned_step
 
 # On either side of 0; the larger side uses half of them or more.
 BINS = 8192
@@ -87,6 +87,23 @@ def choose_affine(
         high = 1.0
     scale = _float32(max((high - low) / levels, SMALLEST_STEP))
     return AffineScale(scale, min(max(round(-low / scale), 0), levels))
+
+
+def choose_aligned(low: float, high: float, levels: int = 255) -> AffineScale:
+    """Spread levels as :func:`choose_affine` does, so that -3 and 0 are among them.
+
+    Args:
+        low: Lower end; -3 is within the range even where this is higher.
+        high: Upper end; 3 is a level where it is within the range.
+        levels: Steps between the lowest and the highest level.
+
+    Returns:
+        Scale and zero point of a range that is no narrower but for half a level at one end.
+    """
+    low = min(low, -3.0)
+    wanted, _ = choose_affine(low, high, levels)
+    scale = float(aligned_step(torch.tensor(wanted, dtype=torch.float32)))
+    return AffineScale(scale, min(max(round(-low / scale), round(3 / scale)), levels))
 
 
 class MinMax:

@@ -29,6 +29,7 @@ class State:
         affine: Its quantizer, when its values are rounded.
         rounded: The rounded tensor, once somebody has read it.
         source: The weight of the convolution that made it, which normalisation folds into.
+        aligned: Hard swish is the first to read it, so that -3 and 3 are to be levels.
     """
 
     key: str
@@ -39,6 +40,7 @@ class State:
     affine: Affine | None = None
     rounded: Tensor | None = None
     source: Tensor | None = None
+    aligned: bool = False
 
 
 def find_state(tensor: object) -> State | None:

@@ -14,6 +14,7 @@ from supernet.errors import InputError
 from supernet.graph.operators.elementwise import Handler, find_onnx_dtype
 from supernet.quantization import functions
 from supernet.quantization.affine import Affine, WeightAffine
+from supernet.quantization.quantizers import count_steps_to_bend
 from supernet.quantization.weights import IntegerWeight, integer_weight
 
 if TYPE_CHECKING:
@@ -82,11 +83,16 @@ def _keep_quantized(t: Trace, x: Tensor, affine: Affine) -> Tensor:
     return t.bind(_meta(x), _emit_pair(t, t.name(x), affine))
 
 
-def _hard_sigmoid(t: Trace, x: Tensor, affine: Affine) -> Tensor:
+def _find_levels(t: Trace, x: Tensor) -> tuple[str, ...]:
+    """Names of a dequantized tensor's integers, their scale and their zero point."""
     node = t.find_producer(t.name(x))
     assert node is not None
     assert node.op == "DequantizeLinear"
-    levels, zero_point = node.inputs[0], node.inputs[2]
+    return node.inputs
+
+
+def _hard_sigmoid(t: Trace, x: Tensor, affine: Affine) -> Tensor:
+    levels, _, zero_point = _find_levels(t, x)
     if affine.scale is None:
         sixth = t.add_weight(f"{affine.key}.sixth", (), "float32")
     elif affine.fixed:
@@ -99,6 +105,37 @@ def _hard_sigmoid(t: Trace, x: Tensor, affine: Affine) -> Tensor:
     constants = [half, t.scalar(0.5 / 128, torch.float32), t.scalar(0, torch.uint8)]
     total = t.emit("Add", [part, t.emit("DequantizeLinear", constants)])
     return t.bind(_meta(x), _emit_pair(t, total, functions.SHARE))
+
+
+def _hard_swish(t: Trace, x: Tensor, affine: Affine) -> Tensor:
+    levels, key = _find_levels(t, x)[0], affine.key
+    known = affine.scale is not None
+    low = t.add_weight(f"{key}.below", (), "uint8", partial(_bend, affine, -1) if known else None)
+    high = t.add_weight(f"{key}.above", (), "uint8", partial(_bend, affine, 1) if known else None)
+    step = t.add_weight(
+        f"{key}.factor", (), "float32", partial(_factor_step, affine) if known else None
+    )
+    clipped = t.emit("Clip", [levels, low, high])
+    factor = t.emit("DequantizeLinear", [clipped, step, low])
+    return t.bind(_meta(x), t.emit("Mul", [t.name(x), factor]))
+
+
+def _bend(affine: Affine, side: int) -> np.ndarray:
+    """The level where hard swish bends below (-1) or above (1) the level of 0."""
+    assert affine.scale is not None
+    assert affine.zero_point is not None
+    count = int(count_steps_to_bend(affine.scale.detach()))
+    if side > 0:
+        count = max(count, 1)
+    level = int(affine.zero_point.detach()) + side * count
+    return np.asarray(min(level, affine.highest), dtype=np.uint8)
+
+
+def _factor_step(affine: Affine) -> np.ndarray:
+    """What one level of hard swish's factor is; 1 where the next level after 0 is above 3."""
+    assert affine.scale is not None
+    wide = int(count_steps_to_bend(affine.scale.detach())) == 0
+    return np.asarray(1, dtype=np.float32) if wide else _sixth(affine.scale)
 
 
 # -- weights ---------------------------------------------------------------------------------------
@@ -309,6 +346,7 @@ QUANTIZED: dict[Any, Handler] = {
     functions.quantize_weights: _quantize_weights,
     functions.quantize_bias: _quantize_bias,
     functions.hard_sigmoid: _hard_sigmoid,
+    functions.hard_swish: _hard_swish,
     functions.linear: _linear,
     functions.linear_dynamic: _linear_dynamic,
     functions.linear_blocks: _linear_blocks,
