@@ -151,18 +151,19 @@ def count_steps_to_bend(step: Tensor) -> Tensor:
     """Count the steps from 0 to 3, where hard swish bends; whole numbers in the steps' shape.
 
     Args:
-        step: Positive; from :func:`aligned_step`, or too large for that, which gives 0.
+        step: Positive; from :func:`anchored_step`, or too large for that, which gives 0.
     """
     # The quotient of a whole number and a step in float32 may fall short of the number.
     return torch.floor(3 / step * (1 + 2.0**-16))
 
 
-def aligned_step(step: Tensor) -> Tensor:
-    """Widen steps until a whole number of them is 3, so that hard swish bends at levels.
+def anchored_step(step: Tensor) -> Tensor:
+    """Widen steps until a whole number of them is 3, so that level 0 may stand for exactly -3.
 
-    Its factor ``relu6(x + 3) / 6`` is then the tensor's own integers, clipped: nothing is rounded.
-    Widening, by a hundredth at 8 bits, keeps the range from becoming narrower. Steps above 3 stay
-    as they are, since between two of their levels hard swish does not differ from ReLU.
+    The factor of hard swish, ``relu6(x + 3) / 6``, is then the tensor's own integers up to 3:
+    nothing is rounded, and nothing lost below. Widening, by a hundredth at 8 bits, leaves the upper
+    end within reach. Steps above 3 stay as they are, since between two of their levels hard swish
+    does not differ from ReLU.
 
     Args:
         step: Positive, of any shape.

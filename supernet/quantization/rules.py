@@ -213,27 +213,18 @@ def _clamp(run: Execution, func: Rule, input: Tensor, min: Any = None, max: Any 
 def _hardswish(run: Execution, func: Rule, input: Tensor, *rest: Any, **kw: Any) -> Any:
     if not run.reads_integers(input):
         return run.run_float(func, (input, *rest), kw)
-    _align(input)
-    taken, affine, state = _read(run, input, "")
+    taken = run.take_for_hard_swish(input)
+    state = find_state(taken)
+    assert state is not None
+    affine = state.affine
+    assert affine is not None
     if _stays_float(taken, affine):
         out = func(taken)
-    elif affine.aligned:
+    elif affine.anchored:
         out = hard_swish(taken, affine)
     else:
         out = taken * hard_sigmoid(taken, affine)
     return mark(out, State(f"{state.key}/hardswish", ELEMENTWISE, state.bits))
-
-
-def _align(input: Tensor) -> None:
-    """Ask for levels where hard swish bends, of a tensor that nobody has rounded yet.
-
-    Those who read it later lose nothing, and who comes first is part of the structure. Where a
-    quantizer saturates in the place of an activation, its range is given.
-    """
-    state = find_state(input)
-    if state is None or state.rounded is not None or state.affine is not None:
-        return
-    state.aligned = state.lowest == -math.inf and state.highest == math.inf
 
 
 def _hardsigmoid(run: Execution, func: Rule, input: Tensor, *rest: Any, **kw: Any) -> Any:

@@ -29,7 +29,8 @@ class State:
         affine: Its quantizer, when its values are rounded.
         rounded: The rounded tensor, once somebody has read it.
         source: The weight of the convolution that made it, which normalisation folds into.
-        aligned: Hard swish is the first to read it, so that -3 and 3 are to be levels.
+        anchored: Hard swish alone reads it, so that level 0 may stand for -3.
+        saturated: The rounded tensor that hard swish alone has read.
     """
 
     key: str
@@ -40,7 +41,8 @@ class State:
     affine: Affine | None = None
     rounded: Tensor | None = None
     source: Tensor | None = None
-    aligned: bool = False
+    anchored: bool = False
+    saturated: Tensor | None = None
 
 
 def find_state(tensor: object) -> State | None:

@@ -1,4 +1,4 @@
-"""Hard swish of integers: levels at -3 and 3, and the clipped integers that are its factor."""
+"""Hard swish of integers: levels from -3 up, and the clipped integers that are its factor."""
 
 from __future__ import annotations
 
@@ -19,12 +19,11 @@ from supernet.graph.onnx_model import to_onnx
 from supernet.quantization.calibration import calibrate_ranges
 from supernet.quantization.execution import Execution
 from supernet.quantization.formats import INT8
-from supernet.quantization.quantizers import aligned_step, count_steps_to_bend
-from supernet.quantization.ranges import choose_aligned
+from supernet.quantization.quantizers import anchored_step, count_steps_to_bend
+from supernet.quantization.ranges import choose_anchored, may_be_anchored
 from supernet.quantization.tracking import name_layer
 
 Body = Callable[["Net", Tensor], Tensor]
-RANGES = [(-5.0, 4.0), (-1.0, 4.0), (0.0, 2.0), (-8.0, -1.0), (-0.01, 0.02), (-900.0, 700.0)]
 
 
 class Net(nn.Module):
@@ -95,21 +94,33 @@ def run_everywhere(net: Net, inputs: Tensor) -> tuple[np.ndarray, np.ndarray, np
 
 
 @pytest.mark.parametrize("bits", [4, 8])
-@pytest.mark.parametrize(("low", "high"), RANGES)
-def test_levels_hold_the_bends_and_the_range(low: float, high: float, bits: int) -> None:
+@pytest.mark.parametrize("high", [-1.0, 0.0, 0.02, 2.9, 3.0, 4.0, 17.3, 42.0, 700.0])
+def test_levels_begin_at_minus_three_and_reach_the_upper_end(high: float, bits: int) -> None:
     levels = 2**bits - 1
-    scale, zero_point = choose_aligned(low, high, levels)
+    scale, zero_point = choose_anchored(high, levels)
     assert 0 <= zero_point <= levels
-    if scale <= 3:
-        assert 3 / scale == pytest.approx(round(3 / scale), rel=1e-6)
-        assert zero_point >= round(3 / scale)
-    assert -zero_point * scale <= min(low, -3) + scale / 2 + 1e-5 * abs(low)
-    assert (levels - zero_point) * scale >= high - scale / 2 - 1e-5 * abs(high)
+    assert (levels - zero_point) * scale >= high * (1 - 1e-6)
+    if high + 3 <= 3 * levels:
+        assert zero_point * scale == pytest.approx(3, rel=1e-6)
+        # One level less would not reach.
+        assert 3 / (zero_point + 1) < (max(high, 0) + 3) / levels * (1 + 1e-6)
+    else:
+        assert zero_point == 0
+
+
+def test_ranges_far_from_the_bends_are_not_anchored() -> None:
+    assert may_be_anchored(-3, 3)
+    assert may_be_anchored(-900, 700)
+    assert may_be_anchored(-8, -1)
+    assert may_be_anchored(-1, 4)
+    assert not may_be_anchored(-1, 1)
+    assert not may_be_anchored(-0.01, 0.02)
+    assert not may_be_anchored(0, 2)
 
 
 def test_steps_widen_by_less_than_one_in_their_count_and_keep_gradients() -> None:
     steps = torch.logspace(-3, 2, 2001).requires_grad_()
-    wide = aligned_step(steps)
+    wide = anchored_step(steps)
     assert (wide >= steps * (1 - 1e-4)).all()
     small = steps < 3
     counts = count_steps_to_bend(wide.detach())
@@ -120,17 +131,16 @@ def test_steps_widen_by_less_than_one_in_their_count_and_keep_gradients() -> Non
     assert torch.equal(steps.grad, torch.ones_like(steps))
 
 
-@pytest.mark.parametrize("factor", [0.1, 1.0, 3.0, 10.0, 3000.0])
+@pytest.mark.parametrize("factor", [1.5, 3.0, 10.0, 3000.0])
 def test_clipped_integers_are_the_factor(factor: float) -> None:
     net, execution, inputs = prepare(swish, factor)
     affine = execution.calibrated["first"]
-    assert affine.aligned
+    assert affine.anchored
     _, values = write(net, inputs)
     scale, zero_point = values["first.scale"], int(values["first.zero_point"])
-    below, above = int(values["first.below"]), int(values["first.above"])
     levels = np.arange(256)
     x = (levels - zero_point) * np.float64(scale)
-    share = (np.clip(levels, below, above) - below) * np.float64(values["first.factor"])
+    share = np.minimum(levels, int(values["first.bend"])) * np.float64(values["first.factor"])
     expected = F.hardswish(torch.from_numpy(x)).numpy()
     assert np.allclose(x * share, expected, rtol=1e-6, atol=1e-6)
 
@@ -149,44 +159,78 @@ def test_simulation_simulator_and_runtime_agree(body: Body, factor: float) -> No
 
 
 @pytest.mark.parametrize(
-    ("body", "aligned"),
-    [(swish, True), (swish_then_add, True), (add_after_reading, False), (swish_after_relu, False)],
+    ("body", "factor", "anchored"),
+    [
+        (swish, 3.0, True),
+        (swish, 0.1, False),
+        (swish_then_add, 3.0, True),
+        (add_after_reading, 3.0, False),
+        (swish_after_relu, 3.0, False),
+    ],
 )
-def test_levels_are_chosen_by_the_first_reader(body: Body, aligned: bool) -> None:
+def test_who_has_levels_from_minus_three_up(body: Body, factor: float, anchored: bool) -> None:
     from hardware.fusion_probe import probe_contract
 
-    net, execution, inputs = prepare(body)
+    net, execution, inputs = prepare(body, factor)
     graph, values = write(net, inputs)
-    assert any(affine.aligned for affine in execution.calibrated.values()) == aligned
-    execution.calibrated = {}
-    structure, _ = lower(net.to("meta"), (inputs[:1].to("meta"),), structure_only=True)
-    assert [node.op for node in structure.nodes] == [node.op for node in graph.nodes]
+    assert any(affine.anchored for affine in execution.calibrated.values()) == anchored
     plan = plan_operators(graph, probe_contract(), weights=values)
-    assert plan.count()["Clip"] == aligned
-    # What leaves the network is not rounded.
-    assert plan.count()["QLinearConv"] >= 1
+    assert plan.count()["Clip"] == anchored
     assert not any("Clip" in island.operators for island in plan.islands)
+    if factor == 3.0:
+        execution.calibrated = {}
+        structure, _ = lower(net.to("meta"), (inputs[:1].to("meta"),), structure_only=True)
+        assert [node.op for node in structure.nodes] == [node.op for node in graph.nodes]
 
 
-@pytest.mark.parametrize("offset", [-6.0, -3.0, -1.0, 0.0])
-def test_learned_ranges_keep_their_upper_end(offset: float) -> None:
+def test_later_readers_have_all_values() -> None:
+    net, execution, inputs = prepare(swish_then_add)
+    whole = execution.calibrated["first/whole"]
+    assert whole.scale is not None
+    assert whole.zero_point is not None
+    with torch.no_grad(), execution.suspended():
+        lowest = float(net.first(inputs).min())
+    assert lowest < -5
+    assert float(-whole.zero_point * whole.scale) == pytest.approx(lowest, abs=float(whole.scale))
+
+
+@pytest.mark.parametrize("offset", [-6.0, -3.0, -1.0, -0.2])
+@pytest.mark.parametrize("step", [0.005, 0.03])
+def test_learned_ranges_keep_their_upper_end(offset: float, step: float) -> None:
     net, execution, inputs = prepare(swish)
-    step = 0.03
     execution.ranges = {"first@8": nn.Parameter(torch.tensor([step, offset]))}
     net(inputs)
     execution.fix_ranges()
     affine = execution.calibrated["first"]
     assert affine.scale is not None
     assert affine.zero_point is not None
-    scale, zero_point = float(affine.scale), float(affine.zero_point)
-    assert 3 / scale == pytest.approx(round(3 / scale), rel=1e-6)
-    assert zero_point >= round(3 / scale)
-    end = step * 255 + offset
-    assert end - scale <= (255 - zero_point) * scale <= end + 0.02 * 255 * scale
-    assert -zero_point * scale == pytest.approx(min(offset, -3), abs=scale)
+    scale, zero_point, end = float(affine.scale), float(affine.zero_point), step * 255 + offset
+    if end < 0 or may_be_anchored(offset, end):
+        assert affine.anchored
+        assert zero_point * scale == pytest.approx(3, rel=1e-6)
+        assert end - 1e-4 <= (255 - zero_point) * scale <= max(end, 0) + 0.02 * 255 * scale
+    else:
+        assert (scale, zero_point) == (pytest.approx(step), round(-offset / step))
 
 
-@pytest.mark.parametrize("start", [(0.3, -20.0), (0.004, -0.5), (0.02, -1.0)])
+def test_saturated_values_leave_a_learned_step_alone() -> None:
+    net, execution, _ = prepare(swish)
+    learned = nn.Parameter(torch.tensor([0.03, -4.0]))
+    execution.ranges = {"first@8": learned}
+    with torch.no_grad():
+        net.first.weight.zero_()
+        net.first.bias.fill_(-7.0)
+    execution.calibrated["second"] = execution.calibrated.pop("first")
+    seen: list[Tensor] = []
+    net.body = lambda net, x: seen.append(execution.take_for_hard_swish(net.first(x))) or seen[0]
+    net(torch.zeros(1, 3, 8, 8))
+    assert torch.allclose(seen[0], torch.full_like(seen[0], -3.0))
+    seen[0].sum().backward()
+    assert learned.grad is not None
+    assert torch.allclose(learned.grad, torch.zeros(2), atol=1e-3)
+
+
+@pytest.mark.parametrize("start", [(0.3, -20.0), (0.01, -3.5), (0.02, -1.0)])
 def test_learned_ranges_descend_to_smaller_errors(start: tuple[float, float]) -> None:
     net, execution, inputs = prepare(swish)
     with torch.no_grad(), execution.suspended():

@@ -210,19 +210,18 @@ class QdqGraphBuilder:
     def add_hard_swish(self, x: str, key: str) -> str:
         """Add HardSwish of a dequantized value and quantize the result at ``key``.
 
-        Its factor is the value's own integers, clipped where they stand for -3 and 3.
+        The value's lowest level is taken for -3; its factor is its own integers, up to 3.
         """
-        scale, zero = self._scales[x]
+        scale, _ = self._scales[x]
         source = scale.removesuffix(".scale")
-        if f"{source}.below" not in self._specs:
-            step, middle = float(self._values[scale]), int(self._values[zero])
-            levels = np.array([middle - round(3 / step), middle + round(3 / step)]).clip(0, 255)
-            self.add_weight(f"{source}.below", np.uint8(levels[0]))
-            self.add_weight(f"{source}.above", np.uint8(levels[1]))
+        if f"{source}.bend" not in self._specs:
+            last = min(round(6 / float(self._values[scale])), 255)
+            self.add_weight(f"{source}.bend", np.uint8(last))
             self.add_weight(f"{source}.factor", np.float32(self._values[scale] / np.float32(6)))
         quantized = next(n.inputs[0] for n in self.nodes if n.outputs == (x,))
-        clipped = self.add("Clip", (quantized, f"{source}.below", f"{source}.above"))
-        factor = self.add("DequantizeLinear", (clipped, f"{source}.factor", f"{source}.below"))
+        clipped = self.add("Clip", (quantized, "", f"{source}.bend"))
+        zero = self.add_constant(np.uint8(0))
+        factor = self.add("DequantizeLinear", (clipped, f"{source}.factor", zero))
         return self.quantize(self.add("Mul", (x, factor)), key)
 
     def add_hard_swish_sum(self, x: str, key: str) -> str:

@@ -108,31 +108,25 @@ def _hard_sigmoid(t: Trace, x: Tensor, affine: Affine) -> Tensor:
 
 
 def _hard_swish(t: Trace, x: Tensor, affine: Affine) -> Tensor:
-    levels, key = _find_levels(t, x)[0], affine.key
-    known = affine.scale is not None
-    low = t.add_weight(f"{key}.below", (), "uint8", partial(_bend, affine, -1) if known else None)
-    high = t.add_weight(f"{key}.above", (), "uint8", partial(_bend, affine, 1) if known else None)
+    key, known = affine.key, affine.scale is not None
+    last = t.add_weight(f"{key}.bend", (), "uint8", partial(_bend, affine) if known else None)
     step = t.add_weight(
         f"{key}.factor", (), "float32", partial(_factor_step, affine) if known else None
     )
-    clipped = t.emit("Clip", [levels, low, high])
-    factor = t.emit("DequantizeLinear", [clipped, step, low])
+    clipped = t.emit("Clip", [_find_levels(t, x)[0], "", last])
+    factor = t.emit("DequantizeLinear", [clipped, step, t.scalar(0, torch.uint8)])
     return t.bind(_meta(x), t.emit("Mul", [t.name(x), factor]))
 
 
-def _bend(affine: Affine, side: int) -> np.ndarray:
-    """The level where hard swish bends below (-1) or above (1) the level of 0."""
+def _bend(affine: Affine) -> np.ndarray:
+    """The level from which on hard swish's factor is 1."""
     assert affine.scale is not None
-    assert affine.zero_point is not None
     count = int(count_steps_to_bend(affine.scale.detach()))
-    if side > 0:
-        count = max(count, 1)
-    level = int(affine.zero_point.detach()) + side * count
-    return np.asarray(min(level, affine.highest), dtype=np.uint8)
+    return np.asarray(min(max(2 * count, 1), affine.highest), dtype=np.uint8)
 
 
 def _factor_step(affine: Affine) -> np.ndarray:
-    """What one level of hard swish's factor is; 1 where the next level after 0 is above 3."""
+    """What one level of hard swish's factor is; 1 where the level after 0 is above 3."""
     assert affine.scale is not None
     wide = int(count_steps_to_bend(affine.scale.detach())) == 0
     return np.asarray(1, dtype=np.float32) if wide else _sixth(affine.scale)

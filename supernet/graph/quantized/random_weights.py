@@ -12,8 +12,8 @@ from supernet.graph.quantized.packing import NIBBLES, list_limits
 # Activations are about one in size, so that most of them lie in what eight bits hold.
 _LIMIT = 4.0
 _MIDDLE = 128
-# Levels from 0 to 3.
-_BEND = 96
+# Levels from -3 to 3.
+_BEND = 192
 # Fresh in every layer, so that no stack of layers drives its activations to zero.
 _BIAS = 0.5
 
@@ -23,7 +23,7 @@ def draw_random_integers(graph: Graph, rng: np.random.Generator) -> dict[str, np
 
     Names tell what a tensor is: ``K.scale`` and ``K.zero_point`` belong to activations,
     ``W.scale`` and ``W.zero_point`` to a weight ``W`` of integers, ``K.sixth`` and ``K.factor`` are
-    a sixth of ``K.scale``, bounds of integers stand for about -3 and 3. Scales of biases are the
+    a sixth of ``K.scale``, bounds of integers are as far from 0 as 6. Scales of biases are the
     products that the runtime takes them for.
 
     Returns:
@@ -93,8 +93,9 @@ def _find_bound(spec: TensorSpec, reader: Node | None) -> float | None:
     clips = [name for name in reader.inputs[1:] if name] if reader and reader.op == "Clip" else []
     if spec.name not in clips:
         return None
-    side = -1 if clips[0] == spec.name else 1
-    return _MIDDLE + side * _BEND if spec.dtype == "uint8" else side * _LIMIT
+    if spec.dtype == "uint8":
+        return _BEND
+    return -_LIMIT if clips[0] == spec.name else _LIMIT
 
 
 def _multiply_scales(
