@@ -18,7 +18,7 @@ from supernet.graph.lowering import lower
 from supernet.graph.onnx_model import to_onnx
 from supernet.quantization.calibration import calibrate_ranges
 from supernet.quantization.execution import Execution
-from supernet.quantization.formats import INT8
+from supernet.quantization.formats import INT8, find_format
 from supernet.quantization.quantizers import anchored_step, count_steps_to_bend
 from supernet.quantization.ranges import choose_anchored, may_be_anchored
 from supernet.quantization.tracking import name_layer
@@ -181,6 +181,14 @@ def test_who_has_levels_from_minus_three_up(body: Body, factor: float, anchored:
         execution.calibrated = {}
         structure, _ = lower(net.to("meta"), (inputs[:1].to("meta"),), structure_only=True)
         assert [node.op for node in structure.nodes] == [node.op for node in graph.nodes]
+
+
+def test_few_levels_are_chosen_for_their_values_alone() -> None:
+    net, execution, inputs = prepare(swish)
+    execution.formats[""] = find_format("w4a4")
+    calibrate_ranges(net, execution, [inputs], "minmax")
+    assert execution.calibrated["first"].bits == 4
+    assert not execution.calibrated["first"].anchored
 
 
 def test_later_readers_have_all_values() -> None:
