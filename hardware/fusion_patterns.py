@@ -180,8 +180,12 @@ def _conv_bias_scale_off(b: QdqGraphBuilder, x: str) -> str:
     return b.quantize(b.add("Conv", names, kernel_shape=(1, 1)), "y")
 
 
-def _hard_swish(b: QdqGraphBuilder, x: str) -> str:
-    return b.add_hard_swish(b.quantize(x, "x"), "y")
+def _hard_swish_sum(b: QdqGraphBuilder, x: str) -> str:
+    return b.add_hard_swish_sum(b.quantize(x, "x"), "y")
+
+
+def _hard_swish_clip(b: QdqGraphBuilder, x: str) -> str:
+    return b.add_hard_swish(b.quantize(_conv(b, x), "y"), "z")
 
 
 def _silu(b: QdqGraphBuilder, x: str) -> str:
@@ -270,7 +274,8 @@ _LAYERS: tuple[tuple[str, tuple[Write, tuple[int | str, ...], tuple[int, int]]],
     ("gemm_clip_beyond", (_gemm_clip, _ROWS, (1, 1))),
     ("act_matmul_clip_beyond", (_product_clip, _TOKENS, (1, 1))),
     ("hard_sigmoid_sum", (lambda b, x: b.add_hard_sigmoid(b.quantize(x, "x")), _IMAGE, (1, 1))),
-    ("hard_swish_sum", (_hard_swish, _IMAGE, (1, 1))),
+    ("hard_swish_sum", (_hard_swish_sum, _IMAGE, (1, 1))),
+    ("hard_swish_clip", (_hard_swish_clip, _IMAGE, (1, 1))),
     ("silu", (_silu, _IMAGE, (1, 1))),
     ("concat", (_concat, _IMAGE, (1, 1))),
     ("where", (_where, _ROWS, (1, 1))),

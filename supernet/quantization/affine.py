@@ -22,6 +22,8 @@ class Affine:
         bits: Levels are ``0 ... 2**bits - 1``.
         fixed: The runtime prescribes scale and zero point: they are part of the structure.
         learned: ``scale`` and ``zero_point`` are trained.
+        anchored: Level 0 stands for -3, below which hard swish is 0; see
+            :func:`supernet.quantization.quantizers.anchored_step`.
     """
 
     key: str
@@ -30,6 +32,7 @@ class Affine:
     bits: int = 8
     fixed: bool = False
     learned: bool = False
+    anchored: bool = False
 
     @property
     def highest(self) -> int:

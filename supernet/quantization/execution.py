@@ -23,8 +23,14 @@ from torch.overrides import TorchFunctionMode, _pop_mode_temporarily
 from supernet.quantization.affine import Affine, Layer, WeightAffine
 from supernet.quantization.formats import FP32, Format
 from supernet.quantization.functions import find_channel_step, quantize, quantize_weights
-from supernet.quantization.quantizers import learned_zero_point, limited_step, positive_step
-from supernet.quantization.ranges import choose_affine
+from supernet.quantization.quantizers import (
+    anchored_step,
+    count_steps_to_bend,
+    learned_zero_point,
+    limited_step,
+    positive_step,
+)
+from supernet.quantization.ranges import choose_affine, choose_anchored, may_be_anchored
 from supernet.quantization.rules import LOOKS, RULES, writes_in_place
 from supernet.quantization.tracking import (
     CONVOLUTION,
@@ -148,7 +154,7 @@ class Execution(TorchFunctionMode):
         for reference in self.shared:
             state = reference()
             if state is not None:
-                state.rounded = None
+                state.rounded = state.saturated = None
         self.guests.clear()
         self.shared.clear()
         self.written.clear()
@@ -288,13 +294,44 @@ class Execution(TorchFunctionMode):
         if state.affine is not None:
             return tensor
         if state.rounded is None:
-            affine = self.find_affine(tensor, state)
-            state.rounded = self._round(tensor, affine)
-            known = State(state.key, "", state.bits, state.lowest, state.highest, affine)
-            mark(state.rounded, known)
-            if state.rounded.requires_grad:
-                self.shared.append(weakref.ref(state))
+            # Hard swish has left its readers nothing below -3.
+            own = replace(state, key=f"{state.key}/whole") if state.saturated is not None else state
+            state.rounded, _ = self._make_rounded(tensor, own, state)
         return state.rounded
+
+    def take_for_hard_swish(self, tensor: Tensor) -> Tensor:
+        """Give hard swish what it reads: of its own, with levels from -3 up, where that may be.
+
+        As with a ReLU in front of a quantizer, what hard swish makes 0 is lost by saturating. It is
+        so where nobody has rounded the tensor before, the range is not given by an activation, and
+        levels are fine enough; who reads the tensor later rounds it in another way.
+
+        Args:
+            tensor: What it reads, of which something is known.
+        """
+        state = find_state(tensor)
+        assert state is not None
+        bounded = state.lowest > -math.inf or state.highest < math.inf
+        # With few levels a step that divides 3 may be far from the best, and no runtime gains.
+        if bounded or state.affine is not None or state.rounded is not None or state.bits < 8:
+            return self.take(tensor, "")
+        if state.saturated is None:
+            own = replace(state, anchored=True)
+            rounded, affine = self._make_rounded(tensor, own, state)
+            if not affine.anchored and affine.scale is not None:
+                state.rounded = rounded
+                return rounded
+            state.saturated = rounded
+        return state.saturated
+
+    def _make_rounded(self, tensor: Tensor, own: State, state: State) -> tuple[Tensor, Affine]:
+        """Round a pending tensor by what is known of it; its state will hold the result."""
+        affine = self.find_affine(tensor, own)
+        rounded = self._round(tensor, affine)
+        mark(rounded, State(own.key, "", own.bits, own.lowest, own.highest, affine))
+        if rounded.requires_grad:
+            self.shared.append(weakref.ref(state))
+        return rounded, affine
 
     def _round(self, tensor: Tensor, affine: Affine) -> Tensor:
         if affine.scale is None and not tensor.is_meta:
@@ -311,9 +348,11 @@ class Execution(TorchFunctionMode):
         """Find the quantizer of a tensor: trained, calibrated, or from the values themselves."""
         if self.looks_only:
             return Affine(state.key, None, None, state.bits)
-        self.limits[state.key] = replace(state, rounded=None, source=None)
+        self.limits[state.key] = replace(state, rounded=None, source=None, saturated=None)
         if self.watching is not None:
-            self.watching(state.key).observe(tensor.detach())
+            values = tensor.detach()
+            # What hard swish makes 0 must not move the ends of the others' range.
+            self.watching(state.key).observe(values.clamp(min=-3) if state.anchored else values)
             return Affine(state.key, None, None, state.bits)
         trained = self.ranges.get(f"{state.key}@{state.bits}")
         if trained is not None and not tensor.is_meta:
@@ -322,7 +361,7 @@ class Execution(TorchFunctionMode):
             return Affine(state.key, None, None, state.bits)
         known = self.calibrated.get(state.key)
         if known is not None or tensor.is_meta:
-            return known or Affine(state.key, None, None, state.bits)
+            return known or Affine(state.key, None, None, state.bits, anchored=state.anchored)
         low, high = (float(v) for v in torch.aminmax(tensor.detach()))
         if not math.isfinite(low) or not math.isfinite(high):
             # Whoever reads the result, such as a training loop, has a better word for it.
@@ -334,6 +373,18 @@ class Execution(TorchFunctionMode):
         step, offset = trained.unbind()
         high = 2**state.bits - 1
         scale = positive_step(step)
+        if state.anchored:
+            # At least 0, without a trap below.
+            top = -limited_step(-(scale * high + offset), 0.0)
+            if may_be_anchored(float(offset.detach()), float(top.detach())):
+                # The upper end is that of the learned range, in whatever way it is quantized. Zero
+                # points have a gradient, too, with which saturated values remain at -3.
+                scale = anchored_step((top + 3) / high)
+                anchor = torch.full_like(offset, -3.0)
+                zero_point = count_steps_to_bend(scale.detach())
+                moving = learned_zero_point(anchor, scale, 0, high)
+                zero_point = zero_point + (moving - moving.detach())
+                return Affine(state.key, scale, zero_point, state.bits, learned=True, anchored=True)
         if state.highest < math.inf:
             # The quantizer clips in the place of the activation, so it must not reach further.
             scale = limited_step(scale, state.highest / high)
@@ -386,10 +437,13 @@ def make_affine(state: State, low: float, high: float, like: Tensor) -> Affine:
     """Make the quantizer of a range of values, within the limits that a tensor is known to have."""
     low = max(low, state.lowest)
     high = min(high, state.highest)
-    scale, zero_point = choose_affine(low, high, 2**state.bits - 1)
+    levels, anchored = 2**state.bits - 1, state.anchored and may_be_anchored(low, high)
+    scale, zero_point = (
+        choose_anchored(high, levels) if anchored else choose_affine(low, high, levels)
+    )
     values = (scale, zero_point)
     tensors = [torch.tensor(float(v), dtype=like.dtype, device=like.device) for v in values]
-    return Affine(state.key, tensors[0], tensors[1], state.bits)
+    return Affine(state.key, tensors[0], tensors[1], state.bits, anchored=anchored)
 
 
 class _Guard:

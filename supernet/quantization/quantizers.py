@@ -147,6 +147,37 @@ def limited_step(step: Tensor, most: float) -> Tensor:
     return result
 
 
+def count_steps_to_bend(step: Tensor) -> Tensor:
+    """Count the steps from 0 to 3, where hard swish bends; whole numbers in the steps' shape.
+
+    Args:
+        step: Positive; from :func:`anchored_step`, or too large for that, which gives 0.
+    """
+    # The quotient of a whole number and a step in float32 may fall short of the number.
+    return torch.floor(3 / step * (1 + 2.0**-16))
+
+
+def anchored_step(step: Tensor) -> Tensor:
+    """Widen steps until a whole number of them is 3, so that level 0 may stand for exactly -3.
+
+    The factor of hard swish, ``relu6(x + 3) / 6``, is then the tensor's own integers up to 3:
+    nothing is rounded, and nothing lost below. Widening, by a hundredth at 8 bits, leaves the upper
+    end within reach. Steps above 3 stay as they are, since between two of their levels hard swish
+    does not differ from ReLU.
+
+    Args:
+        step: Positive, of any shape.
+
+    Returns:
+        Steps with the gradient of the given ones: a learned step moves through small plateaus, and
+        on average the widened one follows it, as rounded values follow theirs.
+    """
+    fixed = step.detach()
+    count = count_steps_to_bend(fixed)
+    wide = torch.where(count > 0, 3 / count.clamp(min=1), fixed)
+    return step + (wide - fixed)
+
+
 def learned_zero_point(offset: Tensor, step: Tensor, low: int, high: int) -> Tensor:
     """Compute the whole zero point of a learned offset, ``clamp(round(-offset / step))``.
 

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from supernet.errors import InputError
-from supernet.quantization.quantizers import SMALLEST_STEP
+from supernet.quantization.quantizers import SMALLEST_STEP, anchored_step, count_steps_to_bend
 
 # On either side of 0; the larger side uses half of them or more.
 BINS = 8192
@@ -26,6 +26,9 @@ BINS = 8192
 SMALLEST_EXPONENT = -100
 
 COARSE_SHARES, FINE_SHARES, THRESHOLDS = 32, 24, 128
+
+WIDEST = 1.5
+"""How many times as long a range may become to begin at -3."""
 
 
 class Range(NamedTuple):
@@ -87,6 +90,34 @@ def choose_affine(
         high = 1.0
     scale = _float32(max((high - low) / levels, SMALLEST_STEP))
     return AffineScale(scale, min(max(round(-low / scale), 0), levels))
+
+
+def may_be_anchored(low: float, high: float) -> bool:
+    """Whether levels from -3 up are fine enough for a range that is read by hard swish.
+
+    They are where steps grow by half at most. Tensors that never come near -3 would lose bits.
+
+    Args:
+        low: Lower end.
+        high: Upper end.
+    """
+    low, high = min(low, 0.0), max(high, 0.0)
+    return high + 3 <= WIDEST * (high - low)
+
+
+def choose_anchored(high: float, levels: int = 255) -> AffineScale:
+    """Spread levels evenly from -3, which is level 0, to at least an upper end.
+
+    Args:
+        high: Upper end.
+        levels: Steps between the lowest and the highest level.
+
+    Returns:
+        Scale and zero point. With steps above 3, the lowest level is 0.
+    """
+    wanted = torch.tensor((max(high, 0.0) + 3) / levels, dtype=torch.float32)
+    scale = anchored_step(wanted)
+    return AffineScale(float(scale), int(count_steps_to_bend(scale)))
 
 
 class MinMax:

@@ -19,6 +19,7 @@ from torch import Tensor
 from supernet.quantization.affine import BELOW_ONE, SHARE, Affine, Layer
 from supernet.quantization.functions import (
     hard_sigmoid,
+    hard_swish,
     keep_quantized,
     linear,
     linear_blocks,
@@ -212,9 +213,17 @@ def _clamp(run: Execution, func: Rule, input: Tensor, min: Any = None, max: Any 
 def _hardswish(run: Execution, func: Rule, input: Tensor, *rest: Any, **kw: Any) -> Any:
     if not run.reads_integers(input):
         return run.run_float(func, (input, *rest), kw)
-    taken, affine, state = _read(run, input, "")
-    plain = _stays_float(taken, affine)
-    out = func(taken) if plain else taken * hard_sigmoid(taken, affine)
+    taken = run.take_for_hard_swish(input)
+    state = find_state(taken)
+    assert state is not None
+    affine = state.affine
+    assert affine is not None
+    if _stays_float(taken, affine):
+        out = func(taken)
+    elif affine.anchored:
+        out = hard_swish(taken, affine)
+    else:
+        out = taken * hard_sigmoid(taken, affine)
     return mark(out, State(f"{state.key}/hardswish", ELEMENTWISE, state.bits))
 
 

@@ -29,6 +29,8 @@ class State:
         affine: Its quantizer, when its values are rounded.
         rounded: The rounded tensor, once somebody has read it.
         source: The weight of the convolution that made it, which normalisation folds into.
+        anchored: Hard swish alone reads it, so that level 0 may stand for -3.
+        saturated: The rounded tensor that hard swish alone has read.
     """
 
     key: str
@@ -39,6 +41,8 @@ class State:
     affine: Affine | None = None
     rounded: Tensor | None = None
     source: Tensor | None = None
+    anchored: bool = False
+    saturated: Tensor | None = None
 
 
 def find_state(tensor: object) -> State | None:

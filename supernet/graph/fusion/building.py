@@ -208,7 +208,24 @@ class QdqGraphBuilder:
         return self.quantize_fixed(total, 1 / 255)
 
     def add_hard_swish(self, x: str, key: str) -> str:
-        """Add HardSwish of a dequantized value and quantize the result at ``key``."""
+        """Add HardSwish of a dequantized value and quantize the result at ``key``.
+
+        The value's lowest level is taken for -3; its factor is its own integers, up to 3.
+        """
+        scale, _ = self._scales[x]
+        source = scale.removesuffix(".scale")
+        if f"{source}.bend" not in self._specs:
+            last = min(round(6 / float(self._values[scale])), 255)
+            self.add_weight(f"{source}.bend", np.uint8(last))
+            self.add_weight(f"{source}.factor", np.float32(self._values[scale] / np.float32(6)))
+        quantized = next(n.inputs[0] for n in self.nodes if n.outputs == (x,))
+        clipped = self.add("Clip", (quantized, "", f"{source}.bend"))
+        zero = self.add_constant(np.uint8(0))
+        factor = self.add("DequantizeLinear", (clipped, f"{source}.factor", zero))
+        return self.quantize(self.add("Mul", (x, factor)), key)
+
+    def add_hard_swish_sum(self, x: str, key: str) -> str:
+        """Add HardSwish of a dequantized value on whatever levels; its factor is a sum."""
         return self.quantize(self.add("Mul", (x, self.add_hard_sigmoid(x))), key)
 
     # -- layers in float ---------------------------------------------------------------------

@@ -30,6 +30,16 @@ def fuse_quantized(work: Workspace, contract: FusionContract) -> None:
         work.remove([*gone, *quantizers])
 
 
+def note_integer_clips(work: Workspace) -> None:
+    """Note which Clips read integers, before a QuantizeLinear that makes them is gone.
+
+    Such is the factor of hard swish; the runtime leaves it as it is.
+    """
+    for step in work.steps:
+        if step.op == "Clip" and work.find_maker(step.inputs[0], Q) is not None:
+            step.quantized = True
+
+
 def _choose_kernel(work: Workspace, contract: FusionContract, step: Step) -> str | None:
     sources = [m for i in step.inputs if (m := work.find_maker(i, DQ)) is not None]
     if not sources or step.op in (Q, DQ) or _is_clipped(work, step):

@@ -25,7 +25,7 @@ from supernet.graph.fusion.folding_passes import (
     merge_equal,
     remove_identities,
 )
-from supernet.graph.fusion.kernel_passes import fuse_dynamic, fuse_quantized
+from supernet.graph.fusion.kernel_passes import fuse_dynamic, fuse_quantized, note_integer_clips
 from supernet.graph.fusion.workspace import Step, Workspace
 
 # The runtime repeats its first passes up to ten times, until nothing changes.
@@ -59,6 +59,7 @@ def optimise(work: Workspace, contract: FusionContract) -> list[Step]:
         if _describe(work) == before:
             break
     remove_clips(work)
+    note_integer_clips(work)
     fuse_quantized(work, contract)
     fuse_dynamic(work, contract)
     remove_cancelling(work)

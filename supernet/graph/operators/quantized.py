@@ -14,6 +14,7 @@ from supernet.errors import InputError
 from supernet.graph.operators.elementwise import Handler, find_onnx_dtype
 from supernet.quantization import functions
 from supernet.quantization.affine import Affine, WeightAffine
+from supernet.quantization.quantizers import count_steps_to_bend
 from supernet.quantization.weights import IntegerWeight, integer_weight
 
 if TYPE_CHECKING:
@@ -82,11 +83,16 @@ def _keep_quantized(t: Trace, x: Tensor, affine: Affine) -> Tensor:
     return t.bind(_meta(x), _emit_pair(t, t.name(x), affine))
 
 
-def _hard_sigmoid(t: Trace, x: Tensor, affine: Affine) -> Tensor:
+def _find_levels(t: Trace, x: Tensor) -> tuple[str, ...]:
+    """Names of a dequantized tensor's integers, their scale and their zero point."""
     node = t.find_producer(t.name(x))
     assert node is not None
     assert node.op == "DequantizeLinear"
-    levels, zero_point = node.inputs[0], node.inputs[2]
+    return node.inputs
+
+
+def _hard_sigmoid(t: Trace, x: Tensor, affine: Affine) -> Tensor:
+    levels, _, zero_point = _find_levels(t, x)
     if affine.scale is None:
         sixth = t.add_weight(f"{affine.key}.sixth", (), "float32")
     elif affine.fixed:
@@ -99,6 +105,31 @@ def _hard_sigmoid(t: Trace, x: Tensor, affine: Affine) -> Tensor:
     constants = [half, t.scalar(0.5 / 128, torch.float32), t.scalar(0, torch.uint8)]
     total = t.emit("Add", [part, t.emit("DequantizeLinear", constants)])
     return t.bind(_meta(x), _emit_pair(t, total, functions.SHARE))
+
+
+def _hard_swish(t: Trace, x: Tensor, affine: Affine) -> Tensor:
+    key, known = affine.key, affine.scale is not None
+    last = t.add_weight(f"{key}.bend", (), "uint8", partial(_bend, affine) if known else None)
+    step = t.add_weight(
+        f"{key}.factor", (), "float32", partial(_factor_step, affine) if known else None
+    )
+    clipped = t.emit("Clip", [_find_levels(t, x)[0], "", last])
+    factor = t.emit("DequantizeLinear", [clipped, step, t.scalar(0, torch.uint8)])
+    return t.bind(_meta(x), t.emit("Mul", [t.name(x), factor]))
+
+
+def _bend(affine: Affine) -> np.ndarray:
+    """The level from which on hard swish's factor is 1."""
+    assert affine.scale is not None
+    count = int(count_steps_to_bend(affine.scale.detach()))
+    return np.asarray(min(max(2 * count, 1), affine.highest), dtype=np.uint8)
+
+
+def _factor_step(affine: Affine) -> np.ndarray:
+    """What one level of hard swish's factor is; 1 where the level after 0 is above 3."""
+    assert affine.scale is not None
+    wide = int(count_steps_to_bend(affine.scale.detach())) == 0
+    return np.asarray(1, dtype=np.float32) if wide else _sixth(affine.scale)
 
 
 # -- weights ---------------------------------------------------------------------------------------
@@ -309,6 +340,7 @@ QUANTIZED: dict[Any, Handler] = {
     functions.quantize_weights: _quantize_weights,
     functions.quantize_bias: _quantize_bias,
     functions.hard_sigmoid: _hard_sigmoid,
+    functions.hard_swish: _hard_swish,
     functions.linear: _linear,
     functions.linear_dynamic: _linear_dynamic,
     functions.linear_blocks: _linear_blocks,

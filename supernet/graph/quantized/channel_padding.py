@@ -31,6 +31,7 @@ _FEWEST_OUTPUTS = 16
 _SAME_CHANNELS = {
     "Add",
     "AveragePool",
+    "Clip",
     "GlobalAveragePool",
     "HardSigmoid",
     "MaxPool",

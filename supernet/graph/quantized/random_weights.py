@@ -12,6 +12,8 @@ from supernet.graph.quantized.packing import NIBBLES, list_limits
 # Activations are about one in size, so that most of them lie in what eight bits hold.
 _LIMIT = 4.0
 _MIDDLE = 128
+# Levels from -3 to 3.
+_BEND = 192
 # Fresh in every layer, so that no stack of layers drives its activations to zero.
 _BIAS = 0.5
 
@@ -20,8 +22,9 @@ def draw_random_integers(graph: Graph, rng: np.random.Generator) -> dict[str, np
     """Draw what the quantized operators of a graph read.
 
     Names tell what a tensor is: ``K.scale`` and ``K.zero_point`` belong to activations,
-    ``W.scale`` and ``W.zero_point`` to a weight ``W`` of integers, ``K.sixth`` is a sixth of
-    ``K.scale``. Scales of biases are the products that the runtime takes them for.
+    ``W.scale`` and ``W.zero_point`` to a weight ``W`` of integers, ``K.sixth`` and ``K.factor`` are
+    a sixth of ``K.scale``, bounds of integers are as far from 0 as 6. Scales of biases are the
+    products that the runtime takes them for.
 
     Returns:
         Values by weight name, int4 ones as int8; weights that stay float are left out.
@@ -33,15 +36,15 @@ def draw_random_integers(graph: Graph, rng: np.random.Generator) -> dict[str, np
     for name, spec in specs.items():
         owner = specs.get(name.removesuffix(".scale"), spec)
         if not name.endswith(".scale"):
-            bound = _find_bound(name, readers.get(name))
+            bound = _find_bound(spec, readers.get(name))
             if bound is not None:
                 values[name] = np.full(_list_sizes(spec), bound, dtype=spec.dtype)
         elif owner.dtype != "int32":
             size = 2 * _LIMIT / 256 if owner is spec else _choose_scale(owner, readers)
             values[name] = _draw_near(size, spec, rng)
     for name in specs:
-        if name.endswith(".sixth"):
-            scale = values[f"{name.removesuffix('.sixth')}.scale"]
+        if name.endswith((".sixth", ".factor")):
+            scale = values[f"{name.rpartition('.')[0]}.scale"]
             values[name] = np.asarray(scale / np.float32(6))
     known = {c.name: c.array() for c in graph.constants} | values
     for name, spec in specs.items():
@@ -85,11 +88,14 @@ def _choose_scale(spec: TensorSpec, readers: dict[str, Node]) -> float:
     return math.sqrt(2 / terms) / math.sqrt((levels**2 - 1) / 12)
 
 
-def _find_bound(name: str, reader: Node | None) -> float | None:
-    """The value of a weight that is a bound of a Clip, which holds activations to fewer levels."""
-    if reader is None or reader.op != "Clip":
+def _find_bound(spec: TensorSpec, reader: Node | None) -> float | None:
+    """The value of a weight that is a bound of a Clip: of floats, or of hard swish's factor."""
+    clips = [name for name in reader.inputs[1:] if name] if reader and reader.op == "Clip" else []
+    if spec.name not in clips:
         return None
-    return -_LIMIT if reader.inputs[1] == name else _LIMIT
+    if spec.dtype == "uint8":
+        return _BEND
+    return -_LIMIT if clips[0] == spec.name else _LIMIT
 
 
 def _multiply_scales(
