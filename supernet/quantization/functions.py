@@ -108,7 +108,28 @@ def hard_sigmoid(x: Tensor, affine: Affine) -> Tensor:
         x: What :func:`quantize` gave.
         affine: Its quantizer.
     """
-    return quantize(x / 6 + 0.5, SHARE)
+    result = quantize(x / 6 + 0.5, SHARE)
+    if affine.scale is None:
+        return result
+    # Zero lies between two steps of 1/255, as does every level where 6 is the highest one, so that
+    # the order of the runtime's arithmetic decides.
+    return result + (_add_half(x.detach(), affine) - result.detach())
+
+
+def _add_half(x: Tensor, affine: Affine) -> Tensor:
+    """What QLinearAdd makes of a sixth of ``x`` and a half, in float32 as it is computed there."""
+    assert affine.scale is not None
+    assert affine.zero_point is not None
+    assert SHARE.scale is not None
+    scale, zero_point = affine.scale.detach().float(), affine.zero_point.detach().float()
+    share = SHARE.scale.to(scale.device)
+    step = scale / 6 / share
+    start = 128 * (scale.new_tensor(0.5 / 128) / share) - step * zero_point
+    levels = torch.round(x.float() / scale) + zero_point
+    # A fused multiply-add rounds once.
+    total = (levels.double() * step.double() + start.double()).float()
+    result: Tensor = (torch.round(total).clamp(0, SHARE.highest) * share).to(x.dtype)
+    return result
 
 
 @_seen_by_modes

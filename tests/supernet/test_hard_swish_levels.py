@@ -93,6 +93,42 @@ def run_everywhere(net: Net, inputs: Tensor) -> tuple[np.ndarray, np.ndarray, np
     )
 
 
+def gate(net: Net, x: Tensor) -> Tensor:
+    return net.second(F.hardsigmoid(net.first(x)))
+
+
+def gate_after_relu(net: Net, x: Tensor) -> Tensor:
+    return net.second(F.hardsigmoid(F.relu6(net.first(x))))
+
+
+@pytest.mark.parametrize("body", [gate, gate_after_relu, swish_after_relu])
+def test_sums_that_lie_between_two_levels_are_rounded_as_the_runtime_does(body: Body) -> None:
+    net, _, inputs = prepare(body)
+    simulated, integers, executed = run_everywhere(net, inputs)
+    # Zero is halfway between two levels of the sum, and after a ReLU6 every level is.
+    assert (simulated != integers).mean() < 1e-3
+    assert (simulated != executed).mean() < 1e-3
+
+
+def test_a_gate_has_the_gradient_of_its_slope_within_its_bends() -> None:
+    net, _, inputs = prepare(gate)
+    found: list[Tensor] = []
+    original = net.body
+
+    def keep(net: Net, x: Tensor) -> Tensor:
+        found.append(net.first(x).detach().requires_grad_())
+        return F.hardsigmoid(found[0])
+
+    net.body = keep
+    net(inputs).sum().backward()
+    net.body = original
+    slope = found[0].grad
+    assert slope is not None
+    inside = found[0].abs() < 2.5
+    assert torch.allclose(slope[inside], torch.tensor(1 / 6))
+    assert (slope[found[0].abs() > 3.5] == 0).all()
+
+
 @pytest.mark.parametrize("bits", [4, 8])
 @pytest.mark.parametrize("high", [-1.0, 0.0, 0.02, 2.9, 3.0, 4.0, 17.3, 42.0, 700.0])
 def test_levels_begin_at_minus_three_and_reach_the_upper_end(high: float, bits: int) -> None:
