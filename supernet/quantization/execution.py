@@ -193,12 +193,22 @@ class Execution(TorchFunctionMode):
 
     @contextmanager
     def unchanged_weights(self) -> Iterator[None]:
-        """Round every weight once inside, where weights and their steps must not change."""
-        self.kept = {}
+        """Round every weight once inside, where weights and their steps must not change.
+
+        Whoever changes some nevertheless calls :meth:`forget_rounded`. Inside of another such
+        context what was rounded there is known already.
+        """
+        outer = self.kept
+        self.kept = {} if outer is None else outer
         try:
             yield
         finally:
-            self.kept = None
+            self.kept = outer
+
+    def forget_rounded(self) -> None:
+        """Round weights anew, because they or their steps have changed."""
+        if self.kept is not None:
+            self.kept.clear()
 
     @contextmanager
     def rounding_for_statistics(self) -> Iterator[None]:

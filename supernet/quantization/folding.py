@@ -33,6 +33,7 @@ def fold_normalization(network: nn.Module, execution: Execution, example: Any) -
         _fold(layer, norm, execution)
         parent, _, name = path.rpartition(".")
         network.get_submodule(parent)._modules[name] = nn.Identity()
+    execution.forget_rounded()
     return len(found)
 
 

@@ -70,7 +70,9 @@ def quantize_weight(
     if step is None:
         scale, zero_point, low = _extreme_scale(blocks.detach(), low, high, symmetric, granularity)
         levels = to_levels(blocks.detach(), scale, zero_point, low, high)
-        quantized: Tensor = _StraightThrough.apply(blocks, from_levels(levels, scale, zero_point))
+        quantized: Tensor = from_levels(levels, scale, zero_point)
+        if torch.is_grad_enabled():
+            quantized = _StraightThrough.apply(blocks, quantized)
     else:
         step, zero_point = _learned_scale(blocks, step, offset, low, high)
         factor = gradient_scale_of(blocks.shape[-1], high)
