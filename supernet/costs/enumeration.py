@@ -344,9 +344,8 @@ class _Tracer:
                 form = next((f for f in chosen if f != FP32), FP32)
                 if form != FP32:
                     formats[path] = form
-            unit = self.tracer.trace(met, description, formats)
-            size = stored_bytes(unit.graph) if formats else float_size
-            self.found[met.path][number] = unit, size
+            unit, size = self.tracer.trace(met, description, formats)
+            self.found[met.path][number] = unit, size if formats else float_size
 
 
 def _extract_float(supernet: ElasticNetwork, architecture: Architecture) -> nn.Module:

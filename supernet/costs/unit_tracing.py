@@ -19,6 +19,7 @@ from supernet.costs.cost_model import JOINT, CostUnit
 from supernet.graph.language import Graph
 from supernet.graph.lowering import lower
 from supernet.graph.quantized.borders import pass_integers
+from supernet.graph.quantized.packing import stored_bytes
 from supernet.quantization.execution import Execution
 from supernet.quantization.formats import FP32, INT8, Format
 from supernet.quantization.tracking import find_layer, name_layer
@@ -71,7 +72,7 @@ class UnitTracer:
         self._families: dict[int, list[int]] = {}
         self._models: dict[int, int | None] = {}
         self._traced: dict[tuple[int, Inside], Graph] = {}
-        self._made: dict[tuple[int, Inside], CostUnit] = {}
+        self._made: dict[tuple[int, Inside], tuple[CostUnit, int]] = {}
         self._by_family: dict[object, list[int]] = {}
 
     def describe(self, unit: MetUnit) -> int:
@@ -84,8 +85,10 @@ class UnitTracer:
         self._families[number] = self._by_family.setdefault(family, [])
         return number
 
-    def trace(self, unit: MetUnit, description: int, formats: Mapping[str, Format]) -> CostUnit:
-        """Give the cost unit that a unit is under some formats.
+    def trace(
+        self, unit: MetUnit, description: int, formats: Mapping[str, Format]
+    ) -> tuple[CostUnit, int]:
+        """Give the cost unit that a unit is under some formats, and the bytes of its weights.
 
         Args:
             unit: The unit.
@@ -104,7 +107,7 @@ class UnitTracer:
             if usual != inside:
                 graph = _set_bits(graph, dict(inside))
             name = JOINT.join(form.name for _, form in inside) or FP32.name
-            self._made[key] = CostUnit(graph, name)
+            self._made[key] = CostUnit(graph, name), stored_bytes(graph)
         return self._made[key]
 
     def _find_graph(self, unit: MetUnit, description: int, inside: Inside) -> Graph:

@@ -196,6 +196,7 @@ def pack_nibbles(values: np.ndarray) -> np.ndarray:
     return pack(values, 4)[: -(-values.size // 2)]
 
 
+@cache
 def _count_own_bits(dtype: str) -> int:
     return 4 if dtype == NIBBLES else 8 * np.dtype(dtype).itemsize
 
