@@ -2,31 +2,51 @@
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
-import torch
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from supernet.costs.borders import list_borders
+from supernet.costs.combinations import (
+    iterate_values,
+    list_combinations,
+    make_canonical,
+    number_rows,
+)
 from supernet.costs.cost_model import CostModel, CostUnit, UnitVariants
-from supernet.elastic.edit_index import EditIndex, Values, find_bits
-from supernet.elastic.edits import Cut, Derive, Drop, Edit, Pick, Resize, list_choices
+from supernet.costs.unit_tracing import Call, Fold, MetUnit, UnitTracer, name_inside
+from supernet.elastic.edit_index import EditIndex, Values, find_bits, find_source_path
+from supernet.elastic.edits import (
+    Cut,
+    Derive,
+    Drop,
+    Edit,
+    Pick,
+    Quantize,
+    Resize,
+    Rule,
+    list_choices,
+)
+from supernet.elastic.slicing import build_shell
 from supernet.errors import InputError
 from supernet.graph.language import Graph
 from supernet.graph.lowering import lower
-from supernet.graph.quantized.borders import pass_integers
 from supernet.graph.quantized.packing import stored_bytes
 from supernet.quantization.execution import Execution, find_execution
-from supernet.quantization.folding import fold_normalization
+from supernet.quantization.folding import find_folds, fold_normalization
+from supernet.quantization.formats import FP32, INT8
 from supernet.space import Architecture, SearchSpace, Value
 
 Combination = tuple[Value, ...]
+Variant = tuple[CostUnit | None, int]
+"""What a unit is, and its bytes."""
 MOST_COMBINATIONS = 1 << 18
 """Of the choices of one unit: a table of them takes some seconds to list."""
-Call = tuple[tuple[Any, ...], dict[str, Any]]
 
 
 class ElasticNetwork(Protocol):
@@ -35,6 +55,11 @@ class ElasticNetwork(Protocol):
     @property
     def model(self) -> nn.Module:
         """The plain largest network."""
+        ...
+
+    @property
+    def shared(self) -> Mapping[str, nn.Parameter] | nn.ParameterDict:
+        """Parameters that only derivations use, by name."""
         ...
 
     @property
@@ -124,9 +149,8 @@ def build_cost_model(supernet: ElasticNetwork) -> CostModel:
         if unit not in modules:
             raise InputError(f"unit {unit!r} is not a module of the network")
         _check_combinations(supernet, unit)
-    tracer = _Tracer(supernet)
-    tracer.cover()
-    units = tuple(_list_variants(supernet, u, tracer) for u in supernet.units)
+    found = _Tracer(supernet).cover()
+    units = tuple(_list_variants(supernet, unit, *found[unit]) for unit in supernet.units)
     return CostModel(supernet.space, (*units, *list_borders(supernet.space, units)))
 
 
@@ -142,129 +166,193 @@ def _check_combinations(supernet: ElasticNetwork, unit: str) -> None:
         )
 
 
-def _list_variants(supernet: ElasticNetwork, unit: str, tracer: _Tracer) -> UnitVariants:
-    names = find_unit_choices(supernet, unit)
-    variants: list[CostUnit | None] = []
-    sizes = []
-    for combination in _list_combinations(supernet, names):
-        values = dict(zip(names, combination, strict=True))
-        if not _is_there(supernet, unit, values):
-            variants.append(None)
-            sizes.append(0)
-        else:
-            found = tracer.variant(unit, tuple(values[name] for name in tracer.choices[unit]))
-            variants.append(found[0])
-            sizes.append(found[1])
-    return UnitVariants(unit, names, tuple(variants), tuple(sizes))
+def _list_variants(
+    supernet: ElasticNetwork, unit: str, choices: Sequence[str], found: Mapping[int, Variant]
+) -> UnitVariants:
+    """List what a unit is under every combination of all choices that change it or leave it out.
+
+    Args:
+        supernet: The supernet.
+        unit: Path of the unit.
+        choices: Those that change it where it is there.
+        found: What it is then, by the number of the canonical combination.
+    """
+    space, names = supernet.space, find_unit_choices(supernet, unit)
+    rows = list_combinations(space, names)
+    ours = rows[:, [names.index(name) for name in choices]]
+    numbers = number_rows(space, choices, make_canonical(space, choices, ours))
+    numbers[~_find_presence(supernet, unit, names, rows)] = -1
+    known, places = np.unique(numbers, return_inverse=True)
+    options = [found[n] if n >= 0 else (None, 0) for n in known.tolist()]
+    table = [options[place] for place in places.tolist()]
+    return UnitVariants(unit, names, tuple(v for v, _ in table), tuple(size for _, size in table))
 
 
-def _is_there(supernet: ElasticNetwork, unit: str, values: Mapping[str, Value]) -> bool:
+def _find_presence(
+    supernet: ElasticNetwork, unit: str, names: Sequence[str], rows: NDArray[np.int16]
+) -> NDArray[np.bool_]:
+    """Whether a unit is part of the network at all under combinations ``(n, len(names))``."""
+    there = np.ones(len(rows), dtype=bool)
     for edit in supernet.edits:
         if isinstance(edit, Drop) and _encloses(edit, unit):
             child = unit[len(edit.stack) + 1 :].split(".")[0]
             place = list(supernet.model.get_submodule(edit.stack)._modules).index(child)
-            if place >= edit.keep.values[tuple(values[name] for name in edit.keep.choices)]:
-                return False
-    return True
-
-
-def _list_combinations(supernet: ElasticNetwork, names: Sequence[str]) -> list[Combination]:
-    return list(itertools.product(*(supernet.space.choice(name).values for name in names)))
+            # Most rows have values of these choices in common.
+            ours = rows[:, [names.index(name) for name in edit.keep.choices]]
+            known, inverse = np.unique(ours, axis=0, return_inverse=True)
+            values = iterate_values(supernet.space, edit.keep.choices, known)
+            kept = np.array([edit.keep.values[value] > place for value in values])
+            there &= kept[inverse.reshape(-1)]
+    return there
 
 
 class _Tracer:
-    """Runs covering architectures once and keeps what each unit became."""
+    """Runs covering architectures once and lists what each unit becomes.
+
+    A forward pass meets one shape of every unit. What a unit is under different number formats is
+    traced from the unit alone, so that passes are as many as the float supernet needs.
+    """
 
     def __init__(self, supernet: ElasticNetwork) -> None:
         self.supernet = supernet
+        formats = [edit for edit in supernet.edits if isinstance(edit, Quantize)]
+        shaping = {
+            name
+            for edit in supernet.edits
+            if not isinstance(edit, Quantize)
+            for name in list_choices(edit)
+        }
+        self.formats = {edit.module: edit.format for edit in formats}
+        self.tracer = UnitTracer(any(edit.per_layer for edit in formats))
         self.choices: dict[str, tuple[str, ...]] = {}
+        self.shapes: dict[str, tuple[str, ...]] = {}
+        self.left: dict[str, dict[Combination, list[int]]] = {}
+        self.rows: dict[str, NDArray[np.int16]] = {}
+        self.found: dict[str, dict[int, Variant]] = {}
         for unit in supernet.units:
             edits = [edit for edit in supernet.edits if _reshapes(edit, unit)]
             names = {name for edit in edits for name in list_choices(edit)}
             self.choices[unit] = tuple(n for n in supernet.space.names if n in names)
-        self.found: dict[str, dict[Combination, tuple[CostUnit, int]]] = {
-            unit: {} for unit in supernet.units
-        }
-        self.traced: dict[object, Graph] = {}
+            self.shapes[unit] = tuple(n for n in self.choices[unit] if n in shaping)
+            self._list_rows(unit)
 
-    def cover(self) -> None:
-        """Meet every combination of every unit, one of each unit in every forward pass."""
-        space = self.supernet.space
-        largest = self._largest()
+    def _list_rows(self, unit: str) -> None:
+        """List the canonical combinations of a unit, those of one shape together."""
+        space, names = self.supernet.space, self.choices[unit]
         # Of combinations that are one network (the kernel of a block that is not there) one.
-        left = {
-            unit: [c for c in combinations if self._canonical(unit, c) == c]
-            for unit, names in self.choices.items()
-            for combinations in (_list_combinations(self.supernet, names),)
-        }
-        while any(left.values()):
+        rows = make_canonical(space, names, list_combinations(space, names))
+        rows = np.unique(rows, axis=0)
+        self.rows[unit], self.found[unit], self.left[unit] = rows, {}, {}
+        ours = rows[:, [names.index(name) for name in self.shapes[unit]]]
+        for place, shape in enumerate(iterate_values(space, self.shapes[unit], ours)):
+            self.left[unit].setdefault(shape, []).append(place)
+
+    def cover(self) -> dict[str, tuple[tuple[str, ...], dict[int, Variant]]]:
+        """Meet every shape of every unit, one of each unit in every forward pass.
+
+        Returns:
+            For each unit the choices that change it, and what it is and takes in bytes, by the
+            number of each canonical combination.
+        """
+        space = self.supernet.space
+        largest = dict(zip(space.names, space.largest.values, strict=True))
+        while any(self.left.values()):
             fixed: dict[str, Value] = {}
-            for unit, combinations in left.items():
-                for combination in combinations:
-                    pairs = dict(zip(self.choices[unit], combination, strict=True))
+            for unit, shapes in self.left.items():
+                for shape in shapes:
+                    pairs = dict(zip(self.shapes[unit], shape, strict=True))
                     if all(fixed.get(name, value) == value for name, value in pairs.items()):
                         fixed.update(pairs)
                         break
             self._visit(space.architecture({**largest, **fixed}))
-            for unit, combinations in left.items():
-                left[unit] = [c for c in combinations if c not in self.found[unit]]
-
-    def variant(self, unit: str, combination: Combination) -> tuple[CostUnit, int]:
-        """What a unit became under a combination of its choices, and its bytes."""
-        return self.found[unit][self._canonical(unit, combination)]
-
-    def _canonical(self, unit: str, combination: Combination) -> Combination:
-        names = self.choices[unit]
-        values = {**self._largest(), **dict(zip(names, combination, strict=True))}
-        architecture = self.supernet.space.architecture(values)
-        return tuple(architecture[name] for name in names)
-
-    def _largest(self) -> dict[str, Value]:
-        space = self.supernet.space
-        return dict(zip(space.names, space.largest.values, strict=True))
+        return {unit: (self.choices[unit], self.found[unit]) for unit in self.choices}
 
     def _visit(self, architecture: Architecture) -> None:
-        network = _extract_folded(self.supernet, architecture)
         values = Values(architecture)
-        modules = {unit: network.get_submodule(unit) for unit in self.choices}
-        calls: dict[str, Call] = {}
-        handles = [
-            module.register_forward_pre_hook(_make_recorder(calls, unit), with_kwargs=True)
-            for unit, module in modules.items()
-        ]
-        device = next(network.parameters()).device
-        with torch.no_grad():
-            # A real forward: on shapes alone torch takes its slow Python paths.
-            network(self.supernet.example(architecture, 1).to(device))
-        for handle in handles:
-            handle.remove()
-        for unit, names in self.choices.items():
-            combination = values.find_choices(names)
-            if combination in self.found[unit]:
+        network = _extract_float(self.supernet, architecture)
+        places = self._list_places(network, values)
+        calls, folds = self._run(network, self.supernet.example(architecture, 1), places)
+        for unit, names in self.shapes.items():
+            rows = self.left[unit].pop(values.find_choices(names), None)
+            if rows is None:
                 continue
             if unit not in calls:
                 raise InputError(f"unit {unit!r} is part of the network but never runs")
-            execution = find_execution(network)
-            precision = "fp32" if execution is None else execution.name_precision(unit)
-            graph = self._trace(modules[unit], calls[unit], precision, execution)
-            size = (
-                _measure_unit(self.supernet, unit, modules[unit], values)
-                if precision == "fp32"
-                else stored_bytes(graph)
+            module = network.get_submodule(unit)
+            inside = {p: sources for p, sources in places.items() if _is_inside(p, unit)}
+            ours = tuple(
+                Fold(*(name_inside(path, unit) for path in pair))
+                for pair in folds
+                if all(_is_inside(path, unit) for path in pair)
             )
-            self.found[unit][combination] = CostUnit(graph, precision), size
+            known = tuple(name_inside(path, unit) for path in inside)
+            met = MetUnit(unit, module, calls[unit], ours, known)
+            size = _measure_unit(self.supernet, unit, module, values)
+            self._trace(met, inside, self.rows[unit][rows], size)
+
+    def _list_places(self, network: nn.Module, values: Values) -> dict[str, tuple[Rule, ...]]:
+        """What the format of each module with layers follows, the first that is not float."""
+        places = {}
+        for path, module in network.named_modules(remove_duplicate=False):
+            # Below a picked candidate, rows speak of the path in the full model.
+            sources = (path, find_source_path(self.supernet.edit_index, values, path))
+            rules = tuple(self.formats[p] for p in dict.fromkeys(sources) if p in self.formats)
+            if rules and any(isinstance(m, (nn.Conv2d, nn.Linear)) for m in module.modules()):
+                places[path] = rules
+        return places
+
+    def _run(
+        self, network: nn.Module, example: Tensor, places: Iterable[str]
+    ) -> tuple[dict[str, Call], list[tuple[str, str]]]:
+        """What units are called with, and which convolutions and normalisations are one piece."""
+        # As if all were in integers; of those that are not, nothing is folded later on.
+        execution = Execution(dict.fromkeys(places, INT8), per_layer=self.tracer.per_layer)
+        modules = dict(network.named_modules(remove_duplicate=False))
+        calls: dict[str, Call] = {}
+        handles = [
+            modules[unit].register_forward_pre_hook(_make_recorder(calls, unit), with_kwargs=True)
+            for unit in self.choices
+        ]
+        if execution.formats:
+            handles += execution.guard({p: modules[p] for p in ("", *execution.formats)})
+        try:
+            # A real forward: on shapes alone torch takes its slow Python paths.
+            found = find_folds(network, execution, example)
+        finally:
+            execution.abandon()
+            for handle in handles:
+                handle.remove()
+        paths = {id(module): path for path, module in modules.items()}
+        return calls, [(paths[id(layer)], path) for layer, path, _ in found]
 
     def _trace(
-        self, module: nn.Module, call: Call, precision: str, execution: Execution | None
-    ) -> Graph:
-        tensors, rebuild = _split_call(call)
-        shapes = tuple((tuple(t.shape), t.dtype) for t in tensors)
-        key = (_describe(module), shapes, rebuild.key, precision)
-        if key not in self.traced:
-            bound = _Bound(module, rebuild, execution if precision != "fp32" else None)
-            graph = lower(bound, tensors, structure_only=True)[0]
-            self.traced[key] = pass_integers(graph) if precision != "fp32" else graph
-        return self.traced[key]
+        self,
+        met: MetUnit,
+        places: Mapping[str, Sequence[Rule]],
+        rows: NDArray[np.int16],
+        float_size: int,
+    ) -> None:
+        """Note what a unit of one shape is under canonical combinations of all of its choices."""
+        space, names = self.supernet.space, self.choices[met.path]
+        description = self.tracer.describe(met)
+        numbers = number_rows(space, names, rows).tolist()
+        for number, row in zip(numbers, iterate_values(space, names, rows), strict=True):
+            values = dict(zip(names, row, strict=True))
+            formats = {}
+            for path, rules in places.items():
+                chosen = (r.values[tuple(values[name] for name in r.choices)] for r in rules)
+                form = next((f for f in chosen if f != FP32), FP32)
+                if form != FP32:
+                    formats[path] = form
+            unit, size = self.tracer.trace(met, description, formats)
+            self.found[met.path][number] = unit, size if formats else float_size
+
+
+def _extract_float(supernet: ElasticNetwork, architecture: Architecture) -> nn.Module:
+    """The subnetwork as it is without number formats."""
+    plain = replace(supernet.edit_index, formats={})
+    shell = build_shell(supernet.model, supernet.shared, plain, architecture, copied=True)
+    return shell.network.eval()
 
 
 def measure_size(supernet: ElasticNetwork, architecture: Architecture, network: nn.Module) -> int:
@@ -304,66 +392,5 @@ def _make_recorder(calls: dict[str, Call], unit: str) -> Any:
     return record
 
 
-class _Rebuild:
-    """Where the tensors go in a call that also has constants."""
-
-    def __init__(self, args: tuple[Any, ...], names: tuple[str, ...], values: tuple[Any, ...]):
-        self.args, self.names, self.values = args, names, values
-        self.key = repr((args, names, values))
-
-    def __call__(self, tensors: Sequence[Tensor]) -> Call:
-        rest = iter(tensors)
-        args = tuple(next(rest) if a is _TENSOR else a for a in self.args)
-        kwargs = {
-            n: next(rest) if v is _TENSOR else v
-            for n, v in zip(self.names, self.values, strict=True)
-        }
-        return args, kwargs
-
-
-_TENSOR = type("_Tensor", (), {"__repr__": lambda self: "tensor"})()
-
-
-def _split_call(call: Call) -> tuple[tuple[Tensor, ...], _Rebuild]:
-    args, kwargs = call
-    flat = (*args, *kwargs.values())
-    tensors = tuple(value for value in flat if isinstance(value, Tensor))
-    marked = tuple(_TENSOR if isinstance(value, Tensor) else value for value in flat)
-    return tensors, _Rebuild(marked[: len(args)], tuple(kwargs), marked[len(args) :])
-
-
-class _Bound(nn.Module):
-    """A unit as a function of tensors alone, giving the tensor it passes on."""
-
-    def __init__(self, module: nn.Module, rebuild: _Rebuild, execution: Execution | None) -> None:
-        super().__init__()
-        self.unit = module
-        self.rebuild = rebuild
-        self.execution = execution
-        self.eval()
-
-    def forward(self, *tensors: Tensor) -> Tensor:
-        args, kwargs = self.rebuild(tensors)
-        result = self.unit(*args, **kwargs)
-        output: Tensor = result if isinstance(result, Tensor) else result[0]
-        return output if self.execution is None else self.execution.settle(output)
-
-
-def _describe(module: nn.Module) -> object:
-    """What decides the graph of a module: classes, plain attributes and shapes, recursively."""
-    plain = tuple(
-        (name, repr(value))
-        for name, value in sorted(module.__dict__.items())
-        if isinstance(value, (int, float, str, bool, tuple)) or value is None
-        if name not in ("training", "layer_idx")
-    )
-    tensors = tuple(
-        (name, None if t is None else tuple(t.shape))
-        for table in (module._parameters, module._buffers)
-        for name, t in table.items()
-    )
-    children = tuple(
-        (name, None if child is None else _describe(child))
-        for name, child in module._modules.items()
-    )
-    return (type(module).__qualname__, plain, tensors, children)
+def _is_inside(path: str, unit: str) -> bool:
+    return not unit or path == unit or path.startswith(f"{unit}.")

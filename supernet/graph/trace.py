@@ -23,7 +23,9 @@ class Trace:
     """What one trace has recorded so far: tensor names, nodes, weights, constants and costs."""
 
     def __init__(self, module: nn.Module, inputs: Sequence[torch.Tensor], scope: str) -> None:
-        self.batch = _choose_sentinel(module, inputs)
+        parameters = list(module.named_parameters(remove_duplicate=False))
+        buffers = list(module.named_buffers(remove_duplicate=False))
+        self.batch = _choose_sentinel(inputs, [t for _, t in (*parameters, *buffers)])
         self.inputs: list[TensorSpec] = []
         self.nodes: list[Node] = []
         self.constants: dict[str, Constant] = {}
@@ -42,18 +44,20 @@ class Trace:
         self._scopes = [(scope, type(module).__name__)]
         self._root = scope
         self._batch_vector = ""
-        self._add_state(module)
+        self._add_state(parameters, buffers)
 
     # -- tensors ---------------------------------------------------------------------------
 
-    def _add_state(self, module: nn.Module) -> None:
+    def _add_state(
+        self,
+        parameters: Sequence[tuple[str, torch.Tensor]],
+        buffers: Sequence[tuple[str, torch.Tensor]],
+    ) -> None:
         metas: dict[int, torch.Tensor] = {}
-        named: list[tuple[str, torch.Tensor, bool]] = []
-        named += [(n, p, True) for n, p in module.named_parameters(remove_duplicate=False)]
-        named += [(n, b, False) for n, b in module.named_buffers(remove_duplicate=False)]
+        named = [*((n, p, True) for n, p in parameters), *((n, b, False) for n, b in buffers)]
         for name, tensor, trainable in named:
             if id(tensor) not in metas:
-                meta = torch.empty_like(tensor, device="meta")
+                meta = _make_meta(tensor)
                 name_layer(meta, find_layer(tensor))
                 metas[id(tensor)] = meta
                 has_data = tensor.device.type != "meta"
@@ -332,15 +336,21 @@ class Trace:
         }
 
 
+def _make_meta(tensor: torch.Tensor) -> torch.Tensor:
+    if tensor.is_contiguous():
+        # The same in a hundredth of the time: torch finds the strides in Python.
+        return torch.empty(tensor.shape, dtype=tensor.dtype, device="meta")
+    return torch.empty_like(tensor, device="meta")
+
+
 def name_dtype(dtype: torch.dtype) -> str:
     """Name a torch dtype as numpy does: ``"float32"``."""
     return str(dtype).removeprefix("torch.")
 
 
-def _choose_sentinel(module: nn.Module, inputs: Sequence[torch.Tensor]) -> int:
+def _choose_sentinel(inputs: Sequence[torch.Tensor], state: Sequence[torch.Tensor]) -> int:
     sizes = {int(d) for t in inputs for d in t.shape[1:]}
-    sizes |= {int(d) for p in module.parameters() for d in p.shape}
-    sizes |= {int(d) for b in module.buffers() for d in b.shape}
+    sizes |= {int(d) for t in state for d in t.shape}
     for candidate in _SENTINELS:
         if all(size % candidate or size == 0 for size in sizes):
             return candidate

@@ -63,6 +63,7 @@ def equalise_network(network: nn.Module, execution: Execution, example: Any) -> 
     ]
     folded = {path: _view(network, path) for pair in pairs for path in (pair.first, pair.second)}
     equalise([(folded[pair.first], folded[pair.second]) for pair in pairs])
+    execution.forget_rounded()
     return len(pairs)
 
 

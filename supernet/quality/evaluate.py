@@ -202,8 +202,12 @@ def evaluate(
     began = time.perf_counter()
     # The network is thrown away afterwards; one that is kept must not see this mode, since what a
     # module remembers of such a forward pass could never be trained.
-    with torch.inference_mode():
+    with torch.inference_mode(), ExitStack() as stack:
         model = supernet.extract(architecture)
+        execution = find_execution(model)
+        if execution is not None:
+            # Scoring takes the weights that ranges were calibrated with.
+            stack.enter_context(execution.unchanged_weights())
         used = recalibrate_extracted(
             model,
             supernet,

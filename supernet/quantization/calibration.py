@@ -47,6 +47,7 @@ def fit_weight_steps(network: nn.Module, execution: Execution) -> int:
         How many layers have fitted steps.
     """
     execution.fitted = {}
+    execution.forget_rounded()
     if execution.trained:
         return 0
     for path, layer in network.named_modules():
@@ -232,3 +233,4 @@ def _widen_steps(execution: Execution) -> None:
         if bool((step < least).any()):
             form = layer.affine.format
             execution.fitted[f"{name}@{form.weight_bits}"] = torch.maximum(step, least)
+            execution.forget_rounded()

@@ -19,6 +19,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode, _pop_mode_temporarily
+from torch.utils.hooks import RemovableHandle
 
 from supernet.quantization.affine import Affine, Layer, WeightAffine
 from supernet.quantization.formats import FP32, Format
@@ -117,10 +118,23 @@ class Execution(TorchFunctionMode):
         network.__dict__["forward"] = _Interruptible(self, network)
         self.names = {name: find_layer(p) for name, p in network.named_parameters()}
         modules = dict(network.named_modules())
-        for path in ("", *(p for p in self.formats if p)):
+        self.guard({path: modules[path] for path in ("", *self.formats)})
+
+    def guard(self, modules: Mapping[str, nn.Module]) -> list[RemovableHandle]:
+        """Let modules compute in the formats of their paths wherever they run.
+
+        Args:
+            modules: By path; ``""`` is the network as a whole.
+
+        Returns:
+            What takes the hooks away that see to it.
+        """
+        handles: list[RemovableHandle] = []
+        for path, module in modules.items():
             guard = _Guard(self, path)
-            modules[path].register_forward_pre_hook(guard.enter, with_kwargs=True)
-            modules[path].register_forward_hook(guard.leave, always_call=True)
+            handles.append(module.register_forward_pre_hook(guard.enter, with_kwargs=True))
+            handles.append(module.register_forward_hook(guard.leave, always_call=True))
+        return handles
 
     def enter_unit(self, path: str) -> None:
         """Note that a unit, or the whole network, begins to run."""
@@ -185,12 +199,22 @@ class Execution(TorchFunctionMode):
 
     @contextmanager
     def unchanged_weights(self) -> Iterator[None]:
-        """Round every weight once inside, where weights and their steps must not change."""
-        self.kept = {}
+        """Round every weight once inside, where weights and their steps must not change.
+
+        Whoever changes some nevertheless calls :meth:`forget_rounded`. Inside of another such
+        context what was rounded there is known already.
+        """
+        outer = self.kept
+        self.kept = {} if outer is None else outer
         try:
             yield
         finally:
-            self.kept = None
+            self.kept = outer
+
+    def forget_rounded(self) -> None:
+        """Round weights anew, because they or their steps have changed."""
+        if self.kept is not None:
+            self.kept.clear()
 
     @contextmanager
     def rounding_for_statistics(self) -> Iterator[None]:

@@ -28,6 +28,28 @@ def fold_normalization(network: nn.Module, execution: Execution, example: Any) -
     Returns:
         How many were folded.
     """
+    found = find_folds(network, execution, example)
+    for layer, path, norm in found:
+        _fold(layer, norm, execution)
+        parent, _, name = path.rpartition(".")
+        network.get_submodule(parent)._modules[name] = nn.Identity()
+    execution.forget_rounded()
+    return len(found)
+
+
+def find_folds(
+    network: nn.Module, execution: Execution, example: Any
+) -> list[tuple[nn.Conv2d, str, _BatchNorm]]:
+    """Find which normalisation follows which convolution of an integer unit, each once.
+
+    Args:
+        network: A network in eval mode.
+        execution: Its number formats.
+        example: A batch it runs on.
+
+    Returns:
+        Convolutions, paths of their normalisations, and these.
+    """
     execution.folds = []
     try:
         with torch.no_grad():
@@ -41,18 +63,13 @@ def fold_normalization(network: nn.Module, execution: Execution, example: Any) -
         for path, m in network.named_modules()
         if isinstance(m, _BatchNorm) and m.running_mean is not None
     }
-    done = 0
+    found = []
     for weight, mean in pairs:
-        found = norms.pop(id(mean), None)
+        norm = norms.pop(id(mean), None)
         layer = layers.pop(id(weight), None)
-        if found is None or layer is None:
-            continue
-        path, norm = found
-        _fold(layer, norm, execution)
-        parent, _, name = path.rpartition(".")
-        network.get_submodule(parent)._modules[name] = nn.Identity()
-        done += 1
-    return done
+        if norm is not None and layer is not None:
+            found.append((layer, *norm))
+    return found
 
 
 def _fold(layer: nn.Conv2d, norm: _BatchNorm, execution: Execution) -> None:

@@ -18,7 +18,7 @@ from torch.overrides import handle_torch_function, has_torch_function
 
 from supernet.quantization.affine import SHARE, Affine, WeightAffine
 from supernet.quantization.quantizers import gradient_scale_of, quantize_affine, quantize_learned
-from supernet.quantization.weights import integer_weight, quantize_weight
+from supernet.quantization.weights import find_weight_scale, quantize_weight
 
 Function = TypeVar("Function", bound=Callable[..., Tensor])
 
@@ -86,7 +86,7 @@ def find_channel_step(weight: Tensor, affine: WeightAffine) -> Tensor:
     if affine.channel_step is not None:
         return affine.channel_step
     form = affine.format
-    _, scale, _ = integer_weight(
+    scale = find_weight_scale(
         weight.detach(),
         form.weight_bits,
         granularity="tensor" if form.granularity == "tensor" else "channel",

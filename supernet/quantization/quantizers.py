@@ -88,8 +88,15 @@ def quantize_affine(x: Tensor, scale: Tensor, zero_point: Tensor, low: int, high
     """
     precise = raise_precision(x)
     scale, zero_point = put_beside(precise, scale), put_beside(precise, zero_point)
+    if not (precise.requires_grad and torch.is_grad_enabled()):
+        # Leaving autograd out saves more than the arithmetic takes for a small tensor.
+        return _round_to_levels(precise, scale, zero_point, low, high).to(x.dtype)
     result: Tensor = _Affine.apply(precise, scale, zero_point, low, high)
     return result.to(x.dtype)
+
+
+def _round_to_levels(x: Tensor, scale: Tensor, zero_point: Tensor, low: int, high: int) -> Tensor:
+    return to_levels(x, scale, zero_point, low, high).sub_(zero_point).mul_(scale)
 
 
 def quantize_learned(
@@ -250,8 +257,7 @@ class _Affine(torch.autograd.Function):
         ctx: Any, x: Tensor, scale: Tensor, zero_point: Tensor, low: int, high: int
     ) -> Tensor:
         levels = (x / scale).round_().add_(zero_point)
-        if ctx.needs_input_grad[0]:
-            ctx.save_for_backward((levels >= low) & (levels <= high))
+        ctx.save_for_backward((levels >= low) & (levels <= high))
         return levels.clamp_(low, high).sub_(zero_point).mul_(scale)
 
     @staticmethod

@@ -8,16 +8,15 @@ function of the values alone, whatever batches they came in and in whatever orde
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from supernet.errors import InputError
 from supernet.quantization.quantizers import SMALLEST_STEP, anchored_step, count_steps_to_bend
+from supernet.quantization.squared_error import Density, DensityIntegrals, Range
 
 # On either side of 0; the larger side uses half of them or more.
 BINS = 8192
@@ -25,17 +24,12 @@ BINS = 8192
 # Narrower bins would leave float32; whatever is smaller falls into the bins beside 0.
 SMALLEST_EXPONENT = -100
 
-COARSE_SHARES, FINE_SHARES, THRESHOLDS = 32, 24, 128
+COARSE_SHARES = torch.logspace(0, -3, 32, dtype=torch.float64).tolist()
+FINE_SHARES = torch.linspace(0.8, 1.26, 24, dtype=torch.float64).tolist()
+THRESHOLDS = 128
 
 WIDEST = 1.5
 """How many times as long a range may become to begin at -3."""
-
-
-class Range(NamedTuple):
-    """What an activation is clipped to, in its own unit."""
-
-    low: float
-    high: float
 
 
 class AffineScale(NamedTuple):
@@ -188,22 +182,20 @@ class MeanSquaredError:
         """See :class:`RangeEstimator`."""
         low, high = self._histogram.extremes()
         widest = Range(min(low, 0.0), max(high, 0.0))
-        integrals = _Integrals(self._histogram.density())
-        coarse = torch.logspace(0, -3, COARSE_SHARES, dtype=torch.float64).tolist()
-        fine = torch.linspace(0.8, 1.26, FINE_SHARES, dtype=torch.float64).tolist()
-        tried = [Range(widest.low * share, widest.high * share) for share in coarse]
-        best = _least_error(integrals, tried, levels)
+        integrals = DensityIntegrals(self._histogram.density())
+        tried = [Range(widest.low * share, widest.high * share) for share in COARSE_SHARES]
+        best = integrals.find_least(tried, levels)
         one_sided = widest.low == 0 or widest.high == 0
-        for shares, around_best in ((coarse, False), (fine, True)):
+        for shares, around_best in ((COARSE_SHARES, False), (FINE_SHARES, True)):
             if one_sided and not around_best:
                 continue  # Drawing in both ends was drawing in this one.
             start = best if around_best else widest
             if widest.low < 0:
                 tried = [Range(max(start.low * share, widest.low), best.high) for share in shares]
-                best = _least_error(integrals, [best, *tried], levels)
+                best = integrals.find_least([best, *tried], levels)
             if widest.high > 0:
                 tried = [Range(best.low, min(start.high * share, widest.high)) for share in shares]
-                best = _least_error(integrals, [best, *tried], levels)
+                best = integrals.find_least([best, *tried], levels)
         return best
 
 
@@ -233,19 +225,6 @@ class Entropy:
         merged = levels if one_sided else max(levels // 2, 1)
         threshold = self._histogram.width * _least_divergence(self._histogram.magnitudes(), merged)
         return Range(max(seen.low, -threshold), min(seen.high, threshold))
-
-
-@dataclass(frozen=True)
-class Density:
-    """A histogram as a function that is constant within its bins.
-
-    Attributes:
-        edges: ``(bins + 1,)``, ascending, float64.
-        heights: ``(bins,)``, values per unit, float64.
-    """
-
-    edges: Tensor
-    heights: Tensor
 
 
 class Histogram:
@@ -278,13 +257,13 @@ class Histogram:
         # In the order of memory, whatever the layout: nothing is copied.
         by_stride = sorted(range(values.dim()), key=values.stride, reverse=True)
         values = _float32_or_better(values).permute(by_stride).flatten()
-        zeros = values.numel() - int(torch.count_nonzero(values))
+        zeros = int((values == 0).sum())
         self._zeros += zeros
         if zeros == values.numel():
             return
         self._grow()
-        # Dividing by a power of two is exact, in float32 too.
-        bins = (values / self.width).floor_().add_(BINS).to(torch.int64)
+        # Multiplying by a power of two is exact, in float32 too.
+        bins = (values * (1 / self.width)).floor_().to(torch.int16).add_(BINS)
         self._counts += torch.bincount(bins, minlength=2 * BINS).cpu()
         self._counts[BINS] -= zeros
 
@@ -298,13 +277,12 @@ class Histogram:
 
     def density(self) -> Density:
         """Give the values other than 0 as a density between the outermost bins in use."""
-        used = torch.nonzero(self._counts).flatten()
-        if not used.numel():
-            nothing = torch.zeros(1, dtype=torch.float64)
-            return Density(torch.tensor([0.0, 1.0], dtype=torch.float64), nothing)
+        counts = self._counts.numpy()
+        used = np.flatnonzero(counts)
+        if not len(used):
+            return Density(0, np.zeros(1, dtype=np.int64), 1.0)
         first, last = int(used[0]), int(used[-1])
-        edges = torch.arange(first - BINS, last - BINS + 2, dtype=torch.float64) * self.width
-        return Density(edges, self._counts[first : last + 1].to(torch.float64) / self.width)
+        return Density(first - BINS, counts[first : last + 1], self.width)
 
     def magnitudes(self) -> Tensor:
         """Count by magnitude, up to the last bin in use: ``(bins,)``, float64, without zeros."""
@@ -365,58 +343,6 @@ class _Extremes:
                 f"{self._key}: no activation was observed; calibrate with at least one batch"
             )
         return Range(self._low, self._high)
-
-
-class _Integrals:
-    """A density integrated once and twice, which is all that errors of quantizers depend on.
-
-    Rounding to levels ``v`` that are ``s`` apart, with borders ``b`` half way between them, has the
-    squared error ``E[(x - v_last)^2] - 2 s sum_b E[max(b - x, 0)]`` (each border passed lowers the
-    level by a step), and the second expectation is the density integrated twice up to ``b``. So an
-    error costs as much as there are levels, however many bins there are.
-    """
-
-    def __init__(self, density: Density) -> None:
-        edges, heights = density.edges, density.heights
-        self._edges = edges
-        self._width = float(edges[1] - edges[0])
-        self._heights = F.pad(heights, (0, 1)) / 2
-        self._once = F.pad((heights * self._width).cumsum(0), (1, 0))
-        rising = self._once[:-1] * self._width + heights * self._width**2 / 2
-        self._twice = F.pad(rising.cumsum(0), (1, 0))
-        self.total = float(self._once[-1])
-        self.first = float(torch.dot((edges.square() / 2).diff(), heights))
-        self.second = float(torch.dot((edges.pow(3) / 3).diff(), heights))
-
-    def twice(self, points: Tensor) -> Tensor:
-        """Integrate twice up to points of any shape, in that shape."""
-        inside = points.clamp(self._edges[0], self._edges[-1])
-        bins = ((inside - self._edges[0]) / self._width).to(torch.int64)
-        rest = inside - self._edges[bins]
-        within = self._twice[bins] + rest * (self._once[bins] + rest * self._heights[bins])
-        return within + (points - inside).clamp(min=0) * self.total
-
-
-def _least_error(integrals: _Integrals, tried: list[Range], levels: int) -> Range:
-    return tried[int(_squared_errors(integrals, tried, levels).argmin())]
-
-
-def _squared_errors(integrals: _Integrals, tried: list[Range], levels: int) -> Tensor:
-    """Give the squared errors of quantizing a density to levels over ranges: ``(ranges,)``."""
-    low, high = torch.tensor(tried, dtype=torch.float64).T
-    scale, zero_point = _spread_levels(low, high, levels)
-    last = (levels - zero_point) * scale
-    beyond = integrals.second - 2 * last * integrals.first + last.square() * integrals.total
-    border = torch.arange(levels, dtype=torch.float64) + 0.5
-    borders = (border - zero_point.unsqueeze(1)) * scale.unsqueeze(1)
-    return beyond - 2 * scale * integrals.twice(borders).sum(1)
-
-
-def _spread_levels(low: Tensor, high: Tensor, levels: int) -> tuple[Tensor, Tensor]:
-    """:func:`choose_affine` for ranges ``(ranges,)`` that hold 0."""
-    high = torch.where(low == high, 1.0, high)
-    scale = ((high - low) / levels).clamp(min=SMALLEST_STEP).to(torch.float32).to(torch.float64)
-    return scale, (-low / scale).round().clamp(0, levels)
 
 
 def _least_divergence(counts: Tensor, merged: int) -> int:

@@ -16,6 +16,9 @@ from supernet.quantization.quantizers import (
 )
 from supernet.quantization.weights import span_with_zero, split_blocks, spread_levels
 
+# Values of candidates that are rounded together: they stay in the processor's caches.
+_NUMBERS_AT_ONCE = 1 << 15
+
 
 @torch.no_grad()
 def fit_step(
@@ -105,13 +108,17 @@ def _fit(
     """
     best = torch.full_like(top, torch.inf)
     best_scale, best_zero_point = spread_levels(bottom, top, spread)
-    for kept in range(steps, 0, -1):
-        share = kept / steps
+    shares = torch.arange(steps, 0, -1, dtype=top.dtype, device=top.device) / steps
+    at_once = max(1, _NUMBERS_AT_ONCE // blocks.numel())
+    for part in shares.split(at_once):
+        share = part.reshape(-1, 1, 1, 1)
         scale, zero_point = spread_levels(bottom * share, top * share, spread)
         rounded = from_levels(to_levels(blocks, scale, zero_point, *levels), scale, zero_point)
-        error = (rounded - blocks).abs().pow(p).sum(-1, keepdim=True)
-        better = error < best
-        best = torch.where(better, error, best)
-        best_scale = torch.where(better, scale, best_scale)
-        best_zero_point = torch.where(better, zero_point, best_zero_point)
+        errors = rounded.sub_(blocks).abs_().pow_(p).sum(-1, keepdim=True)
+        # Of equal errors the first is that of the largest share.
+        error, place = errors.min(0, keepdim=True)
+        better = error[0] < best
+        best = torch.where(better, error[0], best)
+        best_scale = torch.where(better, scale.gather(0, place)[0], best_scale)
+        best_zero_point = torch.where(better, zero_point.gather(0, place)[0], best_zero_point)
     return best_scale, best_zero_point

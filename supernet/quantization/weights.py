@@ -70,7 +70,9 @@ def quantize_weight(
     if step is None:
         scale, zero_point, low = _extreme_scale(blocks.detach(), low, high, symmetric, granularity)
         levels = to_levels(blocks.detach(), scale, zero_point, low, high)
-        quantized: Tensor = _StraightThrough.apply(blocks, from_levels(levels, scale, zero_point))
+        quantized: Tensor = from_levels(levels, scale, zero_point)
+        if torch.is_grad_enabled():
+            quantized = _StraightThrough.apply(blocks, quantized)
     else:
         step, zero_point = _learned_scale(blocks, step, offset, low, high)
         factor = gradient_scale_of(blocks.shape[-1], high)
@@ -118,11 +120,7 @@ def integer_weight(
         raise InputError(f"weights of {bits} bits are not stored as integers: 2 to 8 are")
     blocks = split_blocks(raise_precision(weight), granularity, axis, group)
     low, high = weight_levels(bits, symmetric)
-    if step is None:
-        scale, zero_point, low = _extreme_scale(blocks, low, high, symmetric, granularity)
-    else:
-        scale, zero_point = _learned_scale(blocks, step, offset, low, high)
-        scale = positive_step(scale)
+    scale, zero_point, low = _find_scale(blocks, low, high, symmetric, granularity, step, offset)
     levels = to_levels(blocks, scale, zero_point, low, high).to(torch.int8)
     shape = {"tensor": (), "channel": blocks.shape[:1], "group": blocks.shape[:2]}[granularity]
     return IntegerWeight(
@@ -130,6 +128,26 @@ def integer_weight(
         scale.reshape(shape),
         zero_point.to(torch.int8).expand(scale.shape).reshape(shape),
     )
+
+
+@torch.no_grad()
+def find_weight_scale(
+    weight: Tensor,
+    bits: int,
+    *,
+    granularity: Granularity = "channel",
+    symmetric: bool = True,
+    step: Tensor | None = None,
+) -> Tensor:
+    """Compute the scales of :func:`integer_weight` alone, ``()`` or ``(out,)``.
+
+    Raises:
+        InputError: If no two levels are left (one bit).
+    """
+    blocks = split_blocks(raise_precision(weight), granularity, 0, GROUP)
+    levels = weight_levels(bits, symmetric)
+    scale, _, _ = _find_scale(blocks, *levels, symmetric, granularity, step, None)
+    return scale.reshape(() if granularity == "tensor" else blocks.shape[:1])
 
 
 def dequantize_weight(weight: IntegerWeight, axis: int = 0) -> Tensor:
@@ -202,6 +220,22 @@ def spread_levels(bottom: Tensor, top: Tensor, levels: tuple[int, int]) -> tuple
     # A tensor as divisor: by a number, a GPU would multiply by its inverse.
     scale = ((top - bottom) / torch.full_like(top, high - low)).clamp(min=SMALLEST_STEP)
     return scale, (low - torch.round(bottom / scale)).clamp(low, high)
+
+
+def _find_scale(
+    blocks: Tensor,
+    low: int,
+    high: int,
+    symmetric: bool,
+    granularity: Granularity,
+    step: Tensor | None,
+    offset: Tensor | None,
+) -> tuple[Tensor, Tensor, int]:
+    """Give scale, zero point and lowest level as weights are stored, which have no gradient."""
+    if step is None:
+        return _extreme_scale(blocks, low, high, symmetric, granularity)
+    scale, zero_point = _learned_scale(blocks, step, offset, low, high)
+    return positive_step(scale), zero_point, low
 
 
 def _extreme_scale(

@@ -13,7 +13,7 @@ from supernet.data import lay_channels_last, open_data
 from supernet.errors import InputError
 from supernet.families import resnet, spos
 from supernet.precision.elastic import list_precision_choices, make_precision_elastic
-from supernet.quality.evaluate import evaluate, recalibrate_extracted
+from supernet.quality.evaluate import evaluate, recalibrate_extracted, score_samples
 from supernet.quantization import execution as execution_module
 from supernet.quantization.calibration import ESTIMATORS, calibrate_ranges, fit_weight_steps
 from supernet.quantization.execution import Execution, find_execution
@@ -247,3 +247,33 @@ def test_fitted_steps_reach_the_layers_of_candidates() -> None:
             form = execution.find_format(path)
             found = execution.find_step(find_layer(layer.weight), form)
             assert (found is not None) == (form.weight_bits == 2)
+
+
+@pytest.mark.parametrize("precision", ["fp32,int8", "fp32,w2a8", "fp32,w4a8-tensor"])
+def test_weights_rounded_for_ranges_are_those_that_are_scored(precision: str) -> None:
+    net, data = build_elastic(resnet, precision), open_data("digits")
+    values = net.space.largest.to_dict()
+    for choice in list_precision_choices(net.space):
+        values[choice.name] = choice.values[0]
+    architecture = net.space.architecture(values)
+    with torch.inference_mode():
+        network = net.extract(architecture)
+        recalibrate_extracted(network, net, architecture, data)
+        # Outside of what evaluate keeps in common, every step rounds weights anew.
+        scores = score_samples(network, net, architecture, data, "val")
+    assert evaluate(net, architecture, data).value == scores.mean()
+
+
+@pytest.mark.parametrize("bits", [2, 3])
+def test_steps_fitted_together_are_those_fitted_one_by_one(bits: int) -> None:
+    weight = torch.randn(24, 200, generator=torch.Generator().manual_seed(bits))
+    largest, high = weight.abs().amax(1), 2 ** (bits - 1) - 1
+    best, wanted = torch.full((24,), torch.inf), torch.zeros(24)
+    for kept in range(40, 0, -1):
+        step = largest * (kept / 40) / high
+        levels = (weight / step[:, None]).round().clamp(-high, high)
+        errors = (levels * step[:, None] - weight).square().sum(1)
+        wanted = torch.where(errors < best, step, wanted)
+        best = torch.minimum(errors, best)
+    found = fit_step(weight, bits, p=2.0, steps=40, granularity="channel")
+    torch.testing.assert_close(found, wanted, rtol=1e-6, atol=0)

@@ -23,6 +23,7 @@ from supernet.quantization.ranges import (
     RangeEstimator,
     choose_affine,
 )
+from supernet.quantization.squared_error import DensityIntegrals
 
 ESTIMATORS: tuple[Callable[[str], RangeEstimator], ...] = (
     MinMax,
@@ -158,13 +159,13 @@ def test_a_histogram_counts_every_value_once() -> None:
     for batch in batches:
         histogram.observe(batch)
     density = histogram.density()
-    counts = density.heights * histogram.width
+    edges = (density.first + np.arange(len(density.counts) + 1)) * density.width
     everything = torch.cat(batches).double()
     everything = everything[everything != 0].numpy()
-    expected, _ = np.histogram(everything, bins=density.edges.numpy())
+    expected, _ = np.histogram(everything, bins=edges)
     # numpy puts its last edge into the last bin; no value lies on it.
-    np.testing.assert_array_equal(counts.numpy(), expected)
-    assert len(counts) <= 2 * BINS
+    np.testing.assert_array_equal(density.counts, expected)
+    assert len(density.counts) <= 2 * BINS
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
@@ -224,3 +225,21 @@ def test_no_level_lies_above_a_limit() -> None:
     assert choose_affine(0, 8.1, upper_limit=6) == choose_affine(0, 6)
     assert choose_affine(0, 4.2, upper_limit=6) == choose_affine(0, 4.2)
     assert choose_affine(-1, 8.1, 15, upper_limit=6) == choose_affine(-1, 6, 15)
+
+
+@pytest.mark.parametrize("levels", [255, 15, 3])
+@pytest.mark.parametrize("name", SAMPLES)
+def test_no_range_that_is_left_out_would_have_been_the_best(name: str, levels: int) -> None:
+    histogram = Histogram("layer")
+    histogram.observe(SAMPLES[name])
+    integrals = DensityIntegrals(histogram.density())
+    low, high = histogram.extremes()
+    shares = torch.logspace(0.3, -3, 40, dtype=torch.float64).tolist()
+    tried = [Range(min(low, 0.0) * share, max(high, 0.0) * share) for share in shares]
+    best = tried[0]
+    for other in tried[1:]:
+        # Of two, both errors are computed.
+        best = integrals.find_least([best, other], levels)
+    assert integrals.find_least(tried, levels) == best
+    measured = [error(SAMPLES[name], clip, levels) for clip in tried]
+    assert error(SAMPLES[name], best, levels) <= min(measured) * 1.01

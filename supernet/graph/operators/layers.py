@@ -34,7 +34,7 @@ def _convolution(
 ) -> str:
     if transposed:
         raise InputError(f"{t.where()} is a transposed convolution, which has no ONNX mapping")
-    t.count_macs(out, int(np.prod(weight.shape[1:])))
+    t.count_macs(out, math.prod(weight.shape[1:]))
     first = read_floats(t, x, 1) if t.is_float_weight(weight) else t.name(x)
     names = [first, t.name(weight)] + ([] if bias is None else [t.name(bias)])
     return t.emit(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from supernet.graph.language import Graph
+from supernet.graph.language import Graph, Node
 
 
 def pass_integers(graph: Graph) -> Graph:
@@ -41,10 +41,12 @@ def pass_integers(graph: Graph) -> Graph:
             spec = replace(spec, dtype="uint8")
         outputs.append(spec)
     nodes = tuple(
-        replace(
-            node,
-            inputs=tuple(renamed.get(n, n) for n in node.inputs),
-            outputs=tuple(renamed.get(n, n) for n in node.outputs),
+        Node(
+            node.op,
+            tuple(renamed.get(n, n) for n in node.inputs),
+            tuple(renamed.get(n, n) for n in node.outputs),
+            node.attributes,
+            node.scope,
         )
         for index, node in enumerate(graph.nodes)
         if index not in dropped

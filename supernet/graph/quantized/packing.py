@@ -8,6 +8,7 @@ into whole entries: what numpy reads by indexing, ONNX reads by Gather.
 
 from __future__ import annotations
 
+import math
 from functools import cache, reduce
 
 import numpy as np
@@ -156,7 +157,7 @@ def count_stored_bytes(spec: TensorSpec) -> int:
     Raises:
         InputError: if it has bits that its dtype cannot be stored in.
     """
-    count = int(np.prod([int(d) for d in spec.shape]))
+    count = math.prod(int(d) for d in spec.shape)
     if is_packed(spec):
         return packed_bytes(count, spec.bits)
     return -(-count * _count_own_bits(spec.dtype) // 8)
@@ -195,6 +196,7 @@ def pack_nibbles(values: np.ndarray) -> np.ndarray:
     return pack(values, 4)[: -(-values.size // 2)]
 
 
+@cache
 def _count_own_bits(dtype: str) -> int:
     return 4 if dtype == NIBBLES else 8 * np.dtype(dtype).itemsize
 
