@@ -42,7 +42,7 @@ class Choice:
         name: Unique within a space, by convention ``part.property`` (``"stage2.depth"``).
         values: Legal values, smallest first, without repeats.
         kind: What the choice varies: ``depth``, ``kernel``, ``expand``, ``width``, ``heads``,
-            ``ffn``, ``resolution``, ``weight_bits`` or a family's own word.
+            ``ffn``, ``resolution``, ``precision`` or a family's own word.
         needs: ``(other, value)``: this choice matters only while ``other`` itself matters and
             stands at ``value`` or a later one. ``None``: it always matters.
 

@@ -44,6 +44,7 @@ from app.runs.trained import (
     limit_threads,
     load_own_family,
     open_typed_data,
+    read_config,
     read_recipe,
     reopen_data,
 )
@@ -274,6 +275,9 @@ def _prepare(
         preset = known.preset if known and same_family else family.DEFAULT_PRESET
     if begun is not None:
         _check_same_network(begun, name, preset)
+    if base is not None and same_family and preset == base.record.preset:
+        # Presets come and go: what has taken the place of one is said of the run that has it.
+        read_config(base, family)
     asked = known.data if known and request.data is None else None
     spec = request.data
     if spec is None:
@@ -296,9 +300,9 @@ def _prepare(
     recipe = _choose_recipe(request, run, data)
     if begun is not None:
         begun.check_fits(data.shape)
-    if known is not None and (begun is not None or known.origin is not None):
+    if base is not None and (begun is not None or base.record.origin is not None):
         # Presets do not tell of a network whose weights were imported.
-        config = decode_config(family, known.family_config)
+        config = read_config(base, family)
     else:
         config = family.configure(preset, data.shape)
     if "seed" in {field.name for field in fields(config)}:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from supernet.costs.borders import list_borders
 from supernet.costs.cost_model import CostModel, CostUnit, UnitVariants
-from supernet.elastic.edit_index import EditIndex, Values, find_bits
+from supernet.elastic.edit_index import Values
 from supernet.elastic.edits import Cut, Derive, Drop, Edit, Pick, Resize, list_choices
 from supernet.errors import InputError
 from supernet.graph.language import Graph
@@ -50,11 +50,6 @@ class ElasticNetwork(Protocol):
     @property
     def units(self) -> Sequence[str]:
         """Module paths of the pieces that have a cost of their own."""
-        ...
-
-    @property
-    def edit_index(self) -> EditIndex:
-        """The table, sorted by what it touches."""
         ...
 
     def extract(self, architecture: Architecture) -> nn.Module:
@@ -247,11 +242,7 @@ class _Tracer:
             execution = find_execution(network)
             precision = "fp32" if execution is None else execution.name_precision(unit)
             graph = self._trace(modules[unit], calls[unit], precision, execution)
-            size = (
-                _measure_unit(self.supernet, unit, modules[unit], values)
-                if precision == "fp32"
-                else stored_bytes(graph)
-            )
+            size = _measure_unit(modules[unit]) if precision == "fp32" else stored_bytes(graph)
             self.found[unit][combination] = CostUnit(graph, precision), size
 
     def _trace(
@@ -271,30 +262,19 @@ def measure_size(supernet: ElasticNetwork, architecture: Architecture, network: 
     """Bytes of one subnetwork as its cost model counts them, without tracing every variant.
 
     Args:
-        supernet: Knows the units and the bits of their weights.
+        supernet: Knows the units and the number formats they compute in.
         architecture: The subnetwork.
         network: What :meth:`supernet.supernet.Supernet.extract` gave for it.
     """
     if find_execution(network) is not None:
         return stored_bytes(trace_network(supernet, architecture))
-    values, modules = Values(architecture), dict(network.named_modules())
-    return sum(
-        _measure_unit(supernet, unit, modules[unit], values)
-        for unit in supernet.units
-        if unit in modules
-    )
+    modules = dict(network.named_modules())
+    return sum(_measure_unit(modules[unit]) for unit in supernet.units if unit in modules)
 
 
-def _measure_unit(supernet: ElasticNetwork, unit: str, module: nn.Module, values: Values) -> int:
-    total = 0
-    for name, parameter in module.named_parameters():
-        bits = find_bits(supernet.edit_index, values, f"{unit}.{name}")
-        total += (parameter.numel() * bits + 7) // 8
-        if bits < 32:
-            # One 32-bit scale per output channel.
-            total += 4 * parameter.shape[0]
+def _measure_unit(module: nn.Module) -> int:
     floating = (b for b in module.buffers() if b.is_floating_point())
-    return total + sum(4 * buffer.numel() for buffer in floating)
+    return 4 * sum(tensor.numel() for tensor in (*module.parameters(), *floating))
 
 
 def _make_recorder(calls: dict[str, Call], unit: str) -> Any:

@@ -9,7 +9,6 @@ from torch import nn
 
 from supernet.elastic.edits import (
     Cut,
-    Derive,
     Drop,
     Edit,
     Pick,
@@ -44,11 +43,6 @@ def make_precision_elastic(supernet: Supernet, policy: Policy) -> Supernet:
     """
     if any(isinstance(edit, Quantize) for edit in supernet.edits):
         raise InputError("the supernet is elastic in precision already; give one policy")
-    if any(isinstance(edit, Derive) and edit.bits is not None for edit in supernet.edits):
-        raise InputError(
-            "the weights of this supernet have a choice of bits of their own, which no policy can "
-            "be put on top of; use a preset without weight bits, such as tiny for tiny-bits"
-        )
     choices: list[Choice] = []
     rows: list[Edit] = []
     for path in _list_places(supernet, policy):

@@ -261,7 +261,6 @@ def test_a_search_counts_exact_bytes_and_shows_formats(quantized: Path, command:
     assert outcome.code == 0, outcome.err
     chosen = json.loads(command("pick", "--run", quantized, "--knee", "--json").out)
     assert list_formats(read_formats(chosen["architecture"])) in outcome.out
-    assert chosen["float32_bytes"] is None
     assert command("report", "--run", quantized, "--no-baseline").code == 0
     page = (quantized / "report/default/report.md").read_text()
     assert "| unit |" in page

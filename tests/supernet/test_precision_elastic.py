@@ -162,12 +162,6 @@ def test_a_supernet_has_one_policy() -> None:
         make_precision_elastic(net, parse_policy("int8"))
 
 
-def test_weights_have_one_choice_of_bits() -> None:
-    net = ofa_mobilenetv3.build(ofa_mobilenetv3.PRESETS["tiny-bits"])
-    with pytest.raises(InputError, match="a preset without weight bits"):
-        make_precision_elastic(net, parse_policy("int8"))
-
-
 def test_costs_of_countless_combinations_are_refused() -> None:
     net = build_elastic(spos, "layer:int8")
     with pytest.raises(InputError, match=r"134,217,728 combinations.*one number format per unit"):

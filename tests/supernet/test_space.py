@@ -21,7 +21,7 @@ def small_space() -> SearchSpace:
             Choice("depth", (1, 2, 3), "depth"),
             Choice("block1.kernel", (3, 5), "kernel"),
             Choice("block2.kernel", (3, 5, 7), "kernel", ("depth", 2)),
-            Choice("block2.bits", (4, 8), "weight_bits", ("block2.kernel", 5)),
+            Choice("block2.bits", (4, 8), "precision", ("block2.kernel", 5)),
             Choice("block3.kernel", (3, 5), "kernel", ("depth", 3)),
         )
     )

