@@ -179,10 +179,17 @@ def train_job(request: TrainRequest, say: Say) -> TrainOutcome:
         resumed_from=result.resumed_from,
         seconds=round(result.seconds, 2),
         checkpoint=result.checkpoint.digest,
-        space_size=supernet.space.size,
+        space_size=_count_architectures(run, supernet),
         trust=list_own_modules(identity),
         largest_class=describe_largest_class(data, "val"),
     )
+
+
+def _count_architectures(run: Run | None, supernet: Supernet) -> int:
+    """Architectures of the space that a run has: a training in float goes on in part of it."""
+    if run is None or not run.record.was_extended:
+        return supernet.space.size
+    return extend(supernet, run.record.precision).space.size
 
 
 def _begin(

@@ -31,7 +31,8 @@ def make_precision_elastic(supernet: Supernet, policy: Policy) -> Supernet:
 
     The weights are shared with the given supernet, whose space is the part of the new one in which
     everything computes in float. Choices follow those of the family: ``UNIT.precision``, or
-    ``UNIT.weight_bits`` and ``UNIT.activation_bits`` where the policy separates them.
+    ``UNIT.weight_bits`` and ``UNIT.activation_bits`` where the policy separates them. A unit that
+    fewer than two of the formats are for has nothing to choose, and stays in float.
 
     Args:
         supernet: Of any family.
@@ -42,7 +43,10 @@ def make_precision_elastic(supernet: Supernet, policy: Policy) -> Supernet:
             already.
     """
     if any(isinstance(edit, Quantize) for edit in supernet.edits):
-        raise InputError("the supernet is elastic in precision already; give one policy")
+        raise InputError(
+            "units of this supernet choose among number formats already; make it elastic in "
+            "precision once, with all formats in one policy, such as fp32,int8,w4a8"
+        )
     choices: list[Choice] = []
     rows: list[Edit] = []
     for path in _list_places(supernet, policy):
@@ -54,8 +58,9 @@ def make_precision_elastic(supernet: Supernet, policy: Policy) -> Supernet:
         rows.append(Quantize(path, rule, per_layer=policy.per == "layer"))
     if not choices:
         raise InputError(
-            f"no unit of this network can compute in {policy.name}: it has no layers of the kind "
-            "that these formats are for (convolutions for int8, matrix products for all)"
+            f"no unit of this network has a choice among {policy.name}: it has no layers of the "
+            "kind that these formats are for; int8 and formats such as w4a8 are for convolutions "
+            "and matrix products, int8-dynamic and weights4 for matrix products alone"
         )
     return Supernet(
         supernet.model,

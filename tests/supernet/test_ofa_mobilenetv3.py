@@ -163,7 +163,9 @@ def test_configure_follows_the_data() -> None:
     assert (config.classes, config.channels, config.resolutions) == (7, 3, (36, 42, 48))
     net = family.build(config)
     assert net(torch.rand(2, 3, 36, 36), net.space.smallest).shape == (2, 7)
-    with pytest.raises(ValueError, match="unknown preset 'smal-image'; did you mean 'small-image'"):
+    with pytest.raises(
+        ValueError, match=r"unknown preset 'smal-image'.*did you mean 'small-image'"
+    ):
         family.configure("smal-image", shape)
 
 

@@ -144,7 +144,7 @@ def test_the_recipe_keeps_the_optimisation_and_drops_the_strategy() -> None:
     assert make_standalone_recipe(ours, {"epochs": 2, "batch_size": 10}, 100).total_steps(100) == 20
     with pytest.raises(ValueError, match=r"distill cannot be changed.*always has distill = 'none'"):
         make_standalone_recipe(ours, {"distill": "inplace"}, 100)
-    with pytest.raises(ValueError, match="no field 'learning_rat'; did you mean 'learning_rate'"):
+    with pytest.raises(ValueError, match=r"no field 'learning_rat'.*did you mean 'learning_rate'"):
         make_standalone_recipe(ours, {"learning_rat": 1}, 100)
 
 

@@ -115,14 +115,17 @@ def format_export(result: ExportOutcome) -> str:
 def _format_integers(result: ExportOutcome, latency: str) -> str:
     """Say what was written of a network whose units compute in integers."""
     judged = find_quantity(result.objective)
+    compared = "gives what the integer simulator does, to the last bit"
+    if result.max_abs_difference:
+        most = f"{result.max_abs_difference:.2g}"
+        compared = f"differs from the integer simulator by at most {most}"
     lines = [
         f"Exported {result.digest} to {result.folder}: {PARAMETERS.show_named(result.parameters)}, "
         f"{judged.name} {show_or_failed(judged, result.value)} on {result.split}, in ONNX Runtime "
         f"{judged.show(result.runtime_value)} on test{latency}; units: "
         f"{count_formats(result.formats)}.",
         f"Weights take {SIZE.show(result.size_bytes)}, as promised, and the rest of the model "
-        f"{SIZE.show(result.overhead_bytes)}; ONNX Runtime differs from the integer simulator by "
-        f"at most {result.max_abs_difference:.2g}.",
+        f"{SIZE.show(result.overhead_bytes)}; ONNX Runtime {compared}.",
         *result.islands,
     ]
     if result.unsafe_layers:

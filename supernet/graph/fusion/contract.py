@@ -193,7 +193,7 @@ class FusionContract:
                 if not outcome.in_int8:
                     made = Counter(dict(outcome.operators))
                     listed = ", ".join(f"{n} {op}" for op, n in sorted(made.items()))
-                    return f"{runtime} does not keep {what} in int8: it executes {listed}"
+                    return f"{runtime} does not keep {what} in integers: it executes {listed}"
         return None
 
     def to_json(self) -> dict[str, object]:

@@ -65,12 +65,20 @@ class Plan:
         return Counter(dict(self.operators))
 
     def explain(self) -> list[str]:
-        """Say what every island is, and every layer quantized unasked: one sentence each."""
-        lines = []
+        """Say what the islands are, and the layers quantized unasked: one sentence each.
+
+        Islands of the same operators and reason are one sentence, with all their scopes.
+        """
+        alike: dict[tuple[str, str], list[str]] = {}
         for island in self.islands:
             listed = ", ".join(f"{n} {op}" for op, n in Counter(island.operators).items())
-            where = island.scope or "the network"
-            lines.append(f"{where}: {listed} in float, because {island.because}.")
+            scope = island.scope or "the network"
+            alike.setdefault((listed, island.because), []).append(scope)
+        lines = []
+        for (listed, because), scopes in alike.items():
+            times = f" ({len(scopes)} times)" if len(scopes) > 1 else ""
+            named = ", ".join(dict.fromkeys(scopes))
+            lines.append(f"{named}: {listed} in float{times}, because {because}.")
         lines += [
             f"{scope}: {self.runtime} quantizes its float weights, because it stands between "
             "quantized values."
