@@ -172,7 +172,8 @@ class EvaluateOutcome:
     """A quality with its 95 % interval.
 
     Of an accuracy, ``balanced`` is the mean over the classes, where it is known, and
-    ``largest_class`` the one that is most frequent in the split.
+    ``largest_class`` the one that is most frequent in the split. ``failure`` says why there is no
+    value.
     """
 
     run: Path
@@ -190,6 +191,7 @@ class EvaluateOutcome:
     macs: int
     balanced: float | None = None
     largest_class: LargestClass | None = None
+    failure: str | None = None
 
 
 @dataclass(frozen=True)

@@ -45,9 +45,12 @@ def export_command(run: Path, digest: str, out: object, trust: Iterable[str] = (
     return write_command("export", "--run", run, "--arch", digest, "--out", out, trust=trust)
 
 
-def profile_command(run: Path, device: str, trust: Iterable[str] = ()) -> str:
-    """The command line that profiles a device, or goes on with it."""
-    return write_command("profile", "--run", run, "--device", device, trust=trust)
+def profile_command(
+    run: Path, device: str, trust: Iterable[str] = (), *, replace: bool = False
+) -> str:
+    """The command line that profiles a device, or goes on with it, or replaces its table."""
+    anew = ("--replace",) if replace else ()
+    return write_command("profile", "--run", run, "--device", device, *anew, trust=trust)
 
 
 def quantize_command(run: object, precision: str, trust: Iterable[str] = ()) -> str:

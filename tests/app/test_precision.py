@@ -322,8 +322,15 @@ def test_a_table_of_float_units_is_told_from_the_one_needed(
     assert command("profile", "--run", run, *profile).code == 0
     offer_precision(open_run(other), "fp32,int8", print)
     shutil.copytree(run / "devices", other / "devices")
-    said = refused("search", "--run", other, *RANDOM)
-    assert "profile with --precision fp32,int8" in said
+    command_line = f"profile --run {other} --device cpu --replace"
+    for name in ("search", "profile"):
+        said = refused(name, "--run", other, *(RANDOM if name == "search" else profile))
+        assert said.endswith(
+            "the latency table holds fp32 and the space needs fp32,int8; profile the device for "
+            f"all of these; run: supernet {command_line}"
+        )
+    assert command(*command_line.split(), *profile).code == 0
+    assert command("search", "--run", other, *RANDOM).code == 0
 
 
 def test_a_format_that_the_runtime_cannot_execute(

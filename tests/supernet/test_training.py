@@ -203,7 +203,7 @@ def test_records_of_earlier_releases_and_new_ones_are_the_same() -> None:
         ({"optimizer": "sdg"}, r"optimizer = 'sdg' .* one of sgd, adamw.*did you mean 'sgd'"),
         ({"precision": "fp16"}, "precision = 'fp16' is impossible; it must be one of fp32, bf16"),
         ({"augment": "spin"}, "augment = 'spin' is impossible; it must be one of auto, none"),
-        ({"sampler": "sandwhich"}, "sampler = 'sandwhich' .* did you mean 'sandwich'"),
+        ({"sampler": "sandwhich"}, "sampler = 'sandwhich' .*did you mean 'sandwich'"),
         ({"split": True}, "split = True cannot go with distill = 'inplace'"),
         ({"split": 1}, "split = 1 is impossible; it must be true or false"),
         ({"lerning_rate": 1.0}, "no field 'lerning_rate'.*did you mean 'learning_rate'"),

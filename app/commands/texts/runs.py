@@ -87,6 +87,11 @@ def format_profile(result: ProfileOutcome) -> str:
 def format_evaluation(result: EvaluateOutcome) -> str:
     """Show one quality with its interval."""
     judged = find_quantity(result.objective)
+    if result.failure is not None:
+        return (
+            f"{result.digest}: {judged.name} failed on the {result.split} split of {result.data}: "
+            f"{result.failure}"
+        )
     clause = describe_balance(result.largest_class, result.balanced)
     line = (
         f"{result.digest}: {judged.name} {show_or_failed(judged, result.value)} on the "

@@ -33,7 +33,7 @@ class Island:
         scope: The module path that all of them have in common.
         operators: Their types in execution order.
         reason: One of :data:`REASONS`, for the operators that decide.
-        because: What decides, as a clause: ``"Erf has no int8 kernel"``.
+        because: What decides, as a clause: ``"ONNX Runtime 1.32 has no int8 kernel for Erf"``.
     """
 
     scope: str
@@ -165,7 +165,11 @@ def _describe_island(
 ) -> Island:
     judged = [_judge(work, contract, step) for step in computing]
     deciding = min(judged)[0]
-    because = "; ".join(dict.fromkeys(text for cause, text in judged if cause == deciding))
+    reasons = list(dict.fromkeys(text for cause, text in judged if cause == deciding))
+    because = "; ".join(reasons)
+    if deciding == _WITHOUT_KERNEL:
+        runtime = f"{contract.runtime} {contract.version}"
+        because = f"{runtime} has no int8 kernel for {' and '.join(reasons)}"
     operators = tuple(step.op for step in computing)
     return Island(_join_scopes(group), operators, _CAUSES[deciding], because)
 
@@ -176,7 +180,7 @@ _CAUSES = (NOT_FUSED, FLOAT, NO_KERNEL, NOT_FUSED, FLOAT)
 
 
 def _judge(work: Workspace, contract: FusionContract, step: Step) -> tuple[int, str]:
-    """Say why one operator stays in float."""
+    """Say why one operator stays in float; of one without a kernel, what it is called."""
     if step.op in _LAYERS:
         weight = work.find_maker(step.inputs[1], DQ)
         if weight is not None and work.is_stored(weight.inputs[0]):
@@ -185,8 +189,7 @@ def _judge(work: Workspace, contract: FusionContract, step: Step) -> tuple[int, 
             return _FLOAT_LAYER, f"the weights of {step.op} are not quantized"
     pattern = COMPUTING.get(step.op) or MOVED.get(step.op)
     if pattern is None or not contract.keeps(pattern):
-        runtime = f"{contract.runtime} {contract.version}"
-        return _WITHOUT_KERNEL, f"{runtime} has no int8 kernel for {step.op}"
+        return _WITHOUT_KERNEL, step.op
     given = [i for i in step.inputs if i and not work.is_stored(i)]
     if all(work.find_maker(i, DQ) is not None for i in given):
         return _UNFUSED, _explain_result(work, step)
