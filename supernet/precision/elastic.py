@@ -119,10 +119,14 @@ def _check_group(supernet: Supernet, layer: str, form: Format) -> None:
             sizes |= {int(size) * edit.blocks for size in edit.size.values.values()}
     wrong = sorted(size for size in sizes if size % form.group)
     if wrong:
+        common = math.gcd(*sizes)
+        per_channel = make_format(form.weight_bits, form.activation_bits).name
+        bits = f"w{form.weight_bits}a{form.activation_bits}"
+        finer = f"{bits}-group{common}, or " if common > 1 else ""
         raise InputError(
             f"layer {layer} has {wrong[0]} input features, which groups of {form.group} do not "
-            f"divide, so that it cannot be {form.name}; groups of {math.gcd(*sizes)} would, or "
-            "give it a format with a scale per channel, such as int8"
+            f"divide, so that it cannot be {form.name}; it can be {finer}{per_channel} with a "
+            "scale per channel"
         )
 
 

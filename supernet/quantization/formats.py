@@ -75,11 +75,11 @@ class Format:
         """
         if self.activation_bits in (INTEGER_BITS, FLOAT_BITS):
             return None
-        bits = self.weight_bits
-        return (
-            f"{runtime} has no activations of {self.activation_bits} bits; it executes "
-            f"w{bits}a{INTEGER_BITS}, or w{bits}a{FLOAT_BITS} with activations in float"
-        )
+        remedy = f"{INT8.name}, or {FP32.name}"
+        if self.quantizes_weights:
+            names = (make_format(self.weight_bits, b).name for b in (INTEGER_BITS, FLOAT_BITS))
+            remedy = f"{', or '.join(names)} with activations in float"
+        return f"{runtime} has no activations of {self.activation_bits} bits; it executes {remedy}"
 
 
 FP32 = Format("fp32", FLOAT_BITS, FLOAT_BITS)
