@@ -23,7 +23,7 @@ from app.records.typed_json.plain import plain
 from app.runs import plugins
 from app.runs.batch_size import check_batch
 from app.runs.class_balance import describe_largest_class
-from app.runs.command_lines import list_own_modules
+from app.runs.command_lines import list_own_modules, train_from_command
 from app.runs.directory import Run, check_same_run, open_run, writing_run
 from app.runs.diverged import DIVERGED, clear_diverged, explain_divergence
 from app.runs.origin import (
@@ -34,7 +34,7 @@ from app.runs.origin import (
     take_steps,
     take_weights,
 )
-from app.runs.precision import DEFAULT_METHOD, extend, read_precision
+from app.runs.precision import DEFAULT_METHOD, extend, read_precision, show_policy
 from app.runs.teacher import open_teacher
 from app.runs.trained import (
     Say,
@@ -436,10 +436,12 @@ def _find_run(request: TrainRequest) -> Run | None:
         raise InputError(f"there is nothing to resume: {error}") from None
     stage = run.stage("train")
     if stage is not None and stage.source is not None:
-        if run.record.origin is not None:
+        record = run.record
+        if record.origin is not None:
+            command = train_from_command(request.out, show_policy(record.precision), request.trust)
             raise InputError(
-                f"the weights in {request.out} are those of {run.record.origin.run}, which was "
-                "trained without its precisions; train another run with --from and --precision"
+                f"the weights in {request.out} are those of {record.origin.run}, which was trained "
+                f"in float, and have no training of their own to continue; run: {command}"
             )
         raise InputError(f"the weights in {request.out} were imported; {IMPORTED}")
     return run

@@ -114,6 +114,8 @@ def test_what_cannot_be_quantized(
     assert "precision.policy: fp32,int8 -> fp32,w4a8" in other
     said = refused("train", "--out", quantized, "--resume")
     assert said.startswith(f"the weights in {quantized} are those of {floating}")
+    remedy = f"train --from {quantized} --precision fp32,int8 --out {quantized}-fp32-int8"
+    assert said.endswith(f"; run: supernet {remedy}")
 
 
 @pytest.mark.parametrize("field", ["policy", "method", "calibration"])
