@@ -165,8 +165,10 @@ def from_json(payload: Mapping[str, Any]) -> Config:
         OutdatedError: It has such bits; number formats have taken their place.
         InputError: A field is unknown, of another type or makes no network.
     """
+    if not isinstance(payload, Mapping) or "weight_bits" not in payload:
+        return decode_dataclass(Config, payload, WHERE)
     settings = dict(payload)
-    bits = settings.pop("weight_bits", [])
+    bits = settings.pop("weight_bits")
     if bits:
         offered = bits if isinstance(bits, list) else [bits]
         formats = (FP32.name if b == FLOAT_BITS else f"w{b}a{FLOAT_BITS}" for b in offered)

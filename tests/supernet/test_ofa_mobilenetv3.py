@@ -146,6 +146,8 @@ def test_settings_of_earlier_releases() -> None:
     assert decode_config(family, written) == family.PRESETS["tiny"]
     with pytest.raises(OutdatedError, match=r"train it again .*--precision w4a32,w8a32,fp32$"):
         decode_config(family, {**written, "weight_bits": [4, 8, 32]})
+    with pytest.raises(InputError, match="must be an object with fields by name"):
+        decode_config(family, [])
     with pytest.raises(InputError, match="unknown field 'weight_bit'"):
         decode_config(family, {**written, "weight_bit": []})
 
