@@ -26,7 +26,6 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 # Family, preset, recipe and steps: convolutions with each kind of row, operations, a decoder.
 TRAININGS = {
     "ofa": ("ofa_mobilenetv3", "tiny", "digits", 60),
-    "bits": ("ofa_mobilenetv3", "tiny-bits", "digits", 20),
     "shrink": ("resnet", "tiny", "digits+progressive", 30),
     "fair": ("spos", "tiny", "digits+fairnas", 20),
     "attentive": ("attentivenas", "tiny", "digits+best_up", 20),

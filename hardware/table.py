@@ -104,10 +104,9 @@ class LatencyTable:
     def _check_units(self, cost_model: CostModel) -> None:
         needed = list_precisions(cost_model.distinct)
         if not set(needed) <= set(self.precisions):
-            every = sorted({*needed, *self.precisions})
             raise InputError(
                 f"the latency table holds {join_precisions(self.precisions)} and the space needs "
-                f"{join_precisions(needed)}; profile with --precision {join_precisions(every)}"
+                f"{join_precisions(needed)}; profile the device for all of these"
             )
         missing = [u.digest for u in cost_model.distinct if u.digest not in self.rows]
         of_part = 0 < len(needed) < len(self.precisions) and not missing

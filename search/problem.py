@@ -226,5 +226,5 @@ class SearchProblem:
 def _check_word(what: str, word: str, legal: tuple[str, ...]) -> None:
     if word not in legal:
         close = difflib.get_close_matches(word, legal, n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
+        hint = f" (did you mean {close[0]!r}?)" if close else ""
         raise InputError(f"unknown {what} {word!r}; known are {', '.join(legal)}{hint}")

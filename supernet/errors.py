@@ -12,6 +12,13 @@ class InputError(ValueError):
     """
 
 
+class OutdatedError(InputError):
+    """A file of an earlier release holds what this one has nothing for; the file is not damaged.
+
+    The message says what has taken the place of it, and what to do.
+    """
+
+
 class MissingPackageError(ModuleNotFoundError):
     """An optional package is needed and not installed; the message says how to install it."""
 

@@ -26,9 +26,9 @@ PRECISION = "precision"
 
 
 def nearest(name: str, legal: Sequence[str]) -> str:
-    """Hint at the nearest legal name: ``"; did you mean 'x'?"``, or ``""`` when none is close."""
+    """Hint at the nearest legal name: ``" (did you mean 'x'?)"``, or ``""`` when none is close."""
     close = difflib.get_close_matches(name, legal, n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 def _content_hash(payload: object, length: int) -> str:

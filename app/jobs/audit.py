@@ -33,10 +33,16 @@ from app.runs.directory import Run, open_run, writing
 from app.runs.diverged import suggest_rate
 from app.runs.origin import has_steps
 from app.runs.precision import extend
-from app.runs.trained import Say, Trained, best_device, load_own_family, open_trained
+from app.runs.trained import (
+    Say,
+    Trained,
+    best_device,
+    load_own_family,
+    open_trained,
+    read_config,
+)
 from supernet import files
 from supernet.errors import DivergedError, InputError
-from supernet.family_config import decode_config
 from supernet.precision.steps import MINMAX, calibrate_steps
 from supernet.quality import audit
 from supernet.quality.evaluate import Evaluation, evaluate
@@ -317,9 +323,8 @@ def fresh_supernet(run: Run, seed: int) -> Supernet:
         run: The run whose family and configuration they have.
         seed: Seed of the weights.
     """
-    record = run.record
     family = load_own_family(run)
-    config = decode_config(family, record.family_config)
+    config = read_config(run, family)
     if "seed" in {field.name for field in fields(config)}:
         config = replace(config, seed=seed)
     with torch.random.fork_rng():

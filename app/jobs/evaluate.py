@@ -73,6 +73,7 @@ def evaluate_job(
             *counts,
             balanced=record.balanced,
             largest_class=describe_largest_class(trained.data, split),
+            failure=record.failure,
         )
     source = trained.data if data is None else open_other_data(data, trained)
     result = evaluate(

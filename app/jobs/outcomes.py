@@ -125,10 +125,8 @@ class PickOutcome:
 
     ``by`` is ``"budget"``, ``"knee"`` or ``"weights"``. ``ties`` are the other subnetworks within
     the budget that are not distinguishable from the chosen one in quality, cheapest first.
-    ``float32_bytes`` is the least that exported files take where ``costs`` count less, because
-    they hold every weight as float32 now; else ``None``. ``test_balanced`` is the accuracy on test
-    as a mean over the classes, and ``largest_class`` that of the split searched on.
-    ``trust`` are the user's own modules that the run names.
+    ``test_balanced`` is the accuracy on test as a mean over the classes, and ``largest_class`` that
+    of the split searched on. ``trust`` are the user's own modules that the run names.
     """
 
     run: Path
@@ -150,7 +148,6 @@ class PickOutcome:
     costs: Mapping[str, int | float | None]
     units: Mapping[str, str]
     architecture: Mapping[str, Value]
-    float32_bytes: int | None = None
     trust: tuple[str, ...] = ()
     test_balanced: float | None = None
     largest_class: LargestClass | None = None
@@ -175,7 +172,8 @@ class EvaluateOutcome:
     """A quality with its 95 % interval.
 
     Of an accuracy, ``balanced`` is the mean over the classes, where it is known, and
-    ``largest_class`` the one that is most frequent in the split.
+    ``largest_class`` the one that is most frequent in the split. ``failure`` says why there is no
+    value.
     """
 
     run: Path
@@ -193,6 +191,7 @@ class EvaluateOutcome:
     macs: int
     balanced: float | None = None
     largest_class: LargestClass | None = None
+    failure: str | None = None
 
 
 @dataclass(frozen=True)
@@ -218,10 +217,10 @@ class AuditOutcome:
 class ExportOutcome:
     """An exported subnetwork.
 
-    ``size_bytes`` is what searches count, every weight at its own bits; ``tensor_bytes`` is what
-    its tensors take as they are written, ``overhead_bytes`` the rest of the ONNX model where units
-    compute in number formats of their own, and ``file_bytes`` the files. Of such an export,
-    ``formats`` are those of its units, ``runtime_value`` is its quality on test in ONNX Runtime,
+    ``size_bytes`` is what searches count, ``tensor_bytes`` what its tensors take as they are
+    written, ``overhead_bytes`` the rest of the ONNX model where units compute in number formats of
+    their own, and ``file_bytes`` the files. Of such an export, ``formats`` are those of its units,
+    ``runtime_value`` is its quality on test in ONNX Runtime,
     ``islands`` say what stays in float between integers, and ``unsafe_layers`` are those whose
     sums may saturate on processors without 8-bit dot products.
     """

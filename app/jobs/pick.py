@@ -10,7 +10,7 @@ from app.jobs.outcomes import PickOutcome
 from app.records import picking
 from app.records.front import Front, Point, read_front
 from app.records.picking import Pick
-from app.records.quantities import LATENCY, PARAMETERS, SIZE, Quantity, resolve_name
+from app.records.quantities import LATENCY, Quantity, resolve_name
 from app.records.typed_json.plain import to_json_number
 from app.runs.command_lines import list_own_modules, write_command
 from app.runs.directory import Run, open_run
@@ -196,20 +196,10 @@ def _outcome(
         costs={axis.name: to_json_number(point.best(axis.name)) for axis in costs},
         units={axis.name: axis.unit for axis in costs},
         architecture=point.choices,
-        float32_bytes=None if run.record.precision is not None else _count_float32(point),
         trust=list_own_modules(run.record),
         test_balanced=quality.test_balanced,
         largest_class=front.largest_class,
     )
-
-
-def _count_float32(point: Point) -> int | None:
-    """Bytes of all parameters as float32, where the size of the point counts fewer bits."""
-    parameters, size = (point.counts.get(q.name) for q in (PARAMETERS, SIZE))
-    if parameters is None or size is None:
-        return None
-    whole = round(4 * parameters)
-    return whole if whole > size else None
 
 
 def find_front(run: Run, search: str) -> Front:

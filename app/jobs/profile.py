@@ -13,7 +13,7 @@ from app.runs import plugins
 from app.runs.command_lines import list_own_modules
 from app.runs.directory import Run, open_run
 from app.runs.executable import check_executable
-from app.runs.latency_table import find_device, load_table
+from app.runs.latency_table import compile_table, find_device, load_table
 from app.runs.offer_precision import offer_precision
 from app.runs.precision import show_policy
 from app.runs.trained import Say, build
@@ -189,7 +189,7 @@ def _find_table(
             f"{folder} holds another table ({', '.join(changes)}); choose another --device name, "
             "or --replace it"
         )
-    table.compile(cost_model)
+    compile_table(run, device.name, table, cost_model)
     table.check_device(device)
     say(f"profile {device.name}: the table is already there; --replace measures again")
     return table

@@ -8,10 +8,10 @@ from pathlib import Path
 from app.jobs.outcomes import QuantizeOutcome
 from app.records.run import CALIBRATED, RunIdentity, SourceRecord
 from app.records.typed_json.record import to_json
-from app.runs.command_lines import list_own_modules
+from app.runs.command_lines import list_own_modules, train_from_command
 from app.runs.directory import Run, check_same_run, open_run, writing_run
 from app.runs.origin import Origin, open_origin, take_weights
-from app.runs.precision import read_precision
+from app.runs.precision import read_precision, show_policy, was_trained_in_float
 from app.runs.trained import Say, build_extended
 from supernet import checkpoints
 from supernet.checkpoints import WEIGHTS
@@ -26,7 +26,8 @@ class QuantizeRequest:
     """What to quantize.
 
     Args:
-        run: A run whose training is complete; it stays as it is.
+        run: A run whose training in float is complete, its units offering formats or not; it
+            stays as it is.
         out: The run directory to make.
         precision: Number formats that units may compute in, such as ``"fp32,int8"``.
         calibration: How ranges of activations follow from their values, one of
@@ -53,16 +54,17 @@ def quantize_job(request: QuantizeRequest, say: Say) -> QuantizeOutcome:
         say: Told about damaged checkpoints that were passed over.
 
     Raises:
-        InputError: The run is not trained or has precisions already, unknown formats, formats that
-            no unit can compute in, or ``out`` holds another run.
+        InputError: The run is not trained, or was trained for number formats; unknown formats, or
+            some that no unit can compute in; or ``out`` holds another run.
     """
     precision = read_precision(request.precision, CALIBRATED, request.calibration)
     origin = open_origin(request.run, say, request.trust)
     before = origin.run.record
-    if before.precision is not None:
+    if not was_trained_in_float(before):
         raise InputError(
-            f"the units of {request.run} choose among {before.precision.policy} already; quantize "
-            "the run that its weights came from, or train one for other precisions"
+            f"the weights of {request.run} were trained for {show_policy(before.precision)}, and "
+            "only those of a training in float can be quantized; run: "
+            f"{train_from_command(request.run, precision.policy, request.trust)}"
         )
     supernet = build_extended(origin.run, precision)
     take_weights(supernet, origin.read_weights(), request.run)

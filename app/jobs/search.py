@@ -9,7 +9,7 @@ import numpy as np
 from app.evaluation.choose_pool import open_pool
 from app.evaluation.log import EvaluationLog
 from app.evaluation.race_bounds import RaceRule
-from app.evaluation.scheduler import WHOLE_ROUND, Evaluator
+from app.evaluation.scheduler import SPLIT, WHOLE_ROUND, Evaluator
 from app.jobs.outcomes import SearchOutcome
 from app.records.front import FILE as FRONT
 from app.records.front import Front, FrontHeader, read_front
@@ -200,7 +200,7 @@ def _run_search(setting: Setting, folder: Path, say: Say) -> tuple[Front, int]:
     if not len(result.front):
         _write_plan(setting.plan, folder, EMPTY)
         run.set_stage("search", EMPTY, name=request.name)
-        nearest = _describe_nearest(setting.problem, result)
+        nearest = _describe_nearest(setting.problem, result, setting.sources.log)
         raise InputError(f"search {request.name!r} found nothing: {nearest}")
     front = _verify_front(setting, result, say)
     write_front(folder, front, result.trace)
@@ -276,15 +276,17 @@ def _explore(setting: Setting, study: Study, say: Say) -> tuple[SearchResult, in
     return result, reused[0] + evaluator.reused
 
 
-def _describe_nearest(problem: SearchProblem, result: SearchResult) -> str:
-    """What came nearest to the limits, as half a sentence."""
+def _describe_nearest(problem: SearchProblem, result: SearchResult, log: EvaluationLog) -> str:
+    """What came nearest to the limits, or why nothing did, as half a sentence."""
     history = result.history
     usable = np.flatnonzero(~history.failed)
     if not len(usable):
-        return (
-            f"{format_items(len(history), 'evaluation')} failed, which is all of them; the log of "
-            "the run has the reasons"
-        )
+        records = (log.find(a, SPLIT) for a in problem.space.decode(history.positions))
+        reasons = {r.failure for r in records if r is not None and r.failure}
+        failed = f"all {format_items(len(history), 'evaluation')} failed"
+        if len(reasons) == 1:
+            return f"{failed}: {reasons.pop().removeprefix(f'{InputError.__name__}: ')}"
+        return f"{failed}; the log of the run has the reasons"
     excess = problem.violations(history.values[usable]).max(axis=1)
     row = usable[int(np.argmin(excess))]
     limited = dict.fromkeys(constraint.objective for constraint in problem.constraints)

@@ -23,7 +23,7 @@ from app.records.typed_json.plain import plain
 from app.runs import plugins
 from app.runs.batch_size import check_batch
 from app.runs.class_balance import describe_largest_class
-from app.runs.command_lines import list_own_modules
+from app.runs.command_lines import list_own_modules, train_from_command
 from app.runs.directory import Run, check_same_run, open_run, writing_run
 from app.runs.diverged import DIVERGED, clear_diverged, explain_divergence
 from app.runs.origin import (
@@ -34,7 +34,7 @@ from app.runs.origin import (
     take_steps,
     take_weights,
 )
-from app.runs.precision import DEFAULT_METHOD, extend, read_precision
+from app.runs.precision import DEFAULT_METHOD, extend, read_precision, show_policy
 from app.runs.suited import choose_preset, name_recipe
 from app.runs.teacher import open_teacher
 from app.runs.trained import (
@@ -45,6 +45,7 @@ from app.runs.trained import (
     limit_threads,
     load_own_family,
     open_typed_data,
+    read_config,
     read_recipe,
     reopen_data,
 )
@@ -179,10 +180,17 @@ def train_job(request: TrainRequest, say: Say) -> TrainOutcome:
         resumed_from=result.resumed_from,
         seconds=round(result.seconds, 2),
         checkpoint=result.checkpoint.digest,
-        space_size=supernet.space.size,
+        space_size=_count_architectures(run, supernet),
         trust=list_own_modules(identity),
         largest_class=describe_largest_class(data, "val"),
     )
+
+
+def _count_architectures(run: Run | None, supernet: Supernet) -> int:
+    """Architectures of the space that a run has: a training in float goes on in part of it."""
+    if run is None or not run.record.was_extended:
+        return supernet.space.size
+    return extend(supernet, run.record.precision).space.size
 
 
 def _begin(
@@ -280,6 +288,9 @@ def _prepare(
         preset = known.preset if known and same_family else choose_preset(family, spec)
     if begun is not None:
         _check_same_network(begun, name, preset)
+    if base is not None and same_family and preset == base.record.preset:
+        # Presets come and go: what has taken the place of one is said of the run that has it.
+        read_config(base, family)
     # Data that moved are opened as they were.
     before = {} if known is None else keep_options(spec, known.data.options)
     options = {**before, **_list_options(request)}
@@ -297,9 +308,9 @@ def _prepare(
     recipe = _choose_recipe(request, run, data)
     if begun is not None:
         begun.check_fits(data.shape)
-    if known is not None and (begun is not None or known.origin is not None):
+    if base is not None and (begun is not None or base.record.origin is not None):
         # Presets do not tell of a network whose weights were imported.
-        config = decode_config(family, known.family_config)
+        config = read_config(base, family)
     else:
         config = family.configure(preset, data.shape)
     if "seed" in {field.name for field in fields(config)}:
@@ -426,10 +437,12 @@ def _find_run(request: TrainRequest) -> Run | None:
         raise InputError(f"there is nothing to resume: {error}") from None
     stage = run.stage("train")
     if stage is not None and stage.source is not None:
-        if run.record.origin is not None:
+        record = run.record
+        if record.origin is not None:
+            command = train_from_command(request.out, show_policy(record.precision), request.trust)
             raise InputError(
-                f"the weights in {request.out} are those of {run.record.origin.run}, which was "
-                "trained without its precisions; train another run with --from and --precision"
+                f"the weights in {request.out} are those of {record.origin.run}, which was trained "
+                f"in float, and have no training of their own to continue; run: {command}"
             )
         raise InputError(f"the weights in {request.out} were imported; {IMPORTED}")
     return run

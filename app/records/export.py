@@ -73,10 +73,10 @@ class LatencyRecord(Record):
 
 
 class StorageRecord(Record):
-    """Bytes of a subnetwork: promised by the costs that a search knows, and as it is written now.
+    """Bytes of a subnetwork: promised by the costs that a search knows, and as it is written.
 
     Args:
-        promised: With every weight at its own bits, as searches and limits count size.
+        promised: As searches and limits count size, every weight in its unit's number format.
         tensors: Weights and statistics as they are stored: in float32 where none of the units
             computes in a number format of its own.
         files: Bytes of each written file, by name.
@@ -87,11 +87,6 @@ class StorageRecord(Record):
     tensors: Count
     files: dict[str, Count]
     overhead: dict[str, Count] = Field(default_factory=dict)
-
-    @property
-    def keeps_bits(self) -> bool:
-        """Whether the files hold weights at the bits that were promised."""
-        return self.tensors <= self.promised
 
 
 class PrecisionFacts(Record):

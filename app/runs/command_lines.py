@@ -45,17 +45,32 @@ def export_command(run: Path, digest: str, out: object, trust: Iterable[str] = (
     return write_command("export", "--run", run, "--arch", digest, "--out", out, trust=trust)
 
 
-def profile_command(run: Path, device: str, trust: Iterable[str] = ()) -> str:
-    """The command line that profiles a device, or goes on with it."""
-    return write_command("profile", "--run", run, "--device", device, trust=trust)
+def profile_command(
+    run: Path, device: str, trust: Iterable[str] = (), *, replace: bool = False
+) -> str:
+    """The command line that profiles a device, or goes on with it, or replaces its table."""
+    anew = ("--replace",) if replace else ()
+    return write_command("profile", "--run", run, "--device", device, *anew, trust=trust)
 
 
 def quantize_command(run: object, precision: str, trust: Iterable[str] = ()) -> str:
     """The command line that makes a run of the same weights in other number formats."""
-    out = f"{run}-{precision.replace(',', '-').replace(':', '-')}"
+    out = _name_sibling(run, precision)
     return write_command(
         "quantize", "--run", run, "--precision", precision, "--out", out, trust=trust
     )
+
+
+def train_from_command(run: object, precision: str, trust: Iterable[str] = ()) -> str:
+    """The command line that trains the weights of a run for other number formats."""
+    out = _name_sibling(run, precision)
+    return write_command(
+        "train", "--from", run, "--precision", precision, "--out", out, trust=trust
+    )
+
+
+def _name_sibling(run: object, precision: str) -> str:
+    return f"{run}-{precision.replace(',', '-').replace(':', '-')}"
 
 
 def resume_command(run: Path, data: str | None = None, trust: Iterable[str] = ()) -> str:

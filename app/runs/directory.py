@@ -480,6 +480,9 @@ def _compare_leaves(ours: JsonValue, theirs: JsonValue, name: str) -> Iterator[D
 
 def _is_same(ours: JsonValue, theirs: JsonValue) -> bool:
     """Whether two settings are equal, up to the order in which statistics were summed."""
+    if ours in (None, []) and theirs in (None, []):
+        # A list that earlier releases left empty, and that is no setting any more.
+        return True
     if isinstance(ours, list) and isinstance(theirs, list):
         return len(ours) == len(theirs) and all(map(_is_same, ours, theirs))
     if isinstance(ours, float) and isinstance(theirs, float):

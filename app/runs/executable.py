@@ -30,7 +30,8 @@ def check_executable(supernet: Supernet, contract: FusionContract) -> None:
         for form in dict.fromkeys(row.format.values.values()):
             reason = _find_reason(form, kinds, contract)
             if reason is not None:
-                raise InputError(f"unit {row.module} cannot be executed in {form.name}: {reason}")
+                what = "layer" if row.per_layer else "unit"
+                raise InputError(f"{what} {row.module} cannot be executed in {form.name}: {reason}")
 
 
 def _find_reason(form: Format, kinds: tuple[str, ...], contract: FusionContract) -> str | None:

@@ -145,10 +145,24 @@ def open_table(run: Run, name: str, cost_model: CostModel, say: Say) -> DeviceTa
     table = load_table(run, name)
     if table.note:
         say(f"warning: {table.note}")
-    compiled = table.compile(cost_model)
+    compiled = compile_table(run, name, table, cost_model)
     if table.report.get("trustworthy") is False:
         say(f"warning: the latency table of {name}: {table.report.get('verdict')}")
     return DeviceTable(table, compiled, _digest_table(table))
+
+
+def compile_table(run: Run, name: str, table: LatencyTable, cost_model: CostModel) -> CompiledTable:
+    """Look up what every unit of a run's supernet takes in the table of one of its devices.
+
+    Raises:
+        InputError: The table was made for other units; the message has the command that replaces
+            it.
+    """
+    try:
+        return table.compile(cost_model)
+    except InputError as error:
+        command = profile_command(run.path, name, run.trusted, replace=True)
+        raise InputError(f"{error}; run: {command}") from error
 
 
 def method(device: Device, fingerprint: Mapping[str, Any]) -> str:

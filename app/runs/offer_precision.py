@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from app.records.run import CALIBRATED
-from app.runs.command_lines import quantize_command
+from app.runs.command_lines import quantize_command, train_from_command
 from app.runs.directory import Run, keep_space
-from app.runs.precision import offers, read_precision, show_policy
-from app.runs.trained import Say, build_extended
+from app.runs.precision import offers, read_precision, show_policy, was_trained_in_float
+from app.runs.trained import Say, build_extended, find_trained
 from supernet.errors import InputError
 from supernet.quantization.formats import FP32
 
@@ -28,8 +28,9 @@ def offer_precision(run: Run, asked: str | None, say: Say) -> None:
         say: Told what has become of the run.
 
     Raises:
-        InputError: The formats are unknown, or the run offers others and has results; the message
-            has the command that makes a run of the same weights with the formats.
+        InputError: The formats are unknown, the run is not trained to its end, or it offers other
+            formats or has results; the message has the command that makes a run of the same
+            weights with the formats.
     """
     record = run.record
     if asked is None or offers(record.precision, asked):
@@ -40,17 +41,12 @@ def offer_precision(run: Run, asked: str | None, say: Say) -> None:
             "alone is not enough; leave out --precision"
         )
     wanted = read_precision(asked, CALIBRATED)
-    stage = run.stage("train")
-    if record.precision is not None or stage is None or not stage.complete or _has_results(run):
-        origin = run.path if record.precision is None else _find_float(run)
+    find_trained(run, say)
+    if record.precision is not None or _has_results(run):
+        remedy = quantize_command if was_trained_in_float(record) else train_from_command
         raise InputError(
             f"the units of {run.path} compute in {show_policy(record.precision)}, not in "
-            f"{wanted.policy}; "
-            + (
-                f"run: {quantize_command(origin, wanted.policy, run.trusted)}"
-                if origin is not None
-                else "train another run with these formats as --precision"
-            )
+            f"{wanted.policy}; run: {remedy(run.path, wanted.policy, run.trusted)}"
         )
     supernet = build_extended(run, wanted)
     with run.writing():
@@ -65,10 +61,3 @@ def offer_precision(run: Run, asked: str | None, say: Say) -> None:
 
 def _has_results(run: Run) -> bool:
     return any((run.path / name).exists() for name in _RESULTS)
-
-
-def _find_float(run: Run) -> object:
-    """Where the float weights of a run are from that was quantized; ``None`` for trained ones."""
-    record = run.record
-    calibrated = record.precision is not None and record.precision.method == CALIBRATED
-    return record.origin.run if calibrated and record.origin is not None else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from app.records.run import CALIBRATED, PrecisionRecord
+from app.records.run import CALIBRATED, PrecisionRecord, RunIdentity
 from supernet.errors import InputError
 from supernet.precision.elastic import make_precision_elastic
 from supernet.precision.steps import DOREFA, LSQ, MINMAX, make_step_parameters
@@ -86,6 +86,11 @@ def offers(precision: PrecisionRecord | None, asked: str | None) -> bool:
     if asked.strip() == FP32.name:
         return precision is None
     return precision is not None and write_policy(parse_policy(asked)) == precision.policy
+
+
+def was_trained_in_float(record: RunIdentity) -> bool:
+    """Whether the weights of a run are those of a training in float, whatever units may choose."""
+    return record.precision is None or record.precision.method == CALIBRATED
 
 
 def show_policy(precision: PrecisionRecord | None) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import torch
 
@@ -24,7 +25,7 @@ from supernet import checkpoints
 from supernet.checkpoints import Checkpoint
 from supernet.costs.cost_model import CostModel
 from supernet.data import IMAGES, KINDS, DataShape, DataSource, open_data
-from supernet.errors import InputError
+from supernet.errors import InputError, OutdatedError
 from supernet.family_config import decode_config
 from supernet.quantization.calibration import DEFAULT_ESTIMATOR
 from supernet.supernet import Supernet
@@ -128,9 +129,24 @@ def build_extended(run: Run, precision: PrecisionRecord | None) -> Supernet:
         InputError: Unknown family or configuration, or no unit can compute in the formats.
     """
     family = load_own_family(run)
+    config = read_config(run, family)
     with _explaining(run.path, "family_config"):
-        supernet: Supernet = family.build(decode_config(family, run.record.family_config))
+        supernet: Supernet = family.build(config)
     return extend(supernet, precision)
+
+
+def read_config(run: Run, family: ModuleType) -> Any:
+    """Read the configuration of a run's network.
+
+    Args:
+        run: The run.
+        family: Its family, loaded.
+
+    Raises:
+        InputError: The family has no such setting, or has it no longer.
+    """
+    with _explaining(run.path, "family_config"):
+        return decode_config(family, run.record.family_config)
 
 
 def load_own_family(run: Run) -> ModuleType:
@@ -167,6 +183,8 @@ def _explaining(path: Path, place: str) -> Iterator[None]:
     """Settings whose values only their own package can judge, refused in a sentence."""
     try:
         yield
+    except OutdatedError as error:
+        raise InputError(f"{path} is a run of an earlier release: {error}") from error
     except _UNUSABLE as error:
         raise InputError(
             f"{path / 'run.json'} was damaged or edited: {place} cannot be used ({error}); {REMEDY}"

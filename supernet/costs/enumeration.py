@@ -20,7 +20,7 @@ from supernet.costs.combinations import (
 )
 from supernet.costs.cost_model import CostModel, CostUnit, UnitVariants
 from supernet.costs.unit_tracing import Call, Fold, MetUnit, UnitTracer, name_inside
-from supernet.elastic.edit_index import EditIndex, Values, find_bits, find_source_path
+from supernet.elastic.edit_index import EditIndex, Values, find_source_path
 from supernet.elastic.edits import (
     Cut,
     Derive,
@@ -287,7 +287,7 @@ class _Tracer:
             )
             known = tuple(name_inside(path, unit) for path in inside)
             met = MetUnit(unit, module, calls[unit], ours, known)
-            size = _measure_unit(self.supernet, unit, module, values)
+            size = _measure_unit(module)
             self._trace(met, inside, self.rows[unit][rows], size)
 
     def _list_places(self, network: nn.Module, values: Values) -> dict[str, tuple[Rule, ...]]:
@@ -359,30 +359,19 @@ def measure_size(supernet: ElasticNetwork, architecture: Architecture, network: 
     """Bytes of one subnetwork as its cost model counts them, without tracing every variant.
 
     Args:
-        supernet: Knows the units and the bits of their weights.
+        supernet: Knows the units and the number formats they compute in.
         architecture: The subnetwork.
         network: What :meth:`supernet.supernet.Supernet.extract` gave for it.
     """
     if find_execution(network) is not None:
         return stored_bytes(trace_network(supernet, architecture))
-    values, modules = Values(architecture), dict(network.named_modules())
-    return sum(
-        _measure_unit(supernet, unit, modules[unit], values)
-        for unit in supernet.units
-        if unit in modules
-    )
+    modules = dict(network.named_modules())
+    return sum(_measure_unit(modules[unit]) for unit in supernet.units if unit in modules)
 
 
-def _measure_unit(supernet: ElasticNetwork, unit: str, module: nn.Module, values: Values) -> int:
-    total = 0
-    for name, parameter in module.named_parameters():
-        bits = find_bits(supernet.edit_index, values, f"{unit}.{name}")
-        total += (parameter.numel() * bits + 7) // 8
-        if bits < 32:
-            # One 32-bit scale per output channel.
-            total += 4 * parameter.shape[0]
+def _measure_unit(module: nn.Module) -> int:
     floating = (b for b in module.buffers() if b.is_floating_point())
-    return total + sum(4 * buffer.numel() for buffer in floating)
+    return 4 * sum(tensor.numel() for tensor in (*module.parameters(), *floating))
 
 
 def _make_recorder(calls: dict[str, Call], unit: str) -> Any:

@@ -169,12 +169,3 @@ def find_source_path(index: EditIndex, values: Values, path: str) -> str:
         while done in index.picks:
             done = f"{done}.{values.find(index.picks[done].child)}"
     return done
-
-
-def find_bits(index: EditIndex, values: Values, path: str) -> int:
-    """Storage bits of one entry of a subnetwork's parameter (32 unless a row says)."""
-    bits = 32
-    for row in index.derivations.get(find_source_path(index, values, path), ()):
-        if row.bits is not None:
-            bits = values.find(row.bits)
-    return bits

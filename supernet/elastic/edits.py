@@ -92,7 +92,7 @@ class Pick:
 
 @dataclass(frozen=True, slots=True)
 class Derive:
-    """Compute a parameter from what is left of it after the cuts (kernel crop, fake quantisation).
+    """Compute a parameter from what is left of it after the cuts (kernel crop).
 
     Several rows on one parameter apply in the order of the table.
 
@@ -103,14 +103,12 @@ class Derive:
             are those of ``choices``.
         shared: Names of parameters that belong to the supernet alone (kernel transforms); they
             shape the result and leave no trace in an extracted network.
-        bits: Storage bits of one entry, when the row changes them; ``None`` otherwise.
     """
 
     tensor: str
     choices: tuple[str, ...]
     function: Callable[..., Tensor]
     shared: tuple[str, ...] = ()
-    bits: Rule | None = None
 
 
 @dataclass(frozen=True, slots=True)

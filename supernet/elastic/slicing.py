@@ -1,7 +1,7 @@
 """The one place that builds a shrunken network: shells, out of views of its tensors.
 
 A *shell* is the module tree of a subnetwork. Forward passes, extraction, cost counting and
-quantisation all go through the shells made here, so they cannot disagree about what a choice
+quantization all go through the shells made here, so they cannot disagree about what a choice
 does. A live shell shares storage with the supernet; an extracted one holds copies.
 """
 

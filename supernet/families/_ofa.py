@@ -9,11 +9,11 @@ import torch
 from torch import nn
 
 from supernet.elastic.edits import Drop, Edit, Resize, follow
-from supernet.elastic.fake_quantisation import quantise_weights
 from supernet.errors import InputError
 from supernet.families._configuration import describe_images
 from supernet.families._mobile import InvertedResidual, make_divisible
 from supernet.families._mobile_rows import hidden_rows, kernel_rows
+from supernet.quantization.formats import FLOAT_BITS
 from supernet.space import Architecture, Choice, SearchSpace, Value
 from supernet.supernet import Supernet
 
@@ -47,9 +47,8 @@ def make_stage_choices(
     depths: Sequence[int],
     kernels: Sequence[int],
     expands: Sequence[int],
-    bits: Sequence[int] = (),
 ) -> list[Choice]:
-    """Make the choices of one stage: its depth, then kernel, expand ratio and bits of blocks.
+    """Make the choices of one stage: its depth, then kernel and expand ratio of blocks.
 
     A stage whose depth is fixed has no choice of depth.
 
@@ -58,7 +57,6 @@ def make_stage_choices(
         depths: Numbers of blocks, rising.
         kernels: Sides of depthwise filters, rising.
         expands: Hidden channels per input channel, rising.
-        bits: Bits of stored weights, rising; empty keeps weights in float.
     """
     choices = []
     depth = Choice(f"stage{stage}.depth", tuple(depths), "depth")
@@ -69,8 +67,6 @@ def make_stage_choices(
         prefix = f"stage{stage}.block{block}"
         choices.append(Choice(f"{prefix}.kernel", tuple(kernels), "kernel", needs))
         choices.append(Choice(f"{prefix}.expand", tuple(expands), "expand", needs))
-        if bits:
-            choices.append(Choice(f"{prefix}.weight_bits", tuple(bits), "weight_bits", needs))
     return choices
 
 
@@ -119,7 +115,7 @@ def block_rows(
         path: Path of the block in the model.
         prefix: What the names of its choices begin with.
         block: The block at its largest.
-        space: Where the choices are; with ``PREFIX.weight_bits`` weights are stored at low bits.
+        space: Where the choices are.
         matrices: Names of its kernel transforms.
     """
     expand, kernel = space.choice(f"{prefix}.expand"), space.choice(f"{prefix}.kernel")
@@ -130,11 +126,6 @@ def block_rows(
     hidden = follow(expand, lambda e: make_divisible(round(inputs * e)))
     rows = hidden_rows(path, block, hidden)
     rows += kernel_rows(f"{path}.depthwise", kernel, matrices)
-    if f"{prefix}.weight_bits" in space.names:
-        weights = [f"{path}.{part}.conv.weight" for part in ("expand", "depthwise", "project")]
-        if block.squeeze is not None:
-            weights += [f"{path}.squeeze.{part}.weight" for part in ("reduce", "expand")]
-        rows += quantise_weights(space.choice(f"{prefix}.weight_bits"), weights)
     return rows
 
 
@@ -224,8 +215,16 @@ def from_ofa(config: MobileConfig, space: SearchSpace, record: Mapping[str, Any]
         record: What :func:`to_ofa` or the ``ofa`` package wrote.
 
     Raises:
-        InputError: A list is missing, has the wrong length or holds an illegal value.
+        InputError: A list is missing, has the wrong length or holds an illegal value; or the
+            record asks for weights of few bits, as records of earlier releases could.
     """
+    bits = record.get("weight_bits", FLOAT_BITS)
+    if bits != FLOAT_BITS:
+        raise InputError(
+            f"the record asks for weights of {bits!r} bits, and bits are the number format of a "
+            "unit, no part of these records; leave weight_bits out, and give the supernet formats "
+            "such as --precision w4a32,w8a32,fp32"
+        )
     depths = config.stage_depths
     prefixes = list_block_prefixes(depths)
     resolution = record.get("r", [space.choice("resolution").values[-1]])
@@ -244,7 +243,4 @@ def from_ofa(config: MobileConfig, space: SearchSpace, record: Mapping[str, Any]
     for prefix, kernel, expand in zip(prefixes, record["ks"], record["e"], strict=True):
         values[f"{prefix}.kernel"] = kernel
         values[f"{prefix}.expand"] = expand
-    for name in space.names:
-        if name.endswith(".weight_bits"):
-            values[name] = record.get("weight_bits", 32)
     return space.architecture(values)

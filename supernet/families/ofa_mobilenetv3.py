@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Any
 
 from torch import Tensor, nn
 
-from supernet.dataclass_json import INLINE
-from supernet.errors import InputError
+from supernet.dataclass_json import INLINE, decode_dataclass
+from supernet.errors import InputError, OutdatedError
 from supernet.families._checks import (
     check_filled,
     check_kernels,
     check_options,
     check_resolutions,
-    check_rising,
 )
 from supernet.families._configuration import fit_resolutions, fit_to_digits, make_network
 from supernet.families._mobile import (
@@ -29,13 +30,15 @@ from supernet.families._ofa import assemble, make_stage_choices
 from supernet.families._ofa import from_ofa as from_ofa
 from supernet.families._ofa import to_ofa as to_ofa
 from supernet.families._pixels import CLUTTER, IMAGENET, PixelStatistics
+from supernet.family_config import WHERE
+from supernet.quantization.formats import FLOAT_BITS, FP32
 from supernet.space import Choice, SearchSpace
 from supernet.supernet import Supernet
 
 TASK = "image-classification"
 SUMMARY = "MobileNetV3 with elastic kernel, depth, expand ratio and resolution (Once-for-All)"
 DEFAULT_PRESET = "tiny"
-CONTRACT_PRESETS = ("tiny", "tiny-bits", "clutter")
+CONTRACT_PRESETS = ("tiny", "clutter")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +65,6 @@ class Config:
         kernels: Sides of depthwise filters, rising.
         expands: Hidden channels of a block per channel that comes in, rising.
         depths: Numbers of blocks that every stage may have, rising.
-        weight_bits: Bits of stored weights, rising; empty keeps weights in float.
         width_multiplier: Factor of all widths.
         stem_width: Channels after the stem.
         stem_stride: Stride of the stem.
@@ -84,7 +86,6 @@ class Config:
     kernels: tuple[int, ...] = (3, 5, 7)
     expands: tuple[int, ...] = (3, 4, 6)
     depths: tuple[int, ...] = (2, 3, 4)
-    weight_bits: tuple[int, ...] = ()
     width_multiplier: float = 1.0
     stem_width: int = 16
     stem_stride: int = 2
@@ -105,7 +106,6 @@ class Config:
     def __post_init__(self) -> None:
         check_filled(stages=self.stages)
         check_options(self, "resolutions", "kernels", "expands", "depths")
-        check_rising(weight_bits=self.weight_bits)
         if min(self.depths) < 1:
             raise InputError(f"depths = {list(self.depths)} gives a stage without blocks")
         check_kernels(self.kernels)
@@ -165,10 +165,35 @@ PRESETS: dict[str, Config] = {
     "small-image": _SMALL_IMAGE,
     "tiny": _TINY,
     "clutter": _CLUTTER,
-    "tiny-bits": replace(_TINY, weight_bits=(4, 8, 32)),
 }
 
 configure = partial(fit_resolutions, PRESETS)
+
+
+def from_json(payload: Mapping[str, Any]) -> Config:
+    """Read a configuration, one of an earlier release included.
+
+    Args:
+        payload: Its fields by name. Earlier releases also wrote ``weight_bits``, the bits that
+            weights could be stored at, which is empty where they are in float.
+
+    Raises:
+        OutdatedError: It has such bits; number formats have taken their place.
+        InputError: A field is unknown, of another type or makes no network.
+    """
+    if not isinstance(payload, Mapping) or "weight_bits" not in payload:
+        return decode_dataclass(Config, payload, WHERE)
+    settings = dict(payload)
+    bits = settings.pop("weight_bits")
+    if bits:
+        offered = bits if isinstance(bits, list) else [bits]
+        formats = (FP32.name if b == FLOAT_BITS else f"w{b}a{FLOAT_BITS}" for b in offered)
+        raise OutdatedError(
+            f"bits of weights are number formats now (weight_bits = {bits!r} was a setting of the "
+            f"network); train it again with --preset {DEFAULT_PRESET} --precision "
+            f"{','.join(formats)}"
+        )
+    return decode_dataclass(Config, settings, WHERE)
 
 
 # -- the plain network ---------------------------------------------------------------------------
@@ -231,9 +256,7 @@ def make_space(config: Config) -> SearchSpace:
     """Make the space: resolution, then depth and blocks of each stage in network order."""
     choices = [Choice("resolution", config.resolutions, "resolution")]
     for s in range(1, len(config.stages) + 1):
-        choices += make_stage_choices(
-            s, config.depths, config.kernels, config.expands, config.weight_bits
-        )
+        choices += make_stage_choices(s, config.depths, config.kernels, config.expands)
     return SearchSpace(tuple(choices))
 
 

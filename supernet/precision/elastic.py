@@ -9,7 +9,6 @@ from torch import nn
 
 from supernet.elastic.edits import (
     Cut,
-    Derive,
     Drop,
     Edit,
     Pick,
@@ -31,7 +30,8 @@ def make_precision_elastic(supernet: Supernet, policy: Policy) -> Supernet:
 
     The weights are shared with the given supernet, whose space is the part of the new one in which
     everything computes in float. Choices follow those of the family: ``UNIT.precision``, or
-    ``UNIT.weight_bits`` and ``UNIT.activation_bits`` where the policy separates them.
+    ``UNIT.weight_bits`` and ``UNIT.activation_bits`` where the policy separates them. A unit that
+    fewer than two of the formats are for has nothing to choose, and stays in float.
 
     Args:
         supernet: Of any family.
@@ -42,11 +42,9 @@ def make_precision_elastic(supernet: Supernet, policy: Policy) -> Supernet:
             already.
     """
     if any(isinstance(edit, Quantize) for edit in supernet.edits):
-        raise InputError("the supernet is elastic in precision already; give one policy")
-    if any(isinstance(edit, Derive) and edit.bits is not None for edit in supernet.edits):
         raise InputError(
-            "the weights of this supernet have a choice of bits of their own, which no policy can "
-            "be put on top of; use a preset without weight bits, such as tiny for tiny-bits"
+            "units of this supernet choose among number formats already; make it elastic in "
+            "precision once, with all formats in one policy, such as fp32,int8,w4a8"
         )
     choices: list[Choice] = []
     rows: list[Edit] = []
@@ -59,8 +57,9 @@ def make_precision_elastic(supernet: Supernet, policy: Policy) -> Supernet:
         rows.append(Quantize(path, rule, per_layer=policy.per == "layer"))
     if not choices:
         raise InputError(
-            f"no unit of this network can compute in {policy.name}: it has no layers of the kind "
-            "that these formats are for (convolutions for int8, matrix products for all)"
+            f"no unit of this network has a choice among {policy.name}: it has no layers of the "
+            "kind that these formats are for; int8 and formats such as w4a8 are for convolutions "
+            "and matrix products, int8-dynamic and weights4 for matrix products alone"
         )
     return Supernet(
         supernet.model,
@@ -119,10 +118,14 @@ def _check_group(supernet: Supernet, layer: str, form: Format) -> None:
             sizes |= {int(size) * edit.blocks for size in edit.size.values.values()}
     wrong = sorted(size for size in sizes if size % form.group)
     if wrong:
+        common = math.gcd(*sizes)
+        per_channel = make_format(form.weight_bits, form.activation_bits).name
+        bits = f"w{form.weight_bits}a{form.activation_bits}"
+        finer = f"{bits}-group{common}, or " if common > 1 else ""
         raise InputError(
             f"layer {layer} has {wrong[0]} input features, which groups of {form.group} do not "
-            f"divide, so that it cannot be {form.name}; groups of {math.gcd(*sizes)} would, or "
-            "give it a format with a scale per channel, such as int8"
+            f"divide, so that it cannot be {form.name}; it can be {finer}{per_channel} with a "
+            "scale per channel"
         )
 
 

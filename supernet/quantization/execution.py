@@ -33,6 +33,7 @@ from supernet.quantization.quantizers import (
 )
 from supernet.quantization.ranges import choose_affine, choose_anchored, may_be_anchored
 from supernet.quantization.rules import LOOKS, RULES, writes_in_place
+from supernet.quantization.running import Running
 from supernet.quantization.tracking import (
     CONVOLUTION,
     ELEMENTWISE,
@@ -74,14 +75,8 @@ class Execution(TorchFunctionMode):
         convolve: What convolutions are computed with.
         kept: Weights rounded so far, by layer, while they are known not to change.
         weights_only: Activations without a trained range stay in float for now.
-        depth: Units that are running, one in the other.
-        unit: Path of the innermost one.
-        format: Its format.
-        outer: Paths and formats of those around it.
-        guests: Tensors from outside that something is noted of while the network runs.
-        written: Tensors that the network has overwritten in place, by id, each with what is in it
-            now: rounded integers are tensors of their own.
-        shared: States of the tensors that were rounded and have gradients.
+        running: Where each thread is in the network. Threads may run it at once as long as none
+            changes what it is: calibration, training and the contexts here are for one alone.
         names: Layer that each parameter belongs to, by its path, for copies of the network.
     """
 
@@ -98,19 +93,23 @@ class Execution(TorchFunctionMode):
     convolve: Callable[..., Tensor] = torch.conv2d
     kept: dict[str, WeightAffine] | None = None
     weights_only: bool = False
-    depth: int = 0
-    unit: str = ""
-    format: Format = FP32
-    outer: list[tuple[str, Format]] = field(default_factory=list)
-    guests: list[Tensor] = field(default_factory=list)
-    written: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
-    shared: list[weakref.ref[State]] = field(default_factory=list)
+    running: Running = field(default_factory=Running)
     names: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         TorchFunctionMode.__init__(self)
 
     # -- where it is in the network ---------------------------------------------------------------
+
+    @property
+    def unit(self) -> str:
+        """Path of the innermost unit that this thread runs."""
+        return self.running.unit
+
+    @property
+    def format(self) -> Format:
+        """Its format."""
+        return self.running.format
 
     def attach(self, network: nn.Module) -> None:
         """Let a network compute in its formats from now on, whether as a whole or unit by unit."""
@@ -138,40 +137,43 @@ class Execution(TorchFunctionMode):
 
     def enter_unit(self, path: str) -> None:
         """Note that a unit, or the whole network, begins to run."""
-        self.outer.append((self.unit, self.format))
+        now = self.running
+        now.outer.append((now.unit, now.format))
         if path in self.formats:
-            self.unit, self.format = path, self.formats[path]
-        if self.depth == 0:
+            now.unit, now.format = path, self.formats[path]
+        if now.depth == 0:
             self.__enter__()
-        self.depth += 1
+        now.depth += 1
 
     def leave_unit(self) -> None:
         """Note that it has run."""
-        self.unit, self.format = self.outer.pop()
-        self.depth -= 1
-        if self.depth == 0:
+        now = self.running
+        now.unit, now.format = now.outer.pop()
+        now.depth -= 1
+        if now.depth == 0:
             self.__exit__(None, None, None)
             self._forget_tensors()
 
     def abandon(self) -> None:
         """Leave the network and all units that are running, of which none will say so itself."""
-        if self.depth:
-            self.outer, self.depth, self.unit, self.format = [], 0, "", FP32
+        if self.running.depth:
+            self.running.rewind()
             self.__exit__(None, None, None)
             self._forget_tensors()
 
     def _forget_tensors(self) -> None:
         # Inputs outlive the run, and the next network rounds them in its own way.
-        for tensor in self.guests:
+        now = self.running
+        for tensor in now.guests:
             unmark(tensor)
         # A tensor that knows what was computed from it would keep itself alive.
-        for reference in self.shared:
+        for reference in now.shared:
             state = reference()
             if state is not None:
                 state.rounded = state.saturated = None
-        self.guests.clear()
-        self.shared.clear()
-        self.written.clear()
+        now.guests.clear()
+        now.shared.clear()
+        now.written.clear()
 
     def restore_names(self, module: nn.Module, path: str) -> None:
         """Name the weights of a copied network, which know their layers no more.
@@ -253,7 +255,8 @@ class Execution(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if self.written:
+        written = self.running.written
+        if written:
             args, kwargs = map_tensors(self.find_written, (args, kwargs))
         handler = RULES.get(func)
         if handler is not None:
@@ -265,12 +268,12 @@ class Execution(TorchFunctionMode):
         if writes_in_place(func, args, kwargs):
             now = out if isinstance(out, Tensor) else self.settle(args[0])
             if now is not args[0]:
-                self.written[id(args[0])] = args[0], now
+                written[id(args[0])] = args[0], now
         return out
 
     def find_written(self, tensor: Tensor) -> Tensor:
         """Find what is in a tensor now, if the network has overwritten it."""
-        return self.written.get(id(tensor), (tensor, tensor))[1]
+        return self.running.written.get(id(tensor), (tensor, tensor))[1]
 
     def run_float(self, func: Any, args: Any, kwargs: Any) -> Any:
         """Run an operator in float: what it reads is rounded where integers were pending."""
@@ -314,7 +317,7 @@ class Execution(TorchFunctionMode):
         if state is None:
             state = State(f"{reader}/input", bits=self.format.activation_bits)
             mark(tensor, state)
-            self.guests.append(tensor)
+            self.running.guests.append(tensor)
         if state.affine is not None:
             return tensor
         if state.rounded is None:
@@ -354,7 +357,7 @@ class Execution(TorchFunctionMode):
         rounded = self._round(tensor, affine)
         mark(rounded, State(own.key, "", own.bits, own.lowest, own.highest, affine))
         if rounded.requires_grad:
-            self.shared.append(weakref.ref(state))
+            self.running.shared.append(weakref.ref(state))
         return rounded, affine
 
     def _round(self, tensor: Tensor, affine: Affine) -> Tensor:
@@ -478,7 +481,7 @@ class _Guard:
 
     def enter(self, module: nn.Module, args: Any, kwargs: Any) -> Any:
         run = self.execution
-        if run.depth == 0:
+        if run.running.depth == 0:
             run.restore_names(module, self.path)
         run.enter_unit(self.path)
         if not run.formats or not self.path or run.per_layer:
@@ -495,7 +498,7 @@ class _Guard:
 
     def leave(self, module: nn.Module, args: Any, output: Any) -> Any:
         run = self.execution
-        now = map_tensors(run.find_written, output) if run.written else None
+        now = map_tensors(run.find_written, output) if run.running.written else None
         run.leave_unit()
         return now
 

@@ -75,11 +75,11 @@ class Format:
         """
         if self.activation_bits in (INTEGER_BITS, FLOAT_BITS):
             return None
-        bits = self.weight_bits
-        return (
-            f"{runtime} has no activations of {self.activation_bits} bits; it executes "
-            f"w{bits}a{INTEGER_BITS}, or w{bits}a{FLOAT_BITS} with activations in float"
-        )
+        remedy = f"{INT8.name}, or {FP32.name}"
+        if self.quantizes_weights:
+            names = (make_format(self.weight_bits, b).name for b in (INTEGER_BITS, FLOAT_BITS))
+            remedy = f"{', or '.join(names)} with activations in float"
+        return f"{runtime} has no activations of {self.activation_bits} bits; it executes {remedy}"
 
 
 FP32 = Format("fp32", FLOAT_BITS, FLOAT_BITS)
@@ -89,7 +89,9 @@ WEIGHTS4 = Format("weights4", 4, FLOAT_BITS, granularity="group")
 NAMED = {f.name: f for f in (WEIGHTS4, INT8, INT8_DYNAMIC, FP32)}
 """Formats that ONNX Runtime executes, smallest first."""
 
-_RESEARCH = re.compile(r"w(\d+)a(\d+)(?:-(tensor|group\d+))?(-asym)?")
+_RESEARCH = re.compile(r"w(\d{1,4})a(\d{1,4})(?:-(tensor|group\d{1,9}))?(-asym)?", re.ASCII)
+_ALL = "research"
+_PLACES = ("unit", "layer")
 
 
 def find_format(name: str) -> Format:
@@ -128,16 +130,19 @@ def make_format(
         ("activations", activation_bits, ACTIVATION_BITS),
     ):
         if bits not in legal:
+            few = ", ".join(str(b) for b in legal if b != FLOAT_BITS)
+            unit = "bit" if bits == 1 else "bits"
             raise InputError(
-                f"{bits} bits for {what} are not offered; there are {', '.join(map(str, legal))} "
-                f"({FLOAT_BITS} is float)"
+                f"w{weight_bits}a{activation_bits} has {what} of {bits} {unit}; they can have "
+                f"{few}, or {FLOAT_BITS} for float"
             )
-    match = re.fullmatch(r"(channel|tensor|group)(\d*)", granularity)
+    match = re.fullmatch(r"(channel|tensor|group)(\d*)", granularity, re.ASCII)
     kinds: dict[str, Granularity] = {name: name for name in GRANULARITIES}
     group = int(match[2] or BLOCK) if match else 0
     if match is None or group < 1 or (match[2] and match[1] != "group"):
         raise InputError(
-            f"granularity {granularity!r} is not offered; there are channel, tensor and group32"
+            f"granularity {granularity!r} is not offered; there are channel, tensor, and groups of "
+            "at least one input feature, such as group32"
         )
     kind = kinds[match[1]]
     if weight_bits == activation_bits == FLOAT_BITS:
@@ -170,29 +175,65 @@ class Policy:
 def parse_policy(text: str) -> Policy:
     """Read a policy: ``"int8"``, ``"research"``, or formats like ``"fp32,int8"``.
 
-    A single format of :data:`NAMED` stands for itself and float, which every unit may keep.
-    ``"layer:"`` in front gives every layer a format of its own instead of every unit.
+    A single format, whichever it is, stands for itself and float, which every unit may keep: with
+    nothing beside it there would be nothing to choose. Of several formats float is one only where
+    it is named. ``"layer:"`` in front gives every layer a format of its own instead of every unit,
+    and ``"unit:"`` says what is usual. Every command and every stored policy is read here, so that
+    this holds for all of them.
 
     Raises:
         InputError: A format that there is not, twice the same, or none.
     """
-    per, colon, rest = text.rpartition(":")
-    if colon and per not in ("unit", "layer"):
-        raise InputError(f"{text!r}: what has a format of its own is unit or layer, not {per!r}")
-    per = per or "unit"
-    if rest == "research":
+    place, colon, rest = text.rpartition(":")
+    per = place.strip() if colon else _PLACES[0]
+    if per not in _PLACES:
+        raise InputError(
+            f"precision {text!r} has {place!r} in front of the colon; write {_PLACES[1]}: for a "
+            f"format of every layer, as in {_PLACES[1]}:int8, or leave it out"
+        )
+    names = [name.strip() for name in rest.split(",")]
+    if names == [_ALL]:
         formats = [make_format(w, a) for w in WEIGHT_BITS for a in ACTIVATION_BITS]
         return Policy(text, tuple(formats), separate=True, per=per)
-    names = [name.strip() for name in rest.split(",")]
-    found = [find_format(name) for name in names]
-    if len(set(found)) < len(found):
-        raise InputError(f"precision {text!r} names a format twice")
+    found = _find_formats(text, names)
     if len(found) == 1:
         if found == [FP32]:
             raise InputError(
-                "precision 'fp32' leaves nothing to choose; name another format beside it, "
+                f"precision {text!r} leaves nothing to choose; name another format beside float, "
                 "such as fp32,int8"
             )
         found.append(FP32)
     found.sort(key=lambda f: (f.weight_bits, f.activation_bits, f.dynamic))
     return Policy(text, tuple(found), per=per)
+
+
+def _find_formats(text: str, names: list[str]) -> list[Format]:
+    """Find the formats of a policy.
+
+    Raises:
+        InputError: None is named, or one that there is not, or one twice.
+    """
+    given = [name for name in names if name]
+    if not given:
+        raise InputError(
+            f"precision {text!r} names no format; give one or several, such as int8 or fp32,int8"
+        )
+    if len(given) < len(names):
+        raise InputError(
+            f"precision {text!r} has a comma with no format beside it; write {','.join(given)}"
+        )
+    if _ALL in given:
+        raise InputError(
+            f"precision {text!r} names {_ALL} beside other formats; {_ALL} stands alone, for all "
+            "bits of weights and of activations"
+        )
+    found: dict[Format, str] = {}
+    for name in given:
+        form = find_format(name)
+        if form in found:
+            same = f" ({found[form]} and {name} are one)" if found[form] != name else ""
+            raise InputError(
+                f"precision {text!r} names {form.name} twice{same}; name every format once"
+            )
+        found[form] = name
+    return list(found)

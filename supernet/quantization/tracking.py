@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from supernet.quantization.affine import Affine
 
-_STATE, _LAYER = "_quantization", "_layer"
+_LAYER = "_layer"
 CONVOLUTION, PRODUCT, ELEMENTWISE = "convolution", "product", "elementwise"
 
 
@@ -45,21 +46,26 @@ class State:
     saturated: Tensor | None = None
 
 
+def _name_state() -> str:
+    # Threads may share an input, of which each notes what its own network makes.
+    return f"_quantization@{threading.get_ident()}"
+
+
 def find_state(tensor: object) -> State | None:
-    """Find what is known of a tensor on its way."""
-    found = getattr(tensor, "__dict__", {}).get(_STATE)
+    """Find what this thread knows of a tensor on its way."""
+    found = getattr(tensor, "__dict__", {}).get(_name_state())
     return found if isinstance(found, State) else None
 
 
 def mark(tensor: Tensor, state: State) -> Tensor:
     """Note what is known of a tensor, and return it."""
-    tensor.__dict__[_STATE] = state
+    tensor.__dict__[_name_state()] = state
     return tensor
 
 
 def unmark(tensor: Tensor) -> None:
     """Forget what is known of a tensor."""
-    tensor.__dict__.pop(_STATE, None)
+    tensor.__dict__.pop(_name_state(), None)
 
 
 def name_layer(weight: Tensor, layer: str) -> None:

@@ -86,7 +86,7 @@ def find_places(net: Supernet, architecture: Architecture) -> dict[str, torch.Te
     """Find where in the whole network each entry of an extracted one comes from.
 
     A copy whose parameters hold their own positions is extracted, so nothing but extraction itself
-    is asked. What rows derive (kernels, quantised weights) comes from no single place.
+    is asked. What rows derive (kernels) comes from no single place.
 
     Returns:
         Flat positions by the parameter's name in the full model, in the extracted shape.

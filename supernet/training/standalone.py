@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from supernet.elastic.edit_index import Values, find_source_path
-from supernet.elastic.edits import Derive, Quantize, Rule
+from supernet.elastic.edits import Quantize, Rule
 from supernet.elastic.precision import RANGES, WEIGHTS, name_step
 from supernet.elastic.slicing import build_shell
 from supernet.errors import InputError
 from supernet.quantization.execution import find_execution
-from supernet.space import Architecture, SearchSpace, Value
+from supernet.space import Architecture, SearchSpace
 from supernet.supernet import InputSpec, Supernet
 from supernet.training.recipe import Recipe
 
@@ -55,17 +55,11 @@ def make_standalone(supernet: Supernet, architecture: Architecture) -> Supernet:
     plain = replace(index, formats={})
     model = build_shell(supernet.model, supernet.shared, plain, architecture, copied=True).network
     sources = {name: find_source_path(index, values, name) for name, _ in model.named_parameters()}
-    quantisers = [
-        Derive(name, (), _bind_values(row.function, values.find_choices(row.choices)))
-        for name, source in sources.items()
-        for row in index.derivations.get(source, ())
-        if row.bits is not None
-    ]
     rows, steps = _copy_precision(supernet, architecture)
     return Supernet(
         model,
         SearchSpace(()),
-        [*quantisers, *rows],
+        rows,
         units=(),
         inputs=InputSpec(supernet.input_shape(architecture), supernet.inputs.dtype),
         shared=steps,
@@ -130,9 +124,3 @@ def make_standalone_recipe(recipe: Recipe, changes: Mapping[str, Any], epoch: in
     if "warmup_steps" not in changes and alone.warmup_steps > steps:
         alone = alone.replace({"warmup_steps": steps // 4})
     return alone
-
-
-def _bind_values(
-    function: Callable[..., Tensor], values: tuple[Value, ...]
-) -> Callable[[Tensor, tuple[Value, ...]], Tensor]:
-    return lambda tensor, _values: function(tensor, values)

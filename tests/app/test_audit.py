@@ -160,7 +160,7 @@ def test_a_killed_audit_continues_with_the_same_result(
     [
         (["--networks", "3"], "networks = 3 is too few for a rank correlation; use 4 or more"),
         (["--epochs", "0"], "epochs = 0 is impossible; it must be at least 1"),
-        (["--split", "vall"], "unknown split 'vall'; did you mean 'val'?; an audit compares on"),
+        (["--split", "vall"], "unknown split 'vall' (did you mean 'val'?); an audit compares on"),
         (["--split", "train"], "an audit compares on val or test"),
         (["--seed", "-1"], "seed = -1 is impossible"),
         (["--probes", "-1"], "probes = -1 is impossible"),
@@ -169,7 +169,7 @@ def test_a_killed_audit_continues_with_the_same_result(
         (["--name", "../x"], "audit name '../x' must be letters"),
         (["--name", ".x"], "audit name '.x' must not start with a dot"),
         (["--recipe-part", "steps"], "recipe part 'steps' is not NAME=VALUE"),
-        (["--recipe-part", "step=3"], "a recipe has no field 'step'; did you mean 'steps'?"),
+        (["--recipe-part", "step=3"], "a recipe has no field 'step' (did you mean 'steps'?)"),
         (["--recipe-part", "steps=many"], "steps = 'many' is impossible; it must be a whole"),
         (["--recipe-part", "steps=0"], "steps = 0 is impossible"),
         (["--recipe-part", "epochs=3"], "epochs is not a part of --recipe-part; use --epochs"),

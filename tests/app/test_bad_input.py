@@ -330,8 +330,8 @@ def test_resume_with_a_different_configuration(refused: Refused, a_run: Path) ->
     before = contents(a_run)
     sentence = refused("train", "--out", a_run, "--resume", "--learning-rate", 0.5)
     _match("recipe.learning_rate: 0.2 -> 0.5", sentence)
-    sentence = refused("train", "--out", a_run, "--resume", "--preset", "tiny-bits")
-    _match("preset: tiny -> tiny-bits", sentence)
+    sentence = refused("train", "--out", a_run, "--resume", "--family", "resnet")
+    _match("family: ofa_mobilenetv3 -> resnet", sentence)
     assert contents(a_run) == before
 
 

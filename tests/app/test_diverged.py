@@ -64,7 +64,7 @@ def test_a_profile_stays_with_networks_that_stay(diverged: Path) -> None:
     del record["checksum"]
     path.write_text(json.dumps({**record, "stages": {**record["stages"], "profile": profile}}))
     with pytest.raises(InputError, match="holds another run"):
-        train_job(_request(diverged, 0.1, preset="tiny-bits"), lambda _: None)
+        train_job(_request(diverged, 0.1, family="resnet"), lambda _: None)
     train_job(_request(diverged, 0.1), lambda _: None)
     stages = json.loads(path.read_text())["stages"]
     assert stages["profile"] == profile

@@ -13,10 +13,11 @@ import torch
 
 from app.jobs import parity
 from app.records.formats import count_formats, list_formats, read_formats
+from app.records.numbers import format_items
 from app.records.run import OriginRecord, PrecisionRecord
 from app.runs.directory import open_run
 from app.runs.offer_precision import offer_precision
-from app.runs.precision import read_precision, write_policy
+from app.runs.precision import read_precision, show_policy, write_policy
 from app.runs.trained import build, open_trained
 from hardware.fusion_probe import count_operators
 from supernet import checkpoints
@@ -106,15 +107,15 @@ def test_what_cannot_be_quantized(
         return said
 
     assert "did you mean 'int8'" in quantize("--precision", "intt8")
-    assert "9 bits for weights are not offered" in quantize("--precision", "w9a8")
+    assert "w9a8 has weights of 9 bits; they can have 2, 3" in quantize("--precision", "w9a8")
     assert "leaves nothing to choose" in quantize("--precision", "fp32")
     assert "did you mean 'mse'" in quantize("--precision", "int8", "--calibration", "mean")
-    said = quantize("--precision", "w4a8", run=quantized)
-    assert "choose among fp32,int8 already" in said
     other = refused("quantize", "--run", floating, "--precision", "w4a8", "--out", quantized)
     assert "precision.policy: fp32,int8 -> fp32,w4a8" in other
     said = refused("train", "--out", quantized, "--resume")
     assert said.startswith(f"the weights in {quantized} are those of {floating}")
+    remedy = f"train --from {quantized} --precision fp32,int8 --out {quantized}-fp32-int8"
+    assert said.endswith(f"; run: supernet {remedy}")
 
 
 @pytest.mark.parametrize("field", ["policy", "method", "calibration"])
@@ -178,9 +179,57 @@ def test_a_run_without_results_offers_formats_in_its_place(
     assert command("train", "--out", run, *SHORT).code == 0, "the training is complete as before"
     offer_precision(open_run(run), "int8", told.append)
     assert len(told) == 1, "it offers them already"
-    said = refused("search", "--run", run, "--precision", "w4a8")
-    assert "compute in fp32,int8, not in fp32,w4a8" in said
+    size = format_items(open_run(run).space.size, "subnetwork")
+    for arguments in (("--out", run, *SHORT), ("--out", run, "--resume")):
+        assert f"The space holds {size}" in command("train", *arguments).out
     assert "leave out --precision" in refused("profile", "--run", run, "--precision", "fp32")
+
+
+def test_a_run_with_formats_is_quantized_to_others(
+    floating: Path, quantized: Path, tmp_path: Path, command: Command, refused: Refused
+) -> None:
+    run = Path(shutil.copytree(floating, tmp_path / "run"))
+    offer_precision(open_run(run), "fp32,int8", print)
+    copy = Path(shutil.copytree(quantized, tmp_path / "copy"))
+    for given in (run, copy):
+        said = refused("search", "--run", given, "--precision", "w4a8")
+        assert "compute in fp32,int8, not in fp32,w4a8" in said
+        remedy = f"supernet quantize --run {given} --precision fp32,w4a8 --out {given}-fp32-w4a8"
+        assert said.endswith(f"; run: {remedy}")
+        assert command(*remedy.split()[1:]).code == 0
+        found = open_run(Path(f"{given}-fp32-w4a8"))
+        assert show_policy(found.record.precision) == "fp32,w4a8"
+        assert _read_weights(found.path) == _read_weights(floating)
+
+
+def test_a_run_trained_for_formats_is_trained_for_others(
+    learned: Path, tmp_path: Path, refused: Refused, command: Command
+) -> None:
+    run = Path(shutil.copytree(learned, tmp_path / "run"))
+    remedy = f"supernet train --from {run} --precision fp32,int8 --out {run}-fp32-int8"
+    said = refused("profile", "--run", run, "--precision", "int8")
+    assert said.endswith(f"not in fp32,int8; run: {remedy}")
+    said = refused("quantize", "--run", run, "--precision", "int8", "--out", tmp_path / "new")
+    assert said.endswith(f"only those of a training in float can be quantized; run: {remedy}")
+    assert command(*remedy.split()[1:], *SHORT[2:]).code == 0
+
+
+def test_a_run_that_is_not_trained_offers_nothing_yet(
+    floating: Path, tmp_path: Path, refused: Refused
+) -> None:
+    run = Path(shutil.copytree(floating, tmp_path / "run"))
+    open_run(run).set_stage("train", "running")
+    said = refused("profile", "--run", run, "--precision", "int8")
+    assert said == (
+        f"the training of {run} is not complete; run: supernet train --out {run} --resume"
+    )
+
+
+def _read_weights(run: Path) -> dict[str, bytes]:
+    found = checkpoints.require(run / "checkpoints").checkpoint
+    assert found is not None
+    tensors = checkpoints.read_tensors(found, checkpoints.WEIGHTS)
+    return {name: tensor.numpy().tobytes() for name, tensor in tensors.items()}
 
 
 def test_a_run_with_results_is_left_alone(
@@ -261,7 +310,6 @@ def test_a_search_counts_exact_bytes_and_shows_formats(quantized: Path, command:
     assert outcome.code == 0, outcome.err
     chosen = json.loads(command("pick", "--run", quantized, "--knee", "--json").out)
     assert list_formats(read_formats(chosen["architecture"])) in outcome.out
-    assert chosen["float32_bytes"] is None
     assert command("report", "--run", quantized, "--no-baseline").code == 0
     page = (quantized / "report/default/report.md").read_text()
     assert "| unit |" in page
@@ -276,8 +324,15 @@ def test_a_table_of_float_units_is_told_from_the_one_needed(
     assert command("profile", "--run", run, *profile).code == 0
     offer_precision(open_run(other), "fp32,int8", print)
     shutil.copytree(run / "devices", other / "devices")
-    said = refused("search", "--run", other, *RANDOM)
-    assert "profile with --precision fp32,int8" in said
+    command_line = f"profile --run {other} --device cpu --replace"
+    for name in ("search", "profile"):
+        said = refused(name, "--run", other, *(RANDOM if name == "search" else profile))
+        assert said.endswith(
+            "the latency table holds fp32 and the space needs fp32,int8; profile the device for "
+            f"all of these; run: supernet {command_line}"
+        )
+    assert command(*command_line.split(), *profile).code == 0
+    assert command("search", "--run", other, *RANDOM).code == 0
 
 
 def test_a_format_that_the_runtime_cannot_execute(
@@ -342,7 +397,7 @@ def test_spellings_of_one_policy_are_one() -> None:
         assert write_policy(parse_policy(text)) == "fp32,int8"
     assert write_policy(parse_policy("research")) == "research"
     assert write_policy(parse_policy("layer:int8")) == "layer:fp32,int8"
-    with pytest.raises(InputError, match="names a format twice"):
+    with pytest.raises(InputError, match="names int8 twice"):
         read_precision("int8,int8", "lsq")
 
 

@@ -145,7 +145,7 @@ def test_a_search_begins_with_what_proxies_prefer(
 @pytest.mark.parametrize(
     ("flags", "sentence"),
     [
-        (("--proxies", "naswat"), "unknown proxy 'naswat'; did you mean 'naswot'?"),
+        (("--proxies", "naswat"), "unknown proxy 'naswat' (did you mean 'naswot'?)"),
         (("--proxies", "naswot,"), "unknown proxy ''"),
         (("--proxies", "naswot,naswot"), "must be different names"),
         (("--proxies", "softmax_confidence"), "does not suit family 'ofa_mobilenetv3': "),

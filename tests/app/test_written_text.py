@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,12 @@ from hypothesis import strategies as st
 
 from app.jobs.report import report_job
 from app.records.evaluation import EvaluationRecord
-from app.records.export import LatencyRecord, ParityRecord, StorageRecord
+from app.records.export import (
+    IntegerParityRecord,
+    LatencyRecord,
+    ParityRecord,
+    StorageRecord,
+)
 from app.records.run import DataRecord, RunRecord, ShapeRecord
 from app.reporting.markdown import (
     Markdown,
@@ -167,6 +173,30 @@ def test_the_card_of_a_network_whose_images_are_in_no_files() -> None:
         facts(images(1), {"val": quality("val", 0.9777, 270)}, record=run_record(spec="digits")),
     )
     assert text == recorded("card_arrays.md")
+
+
+@pytest.mark.parametrize(
+    ("apart", "said"),
+    [
+        (0.0, "| all outputs equal to the last bit, over 64 real inputs |"),
+        (
+            0.25,
+            "| 98.40 % of outputs equal to the last bit, the others at most 0.25 apart, over 64 ",
+        ),
+    ],
+)
+def test_a_card_says_how_far_integers_are_apart_only_where_they_are(
+    apart: float, said: str
+) -> None:
+    about = facts(images(1), {"val": quality("val", 0.9777, 270)})
+    equal = IntegerParityRecord(
+        samples=64, mean_abs_difference=apart / 9, equal=0.984 if apart else 1.0, same_decision=1.0
+    )
+    parity = about.parity.replace(max_abs_difference=apart, integers=equal)
+    network = exported((1, 6, 6), "pixels", 0)
+    text = write_model_card(small_space().largest, network, replace(about, parity=parity))
+    assert f"| Integer simulator against ONNX Runtime {said}" in text
+    assert "at most 0 apart" not in text
 
 
 def rewrite_front(run: Path, change: Callable[[dict[str, Any]], None]) -> None:

@@ -99,7 +99,7 @@ def test_formats_of_layers_are_listed_one_by_one(mixed) -> None:
 
 def test_table_without_a_precision_says_what_to_profile(mixed, table) -> None:
     poorer = replace(table, precisions=("fp32",))
-    expected = "holds fp32 and the space needs fp32,int8; profile with --precision fp32,int8"
+    expected = "holds fp32 and the space needs fp32,int8; profile the device for all of these"
     with pytest.raises(InputError, match=expected):
         poorer.compile(mixed.cost_model())
 

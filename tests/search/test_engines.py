@@ -254,8 +254,8 @@ def test_a_module_of_ones_own_does_without_pymoo(own_modules):
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("nsga4", "unknown engine 'nsga4'; did you mean 'nsga3'?"),
-        ("aray", "did you mean 'array'?; engines are array, agemoea2"),
+        ("nsga4", "unknown engine 'nsga4' (did you mean 'nsga3'?)"),
+        ("aray", "did you mean 'array'?); engines are array, agemoea2"),
         ("no such", "unknown engine 'no such'"),
         ("own", "unknown engine 'own'"),
         ("own.engines", "'own.engines' is no engine; it must be a subclass of"),

@@ -71,13 +71,10 @@ def test_shape_survives_json() -> None:
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("digit", r"unknown data 'digit'; did you mean 'digits'\?"),
-        ("cluter", r"unknown data 'cluter'; did you mean 'clutter'\?"),
-        (
-            "clutter:",
-            r"unknown data 'clutter:'; did you mean 'clutter'\?; use digits, clu",
-        ),
-        ("foldr:/x", r"unknown data 'foldr:/x'; did you mean 'folder'\?"),
+        ("digit", r"unknown data 'digit'.*did you mean 'digits'\?"),
+        ("cluter", r"unknown data 'cluter'.*did you mean 'clutter'\?"),
+        ("clutter:", r"unknown data 'clutter:'.*did you mean 'clutter'\?.*; use digits, clu"),
+        ("foldr:/x", r"unknown data 'foldr:/x'.*did you mean 'folder'\?"),
         ("folder", r"data 'folder' lacks a path; write folder:PATH"),
         ("text:", r"data 'text:' lacks a path; write text:PATH"),
         ("folder:/no/such", r"there is no folder /no/such"),
@@ -432,7 +429,7 @@ def test_options_reach_functions_that_take_them(own_data: str) -> None:
 @pytest.mark.parametrize(
     ("function", "message"),
     [
-        ("data:twree", "module 'own.*data' has no function 'twree'; did you mean 'three'?"),
+        ("data:twree", "module 'own.*data' has no function 'twree'.*did you mean 'three'?"),
         ("data:COUNT", "module 'own.*data' has no function 'COUNT'"),
         ("data:other", "returned int; it must return a DataSource, the three data sets"),
         ("data:overlapping", "image 0 of the val split of own.*:overlapping is also image 0"),
@@ -456,5 +453,5 @@ def test_modules_of_the_working_directory_are_for_typed_names_alone(own_data: st
     with pytest.raises(ValueError, match="there is no module"):
         open_data(f"{own_data}.data:three")
     assert not any(path in ("", str(Path.cwd())) for path in sys.path)
-    with pytest.raises(ValueError, match=r"there is no module 'foldr' .*; did you mean 'folder'\?"):
+    with pytest.raises(ValueError, match=r"there is no module 'foldr' .*.*did you mean 'folder'\?"):
         open_data("foldr:photos")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -98,6 +99,31 @@ def test_two_ranks_are_one_process(worker: Path, family: str, parts: int, tolera
     if family == "ofa":  # batch statistics of halves are not those of the whole
         whole = training(family, worker.parent / f"{family}-whole", 1)
         assert largest_difference({name: ranks[name] for name in whole}, whole) > 1e-3
+
+
+@pytest.mark.slow
+def test_number_formats_are_trained_under_torchrun(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    flags = ["--family", "resnet", "--data", "digits", "--precision", "fp32,int8,w4a8"]
+    flags += ["--steps", "4", "--batch-size", "32", "--checkpoint-every", "2"]
+    run = torchrun(["-m", "supernet", "train", *flags, "--out", str(out), "--json"])
+    assert run.returncode == 0, run.stderr
+    whole = json.loads(run.stdout)["checkpoint"]
+    shutil.rmtree(out / "checkpoints" / "4")
+    again = torchrun(["-m", "supernet", "train", "--resume", "--out", str(out), "--json"])
+    assert again.returncode == 0, again.stderr
+    assert json.loads(again.stdout)["resumed_from"] == 2
+    assert json.loads(again.stdout)["checkpoint"] == whole, "to the bit"
+    begun = ["--from", str(out), *flags[2:], "--out", str(tmp_path / "begun")]
+    later = torchrun(["-m", "supernet", "train", *begun, "--json"])
+    assert later.returncode == 0, later.stderr
+    for processes in (out, tmp_path / "begun"):
+        found = checkpoints.require(processes / "checkpoints").checkpoint
+        assert found is not None
+        weights = checkpoints.read_tensors(found, checkpoints.WEIGHTS)
+        steps = [tensor for name, tensor in weights.items() if name.startswith("shared.step|")]
+        assert steps
+        assert all(bool(tensor.isfinite().all()) for tensor in weights.values())
 
 
 @pytest.mark.slow

@@ -84,8 +84,11 @@ def test_nested_dataclasses_tuples_and_unions_come_back_as_they_were() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"ratee": 1}, r"unknown field 'ratee'; did you mean 'rate'\? in the whole"),
-        ({"parts": [{"widht": 1}]}, r"unknown field 'widht'; did you mean 'width'\? in parts\[0\]"),
+        ({"ratee": 1}, r"unknown field 'ratee'.*did you mean 'rate'\?\) in the whole"),
+        (
+            {"parts": [{"widht": 1}]},
+            r"field 'widht' .*mean 'width'\?\) in parts\[0\]",
+        ),
         ({"parts": [{}]}, r"field 'width' is missing in parts\[0\] of the whole"),
         ({"parts": [3]}, r"parts\[0\] of the whole is 3; it must be an object"),
         ({"parts": "abc"}, "parts = 'abc' in the whole is impossible; it must be a list"),

@@ -14,7 +14,7 @@ from hardware.reference_model import build_reference_graph
 from supernet.errors import InputError
 from supernet.graph.fusion.building import QdqGraphBuilder, QuantizedGraph
 from supernet.graph.fusion.contract import BORDERS, FusionContract
-from supernet.graph.fusion.plan import FLOAT, NOT_FUSED, Plan, plan_operators
+from supernet.graph.fusion.plan import FLOAT, NO_KERNEL, NOT_FUSED, Island, Plan, plan_operators
 from supernet.graph.onnx_model import to_onnx
 from supernet.testing.qdq_graphs import (
     CHANNELS,
@@ -183,6 +183,20 @@ def test_plan_follows_the_contract_of_another_runtime(contract: FusionContract) 
     assert [plan.count()[op] for op in ("QLinearAdd", "Add", "QLinearConv")] == [0, 1, 2]
     assert plan.explain() == [
         "blocks.0: 1 Add in float, because ONNX Runtime 0.1 has no int8 kernel for Add."
+    ]
+
+
+def test_islands_that_are_alike_are_one_sentence_with_their_number(
+    contract: FusionContract,
+) -> None:
+    def make(scope: str, op: str) -> Island:
+        return Island(scope, (op,), NO_KERNEL, f"{op} has no int8 kernel")
+
+    islands = (make("a", "Erf"), make("b", "Tanh"), make("c", "Erf"), make("c", "Erf"))
+    plan = Plan(contract.runtime, (), islands, ())
+    assert plan.explain() == [
+        "a, c: 1 Erf in float (3 times), because Erf has no int8 kernel.",
+        "b: 1 Tanh in float, because Tanh has no int8 kernel.",
     ]
 
 

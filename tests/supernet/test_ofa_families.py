@@ -104,7 +104,7 @@ def test_images_must_be_large_enough_and_square(family: ModuleType) -> None:
         family.configure("imagenet", DIGITS)
     with pytest.raises(ValueError, match="images are 8x4; this family takes square ones"):
         family.configure("tiny", replace(DIGITS, input=(1, 8, 4)))
-    with pytest.raises(ValueError, match="unknown preset 'tini'; did you mean 'tiny'"):
+    with pytest.raises(ValueError, match=r"unknown preset 'tini'.*did you mean 'tiny'"):
         family.configure("tini", DIGITS)
 
 
@@ -144,5 +144,5 @@ def test_impossible_configurations(family: ModuleType, change: Any, message: str
 def test_a_mistyped_field_of_a_stage() -> None:
     payload = encode_config(ofa_resnet50, ofa_resnet50.PRESETS["tiny"])
     payload["stages"] = [{"width": 8, "strides": 1}]
-    with pytest.raises(ValueError, match="unknown field 'strides'; did you mean 'stride'"):
+    with pytest.raises(ValueError, match=r"unknown field 'strides'.*did you mean 'stride'"):
         decode_config(ofa_resnet50, payload)

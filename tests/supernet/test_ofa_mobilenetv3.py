@@ -12,9 +12,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from supernet.data import DataShape
+from supernet.errors import InputError, OutdatedError
 from supernet.families import ofa_mobilenetv3 as family
 from supernet.families._mobile import make_divisible
 from supernet.families._mobile_rows import transform_kernel
+from supernet.family_config import decode_config, encode_config
 from supernet.space import Architecture
 from supernet.supernet import Supernet
 from tests.toys.networks import shake_statistics
@@ -133,6 +135,21 @@ def test_ofa_dictionary_form() -> None:
         family.from_ofa(config, space, {**record, "ks": [3]})
     with pytest.raises(ValueError, match=r"stage1.block1.kernel = 4 is not a legal value"):
         family.from_ofa(config, space, {**record, "ks": [4] * 20})
+    assert family.from_ofa(config, space, {**record, "weight_bits": 32}) == architecture
+    with pytest.raises(InputError, match=r"weights of 4 bits, .*--precision w4a32,w8a32,fp32"):
+        family.from_ofa(config, space, {**record, "weight_bits": 4})
+
+
+def test_settings_of_earlier_releases() -> None:
+    """They name bits of weights, which are empty for the weights in float that there still are."""
+    written = {**encode_config(family, family.PRESETS["tiny"]), "weight_bits": []}
+    assert decode_config(family, written) == family.PRESETS["tiny"]
+    with pytest.raises(OutdatedError, match=r"train it again .*--precision w4a32,w8a32,fp32$"):
+        decode_config(family, {**written, "weight_bits": [4, 8, 32]})
+    with pytest.raises(InputError, match="must be an object with fields by name"):
+        decode_config(family, [])
+    with pytest.raises(InputError, match="unknown field 'weight_bit'"):
+        decode_config(family, {**written, "weight_bit": []})
 
 
 def test_configure_follows_the_data() -> None:
@@ -148,7 +165,9 @@ def test_configure_follows_the_data() -> None:
     assert (config.classes, config.channels, config.resolutions) == (7, 3, (36, 42, 48))
     net = family.build(config)
     assert net(torch.rand(2, 3, 36, 36), net.space.smallest).shape == (2, 7)
-    with pytest.raises(ValueError, match="unknown preset 'smal-image'; did you mean 'small-image'"):
+    with pytest.raises(
+        ValueError, match=r"unknown preset 'smal-image'.*did you mean 'small-image'"
+    ):
         family.configure("smal-image", shape)
 
 

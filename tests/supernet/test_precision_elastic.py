@@ -158,13 +158,7 @@ def test_groups_have_to_divide_what_they_group() -> None:
 
 def test_a_supernet_has_one_policy() -> None:
     net = make_precision_elastic(build(resnet), parse_policy("int8"))
-    with pytest.raises(InputError, match="elastic in precision already"):
-        make_precision_elastic(net, parse_policy("int8"))
-
-
-def test_weights_have_one_choice_of_bits() -> None:
-    net = ofa_mobilenetv3.build(ofa_mobilenetv3.PRESETS["tiny-bits"])
-    with pytest.raises(InputError, match="a preset without weight bits"):
+    with pytest.raises(InputError, match="choose among number formats already; make it"):
         make_precision_elastic(net, parse_policy("int8"))
 
 

@@ -101,8 +101,8 @@ def test_kinds_a_space_lacks_have_no_phase_and_others_come_last() -> None:
     names = [p.name for p in plan_phases(matlm.make_space(matlm.PRESETS["tiny"]), 100)]
     assert names[0] == "largest"
     assert not any(name.startswith("kernel") for name in names)
-    space = SearchSpace((Choice("bits", (4, 8), "weight_bits"), Choice("ffn", (1, 2), "ffn")))
-    assert [p.name for p in plan_phases(space, 100)] == ["largest", "expand", "weight_bits"]
+    space = SearchSpace((Choice("bits", (4, 8), "precision"), Choice("ffn", (1, 2), "ffn")))
+    assert [p.name for p in plan_phases(space, 100)] == ["largest", "expand", "precision"]
 
 
 def test_every_phase_has_a_step_and_too_few_steps_are_refused() -> None:

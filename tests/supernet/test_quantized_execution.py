@@ -75,7 +75,8 @@ def test_an_interrupt_leaves_nothing_behind() -> None:
     execution = quantize(net)
     with pytest.raises(KeyboardInterrupt):
         net(x)
-    assert (execution.depth, execution.outer, execution.unit) == (0, [], "")
+    running = execution.running
+    assert (running.depth, running.outer, running.unit) == (0, [], "")
     assert _get_current_function_mode_stack() == []
     assert find_state(x) is None
 

@@ -200,13 +200,13 @@ def test_records_of_earlier_releases_and_new_ones_are_the_same() -> None:
         ({"learning_rate": 0.0}, "learning_rate = 0.0 is impossible; it must be above 0"),
         ({"learning_rate": math.nan}, "learning_rate = nan is impossible; it must be a finite"),
         ({"momentum": 1.0}, "momentum = 1.0 is impossible; it must be at least 0 and below 1"),
-        ({"optimizer": "sdg"}, r"optimizer = 'sdg' .* one of sgd, adamw; did you mean 'sgd'"),
+        ({"optimizer": "sdg"}, r"optimizer = 'sdg' .* one of sgd, adamw.*did you mean 'sgd'"),
         ({"precision": "fp16"}, "precision = 'fp16' is impossible; it must be one of fp32, bf16"),
         ({"augment": "spin"}, "augment = 'spin' is impossible; it must be one of auto, none"),
-        ({"sampler": "sandwhich"}, "sampler = 'sandwhich' .* did you mean 'sandwich'"),
+        ({"sampler": "sandwhich"}, "sampler = 'sandwhich' .*did you mean 'sandwich'"),
         ({"split": True}, "split = True cannot go with distill = 'inplace'"),
         ({"split": 1}, "split = 1 is impossible; it must be true or false"),
-        ({"lerning_rate": 1.0}, "no field 'lerning_rate'; did you mean 'learning_rate'"),
+        ({"lerning_rate": 1.0}, "no field 'lerning_rate'.*did you mean 'learning_rate'"),
         ({"epochs": 0}, "epochs = 0 is impossible"),
     ],
 )
@@ -216,7 +216,7 @@ def test_impossible_recipes_are_explained(changes: dict[str, Any], message: str)
 
 
 def test_unknown_preset_names_the_nearest() -> None:
-    with pytest.raises(ValueError, match="unknown recipe 'digit'; did you mean 'digits'"):
+    with pytest.raises(ValueError, match=r"unknown recipe 'digit'.*did you mean 'digits'"):
         find_recipe("digit")
 
 
@@ -231,7 +231,7 @@ def test_strategies_combine_with_a_base(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("digits+alphanot", "unknown recipe 'alphanot'; did you mean 'alphanet'"),
+        ("digits+alphanot", "unknown recipe 'alphanot'.*did you mean 'alphanet'"),
         ("alphanet+digits", "'digits' is a base; it must be the first part"),
         ("spos+inplace", "spos has sampler = 'uniform' and inplace has sampler = 'sandwich'"),
     ],

@@ -87,6 +87,11 @@ def format_profile(result: ProfileOutcome) -> str:
 def format_evaluation(result: EvaluateOutcome) -> str:
     """Show one quality with its interval."""
     judged = find_quantity(result.objective)
+    if result.failure is not None:
+        return (
+            f"{result.digest}: {judged.name} failed on the {result.split} split of {result.data}: "
+            f"{result.failure}"
+        )
     clause = describe_balance(result.largest_class, result.balanced)
     line = (
         f"{result.digest}: {judged.name} {show_or_failed(judged, result.value)} on the "
@@ -115,14 +120,17 @@ def format_export(result: ExportOutcome) -> str:
 def _format_integers(result: ExportOutcome, latency: str) -> str:
     """Say what was written of a network whose units compute in integers."""
     judged = find_quantity(result.objective)
+    compared = "gives what the integer simulator does, to the last bit"
+    if result.max_abs_difference:
+        most = f"{result.max_abs_difference:.2g}"
+        compared = f"differs from the integer simulator by at most {most}"
     lines = [
         f"Exported {result.digest} to {result.folder}: {PARAMETERS.show_named(result.parameters)}, "
         f"{judged.name} {show_or_failed(judged, result.value)} on {result.split}, in ONNX Runtime "
         f"{judged.show(result.runtime_value)} on test{latency}; units: "
         f"{count_formats(result.formats)}.",
         f"Weights take {SIZE.show(result.size_bytes)}, as promised, and the rest of the model "
-        f"{SIZE.show(result.overhead_bytes)}; ONNX Runtime differs from the integer simulator by "
-        f"at most {result.max_abs_difference:.2g}.",
+        f"{SIZE.show(result.overhead_bytes)}; ONNX Runtime {compared}.",
         *result.islands,
     ]
     if result.unsafe_layers:
@@ -135,11 +143,5 @@ def _format_integers(result: ExportOutcome, latency: str) -> str:
 
 
 def _write_sizes(result: ExportOutcome) -> str:
-    """Say how large the files are, and that they are larger than promised where they are."""
     written = " and ".join(f"{name} {SIZE.show(size)}" for name, size in result.file_bytes.items())
-    if result.tensor_bytes <= result.size_bytes:
-        return f"Written: {written}."
-    return (
-        f"Written: {written}, every weight as float32 for now; at its weight bits it is "
-        f"{SIZE.show(result.size_bytes)}."
-    )
+    return f"Written: {written}."

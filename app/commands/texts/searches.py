@@ -11,7 +11,6 @@ from app.records.numbers import format_items
 from app.records.quantities import (
     ACCURACY,
     LATENCY,
-    SIZE,
     Quantity,
     find_stored_quantity,
     list_counted,
@@ -126,14 +125,6 @@ def format_pick(result: PickOutcome) -> str:
     formats = read_formats(result.architecture)
     if formats:
         lines.append(f"  {list_formats(formats)}")
-    if result.float32_bytes is not None:
-        promised, least = (
-            SIZE.show(size) for size in (result.costs.get(SIZE.name), result.float32_bytes)
-        )
-        lines.append(
-            f"  exported files hold every weight as float32 for now: {least} or more, not the "
-            f"{promised} of its weight bits"
-        )
     if result.ties:
         others = format_items(
             len(result.ties), "other point within it is", "other points within it are"

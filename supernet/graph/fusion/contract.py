@@ -183,7 +183,7 @@ class FusionContract:
             if way == "float weights":
                 return (
                     f"{runtime} does not execute {what}: it quantizes float weights between "
-                    "quantized activations by itself, to 8 bits per tensor"
+                    "quantized activations by itself, to 8 bits per tensor; use int8 or fp32"
                 )
             patterns = _NEEDED[way].get(layer_kind)
             if patterns is None:
@@ -193,7 +193,11 @@ class FusionContract:
                 if not outcome.in_int8:
                     made = Counter(dict(outcome.operators))
                     listed = ", ".join(f"{n} {op}" for op, n in sorted(made.items()))
-                    return f"{runtime} does not keep {what} in int8: it executes {listed}"
+                    kept = "fp32" if format_name == "int8" else "int8 or fp32"
+                    return (
+                        f"{runtime} does not keep {what} in integers: it executes {listed}; use "
+                        f"{kept}"
+                    )
         return None
 
     def to_json(self) -> dict[str, object]:

@@ -33,7 +33,7 @@ class Island:
         scope: The module path that all of them have in common.
         operators: Their types in execution order.
         reason: One of :data:`REASONS`, for the operators that decide.
-        because: What decides, as a clause: ``"Erf has no int8 kernel"``.
+        because: What decides, as a clause: ``"ONNX Runtime 1.32 has no int8 kernel for Erf"``.
     """
 
     scope: str
@@ -65,12 +65,20 @@ class Plan:
         return Counter(dict(self.operators))
 
     def explain(self) -> list[str]:
-        """Say what every island is, and every layer quantized unasked: one sentence each."""
-        lines = []
+        """Say what the islands are, and the layers quantized unasked: one sentence each.
+
+        Islands of the same operators and reason are one sentence, with all their scopes.
+        """
+        alike: dict[tuple[str, str], list[str]] = {}
         for island in self.islands:
             listed = ", ".join(f"{n} {op}" for op, n in Counter(island.operators).items())
-            where = island.scope or "the network"
-            lines.append(f"{where}: {listed} in float, because {island.because}.")
+            scope = island.scope or "the network"
+            alike.setdefault((listed, island.because), []).append(scope)
+        lines = []
+        for (listed, because), scopes in alike.items():
+            times = f" ({len(scopes)} times)" if len(scopes) > 1 else ""
+            named = ", ".join(dict.fromkeys(scopes))
+            lines.append(f"{named}: {listed} in float{times}, because {because}.")
         lines += [
             f"{scope}: {self.runtime} quantizes its float weights, because it stands between "
             "quantized values."
@@ -157,7 +165,11 @@ def _describe_island(
 ) -> Island:
     judged = [_judge(work, contract, step) for step in computing]
     deciding = min(judged)[0]
-    because = "; ".join(dict.fromkeys(text for cause, text in judged if cause == deciding))
+    reasons = list(dict.fromkeys(text for cause, text in judged if cause == deciding))
+    because = "; ".join(reasons)
+    if deciding == _WITHOUT_KERNEL:
+        runtime = f"{contract.runtime} {contract.version}"
+        because = f"{runtime} has no int8 kernel for {' and '.join(reasons)}"
     operators = tuple(step.op for step in computing)
     return Island(_join_scopes(group), operators, _CAUSES[deciding], because)
 
@@ -168,7 +180,7 @@ _CAUSES = (NOT_FUSED, FLOAT, NO_KERNEL, NOT_FUSED, FLOAT)
 
 
 def _judge(work: Workspace, contract: FusionContract, step: Step) -> tuple[int, str]:
-    """Say why one operator stays in float."""
+    """Say why one operator stays in float; of one without a kernel, what it is called."""
     if step.op in _LAYERS:
         weight = work.find_maker(step.inputs[1], DQ)
         if weight is not None and work.is_stored(weight.inputs[0]):
@@ -177,8 +189,7 @@ def _judge(work: Workspace, contract: FusionContract, step: Step) -> tuple[int, 
             return _FLOAT_LAYER, f"the weights of {step.op} are not quantized"
     pattern = COMPUTING.get(step.op) or MOVED.get(step.op)
     if pattern is None or not contract.keeps(pattern):
-        runtime = f"{contract.runtime} {contract.version}"
-        return _WITHOUT_KERNEL, f"{runtime} has no int8 kernel for {step.op}"
+        return _WITHOUT_KERNEL, step.op
     given = [i for i in step.inputs if i and not work.is_stored(i)]
     if all(work.find_maker(i, DQ) is not None for i in given):
         return _UNFUSED, _explain_result(work, step)

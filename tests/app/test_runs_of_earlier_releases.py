@@ -1,0 +1,72 @@
+"""Runs that an earlier release has written: opened, continued, or refused with what to do."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.app.conftest import Command, contents
+
+Refused = Callable[..., str]
+FLAGS = ("--steps", 2, "--batch-size", 16)
+
+
+def _rewrite(run: Path, **changes: object) -> None:
+    path = run / "run.json"
+    record = json.loads(path.read_text())
+    del record["checksum"]
+    record["family_config"].update(changes)
+    path.write_text(json.dumps(record))
+
+
+@pytest.fixture
+def run(command: Command, tmp_path: Path) -> Path:
+    out = tmp_path / "run"
+    assert command("train", "--out", out, "--preset", "tiny", *FLAGS).code == 0
+    return out
+
+
+def test_a_float_run_that_names_bits_of_weights_is_the_same_run(
+    run: Path, command: Command
+) -> None:
+    _rewrite(run, weight_bits=[])
+    before = contents(run)
+    done = command("train", "--out", run, "--preset", "tiny", *FLAGS)
+    assert done.code == 0, done.err
+    assert contents(run) == before, "there is nothing to do"
+    assert command("train", "--out", run, "--resume").code == 0
+    assert command("evaluate", "--run", run, "--arch", "smallest").code == 0
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("evaluate", "--run", "RUN", "--arch", "smallest"),
+        ("profile", "--run", "RUN"),
+        ("search", "--run", "RUN"),
+        ("export", "--run", "RUN", "--arch", "smallest"),
+        ("audit", "--run", "RUN"),
+        ("quantize", "--run", "RUN", "--precision", "int8", "--out", "OTHER"),
+        ("train", "--from", "RUN", "--out", "OTHER"),
+        ("train", "--resume", "--out", "RUN"),
+    ],
+)
+def test_weights_at_bits_of_their_own_are_refused_with_what_to_do(
+    arguments: tuple[str, ...], run: Path, tmp_path: Path, refused: Refused
+) -> None:
+    _rewrite(run, weight_bits=[4, 8, 32])
+    record = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps({**record, "preset": "tiny-bits"}))
+    places = {"RUN": run, "OTHER": tmp_path / "other"}
+    before = contents(run)
+    sentence = refused(*(places.get(argument, argument) for argument in arguments))
+    assert sentence == (
+        f"{run} is a run of an earlier release: bits of weights are number formats now "
+        "(weight_bits = [4, 8, 32] was a setting of the network); train it again with --preset "
+        "tiny --precision w4a32,w8a32,fp32"
+    )
+    assert contents(run) == before
+    assert not (tmp_path / "other").exists()
