@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from supernet.elastic import depthwise
+from supernet.elastic import depthwise, pointwise
 from supernet.elastic.edit_index import (
     EditIndex,
     Values,
@@ -206,7 +206,7 @@ class _Builder:
             formats, per_layer=any(row.per_layer for row in self.edit_index.formats.values())
         )
         if not self.copied:
-            execution.convolve = depthwise.convolve
+            execution.convolve = pointwise.convolve
         weights, ranges = list_steps(self.shared, self.edit_index, formats.values())
         execution.steps = {key: self.step(name, cuts) for key, (name, cuts) in weights.items()}
         execution.ranges = {key: self.step(name, ()) for key, name in ranges.items()}
@@ -253,6 +253,8 @@ class _Builder:
             self.shell.twins.append((state, source.__dict__))
             if depthwise.is_depthwise(result) and not self.formats:
                 state["forward"] = depthwise.make_fast_forward(result)
+            elif pointwise.is_strided_pointwise(result) and not self.formats:
+                state["forward"] = pointwise.make_safe_forward(result)
         return result
 
     def _attributes(self, source: nn.Module) -> dict[str, Any]:
