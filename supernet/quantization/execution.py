@@ -174,6 +174,7 @@ class Execution(TorchFunctionMode):
         now.guests.clear()
         now.shared.clear()
         now.written.clear()
+        now.anchored.clear()
 
     def restore_names(self, module: nn.Module, path: str) -> None:
         """Name the weights of a copied network, which know their layers no more.
@@ -321,17 +322,20 @@ class Execution(TorchFunctionMode):
         if state.affine is not None:
             return tensor
         if state.rounded is None:
-            # Hard swish has left its readers nothing below -3.
-            own = replace(state, key=f"{state.key}/whole") if state.saturated is not None else state
-            state.rounded, _ = self._make_rounded(tensor, own, state)
+            # Hard swish, of this tensor or of a copy, has left its readers nothing below -3.
+            saturated = self.running.anchored.setdefault(state.key, False)
+            own = replace(state, key=f"{state.key}/whole") if saturated else state
+            state.rounded = self._make_rounded(tensor, own, state)
         return state.rounded
 
     def take_for_hard_swish(self, tensor: Tensor) -> Tensor:
         """Give hard swish what it reads: of its own, with levels from -3 up, where that may be.
 
         As with a ReLU in front of a quantizer, what hard swish makes 0 is lost by saturating. It is
-        so where nobody has rounded the tensor before, the range is not given by an activation, and
-        levels are fine enough; who reads the tensor later rounds it in another way.
+        so where nobody has rounded the tensor before, nor a copy of it, the range is not given by
+        an activation, and levels are fine enough. Whoever reads the tensor later rounds it in
+        another way, under another name, even where levels turn out to be too coarse: names must not
+        depend on values.
 
         Args:
             tensor: What it reads, of which something is known.
@@ -343,22 +347,19 @@ class Execution(TorchFunctionMode):
         if bounded or state.affine is not None or state.rounded is not None or state.bits < 8:
             return self.take(tensor, "")
         if state.saturated is None:
-            own = replace(state, anchored=True)
-            rounded, affine = self._make_rounded(tensor, own, state)
-            if not affine.anchored and affine.scale is not None:
-                state.rounded = rounded
-                return rounded
-            state.saturated = rounded
+            if not self.running.anchored.setdefault(state.key, True):
+                return self.take(tensor, "")
+            state.saturated = self._make_rounded(tensor, replace(state, anchored=True), state)
         return state.saturated
 
-    def _make_rounded(self, tensor: Tensor, own: State, state: State) -> tuple[Tensor, Affine]:
+    def _make_rounded(self, tensor: Tensor, own: State, state: State) -> Tensor:
         """Round a pending tensor by what is known of it; its state will hold the result."""
         affine = self.find_affine(tensor, own)
         rounded = self._round(tensor, affine)
         mark(rounded, State(own.key, "", own.bits, own.lowest, own.highest, affine))
         if rounded.requires_grad:
             self.running.shared.append(weakref.ref(state))
-        return rounded, affine
+        return rounded
 
     def _round(self, tensor: Tensor, affine: Affine) -> Tensor:
         if affine.scale is None and not tensor.is_meta:

@@ -112,7 +112,7 @@ def _batch_norm(
     run: Execution, func: Rule, input: Tensor, running_mean: Any = None, *rest: Any, **kw: Any
 ) -> Any:
     state = find_state(input)
-    if state is None or state.kind != CONVOLUTION or state.rounded is not None:
+    if state is None or state.kind != CONVOLUTION or state.was_read:
         return run.run_float(func, (input, running_mean, *rest), kw)
     if run.folds is not None and state.source is not None:
         run.folds.append((state.source, running_mean))
@@ -183,7 +183,7 @@ def _clip_to(
 ) -> Any:
     state = find_state(input)
     # The quantizer that follows clips, too, if its range is that of the activation.
-    if state is None or not state.kind or state.rounded is not None or low > 0 or high < 0:
+    if state is None or not state.kind or state.was_read or low > 0 or high < 0:
         return run.run_float(func, (input, *rest), kw)
     lowest, highest = max(low, state.lowest), min(high, state.highest)
     key = state.key if state.kind == PRODUCT else f"{state.key}/clip"
@@ -265,7 +265,7 @@ def _join(suffix: str, plain: Rule) -> Rule:
             return run.run_float(func, (input, other, *rest), kw)
         states = [s for s in (find_state(input), find_state(other)) if s is not None]
         # A sum is named after the branch that ends in it, not after the shortcut around that.
-        latest = next((s for s in states if s.kind and s.rounded is None), states[0])
+        latest = next((s for s in states if s.kind and not s.was_read), states[0])
         left, _, first = _read(run, input, "")
         right, _, second = _read(run, other, "")
         lowest = 0.0 if first.lowest >= 0 and second.lowest >= 0 else -math.inf
@@ -339,7 +339,7 @@ def _pass_on(run: Execution, func: Rule, input: Tensor, *rest: Any, **kw: Any) -
     out = func(input, *rest, **kw)
     state = find_state(input)
     if state is not None and out is not input and isinstance(out, Tensor):
-        mark(out, replace(state, rounded=None))
+        mark(out, replace(state, rounded=None, saturated=None))
     return out
 
 

@@ -45,6 +45,11 @@ class State:
     anchored: bool = False
     saturated: Tensor | None = None
 
+    @property
+    def was_read(self) -> bool:
+        """Whether somebody has read the tensor, so that nothing more is one piece with it."""
+        return self.rounded is not None or self.saturated is not None
+
 
 def _name_state() -> str:
     # Threads may share an input, of which each notes what its own network makes.
