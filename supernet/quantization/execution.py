@@ -71,7 +71,9 @@ class Execution(TorchFunctionMode):
         watching: Gives the estimator of a key while ranges are calibrated; activations stay float.
         limits: What was last known of the tensor of each key.
         layers: What each layer that multiplies integers has: weight, bias, name of its inputs.
-        folds: Where weights and the running means of their normalisation are noted, likewise.
+        folds: Where it is noted who reads what convolutions give, likewise: weight of the
+            convolution, and running mean of the normalisation that reads it; ``None`` for anything
+            else in either place.
         convolve: What convolutions are computed with.
         kept: Weights rounded so far, by layer, while they are known not to change.
         weights_only: Activations without a trained range stay in float for now.
@@ -89,7 +91,7 @@ class Execution(TorchFunctionMode):
     watching: Callable[[str], Estimator] | None = None
     limits: dict[str, State] = field(default_factory=dict)
     layers: dict[str, Layer] = field(default_factory=dict)
-    folds: list[tuple[Tensor, Tensor | None]] | None = None
+    folds: list[tuple[Tensor | None, Tensor | None]] | None = None
     convolve: Callable[..., Tensor] = torch.conv2d
     kept: dict[str, WeightAffine] | None = None
     weights_only: bool = False
@@ -321,6 +323,7 @@ class Execution(TorchFunctionMode):
             self.running.guests.append(tensor)
         if state.affine is not None:
             return tensor
+        self.note_read(state)
         if state.rounded is None:
             # Hard swish, of this tensor or of a copy, has left its readers nothing below -3.
             saturated = self.running.anchored.setdefault(state.key, False)
@@ -346,6 +349,7 @@ class Execution(TorchFunctionMode):
         # With few levels a step that divides 3 may be far from the best, and no runtime gains.
         if bounded or state.affine is not None or state.rounded is not None or state.bits < 8:
             return self.take(tensor, "")
+        self.note_read(state)
         if state.saturated is None:
             if not self.running.anchored.setdefault(state.key, True):
                 return self.take(tensor, "")
@@ -441,6 +445,11 @@ class Execution(TorchFunctionMode):
             found = self.steps.get(key)
         # Channels of several blocks come as (blocks, size).
         return found.reshape(-1) if found is not None and found.dim() > 1 else found
+
+    def note_read(self, state: State, mean: Tensor | None = None) -> None:
+        """Note that somebody reads a tensor; ``mean`` is that of a normalisation that does."""
+        if self.folds is not None and (state.source is not None or mean is not None):
+            self.folds.append((state.source, mean))
 
     def note_layer(self, layer: Layer) -> None:
         """Note what a layer multiplies, for those who look at networks as a whole."""

@@ -112,11 +112,12 @@ def _batch_norm(
     run: Execution, func: Rule, input: Tensor, running_mean: Any = None, *rest: Any, **kw: Any
 ) -> Any:
     state = find_state(input)
-    if state is None or state.kind != CONVOLUTION or state.was_read:
+    # Behind a ReLU, or another normalisation, it is no part of the convolution.
+    if state is None or state.source is None or state.was_read:
+        run.note_read(State(""), running_mean)
         return run.run_float(func, (input, running_mean, *rest), kw)
-    if run.folds is not None and state.source is not None:
-        run.folds.append((state.source, running_mean))
-    return mark(func(input, running_mean, *rest, **kw), replace(state))
+    run.note_read(state, running_mean)
+    return mark(func(input, running_mean, *rest, **kw), replace(state, source=None))
 
 
 def _product(run: Execution, func: Rule, input: Tensor, other: Tensor) -> Any:
@@ -187,7 +188,8 @@ def _clip_to(
         return run.run_float(func, (input, *rest), kw)
     lowest, highest = max(low, state.lowest), min(high, state.highest)
     key = state.key if state.kind == PRODUCT else f"{state.key}/clip"
-    clipped = replace(state, key=key, lowest=lowest, highest=highest)
+    run.note_read(state)
+    clipped = replace(state, key=key, lowest=lowest, highest=highest, source=None)
     return mark(func(input, *rest, **kw), clipped)
 
 
