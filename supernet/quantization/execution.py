@@ -42,6 +42,7 @@ from supernet.quantization.tracking import (
     find_layer,
     find_state,
     is_map,
+    list_tensors,
     map_tensors,
     mark,
     name_layer,
@@ -100,6 +101,10 @@ class Execution(TorchFunctionMode):
 
     def __post_init__(self) -> None:
         TorchFunctionMode.__init__(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Weights of a copy may change while those of the original must not.
+        return {**self.__dict__, "kept": None, "watching": None, "folds": None}
 
     # -- where it is in the network ---------------------------------------------------------------
 
@@ -516,7 +521,8 @@ class _Guard:
 class _Interruptible:
     """The forward of a network, after which its mode is over however it ends.
 
-    Torch runs hooks after errors, and none after an interrupt from the keyboard.
+    Torch runs hooks after errors, and none after an interrupt from the keyboard. What the network
+    gives is a tensor like any other: what is known of it means nothing to whoever reads it next.
     """
 
     def __init__(self, execution: Execution, network: nn.Module) -> None:
@@ -524,10 +530,14 @@ class _Interruptible:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         try:
-            return type(self.network).forward(self.network, *args, **kwargs)
+            output = type(self.network).forward(self.network, *args, **kwargs)
         except (KeyboardInterrupt, SystemExit):
             self.execution.abandon()
             raise
+        for tensor in list_tensors(output):
+            unmark(tensor)
+            unmark(self.execution.find_written(tensor))
+        return output
 
 
 def find_execution(network: nn.Module) -> Execution | None:
