@@ -331,8 +331,10 @@ class Execution(TorchFunctionMode):
         self.note_read(state)
         if state.rounded is None:
             # Hard swish, of this tensor or of a copy, has left its readers nothing below -3.
-            saturated = self.running.anchored.setdefault(state.key, False)
-            own = replace(state, key=f"{state.key}/whole") if saturated else state
+            known = self.running.anchored.setdefault(state.key, False)
+            # What a unit passes on is also read when it has run.
+            lost = known or state.saturated is not None
+            own = replace(state, key=f"{state.key}/whole") if lost else state
             state.rounded = self._make_rounded(tensor, own, state)
         return state.rounded
 

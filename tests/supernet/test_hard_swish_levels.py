@@ -286,6 +286,23 @@ def test_later_readers_have_all_values() -> None:
     assert float(-whole.zero_point * whole.scale) == pytest.approx(lowest, abs=float(whole.scale))
 
 
+def test_what_a_unit_passes_on_has_all_values() -> None:
+    net, _, inputs = prepare(swish)
+
+    def pass_on(net: Net, x: Tensor) -> Tensor:
+        y = net.first(x)
+        F.hardswish(y)
+        return y
+
+    unit, execution = Net(pass_on), Execution({"": INT8})
+    unit.first = net.first
+    execution.guard({"": unit})
+    with torch.no_grad():
+        given = execution.settle(unit(inputs))
+    assert list(execution.limits) == ["first/input", "first", "first/whole"]
+    assert float(given.min()) < -5
+
+
 @pytest.mark.parametrize("offset", [-6.0, -3.0, -1.0, -0.2])
 @pytest.mark.parametrize("step", [0.005, 0.03])
 def test_learned_ranges_keep_their_upper_end(offset: float, step: float) -> None:
