@@ -112,8 +112,9 @@ def _batch_norm(
     run: Execution, func: Rule, input: Tensor, running_mean: Any = None, *rest: Any, **kw: Any
 ) -> Any:
     state = find_state(input)
-    # Behind a ReLU, or another normalisation, it is no part of the convolution.
-    if state is None or state.source is None or state.was_read:
+    ours = run.format.quantizes_activations or run.per_layer
+    # Behind a ReLU, another normalisation or a border to float, it is no part of the convolution.
+    if state is None or state.source is None or state.was_read or not ours:
         run.note_read(State(""), running_mean)
         return run.run_float(func, (input, running_mean, *rest), kw)
     run.note_read(state, running_mean)

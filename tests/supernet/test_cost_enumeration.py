@@ -157,6 +157,30 @@ def test_units_that_only_functions_or_lists_tell_apart_are_units_of_their_own() 
         assert digests[6] == digests[0] != digests[7]
 
 
+class NormalizedFirst(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.conv = nn.BatchNorm2d(4), nn.Conv2d(4, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.conv(self.norm(x)))
+
+
+def test_a_normalisation_belongs_to_its_own_unit_in_every_format() -> None:
+    model = nn.Sequential(nn.Sequential(nn.Conv2d(4, 4, 1)), NormalizedFirst())
+    inputs = InputSpec((4, 6, 6), torch.float32)
+    plain = Supernet(model, SearchSpace(()), (), units=("0", "1"), inputs=inputs)
+    net = make_precision_elastic(plain, parse_policy("w8a32,int8,fp32"))
+    costs = net.cost_model()
+    rows = list_combinations(net.space, net.space.names)
+    for architecture, places in zip(net.space.decode(rows), costs.variant(rows), strict=True):
+        traced = trace_units(net, architecture)
+        for unit, place in zip(costs.units, places, strict=True):
+            found = unit.variants[place]
+            if found is not None and unit.name in traced:
+                assert describe(found.graph) == describe(traced[unit.name].graph)
+
+
 def test_mixtures_of_the_same_formats_in_other_layers_are_other_units() -> None:
     module = importlib.import_module("supernet.families.ofa_mobilenetv3")
     net = make_precision_elastic(module.build(module.PRESETS["tiny"]), parse_policy("layer:int8"))
