@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
+from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any
 
 import torch
@@ -297,12 +299,11 @@ class _Bound(nn.Module):
 
 
 def _describe(module: nn.Module) -> object:
-    """What decides the graph of a module: classes, plain attributes and shapes, recursively."""
-    plain = tuple(
-        (name, repr(value))
+    """What decides the graph of a module: classes, attributes and shapes, recursively."""
+    own = tuple(
+        (name, _describe_value(value))
         for name, value in sorted(module.__dict__.items())
-        if isinstance(value, (int, float, str, bool, tuple)) or value is None
-        if name not in ("training", "layer_idx")
+        if name not in _OF_NO_IMPORT
     )
     tensors = tuple(
         (name, None if t is None else tuple(t.shape))
@@ -313,4 +314,42 @@ def _describe(module: nn.Module) -> object:
         (name, None if child is None else _describe(child))
         for name, child in module._modules.items()
     )
-    return (type(module).__qualname__, plain, tensors, children)
+    return (_name_class(module), own, tensors, children)
+
+
+# What every module has, and a number that says where in a model a layer of transformers is.
+_OF_NO_IMPORT = {*vars(nn.Module()), "layer_idx"}
+_DEEPEST = 4
+
+
+def _describe_value(value: Any, depth: int = 0) -> object:
+    """What an attribute is, alike for alike values whichever objects they are.
+
+    Functions are themselves: copies of a module have the same ones.
+    """
+    if isinstance(value, Tensor):
+        return (tuple(value.shape), value.dtype)
+    if isinstance(value, partial):
+        parts = (value.func, value.args, value.keywords)
+        return tuple(_describe_value(part, depth + 1) for part in parts)
+    if isinstance(value, MethodType):
+        of = None if depth == _DEEPEST else _describe_value(value.__self__, depth + 1)
+        return (value.__func__, of)
+    if isinstance(value, (FunctionType, BuiltinFunctionType, type)):
+        return value
+    if depth == _DEEPEST:
+        return _name_class(value)
+    if isinstance(value, (list, tuple)):
+        return (_name_class(value), tuple(_describe_value(part, depth + 1) for part in value))
+    if isinstance(value, Mapping):
+        return tuple((repr(key), _describe_value(part, depth + 1)) for key, part in value.items())
+    if isinstance(value, (set, frozenset)):
+        return tuple(sorted(map(repr, value)))
+    if isinstance(value, nn.Module) or object.__repr__(value) == repr(value):
+        known = sorted(getattr(value, "__dict__", {}).items())
+        return (_name_class(value), tuple((n, _describe_value(v, depth + 1)) for n, v in known))
+    return repr(value)
+
+
+def _name_class(value: object) -> tuple[str, str]:
+    return type(value).__module__, type(value).__qualname__

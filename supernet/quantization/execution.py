@@ -42,6 +42,7 @@ from supernet.quantization.tracking import (
     find_layer,
     find_state,
     is_map,
+    list_tensors,
     map_tensors,
     mark,
     name_layer,
@@ -71,7 +72,9 @@ class Execution(TorchFunctionMode):
         watching: Gives the estimator of a key while ranges are calibrated; activations stay float.
         limits: What was last known of the tensor of each key.
         layers: What each layer that multiplies integers has: weight, bias, name of its inputs.
-        folds: Where weights and the running means of their normalisation are noted, likewise.
+        folds: Where it is noted who reads what convolutions give, likewise: weight of the
+            convolution, and running mean of the normalisation that reads it; ``None`` for anything
+            else in either place.
         convolve: What convolutions are computed with.
         kept: Weights rounded so far, by layer, while they are known not to change.
         weights_only: Activations without a trained range stay in float for now.
@@ -89,7 +92,7 @@ class Execution(TorchFunctionMode):
     watching: Callable[[str], Estimator] | None = None
     limits: dict[str, State] = field(default_factory=dict)
     layers: dict[str, Layer] = field(default_factory=dict)
-    folds: list[tuple[Tensor, Tensor | None]] | None = None
+    folds: list[tuple[Tensor | None, Tensor | None]] | None = None
     convolve: Callable[..., Tensor] = torch.conv2d
     kept: dict[str, WeightAffine] | None = None
     weights_only: bool = False
@@ -98,6 +101,10 @@ class Execution(TorchFunctionMode):
 
     def __post_init__(self) -> None:
         TorchFunctionMode.__init__(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Weights of a copy may change while those of the original must not.
+        return {**self.__dict__, "kept": None, "watching": None, "folds": None}
 
     # -- where it is in the network ---------------------------------------------------------------
 
@@ -174,6 +181,7 @@ class Execution(TorchFunctionMode):
         now.guests.clear()
         now.shared.clear()
         now.written.clear()
+        now.anchored.clear()
 
     def restore_names(self, module: nn.Module, path: str) -> None:
         """Name the weights of a copied network, which know their layers no more.
@@ -320,18 +328,24 @@ class Execution(TorchFunctionMode):
             self.running.guests.append(tensor)
         if state.affine is not None:
             return tensor
+        self.note_read(state)
         if state.rounded is None:
-            # Hard swish has left its readers nothing below -3.
-            own = replace(state, key=f"{state.key}/whole") if state.saturated is not None else state
-            state.rounded, _ = self._make_rounded(tensor, own, state)
+            # Hard swish, of this tensor or of a copy, has left its readers nothing below -3.
+            known = self.running.anchored.setdefault(state.key, False)
+            # What a unit passes on is also read when it has run.
+            lost = known or state.saturated is not None
+            own = replace(state, key=f"{state.key}/whole") if lost else state
+            state.rounded = self._make_rounded(tensor, own, state)
         return state.rounded
 
     def take_for_hard_swish(self, tensor: Tensor) -> Tensor:
         """Give hard swish what it reads: of its own, with levels from -3 up, where that may be.
 
         As with a ReLU in front of a quantizer, what hard swish makes 0 is lost by saturating. It is
-        so where nobody has rounded the tensor before, the range is not given by an activation, and
-        levels are fine enough; who reads the tensor later rounds it in another way.
+        so where nobody has rounded the tensor before, nor a copy of it, the range is not given by
+        an activation, and levels are fine enough. Whoever reads the tensor later rounds it in
+        another way, under another name, even where levels turn out to be too coarse: names must not
+        depend on values.
 
         Args:
             tensor: What it reads, of which something is known.
@@ -342,23 +356,21 @@ class Execution(TorchFunctionMode):
         # With few levels a step that divides 3 may be far from the best, and no runtime gains.
         if bounded or state.affine is not None or state.rounded is not None or state.bits < 8:
             return self.take(tensor, "")
+        self.note_read(state)
         if state.saturated is None:
-            own = replace(state, anchored=True)
-            rounded, affine = self._make_rounded(tensor, own, state)
-            if not affine.anchored and affine.scale is not None:
-                state.rounded = rounded
-                return rounded
-            state.saturated = rounded
+            if not self.running.anchored.setdefault(state.key, True):
+                return self.take(tensor, "")
+            state.saturated = self._make_rounded(tensor, replace(state, anchored=True), state)
         return state.saturated
 
-    def _make_rounded(self, tensor: Tensor, own: State, state: State) -> tuple[Tensor, Affine]:
+    def _make_rounded(self, tensor: Tensor, own: State, state: State) -> Tensor:
         """Round a pending tensor by what is known of it; its state will hold the result."""
         affine = self.find_affine(tensor, own)
         rounded = self._round(tensor, affine)
         mark(rounded, State(own.key, "", own.bits, own.lowest, own.highest, affine))
         if rounded.requires_grad:
             self.running.shared.append(weakref.ref(state))
-        return rounded, affine
+        return rounded
 
     def _round(self, tensor: Tensor, affine: Affine) -> Tensor:
         if affine.scale is None and not tensor.is_meta:
@@ -441,6 +453,11 @@ class Execution(TorchFunctionMode):
         # Channels of several blocks come as (blocks, size).
         return found.reshape(-1) if found is not None and found.dim() > 1 else found
 
+    def note_read(self, state: State, mean: Tensor | None = None) -> None:
+        """Note that somebody reads a tensor; ``mean`` is that of a normalisation that does."""
+        if self.folds is not None and (state.source is not None or mean is not None):
+            self.folds.append((state.source, mean))
+
     def note_layer(self, layer: Layer) -> None:
         """Note what a layer multiplies, for those who look at networks as a whole."""
         if self.watching is not None:
@@ -506,7 +523,8 @@ class _Guard:
 class _Interruptible:
     """The forward of a network, after which its mode is over however it ends.
 
-    Torch runs hooks after errors, and none after an interrupt from the keyboard.
+    Torch runs hooks after errors, and none after an interrupt from the keyboard. What the network
+    gives is a tensor like any other: what is known of it means nothing to whoever reads it next.
     """
 
     def __init__(self, execution: Execution, network: nn.Module) -> None:
@@ -514,10 +532,14 @@ class _Interruptible:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         try:
-            return type(self.network).forward(self.network, *args, **kwargs)
+            output = type(self.network).forward(self.network, *args, **kwargs)
         except (KeyboardInterrupt, SystemExit):
             self.execution.abandon()
             raise
+        for tensor in list_tensors(output):
+            unmark(tensor)
+            unmark(self.execution.find_written(tensor))
+        return output
 
 
 def find_execution(network: nn.Module) -> Execution | None:

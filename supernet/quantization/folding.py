@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import Any
 
 import torch
@@ -42,6 +43,8 @@ def find_folds(
 ) -> list[tuple[nn.Conv2d, str, _BatchNorm]]:
     """Find which normalisation follows which convolution of an integer unit, each once.
 
+    It does where the convolution has no other reader and the normalisation reads nothing else.
+
     Args:
         network: A network in eval mode.
         execution: Its number formats.
@@ -57,6 +60,11 @@ def find_folds(
         pairs = execution.folds
     finally:
         execution.folds = None
+    norms_of: dict[int, set[int]] = defaultdict(set)
+    layers_of: dict[int, set[int]] = defaultdict(set)
+    for weight, mean in pairs:
+        norms_of[id(weight)].add(id(mean))
+        layers_of[id(mean)].add(id(weight))
     layers = {id(m.weight): m for m in network.modules() if isinstance(m, nn.Conv2d)}
     norms = {
         id(m.running_mean): (path, m)
@@ -65,6 +73,9 @@ def find_folds(
     }
     found = []
     for weight, mean in pairs:
+        # Whoever else reads the convolution, or is normalised so, needs it as it is.
+        if len(norms_of[id(weight)]) > 1 or len(layers_of[id(mean)]) > 1:
+            continue
         norm = norms.pop(id(mean), None)
         layer = layers.pop(id(weight), None)
         if norm is not None and layer is not None:

@@ -23,6 +23,7 @@ BINS = 8192
 
 # Narrower bins would leave float32; whatever is smaller falls into the bins beside 0.
 SMALLEST_EXPONENT = -100
+_LARGEST = torch.finfo(torch.float32).max
 
 COARSE_SHARES = torch.logspace(0, -3, 32, dtype=torch.float64).tolist()
 FINE_SHARES = torch.linspace(0.8, 1.26, 24, dtype=torch.float64).tolist()
@@ -334,6 +335,11 @@ class _Extremes:
             raise InputError(
                 f"{self._key}: the activation holds {found} on the calibration data; check the "
                 "data and the network's weights"
+            )
+        if max(high, -low) > _LARGEST:
+            raise InputError(
+                f"{self._key}: the activation reaches {max(high, -low):.1e} on the calibration "
+                "data, beyond the float32 that steps are stored in; check the network's weights"
             )
         self._low, self._high = min(self._low, low), max(self._high, high)
 

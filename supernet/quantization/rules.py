@@ -112,11 +112,13 @@ def _batch_norm(
     run: Execution, func: Rule, input: Tensor, running_mean: Any = None, *rest: Any, **kw: Any
 ) -> Any:
     state = find_state(input)
-    if state is None or state.kind != CONVOLUTION or state.rounded is not None:
+    ours = run.format.quantizes_activations or run.per_layer
+    # Behind a ReLU, another normalisation or a border to float, it is no part of the convolution.
+    if state is None or state.source is None or state.was_read or not ours:
+        run.note_read(State(""), running_mean)
         return run.run_float(func, (input, running_mean, *rest), kw)
-    if run.folds is not None and state.source is not None:
-        run.folds.append((state.source, running_mean))
-    return mark(func(input, running_mean, *rest, **kw), replace(state))
+    run.note_read(state, running_mean)
+    return mark(func(input, running_mean, *rest, **kw), replace(state, source=None))
 
 
 def _product(run: Execution, func: Rule, input: Tensor, other: Tensor) -> Any:
@@ -183,11 +185,12 @@ def _clip_to(
 ) -> Any:
     state = find_state(input)
     # The quantizer that follows clips, too, if its range is that of the activation.
-    if state is None or not state.kind or state.rounded is not None or low > 0 or high < 0:
+    if state is None or not state.kind or state.was_read or low > 0 or high < 0:
         return run.run_float(func, (input, *rest), kw)
     lowest, highest = max(low, state.lowest), min(high, state.highest)
     key = state.key if state.kind == PRODUCT else f"{state.key}/clip"
-    clipped = replace(state, key=key, lowest=lowest, highest=highest)
+    run.note_read(state)
+    clipped = replace(state, key=key, lowest=lowest, highest=highest, source=None)
     return mark(func(input, *rest, **kw), clipped)
 
 
@@ -265,7 +268,7 @@ def _join(suffix: str, plain: Rule) -> Rule:
             return run.run_float(func, (input, other, *rest), kw)
         states = [s for s in (find_state(input), find_state(other)) if s is not None]
         # A sum is named after the branch that ends in it, not after the shortcut around that.
-        latest = next((s for s in states if s.kind and s.rounded is None), states[0])
+        latest = next((s for s in states if s.kind and not s.was_read), states[0])
         left, _, first = _read(run, input, "")
         right, _, second = _read(run, other, "")
         lowest = 0.0 if first.lowest >= 0 and second.lowest >= 0 else -math.inf
@@ -339,7 +342,7 @@ def _pass_on(run: Execution, func: Rule, input: Tensor, *rest: Any, **kw: Any) -
     out = func(input, *rest, **kw)
     state = find_state(input)
     if state is not None and out is not input and isinstance(out, Tensor):
-        mark(out, replace(state, rounded=None))
+        mark(out, replace(state, rounded=None, saturated=None))
     return out
 
 

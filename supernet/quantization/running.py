@@ -24,12 +24,15 @@ class Running(threading.local):
         written: Tensors that the network has overwritten in place, by id, each with what is in it
             now: rounded integers are tensors of their own.
         shared: States of the tensors that were rounded and have gradients.
+        anchored: By the name of each tensor that has been rounded, copies included, whether hard
+            swish was the first to read it.
     """
 
     def __init__(self) -> None:
         self.guests: list[Tensor] = []
         self.written: dict[int, tuple[Tensor, Tensor]] = {}
         self.shared: list[weakref.ref[State]] = []
+        self.anchored: dict[str, bool] = {}
         self.rewind()
 
     def rewind(self) -> None:

@@ -29,7 +29,8 @@ class State:
         highest: It is not above this.
         affine: Its quantizer, when its values are rounded.
         rounded: The rounded tensor, once somebody has read it.
-        source: The weight of the convolution that made it, which normalisation folds into.
+        source: The weight of the convolution whose result it is as such, into which normalisation
+            folds.
         anchored: Hard swish alone reads it, so that level 0 may stand for -3.
         saturated: The rounded tensor that hard swish alone has read.
     """
@@ -44,6 +45,11 @@ class State:
     source: Tensor | None = None
     anchored: bool = False
     saturated: Tensor | None = None
+
+    @property
+    def was_read(self) -> bool:
+        """Whether somebody has read the tensor, so that nothing more is one piece with it."""
+        return self.rounded is not None or self.saturated is not None
 
 
 def _name_state() -> str:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib
 from collections import Counter
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from supernet.costs.combinations import list_combinations, make_canonical, number_rows
@@ -22,8 +24,8 @@ from supernet.precision.elastic import make_precision_elastic
 from supernet.quantization.execution import Execution, find_execution
 from supernet.quantization.folding import fold_normalization
 from supernet.quantization.formats import parse_policy
-from supernet.space import Architecture
-from supernet.supernet import Supernet
+from supernet.space import Architecture, SearchSpace
+from supernet.supernet import InputSpec, Supernet
 
 CASES = [
     ("ofa_mobilenetv3", "int8"),
@@ -114,6 +116,69 @@ def test_every_variant_is_the_trace_of_an_extracted_network(family: str, policy:
             assert describe(found.graph) == describe(wanted.graph), (unit.name, found.precision)
             if found.precision != "fp32":
                 assert unit.size_bytes[places[row, column]] == stored_bytes(wanted.graph)
+
+
+class Activated(nn.Module):
+    """A convolution and what follows it, of which its attributes tell."""
+
+    def __init__(self, follow: Any, sizes: list[int]) -> None:
+        super().__init__()
+        self.conv, self.follow, self.sizes = nn.Conv2d(4, 4, 1), follow, sizes
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.follow(self.conv(x)).unflatten(1, self.sizes).flatten(1, 2)
+
+
+def test_units_that_only_functions_or_lists_tell_apart_are_units_of_their_own() -> None:
+    follows = [F.relu, F.hardswish, torch.sigmoid, partial(F.hardtanh, max_val=6.0)]
+    follows += [partial(F.hardtanh, max_val=4.0), nn.ReLU6().forward, F.relu]
+    blocks = [Activated(follow, [2, 2]) for follow in follows]
+    model = nn.Sequential(*blocks, Activated(F.relu, [1, 4]))
+    units = tuple(str(i) for i in range(len(model)))
+    inputs = InputSpec((4, 6, 6), torch.float32)
+    plain = Supernet(model, SearchSpace(()), (), units=units, inputs=inputs)
+    net = make_precision_elastic(plain, parse_policy("int8"))
+    for architecture in (net.space.largest, net.space.smallest):
+        traced = trace_units(net, architecture)
+        costs = net.cost_model()
+        places = costs.variant(net.space.encode([architecture]))[0]
+        found = {u.name: u.variants[place] for u, place in zip(costs.units, places, strict=True)}
+        digests = []
+        for unit in units:
+            ours = found[unit]
+            assert ours is not None
+            assert describe(ours.graph) == describe(traced[unit].graph), unit
+            digests.append(ours.digest)
+        # A quantizer clips in the place of an activation, whatever its bounds.
+        in_float = architecture == net.space.largest
+        assert len(set(digests[:6])) == (6 if in_float else 3)
+        assert (digests[5] == digests[4]) == (not in_float)
+        # The same function in another place is the same unit.
+        assert digests[6] == digests[0] != digests[7]
+
+
+class NormalizedFirst(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.conv = nn.BatchNorm2d(4), nn.Conv2d(4, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.conv(self.norm(x)))
+
+
+def test_a_normalisation_belongs_to_its_own_unit_in_every_format() -> None:
+    model = nn.Sequential(nn.Sequential(nn.Conv2d(4, 4, 1)), NormalizedFirst())
+    inputs = InputSpec((4, 6, 6), torch.float32)
+    plain = Supernet(model, SearchSpace(()), (), units=("0", "1"), inputs=inputs)
+    net = make_precision_elastic(plain, parse_policy("w8a32,int8,fp32"))
+    costs = net.cost_model()
+    rows = list_combinations(net.space, net.space.names)
+    for architecture, places in zip(net.space.decode(rows), costs.variant(rows), strict=True):
+        traced = trace_units(net, architecture)
+        for unit, place in zip(costs.units, places, strict=True):
+            found = unit.variants[place]
+            if found is not None and unit.name in traced:
+                assert describe(found.graph) == describe(traced[unit.name].graph)
 
 
 def test_mixtures_of_the_same_formats_in_other_layers_are_other_units() -> None:

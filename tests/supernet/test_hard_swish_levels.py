@@ -52,6 +52,32 @@ def add_after_reading(net: Net, x: Tensor) -> Tensor:
     return net.second(y) + F.hardswish(y)
 
 
+def add_a_ramp(net: Net, x: Tensor) -> Tensor:
+    y = net.first(x)
+    return net.second(F.hardswish(y) + F.relu(y))
+
+
+def scale_by_the_mean(net: Net, x: Tensor) -> Tensor:
+    y = net.first(x)
+    return net.second(F.hardswish(y) * F.hardsigmoid(F.adaptive_avg_pool2d(y, 1)))
+
+
+def add_a_silu(net: Net, x: Tensor) -> Tensor:
+    y = net.first(x)
+    return net.second(F.hardswish(y) + F.silu(y))
+
+
+def read_a_copy_first(net: Net, x: Tensor) -> Tensor:
+    y = net.first(x)
+    copied = net.second(y.clone())
+    return net.second(F.hardswish(y)) + copied
+
+
+def read_a_copy_last(net: Net, x: Tensor) -> Tensor:
+    y = net.first(x)
+    return net.second(F.hardswish(y)) + net.second(y.clone())
+
+
 def swish_after_relu(net: Net, x: Tensor) -> Tensor:
     return net.second(F.hardswish(F.relu6(net.first(x))))
 
@@ -194,6 +220,28 @@ def test_simulation_simulator_and_runtime_agree(body: Body, factor: float) -> No
     assert np.linalg.norm(run - exact) < 0.05 * np.linalg.norm(exact)
 
 
+@pytest.mark.parametrize("factor", [0.1, 3.0])
+@pytest.mark.parametrize(
+    "body",
+    [add_a_ramp, scale_by_the_mean, add_a_silu, read_a_copy_first, read_a_copy_last],
+)
+def test_whoever_else_reads_has_all_values_under_names_that_values_leave_alone(
+    body: Body, factor: float
+) -> None:
+    net, execution, inputs = prepare(body, factor)
+    known = dict(execution.calibrated)
+    simulated, integers, run = run_everywhere(net, inputs)
+    assert np.array_equal(integers, run)
+    assert np.linalg.norm(run - simulated) < 0.01 * np.linalg.norm(run)
+    with torch.no_grad(), execution.suspended():
+        exact = net(inputs).numpy()
+    assert np.linalg.norm(run - exact) < 0.05 * np.linalg.norm(exact)
+    execution.limits.clear()
+    with torch.no_grad():
+        net(inputs)
+    assert execution.limits.keys() == known.keys()
+
+
 @pytest.mark.parametrize(
     ("body", "factor", "anchored"),
     [
@@ -236,6 +284,23 @@ def test_later_readers_have_all_values() -> None:
         lowest = float(net.first(inputs).min())
     assert lowest < -5
     assert float(-whole.zero_point * whole.scale) == pytest.approx(lowest, abs=float(whole.scale))
+
+
+def test_what_a_unit_passes_on_has_all_values() -> None:
+    net, _, inputs = prepare(swish)
+
+    def pass_on(net: Net, x: Tensor) -> Tensor:
+        y = net.first(x)
+        F.hardswish(y)
+        return y
+
+    unit, execution = Net(pass_on), Execution({"": INT8})
+    unit.first = net.first
+    execution.guard({"": unit})
+    with torch.no_grad():
+        given = execution.settle(unit(inputs))
+    assert list(execution.limits) == ["first/input", "first", "first/whole"]
+    assert float(given.min()) < -5
 
 
 @pytest.mark.parametrize("offset", [-6.0, -3.0, -1.0, -0.2])

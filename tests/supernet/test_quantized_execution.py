@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import gc
+import io
 import weakref
 from collections.abc import Callable
 
@@ -13,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import _get_current_function_mode_stack
 
+from supernet.quantization.affine import Affine
 from supernet.quantization.execution import Execution, find_execution
 from supernet.quantization.formats import INT8
 from supernet.quantization.tracking import find_layer, find_state, name_layer
@@ -64,6 +66,34 @@ def test_copies_know_their_layers() -> None:
     assert torch.equal(found, expected)
     execution.steps = {}
     assert not torch.equal(net(make_input()), expected)
+
+
+def test_copies_round_their_own_weights() -> None:
+    net = Net(chain)
+    execution = quantize(net)
+    with torch.no_grad(), execution.unchanged_weights():
+        net(make_input())
+        twin = copy.deepcopy(net)
+    with torch.no_grad():
+        for parameter in (*net.parameters(), *twin.parameters()):
+            parameter.mul_(1.5)
+        assert torch.equal(twin(make_input()), net(make_input()))
+
+
+def test_outputs_are_tensors_like_any_other() -> None:
+    net, reader = Net(lambda net, x: net.first(x)), Net(lambda net, x: net.first(x[:, :3]))
+    quantize(net)
+    known = quantize(reader)
+    with torch.no_grad():
+        found = net(make_input())
+        plain = torch.from_numpy(found.numpy().copy())
+        # The layer of the second network that has this name gives what is ten times as large.
+        known.calibrated["first"] = Affine("first", torch.tensor(0.2), torch.tensor(128.0))
+        assert torch.equal(reader(found), reader(plain))
+        file = io.BytesIO()
+        torch.save(found, file)
+    file.seek(0)
+    assert torch.equal(torch.load(file, weights_only=True), plain)
 
 
 def test_an_interrupt_leaves_nothing_behind() -> None:

@@ -203,6 +203,17 @@ def test_what_is_no_number_is_refused_by_name(estimator: Callable[[str], RangeEs
         estimator("stages.1.conv").finish()
 
 
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_what_no_stored_step_reaches_is_refused_by_name(
+    estimator: Callable[[str], RangeEstimator],
+) -> None:
+    watched = estimator("stages.1.conv")
+    watched.observe(torch.tensor([3.4e38, -3.4e38]))
+    assert math.isfinite(choose_affine(*watched.finish()).scale)
+    with pytest.raises(InputError, match=r"stages.1.conv: .*beyond the float32"):
+        watched.observe(torch.tensor([1.0, -1e100], dtype=torch.float64))
+
+
 def test_gradients_are_not_kept() -> None:
     values = normal().requires_grad_()
     for estimator in ESTIMATORS:
