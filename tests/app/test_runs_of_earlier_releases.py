@@ -46,6 +46,7 @@ def test_a_float_run_that_names_bits_of_weights_is_the_same_run(
     [
         ("evaluate", "--run", "RUN", "--arch", "smallest"),
         ("profile", "--run", "RUN"),
+        ("profile", "--run", "RUN", "--precision", "int8"),
         ("search", "--run", "RUN"),
         ("export", "--run", "RUN", "--arch", "smallest"),
         ("audit", "--run", "RUN"),
@@ -58,6 +59,8 @@ def test_weights_at_bits_of_their_own_are_refused_with_what_to_do(
     arguments: tuple[str, ...], run: Path, tmp_path: Path, refused: Refused
 ) -> None:
     _rewrite(run, weight_bits=[4, 8, 32])
+    # As after an evaluation, which such runs mostly have behind them.
+    (run / "evaluations.jsonl").touch()
     record = json.loads((run / "run.json").read_text())
     (run / "run.json").write_text(json.dumps({**record, "preset": "tiny-bits"}))
     places = {"RUN": run, "OTHER": tmp_path / "other"}
