@@ -73,3 +73,16 @@ def test_weights_at_bits_of_their_own_are_refused_with_what_to_do(
     )
     assert contents(run) == before
     assert not (tmp_path / "other").exists()
+
+
+def test_what_was_found_is_reported_without_a_baseline(
+    run: Path, command: Command, refused: Refused
+) -> None:
+    search = ("--strategy", "random_search", "--evaluations", 5, "--objectives", "accuracy,size")
+    found = command("search", "--run", run, *search)
+    assert found.code == 0, found.err
+    _rewrite(run, weight_bits=[4, 8, 32])
+    sentence = refused("report", "--run", run)
+    assert "is a run of an earlier release" in sentence
+    assert sentence.endswith("; or report with --no-baseline")
+    assert command("report", "--run", run, "--no-baseline").code == 0
