@@ -125,9 +125,12 @@ def _evaluate_baseline(run: Run, name: str, front: Front, say: Say) -> Front:
     for word, named in _list_named(request):
         # What is behind the @ is a device.
         plugins.require_trust(word, named.partition("@")[0], run.trusted, folder / PLAN)
-    trained = open_trained(run, say)
     with run.writing():
-        setting = prepare(request, run, trained, say)
+        try:
+            setting = prepare(request, run, open_trained(run, say), say)
+        except InputError as error:
+            # Such as a table or a network of an earlier release; what was found can still be shown.
+            raise InputError(f"{error}; or report with --no-baseline") from error
         changed = setting.plan.find_changes(plan)
         if changed:
             raise InputError(

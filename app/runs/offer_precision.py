@@ -6,7 +6,13 @@ from app.records.run import CALIBRATED
 from app.runs.command_lines import quantize_command, train_from_command
 from app.runs.directory import Run, keep_space
 from app.runs.precision import offers, read_precision, show_policy, was_trained_in_float
-from app.runs.trained import Say, build_extended, find_trained
+from app.runs.trained import (
+    Say,
+    build_extended,
+    find_trained,
+    load_own_family,
+    read_config,
+)
 from supernet.errors import InputError
 from supernet.quantization.formats import FP32
 
@@ -42,6 +48,8 @@ def offer_precision(run: Run, asked: str | None, say: Say) -> None:
         )
     wanted = read_precision(asked, CALIBRATED)
     find_trained(run, say)
+    # No command can do anything with a network of which this release has no such kind any more.
+    read_config(run, load_own_family(run))
     if record.precision is not None or _has_results(run):
         remedy = quantize_command if was_trained_in_float(record) else train_from_command
         raise InputError(

@@ -66,7 +66,7 @@ class Split:
             than as many independent samples would give. ``None`` where all are independent.
 
     Raises:
-        InputError: ``groups`` are not one whole number for each sample.
+        InputError: ``groups`` are no tensor with one int64 number for each sample.
     """
 
     inputs: Tensor
@@ -74,14 +74,18 @@ class Split:
     groups: Tensor | None = None
 
     def __post_init__(self) -> None:
-        groups = self.groups
+        groups: object = self.groups
         if groups is None:
             return
-        if groups.dtype != torch.int64 or groups.shape != (len(self.inputs),):
-            raise InputError(
-                f"the groups of a split of {len(self.inputs)} samples have type {groups.dtype} and "
-                f"shape {tuple(groups.shape)}; they must be one int64 number for each sample"
-            )
+        found = f"are of type {type(groups).__name__}"
+        if isinstance(groups, Tensor):
+            if groups.dtype == torch.int64 and groups.shape == (len(self.inputs),):
+                return
+            found = f"have type {groups.dtype} and shape {tuple(groups.shape)}"
+        raise InputError(
+            f"the groups of a split of {len(self.inputs)} samples {found}; they must be a tensor "
+            "with one int64 number for each sample"
+        )
 
     def __len__(self) -> int:
         return len(self.inputs)

@@ -48,7 +48,7 @@ def fit_resolutions(presets: Mapping[str, Config], preset: str, shape: DataShape
     base: Any = find_preset(presets, preset)
     side, largest = _find_side(shape), base.resolutions[-1]
     scaled = {max(1, round(r * side / largest)) for r in base.resolutions}
-    config: Config = _replace_shape(base, shape, resolutions=tuple(sorted(scaled)))
+    config: Config = _fit(base, preset, shape, resolutions=tuple(sorted(scaled)))
     return config
 
 
@@ -64,7 +64,8 @@ def fit_size(presets: Mapping[str, Config], preset: str, shape: DataShape) -> Co
     Raises:
         InputError: Unknown preset, or images that are not square or too small for its strides.
     """
-    config: Config = _replace_shape(find_preset(presets, preset), shape, size=_find_side(shape))
+    base = find_preset(presets, preset)
+    config: Config = _fit(base, preset, shape, size=_find_side(shape))
     return config
 
 
@@ -104,11 +105,17 @@ def _find_side(shape: DataShape) -> int:
     return height
 
 
-def _replace_shape(base: Any, shape: DataShape, **sizes: Any) -> Any:
-    return replace(
-        base,
-        classes=shape.classes,
-        channels=shape.input[0],
-        pixels=PixelStatistics(tuple(shape.mean), tuple(shape.std)),
-        **sizes,
-    )
+def _fit(base: Any, preset: str, shape: DataShape, **sizes: Any) -> Any:
+    try:
+        return replace(
+            base,
+            classes=shape.classes,
+            channels=shape.input[0],
+            pixels=PixelStatistics(tuple(shape.mean), tuple(shape.std)),
+            **sizes,
+        )
+    except InputError as error:
+        size = "x".join(map(str, shape.input[1:]))
+        raise InputError(
+            f"preset {preset!r} is not for images of {size} pixels: {error}"
+        ) from error

@@ -46,6 +46,7 @@ def test_a_float_run_that_names_bits_of_weights_is_the_same_run(
     [
         ("evaluate", "--run", "RUN", "--arch", "smallest"),
         ("profile", "--run", "RUN"),
+        ("profile", "--run", "RUN", "--precision", "int8"),
         ("search", "--run", "RUN"),
         ("export", "--run", "RUN", "--arch", "smallest"),
         ("audit", "--run", "RUN"),
@@ -58,6 +59,8 @@ def test_weights_at_bits_of_their_own_are_refused_with_what_to_do(
     arguments: tuple[str, ...], run: Path, tmp_path: Path, refused: Refused
 ) -> None:
     _rewrite(run, weight_bits=[4, 8, 32])
+    # As after an evaluation, which such runs mostly have behind them.
+    (run / "evaluations.jsonl").touch()
     record = json.loads((run / "run.json").read_text())
     (run / "run.json").write_text(json.dumps({**record, "preset": "tiny-bits"}))
     places = {"RUN": run, "OTHER": tmp_path / "other"}
@@ -70,3 +73,16 @@ def test_weights_at_bits_of_their_own_are_refused_with_what_to_do(
     )
     assert contents(run) == before
     assert not (tmp_path / "other").exists()
+
+
+def test_what_was_found_is_reported_without_a_baseline(
+    run: Path, command: Command, refused: Refused
+) -> None:
+    search = ("--strategy", "random_search", "--evaluations", 5, "--objectives", "accuracy,size")
+    found = command("search", "--run", run, *search)
+    assert found.code == 0, found.err
+    _rewrite(run, weight_bits=[4, 8, 32])
+    sentence = refused("report", "--run", run)
+    assert "is a run of an earlier release" in sentence
+    assert sentence.endswith("; or report with --no-baseline")
+    assert command("report", "--run", run, "--no-baseline").code == 0

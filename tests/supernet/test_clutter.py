@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from sklearn.datasets import load_digits
 from supernet.data import SPLITS, DataSource, Split, open_data
 from supernet.data.clutter import FINE, LARGEST, MOST_TURN, NOISE, SIDE, SMALLEST, render
 from supernet.data.source import fingerprint_splits, make_image_source
+from supernet.errors import InputError
 
 FINGERPRINT = "5aa688f46304cc950ba69dd43156390371ad6245f4d1ef10424a951da9a6372a"
 
@@ -198,10 +200,18 @@ def test_groups_follow_the_samples_that_are_taken() -> None:
 
 
 @pytest.mark.parametrize(
-    "groups", [torch.zeros(3, dtype=torch.int64), torch.zeros(4), torch.zeros(4, 1).long()]
+    ("groups", "found"),
+    [
+        (torch.zeros(3, dtype=torch.int64), r"have type torch.int64 and shape \(3,\)"),
+        (torch.zeros(4), r"have type torch.float32 and shape \(4,\)"),
+        (torch.zeros(4, 1).long(), r"have type torch.int64 and shape \(4, 1\)"),
+        ([0, 0, 1, 1], "are of type list"),
+        (np.zeros(4, np.int64), "are of type ndarray"),
+    ],
 )
-def test_unusable_groups_are_explained(groups: torch.Tensor) -> None:
-    with pytest.raises(ValueError, match=r"groups of a split of 4 samples .* one int64 number"):
+def test_unusable_groups_are_explained(groups: Any, found: str) -> None:
+    expected = f"groups of a split of 4 samples {found}; they must be a tensor with one int64"
+    with pytest.raises(InputError, match=expected):
         Split(torch.zeros(4, 1, 2, 2), torch.zeros(4, dtype=torch.int64), groups)
 
 

@@ -100,7 +100,10 @@ def test_a_fixed_stage_has_no_depth() -> None:
 @pytest.mark.parametrize("family", [ofa_proxyless, ofa_resnet50])
 def test_images_must_be_large_enough_and_square(family: ModuleType) -> None:
     assert family.configure("tiny", DIGITS).resolutions == (5, 6, 8)
-    with pytest.raises(ValueError, match="resolution 5 is below the total stride 32"):
+    with pytest.raises(
+        ValueError,
+        match=r"preset 'imagenet' is not for images of 8x8 pixels: resolution 5 is below",
+    ):
         family.configure("imagenet", DIGITS)
     with pytest.raises(ValueError, match="images are 8x4; this family takes square ones"):
         family.configure("tiny", replace(DIGITS, input=(1, 8, 4)))
