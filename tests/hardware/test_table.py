@@ -88,7 +88,7 @@ def test_table_without_a_unit_or_of_another_precision_is_refused(toy, table) -> 
         )
         for u in toy.cost_model().units
     )
-    with pytest.raises(ValueError, match="holds fp32 and .* needs int8; profile the device for"):
+    with pytest.raises(ValueError, match=r"holds fp32 and .* needs int8; profile the device for"):
         table.compile(CostModel(toy.space, units))
 
 
