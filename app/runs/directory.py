@@ -390,10 +390,16 @@ def _check_place(path: Path, identity: RunIdentity) -> None:
     """InputError unless a folder is free or holds the run asked for."""
     if path.exists() and not path.is_dir():
         raise InputError(f"{path} is a file; a run needs a directory")
-    if (path / "run.json").exists():
-        check_same_run(path, Run(path).record, identity)
-    else:
-        check_free(path)
+    record = path / "run.json"
+    if not record.exists():
+        try:
+            check_free(path)
+            return
+        except InputError:
+            # Another command may have made the folder a run since the look above.
+            if not record.exists():
+                raise
+    check_same_run(path, Run(path).record, identity)
 
 
 def read_space(path: Path) -> SearchSpace:

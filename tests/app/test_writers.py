@@ -17,6 +17,7 @@ import pytest
 
 from app.commands import errors
 from app.records.front import read_front
+from app.runs import directory
 from app.runs.directory import check_free, open_run, writing_run
 from supernet import checksums, files
 from supernet.errors import InputError
@@ -60,6 +61,27 @@ def test_of_two_that_make_a_run_at_once_one_does(tmp_path: Path) -> None:
         assert said[seed] == f"wrote {seed}", said
         assert said[1 - seed].startswith((BUSY, f"{path} holds another run")), said
         assert (path / "weights").read_text() == str(seed), "nothing is mixed"
+
+
+def test_a_folder_that_becomes_a_run_while_it_is_looked_at_is_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "run"
+    path.mkdir()
+
+    def look_late(folder: Path) -> None:
+        monkeypatch.undo()
+        with writing_run(folder, identity(seed=1), SPACE):
+            pass
+        check_free(folder)
+
+    monkeypatch.setattr(directory, "check_free", look_late)
+    with (
+        pytest.raises(InputError, match="holds another run"),
+        writing_run(path, identity(seed=0), SPACE),
+    ):
+        pass
+    assert open_run(path).record.seed == 1
 
 
 @pytest.mark.slow
