@@ -29,6 +29,8 @@ from supernet import __version__, files
 from supernet.errors import InputError
 from supernet.space import SearchSpace
 
+# What earlier releases left empty, and what is no setting any more.
+_RETIRED = ("family_config.weight_bits",)
 # What may differ between two commands that ask for the same run.
 _FREE = (
     "data.spec",
@@ -480,15 +482,14 @@ def _compare_leaves(ours: JsonValue, theirs: JsonValue, name: str) -> Iterator[D
         for key in dict.fromkeys((*before, *now)):
             inner = f"{name}.{key}" if name else key
             yield from _compare_leaves(before.get(key), now.get(key), inner)
+    elif name in _RETIRED and not ours and not theirs:
+        return
     elif name not in _FREE and not _is_same(ours, theirs):
         yield Difference(name, ours, theirs)
 
 
 def _is_same(ours: JsonValue, theirs: JsonValue) -> bool:
     """Whether two settings are equal, up to the order in which statistics were summed."""
-    if ours in (None, []) and theirs in (None, []):
-        # A list that earlier releases left empty, and that is no setting any more.
-        return True
     if isinstance(ours, list) and isinstance(theirs, list):
         return len(ours) == len(theirs) and all(map(_is_same, ours, theirs))
     if isinstance(ours, float) and isinstance(theirs, float):

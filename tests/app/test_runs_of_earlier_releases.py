@@ -41,6 +41,12 @@ def test_a_float_run_that_names_bits_of_weights_is_the_same_run(
     assert command("evaluate", "--run", run, "--arch", "smallest").code == 0
 
 
+def test_no_other_setting_may_be_left_out(run: Path, refused: Refused) -> None:
+    _rewrite(run, another=[])
+    sentence = refused("train", "--out", run, "--preset", "tiny", *FLAGS)
+    assert "family_config.another: [] -> None" in sentence
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
