@@ -48,7 +48,7 @@ def from_datasets(
     for split, dataset in zip(SPLITS, (train, val, test), strict=True):
         if len(dataset) == 0:
             raise InputError(f"the {split} split of {name} has no images; each split needs some")
-        splits[split] = _read(dataset, f"{name} ({split})", count)
+        splits[split] = _read(dataset, f"{name} ({split})", split, count)
     shapes = {split: tuple(images.shape[1:]) for split, (images, _) in splits.items()}
     if len(set(shapes.values())) > 1:
         raise InputError(f"the splits of {name} have different image shapes: {shapes}")
@@ -66,7 +66,7 @@ def from_datasets(
     return make_image_source(name, splits, names, augmentation, count=count)
 
 
-def _read(dataset: Any, where: str, count: Count) -> tuple[Tensor, Tensor]:
+def _read(dataset: Any, where: str, split: str, count: Count) -> tuple[Tensor, Tensor]:
     stored: Tensor | None = None
     targets = torch.empty(len(dataset), dtype=torch.int64)
     for index in range(len(dataset)):
@@ -95,7 +95,7 @@ def _read(dataset: Any, where: str, count: Count) -> tuple[Tensor, Tensor]:
             )
         stored[index] = pixels
         targets[index] = int(target)
-        count(f"reading {where}", index + 1, len(dataset))
+        count(f"reading images ({split})", index + 1, len(dataset))
     assert stored is not None, "an empty data set is refused before"
     if stored.dtype != torch.uint8:
         low, high = float(stored.min()), float(stored.max())
