@@ -14,7 +14,8 @@ def say(line: str) -> None:
     """One line of progress, on standard error."""
     if not speaks():
         return
-    print(write_line(line), file=sys.stderr, flush=True)
+    # In one piece, so that nothing of another process comes between a line and its end.
+    print(f"{write_line(line)}\n", end="", file=sys.stderr, flush=True)
 
 
 def show(result: Any, text: str, as_json: bool) -> None:
