@@ -163,6 +163,17 @@ def test_ctrl_c_takes_the_bar_away_and_says_how_to_go_on(tmp_path: Path) -> None
     assert "Traceback" not in strip(text)
 
 
+def test_results_stand_alone_where_standard_error_is_closed(tmp_path: Path) -> None:
+    done = subprocess.run(
+        ["bash", "-c", 'exec "$0" -m supernet families --json 2>&-', sys.executable],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+    )
+    assert done.returncode == 0
+    assert "ofa_mobilenetv3" in {family["name"] for family in json.loads(done.stdout)}
+
+
 def strip(text: bytes) -> str:
     """What is seen: no colours and no movements of the cursor."""
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text.decode(errors="replace"))

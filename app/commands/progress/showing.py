@@ -26,7 +26,7 @@ def showing(*, quiet: bool) -> Iterator[Say]:
     Yields:
         What the job is given to tell it.
     """
-    if not terminal.speaks():
+    if not terminal.speaks() or sys.stderr is None:
         yield say_nothing
     elif quiet:
         yield _warn
