@@ -166,7 +166,7 @@ def _list_classes(place: Path, count: Count) -> Classes:
     found: Classes = {}
     for folder in _list_folders(place):
         found[folder.name] = list(_walk(folder))
-        count(f"listing {place.name}", sum(map(len, found.values())), None)
+        count("listing images", sum(map(len, found.values())), None)
     return found
 
 
