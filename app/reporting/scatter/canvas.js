@@ -5,7 +5,7 @@ const RAMPS = [
   ["#440154", "#414487", "#2a788e", "#22a884", "#7ad151"],
   ["#414487", "#2a788e", "#22a884", "#7ad151", "#fde725"],
 ];
-const FAINT = 0.12;
+const FAINT = 0.2;
 
 /** The outline of a mark around (0, 0), as SVG and canvas both read it. */
 function outlineMark(shape, r) {
@@ -98,7 +98,7 @@ function drawGroup(context, group, color, scales, dark, isFaint) {
     const drawn = shade === null ? own : mixColor((shade - low) / (high - low || 1), dark);
     context.save();
     context.translate(scales.x.place(value), scales.y.place(group.y[n]));
-    context.globalAlpha = isFaint(group, n) ? Math.min(FAINT, group.opacity) : group.opacity;
+    context.globalAlpha = isFaint(group, n) ? FAINT * group.opacity : group.opacity;
     context.fillStyle = drawn;
     context.strokeStyle = drawn;
     if (group.filled && group.shape !== "cross") context.fill(outline);

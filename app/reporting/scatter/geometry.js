@@ -15,7 +15,10 @@ function makeRegion(kind, path, axes, scales) {
     kind,
     x: axes.x.name,
     y: axes.y.name,
-    corners: kept.map((p) => [scales.x.invert(p.x), scales.y.invert(p.y)]),
+    // Six digits are finer than a hand, and short enough for an address.
+    corners: kept.map((p) =>
+      [scales.x.invert(p.x), scales.y.invert(p.y)].map((value) => Number(value.toPrecision(6))),
+    ),
     x_log: axes.x.log,
     y_log: axes.y.log,
   };

@@ -112,8 +112,9 @@ def _make_group(front: Front, view: ScatterView, kind: str, places: Places) -> J
         "y": _shorten(front.column(view.y.name).best[places]),
         "texts": [[_describe_estimate(point, axis) for point in points] for axis in axes],
     }
-    # Rings and frames say something else by their colour.
-    if view.color is not None and kind not in ("chosen", "compared", KNEE):
+    # Rings and frames mark what is seen anyway; they say something else by their colour.
+    group["marks"] = kind in ("chosen", "compared", KNEE)
+    if view.color is not None and not group["marks"]:
         group["shade"] = _shorten(front.column(view.color.name).best[places])
     if view.kept is not None:
         group["faint"] = np.flatnonzero(~view.kept[places]).tolist()

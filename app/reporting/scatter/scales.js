@@ -73,10 +73,10 @@ function formatNumber(value, decimals) {
   });
 }
 
-/** A stored value with four digits and the unit of its axis. */
+/** A stored value with three digits and the unit of its axis. */
 function describeValue(axis, value) {
   const shown = value * axis.scale;
   const size = shown === 0 ? 0 : Math.floor(Math.log10(Math.abs(shown)));
-  const written = formatNumber(shown, Math.max(0, 3 - size));
+  const written = formatNumber(shown, Math.max(0, 2 - size));
   return axis.unit ? `${written} ${axis.unit}` : written;
 }

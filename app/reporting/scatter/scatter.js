@@ -16,6 +16,8 @@ class Chart {
     this.hovered = null;
     this.stop = -1;
     this.hasFocus = false;
+    // Whether somebody chose what is seen, so that another payload must not change it.
+    this.zoomed = false;
     this.build();
     listenToPointer(this);
     listenToKeys(this);
@@ -81,10 +83,10 @@ class Chart {
     this.chooseMode("move");
   }
 
-  /** Show another payload; the zoom is kept while the axes stay the same. */
+  /** Show another payload; a zoom made by hand is kept while the axes stay the same. */
   update(payload) {
-    const axes = JSON.stringify([payload.x, payload.y]);
-    const moved = axes !== this.axes;
+    const axes = JSON.stringify([payload.x, payload.y].map((axis) => [axis.name, axis.log]));
+    const moved = axes !== this.axes || !this.zoomed;
     this.axes = axes;
     this.payload = payload;
     this.region = payload.region;
@@ -122,6 +124,7 @@ class Chart {
 
   show(name) {
     if (!this.payload) return;
+    this.zoomed = name !== "domain";
     const spans = {};
     for (const key of ["x", "y"]) {
       const axis = this.payload[key];
@@ -133,6 +136,7 @@ class Chart {
 
   /** Zoom around a place in pixels, or the middle; `factor` below 1 shows less. */
   zoom(factor, at) {
+    this.zoomed = true;
     for (const key of ["x", "y"]) {
       const axis = this.payload[key];
       const [low, high] = this.spans[key];
@@ -149,6 +153,7 @@ class Chart {
 
   /** Move what is seen by so many pixels. */
   pan(across, down) {
+    this.zoomed = true;
     const { left, right, top, bottom } = this.frame;
     const shift = { x: -across / (right - left), y: down / (bottom - top) };
     for (const key of ["x", "y"]) {
@@ -212,7 +217,8 @@ class Chart {
     const faint = this.payload.groups.map((group) => new Set(group.faint || []));
     const inside = makeFilter(this.draft || this.region);
     const places = new Map(this.payload.groups.map((group, n) => [group, faint[n]]));
-    const isFaint = (group, n) => places.get(group).has(n) || !inside(group.x[n], group.y[n]);
+    const isFaint = (group, n) =>
+      !group.marks && (places.get(group).has(n) || !inside(group.x[n], group.y[n]));
     drawPayload(context, this.payload, this.scales, this.isDark(), isFaint);
   }
 
