@@ -26,6 +26,7 @@ from app.reporting.scatter.places import (
 from app.reporting.scatter.view import (
     CLOSE,
     DOMINATED,
+    FAILED,
     INTERVALS,
     KNEE,
     LOOKS,
@@ -106,7 +107,7 @@ def _make_group(front: Front, view: ScatterView, kind: str, places: Places) -> J
     points = [front.points[i] for i in places]
     axes = [view.x, view.y, *([view.color] if view.color else [])]
     group = {
-        **_describe_look(kind, LOOKS[kind]),
+        **describe_look(kind, LOOKS[kind]),
         "ids": [point.digest for point in points],
         "x": _shorten(front.column(view.x.name).best[places]),
         "y": _shorten(front.column(view.y.name).best[places]),
@@ -121,7 +122,8 @@ def _make_group(front: Front, view: ScatterView, kind: str, places: Places) -> J
     return group
 
 
-def _describe_look(kind: str, look: Look) -> Json:
+def describe_look(kind: str, look: Look) -> Json:
+    """A group of points without its points."""
     return {
         "kind": kind,
         "name": look.name,
@@ -135,7 +137,13 @@ def _describe_look(kind: str, look: Look) -> Json:
 
 
 def _describe_estimate(point: Point, axis: Quantity) -> str:
-    """A value, its interval and where it is from: ``0.123 ms (0.120 to 0.126, measured)``."""
+    """A value and what is known of it: ``0.123 ms (0.120 ms to 0.126 ms, measured)``."""
+    shown, source = axis.show(point.best(axis.name)), describe_estimate_source(point, axis)
+    return f"{shown} ({source})" if source else shown
+
+
+def describe_estimate_source(point: Point, axis: Quantity) -> str:
+    """The interval of a point's value and where the value is from; empty when neither is known."""
     estimate = point.estimate(axis.name)
     said = []
     if estimate.interval_around(estimate.value) is not None and estimate.low != estimate.high:
@@ -144,8 +152,7 @@ def _describe_estimate(point: Point, axis: Quantity) -> str:
         said.append("predicted")
     elif estimate.source:
         said.append(estimate.source)
-    shown = axis.show(estimate.best)
-    return f"{shown} ({', '.join(said)})" if said else shown
+    return ", ".join(said)
 
 
 def _add_intervals(front: Front, view: ScatterView, group: Json, places: Places) -> None:
@@ -162,7 +169,7 @@ def _place_predictions(front: Front, view: ScatterView, places: Places) -> Json:
         for axis, values in ((view.x, across), (view.y, up))
     ]
     return {
-        **_describe_look(PREDICTED, LOOKS[PREDICTED]),
+        **describe_look(PREDICTED, LOOKS[PREDICTED]),
         "ids": [front.points[i].digest for i in places[known]],
         "x": _shorten(across[known]),
         "y": _shorten(up[known]),
@@ -179,7 +186,7 @@ def _place_references(view: ScatterView) -> list[Json]:
             continue
         if (view.x_log and across <= 0) or (view.y_log and up <= 0):
             continue
-        look = _describe_look("reference", LOOKS["reference"])
+        look = describe_look("reference", LOOKS["reference"])
         shown = [[view.x.show(across)], [view.y.show(up)]]
         place = {"ids": [""], "x": [across], "y": [up], "texts": shown, "written": reference.name}
         groups.append({**look, "name": reference.name, **place})
@@ -323,7 +330,7 @@ def _list_notes(front: Front, view: ScatterView, found: Found) -> list[str]:
     if found.unknown:
         items = format_items(found.unknown, "point lacks", "points lack")
         notes.append(f"{items} one of the two values.")
-    if "failed" in view.shown and front.failed:
+    if FAILED in view.shown and front.failed:
         items = format_items(front.failed, "evaluation", "evaluations")
         notes.append(f"{items} failed and have no place.")
     return notes
