@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,7 +49,8 @@ def find_places(front: Front, view: ScatterView) -> Found:
     across, up = (front.column(axis.name).best for axis in (view.x, view.y))
     known = ~(np.isnan(across) | np.isnan(up))
     placed = known & _can_be_placed(across, view.x_log) & _can_be_placed(up, view.y_log)
-    wanted = placed & _find_shown(front, view)
+    members = divide_points(front)
+    wanted = placed & _find_shown(front, view, members)
     named = np.zeros(len(front.points), dtype=np.bool_)
     for digest in (view.chosen, *view.compared):
         named[list(front.find_places(digest))] = True
@@ -57,8 +58,7 @@ def find_places(front: Front, view: ScatterView) -> Found:
         across, wanted, [named, front.on_front, front.verified, _find_kept(view, named)], view.most
     )
     kinds = {
-        name: _sort(np.flatnonzero(drawn & members), across)
-        for name, members in _divide(front).items()
+        name: _sort(np.flatnonzero(drawn & marked), across) for name, marked in members.items()
     }
     return Found(
         kinds,
@@ -127,7 +127,7 @@ def _can_be_placed(values: Values, log: bool) -> Marked:
     return values > 0 if log else ~np.isnan(values)
 
 
-def _divide(front: Front) -> dict[str, Marked]:
+def divide_points(front: Front) -> dict[str, Marked]:
     """Which points are of each kind, ``(n,)``; every point is of one."""
     within = np.array([p.within_limits is not False for p in front.points], dtype=np.bool_)
     behind, close = ~front.on_front, front.indistinguishable
@@ -140,8 +140,7 @@ def _divide(front: Front) -> dict[str, Marked]:
     }
 
 
-def _find_shown(front: Front, view: ScatterView) -> Marked:
-    kinds = _divide(front)
+def _find_shown(front: Front, view: ScatterView, kinds: Mapping[str, Marked]) -> Marked:
     shown = front.on_front.copy()
     for name in view.shown & kinds.keys():
         shown |= kinds[name]
