@@ -293,7 +293,7 @@ def _write_search(
         checkpoint=_CHECKPOINT, strategy=strategy, evaluations=count,
         failed=count - len(known), stopped="evaluations", points=tuple(points),
         latency_method="made up", latency_ratio=1.0,
-        latency_ratios={device: 1.0 for device in devices},
+        latency_ratios=dict.fromkeys(devices, 1.0),
         searched_for=(
             ObjectiveRecord(name=ACCURACY.name, unit="fraction", direction="maximize"),
             ObjectiveRecord(name=cost.name, unit=cost.unit, direction="minimize"),
