@@ -104,14 +104,15 @@ def _list_groups(front: Front, view: ScatterView, found: Found) -> list[Json]:
 
 
 def _make_group(front: Front, view: ScatterView, kind: str, places: Places) -> Json:
-    points = [front.points[i] for i in places]
     axes = [view.x, view.y, *([view.color] if view.color else [])]
+    # Of the cloud behind the front there are thousands, of which columns know nearly as much.
+    describe = _describe_cloud if kind in (CLOSE, DOMINATED, OUTSIDE) else _describe_points
     group = {
         **describe_look(kind, LOOKS[kind]),
-        "ids": [point.digest for point in points],
+        "ids": front.digests[places].tolist(),
         "x": _shorten(front.column(view.x.name).best[places]),
         "y": _shorten(front.column(view.y.name).best[places]),
-        "texts": [[_describe_estimate(point, axis) for point in points] for axis in axes],
+        "texts": [describe(front, axis, places) for axis in axes],
     }
     # Rings and frames mark what is seen anyway; they say something else by their colour.
     group["marks"] = kind in ("chosen", "compared", KNEE)
@@ -136,10 +137,26 @@ def describe_look(kind: str, look: Look) -> Json:
     }
 
 
-def _describe_estimate(point: Point, axis: Quantity) -> str:
-    """A value and what is known of it: ``0.123 ms (0.120 ms to 0.126 ms, measured)``."""
-    shown, source = axis.show(point.best(axis.name)), describe_estimate_source(point, axis)
-    return f"{shown} ({source})" if source else shown
+def _describe_points(front: Front, axis: Quantity, places: Places) -> list[str]:
+    """Values and what is known of them: ``0.123 ms (0.120 ms to 0.126 ms, measured)``."""
+    texts = []
+    for place in places:
+        point = front.points[place]
+        shown, source = axis.show(point.best(axis.name)), describe_estimate_source(point, axis)
+        texts.append(f"{shown} ({source})" if source else shown)
+    return texts
+
+
+def _describe_cloud(front: Front, axis: Quantity, places: Places) -> list[str]:
+    """The same from columns, which tell of a source only whether it is a table or a model."""
+    column = front.column(axis.name)
+    sources = np.where(column.looked_up[places], "table", "")
+    sources = np.where(np.isnan(column.value[places]), "predicted", sources)
+    values = column.best[places].tolist()
+    return [
+        f"{axis.show(value)} ({source})" if source else axis.show(value)
+        for value, source in zip(values, sources.tolist(), strict=True)
+    ]
 
 
 def describe_estimate_source(point: Point, axis: Quantity) -> str:
@@ -170,7 +187,7 @@ def _place_predictions(front: Front, view: ScatterView, places: Places) -> Json:
     ]
     return {
         **describe_look(PREDICTED, LOOKS[PREDICTED]),
-        "ids": [front.points[i].digest for i in places[known]],
+        "ids": front.digests[places[known]].tolist(),
         "x": _shorten(across[known]),
         "y": _shorten(up[known]),
         "texts": texts,

@@ -51,7 +51,7 @@ def find_places(front: Front, view: ScatterView) -> Found:
     placed = known & _can_be_placed(across, view.x_log) & _can_be_placed(up, view.y_log)
     members = divide_points(front)
     wanted = placed & _find_shown(front, view, members)
-    named = np.zeros(len(front.points), dtype=np.bool_)
+    named = np.zeros(len(front.on_front), dtype=np.bool_)
     for digest in (view.chosen, *view.compared):
         named[list(front.find_places(digest))] = True
     drawn = _thin_out(
@@ -129,8 +129,7 @@ def _can_be_placed(values: Values, log: bool) -> Marked:
 
 def divide_points(front: Front) -> dict[str, Marked]:
     """Which points are of each kind, ``(n,)``; every point is of one."""
-    within = np.array([p.within_limits is not False for p in front.points], dtype=np.bool_)
-    behind, close = ~front.on_front, front.indistinguishable
+    within, behind, close = ~front.out_of_limits, ~front.on_front, front.indistinguishable
     return {
         "verified": front.on_front & front.verified,
         "unverified": front.on_front & ~front.verified,
