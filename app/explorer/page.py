@@ -304,7 +304,7 @@ def _show_chosen(run: RunView, front: Front, budget: float | None) -> Point | No
         return None
     point = answer.point
     with st.container(border=True):
-        st.markdown(f"Best verified within the budget: **{write_code(point.digest)}**")
+        st.markdown(f"Recommended within the budget: **{write_code(point.digest)}**")
         st.markdown(
             markup.write_facts(_list_figures(front, point), grid=True), unsafe_allow_html=True
         )
@@ -312,12 +312,12 @@ def _show_chosen(run: RunView, front: Front, budget: float | None) -> Point | No
         if formats:
             st.caption(write_text(f"Precision: {list_formats(formats)}."))
     if answer.ties:
-        cheapest = answer.ties[0]
+        assert answer.best is not None
         others = numbers.format_items(len(answer.ties), "other verified subnetwork")
         sentence = (
-            f"{others} within the budget "
-            f"cannot be told apart from it in {quality.title}; the cheapest is "
-            f"{cheapest.digest} with {cost.show(cheapest.best(cost.name))}."
+            f"{others} within the budget cannot be told apart from it in {quality.title}, of which "
+            f"it is the cheapest; the highest is {answer.best.digest} with "
+            f"{quality.show(answer.best.best(quality.name))}."
         )
         st.caption(write_text(sentence))
     if cost.per_device:
@@ -336,10 +336,11 @@ def _list_figures(front: Front, point: Point) -> list[tuple[str, str, str]]:
         estimate = point.estimate(axis.name)
         if estimate.best is None:
             continue
-        interval = estimate.interval_around(estimate.value)
+        interval = estimate.interval
         note = ""
-        if interval is not None and estimate.value is not None:
-            wide = max(interval) * axis.scale
+        if interval is not None:
+            low, high = interval
+            wide = max(estimate.best - low, high - estimate.best) * axis.scale
             note = f"± {numbers.format_digits(wide, 2)}" if wide else ""
         entries.append((axis.title.capitalize(), axis.show(estimate.best), note))
         if estimate.test is not None:
