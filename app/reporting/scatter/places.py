@@ -80,7 +80,7 @@ def list_named(front: Front, view: ScatterView, digests: Sequence[str | None]) -
 def find_intervals(front: Front, axis: Quantity, places: Places) -> tuple[Values, Values]:
     """Lower and upper ends of the intervals around verified values, ``(k,)``; NaN for none."""
     column = front.column(axis.name)
-    low, value, high = (c[places] for c in (column.low, column.value, column.high))
+    low, value, high = (c[places] for c in (column.low, column.best, column.high))
     known = (low <= value) & (value <= high) & front.verified[places]
     return np.where(known, low, np.nan), np.where(known, high, np.nan)
 
@@ -89,12 +89,27 @@ def find_predictions(front: Front, view: ScatterView, places: Places) -> tuple[V
     """Where points were predicted to be, ``(k,)``; exact values stand in where nothing is
     predicted, and NaN where there is no prediction at all."""
     columns = [front.column(axis.name) for axis in (view.x, view.y)]
-    predicted = [column.predicted[places] for column in columns]
+    return _find_apart(view, places, [(c.predicted, c.value) for c in columns])
+
+
+def find_evaluations(front: Front, view: ScatterView, places: Places) -> tuple[Values, Values]:
+    """Where points are by their own evaluation alone, ``(k,)``; NaN where no more than that is
+    known of them, so that they are drawn there anyway."""
+    columns = [front.column(axis.name) for axis in (view.x, view.y)]
+    raw = [np.where(np.isnan(column.posterior), np.nan, column.value) for column in columns]
+    return _find_apart(view, places, [(r, c.best) for r, c in zip(raw, columns, strict=True)])
+
+
+def _find_apart(
+    view: ScatterView, places: Places, axes: Sequence[tuple[Values, Values]]
+) -> tuple[Values, Values]:
+    """Places on two axes, each by one value and else by another; NaN without any of the first."""
+    first = [values[places] for values, _ in axes]
     across, up = (
-        np.where(np.isnan(p), column.value[places], p)
-        for column, p in zip(columns, predicted, strict=True)
+        np.where(np.isnan(values), others[places], values)
+        for values, (_, others) in zip(first, axes, strict=True)
     )
-    known = ~(np.isnan(predicted[0]) & np.isnan(predicted[1]))
+    known = ~(np.isnan(first[0]) & np.isnan(first[1]))
     known &= _can_be_placed(across, view.x_log) & _can_be_placed(up, view.y_log)
     return np.where(known, across, np.nan), np.where(known, up, np.nan)
 
@@ -117,7 +132,8 @@ def reach(values: Sequence[float], log: bool, share: float = 0.05) -> tuple[floa
     low, high = min(usable), max(usable)
     if log:
         edge = (high / low) ** share if high > low else 1.5
-        return low / edge, high * edge
+        # The least numbers that there are have nothing between themselves and 0.
+        return low / edge or low, high * edge
     # A single value, 0 included, is in the middle of something.
     edge = share * (high - low) or 0.05 * abs(high) or 1.0
     return low - edge, high + edge
