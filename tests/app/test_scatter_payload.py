@@ -198,7 +198,9 @@ def test_points_are_where_they_are_expected_and_their_own_evaluation_is_shown(fr
         assert drawn["y_low"][n] == pytest.approx(value - 0.015, rel=1e-6)
         assert drawn["y_high"][n] == pytest.approx(value + 0.015, rel=1e-6)
         assert alone["y"][n] == pytest.approx(value, rel=1e-6)
-        assert "expected" in drawn["texts"][1][n]
+        ends = (front.quality.show(value + by) for by in (-0.015, 0.015))
+        said = f"{' to '.join(ends)}, expected; {front.quality.show(value)} evaluated)"
+        assert drawn["texts"][1][n].endswith(said)
     behind = groups(build_payload(expected, view(expected, shown=ALL)))[DOMINATED]
     assert all(text.endswith("(expected)") for text in behind["texts"][1])
     # Without anything but evaluations they are not drawn twice.
