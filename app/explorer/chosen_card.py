@@ -96,11 +96,9 @@ def show_commands(context: Context, front: Front, point: Point) -> None:
     """Draw the command lines that pick and export the same subnetwork."""
     lines = []
     if front.cost.per_device and context.budgets and not context.state.chosen:
-        lines.append(command_lines.pick_command(context.run.path, front.search, context.budgets[0]))
+        lines.append(command_lines.pick_command(context.place, front.search, context.budgets[0]))
     lines.append(
-        command_lines.export_command(
-            context.run.path, point.digest, Path(f"exported-{point.digest}")
-        )
+        command_lines.export_command(context.place, point.digest, Path(f"exported-{point.digest}"))
     )
     st.caption("The same from the command line")
     st.code("\n".join(lines), language="bash", wrap_lines=True)

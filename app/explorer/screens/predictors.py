@@ -16,7 +16,7 @@ def show(context: Context) -> None:
     """Draw report cards, learning curves and predicted against evaluated values."""
     front, key = context.front, context.key
     if front is None:
-        show_next_step(context.run)
+        show_next_step(context.run, context.place)
         return
     st.markdown("**How well the predictor did**")
     for name, report in front.reports.items():

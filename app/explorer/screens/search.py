@@ -19,7 +19,7 @@ def show(context: Context) -> None:
     """Draw the progress of the search."""
     front = context.front
     if front is None:
-        show_next_step(context.run)
+        show_next_step(context.run, context.place)
         return
     st.markdown("**Progress of the search**")
     try:

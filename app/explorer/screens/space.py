@@ -17,7 +17,7 @@ def show(context: Context) -> None:
     """Draw the choices of the architectures along the front."""
     front = context.front
     if front is None:
-        show_next_step(context.run)
+        show_next_step(context.run, context.place)
         return
     space = context.space
     if space is None and context.run.space is not None:
