@@ -18,8 +18,9 @@ def list_figures(front: Front, point: Point) -> list[dict[str, str]]:
         row = {
             "figure": axis.title,
             "value": axis.show(estimate.best),
-            "95 % interval": _show_interval(axis, estimate.low, estimate.high),
+            "95 % interval": _show_interval(axis, estimate.interval),
             "source": _name_source(estimate),
+            "evaluated": axis.show(estimate.value),
             "predicted": axis.show(estimate.predicted),
             "on test": axis.show(estimate.test),
         }
@@ -28,12 +29,17 @@ def list_figures(front: Front, point: Point) -> list[dict[str, str]]:
 
 
 def _name_source(estimate: Estimate) -> str:
+    """Where the value is from; what evaluations and predictor say together is expected."""
+    if estimate.posterior is not None:
+        samples = f", {estimate.samples:,} samples" if estimate.samples else ""
+        return f"expected from all evaluations{samples}"
     if estimate.value is None:
         return "predicted"
     return estimate.source or numbers.MISSING
 
 
-def _show_interval(axis: Quantity, low: float | None, high: float | None) -> str:
-    if low is None or high is None:
+def _show_interval(axis: Quantity, interval: tuple[float, float] | None) -> str:
+    if interval is None:
         return numbers.MISSING
+    low, high = interval
     return f"{axis.show(low)} to {axis.show(high)}"

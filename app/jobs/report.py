@@ -257,7 +257,8 @@ def _list_verified(front: Front) -> tuple[list[str], list[list[object]]]:
     for objective in front.axes:
         name = objective.name
         header += [
-            f"{name}_{part}" for part in ("predicted", "found", "low", "high", "source", "test")
+            f"{name}_{part}"
+            for part in ("predicted", "found", "low", "high", "source", "posterior", "test")
         ]
     rows: list[list[object]] = []
     for point in front.list_front():
@@ -266,7 +267,7 @@ def _list_verified(front: Front) -> tuple[list[str], list[list[object]]]:
         row: list[object] = [point.digest]
         for objective in front.axes:
             e = point.estimate(objective.name)
-            row += [e.predicted, e.value, e.low, e.high, e.source, e.test]
+            row += [e.predicted, e.value, e.low, e.high, e.source, e.posterior, e.test]
         rows.append(row)
     return header, rows
 

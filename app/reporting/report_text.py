@@ -103,7 +103,10 @@ def _tabulate_points(front: Front) -> Markdown:
     """Predicted and found value of every objective of every front point."""
     header = ["digest"]
     for quantity in front.objectives:
-        header += [quantity.axis_label, "predicted"]
+        expected = _is_expected(front, quantity)
+        header += [f"expected {quantity.axis_label}", "on val"] if expected else []
+        header += [] if expected else [quantity.axis_label]
+        header += ["predicted"]
         header += ["test"] if _was_tested(front, quantity) else []
     formats = [count_formats(read_formats(point.choices)) for point in front.list_front()]
     header += ["precision"] if any(formats) else []
@@ -112,6 +115,8 @@ def _tabulate_points(front: Front) -> Markdown:
         row = [point.digest]
         for quantity in front.objectives:
             estimate = point.estimate(quantity.name)
+            if _is_expected(front, quantity):
+                row.append(quantity.show_interval(estimate.posterior, estimate.interval))
             row += [quantity.show(estimate.value), quantity.show(estimate.predicted)]
             row += [quantity.show(estimate.test)] if _was_tested(front, quantity) else []
         row += [precision] if any(formats) else []
@@ -130,6 +135,11 @@ def _tabulate_formats(front: Front) -> Markdown | None:
         return None
     rows = [[unit, *(found.get(unit, "") for found in formats)] for unit in units]
     return write_table(["unit", *(point.digest for point in points)], rows)
+
+
+def _is_expected(front: Front, quantity: Quantity) -> bool:
+    """Whether there is a posterior of a quantity of some front point."""
+    return any(p.estimate(quantity.name).posterior is not None for p in front.list_front())
 
 
 def _was_tested(front: Front, quantity: Quantity) -> bool:

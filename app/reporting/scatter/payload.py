@@ -163,8 +163,9 @@ def describe_estimate_source(point: Point, axis: Quantity) -> str:
     """The interval of a point's value and where the value is from; empty when neither is known."""
     estimate = point.estimate(axis.name)
     said = []
-    if estimate.interval_around(estimate.value) is not None and estimate.low != estimate.high:
-        said.append(f"{axis.show(estimate.low)} to {axis.show(estimate.high)}")
+    interval = estimate.interval
+    if interval is not None and interval[0] != interval[1]:
+        said.append(f"{axis.show(interval[0])} to {axis.show(interval[1])}")
     if estimate.value is None and estimate.predicted is not None:
         said.append("predicted")
     elif estimate.source:

@@ -80,7 +80,7 @@ def list_named(front: Front, view: ScatterView, digests: Sequence[str | None]) -
 def find_intervals(front: Front, axis: Quantity, places: Places) -> tuple[Values, Values]:
     """Lower and upper ends of the intervals around verified values, ``(k,)``; NaN for none."""
     column = front.column(axis.name)
-    low, value, high = (c[places] for c in (column.low, column.value, column.high))
+    low, value, high = (c[places] for c in (column.low, column.best, column.high))
     known = (low <= value) & (value <= high) & front.verified[places]
     return np.where(known, low, np.nan), np.where(known, high, np.nan)
 
