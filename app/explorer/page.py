@@ -24,6 +24,7 @@ from app.explorer.context import (
     make_context,
     take_whole,
 )
+from app.explorer.growth import watch_run
 from app.explorer.header import show_header
 from app.explorer.launch import read_arguments
 from app.explorer.local_requests import is_local
@@ -76,6 +77,7 @@ def _find_place(path: Path, start: Path | None) -> Path:
 
 
 def _show_run(runs: list[Path], run: run_view.RunView, place: Path) -> None:
+    watch_run(run.path)
     front = select_search(run)
     state = fit_state(front, run)
     _name_dropped()
