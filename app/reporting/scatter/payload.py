@@ -114,8 +114,6 @@ def _make_group(front: Front, view: ScatterView, kind: str, places: Places) -> J
         "y": _shorten(front.column(view.y.name).best[places]),
         "texts": [describe(front, axis, places) for axis in axes],
     }
-    # Rings and frames mark what is seen anyway; they say something else by their colour.
-    group["marks"] = kind in ("chosen", "compared", KNEE)
     if view.color is not None and not group["marks"]:
         group["shade"] = _shorten(front.column(view.color.name).best[places])
     if view.kept is not None:
@@ -134,6 +132,8 @@ def describe_look(kind: str, look: Look) -> Json:
         "filled": look.filled,
         "opacity": look.opacity,
         "front": False,
+        # Rings and frames mark what is seen anyway; they say something else by their colour.
+        "marks": kind in ("chosen", "compared", KNEE),
     }
 
 
@@ -152,11 +152,13 @@ def _describe_cloud(front: Front, axis: Quantity, places: Places) -> list[str]:
     column = front.column(axis.name)
     sources = np.where(column.looked_up[places], "table", "")
     sources = np.where(np.isnan(column.value[places]), "predicted", sources)
-    values = column.best[places].tolist()
-    return [
-        f"{axis.show(value)} ({source})" if source else axis.show(value)
-        for value, source in zip(values, sources.tolist(), strict=True)
-    ]
+    texts = []
+    for value, source in zip(column.best[places].tolist(), sources.tolist(), strict=True):
+        if value != value:  # NaN: what colours a point may be unknown
+            texts.append(axis.show(None))
+        else:
+            texts.append(f"{axis.show(value)} ({source})" if source else axis.show(value))
+    return texts
 
 
 def describe_estimate_source(point: Point, axis: Quantity) -> str:
