@@ -17,6 +17,7 @@ from app.reporting.scatter.places import (
     Places,
     Values,
     climb_stairs,
+    find_evaluations,
     find_intervals,
     find_places,
     find_predictions,
@@ -26,6 +27,7 @@ from app.reporting.scatter.places import (
 from app.reporting.scatter.view import (
     CLOSE,
     DOMINATED,
+    EVALUATED,
     FAILED,
     INTERVALS,
     KNEE,
@@ -96,8 +98,10 @@ def _list_groups(front: Front, view: ScatterView, found: Found) -> list[Json]:
     ]
     if INTERVALS in view.shown:
         _add_intervals(front, view, groups[3], kinds["verified"])
-    if PREDICTED in view.shown:
-        groups.append(_place_predictions(front, view, kinds["verified"]))
+    for kind, find in ((EVALUATED, find_evaluations), (PREDICTED, find_predictions)):
+        if kind in view.shown:
+            ends = find(front, view, kinds["verified"])
+            groups.append(_place_apart(front, kind, view, kinds["verified"], ends))
     if REFERENCES in view.shown:
         groups += _place_references(view)
     return [*groups, *(_make_group(front, view, k, kinds[k]) for k in (CLOSE, DOMINATED, OUTSIDE))]
@@ -183,15 +187,18 @@ def _add_intervals(front: Front, view: ScatterView, group: Json, places: Places)
         group[f"{name}_low"], group[f"{name}_high"] = _shorten(low), _shorten(high)
 
 
-def _place_predictions(front: Front, view: ScatterView, places: Places) -> Json:
-    across, up = find_predictions(front, view, places)
+def _place_apart(
+    front: Front, kind: str, view: ScatterView, places: Places, ends: tuple[Values, Values]
+) -> Json:
+    """Points of the front where they would be by a part of what is known of them."""
+    across, up = ends
     known = ~(np.isnan(across) | np.isnan(up))
     texts = [
-        [f"{axis.show(float(value))} (predicted)" for value in values[known]]
+        [f"{axis.show(float(value))} ({LOOKS[kind].name})" for value in values[known]]
         for axis, values in ((view.x, across), (view.y, up))
     ]
     return {
-        **describe_look(PREDICTED, LOOKS[PREDICTED]),
+        **describe_look(kind, LOOKS[kind]),
         "ids": front.digests[places[known]].tolist(),
         "x": _shorten(across[known]),
         "y": _shorten(up[known]),
