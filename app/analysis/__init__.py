@@ -1,0 +1,1 @@
+"""What follows from evaluated architectures by arithmetic alone: no files, no page, no charts."""
