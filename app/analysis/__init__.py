@@ -1,1 +1,1 @@
-"""What follows from evaluated architectures by arithmetic alone: no files, no page, no charts."""
+"""What is worked out from records alone: no pages, no charts, no files."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from app.explorer import markup, tabs
+from app.explorer import exporting, markup
 from app.records.front import parse_front, read_front
 from app.runs import run_view
 from supernet.errors import InputError
@@ -73,26 +73,26 @@ def test_a_digest_is_twelve_hexadecimal_digits(digest: str) -> None:
 )
 def test_the_page_exports_below_the_exports_alone(tmp_path: Path, folder: str) -> None:
     with pytest.raises(InputError, match="is no folder of"):
-        tabs.find_export_folder(tmp_path, folder)
+        exporting.find_export_folder(tmp_path, folder)
     with pytest.raises(InputError, match="is no folder of"):
-        tabs.find_export_folder(tmp_path, str(tmp_path / "exports" / ".." / "searches"))
-    done, message = tabs.export(tmp_path, "0" * 12, folder)
-    assert not done
-    assert "the only place" in message
+        exporting.find_export_folder(tmp_path, str(tmp_path / "exports" / ".." / "searches"))
+    done = exporting.export(tmp_path, "0" * 12, folder)
+    assert done.folder is None
+    assert "the only place" in done.message
 
 
 def test_the_page_exports_through_no_link(tmp_path: Path) -> None:
     exports = tmp_path / "exports"
     exports.mkdir()
-    assert tabs.find_export_folder(tmp_path, "mine") == exports / "mine"
-    assert tabs.find_export_folder(tmp_path, str(exports / "mine")) == exports / "mine"
+    assert exporting.find_export_folder(tmp_path, "mine") == exports / "mine"
+    assert exporting.find_export_folder(tmp_path, str(exports / "mine")) == exports / "mine"
     (exports / "mine").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(InputError, match="mine is a link"):
-        tabs.find_export_folder(tmp_path, "mine")
+        exporting.find_export_folder(tmp_path, "mine")
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "exports").symlink_to(exports)
     with pytest.raises(InputError, match="exports is a link"):
-        tabs.find_export_folder(tmp_path / "other", "mine")
+        exporting.find_export_folder(tmp_path / "other", "mine")
 
 
 # -- damage stays where it is ----------------------------------------------------------------------
