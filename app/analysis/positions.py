@@ -28,9 +28,8 @@ class Encoded:
     known: NDArray[np.bool_]
 
     def select(self, kept: NDArray[np.bool_]) -> Encoded:
-        """The architectures that a mask ``(n,)`` keeps, without those the space does not know."""
-        wanted = kept & self.known
-        return Encoded(self.rows[wanted], self.active[wanted], self.known[wanted])
+        """The architectures that a mask ``(n,)`` keeps."""
+        return Encoded(self.rows[kept], self.active[kept], self.known[kept])
 
 
 def encode_choices(space: SearchSpace, choices: Sequence[Mapping[str, Value]]) -> Encoded:

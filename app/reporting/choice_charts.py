@@ -119,7 +119,7 @@ def draw_common(found: Sequence[Prevalence]) -> alt.LayerChart:
     rows: list[Row] = []
     for one in found:
         name = f"{one.name} = {one.value}"
-        shared = {
+        shared: Row = {
             "name": name,
             "chance": _write_chance(one.chance),
             "front": f"{one.members:,} of {one.of_members:,}",

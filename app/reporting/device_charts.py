@@ -112,7 +112,7 @@ def draw_agreement(devices: Sequence[str], found: Sequence[Agreement]) -> alt.La
     for one in found:
         interval = "" if one.low is None else f"{one.low:.2f} to {one.high:.2f}"
         text = MISSING if one.spearman is None else f"{one.spearman:.2f}"
-        common = {
+        common: Row = {
             "spearman": one.spearman,
             "text": text,
             "interval": interval,
@@ -120,7 +120,7 @@ def draw_agreement(devices: Sequence[str], found: Sequence[Agreement]) -> alt.La
         }
         rows.append({"row": one.first, "column": one.second, **common})
         rows.append({"row": one.second, "column": one.first, **common})
-    whole = {"spearman": 1.0, "text": "1", "interval": "", "networks": "itself"}
+    whole: Row = {"spearman": 1.0, "text": "1", "interval": "", "networks": "itself"}
     rows += [{"row": device, "column": device, **whole} for device in devices]
     scale = alt.Scale(domain=list(devices), paddingInner=0.04)
     known = [float(one.spearman) for one in found if one.spearman is not None]
