@@ -19,7 +19,7 @@ from supernet.space import SearchSpace, Value
 # With fewer architectures than this a share of several choices is a coin toss.
 LEAST_ROWS = 12
 # More than this make the shares no truer, only the page slower.
-MOST_ROWS = 8_000
+MOST_ROWS = 5_000
 _FOLDS = 5
 _PENALTIES = 10.0 ** np.arange(-2, 4.1, 0.5)
 # Half a 95 % interval of a normal distribution, in standard deviations.

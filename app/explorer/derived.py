@@ -6,6 +6,7 @@ import hashlib
 
 import numpy as np
 import streamlit as st
+from numpy.typing import NDArray
 
 from app.analysis.common_choices import Prevalence, compare_prevalence
 from app.analysis.importance import MainEffects, fit_main_effects
@@ -20,50 +21,58 @@ _MOST_ENCODED, _MOST_DERIVED = 4, 64
 # Half a 95 % interval of a normal distribution, in standard errors.
 _WIDE = 1.96
 
+Kept = NDArray[np.bool_]
 
-def encode_points(context: Context, front: Front, space: SearchSpace) -> Encoded:
-    """The architectures of all points as positions, in the order of the points."""
-    return _encode(context.content_key, space.digest, front, space)
-
-
-def find_effects(
-    context: Context, front: Front, space: SearchSpace, quantity: Quantity
-) -> MainEffects | None:
-    """What choices do to a quantity, among the points that pass region and filters."""
-    return _find_effects((*name_selection(context), quantity.name), context, front, space, quantity)
+# The content of a front, and which of its points pass region and filters.
+Selection = tuple[str, str]
 
 
-def find_common(context: Context, front: Front, space: SearchSpace) -> tuple[Prevalence, ...]:
-    """What front points have in common, among the points that pass region and filters."""
-    return _find_common(name_selection(context), context, front, space)
-
-
-def name_selection(context: Context) -> tuple[str, str]:
-    """The content of a front, and which of its points pass region and filters."""
+def name_selection(context: Context) -> Selection:
+    """Names what a screen shows of a front, for what is kept of it."""
     mask = hashlib.sha256(np.packbits(context.kept).tobytes()).hexdigest()[:16]
     return context.content_key, mask
 
 
+def find_effects(
+    selection: Selection, kept: Kept, front: Front, space: SearchSpace, quantity: Quantity
+) -> MainEffects | None:
+    """What choices do to a quantity, among the points that are kept.
+
+    Args:
+        selection: Names the points.
+        kept: Which they are, ``(n,)``.
+        front: Whose points.
+        space: Whose choices.
+        quantity: What they act on.
+    """
+    return _find_effects(selection, quantity.name, kept, front, space)
+
+
+def find_common(
+    selection: Selection, kept: Kept, front: Front, space: SearchSpace
+) -> tuple[Prevalence, ...]:
+    """What front points have in common, among the points that are kept; arguments as above."""
+    return _find_common(selection, kept, front, space)
+
+
 @st.cache_resource(max_entries=_MOST_ENCODED, show_spinner=False)
-def _encode(key: str, space_digest: str, _front: Front, _space: SearchSpace) -> Encoded:
+def _encode(content: str, space_digest: str, _front: Front, _space: SearchSpace) -> Encoded:
     return encode_choices(_space, [point.choices for point in _front.points])
 
 
 @st.cache_resource(max_entries=_MOST_DERIVED, show_spinner=False)
 def _find_effects(
-    key: tuple[str, ...], _context: Context, _front: Front, _space: SearchSpace, _quantity: Quantity
+    selection: Selection, name: str, _kept: Kept, _front: Front, _space: SearchSpace
 ) -> MainEffects | None:
-    column = _front.column(_quantity.name)
-    kept = _context.kept
-    selected = encode_points(_context, _front, _space).select(kept)
-    errors = (column.high - column.low)[kept] / (2 * _WIDE)
-    return fit_main_effects(_space, selected, column.best[kept], errors)
+    column = _front.column(name)
+    encoded = _encode(selection[0], _space.digest, _front, _space).select(_kept)
+    errors = (column.high - column.low)[_kept] / (2 * _WIDE)
+    return fit_main_effects(_space, encoded, column.best[_kept], errors)
 
 
 @st.cache_resource(max_entries=_MOST_DERIVED, show_spinner=False)
 def _find_common(
-    key: tuple[str, ...], _context: Context, _front: Front, _space: SearchSpace
+    selection: Selection, _kept: Kept, _front: Front, _space: SearchSpace
 ) -> tuple[Prevalence, ...]:
-    kept = _context.kept
-    selected = encode_points(_context, _front, _space).select(kept)
-    return compare_prevalence(_space, selected, _front.on_front[kept])
+    encoded = _encode(selection[0], _space.digest, _front, _space).select(_kept)
+    return compare_prevalence(_space, encoded, _front.on_front[_kept])

@@ -52,19 +52,18 @@ def draw_importance(effects: Sequence[ChoiceEffect], quantity: Quantity) -> alt.
     return alt.layer(bars, texts.encode(text="text:N")).properties(height=height)
 
 
-def draw_effect(
-    effect: ChoiceEffect, quantity: Quantity, domain: tuple[float, float]
-) -> alt.LayerChart:
-    """The expected value with each value of a choice, and its 95 % interval.
+def draw_effects(effects: Sequence[ChoiceEffect], quantity: Quantity) -> alt.LayerChart:
+    """The expected value with each value of some choices, and its 95 % interval.
 
     Args:
-        effect: What the choice does.
-        quantity: What it does it to.
-        domain: What the vertical axis reaches over, in its shown unit; equal axes compare.
+        effects: From the top; the values of each are joined by a line.
+        quantity: What the choices act on.
     """
     rows: list[Row] = [
         {
-            "value": str(value),
+            "choice": effect.name,
+            "name": f"{effect.name} = {value}",
+            "place": place,
             "mean": float(mean) * quantity.scale,
             "low": float(low) * quantity.scale,
             "high": float(high) * quantity.scale,
@@ -72,42 +71,31 @@ def draw_effect(
             "interval": f"{quantity.show(float(low))} to {quantity.show(float(high))}",
             "count": format_items(int(count), "network"),
         }
-        for value, count, mean, low, high in zip(
-            effect.values, effect.counts, effect.means, effect.low, effect.high, strict=True
+        for effect in effects
+        for place, (value, count, mean, low, high) in enumerate(
+            zip(effect.values, effect.counts, effect.means, effect.low, effect.high, strict=True)
         )
         if not np.isnan(mean)
     ]
-    # With an axis of its own order: the smallest value first, whatever its text is.
-    x = alt.X(
-        "value:N",
-        sort=[str(value) for value in effect.values],
-        axis=alt.Axis(title=effect.name, labelAngle=0, titleLimit=240, labelLimit=90),
+    names = [str(row["name"]) for row in rows]
+    base = alt.Chart(style.tabulate(rows)).encode(y=_name_rows(names, "name"))
+    across = Axis(f"expected {quantity.axis_label}")
+    lines = base.mark_line(color=style.BLUE, opacity=0.35, aria=False).encode(
+        x=across.place_across("mean"), detail="choice:N", order=alt.Order("place:Q")
     )
-    up = Axis(quantity.axis_label, domain, clamp=True)
-    base = alt.Chart(style.tabulate(rows)).encode(x=x)
-    bars = base.mark_rule(color=style.GREY, strokeWidth=1.5, aria=False)
-    line = base.mark_line(color=style.BLUE, opacity=0.35, aria=False)
+    bars = base.mark_rule(color=style.GREY, strokeWidth=1.5, aria=False).encode(
+        x=across.place_across("low"), x2="high:Q"
+    )
     marks = base.mark_circle(color=style.BLUE, size=60, opacity=1).encode(
-        y=up.place_up("mean"),
+        x=across.place_across("mean"),
         tooltip=[
-            alt.Tooltip("value:N", title="value"),
+            alt.Tooltip("name:N", title="value"),
             alt.Tooltip("text:N", title="expected"),
             alt.Tooltip("interval:N", title="95 % interval"),
             alt.Tooltip("count:N", title="evaluated"),
         ],
     )
-    layers = [
-        bars.encode(y=up.place_up("low"), y2="high:Q"),
-        line.encode(y=up.place_up("mean")),
-        marks,
-    ]
-    return alt.layer(*layers).properties(height=210)
-
-
-def cover_effects(effects: Sequence[ChoiceEffect], quantity: Quantity) -> tuple[float, float]:
-    """A domain that holds the intervals of all effects, in the shown unit of the quantity."""
-    ends = [end for effect in effects for end in (*effect.low, *effect.high) if not np.isnan(end)]
-    return style.padded_domain([float(end) * quantity.scale for end in ends])
+    return alt.layer(lines, bars, marks).properties(height=60 + _ROW * max(len(rows), 1))
 
 
 def draw_common(found: Sequence[Prevalence]) -> alt.LayerChart:

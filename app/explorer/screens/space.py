@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
 import numpy as np
 import streamlit as st
 
 from app.analysis.common_choices import Prevalence, list_shared
-from app.analysis.importance import LEAST_ROWS, ChoiceEffect, MainEffects
+from app.analysis.importance import LEAST_ROWS, MainEffects
 from app.explorer import layers
 from app.explorer.architecture_charts import choose_columns, draw_genomes
 from app.explorer.choice_filters import show_filters
 from app.explorer.context import Context, linked
-from app.explorer.derived import find_common, find_effects, name_selection
+from app.explorer.derived import Selection, find_common, find_effects, name_selection
 from app.explorer.drawn import show_chart
 from app.explorer.header import show_next_step
 from app.explorer.markup import write_text
@@ -22,12 +21,12 @@ from app.explorer.opened import isolated
 from app.records.front import Front
 from app.records.numbers import format_items, format_percent
 from app.records.quantities import Quantity
-from app.reporting.choice_charts import cover_effects, draw_common, draw_effect, draw_importance
+from app.reporting.choice_charts import draw_common, draw_effects, draw_importance
 from supernet.space import SearchSpace
 
 # What is shown at first of long lists; the rest is a click away.
 _MOST_BARS, _MOST_COMMON, _MOST_EFFECTS = 12, 14, 6
-_EFFECT_COLUMNS = 3
+_MOST_CHOSEN = 15
 # Above this probability a difference may be chance.
 _CHANCE = 0.05
 
@@ -42,7 +41,7 @@ def show(context: Context) -> None:
     if not front.points:
         st.info("This search has not evaluated anything yet; run its command again to go on.")
         return
-    space = context.space
+    space, selection = context.space, name_selection(context)
     if space is None:
         held = "This search was made in another space than space.json holds"
         missing = "This run has no space.json that can be read"
@@ -57,15 +56,15 @@ def show(context: Context) -> None:
         left, right = st.columns(2, gap="large")
         with left, isolated("The importance of choices"):
             quantity = _ask_quantity(context, front)
-            effects = find_effects(context, front, space, quantity)
-            _show_importance(context, effects, quantity)
+            effects = find_effects(selection, context.kept, front, space, quantity)
+            _show_importance(context, selection, effects, quantity)
         with right, isolated("What the front has in common"):
-            _show_common(context, front, space)
+            _show_common(context, selection, front, space)
         if effects is not None:
             with isolated("The effects of values"):
-                _show_effects(context, effects, quantity)
+                _show_effects(context, selection, effects, quantity)
     with isolated("The architectures along the front"):
-        _show_genomes(context, front, space)
+        _show_genomes(context, selection, front, space)
 
 
 def _ask_quantity(context: Context, front: Front) -> Quantity:
@@ -80,7 +79,9 @@ def _ask_quantity(context: Context, front: Front) -> Quantity:
     return axes[str(name)]
 
 
-def _show_importance(context: Context, effects: MainEffects | None, quantity: Quantity) -> None:
+def _show_importance(
+    context: Context, selection: Selection, effects: MainEffects | None, quantity: Quantity
+) -> None:
     st.markdown("**Which choices matter**")
     if effects is None:
         st.info(
@@ -97,7 +98,7 @@ def _show_importance(context: Context, effects: MainEffects | None, quantity: Qu
     shown = ranked if every else ranked[:_MOST_BARS]
     show_chart(
         f"importance {context.key}",
-        (*name_selection(context), quantity.name, str(len(shown))),
+        (*selection, quantity.name, str(len(shown))),
         lambda: draw_importance(shown, quantity),
     )
     st.caption(write_text(describe_fit(effects, quantity)))
@@ -119,9 +120,9 @@ def describe_fit(effects: MainEffects, quantity: Quantity) -> str:
     return f"{sentence} {rest}, and noise of the evaluations ({format_percent(effects.noise)})."
 
 
-def _show_common(context: Context, front: Front, space: SearchSpace) -> None:
+def _show_common(context: Context, selection: Selection, front: Front, space: SearchSpace) -> None:
     st.markdown("**What the front has in common**")
-    found = find_common(context, front, space)
+    found = find_common(selection, context.kept, front, space)
     if not found:
         st.info("No network of the front passes the filters.")
         return
@@ -129,7 +130,7 @@ def _show_common(context: Context, front: Front, space: SearchSpace) -> None:
     st.caption(write_text(describe_common(found, members)))
     telling = [one for one in found if one.lift != 1][:_MOST_COMMON]
     if telling:
-        show_chart(f"common {context.key}", name_selection(context), lambda: draw_common(telling))
+        show_chart(f"common {context.key}", selection, lambda: draw_common(telling))
 
 
 def describe_common(found: Sequence[Prevalence], members: int) -> str:
@@ -160,7 +161,9 @@ def describe_common(found: Sequence[Prevalence], members: int) -> str:
     return " ".join(parts)
 
 
-def _show_effects(context: Context, effects: MainEffects, quantity: Quantity) -> None:
+def _show_effects(
+    context: Context, selection: Selection, effects: MainEffects, quantity: Quantity
+) -> None:
     st.markdown("**What each value does**")
     ranked = {effect.name: effect for effect in effects.rank() if len(effect.values) > 1}
     chosen = st.multiselect(
@@ -168,9 +171,15 @@ def _show_effects(context: Context, effects: MainEffects, quantity: Quantity) ->
         list(ranked),
         list(ranked)[:_MOST_EFFECTS],
         key=f"effects {context.key}",
-        max_selections=4 * _EFFECT_COLUMNS,
+        max_selections=_MOST_CHOSEN,
     )
-    _draw_effects(context, [ranked[name] for name in chosen], quantity)
+    if chosen:
+        shown = [ranked[name] for name in chosen]
+        show_chart(
+            f"effects of values {context.key}",
+            (*selection, quantity.name, *chosen),
+            lambda: draw_effects(shown, quantity),
+        )
     st.caption(
         write_text(
             f"Expected {quantity.title} with each value, everything else being as it is on "
@@ -179,19 +188,9 @@ def _show_effects(context: Context, effects: MainEffects, quantity: Quantity) ->
     )
 
 
-def _draw_effects(context: Context, shown: list[ChoiceEffect], quantity: Quantity) -> None:
-    domain = cover_effects(shown, quantity)
-    selection = (*name_selection(context), quantity.name, *map(str, domain))
-    for start in range(0, len(shown), _EFFECT_COLUMNS):
-        columns = st.columns(_EFFECT_COLUMNS, gap="medium")
-        row = shown[start : start + _EFFECT_COLUMNS]
-        for column, effect in zip(columns, row, strict=False):
-            with column:
-                key = f"effect {context.key} {effect.name}"
-                show_chart(key, selection, partial(draw_effect, effect, quantity, domain))
-
-
-def _show_genomes(context: Context, front: Front, space: SearchSpace | None) -> None:
+def _show_genomes(
+    context: Context, selection: Selection, front: Front, space: SearchSpace | None
+) -> None:
     st.markdown("**The architectures along the front**")
     st.caption(
         "Every front architecture is a column, cheapest on the left; darker is a larger value, "
@@ -210,6 +209,6 @@ def _show_genomes(context: Context, front: Front, space: SearchSpace | None) -> 
         st.caption(f"{len(columns):,} of {len(members):,} are drawn.")
     show_chart(
         f"genome {context.key}",
-        (*name_selection(context), digest or ""),
+        (*selection, digest or ""),
         lambda: draw_genomes(layers.line_up(space, columns), front, digest),
     )
