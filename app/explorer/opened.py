@@ -133,7 +133,7 @@ def _derive(front: Front) -> None:
     """Work out, once for all interactions, what every view of a front needs."""
     front.list_front()
     picking.list_measured(front)
-    _ = front.labels
+    _ = front.axes, front.find_places(None)
 
 
 def _describe_failure(what: str, error: Exception) -> str:
