@@ -16,8 +16,14 @@ from app.reporting.markdown import write_code
 from app.runs import command_lines
 
 
-def show_chosen(context: Context, front: Front) -> None:
-    """Draw the card of the chosen subnetwork, or the nearest one where none fits the budget."""
+def show_chosen(context: Context, front: Front, *, actions: bool = True) -> None:
+    """Draw the card of the chosen subnetwork, or the nearest one where none fits the budget.
+
+    Args:
+        context: What is looked at.
+        front: The front of the search.
+        actions: Whether there are buttons that lead on to the other screens.
+    """
     point = context.chosen
     if not context.budgets and point is None:
         return
@@ -42,6 +48,8 @@ def show_chosen(context: Context, front: Front) -> None:
         formats = read_formats(point.choices)
         if formats:
             st.caption(write_text(f"Precision: {list_formats(formats)}."))
+        if actions:
+            _show_actions(context, point)
     if answer and answer.ties and not context.state.chosen:
         cheapest = answer.ties[0]
         others = numbers.format_items(len(answer.ties), "other verified subnetwork")
@@ -51,6 +59,37 @@ def show_chosen(context: Context, front: Front) -> None:
             f"{cheapest.digest} with {cost.show(cheapest.best(cost.name))}."
         )
         st.caption(write_text(sentence))
+
+
+def _show_actions(context: Context, point: Point) -> None:
+    compared = context.state.compared
+    with st.container(horizontal=True):
+        st.button(
+            "Open and export",
+            type="primary",
+            key=f"open {context.key}",
+            on_click=lambda: context.update(screen="Network"),
+        )
+        if point.digest in compared:
+            others = tuple(digest for digest in compared if digest != point.digest)
+            st.button(
+                "Do not compare",
+                key=f"keep {context.key}",
+                on_click=lambda: context.update(compared=others),
+            )
+        else:
+            st.button(
+                "Keep to compare",
+                key=f"keep {context.key}",
+                on_click=lambda: context.update(compared=(*compared, point.digest)),
+                help="Choose another one afterwards: the screen Compare has both.",
+            )
+        if context.state.chosen and context.budgets:
+            st.button(
+                "Back to the best within the budget",
+                key=f"back {context.key}",
+                on_click=lambda: context.update(chosen=""),
+            )
 
 
 def show_commands(context: Context, front: Front, point: Point) -> None:

@@ -19,13 +19,14 @@ from app.analysis.regions import find_inside, find_passing
 from app.explorer.budgets import choose_budget
 from app.explorer.choice_columns import read_choice
 from app.explorer.fitted_state import fit_to_front
+from app.explorer.opened import isolated
 from app.explorer.view_state import ViewState, read_query, write_query
 from app.records import picking
 from app.records.front import Front, Point
 from app.runs.run_view import RunView
 from supernet.space import SearchSpace
 
-_STATE, _DROPPED, _WHOLE = "view state", "view dropped", "view of the whole page"
+STATE, _DROPPED, _WHOLE = "view state", "view dropped", "view of the whole page"
 # What parts of the page outside a screen show.
 _OUTSIDE = frozenset(("run", "device", "search", "screen"))
 
@@ -135,17 +136,18 @@ def linked(show: Callable[[Context], None]) -> Callable[[Context], None]:
     def show_now(context: Context) -> None:
         if st.session_state.pop(_WHOLE, False):
             st.rerun()
-        show(context.renew())
+        with isolated("This screen"):
+            show(context.renew())
 
     return show_now
 
 
 def read_state() -> ViewState:
     """What this browser looks at; at first what its address says."""
-    if _STATE not in st.session_state:
+    if STATE not in st.session_state:
         query = {name: st.query_params.get_all(name) for name in st.query_params}
-        st.session_state[_STATE], st.session_state[_DROPPED] = read_query(query)
-    state: ViewState = st.session_state[_STATE]
+        st.session_state[STATE], st.session_state[_DROPPED] = read_query(query)
+    state: ViewState = st.session_state[STATE]
     return state
 
 
@@ -155,7 +157,7 @@ def change_state(**changes: object) -> None:
     after = replace(before, **changes)  # type: ignore[arg-type]
     if after == before:
         return
-    st.session_state[_STATE] = after
+    st.session_state[STATE] = after
     st.session_state[_DROPPED] = ()
     if any(getattr(after, name) != getattr(before, name) for name in _OUTSIDE):
         st.session_state[_WHOLE] = True

@@ -10,14 +10,14 @@ from app.records import numbers
 from app.records.front import Front
 from app.records.quantities import find_stored_quantity
 from app.runs import run_view
-from app.runs.run_view import RunView
+from app.runs.run_view import DeviceView, RunView
 
 
 def show_header(run: RunView, front: Front | None) -> None:
     """Draw the facts about a run, the verdict on its latency tables, and what is damaged."""
-    st.markdown(f"## {write_text(run.path.resolve().name)}")
+    st.markdown(f"### {write_text(run.path.resolve().name)}")
     st.markdown(markup.write_facts(_list_facts(run, front)), unsafe_allow_html=True)
-    _show_table_verdict(run, front)
+    _warn_of_tables(run, front)
     if run.problems:
         count = len(run.problems)
         with st.expander(f"{numbers.format_items(count, 'file')} could not be used", expanded=True):
@@ -58,25 +58,33 @@ def _list_facts(run: RunView, front: Front | None) -> list[tuple[str, str, str]]
     return entries
 
 
-def _show_table_verdict(run: RunView, front: Front | None) -> None:
-    names = [front.device] if front is not None else list(run.devices)
-    for name in names:
-        device = run.devices.get(name)
-        if device is None:
-            continue
-        title = f"Latency table of **{write_text(name)}**"
-        if device.description:
-            title += f" ({write_text(device.description)})"
-        report = device.report
+def describe_tables(run: RunView, front: Front | None) -> list[str]:
+    """What validation found about the tables that latencies come from, a Markdown line each."""
+    return [
+        f"{_name_table(device)}: trustworthy · {markup.describe_table(device.report)}"
+        for device in _list_devices(run, front)
+        if device.report is not None and device.report.trustworthy
+    ]
+
+
+def _warn_of_tables(run: RunView, front: Front | None) -> None:
+    for device in _list_devices(run, front):
+        report, title = device.report, _name_table(device)
         if report is None:
             st.warning(f"{title} has not been validated: treat table latencies as a guess.")
-            continue
-        verdict = write_text(report.verdict) or "It carries no verdict."
-        figures = markup.describe_table(report)
-        if report.trustworthy:
-            st.caption(f"{title}: trustworthy · {figures}", help=verdict)
-        else:
+        elif not report.trustworthy:
+            verdict = write_text(report.verdict) or "It carries no verdict."
             st.warning(
                 f"{title}. {verdict} Rely only on measured latencies of verified picking.  \n"
-                f"{figures}"
+                f"{markup.describe_table(report)}"
             )
+
+
+def _list_devices(run: RunView, front: Front | None) -> list[DeviceView]:
+    names = [front.device] if front is not None else list(run.devices)
+    return [run.devices[name] for name in names if name in run.devices]
+
+
+def _name_table(device: DeviceView) -> str:
+    title = f"Latency table of **{write_text(device.name)}**"
+    return f"{title} ({write_text(device.description)})" if device.description else title

@@ -71,7 +71,7 @@ def _show_run(runs: list[Path], run: run_view.RunView) -> None:
     context = make_context(tuple(runs), run, front, state)
     screen = state.screen
     # Only the tab that is looked at is filled, and only its module is imported.
-    with _draw_tabs(screen), isolated(f"The screen {screen}"):
+    with _draw_tabs(screen):
         import_module(f"app.explorer.screens.{screen.lower()}").show(context)
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from app.explorer.context import STATE
 from app.records import picking
 from app.records.front import Front
 from app.runs import run_view
@@ -27,9 +29,23 @@ def run(tmp_path: Path) -> Path:
     return tmp_path / "digits-run"
 
 
-def open_page(monkeypatch: pytest.MonkeyPatch, *arguments: Path) -> AppTest:
+def open_page(
+    monkeypatch: pytest.MonkeyPatch, *arguments: Path, screen: str = "Front", **query: str
+) -> AppTest:
+    """The page as a browser opens it whose address names a screen and more."""
     monkeypatch.setattr(sys, "argv", ["explorer.py", *map(str, arguments)])
-    page = AppTest.from_file(str(SCRIPT), default_timeout=60).run()
+    page = AppTest.from_file(str(SCRIPT), default_timeout=60)
+    for name, value in {"screen": screen, **query}.items():
+        page.query_params[name] = value
+    page.run()
+    assert not page.exception
+    return page
+
+
+def switch(page: AppTest, screen: str) -> AppTest:
+    """The same browser after a click on the tab of another screen."""
+    page.session_state[STATE] = replace(page.session_state[STATE], screen=screen)
+    page.run()
     assert not page.exception
     return page
 
@@ -66,10 +82,11 @@ def test_the_budget_slider_names_the_best_subnetwork(
         expected = picking.pick(front, budget).point
         assert expected is not None
         assert chosen(page) == expected.digest
-        assert f"supernet pick --run {run} --latency-ms {budget:.6g}" in text(page)
-        assert f"--arch {expected.digest} --out " in text(page)
         seen.add(expected.digest)
-        slider = page.slider[0]
+        shown = text(switch(page, "Network"))
+        assert f"supernet pick --run {run} --latency-ms {budget:.6g}" in shown
+        assert f"--arch {expected.digest} --out " in shown
+        slider = switch(page, "Front").slider[0]
     assert len(seen) == 3
 
 
@@ -120,25 +137,29 @@ def test_an_untrustworthy_table_warns(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_comparing_shows_the_difference(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    page = open_page(monkeypatch, run)
-    box = next(b for b in page.selectbox if "Compare" in b.label)
+    page = open_page(monkeypatch, run, screen="Compare")
     other = front_of(run).list_front()[0]
-    box.set_value(other.digest).run()
+    page.multiselect[0].select(other.digest).run()
     assert not page.exception
-    assert [row["digest"] for row in points_drawn(page)["compared"]] == [other.digest]
-    assert [row["digest"] for row in points_drawn(page)["chosen"]] == [chosen(page)]
-    one = small_space().architecture(dict(front_of(run).find_point(chosen(page)).choices))
+    mine = page.session_state[STATE]
+    assert mine.compared == (other.digest,)
+    ours = picking.pick_knee(front_of(run))
+    assert ours is not None
+    one = small_space().architecture(dict(ours.choices))
     two = small_space().architecture(dict(other.choices))
     count = len(one.diff(two))
     assert f"against **`{other.digest}`**: {count} choice" in text(page)
     assert "(compared: " in text(page)
     assert page.table[0].value.shape == (5, 4)
+    drawn = points_drawn(switch(page, "Front"))
+    assert [row["digest"] for row in drawn["compared"]] == [other.digest]
+    assert [row["digest"] for row in drawn["chosen"]] == [ours.digest]
 
 
 def test_other_axes_can_be_chosen(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = open_page(monkeypatch, run)
     box = next(b for b in page.selectbox if b.label == "Horizontal")
-    box.set_value("size (KB)").run()
+    box.set_value("size_bytes").run()
     assert not page.exception
     places = {row["digest"]: row["across"] for row in points_drawn(page)["verified (measured)"]}
     sizes = {p.digest: (p.best("size_bytes") or 0) / 1000 for p in front_of(run).list_front()}
@@ -227,23 +248,7 @@ def test_sparse_files_still_open(run: Path, monkeypatch: pytest.MonkeyPatch) -> 
         (run / name).unlink()
     page = open_page(monkeypatch, run)
     assert chosen(page)
-    assert "stored no latency of single units" in text(page)
-
-
-def test_a_clicked_point_is_compared(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from app.explorer import page
-
-    def click(selection: dict[str, object]) -> dict[str, object]:
-        state: dict[str, object] = {"front k": {"selection": selection}}
-        monkeypatch.setattr(page.st, "session_state", state)
-        page.compare_clicked(front, "k")
-        return state
-
-    front = front_of(run)
-    digest = front.points[5].digest
-    assert click({"clicked": [{"digest": digest}]})["compare k"] == digest
-    for elsewhere in ({}, {"clicked": []}, {"clicked": [{"digest": "of another front"}]}):
-        assert "compare k" not in click(elsewhere)
+    assert "stored no latency of single units" in text(switch(page, "Network"))
 
 
 def test_the_chart_of_the_page_tells_what_is_clicked(
@@ -271,7 +276,7 @@ def test_the_export_button_runs_the_job(
     module = ModuleType("app.jobs.export")
     module.export_job = export_job  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "app.jobs.export", module)
-    page = open_page(monkeypatch, run)
+    page = open_page(monkeypatch, run, screen="Network")
     next(b for b in page.button if b.label == "Export now").click().run()
     assert not page.exception
     digest = chosen(page)
@@ -286,7 +291,7 @@ def test_exporting_without_torch_says_so(run: Path, monkeypatch: pytest.MonkeyPa
     for name in ("app.jobs.export", "app.jobs.parity"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.setitem(sys.modules, "torch", None)
-    page = open_page(monkeypatch, run)
+    page = open_page(monkeypatch, run, screen="Network")
     next(b for b in page.button if b.label == "Export now").click().run()
     assert not page.exception
     assert "Exporting needs torch" in page.error[0].value

@@ -13,7 +13,7 @@ from app.records import picking
 from app.records.front import CardRecord, parse_front
 from app.records.quantities import ACCURACY
 from tests.app.chart_reading import by_kind, chart_with
-from tests.app.test_explorer import open_page, points_drawn, text
+from tests.app.test_explorer import open_page, points_drawn, switch, text
 from tests.toys.explored_runs import front_json, small_space, write_run
 
 
@@ -39,7 +39,7 @@ def test_points_behind_within_noise_have_a_mark_of_their_own(
     page = open_page(monkeypatch, run)
     close = points_drawn(page)["behind by less than noise"]
     assert {row["digest"] for row in close} == {p["digest"] for p in behind}
-    shown = text(page)
+    shown = text(switch(page, "Search"))
     assert "3 further points are behind the front by less than the noise" in shown
     assert "2 evaluations failed and are left out" in shown
     assert "ended by a front that stood still" in shown
@@ -48,7 +48,7 @@ def test_points_behind_within_noise_have_a_mark_of_their_own(
 def test_random_search_is_drawn_beside(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = run / "searches/default/hypervolume.csv"
     path.write_text("evaluations,hypervolume,random_search\n1,0.1,0.05\n2,0.2,0.1\n3,,0.12\n")
-    page = open_page(monkeypatch, run)
+    page = open_page(monkeypatch, run, screen="Search")
     drawn = chart_with(page, "hypervolume")
     places = {
         kind: [(row["evaluations"], row["hypervolume"]) for row in rows]
@@ -69,7 +69,7 @@ def test_the_card_shows_learning_curve_and_what_is_missing(
                      "needed": 90, "aim": 0.9, "regret": 0.001}
     }  # fmt: skip
     rewrite(run, payload)
-    page = open_page(monkeypatch, run)
+    page = open_page(monkeypatch, run, screen="Predictors")
     curve = chart_with(page, "Kendall tau, held out").one("line")
     assert (curve.column("x"), curve.column("y")) == ([12, 24, 48], [0.5, 0.7, 0.8])
     assert "90 more" in text(page)

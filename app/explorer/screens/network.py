@@ -38,7 +38,7 @@ def show(context: Context) -> None:
         st.markdown(markup.write_layers(rows), unsafe_allow_html=True)
         st.caption("Darker is larger among the legal values of the choice.")
     with right:
-        show_chosen(context, front)
+        show_chosen(context, front, actions=False)
         show_commands(context, front, point)
     with isolated("The breakdown"):
         _show_breakdown(front, point, context.key)
