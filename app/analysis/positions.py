@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from supernet.space import SearchSpace, Value
+from app.records.choice_columns import ChoiceColumns
+from supernet.space import SearchSpace
 
 _INERT, _FOREIGN = -1, -2
 
@@ -32,23 +32,27 @@ class Encoded:
         return Encoded(self.rows[kept], self.active[kept], self.known[kept])
 
 
-def encode_choices(space: SearchSpace, choices: Sequence[Mapping[str, Value]]) -> Encoded:
-    """Encode architectures as a file holds them: by the names of their active choices.
+def encode_choices(space: SearchSpace, choices: ChoiceColumns) -> Encoded:
+    """Encode architectures as files hold them: by the names of their active choices.
 
     Args:
         space: Whose choices they are; what else a file names is passed over.
-        choices: One mapping per architecture.
+        choices: The architectures, ``n`` of them.
 
     Returns:
-        Positions in the order of ``choices``; an architecture with a value that is not legal, or
-        without one that is needed, is marked as unknown.
+        Positions ``(n, len(space))`` in the order of ``choices``; an architecture with a value
+        that is not legal, or without one that is needed, is marked as unknown.
     """
-    columns = []
-    for choice in space.choices:
-        places: dict[Value | None, int] = {value: i for i, value in enumerate(choice.values)}
-        places[None] = _INERT
-        columns.append([places.get(chosen.get(choice.name), _FOREIGN) for chosen in choices])
-    found = np.array(columns, dtype=np.int16).reshape(len(space), len(choices)).T
+    found = np.full((len(choices), len(space)), _INERT, dtype=np.int16)
+    for column, choice in enumerate(space.choices):
+        if choice.name not in choices.names:
+            continue
+        place = choices.names.index(choice.name)
+        legal = {(type(value), value): i for i, value in enumerate(choice.values)}
+        # One entry more, which the code of an inert choice leads to.
+        positions = [legal.get((type(v), v), _FOREIGN) for v in choices.values[place]]
+        table = np.array([*positions, _INERT], dtype=np.int16)
+        found[:, column] = table[choices.codes[:, place]]
     rows = space.canonical(np.maximum(found, 0))
     active = space.active(rows)
     known = ((found >= 0) | ((found == _INERT) & ~active)).all(axis=1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
 
@@ -27,7 +26,4 @@ def read_choice(front: Front, key: str, name: str) -> NDArray:
 
 @st.cache_resource(max_entries=_MOST_COLUMNS, show_spinner=False)
 def _read_choice(key: str, name: str, _front: Front) -> NDArray:
-    values = [point.choices.get(name) for point in _front.points]
-    if any(isinstance(value, str) for value in values):
-        return np.array(values, dtype=object)
-    return np.array(values, dtype=np.float64)
+    return _front.choices.column(name)

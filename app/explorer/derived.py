@@ -57,7 +57,7 @@ def find_common(
 
 @st.cache_resource(max_entries=_MOST_ENCODED, show_spinner=False)
 def _encode(content: str, space_digest: str, _front: Front, _space: SearchSpace) -> Encoded:
-    return encode_choices(_space, [point.choices for point in _front.points])
+    return encode_choices(_space, _front.choices)
 
 
 @st.cache_resource(max_entries=_MOST_DERIVED, show_spinner=False)

@@ -42,7 +42,7 @@ def agree_devices(run: RunView) -> tuple[tuple[str, ...], tuple[Agreement, ...]]
 def _agree_devices(content: str, _run: RunView) -> tuple[tuple[str, ...], tuple[Agreement, ...]]:
     found = []
     for front in _run.fronts.values():
-        digests = [point.digest for point in front.points]
+        digests = front.digests.tolist()
         for device, axis in list_latencies(front):
             column = front.column(axis.name)
             latencies = np.where(np.isnan(column.predicted), column.best, column.predicted)

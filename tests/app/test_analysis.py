@@ -17,6 +17,7 @@ from app.analysis.devices import (
 )
 from app.analysis.importance import LEAST_ROWS, MOST_ROWS, fit_main_effects
 from app.analysis.positions import Encoded, encode_choices
+from app.records.choice_columns import tabulate_choices
 from supernet.space import Choice, SearchSpace
 from tests.toys.explored_runs import small_space
 
@@ -38,7 +39,7 @@ def test_choices_of_files_are_encoded_as_the_space_does() -> None:
     space = small_space()
     rows = space.sample(np.random.default_rng(1), 200)
     members = space.decode(rows)
-    found = encode_choices(space, [member.to_dict() for member in members])
+    found = encode_choices(space, tabulate_choices([member.to_dict() for member in members]))
     assert found.known.all()
     assert (found.rows == rows).all()
     assert (found.active == space.active(rows)).all()
@@ -50,9 +51,9 @@ def test_what_the_space_does_not_know_is_marked() -> None:
     lacking = {name: value for name, value in good.items() if name != "stage2.block2.kernel"}
     odd = {**good, "stage1.block1.kernel": 7}
     further = {**good, "of another space": 1}
-    found = encode_choices(space, [good, lacking, odd, further])
+    found = encode_choices(space, tabulate_choices([good, lacking, odd, further]))
     assert found.known.tolist() == [True, False, False, True]
-    assert len(encode_choices(space, []).known) == 0
+    assert len(encode_choices(space, tabulate_choices([])).known) == 0
 
 
 # -- importance ------------------------------------------------------------------------------------

@@ -22,10 +22,13 @@ from app.explorer.opened import isolated
 from app.records.front import CardRecord, Front
 from app.records.numbers import format_items, format_percent
 from app.records.quantities import Quantity
+from app.reporting.chart_style import spread_evenly
 from app.reporting.predictor_charts import draw_coverage, draw_predictions, draw_residuals
 from app.reporting.progress_charts import draw_learning_curve
 
 _MOST_KEPT = 32
+# Intervals of more predictions than this say nothing new about how often they hold.
+_MOST_INTERVALS = 2000
 # Of intervals whose report does not say what they are for.
 _USUAL_LEVEL = 0.9
 
@@ -98,18 +101,21 @@ def _show_card(context: Context, axis: Quantity, card: CardRecord | None) -> Non
 
 @st.cache_resource(max_entries=_MOST_KEPT, show_spinner=False)
 def _open_predicted(content: str, name: str, _front: Front) -> Predicted:
-    """Every point of a front that was predicted and evaluated on a whole split."""
-    rows = []
-    for place, point in enumerate(_front.points):
-        estimate = point.estimate(name)
-        # What was stopped early is an estimate of its own.
-        whole = estimate.source != "stopped early" and estimate.value is not None
-        if whole and estimate.predicted is not None:
-            ends = (estimate.predicted_low, estimate.predicted_high)
-            rows.append((place, estimate.predicted, *ends, estimate.value))
-    columns = np.array(rows, dtype=np.float64).reshape(len(rows), 5).T
-    places, mean, low, high, value = columns
-    return Predicted(places.astype(np.intp), mean, low, high, value)
+    """Every point of a front that was predicted and evaluated on a whole split.
+
+    Intervals of predictions are read for some of many, evenly spread.
+    """
+    column = _front.column(name)
+    # What was stopped early is an estimate of its own, without an interval.
+    whole = ~np.isnan(column.low)
+    if not whole.any():
+        whole = ~np.isnan(column.value)
+    places = np.flatnonzero(whole & ~np.isnan(column.predicted))
+    low, high = np.full((2, len(places)), np.nan)
+    for place in spread_evenly(range(len(places)), _MOST_INTERVALS):
+        estimate = _front.points[int(places[place])].estimate(name)
+        low[place], high[place] = estimate.predicted_low, estimate.predicted_high
+    return Predicted(places, column.predicted[places], low, high, column.value[places])
 
 
 def _show_predictions(context: Context, front: Front, axis: Quantity, found: Predicted) -> None:
