@@ -27,8 +27,8 @@ class Encoded:
     active: NDArray[np.bool_]
     known: NDArray[np.bool_]
 
-    def select(self, kept: NDArray[np.bool_]) -> Encoded:
-        """The architectures that a mask ``(n,)`` keeps."""
+    def select(self, kept: NDArray[np.bool_] | NDArray[np.intp]) -> Encoded:
+        """The architectures that a mask ``(n,)`` keeps, or those at places ``(k,)``."""
         return Encoded(self.rows[kept], self.active[kept], self.known[kept])
 
 

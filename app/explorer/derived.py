@@ -33,6 +33,17 @@ def name_selection(context: Context) -> Selection:
     return context.content_key, mask
 
 
+def encode_points(content: str, front: Front, space: SearchSpace) -> Encoded:
+    """The architectures of all points of a front as positions.
+
+    Args:
+        content: Names the front and its points.
+        front: The front.
+        space: Whose architectures they are.
+    """
+    return _encode(content, space.digest, front, space)
+
+
 def find_effects(
     selection: Selection, kept: Kept, front: Front, space: SearchSpace, quantity: Quantity
 ) -> MainEffects | None:
@@ -65,7 +76,7 @@ def _find_effects(
     selection: Selection, name: str, _kept: Kept, _front: Front, _space: SearchSpace
 ) -> MainEffects | None:
     column = _front.column(name)
-    encoded = _encode(selection[0], _space.digest, _front, _space).select(_kept)
+    encoded = encode_points(selection[0], _front, _space).select(_kept)
     errors = (column.high - column.low)[_kept] / (2 * _WIDE)
     return fit_main_effects(_space, encoded, column.best[_kept], errors)
 
@@ -74,5 +85,5 @@ def _find_effects(
 def _find_common(
     selection: Selection, _kept: Kept, _front: Front, _space: SearchSpace
 ) -> tuple[Prevalence, ...]:
-    encoded = _encode(selection[0], _space.digest, _front, _space).select(_kept)
+    encoded = encode_points(selection[0], _front, _space).select(_kept)
     return compare_prevalence(_space, encoded, _front.on_front[_kept])

@@ -16,6 +16,8 @@ from app.reporting.chart_style import Axis, Row
 THIS_SEARCH, RANDOM_SEARCH = "this search", "random search"
 # The rank correlation from which on a predictor's ranking can be relied on.
 AIM = 0.9
+# More steps of a staircase than this are narrower than a line.
+_MOST_STEPS = 1500
 
 
 def draw_hypervolume(trace: Sequence[Hypervolume]) -> alt.LayerChart:
@@ -62,7 +64,8 @@ def _list_steps(kind: str, trace: Sequence[tuple[int, float | None]]) -> list[Ro
             rows.append(
                 {"kind": kind, "evaluations": number, "hypervolume": value, "improved": improved}
             )
-    return rows
+    # The end of a staircase is what it comes to.
+    return rows if len(rows) <= _MOST_STEPS else [*style.spread_evenly(rows, _MOST_STEPS), rows[-1]]
 
 
 def draw_parity(front: Front, axis: Quantity) -> alt.LayerChart | None:
