@@ -40,7 +40,7 @@ def show_chosen(context: Context, front: Front, *, actions: bool = True) -> None
             st.error(write_text(sentence))
         return
     with st.container(border=True):
-        title = "Chosen by hand" if context.state.chosen else "Best verified within the budget"
+        title = "Chosen by hand" if context.state.chosen else "Recommended within the budget"
         st.markdown(f"{title}: **{write_code(point.digest)}**")
         st.markdown(
             markup.write_facts(list_figures(front, point), grid=True), unsafe_allow_html=True
@@ -50,13 +50,12 @@ def show_chosen(context: Context, front: Front, *, actions: bool = True) -> None
             st.caption(write_text(f"Precision: {list_formats(formats)}."))
         if actions:
             _show_actions(context, point)
-    if answer and answer.ties and not context.state.chosen:
-        cheapest = answer.ties[0]
+    if answer and answer.best and answer.ties and not context.state.chosen:
         others = numbers.format_items(len(answer.ties), "other verified subnetwork")
         sentence = (
-            f"{others} within the budget "
-            f"cannot be told apart from it in {quality.title}; the cheapest is "
-            f"{cheapest.digest} with {cost.show(cheapest.best(cost.name))}."
+            f"{others} within the budget cannot be told apart from it in {quality.title}, of which "
+            f"it is the cheapest; the highest is {answer.best.digest} with "
+            f"{quality.show(answer.best.best(quality.name))}."
         )
         st.caption(write_text(sentence))
 
@@ -96,11 +95,9 @@ def show_commands(context: Context, front: Front, point: Point) -> None:
     """Draw the command lines that pick and export the same subnetwork."""
     lines = []
     if front.cost.per_device and context.budgets and not context.state.chosen:
-        lines.append(command_lines.pick_command(context.run.path, front.search, context.budgets[0]))
+        lines.append(command_lines.pick_command(context.place, front.search, context.budgets[0]))
     lines.append(
-        command_lines.export_command(
-            context.run.path, point.digest, Path(f"exported-{point.digest}")
-        )
+        command_lines.export_command(context.place, point.digest, Path(f"exported-{point.digest}"))
     )
     st.caption("The same from the command line")
     st.code("\n".join(lines), language="bash", wrap_lines=True)
@@ -113,10 +110,11 @@ def list_figures(front: Front, point: Point) -> list[tuple[str, str, str]]:
         estimate = point.estimate(axis.name)
         if estimate.best is None:
             continue
-        interval = estimate.interval_around(estimate.value)
+        interval = estimate.interval
         note = ""
-        if interval is not None and estimate.value is not None:
-            wide = max(interval) * axis.scale
+        if interval is not None:
+            low, high = interval
+            wide = max(estimate.best - low, high - estimate.best) * axis.scale
             note = f"± {numbers.format_digits(wide, 2)}" if wide else ""
         entries.append((axis.title.capitalize(), axis.show(estimate.best), note))
         if estimate.test is not None:

@@ -46,6 +46,7 @@ class Context:
         chosen: The point chosen by hand, or else the best one within the first budget.
         compared: The points beside it.
         key: Names run and search, for widgets of their own.
+        place: Where the run is for somebody who types a command.
     """
 
     runs: tuple[Path, ...]
@@ -57,6 +58,7 @@ class Context:
     chosen: Point | None
     compared: tuple[Point, ...]
     key: str
+    place: Path
 
     @property
     def content_key(self) -> str:
@@ -80,11 +82,15 @@ class Context:
 
     def renew(self) -> Context:
         """The same run and search with what this browser looks at now."""
-        return make_context(self.runs, self.run, self.front, read_state())
+        return make_context(self.runs, self.run, self.front, read_state(), self.place)
 
 
 def make_context(
-    runs: tuple[Path, ...], run: RunView, front: Front | None, state: ViewState
+    runs: tuple[Path, ...],
+    run: RunView,
+    front: Front | None,
+    state: ViewState,
+    place: Path | None = None,
 ) -> Context:
     """Work out what a state means for a front.
 
@@ -93,10 +99,13 @@ def make_context(
         run: The one that is looked at.
         front: What the search that is looked at found.
         state: Checked by :func:`app.explorer.fitted_state.fit_to_front`.
+        place: Where the run is for somebody who types a command; by default its path.
     """
     key = f"{run.path} {front.search if front else ''}"
+    place = place or run.path
     if front is None or not front.points:
-        return Context(runs, run, front, state, (), np.zeros(0, dtype=np.bool_), None, (), key)
+        nothing = np.zeros(0, dtype=np.bool_)
+        return Context(runs, run, front, state, (), nothing, None, (), key, place)
     budgets = state.budgets
     if not budgets:
         usual = choose_budget(front)
@@ -111,7 +120,7 @@ def make_context(
         for digest in state.compared
         if chosen is None or digest != chosen.digest
     )
-    bare = Context(runs, run, front, state, budgets, front.on_front, chosen, compared, key)
+    bare = Context(runs, run, front, state, budgets, front.on_front, chosen, compared, key, place)
     return replace(bare, kept=_find_kept(bare, front))
 
 

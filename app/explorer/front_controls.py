@@ -52,23 +52,10 @@ def ask_axes(context: Context, front: Front, axes: Axes) -> None:
 
 def ask_layers(context: Context, front: Front) -> None:
     """Draw a switch for everything that can be shown besides the front."""
-    offered = list_layers(front)
-    key = f"shown {context.key}"
-    hold(key, [name for name in offered if name in context.state.shown])
-
-    def change() -> None:
-        # What cannot be shown here stays as it is for searches where it can.
-        others = context.state.shown - set(offered)
-        context.update(shown=frozenset(st.session_state[key] or ()) | others)
-
-    st.pills(
-        "Besides the verified front",
-        offered,
-        selection_mode="multi",
-        format_func=str.capitalize,
-        key=key,
-        on_change=change,
-    )
+    st.caption("Besides the verified front")
+    with st.container(horizontal=True, gap="medium"):
+        for name in list_layers(front):
+            _ask_layer(context, name)
 
 
 def list_layers(front: Front) -> list[str]:
@@ -76,13 +63,23 @@ def list_layers(front: Front) -> list[str]:
     quality = front.column(front.quality.name)
     there = {
         view.PREDICTED: bool((~np.isnan(quality.predicted[front.on_front])).any()),
-        view.POSTERIOR: False,
+        view.POSTERIOR: bool((~np.isnan(quality.posterior[front.on_front])).any()),
         view.CLOSE: bool(front.indistinguishable.any()),
         view.DOMINATED: not front.on_front.all(),
         view.OUTSIDE: bool(front.limits) or len(front.constraints) > 0,
         "failed": front.failed > 0,
     }
     return [name for name in LAYERS if there.get(name, True)]
+
+
+def _ask_layer(context: Context, name: str) -> None:
+    key = f"shown {name} {context.key}"
+    hold(key, name in context.state.shown)
+    st.checkbox(
+        name.capitalize(),
+        key=key,
+        on_change=lambda: context.update(shown=context.state.shown ^ {name}),
+    )
 
 
 def _ask(context: Context, label: str, name: str, options: dict[str, str], value: str) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import streamlit as st
 
 from app.explorer import markup
@@ -25,9 +28,14 @@ def show_header(run: RunView, front: Front | None) -> None:
                 st.warning(write_text(problem))
 
 
-def show_next_step(run: RunView) -> None:
-    """Say what a run lacks before there is a front to show, and the command that provides it."""
-    step = run_view.suggest_command(run)
+def show_next_step(run: RunView, place: Path | None = None) -> None:
+    """Say what a run lacks before there is a front to show, and the command that provides it.
+
+    Args:
+        run: The run.
+        place: Where it is for somebody who types the command; by default its path.
+    """
+    step = run_view.suggest_command(replace(run, path=place or run.path))
     if step is None:
         st.info("No search was made for this device; choose another one on the left.")
         return

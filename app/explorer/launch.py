@@ -6,6 +6,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+# What stands before the directory that the user types commands in.
+START = "--start"
+
 
 def explore_command(
     runs: Sequence[Path], *, port: int | None = None, headless: bool = False
@@ -45,4 +48,4 @@ def explore_command(
     script = Path(__file__).with_name("serve.py")
     flags = [f"--{name}={value}" for name, value in options.items()]
     names = [str(run.absolute()) for run in runs]
-    return [sys.executable, str(script), *flags, "--", *names]
+    return [sys.executable, str(script), *flags, "--", START, str(Path.cwd()), *names]

@@ -27,7 +27,7 @@ STYLE = """<style>
 .facts {display: flex; flex-wrap: wrap; gap: 0.3rem 1.6rem; margin: 0}
 .facts div {min-width: 4rem}
 .facts.grid {display: grid; grid-template-columns: repeat(auto-fill, minmax(7.4rem, 1fr));
-  gap: 0.5rem 1rem}
+  gap: 0.5rem 1rem; margin-bottom: 0.8rem}
 .facts .label {font-size: 0.8rem; opacity: 0.65; display: block}
 .facts .value {font-size: 0.95rem; font-weight: 600; overflow-wrap: anywhere}
 .facts.grid .value {font-size: 1.05rem; white-space: nowrap}
@@ -39,10 +39,10 @@ STYLE = """<style>
 .genes th {font-weight: 500; opacity: 0.65; text-align: left; padding: 0.1rem 0.7rem; border: 0}
 .genes td {padding: 0.22rem 0.7rem; border: 0; border-radius: 4px; min-width: 4.6rem}
 .genes td.part {font-weight: 600; padding-top: 0.55rem}
-.genes td.part span {font-weight: 400; margin-left: 0.9rem}
+.genes td.part span {font-weight: 400; margin-left: 0.9rem; display: inline-block}
 .genes td.layer {padding-left: 1.5rem; opacity: 0.85}
 .genes td.off {opacity: 0.45; font-style: italic}
-.genes .was {font-size: 0.78rem; opacity: 0.9; margin-left: 0.45rem}
+.genes .was {font-size: 0.78rem; opacity: 0.9; margin-left: 0.45rem; white-space: nowrap}
 .genes .changed {outline: 2px solid #D55E00; outline-offset: -2px; border-radius: 4px;
   padding: 0.1rem 0.45rem}
 .genes td.changed {padding: 0.22rem 0.7rem}

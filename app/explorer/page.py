@@ -25,6 +25,7 @@ from app.explorer.context import (
     take_whole,
 )
 from app.explorer.header import show_header
+from app.explorer.launch import START
 from app.explorer.local_requests import is_local
 from app.explorer.markup import write_text
 from app.explorer.opened import Unreadable, isolated, open_run, outline_run
@@ -34,7 +35,15 @@ from app.runs import run_view
 
 
 def main(arguments: list[str]) -> None:
-    """Draw the page for the run directories named on the command line."""
+    """Draw the page for the run directories named on the command line.
+
+    Args:
+        arguments: Run directories or folders of some; :data:`app.explorer.launch.START` before the
+            directory that commands are typed in.
+    """
+    start = None
+    if arguments[:1] == [START]:
+        start, arguments = Path(arguments[1]), arguments[2:]
     st.set_page_config(page_title="Supernet explorer", page_icon="🔎", layout="wide")
     # The server refuses strangers; should it be another than the one that does, this does.
     if not is_local(st.context.headers.get_all("Host") or ["localhost"]):
@@ -58,17 +67,23 @@ def main(arguments: list[str]) -> None:
     if isinstance(run, Unreadable):
         st.error(write_text(run.reason))
     else:
-        _show_run(runs, run)
+        _show_run(runs, run, _find_place(path, start))
     _list_unreadable([other for other in runs if other != path])
 
 
-def _show_run(runs: list[Path], run: run_view.RunView) -> None:
+def _find_place(path: Path, start: Path | None) -> Path:
+    """Where a run is for somebody who types commands in ``start``: below it, or its path."""
+    below = start is not None and path.is_relative_to(start)
+    return path.relative_to(start) if start is not None and below else path
+
+
+def _show_run(runs: list[Path], run: run_view.RunView, place: Path) -> None:
     front = select_search(run)
     state = fit_state(front, run)
     _name_dropped()
     with isolated("The header of this run"):
         show_header(run, front)
-    context = make_context(tuple(runs), run, front, state)
+    context = make_context(tuple(runs), run, front, state, place)
     screen = state.screen
     # Only the tab that is looked at is filled, and only its module is imported.
     with _draw_tabs(screen):

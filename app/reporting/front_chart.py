@@ -276,17 +276,17 @@ class _Places:
         return self.front.column(axis.name).best[self.places] * axis.scale
 
     def find_ends(self, axis: Quantity) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Lower and upper ends of the intervals around verified values; of some of the points."""
+        """Lower and upper ends of the intervals of verified points; of some of the points."""
         low, high, known = self._find_intervals(axis)
         return low[known], high[known]
 
     def _find_intervals(
         self, axis: Quantity
     ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
-        """Ends of each interval and whether there is one that contains its value, ``(k,)``."""
+        """Ends of each interval and whether there is one that contains the point, ``(k,)``."""
         column = self.front.column(axis.name)
-        low, value, high = (c[self.places] for c in (column.low, column.value, column.high))
-        known = (low <= value) & (value <= high) & self.front.verified[self.places]
+        low, best, high = (c[self.places] for c in (column.low, column.best, column.high))
+        known = (low <= best) & (best <= high) & self.front.verified[self.places]
         return low * axis.scale, high * axis.scale, known
 
     def make_places(self) -> list[Row]:

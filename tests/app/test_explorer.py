@@ -56,7 +56,7 @@ def text(page: AppTest) -> str:
 
 
 def chosen(page: AppTest) -> str:
-    lines = [m.value for m in page.markdown if "Best verified within the budget" in m.value]
+    lines = [m.value for m in page.markdown if "Recommended within the budget" in m.value]
     return lines[0].split("`")[1] if lines else ""
 
 

@@ -31,7 +31,7 @@ def show(context: Context) -> None:
     """Draw the front of the search, the budgets and what is best within them."""
     front = context.front
     if front is None:
-        show_next_step(context.run)
+        show_next_step(context.run, context.place)
         return
     if not front.points:
         st.info("This search has not evaluated anything yet; run its command again to go on.")

@@ -38,7 +38,7 @@ def show(context: Context) -> None:
     """Draw the report card, the errors and the intervals of one predictor."""
     front = context.front
     if front is None:
-        show_next_step(context.run)
+        show_next_step(context.run, context.place)
         return
     names = [name for name in _list_predicted(front) if name]
     if not names:

@@ -81,7 +81,7 @@ def _show_progress(run: Path, search: RunningSearch) -> None:
 def _show_finished(context: Context) -> None:
     front = context.front
     if front is None:
-        show_next_step(context.run)
+        show_next_step(context.run, context.place)
         return
     left, right = st.columns(2, gap="large")
     with left, isolated("The progress of this search"):

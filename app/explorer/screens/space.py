@@ -36,7 +36,7 @@ def show(context: Context) -> None:
     """Draw filters, importance and effects of choices, and the genomes along the front."""
     front = context.front
     if front is None:
-        show_next_step(context.run)
+        show_next_step(context.run, context.place)
         return
     if not front.points:
         st.info("This search has not evaluated anything yet; run its command again to go on.")

@@ -52,7 +52,7 @@ function drawAxes(payload, frame, scales, spans) {
       makeSvg("text", { x: left - 8, y: y + 4, "text-anchor": "end" }, text),
     );
   }
-  for (const { value, text } of listTicks(payload.x, spans.x, Math.max(2, (right - left) / 95))) {
+  for (const { value, text } of listTicks(payload.x, spans.x, Math.max(2, (right - left) / 72))) {
     const x = scales.x.place(value);
     // A text at the very edge would be cut off.
     const anchor = x > right - 16 ? "end" : "middle";

@@ -26,6 +26,7 @@ from app.reporting.scatter.places import (
 from app.reporting.scatter.view import (
     CLOSE,
     DOMINATED,
+    FAILED,
     INTERVALS,
     KNEE,
     LOOKS,
@@ -103,14 +104,15 @@ def _list_groups(front: Front, view: ScatterView, found: Found) -> list[Json]:
 
 
 def _make_group(front: Front, view: ScatterView, kind: str, places: Places) -> Json:
-    points = [front.points[i] for i in places]
     axes = [view.x, view.y, *([view.color] if view.color else [])]
+    # Of the cloud behind the front there are thousands, of which columns know nearly as much.
+    describe = _describe_cloud if kind in (CLOSE, DOMINATED, OUTSIDE) else _describe_points
     group = {
-        **_describe_look(kind, LOOKS[kind]),
-        "ids": [point.digest for point in points],
+        **describe_look(kind, LOOKS[kind]),
+        "ids": front.digests[places].tolist(),
         "x": _shorten(front.column(view.x.name).best[places]),
         "y": _shorten(front.column(view.y.name).best[places]),
-        "texts": [[_describe_estimate(point, axis) for point in points] for axis in axes],
+        "texts": [describe(front, axis, places) for axis in axes],
     }
     # Rings and frames mark what is seen anyway; they say something else by their colour.
     group["marks"] = kind in ("chosen", "compared", KNEE)
@@ -121,7 +123,8 @@ def _make_group(front: Front, view: ScatterView, kind: str, places: Places) -> J
     return group
 
 
-def _describe_look(kind: str, look: Look) -> Json:
+def describe_look(kind: str, look: Look) -> Json:
+    """A group of points without its points."""
     return {
         "kind": kind,
         "name": look.name,
@@ -134,18 +137,40 @@ def _describe_look(kind: str, look: Look) -> Json:
     }
 
 
-def _describe_estimate(point: Point, axis: Quantity) -> str:
-    """A value, its interval and where it is from: ``0.123 ms (0.120 to 0.126, measured)``."""
+def _describe_points(front: Front, axis: Quantity, places: Places) -> list[str]:
+    """Values and what is known of them: ``0.123 ms (0.120 ms to 0.126 ms, measured)``."""
+    texts = []
+    for place in places:
+        point = front.points[place]
+        shown, source = axis.show(point.best(axis.name)), describe_estimate_source(point, axis)
+        texts.append(f"{shown} ({source})" if source else shown)
+    return texts
+
+
+def _describe_cloud(front: Front, axis: Quantity, places: Places) -> list[str]:
+    """The same from columns, which tell of a source only whether it is a table or a model."""
+    column = front.column(axis.name)
+    sources = np.where(column.looked_up[places], "table", "")
+    sources = np.where(np.isnan(column.value[places]), "predicted", sources)
+    values = column.best[places].tolist()
+    return [
+        f"{axis.show(value)} ({source})" if source else axis.show(value)
+        for value, source in zip(values, sources.tolist(), strict=True)
+    ]
+
+
+def describe_estimate_source(point: Point, axis: Quantity) -> str:
+    """The interval of a point's value and where the value is from; empty when neither is known."""
     estimate = point.estimate(axis.name)
     said = []
-    if estimate.interval_around(estimate.value) is not None and estimate.low != estimate.high:
-        said.append(f"{axis.show(estimate.low)} to {axis.show(estimate.high)}")
+    interval = estimate.interval
+    if interval is not None and interval[0] != interval[1]:
+        said.append(f"{axis.show(interval[0])} to {axis.show(interval[1])}")
     if estimate.value is None and estimate.predicted is not None:
         said.append("predicted")
     elif estimate.source:
         said.append(estimate.source)
-    shown = axis.show(estimate.best)
-    return f"{shown} ({', '.join(said)})" if said else shown
+    return ", ".join(said)
 
 
 def _add_intervals(front: Front, view: ScatterView, group: Json, places: Places) -> None:
@@ -162,8 +187,8 @@ def _place_predictions(front: Front, view: ScatterView, places: Places) -> Json:
         for axis, values in ((view.x, across), (view.y, up))
     ]
     return {
-        **_describe_look(PREDICTED, LOOKS[PREDICTED]),
-        "ids": [front.points[i].digest for i in places[known]],
+        **describe_look(PREDICTED, LOOKS[PREDICTED]),
+        "ids": front.digests[places[known]].tolist(),
         "x": _shorten(across[known]),
         "y": _shorten(up[known]),
         "texts": texts,
@@ -179,7 +204,7 @@ def _place_references(view: ScatterView) -> list[Json]:
             continue
         if (view.x_log and across <= 0) or (view.y_log and up <= 0):
             continue
-        look = _describe_look("reference", LOOKS["reference"])
+        look = describe_look("reference", LOOKS["reference"])
         shown = [[view.x.show(across)], [view.y.show(up)]]
         place = {"ids": [""], "x": [across], "y": [up], "texts": shown, "written": reference.name}
         groups.append({**look, "name": reference.name, **place})
@@ -323,7 +348,7 @@ def _list_notes(front: Front, view: ScatterView, found: Found) -> list[str]:
     if found.unknown:
         items = format_items(found.unknown, "point lacks", "points lack")
         notes.append(f"{items} one of the two values.")
-    if "failed" in view.shown and front.failed:
+    if FAILED in view.shown and front.failed:
         items = format_items(front.failed, "evaluation", "evaluations")
         notes.append(f"{items} failed and have no place.")
     return notes

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,16 +49,16 @@ def find_places(front: Front, view: ScatterView) -> Found:
     across, up = (front.column(axis.name).best for axis in (view.x, view.y))
     known = ~(np.isnan(across) | np.isnan(up))
     placed = known & _can_be_placed(across, view.x_log) & _can_be_placed(up, view.y_log)
-    wanted = placed & _find_shown(front, view)
-    named = np.zeros(len(front.points), dtype=np.bool_)
+    members = divide_points(front)
+    wanted = placed & _find_shown(front, view, members)
+    named = np.zeros(len(front.on_front), dtype=np.bool_)
     for digest in (view.chosen, *view.compared):
         named[list(front.find_places(digest))] = True
     drawn = _thin_out(
         across, wanted, [named, front.on_front, front.verified, _find_kept(view, named)], view.most
     )
     kinds = {
-        name: _sort(np.flatnonzero(drawn & members), across)
-        for name, members in _divide(front).items()
+        name: _sort(np.flatnonzero(drawn & marked), across) for name, marked in members.items()
     }
     return Found(
         kinds,
@@ -80,7 +80,7 @@ def list_named(front: Front, view: ScatterView, digests: Sequence[str | None]) -
 def find_intervals(front: Front, axis: Quantity, places: Places) -> tuple[Values, Values]:
     """Lower and upper ends of the intervals around verified values, ``(k,)``; NaN for none."""
     column = front.column(axis.name)
-    low, value, high = (c[places] for c in (column.low, column.value, column.high))
+    low, value, high = (c[places] for c in (column.low, column.best, column.high))
     known = (low <= value) & (value <= high) & front.verified[places]
     return np.where(known, low, np.nan), np.where(known, high, np.nan)
 
@@ -127,10 +127,9 @@ def _can_be_placed(values: Values, log: bool) -> Marked:
     return values > 0 if log else ~np.isnan(values)
 
 
-def _divide(front: Front) -> dict[str, Marked]:
+def divide_points(front: Front) -> dict[str, Marked]:
     """Which points are of each kind, ``(n,)``; every point is of one."""
-    within = np.array([p.within_limits is not False for p in front.points], dtype=np.bool_)
-    behind, close = ~front.on_front, front.indistinguishable
+    within, behind, close = ~front.out_of_limits, ~front.on_front, front.indistinguishable
     return {
         "verified": front.on_front & front.verified,
         "unverified": front.on_front & ~front.verified,
@@ -140,8 +139,7 @@ def _divide(front: Front) -> dict[str, Marked]:
     }
 
 
-def _find_shown(front: Front, view: ScatterView) -> Marked:
-    kinds = _divide(front)
+def _find_shown(front: Front, view: ScatterView, kinds: Mapping[str, Marked]) -> Marked:
     shown = front.on_front.copy()
     for name in view.shown & kinds.keys():
         shown |= kinds[name]

@@ -34,15 +34,15 @@ class Chart {
     const choose = (mode) => () => this.chooseMode(mode);
     const tools = makeToolbar([
       [
-        ["Move", "Drag to move the chart", choose("move")],
-        ["Box", "Drag a box around points", choose("box")],
-        ["Lasso", "Draw around points", choose("lasso")],
+        ["Move", "Move: drag to move the chart", choose("move")],
+        ["Box", "Box: drag a box around points", choose("box")],
+        ["Lasso", "Lasso: draw around points", choose("lasso")],
       ],
       [
         ["+", "Zoom in", () => this.zoom(0.7)],
         ["\u2212", "Zoom out", () => this.zoom(1 / 0.7)],
-        ["Front", "Zoom to the front", () => this.show("domain")],
-        ["All", "Zoom to everything drawn", () => this.show("full")],
+        ["Front", "Front: zoom to the front", () => this.show("domain")],
+        ["All", "All: zoom to everything drawn", () => this.show("full")],
       ],
       [["Clear selection", "Clear the selection", () => this.setRegion(null)]],
     ]);

@@ -15,7 +15,7 @@ from app.reporting import palette
 # What can be shown besides the front.
 PREDICTED, POSTERIOR, INTERVALS, KNEE = "predicted", "posterior", "intervals", "knee"
 REFERENCES, CLOSE = "references", "within noise"
-DOMINATED, OUTSIDE = "dominated", "outside the limits"
+DOMINATED, OUTSIDE, FAILED = "dominated", "outside the limits", "failed"
 USUAL = frozenset((INTERVALS, KNEE, REFERENCES))
 # More points than this hide each other and only make a chart slow.
 MOST_DRAWN = 5000
