@@ -9,6 +9,7 @@ import streamlit as st
 from app.analysis.regions import Filter
 from app.explorer.context import Context, read_state
 from app.explorer.markup import write_text
+from app.explorer.widgets import hold
 from app.records.numbers import format_items
 from supernet.space import Choice, SearchSpace, Value
 
@@ -16,7 +17,7 @@ _COLUMNS = 3
 
 
 def show_filters(context: Context, space: SearchSpace) -> None:
-    """Draw the ranges, how many architectures pass them, and a way back to all."""
+    """Draw the ranges; how many architectures pass them is said by the bar of the selection."""
     filters = context.state.filters
     choices = [choice for choice in space.choices if len(choice.values) > 1]
     title = "Filter by the values of choices"
@@ -31,17 +32,6 @@ def show_filters(context: Context, space: SearchSpace) -> None:
         for place, choice in enumerate(choices):
             with columns[place * _COLUMNS // len(choices)]:
                 _ask_range(context, choice, filters)
-    kept, total = int(context.kept.sum()), len(context.kept)
-    if kept < total:
-        region = " and lie in the region drawn on the front" if context.state.region else ""
-        passed = format_items(total, "evaluated network")
-        left, right = st.columns([3, 1], vertical_alignment="center")
-        left.markdown(f"**{kept:,}** of {passed} pass the filters{region}.")
-        right.button(
-            "Show all again",
-            key=f"unfilter {context.key}",
-            on_click=lambda: context.update(filters={}, region=None),
-        )
 
 
 def _ask_range(context: Context, choice: Choice, filters: Mapping[str, Filter]) -> None:
@@ -59,8 +49,7 @@ def _ask_range(context: Context, choice: Choice, filters: Mapping[str, Filter]) 
         shown = list(choice.values)
         if isinstance(wanted, frozenset):
             shown = [value for value in choice.values if value in wanted]
-        if st.session_state.get(key) != shown:
-            st.session_state[key] = shown
+        hold(key, shown)
         st.multiselect(write_text(choice.name), choice.values, key=key, on_change=change)
         return
     every = (choice.values[0], choice.values[-1])

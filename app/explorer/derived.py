@@ -14,12 +14,15 @@ from app.analysis.positions import Encoded, encode_choices
 from app.explorer.context import Context
 from app.records.front import Front
 from app.records.quantities import Quantity
+from app.reporting.chart_style import spread_evenly
 from supernet.space import SearchSpace
 
 # Positions of 50,000 architectures are megabytes, what follows from them kilobytes.
 _MOST_ENCODED, _MOST_DERIVED = 4, 64
 # Half a 95 % interval of a normal distribution, in standard errors.
 _WIDE = 1.96
+# The noise of more evaluations than this is what it is of these.
+_MOST_ERRORS = 400
 
 Kept = NDArray[np.bool_]
 
@@ -75,10 +78,24 @@ def _encode(content: str, space_digest: str, _front: Front, _space: SearchSpace)
 def _find_effects(
     selection: Selection, name: str, _kept: Kept, _front: Front, _space: SearchSpace
 ) -> MainEffects | None:
-    column = _front.column(name)
     encoded = encode_points(selection[0], _front, _space).select(_kept)
-    errors = (column.high - column.low)[_kept] / (2 * _WIDE)
-    return fit_main_effects(_space, encoded, column.best[_kept], errors)
+    # Not what all evaluations together say, which a model of the choices has smoothed already.
+    values = _front.column(name).value[_kept]
+    return fit_main_effects(
+        _space, encoded, values, _read_errors(selection[0], name, _front)[_kept]
+    )
+
+
+@st.cache_resource(max_entries=_MOST_DERIVED, show_spinner=False)
+def _read_errors(content: str, name: str, _front: Front) -> NDArray[np.float64]:
+    """Standard errors of the evaluations, ``(n,)``; of some of many, NaN for the others."""
+    errors = np.full(len(_front.points), np.nan)
+    known = np.flatnonzero(~np.isnan(_front.column(name).value)).tolist()
+    for place in spread_evenly(known, _MOST_ERRORS):
+        estimate = _front.points[place].estimate(name)
+        if estimate.low is not None and estimate.high is not None:
+            errors[place] = (estimate.high - estimate.low) / (2 * _WIDE)
+    return errors
 
 
 @st.cache_resource(max_entries=_MOST_DERIVED, show_spinner=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
 import streamlit as st
 
 from app.explorer.architecture_charts import merge_units
@@ -20,6 +21,7 @@ from app.explorer.device_latencies import (
 from app.explorer.drawn import show_chart
 from app.explorer.markup import write_text
 from app.explorer.opened import isolated
+from app.explorer.selection_bar import show_selection
 from app.records import numbers
 from app.records.formats import read_formats
 from app.records.front import Front, Point
@@ -55,6 +57,7 @@ def show(context: Context) -> None:
     if front is None or point is None:
         st.info("Choose a network on the screen Front to see it on every device.")
         return
+    show_selection(context)
     left, right = st.columns(2, gap="large")
     with left, isolated("The network on all devices"):
         _show_network(context, point)
@@ -217,7 +220,8 @@ def _show_precision(front: Front, point: Point) -> None:
 def _show_shares(context: Context, front: Front, point: Point) -> None:
     st.markdown("**Where the time goes**")
     chosen = share_latency(point)
-    members = [member for member in front.list_front() if member.breakdown]
+    places = np.flatnonzero(front.on_front & context.kept)
+    members = [member for i in places if (member := front.points[i]).breakdown]
     if not chosen and not members:
         st.info("This search stored no latency of single units.")
         return

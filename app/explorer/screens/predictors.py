@@ -19,6 +19,7 @@ from app.explorer.drawn import show_chart
 from app.explorer.header import show_next_step
 from app.explorer.markup import write_text
 from app.explorer.opened import isolated
+from app.explorer.selection_bar import show_selection
 from app.records.front import CardRecord, Front
 from app.records.numbers import format_items, format_percent
 from app.records.quantities import Quantity
@@ -27,8 +28,8 @@ from app.reporting.predictor_charts import draw_coverage, draw_predictions, draw
 from app.reporting.progress_charts import draw_learning_curve
 
 _MOST_KEPT = 32
-# Intervals of more predictions than this say nothing new about how often they hold.
-_MOST_INTERVALS = 2000
+# More predictions than this say nothing new about how far they are off.
+_MOST_READ = 2000
 # Of intervals whose report does not say what they are for.
 _USUAL_LEVEL = 0.9
 
@@ -56,13 +57,17 @@ def show(context: Context) -> None:
     card = front.reports.get(axis.name)
     with isolated("The report card"):
         _show_card(context, axis, card)
+    show_selection(context)
     found = _open_predicted(context.content_key, axis.name, front).select(context.kept)
     if not len(found.mean):
         st.info("No network that passes the filters has both a prediction and a value.")
         return
     if len(found.mean) < len(front.points):
         networks = format_items(len(found.mean), "network")
-        st.caption(f"Below are {networks} with both, of {len(front.points):,}.")
+        st.caption(
+            f"Below are {networks} of {len(front.points):,}, evenly spread over those with a "
+            "prediction and a value of a whole split."
+        )
     left, right = st.columns(2, gap="large")
     with left, isolated("The predictions"):
         _show_predictions(context, front, axis, found)
@@ -101,21 +106,22 @@ def _show_card(context: Context, axis: Quantity, card: CardRecord | None) -> Non
 
 @st.cache_resource(max_entries=_MOST_KEPT, show_spinner=False)
 def _open_predicted(content: str, name: str, _front: Front) -> Predicted:
-    """Every point of a front that was predicted and evaluated on a whole split.
+    """Points of a front that were predicted, and evaluated on a whole split; of many, some.
 
-    Intervals of predictions are read for some of many, evenly spread.
+    The others stay in their file.
     """
     column = _front.column(name)
-    # What was stopped early is an estimate of its own, without an interval.
-    whole = ~np.isnan(column.low)
-    if not whole.any():
-        whole = ~np.isnan(column.value)
-    places = np.flatnonzero(whole & ~np.isnan(column.predicted))
-    low, high = np.full((2, len(places)), np.nan)
-    for place in spread_evenly(range(len(places)), _MOST_INTERVALS):
-        estimate = _front.points[int(places[place])].estimate(name)
-        low[place], high[place] = estimate.predicted_low, estimate.predicted_high
-    return Predicted(places, column.predicted[places], low, high, column.value[places])
+    both = np.flatnonzero(~np.isnan(column.value) & ~np.isnan(column.predicted)).tolist()
+    rows = []
+    for place in spread_evenly(both, _MOST_READ):
+        estimate = _front.points[place].estimate(name)
+        # What was stopped early is an estimate of its own.
+        if estimate.source != "stopped early":
+            ends = (estimate.predicted_low, estimate.predicted_high)
+            rows.append((place, estimate.predicted, *ends, estimate.value))
+    columns = np.array(rows, dtype=np.float64).reshape(len(rows), 5).T
+    places, mean, low, high, value = columns
+    return Predicted(places.astype(np.intp), mean, low, high, value)
 
 
 def _show_predictions(context: Context, front: Front, axis: Quantity, found: Predicted) -> None:

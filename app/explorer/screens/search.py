@@ -17,6 +17,7 @@ from app.explorer.header import show_next_step
 from app.explorer.live_search import SILENCE, RunningSearch, list_running, watch_search
 from app.explorer.markup import write_text
 from app.explorer.opened import isolated, open_trace
+from app.explorer.selection_bar import show_selection
 from app.records.front import Front
 from app.records.numbers import format_items
 from app.records.quantities import find_stored_quantity
@@ -83,6 +84,7 @@ def _show_finished(context: Context) -> None:
     if front is None:
         show_next_step(context.run, context.place)
         return
+    show_selection(context)
     left, right = st.columns(2, gap="large")
     with left, isolated("The progress of this search"):
         _show_hypervolume(context, front)

@@ -18,6 +18,7 @@ from app.explorer.drawn import show_chart
 from app.explorer.header import show_next_step
 from app.explorer.markup import write_text
 from app.explorer.opened import isolated
+from app.explorer.selection_bar import show_selection
 from app.records.front import Front
 from app.records.numbers import format_items, format_percent
 from app.records.quantities import Quantity
@@ -53,6 +54,7 @@ def show(context: Context) -> None:
     else:
         with isolated("The filters"):
             show_filters(context, space)
+            show_selection(context)
         left, right = st.columns(2, gap="large")
         with left, isolated("The importance of choices"):
             quantity = _ask_quantity(context, front)
