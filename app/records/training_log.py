@@ -41,5 +41,10 @@ def read_metrics(run: Path, say: Callable[[str], None]) -> list[MetricsRecord]:
         run: The run directory.
         say: Told in one sentence about damaged lines, which are left out.
     """
-    rows = read_log(run / FILE, MetricsRecord, say)
+
+    def say_what(warning: str) -> None:
+        # Nobody finds the losses of an old step anew.
+        say(warning.removeprefix("warning: ").partition("; what it said")[0])
+
+    rows = read_log(run / FILE, MetricsRecord, say_what)
     return sorted(rows, key=lambda row: row.step)
