@@ -24,8 +24,9 @@ from app.explorer.context import (
     make_context,
     take_whole,
 )
+from app.explorer.growth import watch_run
 from app.explorer.header import show_header
-from app.explorer.launch import START
+from app.explorer.launch import read_arguments
 from app.explorer.local_requests import is_local
 from app.explorer.markup import write_text
 from app.explorer.opened import Unreadable, isolated, open_run, outline_run
@@ -38,20 +39,18 @@ def main(arguments: list[str]) -> None:
     """Draw the page for the run directories named on the command line.
 
     Args:
-        arguments: Run directories or folders of some; :data:`app.explorer.launch.START` before the
-            directory that commands are typed in.
+        arguments: As :func:`app.explorer.launch.read_arguments` reads them.
     """
-    start = None
-    if arguments[:1] == [START]:
-        start, arguments = Path(arguments[1]), arguments[2:]
+    told = read_arguments(arguments)
     st.set_page_config(page_title="Supernet explorer", page_icon="🔎", layout="wide")
     # The server refuses strangers; should it be another than the one that does, this does.
-    if not is_local(st.context.headers.get_all("Host") or ["localhost"]):
+    hosts = st.context.headers.get_all("Host") or ["localhost"]
+    if not is_local(hosts, admitted=told.admitted):
         st.stop()
     st.markdown(markup.STYLE, unsafe_allow_html=True)
     take_whole()
-    runs = run_view.find_runs([Path(name) for name in arguments or ["."]])
-    missing = [name for name in arguments if not run_view.find_runs([Path(name)])]
+    runs = run_view.find_runs([Path(name) for name in told.runs or ["."]])
+    missing = [name for name in told.runs if not run_view.find_runs([Path(name)])]
     for name in missing:
         st.error(
             f"{write_text(name)} is not a run directory: it has no run.json, and no folder in "
@@ -67,7 +66,7 @@ def main(arguments: list[str]) -> None:
     if isinstance(run, Unreadable):
         st.error(write_text(run.reason))
     else:
-        _show_run(runs, run, _find_place(path, start))
+        _show_run(runs, run, _find_place(path, told.start))
     _list_unreadable([other for other in runs if other != path])
 
 
@@ -78,6 +77,7 @@ def _find_place(path: Path, start: Path | None) -> Path:
 
 
 def _show_run(runs: list[Path], run: run_view.RunView, place: Path) -> None:
+    watch_run(run.path)
     front = select_search(run)
     state = fit_state(front, run)
     _name_dropped()

@@ -68,7 +68,9 @@ def explain_quality(context: Context, front: Front, chosen: Point, other: Point)
     quality, space = front.quality, context.space
     if space is None:
         return Explained(quality, None, "Without the space that was searched, blocks are unknown.")
-    fitted = _fit(context.content_key, space, front)
+    # Values may change where the points stay the same.
+    known = float(np.nansum(front.column(quality.name).value))
+    fitted = _fit(f"{context.content_key} {known!r}", space, front)
     if isinstance(fitted, str):
         return Explained(quality, None, fitted)
     predictor, count = fitted

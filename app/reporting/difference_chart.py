@@ -24,9 +24,9 @@ def draw_split(split: Split, quantity: Quantity, rest: str) -> alt.LayerChart:
     """
     rows = list_bars(split, quantity, rest)
     ends = [float(row[key] or 0.0) for row in rows for key in ("from", "to")]
-    low, high = style.padded_domain(ends, 0.28)
+    span = max(ends) - min(ends) or 1.0
     # Texts stand to the right of their bars.
-    domain = (min(low + 0.2 * (high - low), *ends, 0.0), high)
+    domain = (min(ends) - 0.04 * span, max(ends) + 0.3 * span)
     names = [str(row["part"]) for row in rows]
     unit = "points" if quantity.unit == "fraction" else quantity.shown_unit
     axis = style.Axis(f"difference of {quantity.title} ({unit})", domain)

@@ -13,7 +13,7 @@ from app.records import picking
 from app.records.front import CardRecord, parse_front
 from app.records.quantities import ACCURACY
 from tests.app.chart_reading import by_kind, chart_with
-from tests.app.test_explorer import open_page, points_drawn, switch, text
+from tests.app.test_explorer import open_page, points_drawn, press, switch, text
 from tests.toys.explored_runs import front_json, small_space, write_run
 
 
@@ -37,6 +37,8 @@ def test_points_behind_within_noise_have_a_mark_of_their_own(
     payload["failed"], payload["stopped"] = 2, "stagnation"
     rewrite(run, payload)
     page = open_page(monkeypatch, run)
+    assert "behind by less than noise" not in points_drawn(page)
+    press(page, "Within noise")
     close = points_drawn(page)["behind by less than noise"]
     assert {row["digest"] for row in close} == {p["digest"] for p in behind}
     shown = text(switch(page, "Search"))

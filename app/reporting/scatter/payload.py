@@ -166,7 +166,9 @@ def describe_estimate_source(point: Point, axis: Quantity) -> str:
     interval = estimate.interval
     if interval is not None and interval[0] != interval[1]:
         said.append(f"{axis.show(interval[0])} to {axis.show(interval[1])}")
-    if estimate.value is None and estimate.predicted is not None:
+    if estimate.posterior is not None:
+        said.append("expected")
+    elif estimate.value is None and estimate.predicted is not None:
         said.append("predicted")
     elif estimate.source:
         said.append(estimate.source)
