@@ -111,7 +111,7 @@ def draw_agreement(devices: Sequence[str], found: Sequence[Agreement]) -> alt.La
     rows: list[Row] = []
     for one in found:
         interval = "" if one.low is None else f"{one.low:.2f} to {one.high:.2f}"
-        text = MISSING if one.spearman is None else f"{one.spearman:.2f}"
+        text = MISSING if one.spearman is None else _write_correlation(one.spearman)
         common: Row = {
             "spearman": one.spearman,
             "text": text,
@@ -148,6 +148,11 @@ def draw_agreement(devices: Sequence[str], found: Sequence[Agreement]) -> alt.La
     dark = alt.condition(f"datum.spearman > {edge}", alt.value("white"), alt.value("#10202e"))
     texts = base.mark_text(fontSize=11, aria=False).encode(text="text:N", color=dark)
     return alt.layer(cells, texts).properties(height=120 + 34 * len(devices))
+
+
+def _write_correlation(rho: float) -> str:
+    """A correlation with as many digits as tell it from 1."""
+    return f"{rho:.3f}" if 0.99 < abs(rho) < 1 else f"{rho:.2f}"
 
 
 def draw_on_devices(found: Sequence[OnDevice]) -> alt.LayerChart:
@@ -199,7 +204,7 @@ def draw_on_devices(found: Sequence[OnDevice]) -> alt.LayerChart:
         intervals.encode(x=across.place_across("low"), x2="high:Q"),
         texts.encode(x=across.place_across("latency"), text="text:N"),
     ]
-    return alt.layer(*layers).properties(height=90 + 42 * max(len(found), 1))
+    return alt.layer(*layers).properties(height=110 + 48 * max(len(found), 1))
 
 
 def draw_unit_shares(

@@ -18,7 +18,7 @@ from app.reporting.chart_style import Axis, Row
 EVALUATED, ON_FRONT = "evaluated", "on the front"
 INERT = "not in the network"
 # Of points that are not on the front.
-_MOST_MARKS = 1500
+_MOST_MARKS = 700
 # Colours that stay apart on light and dark pages, from the smallest value on.
 _VALUES = ("#c6dbef", "#9ecae1", "#6baed6", "#3182bd", "#08519c", "#08306b")
 
@@ -50,7 +50,8 @@ def draw_population(population: Population, axis: Quantity) -> alt.LayerChart:
     values, members = population.values, population.members
     known = np.flatnonzero(~np.isnan(values))
     others = known[~members[known]].tolist()
-    drawn = sorted((*style.spread_evenly(others, _MOST_MARKS), *known[members[known]].tolist()))
+    # The front is drawn above the rest.
+    drawn = [*style.spread_evenly(others, _MOST_MARKS), *known[members[known]].tolist()]
     rows: list[Row] = [
         {
             "digest": population.digests[i],
@@ -83,7 +84,7 @@ def draw_population(population: Population, axis: Quantity) -> alt.LayerChart:
                 scale=alt.Scale(domain=kinds, range=[looks[kind] for kind in kinds]),
                 legend=alt.Legend(orient="top", title=None) if kinds[1:] else None,
             ),
-            opacity=alt.condition(f"datum.kind === '{ON_FRONT}'", alt.value(1), alt.value(0.35)),
+            opacity=alt.condition(f"datum.kind === '{ON_FRONT}'", alt.value(1), alt.value(0.3)),
             tooltip=[
                 alt.Tooltip("digest:N", title="architecture"),
                 alt.Tooltip("number:Q", title="evaluation", format=","),
@@ -118,21 +119,21 @@ def draw_values_over_time(
         ends: How many evaluations there were at the end of each part, ``(parts,)``.
         shares: Of each value and, last, of networks without the choice, ``(parts, values + 1)``.
     """
-    kinds = list(labels)
-    if shares[:, -1].any():
-        kinds.append(INERT)
+    # A column that nothing fills has no entry in the legend.
+    kinds = [*labels, INERT] if shares[:, -1].any() else list(labels)
     starts = np.concatenate(([0], ends[:-1]))
+    tops = 100 * np.cumsum(shares, axis=1)
     rows: list[Row] = [
         {
             "kind": kind,
-            "place": place,
-            "start": int(start),
-            "end": int(end),
-            "share": 100 * float(part[place]),
+            "start": start,
+            "end": end,
+            "low": float(top[place]) - 100 * float(part[place]),
+            "high": float(top[place]),
             "text": format_percent(float(part[place])),
             "evaluations": f"{start + 1:,} to {end:,}",
         }
-        for start, end, part in zip(starts.tolist(), ends.tolist(), shares, strict=True)
+        for start, end, part, top in zip(starts.tolist(), ends.tolist(), shares, tops, strict=True)
         for place, kind in enumerate(kinds)
         if part[place]
     ]
@@ -142,18 +143,13 @@ def draw_values_over_time(
     legend = alt.Legend(orient="top", title=name, titleLimit=260, columns=6)
     bars = (
         alt.Chart(style.tabulate(rows))
-        .mark_bar(stroke=None)
+        .mark_rect()
         .encode(
             x=Axis("evaluated architectures", (0, int(ends[-1]))).place_across("start"),
             x2="end:Q",
-            y=alt.Y(
-                "share:Q",
-                stack="zero",
-                scale=alt.Scale(domain=[0, 100], nice=False),
-                axis=alt.Axis(title="share of the evaluated (%)", tickCount=style.TICKS),
-            ),
+            y=Axis("share of the evaluated (%)", (0, 100)).place_up("low"),
+            y2="high:Q",
             color=alt.Color("kind:N", scale=scale, legend=legend, sort=kinds),
-            order=alt.Order("place:Q"),
             tooltip=[
                 alt.Tooltip("kind:N", title="value"),
                 alt.Tooltip("text:N", title="share"),

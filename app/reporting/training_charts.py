@@ -32,7 +32,9 @@ def draw_losses(rows: Sequence[MetricsRecord]) -> alt.LayerChart:
         points += _smooth(kind, [(step, loss) for step, loss in losses if loss is not None])
     kinds = [kind for kind in (LARGEST, SMALLEST) if any(row["kind"] == kind for row in points)]
     looks = {LARGEST: style.BLUE, SMALLEST: style.AMBER}
-    legend = alt.Legend(orient="top", title=None, symbolType="stroke", symbolStrokeWidth=2)
+    legend = alt.Legend(
+        orient="top", title=None, symbolType="stroke", symbolStrokeWidth=2, symbolSize=500
+    )
     # A first loss far above all others would leave no room for them.
     highest = float(np.quantile([float(row["loss"] or 0.0) for row in points] or [1.0], 0.99))
     up = Axis("training loss (nats)", style.padded_domain([0.0, highest]), clamp=True)

@@ -77,9 +77,9 @@ def _list_tables(run: RunView, histories: Mapping[str, DeviceHistory]) -> None:
 def _describe_table(device: DeviceView, history: DeviceHistory) -> dict[str, str]:
     """A line about a table; the text is shown as it is."""
     report = device.report
-    shown = {"device": device.name, "is": device.description, "made": history.created[:10]}
+    about = {"made": history.created[:10], "is": device.description}
     if report is None:
-        return {**shown, "verdict": "not validated yet"}
+        return {"device": device.name, "verdict": "not validated yet", **about}
     shares = {
         "mean error": report.mape,
         "within 10 %": report.within_10,
@@ -87,7 +87,7 @@ def _describe_table(device: DeviceView, history: DeviceHistory) -> dict[str, str
     }
     tau = report.kendall_tau
     return {
-        **shown,
+        "device": device.name,
         "verdict": {True: "trustworthy", False: "not trustworthy", None: "none"}[
             report.trustworthy
         ],
@@ -95,6 +95,7 @@ def _describe_table(device: DeviceView, history: DeviceHistory) -> dict[str, str
         "Kendall τ": "" if tau is None else f"{tau:.2f}",
         "judged on": "" if report.networks is None else format_items(report.networks, "network"),
         "units": "" if report.units is None else f"{report.units:,}",
+        **about,
     }
 
 

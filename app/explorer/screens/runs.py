@@ -45,11 +45,11 @@ def _list_runs(context: Context) -> None:
         if isinstance(found, Unreadable):
             rows.append({"run": name, "search": "cannot be read"})
             continue
-        about = {"run": name, **_describe_run(path)}
+        about = _describe_run(path)
         searches += len(found)
-        rows += [{**about, **_describe_search(search)} for search in found]
+        rows += [{"run": name, **_describe_search(search), **about} for search in found]
         if not found:
-            rows.append({**about, "search": "none yet"})
+            rows.append({"run": name, "search": "none yet", **about})
     count = format_items(searches, "search", "searches")
     st.markdown(f"**{format_items(len(context.runs), 'run')} with {count}**")
     st.dataframe(rows, hide_index=True)
@@ -84,12 +84,12 @@ def _describe_search(search: SearchOutline) -> dict[str, str]:
     return {
         "search": search.name,
         "device": search.device,
-        "strategy": search.strategy,
-        "evaluations": f"{search.evaluations:,}",
-        "on the front": f"{search.members:,}",
         "best": search.best,
         "cheapest": search.cheapest,
+        "on the front": f"{search.members:,}",
+        "evaluations": f"{search.evaluations:,}",
         "hypervolume": "" if volume is None else f"{volume:.4g}",
+        "strategy": search.strategy,
     }
 
 

@@ -182,7 +182,15 @@ def _show_population(context: Context, front: Front, order: Places) -> None:
             "its evaluations is not known."
         )
         return
-    axis = front.quality
+    axes = {axis.name: axis for axis in front.axes}
+    name = st.selectbox(
+        "Quantity",
+        list(axes),
+        list(axes).index(front.quality.name),
+        format_func=lambda found: axes[found].axis_label,
+        key=f"quantity {context.key}",
+    )
+    axis = axes[str(name)]
     kept = np.flatnonzero(context.kept[order])
     places = order[kept]
     population = Population(
@@ -191,7 +199,7 @@ def _show_population(context: Context, front: Front, order: Places) -> None:
     )  # fmt: skip
     show_chart(
         f"population {context.key}",
-        (*name_selection(context), str(len(order))),
+        (*name_selection(context), axis.name, str(len(order))),
         lambda: draw_population(population, axis),
     )
     st.caption(

@@ -110,11 +110,11 @@ def describe_fit(effects: MainEffects, quantity: Quantity) -> str:
     """How much the effects of single choices explain, of what, and what the rest is."""
     used = format_items(effects.rows, "network")
     if effects.rows < effects.of:
-        used += f", evenly spread over {effects.of:,},"
+        used += f" evenly spread over {effects.of:,}"
     explained = format_percent(max(effects.explained, 0.0))
     sentence = (
         f"Effects of single choices, added up, explain {explained} of the variance of "
-        f"{quantity.title} over {used} that each were left out of the fit (R²)."
+        f"{quantity.title} over {used}, each left out of the fit that it judges (R²)."
     )
     rest = "The rest is what choices do together"
     if effects.noise is None:
@@ -151,14 +151,14 @@ def describe_common(found: Sequence[Prevalence], members: int) -> str:
     telling = sum(one.chance < _CHANCE for one in found)
     if telling:
         parts.append(
-            f"{format_items(telling, 'value is', 'values are')} on the front more often than "
-            f"{networks} drawn at random from the evaluated ones would have it (probability below "
-            "5 % for all together)."
+            f"{format_items(telling, 'value is', 'values are')} on the front more often than in "
+            f"{networks} drawn at random from the evaluated ones (probability below 5 % for all "
+            "together)."
         )
     else:
         parts.append(
-            f"No value is more frequent on the front than {networks} drawn at random from the "
-            "evaluated ones may have it."
+            f"No value is on the front more often than it may be in {networks} drawn at random "
+            "from the evaluated ones."
         )
     return " ".join(parts)
 
