@@ -88,7 +88,7 @@ def draw_population(population: Population, axis: Quantity) -> alt.LayerChart:
             tooltip=[
                 alt.Tooltip("digest:N", title="architecture"),
                 alt.Tooltip("number:Q", title="evaluation", format=","),
-                alt.Tooltip("text:N", title=axis.title if axis.title != "title" else "value"),
+                style.describe_in_tooltip("text", axis.title),
             ],
             description="digest:N",
         )
