@@ -1,16 +1,14 @@
-"""The choices of all points of a front, a column each, made once for every session."""
+"""One choice of all points of a front, as a column."""
 
 from __future__ import annotations
 
-import streamlit as st
+import numpy as np
 from numpy.typing import NDArray
 
 from app.records.front import Front
 
-_MOST_COLUMNS = 256
 
-
-def read_choice(front: Front, key: str, name: str) -> NDArray:
+def read_choice(front: Front, name: str) -> NDArray:
     """The value of one choice of every point of a front, ``(n,)``.
 
     Numbers come as ``float64`` with NaN where the choice is inert, anything else as objects with
@@ -18,12 +16,14 @@ def read_choice(front: Front, key: str, name: str) -> NDArray:
 
     Args:
         front: The front.
-        key: Names the front and its content, unique among those that are open.
-        name: Of the choice.
+        name: Of the choice; one that no point has is inert everywhere.
     """
-    return _read_choice(key, name, front)
-
-
-@st.cache_resource(max_entries=_MOST_COLUMNS, show_spinner=False)
-def _read_choice(key: str, name: str, _front: Front) -> NDArray:
-    return _front.choices.column(name)
+    choices = front.choices
+    if name not in choices.names:
+        return np.full(len(front.points), np.nan)
+    place = choices.names.index(name)
+    values, codes = choices.values[place], choices.codes[:, place]
+    # An inert choice has the code -1, which is the last entry.
+    if any(isinstance(value, str) for value in values):
+        return np.array([*values, None], dtype=object)[codes]
+    return np.array([*values, np.nan], dtype=np.float64)[codes]

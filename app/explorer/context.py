@@ -131,8 +131,7 @@ def _find_kept(context: Context, front: Front) -> NDArray[np.bool_]:
         x, y = (front.column(name).best for name in (region.x, region.y))
         kept &= find_inside(region, x, y)
     if filters:
-        key = context.content_key
-        columns = {name: read_choice(front, key, name) for name in filters}
+        columns = {name: read_choice(front, name) for name in filters}
         kept &= find_passing(filters, columns)
     return kept
 

@@ -63,7 +63,7 @@ def list_layers(front: Front) -> list[str]:
     quality = front.column(front.quality.name)
     there = {
         view.PREDICTED: bool((~np.isnan(quality.predicted[front.on_front])).any()),
-        view.POSTERIOR: bool((~np.isnan(quality.posterior[front.on_front])).any()),
+        view.EVALUATED: bool((~np.isnan(quality.posterior[front.on_front])).any()),
         view.CLOSE: bool(front.indistinguishable.any()),
         view.DOMINATED: not front.on_front.all(),
         view.OUTSIDE: bool(front.limits) or len(front.constraints) > 0,

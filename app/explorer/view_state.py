@@ -24,7 +24,7 @@ SCREENS = (
 # What a front chart can show besides the verified front.
 LAYERS = (
     "predicted",
-    "posterior",
+    "evaluated",
     "intervals",
     "knee",
     "references",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -197,6 +198,7 @@ def _write_page(run: Run, found: Sequence[tuple[Front, Sequence[Hypervolume]]], 
         export=lambda digest: export_command(Path(name), digest, f"exported-{digest}"),
         devices=[DevicePart(d.name, d.description, d.report) for d in devices],
         audits=_read_audits(run, say),
+        problems=[problem.replace(f"{run.path}{os.sep}", "") for problem in view.problems],
     )
     return write_page(part, [SearchPart(front, trace) for front, trace in found])
 

@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 
 from app.explorer import markup
+from app.explorer.figures import HEADER, list_figures
 from app.records import picking
 from app.records.front import CardRecord, parse_front
 from app.records.quantities import ACCURACY
+from app.runs import run_view
 from tests.app.chart_reading import by_kind, chart_with
 from tests.app.test_explorer import open_page, points_drawn, press, switch, text
 from tests.toys.explored_runs import front_json, small_space, write_run
@@ -100,3 +102,36 @@ def test_a_search_over_devices(run: Path, monkeypatch: pytest.MonkeyPatch) -> No
     page = open_page(monkeypatch, run)
     assert "measured on cpu" in page.slider[0].label
     assert picking.pick(front, 1e9).point is not None
+
+
+def test_the_raw_evaluation_stays_visible_beside_what_is_expected(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    payload = front_json(small_space())
+    for place, point in enumerate(payload["points"]):
+        quality = point["objectives"]["accuracy"]
+        if place % 2:
+            quality.update(
+                posterior=quality["value"] - 0.01, posterior_low=quality["value"] - 0.02,
+                posterior_high=quality["value"], posterior_error=0.003, samples=540,
+            )  # fmt: skip
+    rewrite(run, payload)
+    front = run_view.load_run(run).fronts["default"]
+    assert "Evaluated" in [box.label for box in open_page(monkeypatch, run).checkbox]
+    page = press(open_page(monkeypatch, run), "Evaluated")
+    drawn = points_drawn(page)
+    members = {row["digest"]: row["up"] for row in drawn["verified (measured)"]}
+    raw = {row["digest"]: row["up"] for row in drawn["evaluated alone"]}
+    known = [p for p in front.points if p.on_front and p.estimate("accuracy").posterior]
+    assert len(known) > 2
+    assert raw == pytest.approx({p.digest: p.estimate("accuracy").value for p in known})
+    for point in known:
+        assert members[point.digest] == pytest.approx(raw[point.digest] - 0.01)
+    page = open_page(monkeypatch, run, screen="Network", chosen=known[0].digest)
+    (row,) = [row for row in list_figures(front, known[0]) if row[0] == "accuracy"]
+    shown = dict(zip(HEADER, row, strict=True))
+    low, high = (f"{100 * value:.2f} %" for value in known[0].estimate("accuracy").interval or ())
+    assert shown["95 % interval"] == f"{low} to {high}"
+    assert shown["source"] == "expected from all evaluations, 540 samples"
+    assert shown["evaluated"] == f"{100 * raw[known[0].digest]:.2f} %"
+    assert f"<td>{shown['95 % interval']}</td><td>{shown['source']}</td>" in text(page)

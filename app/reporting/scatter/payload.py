@@ -17,6 +17,7 @@ from app.reporting.scatter.places import (
     Places,
     Values,
     climb_stairs,
+    find_evaluations,
     find_intervals,
     find_places,
     find_predictions,
@@ -26,6 +27,7 @@ from app.reporting.scatter.places import (
 from app.reporting.scatter.view import (
     CLOSE,
     DOMINATED,
+    EVALUATED,
     FAILED,
     INTERVALS,
     KNEE,
@@ -96,8 +98,10 @@ def _list_groups(front: Front, view: ScatterView, found: Found) -> list[Json]:
     ]
     if INTERVALS in view.shown:
         _add_intervals(front, view, groups[3], kinds["verified"])
-    if PREDICTED in view.shown:
-        groups.append(_place_predictions(front, view, kinds["verified"]))
+    for kind, find in ((EVALUATED, find_evaluations), (PREDICTED, find_predictions)):
+        if kind in view.shown:
+            ends = find(front, view, kinds["verified"])
+            groups.append(_place_apart(front, kind, view, kinds["verified"], ends))
     if REFERENCES in view.shown:
         groups += _place_references(view)
     return [*groups, *(_make_group(front, view, k, kinds[k]) for k in (CLOSE, DOMINATED, OUTSIDE))]
@@ -114,8 +118,6 @@ def _make_group(front: Front, view: ScatterView, kind: str, places: Places) -> J
         "y": _shorten(front.column(view.y.name).best[places]),
         "texts": [describe(front, axis, places) for axis in axes],
     }
-    # Rings and frames mark what is seen anyway; they say something else by their colour.
-    group["marks"] = kind in ("chosen", "compared", KNEE)
     if view.color is not None and not group["marks"]:
         group["shade"] = _shorten(front.column(view.color.name).best[places])
     if view.kept is not None:
@@ -134,6 +136,8 @@ def describe_look(kind: str, look: Look) -> Json:
         "filled": look.filled,
         "opacity": look.opacity,
         "front": False,
+        # Rings and frames mark what is seen anyway; they say something else by their colour.
+        "marks": kind in ("chosen", "compared", KNEE),
     }
 
 
@@ -152,11 +156,13 @@ def _describe_cloud(front: Front, axis: Quantity, places: Places) -> list[str]:
     column = front.column(axis.name)
     sources = np.where(column.looked_up[places], "table", "")
     sources = np.where(np.isnan(column.value[places]), "predicted", sources)
-    values = column.best[places].tolist()
-    return [
-        f"{axis.show(value)} ({source})" if source else axis.show(value)
-        for value, source in zip(values, sources.tolist(), strict=True)
-    ]
+    texts = []
+    for value, source in zip(column.best[places].tolist(), sources.tolist(), strict=True):
+        if value != value:  # NaN: what colours a point may be unknown
+            texts.append(axis.show(None))
+        else:
+            texts.append(f"{axis.show(value)} ({source})" if source else axis.show(value))
+    return texts
 
 
 def describe_estimate_source(point: Point, axis: Quantity) -> str:
@@ -181,15 +187,18 @@ def _add_intervals(front: Front, view: ScatterView, group: Json, places: Places)
         group[f"{name}_low"], group[f"{name}_high"] = _shorten(low), _shorten(high)
 
 
-def _place_predictions(front: Front, view: ScatterView, places: Places) -> Json:
-    across, up = find_predictions(front, view, places)
+def _place_apart(
+    front: Front, kind: str, view: ScatterView, places: Places, ends: tuple[Values, Values]
+) -> Json:
+    """Points of the front where they would be by a part of what is known of them."""
+    across, up = ends
     known = ~(np.isnan(across) | np.isnan(up))
     texts = [
-        [f"{axis.show(float(value))} (predicted)" for value in values[known]]
+        [f"{axis.show(float(value))} ({LOOKS[kind].name})" for value in values[known]]
         for axis, values in ((view.x, across), (view.y, up))
     ]
     return {
-        **describe_look(PREDICTED, LOOKS[PREDICTED]),
+        **describe_look(kind, LOOKS[kind]),
         "ids": front.digests[places[known]].tolist(),
         "x": _shorten(across[known]),
         "y": _shorten(up[known]),

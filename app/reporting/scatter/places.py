@@ -89,12 +89,27 @@ def find_predictions(front: Front, view: ScatterView, places: Places) -> tuple[V
     """Where points were predicted to be, ``(k,)``; exact values stand in where nothing is
     predicted, and NaN where there is no prediction at all."""
     columns = [front.column(axis.name) for axis in (view.x, view.y)]
-    predicted = [column.predicted[places] for column in columns]
+    return _find_apart(view, places, [(c.predicted, c.value) for c in columns])
+
+
+def find_evaluations(front: Front, view: ScatterView, places: Places) -> tuple[Values, Values]:
+    """Where points are by their own evaluation alone, ``(k,)``; NaN where no more than that is
+    known of them, so that they are drawn there anyway."""
+    columns = [front.column(axis.name) for axis in (view.x, view.y)]
+    raw = [np.where(np.isnan(column.posterior), np.nan, column.value) for column in columns]
+    return _find_apart(view, places, [(r, c.best) for r, c in zip(raw, columns, strict=True)])
+
+
+def _find_apart(
+    view: ScatterView, places: Places, axes: Sequence[tuple[Values, Values]]
+) -> tuple[Values, Values]:
+    """Places on two axes, each by one value and else by another; NaN without any of the first."""
+    first = [values[places] for values, _ in axes]
     across, up = (
-        np.where(np.isnan(p), column.value[places], p)
-        for column, p in zip(columns, predicted, strict=True)
+        np.where(np.isnan(values), others[places], values)
+        for values, (_, others) in zip(first, axes, strict=True)
     )
-    known = ~(np.isnan(predicted[0]) & np.isnan(predicted[1]))
+    known = ~(np.isnan(first[0]) & np.isnan(first[1]))
     known &= _can_be_placed(across, view.x_log) & _can_be_placed(up, view.y_log)
     return np.where(known, across, np.nan), np.where(known, up, np.nan)
 

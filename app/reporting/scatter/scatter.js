@@ -44,7 +44,7 @@ class Chart {
         ["Front", "Front: zoom to the front", () => this.show("domain")],
         ["All", "All: zoom to everything drawn", () => this.show("full")],
       ],
-      [["Clear selection", "Clear the selection", () => this.setRegion(null)]],
+      [["Clear selection", "Clear selection", () => this.setRegion(null)]],
     ]);
     this.buttons = tools.buttons;
     this.legend = makeElement("ul", { class: "legend", "aria-label": "Legend" });

@@ -13,7 +13,7 @@ from app.records.quantities import Quantity
 from app.reporting import palette
 
 # What can be shown besides the front.
-PREDICTED, POSTERIOR, INTERVALS, KNEE = "predicted", "posterior", "intervals", "knee"
+PREDICTED, EVALUATED, INTERVALS, KNEE = "predicted", "evaluated", "intervals", "knee"
 REFERENCES, CLOSE = "references", "within noise"
 DOMINATED, OUTSIDE, FAILED = "dominated", "outside the limits", "failed"
 USUAL = frozenset((INTERVALS, KNEE, REFERENCES))
@@ -48,7 +48,7 @@ LOOKS: Mapping[str, Look] = {
     "verified": Look("verified (measured)", palette.BLUE, radius=5),
     "unverified": Look("not verified yet", palette.BLUE, radius=4.5, filled=False),
     KNEE: Look("knee", palette.BLUE, "diamond", radius=9, filled=False),
-    POSTERIOR: Look("posterior", palette.GREEN, "diamond", radius=4, filled=False),
+    EVALUATED: Look("evaluated alone", palette.GREEN, "diamond", radius=4, filled=False),
     PREDICTED: Look("predicted", palette.AMBER, "diamond", radius=4, filled=False),
     "reference": Look("reference", palette.GREY, "triangle", radius=5.5),
     CLOSE: Look("behind by less than noise", palette.GREY, radius=3, filled=False, opacity=0.6),
