@@ -24,6 +24,8 @@ from supernet.quality.evaluate import (
 from supernet.space import Architecture, Value
 from supernet.supernet import Supernet
 
+# Of what a record keeps of single samples, beyond races: 65,536 answers or 2,048 losses.
+MOST_SCORE_BYTES = 8192
 # What a network that cannot be run raises; anything else is a bug and ends the search.
 FAILURES = (RuntimeError, ValueError, ArithmeticError, MemoryError)
 
@@ -91,7 +93,8 @@ class Finding:
         total: Samples in the split.
         used: Calibration samples used.
         seconds: Spent.
-        scores: The scores of a raced candidate, in the rule's order, as far as it was evaluated.
+        scores: The score of each sample in the rule's order, as far as it was evaluated; of races,
+            and where samples are few.
         failure: Why there is no value.
         balanced: Mean accuracy over the classes, of a candidate that saw the whole split.
     """
@@ -184,6 +187,8 @@ def _evaluate(
     if task.rule is not None and bound is None:
         whole = np.empty_like(scores)
         whole[task.rule.draw_order(total)] = scores
+    elif task.rule is None:
+        scores = scores[RaceRule().draw_order(total)]
     split = data.split(task.split) if bound is None else None
     found = summarise_scores(whole, data.shape.task, task.split, used, seconds, split)
     known = (found.value, found.low, found.high)
@@ -198,9 +203,16 @@ def _evaluate(
         total=total,
         used=used,
         seconds=seconds,
-        scores=None if task.rule is None else scores.astype(np.float32),
+        scores=scores.astype(np.float32) if _keeps(task, total, data) else None,
         balanced=found.balanced,
     )
+
+
+def _keeps(task: Task, total: int, data: DataSource) -> bool:
+    """Whether the scores of single samples are worth the place in the log: of races, and few."""
+    answers = data.shape.task == IMAGES
+    size = total / 8 if answers else 4 * total
+    return task.rule is not None or size <= MOST_SCORE_BYTES
 
 
 def _score_until_stopped(

@@ -8,10 +8,9 @@ import streamlit as st
 
 from app.explorer import markup
 from app.explorer.markup import write_text
-from app.records import numbers
-from app.records.audit import AuditRecord, read_audit
-from app.records.numbers import format_items
+from app.records.audit import read_audit
 from app.reporting.audit_chart import draw_audit
+from app.reporting.audit_text import list_figures, list_findings
 from app.runs.directory import Run
 from supernet.errors import InputError
 
@@ -37,37 +36,3 @@ def show_audits(path: Path) -> None:
             st.caption(write_text(found.verdict))
             for line in list_findings(found):
                 st.caption(write_text(line))
-
-
-def list_figures(found: AuditRecord) -> list[tuple[str, str, str]]:
-    """Name, value and interval of every correlation and of the mean gap."""
-    rows = []
-    sparse = f"Sparse Kendall tau ({found.sparse_kendall_tau.bin:g})"
-    for statistic, title in (
-        (found.kendall_tau, "Kendall tau"),
-        (found.sparse_kendall_tau, sparse),
-        (found.spearman, "Spearman"),
-        (found.kendall_tau_of_macs, "Kendall tau of MACs alone"),
-    ):
-        value, low, high = statistic.value, statistic.low, statistic.high
-        interval = "" if low is None else f"{low:.2f} to {high:.2f}"
-        rows.append((title, numbers.MISSING if value is None else f"{value:.2f}", interval))
-    gap = found.gap.value
-    shown = f"{100 * gap:+.2f} points" if found.unit == "fraction" else f"{gap:+.4f}"
-    rows.append(("Mean gap", shown, "inherited less alone"))
-    return rows
-
-
-def list_findings(found: AuditRecord) -> list[str]:
-    """What was found about the inherited weights, in a sentence each."""
-    lines = []
-    nested = found.monotonicity
-    if nested is not None:
-        lines.append(
-            f"Of {format_items(nested.pairs, 'larger network')}, {nested.violations} are worse "
-            "than one inside them, beyond noise."
-        )
-    idle = [effect.name for effect in found.choices if effect.without_effect]
-    if idle:
-        lines.append(f"Choices without any effect: {', '.join(idle)}.")
-    return lines

@@ -23,14 +23,14 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 
 # Text follows the theme (light or dark); only coloured cells set both of their colours.
 STYLE = """<style>
-[data-testid="stMainBlockContainer"] {padding-top: 2.6rem; max-width: 1500px}
-.facts {display: flex; flex-wrap: wrap; gap: 0.5rem 1.9rem; margin: 0 0 0.6rem 0}
-.facts div {min-width: 5rem}
+[data-testid="stMainBlockContainer"] {padding-top: 2rem; max-width: 1500px}
+.facts {display: flex; flex-wrap: wrap; gap: 0.3rem 1.6rem; margin: 0}
+.facts div {min-width: 4rem}
 .facts.grid {display: grid; grid-template-columns: repeat(auto-fill, minmax(7.4rem, 1fr));
-  gap: 0.5rem 1rem}
+  gap: 0.5rem 1rem; margin-bottom: 0.8rem}
 .facts .label {font-size: 0.8rem; opacity: 0.65; display: block}
-.facts .value {font-size: 1.15rem; font-weight: 600; white-space: nowrap}
-.facts.grid .value {font-size: 1.05rem}
+.facts .value {font-size: 0.95rem; font-weight: 600; overflow-wrap: anywhere}
+.facts.grid .value {font-size: 1.05rem; white-space: nowrap}
 .facts .note {font-size: 0.8rem; opacity: 0.65; margin-left: 0.3rem; font-weight: 400}
 .facts.grid .note {display: block; margin: 0}
 .genes {border-collapse: separate !important; border-spacing: 3px !important;
@@ -39,10 +39,10 @@ STYLE = """<style>
 .genes th {font-weight: 500; opacity: 0.65; text-align: left; padding: 0.1rem 0.7rem; border: 0}
 .genes td {padding: 0.22rem 0.7rem; border: 0; border-radius: 4px; min-width: 4.6rem}
 .genes td.part {font-weight: 600; padding-top: 0.55rem}
-.genes td.part span {font-weight: 400; margin-left: 0.9rem}
+.genes td.part span {font-weight: 400; margin-left: 0.9rem; display: inline-block}
 .genes td.layer {padding-left: 1.5rem; opacity: 0.85}
 .genes td.off {opacity: 0.45; font-style: italic}
-.genes .was {font-size: 0.78rem; opacity: 0.9; margin-left: 0.45rem}
+.genes .was {font-size: 0.78rem; opacity: 0.9; margin-left: 0.45rem; white-space: nowrap}
 .genes .changed {outline: 2px solid #D55E00; outline-offset: -2px; border-radius: 4px;
   padding: 0.1rem 0.45rem}
 .genes td.changed {padding: 0.22rem 0.7rem}

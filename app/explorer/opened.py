@@ -69,12 +69,12 @@ def isolated(what: str) -> Iterator[None]:
 
 def open_run(path: Path) -> RunView | Unreadable:
     """Read a run directory, or take it as it was read while none of its files changed."""
-    return _open_run(path, _observe_run(path))
+    return _open_run(path, observe_run(path))
 
 
 def outline_run(path: Path) -> tuple[SearchOutline, ...] | Unreadable:
     """List the searches of a run without keeping all that is known of them."""
-    return _outline_run(path, _observe_run(path))
+    return _outline_run(path, observe_run(path))
 
 
 def open_trace(folder: Path, digests: TraceDigests) -> tuple[Hypervolume, ...]:
@@ -145,7 +145,8 @@ def _describe_failure(what: str, error: Exception) -> str:
     )
 
 
-def _observe_run(path: Path) -> State:
+def observe_run(path: Path) -> State:
+    """What changes when a file of a run does; it costs no reading."""
     found = [path / name for name in _READ]
     for parent, names in _READ_INSIDE.items():
         folders = sorted((path / parent).glob("*"))

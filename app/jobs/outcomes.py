@@ -96,7 +96,7 @@ class SearchOutcome:
     ``stopped`` is ``"evaluations"``, ``"time"``, ``"stagnation"`` or ``"exhausted"``; ``failed``
     counts evaluations that failed; ``units`` are those of the objectives; ``hypervolume`` is that
     of the verified front and ``searched_hypervolume`` that of the values searched by;
-    ``indistinguishable`` counts points off the front that are dominated only within noise;
+    ``indistinguishable`` counts points off the front that may belong there as far as is known;
     ``largest_class`` is that of the split searched on.
     """
 
@@ -123,8 +123,11 @@ class SearchOutcome:
 class PickOutcome:
     """The chosen subnetwork; latencies in milliseconds, ``costs`` the others in ``units``.
 
-    ``by`` is ``"budget"``, ``"knee"`` or ``"weights"``. ``ties`` are the other subnetworks within
-    the budget that are not distinguishable from the chosen one in quality, cheapest first.
+    ``by`` is ``"budget"``, ``"knee"`` or ``"weights"``. ``value`` was evaluated on the validation
+    split; ``posterior`` is what all evaluations together say, with its 95 % interval for new data.
+    ``best`` is the subnetwork of the highest expected quality within the budget, ``best_value`` its
+    quality, and ``ties`` are the others that cannot be told apart from it, cheapest first: the
+    chosen one is the cheapest of all these.
     ``test_balanced`` is the accuracy on test as a mean over the classes, and ``largest_class`` that
     of the split searched on. ``trust`` are the user's own modules that the run names.
     """
@@ -144,6 +147,8 @@ class PickOutcome:
     value: float
     predicted: float | None
     test: float | None
+    best: str
+    best_value: float | None
     ties: tuple[str, ...]
     costs: Mapping[str, int | float | None]
     units: Mapping[str, str]
@@ -151,11 +156,13 @@ class PickOutcome:
     trust: tuple[str, ...] = ()
     test_balanced: float | None = None
     largest_class: LargestClass | None = None
+    posterior: float | None = None
+    posterior_interval: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
 class ReportOutcome:
-    """What was written: ``report.md`` in ``folder`` and a folder for each search.
+    """What was written: ``report.html`` and ``report.md`` in ``folder``, a folder for each search.
 
     ``skipped`` are the searches whose front is damaged.
     """

@@ -30,7 +30,9 @@ def pick_job(
     weights: str | Mapping[str, float] | None = None,
     device: str | None = None,
 ) -> PickOutcome:
-    """The verified point of best validation quality within a budget, or another good compromise.
+    """Recommend a verified point within a budget, or another good compromise.
+
+    See :func:`app.records.picking.pick_within` for which one.
 
     Args:
         run: The run directory.
@@ -55,7 +57,7 @@ def pick_job(
     opened = open_run(run)
     front = _choose_device(find_front(opened, search), device)
     chosen: dict[str, float] | None = None
-    ties: tuple[Point, ...] = ()
+    found = Pick(None, None)
     if knee:
         point, by = picking.pick_knee(front), "knee"
     elif weights is not None:
@@ -63,10 +65,10 @@ def pick_job(
         point, by = picking.pick_by_weights(front, chosen), "weights"
     else:
         found = _pick_within(front, latency_ms, limits)
-        point, by, ties = found.point, "budget", found.ties
+        point, by = found.point, "budget"
     if point is None:
         raise InputError(f"search {search!r} has no verified subnetwork; run it again")
-    return _outcome(opened, front, point, by, latency_ms, limits, chosen, ties)
+    return _outcome(opened, front, point, by, latency_ms, limits, chosen, found)
 
 
 def _choose_device(front: Front, device: str | None) -> Front:
@@ -170,8 +172,9 @@ def _outcome(
     budget_ms: float | None,
     limits: Sequence[str],
     weights: Mapping[str, float] | None,
-    ties: Sequence[Point],
+    found: Pick,
 ) -> PickOutcome:
+    best = found.best or point
     quality = point.estimate(front.quality.name)
     latency = point.estimate(front.cost.name) if front.cost.per_device else None
     assert quality.value is not None
@@ -192,13 +195,17 @@ def _outcome(
         value=quality.value,
         predicted=quality.predicted,
         test=quality.test,
-        ties=tuple(p.digest for p in ties),
+        best=best.digest,
+        best_value=best.best(front.quality.name),
+        ties=tuple(p.digest for p in found.ties),
         costs={axis.name: to_json_number(point.best(axis.name)) for axis in costs},
         units={axis.name: axis.unit for axis in costs},
         architecture=point.choices,
         trust=list_own_modules(run.record),
         test_balanced=quality.test_balanced,
         largest_class=front.largest_class,
+        posterior=quality.posterior,
+        posterior_interval=None if quality.posterior is None else quality.interval,
     )
 
 

@@ -65,13 +65,13 @@ def quickstart_job(request: QuickstartRequest, say: Say) -> QuickstartOutcome:
     # Refused before minutes of training, like what the request itself refuses.
     searched = request.request_search()
     searched.check_first_sample(find_choice(searched).build(fit))
-    say("1/5 training a supernet on the built-in digits")
+    say("1/5 training a supernet on the built-in cluttered digits")
     train = train_job(
         TrainRequest(
             out=request.out,
             family="ofa_mobilenetv3",
-            preset="tiny",
-            data="digits",
+            preset="clutter",
+            data="clutter",
             seed=request.seed,
             steps=request.steps,
         ),

@@ -37,6 +37,7 @@ from app.searching.results.random_baseline import add_baseline
 from app.searching.results.report_cards import make_report_cards
 from app.searching.results.verify import measurable, verify
 from app.searching.setting import Setting, build_strategy, reopen_prior
+from app.searching.settled import Settled, settle_front
 from predictors.predictor import Fit
 from predictors.transfer import transfer
 from search import Evaluation, SearchProblem, SearchResult, search
@@ -202,7 +203,15 @@ def _run_search(setting: Setting, folder: Path, say: Say) -> tuple[Front, int]:
         run.set_stage("search", EMPTY, name=request.name)
         nearest = _describe_nearest(setting.problem, result, setting.sources.log)
         raise InputError(f"search {request.name!r} found nothing: {nearest}")
-    front = _verify_front(setting, result, say)
+    settled = settle_front(
+        setting.problem,
+        result,
+        setting.sources,
+        build_statistics(setting.sources),
+        setting.request.seed,
+        say,
+    )
+    front = _verify_front(setting, settled, say)
     write_front(folder, front, result.trace)
     study.mirror_verified(front)
     _write_plan(setting.plan.replace(front=front.digest), folder, "complete")
@@ -298,8 +307,9 @@ def _describe_nearest(problem: SearchProblem, result: SearchResult, log: Evaluat
     )
 
 
-def _verify_front(setting: Setting, result: SearchResult, say: Say) -> Front:
+def _verify_front(setting: Setting, settled: Settled, say: Say) -> Front:
     request, sources, problem = setting.request, setting.sources, setting.problem
+    result = settled.result
     here = measurable(sources.tables, say)
     architectures = problem.space.decode(result.front.positions)
     verified = verify(architectures, sources.log, here, say)
@@ -317,7 +327,7 @@ def _verify_front(setting: Setting, result: SearchResult, say: Say) -> Front:
     cards = make_report_cards(
         problem, result.history, result.models, seed=request.seed, fit=setting.fit
     )
-    front = build_front(Findings(problem, result, verified, sources, cards), header)
+    front = build_front(Findings(problem, settled, verified, sources, cards), header)
     for device, ratio in front.latency_ratios.items():
         if abs(ratio - 1) > DRIFT:
             word = "slower" if ratio > 1 else "faster"

@@ -33,7 +33,7 @@ class CalibrationRecord(Record):
 
 
 class ScoresRecord(Record):
-    """What a raced candidate scored on each sample, in the order of the race, as text.
+    """What a network scored on each sample, in the order of a race, as text.
 
     Args:
         kind: ``"bits"`` for right and wrong answers, ``"float32"`` for losses.
@@ -87,7 +87,8 @@ class EvaluationRecord(FileRecord):
         low: Lower end of its 95 % interval.
         high: Upper end.
         unit: Of these three.
-        split: Which samples: ``"train"``, ``"val"`` or ``"test"``.
+        split: Which samples: ``"train"``, ``"val"`` or ``"test"``, or ``"val+1"`` and so on for
+            further ones of what ``val`` is drawn from.
         source: ``"evaluated"``.
         checkpoint: Digest of the weights.
         calibration: How it was recalibrated; ``None`` in a record that cannot be used again.
@@ -95,8 +96,8 @@ class EvaluationRecord(FileRecord):
         seconds: Spent.
         at: When, ISO 8601 in UTC.
         failure: Why there is no value.
-        fidelity: Share of the split that was looked at, of a raced candidate.
-        scores: Of a raced candidate.
+        fidelity: Share of the split that was looked at, where ``scores`` are kept.
+        scores: Of each sample; of raced candidates, and where samples are few.
         stopped: Whether it was stopped before the whole split; its value is an estimate then.
         balanced: Mean accuracy over the classes; ``None`` for losses and in older logs.
     """
@@ -143,5 +144,5 @@ class EvaluationRecord(FileRecord):
         return 0 if self.calibration is None else self.calibration.used
 
     def unpack_scores(self) -> NDArray[np.float64] | None:
-        """The scores ``(samples,)`` of a raced candidate in the race's order, else ``None``."""
+        """The scores ``(samples,)`` in the order of a race; ``None`` where they were not kept."""
         return None if self.scores is None else self.scores.unpack(self.samples)

@@ -43,6 +43,13 @@ class Estimate(Record):
             ``"table"`` or ``"analytic"``.
         low: Lower end of the 95 % interval of the value.
         high: Upper end.
+        posterior: What value, further evaluations and all other evaluations of the search together
+            say of a quality that is evaluated on samples.
+        posterior_low: Lower end of the 95 % interval of the quality on new data.
+        posterior_high: Upper end.
+        posterior_error: Standard deviation of the posterior without what the evaluations of all
+            points have in common: what may turn the order of two points round.
+        samples: Validation samples behind the posterior.
         test: The same quantity on the test split, which no search has seen.
         test_low: Lower end of its 95 % interval.
         test_high: Upper end.
@@ -56,6 +63,11 @@ class Estimate(Record):
     source: str = ""
     low: float | None = None
     high: float | None = None
+    posterior: float | None = None
+    posterior_low: float | None = None
+    posterior_high: float | None = None
+    posterior_error: float | None = None
+    samples: Count | None = None
     test: float | None = None
     test_low: float | None = None
     test_high: float | None = None
@@ -63,14 +75,22 @@ class Estimate(Record):
 
     @property
     def best(self) -> float | None:
-        """The value, or the prediction while there is no value."""
+        """The posterior, else the value, else the prediction."""
+        if self.posterior is not None:
+            return self.posterior
         return self.predicted if self.value is None else self.value
 
-    def interval_around(self, centre: float | None) -> tuple[float, float] | None:
-        """Lengths of the error bar below and above ``centre`` if the interval contains it."""
-        if centre is None or self.low is None or self.high is None:
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """The 95 % interval around :attr:`best`, if there is one that contains it."""
+        posterior = self.posterior is not None
+        low, high = (
+            (self.posterior_low, self.posterior_high) if posterior else (self.low, self.high)
+        )
+        centre = self.posterior if posterior else self.value
+        if centre is None or low is None or high is None:
             return None
-        return (centre - self.low, self.high - centre) if self.low <= centre <= self.high else None
+        return (low, high) if low <= centre <= high else None
 
 
 _UNKNOWN = Estimate()
@@ -89,8 +109,9 @@ class Point(Record):
     Args:
         digest: Digest of the architecture.
         choices: The architecture; ``architecture`` in the file.
-        on_front: Whether no evaluated point dominates it.
-        indistinguishable: Whether it is dominated only within noise.
+        on_front: Whether no evaluated point dominates it, by posterior qualities where there are
+            some.
+        indistinguishable: Whether it is off the front and may belong there as far as is known.
         verified: Whether it was evaluated on the test split and measured.
         within_limits: Whether the limits of the search hold for its measured values.
         estimates: What is known about each quantity searched for, and about every latency;

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _NUMBERS = ("value", "predicted", "low", "high")
+_POSTERIOR = ("posterior", "posterior_low", "posterior_high", "posterior_error")
 
 
 class Estimated(Protocol):
@@ -35,6 +36,22 @@ class Estimated(Protocol):
         """Upper end."""
 
     @property
+    def posterior(self) -> float | None:
+        """What all evaluations together say."""
+
+    @property
+    def posterior_low(self) -> float | None:
+        """Lower end of its 95 % interval."""
+
+    @property
+    def posterior_high(self) -> float | None:
+        """Upper end."""
+
+    @property
+    def posterior_error(self) -> float | None:
+        """Its standard deviation, without what all points have in common."""
+
+    @property
     def source(self) -> str:
         """Where the value is from."""
 
@@ -46,16 +63,20 @@ class Column:
     Args:
         value: What was evaluated or measured.
         predicted: By the model or table of the search.
-        low: Lower end of the 95 % interval of the value.
+        posterior: What all evaluations together say.
+        low: Lower end of the 95 % interval of the posterior, else of the value.
         high: Upper end.
-        best: The value, or the prediction while there is no value.
+        error: Standard deviation of the posterior, without what all points have in common.
+        best: The posterior, else the value, else the prediction.
         looked_up: Whether the value was taken from a table instead of measured.
     """
 
     value: NDArray[np.float64]
     predicted: NDArray[np.float64]
+    posterior: NDArray[np.float64]
     low: NDArray[np.float64]
     high: NDArray[np.float64]
+    error: NDArray[np.float64]
     best: NDArray[np.float64]
     looked_up: NDArray[np.bool_]
 
@@ -66,9 +87,16 @@ def make_column(estimates: Sequence[Estimated]) -> Column:
     Args:
         estimates: Of every point, in the order of the arrays.
     """
-    value, predicted, low, high = (
-        np.array([getattr(e, key) for e in estimates], dtype=np.float64) for key in _NUMBERS
+    value, predicted, low, high = (_lay_out(estimates, key) for key in _NUMBERS)
+    posterior, posterior_low, posterior_high, error = (
+        _lay_out(estimates, key) for key in _POSTERIOR
     )
-    best = np.where(np.isnan(value), predicted, value)
+    known = ~np.isnan(posterior)
+    best = np.where(known, posterior, np.where(np.isnan(value), predicted, value))
+    low, high = np.where(known, posterior_low, low), np.where(known, posterior_high, high)
     looked_up = np.array([e.source == "table" for e in estimates], dtype=np.bool_)
-    return Column(value, predicted, low, high, best, looked_up)
+    return Column(value, predicted, posterior, low, high, error, best, looked_up)
+
+
+def _lay_out(estimates: Sequence[Estimated], key: str) -> NDArray[np.float64]:
+    return np.array([getattr(e, key) for e in estimates], dtype=np.float64)

@@ -50,7 +50,9 @@ def format_front(front: Front) -> str:
     counted = [quantity.name for quantity in list_counted() if not quantity.on_request]
     header = ["digest", "on_front", "indistinguishable", "verified", *counted]
     header += [
-        f"{name}_{key}" for name in names for key in ("predicted", "value", "low", "high", "test")
+        f"{name}_{key}"
+        for name in names
+        for key in ("predicted", "value", "low", "high", "posterior", "test")
     ]
     rows = []
     for point in front.points:
@@ -58,6 +60,6 @@ def format_front(front: Front) -> str:
         row += [point.counts.get(name) for name in counted]
         for name in names:
             e = point.estimate(name)
-            row += [e.predicted, e.value, e.low, e.high, e.test]
+            row += [e.predicted, e.value, e.low, e.high, e.posterior, e.test]
         rows.append(row)
     return format_table(header, rows)

@@ -13,23 +13,29 @@ from app.records.front import Front, Point
 from app.records.front_columns import Column
 from app.records.quantities import Quantity
 from search.front import best_index, knee_index, weight_vector, weighted_index
-from search.noise import Z_ONE_SIDED_95
 from search.problem import Constraint
 
 # Half the width of a 95 % interval in standard deviations.
 _Z95 = 1.96
+# Two points cannot be told apart where the lesser one is the better one with a probability of a
+# quarter or more: the 75 % quantile of the normal distribution. See docs/search.md.
+_Z_ALIKE = 0.674
 
 
 @dataclass(frozen=True)
 class Pick:
     """The answer to a budget: a point within it, or the nearest feasible one outside.
 
-    ``ties`` are the other points within it whose quality differs from the chosen one's by less
-    than noise, by rising cost: nothing says that the chosen one is better than they are.
+    Args:
+        point: The recommended one: the cheapest of those that cannot be told apart from ``best``.
+        best: The one of the highest expected quality within the budget.
+        ties: The others that cannot be told apart from it, by rising cost.
+        nearest: The point nearest to the budget where none is within it.
     """
 
     point: Point | None
     nearest: Point | None
+    best: Point | None = None
     ties: tuple[Point, ...] = ()
 
 
@@ -43,19 +49,20 @@ def list_measured(front: Front) -> tuple[Point, ...]:
 
 
 def pick(front: Front, budget: float) -> Pick:
-    """The best verified point whose measured cost is at most ``budget`` (stored unit).
+    """Recommend a verified point whose measured cost is at most ``budget`` (stored unit).
 
-    Equal quality goes to the cheaper point. When nothing fits, ``nearest`` is the cheapest
+    See :func:`pick_within`. When nothing fits, ``nearest`` is the cheapest
     verified point; both are ``None`` when nothing was verified.
     """
     return pick_within(front, [Constraint(front.cost.name, at_most=budget)])
 
 
 def pick_within(front: Front, constraints: Sequence[Constraint]) -> Pick:
-    """The best verified point within limits on any quantities that points carry.
+    """Recommend a verified point within limits on any quantities that points carry.
 
-    Best in the quality; where the quality itself is limited, in the cost. Equal ones go to the
-    cheaper point; ``nearest`` is the point that violates the limits least.
+    The best one has the highest expected quality; where the quality itself is limited, the least
+    cost. Of those that cannot be told apart from it the cheapest is recommended: nothing says that
+    the others are worth more. ``nearest`` is the point that violates the limits least.
 
     Args:
         front: What a search found.
@@ -67,7 +74,7 @@ def pick_within(front: Front, constraints: Sequence[Constraint]) -> Pick:
     limited = {constraint.objective for constraint in constraints}
     wanted = (front.quality, front.cost, *front.objectives)
     best = next((o for o in wanted if o.name not in limited), front.quality)
-    violations = [c.violation(front.column(c.objective).value[places]) for c in constraints]
+    violations = [c.violation(front.column(c.objective).best[places]) for c in constraints]
     excess = np.max(violations, axis=0) if violations else np.zeros(len(places))
     within = excess <= 0
     if not within.any():
@@ -75,9 +82,11 @@ def pick_within(front: Front, constraints: Sequence[Constraint]) -> Pick:
     merit = _orient_values(front, places, [best])[:, 0]
     chosen = best_index(_orient_values(front, places, [front.quality, front.cost]), merit, within)
     alike = within & ~_differ_beyond_noise(front.column(best.name), best, places, places[chosen])
-    alike[chosen] = False
-    ties = tuple(front.points[i] for i in places[alike])
-    return Pick(front.points[places[chosen]], None, ties)
+    alike[chosen] = True
+    # By rising cost, which is their order.
+    first, *others = np.flatnonzero(alike)
+    ties = tuple(front.points[places[i]] for i in others)
+    return Pick(front.points[places[first]], None, front.points[places[chosen]], ties)
 
 
 def pick_knee(front: Front) -> Point | None:
@@ -128,9 +137,11 @@ def _differ_beyond_noise(
     half = (column.high - column.low) / 2
     if math.isinf(quantity.most):
         # A lower end that was cut off where the scale ends lay as far away as the other one.
-        half = np.where(column.low <= quantity.least, column.high - column.value, half)
-    deviation = np.nan_to_num(half / _Z95)
+        half = np.where(column.low <= quantity.least, column.high - column.best, half)
+    # Of a value alone nothing says how much of its error other values share.
+    known = ~np.isnan(column.error)
+    deviation = np.where(known, column.error, np.nan_to_num(half / _Z95))
     spread = np.hypot(deviation[places], deviation[chosen])
-    gap = np.abs(column.value[places] - column.value[chosen])
+    gap = np.abs(column.best[places] - column.best[chosen])
     # Without noise, and where a value is unknown, nothing says that two points are alike.
-    return ~((spread > 0) & (gap <= Z_ONE_SIDED_95 * spread))
+    return ~((spread > 0) & (gap <= _Z_ALIKE * spread))

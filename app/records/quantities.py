@@ -110,6 +110,16 @@ class Quantity:
         """A stored value with its unit; a dash for ``None``."""
         return numbers.MISSING if value is None else self.write(value)
 
+    def show_interval(self, value: float | None, interval: tuple[float, float] | None) -> str:
+        """A stored value with the ends of its interval: ``93.1 % (91.5 to 94.4)``."""
+        if value is None or interval is None:
+            return self.show(value)
+        if self.unit == "fraction":
+            low, high = (f"{100 * end:.1f}" for end in interval)
+            return f"{numbers.format_percent(value)} ({low} to {high})"
+        low, high = (numbers.format_digits(end * self.scale, 4) for end in interval)
+        return f"{self.show(value)} ({low} to {high})"
+
     def show_named(self, value: float | None) -> str:
         """Title and value: ``size 45.1 KB``."""
         return f"{self.title} {self.show(value)}"

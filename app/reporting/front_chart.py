@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from app.records.front import Front, Point
 from app.records.quantities import Quantity
 from app.reporting import chart_style as style
+from app.reporting import palette
 from app.reporting.chart_style import MOST_DRAWN, Axis, Mark, Row
 
 BEHIND = Mark("evaluated, not on the front", style.GREY, area=26, opacity=0.6)
@@ -22,7 +23,6 @@ VERIFIED = Mark("verified (measured)", style.BLUE, area=72)
 UNVERIFIED = Mark("not verified yet", style.BLUE, area=64, filled=False)
 COMPARED = Mark("compared", style.PINK, "square", area=300, filled=False)
 CHOSEN = Mark("chosen", style.RED, area=300, filled=False)
-OTHER_COLORS = (style.GREEN, "#6A3D9A", "#8C6D00", "#5F6B76")
 HEIGHT = 480
 # Name of the selection that a click on a point makes; its field is ``digest``.
 CLICKED = "clicked"
@@ -276,17 +276,17 @@ class _Places:
         return self.front.column(axis.name).best[self.places] * axis.scale
 
     def find_ends(self, axis: Quantity) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Lower and upper ends of the intervals around verified values; of some of the points."""
+        """Lower and upper ends of the intervals of verified points; of some of the points."""
         low, high, known = self._find_intervals(axis)
         return low[known], high[known]
 
     def _find_intervals(
         self, axis: Quantity
     ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
-        """Ends of each interval and whether there is one that contains its value, ``(k,)``."""
+        """Ends of each interval and whether there is one that contains the point, ``(k,)``."""
         column = self.front.column(axis.name)
-        low, value, high = (c[self.places] for c in (column.low, column.value, column.high))
-        known = (low <= value) & (value <= high) & self.front.verified[self.places]
+        low, best, high = (c[self.places] for c in (column.low, column.best, column.high))
+        known = (low <= best) & (best <= high) & self.front.verified[self.places]
         return low * axis.scale, high * axis.scale, known
 
     def make_places(self) -> list[Row]:
@@ -344,7 +344,7 @@ class _Places:
 
 
 def _color_other(number: int) -> str:
-    return OTHER_COLORS[number % len(OTHER_COLORS)]
+    return palette.OTHERS[number % len(palette.OTHERS)]
 
 
 def _describe(point: Point, axis: Quantity) -> str:

@@ -90,9 +90,12 @@ def write_search_page(front: Front, *, traced: bool) -> str:
         front=front,
         points=_tabulate_points(front),
         formats=_tabulate_formats(front),
-        volumes=_tabulate_volumes(front),
+        volumes=write_table(("hypervolume", ""), list_volumes(front)),
         traced=traced,
-        cards=[_tabulate_card(name, card) for name, card in front.reports.items()],
+        cards=[
+            write_table((f"predictor of {name}", ""), list_card(card))
+            for name, card in front.reports.items()
+        ],
     )
 
 
@@ -100,7 +103,10 @@ def _tabulate_points(front: Front) -> Markdown:
     """Predicted and found value of every objective of every front point."""
     header = ["digest"]
     for quantity in front.objectives:
-        header += [quantity.axis_label, "predicted"]
+        expected = _is_expected(front, quantity)
+        header += [f"expected {quantity.axis_label}", "on val"] if expected else []
+        header += [] if expected else [quantity.axis_label]
+        header += ["predicted"]
         header += ["test"] if _was_tested(front, quantity) else []
     formats = [count_formats(read_formats(point.choices)) for point in front.list_front()]
     header += ["precision"] if any(formats) else []
@@ -109,6 +115,8 @@ def _tabulate_points(front: Front) -> Markdown:
         row = [point.digest]
         for quantity in front.objectives:
             estimate = point.estimate(quantity.name)
+            if _is_expected(front, quantity):
+                row.append(quantity.show_interval(estimate.posterior, estimate.interval))
             row += [quantity.show(estimate.value), quantity.show(estimate.predicted)]
             row += [quantity.show(estimate.test)] if _was_tested(front, quantity) else []
         row += [precision] if any(formats) else []
@@ -129,11 +137,17 @@ def _tabulate_formats(front: Front) -> Markdown | None:
     return write_table(["unit", *(point.digest for point in points)], rows)
 
 
+def _is_expected(front: Front, quantity: Quantity) -> bool:
+    """Whether there is a posterior of a quantity of some front point."""
+    return any(p.estimate(quantity.name).posterior is not None for p in front.list_front())
+
+
 def _was_tested(front: Front, quantity: Quantity) -> bool:
     return any(p.estimate(quantity.name).test is not None for p in front.points)
 
 
-def _tabulate_volumes(front: Front) -> Markdown:
+def list_volumes(front: Front) -> list[tuple[str, str]]:
+    """The known hypervolumes of a search, each with what it is of."""
     beside = front.baseline
     known = (
         ("as searched", front.hypervolume.searched),
@@ -141,11 +155,11 @@ def _tabulate_volumes(front: Front) -> Markdown:
         ("front verified", front.hypervolume.verified),
         ("random search, as many evaluations", None if beside is None else beside.hypervolume),
     )
-    rows = [(name, _write_number(value)) for name, value in known if value is not None]
-    return write_table(("hypervolume", ""), rows)
+    return [(name, _write_number(value)) for name, value in known if value is not None]
 
 
-def _tabulate_card(name: str, card: CardRecord) -> Markdown:
+def list_card(card: CardRecord) -> list[tuple[str, str]]:
+    """The known figures of a predictor, each with what it is."""
     rows = [
         (label, _write_number(getattr(card, key)))
         for key, label in CARD_LABELS.items()
@@ -156,7 +170,7 @@ def _tabulate_card(name: str, card: CardRecord) -> Markdown:
     if card.curve:
         steps = ", ".join(f"{_write_number(tau)} at {count}" for count, tau in card.curve)
         rows.append(("learning curve (tau at evaluations)", steps))
-    return write_table((f"predictor of {name}", ""), rows)
+    return rows
 
 
 def _write_number(value: object) -> str:

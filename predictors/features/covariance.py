@@ -129,7 +129,12 @@ def make_covariance(plan: Layout, parameters: Vector) -> Covariance:
 
 
 def tune(
-    plan: Layout, parameters: Vector, features: Matrix, targets: Vector, steps: int
+    plan: Layout,
+    parameters: Vector,
+    features: Matrix,
+    targets: Vector,
+    steps: int,
+    known: Vector | None = None,
 ) -> tuple[float, Vector]:
     """Maximise evidence times prior by L-BFGS from ``parameters``.
 
@@ -139,6 +144,8 @@ def tune(
         features: Centred features ``(n, features)``.
         targets: Standardised values ``(n,)``.
         steps: Most iterations.
+        known: Variance of the measurement of each target, ``(n,)``, where it is known; the noise
+            that is tuned is then what networks have of their own besides.
 
     Returns:
         The negative logarithm of evidence and prior, and the best parameters.
@@ -148,7 +155,7 @@ def tune(
     found = minimize(
         _loss,
         parameters,
-        args=(plan, features, targets),
+        args=(plan, features, targets, known),
         jac=True,
         method="L-BFGS-B",
         bounds=[(-_REACH, _REACH)] * len(parameters),
@@ -181,7 +188,11 @@ def _correlate(weights: Vector, first: Matrix, second: Matrix, product: Matrix) 
 
 
 def _loss(
-    parameters: Vector, plan: Layout, features: Matrix, targets: Vector
+    parameters: Vector,
+    plan: Layout,
+    features: Matrix,
+    targets: Vector,
+    known: Vector | None = None,
 ) -> tuple[float, Vector]:
     """Negative log evidence (same book, equation 5.8) and prior, and the gradient (5.9)."""
     now = make_covariance(plan, parameters)
@@ -191,7 +202,7 @@ def _loss(
     matrix = radial + CONSTANT
     if plan.linear:
         matrix += now.linear * product
-    matrix[np.diag_indices_from(matrix)] += now.noise
+    matrix[np.diag_indices_from(matrix)] += now.noise if known is None else now.noise + known
     try:
         inverse, determinant = invert(matrix)
     except np.linalg.LinAlgError:

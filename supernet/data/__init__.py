@@ -10,7 +10,16 @@ from supernet.space import nearest
 from .augment import AUGMENTATIONS, augment
 from .datasets import from_datasets
 from .function import SPECIFICATION, call_data_function
-from .source import IMAGES, SPLITS, TEXT, DataShape, DataSource, Split, lay_channels_last
+from .source import (
+    IMAGES,
+    SPLITS,
+    TEXT,
+    DataShape,
+    DataSource,
+    Split,
+    lay_channels_last,
+    name_further,
+)
 
 __all__ = [
     "AUGMENTATIONS",
@@ -23,6 +32,7 @@ __all__ = [
     "augment",
     "from_datasets",
     "lay_channels_last",
+    "name_further",
     "open_data",
 ]
 

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from .source import DataSource, make_image_source, split_stratified
+from .source import DataSource, Split, make_image_source, split_stratified
 
 SIDE = 20
 RENDERINGS = {"train": 30, "val": 6, "test": 6}
@@ -61,21 +61,42 @@ def open_clutter() -> DataSource:
 
     A base digit has 30 renderings in ``train`` and 6 in ``val`` and ``test``. These are not
     independent of each other: its number among scikit-learn's digits is their group. They are made
-    once per process.
+    once per process. Further validation samples are 6 other renderings of the same base digits.
     """
+    splits, groups = {}, {}
+    for seed, (name, renderings) in enumerate(RENDERINGS.items()):
+        made = _render_part(name, renderings, seed)
+        assert made.groups is not None
+        splits[name], groups[name] = (made.inputs, made.targets), made.groups
+    names = tuple(str(digit) for digit in range(10))
+    return make_image_source(
+        "clutter", splits, names, augmentation="none", groups=groups, further=_render_further
+    )
+
+
+@lru_cache(maxsize=4)
+def _render_further(number: int) -> Split:
+    return _render_part("val", RENDERINGS["val"], len(RENDERINGS) - 1 + number)
+
+
+def _render_part(name: str, renderings: int, seed: int) -> Split:
+    """Renderings of the base digits of a split, and which base each is of."""
+    inks, labels, parts = _open_bases()
+    rows = parts[name]
+    bases = np.repeat(rows.astype(np.int64), renderings)
+    images = torch.from_numpy(render(inks[rows], renderings, seed))[:, None]
+    return Split(images, torch.from_numpy(labels[bases]), torch.from_numpy(bases))
+
+
+@cache
+def _open_bases() -> tuple[Integers, NDArray[np.int64], dict[str, NDArray[np.intp]]]:
+    """Ink ``(N, 8, 8)`` and class ``(N,)`` of every base digit, and the rows of each split."""
     from sklearn.datasets import load_digits
 
     digits = load_digits()
     inks, labels = digits.images.astype(np.int32), digits.target.astype(np.int64)
     parts = split_stratified(labels, {"train": 0.6, "val": 0.2, "test": 0.2}, seed=0)
-    splits, groups = {}, {}
-    for seed, (name, rows) in enumerate(parts.items()):
-        images = render(inks[rows], RENDERINGS[name], seed)
-        bases = np.repeat(rows.astype(np.int64), RENDERINGS[name])
-        splits[name] = (torch.from_numpy(images)[:, None], torch.from_numpy(labels[bases]))
-        groups[name] = torch.from_numpy(bases)
-    names = tuple(str(digit) for digit in range(10))
-    return make_image_source("clutter", splits, names, augmentation="none", groups=groups)
+    return inks, labels, parts
 
 
 def render(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from supernet.errors import InputError
 IMAGES = "image-classification"
 TEXT = "language-modelling"
 SPLITS = ("train", "val", "test")
+_FURTHER = "+"
 HASHED_BYTES = 1 << 22
 MEASURED_SAMPLES, MEASURED_BYTES = 256, 1 << 25
 
@@ -118,6 +119,9 @@ class DataSource:
         epoch: Number of samples that make up one pass over ``train``.
         augmentation: What suits this data: ``"none"``, ``"shift"``, ``"affine"``, ``"crop_flip"``.
         notes: What a user should know of it, a sentence each.
+        further: Makes the 1st, 2nd, ... set of further samples of what ``val`` is drawn from, such
+            as other renderings of its objects, whose groups are then those of ``val``; the same
+            ones every time. ``None`` where there is no more than ``val``.
     """
 
     spec: str
@@ -129,9 +133,17 @@ class DataSource:
     epoch: int
     augmentation: str
     notes: tuple[str, ...] = ()
+    further: Callable[[int], Split] | None = None
 
     def split(self, name: str) -> Split:
-        """The split called ``name``; InputError lists the names otherwise."""
+        """The split called ``name``, or further samples by :func:`name_further`.
+
+        Raises:
+            InputError: There is none of that name; the names are listed.
+        """
+        stem, _, number = name.partition(_FURTHER)
+        if self.further is not None and stem == "val" and number.isdecimal() and int(number) > 0:
+            return self.further(int(number))
         if name not in SPLITS:
             raise InputError(f"unknown split {name!r}; the splits are {', '.join(SPLITS)}")
         return {"train": self.train, "val": self.val, "test": self.test}[name]
@@ -153,6 +165,11 @@ class DataSource:
             )
 
 
+def name_further(number: int) -> str:
+    """Name the 1st, 2nd, ... set of further validation samples, as records of evaluations do."""
+    return f"val{_FURTHER}{number}"
+
+
 def lay_channels_last(inputs: Tensor) -> Tensor:
     """Copy images so that channels vary fastest in memory; token ids come back as they are.
 
@@ -172,6 +189,7 @@ def make_image_source(
     augmentation: str | None = None,
     notes: tuple[str, ...] = (),
     groups: Mapping[str, Tensor] | None = None,
+    further: Callable[[int], Split] | None = None,
 ) -> DataSource:
     """Checks and summaries that every image data set shares.
 
@@ -183,6 +201,7 @@ def make_image_source(
         notes: What a user should know of the data.
         groups: Split -> groups of its samples, as for :class:`Split`; ``None`` where all samples
             are independent.
+        further: As for :class:`DataSource`.
 
     Raises:
         InputError: Fewer than two classes, or an empty split.
@@ -214,6 +233,7 @@ def make_image_source(
         epoch=len(images),
         augmentation=augmentation,
         notes=notes,
+        further=further,
     )
 
 

@@ -66,17 +66,20 @@ def count_independent_answers(scores: NDArray[np.float64], groups: Tensor | None
     return count if error**2 * count <= variance else max(1.0, variance / error**2)
 
 
-def compute_wilson_interval(share: float, count: float) -> tuple[float, float]:
-    """Compute Wilson's 95 % interval of a share.
+def compute_wilson_interval(
+    share: float, count: float, z: float = Z_TWO_SIDED_95
+) -> tuple[float, float]:
+    """Compute Wilson's interval of a share.
 
     Args:
         share: Of right answers.
         count: Independent answers behind it; see :func:`count_independent_answers`.
+        z: Standard deviations to either side, 95 % by default.
     """
-    square = Z_TWO_SIDED_95 * Z_TWO_SIDED_95
+    square = z * z
     centre = (share + square / (2 * count)) / (1 + square / count)
     spread = math.sqrt(share * (1 - share) / count + square / (4 * count * count))
-    half = Z_TWO_SIDED_95 / (1 + square / count) * spread
+    half = z / (1 + square / count) * spread
     return max(0.0, centre - half), min(1.0, centre + half)
 
 

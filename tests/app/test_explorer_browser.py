@@ -87,7 +87,7 @@ def page(served: tuple[Path, str]) -> Iterator[Any]:
 
 def named(page: Any, digest: str) -> None:
     """Wait until the page names ``digest`` as the best verified subnetwork."""
-    page.locator("p", has_text="Best verified within the budget").locator(
+    page.locator("p", has_text="Recommended within the budget").locator(
         "code", has_text=digest
     ).wait_for()
 

@@ -34,7 +34,7 @@ def format_search(result: SearchOutcome) -> str:
     if result.indistinguishable:
         lines.append(
             f"{format_items(result.indistinguishable, 'further point is', 'further points are')} "
-            "behind the front by less than the noise of their evaluations."
+            "off the front, but may belong there as far as their evaluations tell."
         )
     if result.baseline_hypervolume is not None:
         lines.append(
@@ -71,32 +71,39 @@ def format_front(result: SearchOutcome, marked: str = "") -> str:
     carried = {} if first is None else first.counts
     counted = [q for q in list_counted() if q.name in carried and q not in searched]
     header = ["", "digest"]
+    expected = any(p.estimate(q.name).posterior is not None for p in result.front for q in searched)
     for quantity in searched:
-        header += _list_columns(quantity)
+        header += _list_columns(quantity, expected)
     formats = [count_formats(read_formats(point.choices)) for point in result.front]
     rows = []
     for point, precision in zip(result.front, formats, strict=True):
         row = ["*" if point.digest == marked else "", point.digest]
         for quantity in searched:
-            row += _list_cells(quantity, point.estimate(quantity.name))
+            row += _list_cells(quantity, point.estimate(quantity.name), expected)
         row += [quantity.show(point.counts[quantity.name]) for quantity in counted]
         rows.append([*row, precision] if any(formats) else row)
     header += [quantity.title for quantity in counted]
     return align_table([*header, "precision"] if any(formats) else header, rows)
 
 
-def _list_columns(quantity: Quantity) -> list[str]:
+def _list_columns(quantity: Quantity, expected: bool) -> list[str]:
     if quantity.per_device:
         return [f"measured {quantity.title}", f"predicted {quantity.title}"]
-    return [quantity.title, "test"] if quantity.is_quality else [quantity.title]
+    if not quantity.is_quality:
+        return [quantity.title]
+    return (
+        [f"expected {quantity.name}", "on val", "on test"] if expected else [quantity.title, "test"]
+    )
 
 
-def _list_cells(quantity: Quantity, estimate: Estimate) -> list[str]:
+def _list_cells(quantity: Quantity, estimate: Estimate, expected: bool) -> list[str]:
     if quantity.per_device:
         found = estimate.value if estimate.source == "measured" else None
         return [quantity.show(found), quantity.show(estimate.predicted)]
     if quantity.is_quality:
-        return [show_or_failed(quantity, estimate.value), show_or_failed(quantity, estimate.test)]
+        stated = quantity.show_interval(estimate.posterior, estimate.interval)
+        single = [show_or_failed(quantity, v) for v in (estimate.value, estimate.test)]
+        return [stated, *single] if expected else single
     return [quantity.show(estimate.value)]
 
 
@@ -116,6 +123,9 @@ def format_pick(result: PickOutcome) -> str:
         clause = ""
         if judged == ACCURACY:
             clause = describe_balance(result.largest_class, result.test_balanced)
+        if result.posterior is not None:
+            stated = judged.show_interval(result.posterior, result.posterior_interval)
+            lines.append(f"  expected {judged.name} on new data {stated}")
         lines.append(f"  {judged.name} {value} on val{tested}{f' ({clause})' if clause else ''}")
     costs = (
         find_stored_quantity(name, result.units[name]).show_named(value)
@@ -126,12 +136,14 @@ def format_pick(result: PickOutcome) -> str:
     if formats:
         lines.append(f"  {list_formats(formats)}")
     if result.ties:
-        others = format_items(
-            len(result.ties), "other point within it is", "other points within it are"
-        )
+        others = format_items(len(result.ties), "other point within it", "other points within it")
+        best = judged.show(result.best_value)
         lines.append(
-            f"  {others} not distinguishable in {result.objective}; the cheapest is "
-            f"{result.ties[0]}"
+            f"  the cheapest of those that cannot be told apart in {result.objective}, with "
+            f"{others}; the highest, {best}, is {result.best}"
+            if result.best != result.digest
+            else f"  {others} cannot be told apart from it in {result.objective}; it is the "
+            "cheapest of them"
         )
     if judged == ACCURACY:
         warning = warn_of_largest_class(result.largest_class, [result.value], "this is no")
@@ -169,7 +181,7 @@ def format_report(result: ReportOutcome) -> str:
     return (
         f"{align_table(header, rows)}\n"
         f"Wrote {format_items(len(result.written), 'file')} to {result.folder}.\n"
-        f"Next: look at {result.folder / 'report.md'}"
+        f"Next: open {result.folder / 'report.html'} in a browser, or read report.md beside it"
     )
 
 

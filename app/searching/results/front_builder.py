@@ -22,13 +22,15 @@ from app.records.front import (
     Point,
     value_or,
 )
-from app.records.quantities import find_stored_quantity, name_latency
+from app.records.quantities import Quantity, find_stored_quantity, name_latency
 from app.records.typed_json.plain import to_json_number
 from app.records.typed_json.record import drop_infinite
+from app.searching.final_quality import FinalQuality
 from app.searching.objectives import Sources, combine_devices, count_all
 from app.searching.results.verify import Verified
+from app.searching.settled import Settled
 from predictors import Predictor, ReportCard, predict_held_out
-from search import SearchProblem, SearchResult, indistinguishable
+from search import SearchProblem
 from search.arrays.pareto import hypervolume
 from supernet.space import Architecture
 
@@ -41,14 +43,14 @@ class Findings:
 
     Args:
         problem: What was searched for.
-        result: What the search found.
+        settled: What the search found when all evidence was in.
         verified: Findings about the front, by digest.
         sources: The evaluations and latency tables behind the result.
         cards: How well each predictor did, by quantity.
     """
 
     problem: SearchProblem
-    result: SearchResult
+    settled: Settled
     verified: Mapping[str, Verified]
     sources: Sources
     cards: Mapping[str, ReportCard]
@@ -61,7 +63,7 @@ def build_front(findings: Findings, header: FrontHeader) -> Front:
         findings: What the search found.
         header: Which search it is.
     """
-    problem, result = findings.problem, findings.result
+    problem, result = findings.problem, findings.settled.result
     points = _build_points(findings)
     reference = dict(zip((o.name for o in problem.objectives), result.reference, strict=True))
     tables = findings.sources.tables
@@ -95,10 +97,11 @@ def build_front(findings: Findings, header: FrontHeader) -> Front:
 
 def _build_points(findings: Findings) -> tuple[Point, ...]:
     """The front first, cheapest last objective first, then everything else that was evaluated."""
-    problem, history = findings.problem, findings.result.history
-    front = list(findings.result.front.rows)
+    problem, result = findings.problem, findings.settled.result
+    history = result.history
+    front = list(result.front.rows)
     member = set(map(int, front))
-    close = set(map(int, indistinguishable(problem, history)))
+    close = set(map(int, findings.settled.close))
     rest = [i for i in np.flatnonzero(~history.failed) if int(i) not in member]
     rows = np.array([*front, *rest], dtype=np.intp)
     positions = history.positions[rows]
@@ -128,11 +131,16 @@ def _build_estimates(
     findings: Findings, rows: NDArray[np.intp], architectures: Sequence[Architecture]
 ) -> list[dict[str, Estimate]]:
     """What is known about every quantity of every point."""
-    problem, history, sources = findings.problem, findings.result.history, findings.sources
+    problem, sources = findings.problem, findings.sources
+    history = findings.settled.result.history
     positions = history.positions[rows]
     guesses = {
         name: _predict_held_out(name, model, positions)
-        for name, model in findings.result.models.items()
+        for name, model in findings.settled.result.models.items()
+    }
+    posteriors = {
+        name: _list_posteriors(quality, find_stored_quantity(name))
+        for name, quality in findings.settled.qualities.items()
     }
     devices = tuple(sources.tables)
     latencies = {name: table.latency_ms(positions) for name, table in sources.tables.items()}
@@ -152,7 +160,7 @@ def _build_estimates(
                 guessed = None if guess is None else [drop_infinite(part[i]) for part in guess]
                 estimates[quantity.name] = _estimate_quality(
                     sources.log, architecture, value, guessed, verified
-                )
+                ).replace(**posteriors.get(quantity.name, {}).get(int(rows[i]), {}))
             elif find_stored_quantity(quantity.name).over_devices:
                 estimates[quantity.name] = _summarise_devices(
                     quantity.name, value, measured, sources
@@ -161,6 +169,22 @@ def _build_estimates(
                 estimates[quantity.name] = _known(value, quantity.source)
         result.append({**estimates, **measured})
     return result
+
+
+def _list_posteriors(quality: FinalQuality, bounds: Quantity) -> dict[int, dict[str, float | int]]:
+    """What estimates say of a posterior, by row of the history; none beyond what can be."""
+    columns = {
+        "posterior": np.clip(quality.posterior.mean, bounds.least, bounds.most),
+        "posterior_low": quality.low,
+        "posterior_high": quality.high,
+        "posterior_error": quality.posterior.deviation,
+        "samples": quality.samples,
+    }
+    plain = {name: column.tolist() for name, column in columns.items()}
+    return {
+        int(row): {name: column[i] for name, column in plain.items()}
+        for i, row in enumerate(quality.rows)
+    }
 
 
 def _summarise_devices(
@@ -240,7 +264,7 @@ def _known(value: float, source: str) -> Estimate:
 
 def _is_within(problem: SearchProblem, estimates: Mapping[str, Estimate]) -> bool:
     """Whether the limits hold for the values that are known best, measured ones included."""
-    values = ((value_or(math.nan, estimates[c.objective].value), c) for c in problem.constraints)
+    values = ((value_or(math.nan, estimates[c.objective].best), c) for c in problem.constraints)
     return all(float(c.violation(np.array([value]))[0]) <= 0 for value, c in values)
 
 
@@ -277,4 +301,4 @@ def _predicted(estimate: Estimate) -> float | None:
 
 
 def _found(estimate: Estimate) -> float | None:
-    return estimate.value
+    return estimate.best

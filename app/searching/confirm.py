@@ -1,0 +1,256 @@
+"""Further evidence where it decides: finalists are evaluated on more samples until one stands out.
+
+A race among the networks that may yet be on the front, or may yet be the best within the limits of
+the search. In every round the posterior says how probable that is for each; those of which it is
+neither nearly certain nor nearly impossible are evaluated on the next set of further samples, the
+most undecided first. What is given up on in a round would belong there with a probability below
+``error``, as far as the posterior holds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.evaluation.log import EvaluationLog
+from app.evaluation.scheduler import SPLIT
+from app.records.numbers import format_items
+from app.runs.trained import Say
+from app.searching.final_quality import (
+    FinalQuality,
+    choose_rows,
+    gather_evidence,
+    infer_quality,
+)
+from predictors import Statistics
+from search import History, SearchProblem
+from search.arrays.pareto import nondominated
+from supernet.data import name_further
+
+Vector = NDArray[np.float64]
+
+DRAWS = 400
+# Rows whose place on the front is worked out: those behind have no chance.
+MOST_CANDIDATES = 400
+
+
+@dataclass(frozen=True)
+class ConfirmRule:
+    """How much is spent on finalists.
+
+    Args:
+        evaluations: Most evaluations on further samples, of as many samples as ``val`` has.
+        error: A network that belongs where it is raced to with less probability is given up on.
+        sets: Most sets of further samples of one network.
+    """
+
+    evaluations: int
+    error: float = 0.05
+    sets: int = 8
+
+
+class Finalists(Protocol):
+    """Networks of a history, what is known of their quality, and how to know more."""
+
+    @property
+    def has_more(self) -> bool:
+        """Whether there are further samples at all."""
+        ...
+
+    def count_sets(self, row: int) -> int:
+        """Sets of further samples that a network, by its row, was looked at on."""
+        ...
+
+    def look_further(self, row: int) -> None:
+        """Look at a network on the next set of further samples."""
+        ...
+
+    def infer(self) -> FinalQuality:
+        """Take all that is known together."""
+        ...
+
+
+def find_probabilities(
+    problem: SearchProblem,
+    history: History,
+    quality: FinalQuality,
+    seed: int,
+    *,
+    membership: bool = False,
+) -> Vector:
+    """Find how probable it is of every row that it belongs where the search wants it.
+
+    That is on the front; with limits on other quantities and two objectives, whose front has one
+    best end within the limits, it is that end alone.
+
+    Args:
+        problem: Objectives and limits; one of the objectives is the quality.
+        history: What was evaluated.
+        quality: What is known of the quality.
+        seed: Of the draws.
+        membership: Ask for the front in any case.
+
+    Returns:
+        ``(n,)`` over the history; 0 for rows that failed, are beyond a limit, or of which the
+        quality is not known.
+    """
+    probability = np.zeros(len(history))
+    column = problem.column(quality.name)
+    objective = problem.quantities[column]
+    feasible = ~history.failed & (problem.violations(history.values) <= 0).all(axis=1)
+    mine = np.flatnonzero(feasible[quality.rows])
+    mine = mine[_find_plausible(problem, history, quality, mine)]
+    rows = quality.rows[mine]
+    if not len(rows):
+        return probability
+    drawn = quality.posterior.draw(mine, DRAWS, np.random.default_rng(seed))
+    limited = any(c.objective != quality.name for c in problem.constraints)
+    if limited and len(problem.objectives) == 2 and not membership:
+        best = (drawn * objective.sign).argmin(axis=1)
+        probability[rows] = np.bincount(best, minlength=len(rows)) / DRAWS
+        return probability
+    points = problem.minimised(history.values[rows])
+    counts = np.zeros(len(rows))
+    for values in drawn:
+        points[:, column] = values * objective.sign
+        counts[nondominated(points)] += 1
+    probability[rows] = counts / DRAWS
+    return probability
+
+
+def _find_plausible(
+    problem: SearchProblem, history: History, quality: FinalQuality, mine: NDArray[np.intp]
+) -> NDArray[np.intp]:
+    """Which of some rows are not dominated by far, at most so many; places in ``mine``."""
+    column = problem.column(quality.name)
+    sign = problem.quantities[column].sign
+    points = problem.minimised(history.values[quality.rows[mine]])
+    mean = quality.posterior.mean[mine] * sign
+    deviation = quality.posterior.deviation[mine]
+    hopeful, sober = points.copy(), points.copy()
+    hopeful[:, column], sober[:, column] = mean - 3 * deviation, mean + 3 * deviation
+    behind = np.array(
+        [
+            ((sober <= point).all(axis=1) & (sober < point).any(axis=1)).any() for point in hopeful
+        ],
+        dtype=np.bool_,
+    )  # fmt: skip
+    kept = np.flatnonzero(~behind)
+    if len(kept) > MOST_CANDIDATES:
+        kept = np.sort(kept[np.argsort(-deviation[kept], kind="stable")[:MOST_CANDIDATES]])
+    return kept
+
+
+def confirm_finalists(
+    problem: SearchProblem,
+    history: History,
+    finalists: Finalists,
+    rule: ConfirmRule,
+    seed: int,
+    say: Say,
+) -> FinalQuality:
+    """Infer the quality of networks, looking at those in question on further samples.
+
+    Args:
+        problem: Objectives and limits.
+        history: What the search evaluated.
+        finalists: What is known of the networks, and how to know more.
+        rule: How much is spent.
+        seed: Of the search.
+        say: Told about progress.
+    """
+    quality = finalists.infer()
+    spent = 0
+    while finalists.has_more and spent < rule.evaluations:
+        probability = find_probabilities(problem, history, quality, seed)
+        undecided = [
+            int(row)
+            for row in quality.rows
+            if rule.error < probability[row] < 1 - rule.error
+            and finalists.count_sets(row) < rule.sets
+        ]
+        if not undecided:
+            break
+        # The most open questions first.
+        undecided.sort(key=lambda row: (abs(probability[row] - 0.5), row))
+        for row in undecided[: rule.evaluations - spent]:
+            finalists.look_further(row)
+            spent += 1
+        say(
+            f"confirm: {format_items(spent, 'evaluation')} of finalists on further samples, "
+            f"{rule.evaluations} at most"
+        )
+        quality = finalists.infer()
+    return quality
+
+
+class LoggedFinalists:
+    """Networks of a run: what is looked at is in its log, and looked up there the next time.
+
+    Args:
+        problem: Objectives of the search.
+        history: What it evaluated.
+        name: The quality.
+        log: Where evaluations are kept.
+        statistics: Free numbers of architectures, for the model.
+        seed: Of the search.
+    """
+
+    def __init__(
+        self,
+        problem: SearchProblem,
+        history: History,
+        name: str,
+        log: EvaluationLog,
+        statistics: Statistics | None,
+        seed: int,
+    ) -> None:
+        self._problem, self._history, self._name = problem, history, name
+        self._log, self._statistics, self._seed = log, statistics, seed
+        architectures = problem.space.decode(history.positions)
+        records = {
+            row: record
+            for row, architecture in enumerate(architectures)
+            if (record := log.find(architecture, SPLIT)) is not None
+            and record.value is not None
+            and not history.failed[row]
+        }
+        rows = np.array(sorted(records), dtype=np.intp)
+        self._rows = choose_rows(problem, history, name, rows)
+        self._architectures = {int(row): architectures[row] for row in self._rows}
+        self._records = {int(row): [records[int(row)]] for row in self._rows}
+        self._looks = dict.fromkeys(self._records, 0)
+
+    @property
+    def has_more(self) -> bool:
+        """Whether the data has further samples."""
+        return self._log.trained.data.further is not None
+
+    def count_sets(self, row: int) -> int:
+        """Sets of further samples that a network was looked at on."""
+        return self._looks[row]
+
+    def look_further(self, row: int) -> None:
+        """Evaluate a network on the next set; one that fails there keeps what is known."""
+        self._looks[row] += 1
+        name = name_further(self._looks[row])
+        record = self._log.evaluate(self._architectures[row], name)
+        if record.value is not None:
+            self._records[row].append(record)
+
+    def infer(self) -> FinalQuality:
+        """Take all that is known together."""
+        found = [self._records[int(row)] for row in self._rows]
+        evidence = gather_evidence(found, self._log.trained.data, self._seed)
+        return infer_quality(
+            self._problem,
+            self._history,
+            self._name,
+            self._rows,
+            evidence,
+            self._statistics,
+            self._seed,
+        )

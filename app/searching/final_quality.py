@@ -1,0 +1,312 @@
+"""The quality of a search's points, as all evidence has it: its posterior, and who may be best.
+
+The best of many noisy evaluations is a lucky one. What is stated of a point is therefore not what
+was evaluated alone, but the posterior of :mod:`predictors.posterior`, given every evaluation of the
+search and further ones of those that are in question (:mod:`app.searching.confirm`).
+
+Networks are evaluated on the same samples, so that most of the error of an evaluation is one that
+all of them share: it cannot turn their order round, but it belongs to what is stated of each.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from app.evaluation.race_bounds import RaceRule
+from app.records.evaluation import EvaluationRecord
+from app.records.quantities import ACCURACY
+from predictors import Statistics
+from predictors.posterior import Posterior, infer_posterior
+from search import History, SearchProblem
+from supernet.data import DataSource
+from supernet.quality.sampling_error import (
+    Z_TWO_SIDED_95,
+    compute_standard_error,
+    compute_wilson_interval,
+    count_independent_answers,
+    recover_count,
+)
+
+Vector = NDArray[np.float64]
+
+# Covariances of more rows would take too long; those farthest behind are left with their values.
+MOST_ROWS = 2000
+# Pairs of networks that tell how much of an error is shared; more say nothing new.
+MOST_PAIRS = 300
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What was evaluated of some networks.
+
+    Args:
+        values: Means over all samples, ``(n,)``.
+        errors: Standard error of each as if it stood alone, ``(n,)``.
+        own: The part of each error that is not shared with other networks, ``(n,)``.
+        samples: Behind each value, ``(n,)``.
+    """
+
+    values: Vector
+    errors: Vector
+    own: Vector
+    samples: NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class FinalQuality:
+    """What is known of one quality of evaluated networks when all evidence is taken together.
+
+    Args:
+        name: Name of the quality.
+        rows: The networks' rows in the history of the search, ascending, ``(k,)``.
+        posterior: Of their true values, apart from what all evaluations have in common.
+        shared: Standard error of each that all networks share, ``(k,)``.
+        samples: Validation samples behind each, ``(k,)``.
+    """
+
+    name: str
+    rows: NDArray[np.intp]
+    posterior: Posterior
+    shared: Vector
+    samples: NDArray[np.intp]
+
+    @property
+    def deviation(self) -> Vector:
+        """Standard deviation of what each may be on new data around what is stated, ``(k,)``."""
+        total: Vector = np.hypot(self.posterior.deviation, self.shared)
+        return total
+
+    @property
+    def low(self) -> Vector:
+        """Lower ends of 95 % intervals for the quality on new data, ``(k,)``."""
+        return self.bound()[0]
+
+    @property
+    def high(self) -> Vector:
+        """Upper ends."""
+        return self.bound()[1]
+
+    def bound(self, z: float = Z_TWO_SIDED_95) -> tuple[Vector, Vector]:
+        """Both ends of intervals for the quality on new data, ``(k,)`` each.
+
+        Args:
+            z: Standard deviations to either side, 95 % by default.
+        """
+        mean, deviation = self.posterior.mean, self.deviation
+        if self.name != ACCURACY.name:
+            return np.maximum(mean - z * deviation, 0.0), mean + z * deviation
+        ends = [bound_share(share, error, z) for share, error in zip(mean, deviation, strict=True)]
+        low, high = np.array(ends, dtype=np.float64).reshape(-1, 2).T
+        return low, high
+
+
+def bound_share(share: float, error: float, z: float = Z_TWO_SIDED_95) -> tuple[float, float]:
+    """Bound a share with a standard error by an interval that stays within 0 and 1.
+
+    Wilson's, of as many answers as would have this error.
+
+    Args:
+        share: In 0..1, or beyond by what a model is off.
+        error: Its standard error.
+        z: Standard deviations to either side.
+    """
+    inside = float(np.clip(share, 0.0, 1.0))
+    if error <= 0:
+        return inside, inside
+    # The error of a share near an end says little about how many answers there were.
+    count = max(inside * (1 - inside), error * error) / (error * error)
+    return compute_wilson_interval(inside, count, z)
+
+
+def gather_evidence(
+    found: Sequence[Sequence[EvaluationRecord]], data: DataSource, seed: int
+) -> Evidence:
+    """Summarise evaluations of networks on ``val`` and on further samples.
+
+    How much of an error two networks share follows from their differences on the same samples:
+    what is their own adds up in the error of a difference, what they share vanishes from it. Where
+    the scores of single samples were not kept, nothing is taken for shared, which is the upper
+    bound of what may turn their order round.
+
+    Args:
+        found: For each network its records, that of ``val`` first; all with values.
+        data: What they were evaluated on.
+        seed: Decides which pairs are compared where there are many.
+    """
+    scored = [_Scored.read(records, data) for records in found]
+    errors = np.array([one.error for one in scored])
+    shares: dict[int, float] = {}
+    for count in sorted({len(records) for records in found}):
+        # Pairs need both all the samples; where few networks have them, fewer samples will do.
+        alike = [one.take(count) for one in scored if len(one.parts) >= count]
+        share = _measure_own_share(alike, np.random.default_rng([seed, count]))
+        shares[count] = shares.get(count - 1, 1.0) if share is None else share
+    own = errors * np.sqrt([shares[len(records)] for records in found])
+    samples = np.array([sum(r.samples for r in records) for records in found], dtype=np.intp)
+    return Evidence(np.array([one.value for one in scored]), errors, own, samples)
+
+
+def infer_quality(
+    problem: SearchProblem,
+    history: History,
+    name: str,
+    rows: NDArray[np.intp],
+    evidence: Evidence,
+    statistics: Statistics | None,
+    seed: int,
+) -> FinalQuality:
+    """Infer the posterior of a quality.
+
+    Args:
+        problem: Of the search.
+        history: What it evaluated.
+        name: Of the quality.
+        rows: Networks whose quality was evaluated to the end, ascending rows of the history,
+            ``(k,)``; see :func:`choose_rows`.
+        evidence: What was evaluated of them, ``(k,)``.
+        statistics: Free numbers of architectures, for the model.
+        seed: Of the search.
+    """
+    objective = problem.quantities[problem.column(name)]
+    posterior = infer_posterior(
+        problem.space,
+        history.positions[rows],
+        evidence.values,
+        evidence.own,
+        maximize=objective.direction == "maximize",
+        seed=seed,
+        statistics=statistics,
+    )
+    shared = np.sqrt(np.maximum(evidence.errors**2 - evidence.own**2, 0.0))
+    return FinalQuality(name, rows, posterior, shared, evidence.samples)
+
+
+def choose_rows(
+    problem: SearchProblem, history: History, name: str, rows: NDArray[np.intp]
+) -> NDArray[np.intp]:
+    """Choose the rows that are least behind what others reach at no higher cost, ascending.
+
+    Args:
+        problem: Of the search.
+        history: What it evaluated.
+        name: Of the quality.
+        rows: Ascending rows of the history; all of them are kept up to :data:`MOST_ROWS`.
+    """
+    if len(rows) <= MOST_ROWS:
+        return rows
+    values = problem.minimised(history.values[rows])
+    column = problem.column(name)
+    others = np.delete(values, column, axis=1)
+    order = np.argsort(others[:, 0] if others.shape[1] else values[:, column], kind="stable")
+    best = np.minimum.accumulate(values[order, column])
+    behind = np.empty(len(rows))
+    behind[order] = values[order, column] - best
+    return np.sort(rows[np.argsort(behind, kind="stable")[:MOST_ROWS]])
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """One network's scores on each set of samples, as far as they were kept.
+
+    Args:
+        value: Mean over all samples.
+        error: Its standard error as if it stood alone.
+        parts: Scores of each set; empty where they were not kept.
+        groups: Groups of each set's samples in the same order, if there are any.
+        answers: Whether scores are right and wrong answers.
+    """
+
+    value: float
+    error: float
+    parts: tuple[Vector, ...]
+    groups: tuple[NDArray[np.int64] | None, ...]
+    answers: bool
+
+    @classmethod
+    def read(cls, records: Sequence[EvaluationRecord], data: DataSource) -> _Scored:
+        answers = records[0].objective == ACCURACY.name
+        weights = [max(record.samples, 1) for record in records]
+        value = float(np.average([record.value_or_nan for record in records], weights=weights))
+        scores = [record.unpack_scores() for record in records]
+        kept = [part for part in scores if part is not None]
+        if len(kept) < len(records):
+            errors = [_read_error(record, answers) for record in records]
+            # Of sets that belong together nothing says that they are independent.
+            return cls(value, float(np.mean(errors)), (), (), answers)
+        groups = []
+        for record in records:
+            split = data.split(record.split)
+            order = RaceRule().draw_order(record.samples)
+            groups.append(None if split.groups is None else split.groups.numpy()[order])
+        whole = cls(value, 0.0, tuple(kept), tuple(groups), answers)
+        return cls(value, whole.measure_error(), whole.parts, whole.groups, answers)
+
+    def take(self, count: int) -> _Scored:
+        """The same network on its first sets of samples alone."""
+        part = _Scored(self.value, 0.0, self.parts[:count], self.groups[:count], self.answers)
+        return _Scored(
+            float(part.scores.mean()), part.measure_error(), part.parts, part.groups, self.answers
+        )
+
+    @property
+    def scores(self) -> Vector:
+        """Of all sets, one after another."""
+        return np.concatenate(self.parts)
+
+    @property
+    def joined_groups(self) -> torch.Tensor | None:
+        known = [group for group in self.groups if group is not None]
+        if len(known) < len(self.groups):
+            return None
+        return torch.from_numpy(np.concatenate(known))
+
+    def measure_error(self) -> float:
+        scores, groups = self.scores, self.joined_groups
+        if not self.answers:
+            return compute_standard_error(scores, groups)
+        return _share_error(float(scores.mean()), count_independent_answers(scores, groups))
+
+
+def _share_error(share: float, count: float) -> float:
+    # A share of exactly 0 or 1 has an error, too: that of half an answer.
+    inside = min(max(share, 0.5 / count), 1 - 0.5 / count)
+    return math.sqrt(inside * (1 - inside) / count)
+
+
+def _read_error(record: EvaluationRecord, answers: bool) -> float:
+    """The standard error behind the interval of a record; 0 where it has none."""
+    if record.low is None or record.high is None:
+        return 0.0
+    value = record.value_or_nan
+    if not answers:
+        # By the upper end alone: the lower one may be cut off at 0.
+        return max(record.high - value, 0.0) / Z_TWO_SIDED_95
+    count = recover_count(value, record.low, record.high)
+    return 0.0 if math.isinf(count) else _share_error(value, count)
+
+
+def _measure_own_share(scored: Sequence[_Scored], rng: np.random.Generator) -> float | None:
+    """Share of networks' error variances that is their own; ``None`` where no pair tells."""
+    known = [one for one in scored if one.parts]
+    if len(known) < 2:
+        return None
+    pairs = list(combinations(range(len(known)), 2))
+    if len(pairs) > MOST_PAIRS:
+        chosen = np.sort(rng.choice(len(pairs), MOST_PAIRS, replace=False))
+        pairs = [pairs[i] for i in chosen]
+    differences = alone = 0.0
+    for first, second in pairs:
+        one, other = known[first], known[second]
+        if len(one.scores) != len(other.scores):
+            continue
+        difference = one.scores - other.scores
+        differences += compute_standard_error(difference, one.joined_groups) ** 2
+        alone += one.error**2 + other.error**2
+    return min(1.0, differences / alone) if alone > 0 else None

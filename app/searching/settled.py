@@ -1,0 +1,91 @@
+"""The front of a search when all evidence is in: by posterior quality instead of lucky values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.records.quantities import QUALITIES
+from app.runs.trained import Say
+from app.searching.confirm import (
+    ConfirmRule,
+    LoggedFinalists,
+    confirm_finalists,
+    find_probabilities,
+)
+from app.searching.final_quality import FinalQuality
+from app.searching.objectives import Sources
+from predictors import Statistics
+from search import History, SearchProblem, SearchResult, indistinguishable, pareto_front
+
+# Evaluations of finalists on further samples, as a share of those of the search.
+CONFIRM_SHARE = 0.2
+# A point is named within noise of the front where it belongs there at least so probably.
+LEAST_PROBABILITY = 0.05
+
+
+@dataclass(frozen=True)
+class Settled:
+    """A search whose evidence is complete.
+
+    Args:
+        result: What it found; its front is that of the posterior qualities.
+        qualities: Posterior of every quality that was searched for, by name.
+        close: Rows of the history that are off the front and may yet belong there, ascending.
+    """
+
+    result: SearchResult
+    qualities: Mapping[str, FinalQuality]
+    close: NDArray[np.intp]
+
+
+def settle_front(
+    problem: SearchProblem,
+    result: SearchResult,
+    sources: Sources,
+    statistics: Statistics | None,
+    seed: int,
+    say: Say,
+) -> Settled:
+    """Confirm finalists, infer posteriors and find the front by them.
+
+    Qualities that are evaluated on samples have an error and get a posterior; where there is none,
+    the front is that of the values.
+
+    Args:
+        problem: What was searched for.
+        result: What the search found by single evaluations.
+        sources: Where evaluations are kept.
+        statistics: Free numbers of architectures, for the model.
+        seed: Of the search.
+        say: Told about progress.
+    """
+    history = result.history
+    names = [o.name for o in problem.objectives if o.expensive and o.name in QUALITIES]
+    usable = int((~history.failed).sum())
+    if len(names) != 1 or usable < 3:
+        return Settled(result, {}, indistinguishable(problem, history))
+    (name,) = names
+    rule = ConfirmRule(evaluations=round(CONFIRM_SHARE * len(history)))
+    finalists = LoggedFinalists(problem, history, name, sources.log, statistics, seed)
+    quality = confirm_finalists(problem, history, finalists, rule, seed, say)
+    front = pareto_front(problem, put_in(history, problem, quality))
+    probability = find_probabilities(problem, history, quality, seed, membership=True)
+    close = np.setdiff1d(np.flatnonzero(probability >= LEAST_PROBABILITY), front.rows)
+    return Settled(replace(result, front=front), {name: quality}, close)
+
+
+def put_in(history: History, problem: SearchProblem, quality: FinalQuality) -> History:
+    """The history with posterior means in place of what was evaluated.
+
+    Rows whose quality is not known to the end, such as those of candidates that were stopped
+    early, count as failed: no front may hold them.
+    """
+    values = history.values.copy()
+    column = problem.column(quality.name)
+    values[:, column] = np.nan
+    values[quality.rows, column] = quality.posterior.mean
+    return History(history.names, history.positions, values, history.batches)

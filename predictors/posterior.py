@@ -1,0 +1,221 @@
+"""What noisy measurements say about each other: a joint posterior of the true values.
+
+The best of many noisy values is a lucky one (Smith and Winkler 2006, "The Optimizer's Curse"). A
+model that knows how alike architectures are tells luck from merit: the posterior of each true value
+weighs its own measurement against those of all others, each by what it is worth, and is not
+optimistic about the best however it was selected, as far as the model holds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from predictors.features.covariance import (
+    Layout,
+    begin_parameters,
+    invert,
+    lay_out,
+    make_covariance,
+    tune,
+)
+from predictors.features.encoding import (
+    Extras,
+    Standardised,
+    one_hot,
+    one_hot_owners,
+    standardise,
+    thermometer,
+    thermometer_owners,
+)
+from predictors.predictor import Rows, Values, prepare_training_rows
+from supernet.errors import InputError
+from supernet.space import SearchSpace
+
+Vector = NDArray[np.float64]
+Matrix = NDArray[np.float64]
+
+# With fewer rows nothing can be said about how alike they are.
+LEAST_ROWS = 8
+TUNING_ROWS, TUNING_STEPS = 300, 25
+# Values worse than the median by more than so many times what the best tenth is better by are of
+# networks that fail; their spread says nothing about those that could be chosen.
+TAIL = 3.0
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """A joint normal distribution of the true values of measured architectures.
+
+    Args:
+        mean: Expected values, ``(n,)``.
+        covariance: Their covariances, ``(n, n)``.
+    """
+
+    mean: Vector
+    covariance: Matrix
+
+    @property
+    def deviation(self) -> Vector:
+        """Standard deviation of each true value, ``(n,)``."""
+        deviation: Vector = np.sqrt(np.maximum(np.diag(self.covariance), 0.0))
+        return deviation
+
+    def draw(self, rows: NDArray[np.intp], count: int, rng: np.random.Generator) -> Matrix:
+        """Draw what the true values of some rows may be.
+
+        Args:
+            rows: Which of the architectures, ``(k,)``.
+            count: How many times.
+            rng: Where chance comes from.
+
+        Returns:
+            Drawn values, ``(count, k)``.
+        """
+        covariance = self.covariance[np.ix_(rows, rows)]
+        # An eigendecomposition takes covariances of any rank; rounding may leave some below 0.
+        values, vectors = np.linalg.eigh(covariance)
+        root = vectors * np.sqrt(np.maximum(values, 0.0))
+        drawn: Matrix = self.mean[rows] + rng.standard_normal((count, len(rows))) @ root.T
+        return drawn
+
+
+def infer_posterior(
+    space: SearchSpace,
+    positions: Rows,
+    values: Values,
+    errors: Values,
+    *,
+    maximize: bool,
+    seed: int,
+    statistics: Extras = None,
+) -> Posterior:
+    """Infer what the true values are from what was measured.
+
+    A Gaussian process (Rasmussen and Williams 2006, equations 2.25 and 2.26, for the measured
+    architectures themselves) with a relevance for every choice, whose measurement errors are known
+    and not tuned. What a network has of its own, beyond what its choices explain, is a variance of
+    its own that is tuned: it is part of the true value, unlike the error. Where leave-one-out
+    errors are larger than the process claims, its deviations are widened by as much.
+
+    Args:
+        space: The search space.
+        positions: Measured architectures, ``(n, len(space))``.
+        values: What was measured, ``(n,)``, in one unit.
+        errors: Standard deviation of each measurement around the true value, ``(n,)``, in the unit
+            of the values; 0 for exact ones.
+        maximize: Whether larger values are better: the bad tail is not allowed to decide how much
+            good ones differ.
+        seed: Decides which rows relevances are tuned on where there are more than a few hundred.
+        statistics: As for :class:`predictors.predictor.Fit`; used where they make the values more
+            probable.
+
+    Returns:
+        The posterior in the order of the rows.
+
+    Raises:
+        InputError: Fewer than 3 rows, or values or errors that are not finite, or negative errors.
+    """
+    rows, targets = prepare_training_rows(space, positions, values)
+    noise = np.asarray(errors, dtype=np.float64)
+    if noise.shape != targets.shape or not (np.isfinite(noise).all() and (noise >= 0).all()):
+        raise InputError(
+            f"{len(targets)} measurements need as many errors that are finite and not negative"
+        )
+    if len(rows) < LEAST_ROWS or np.ptp(targets) == 0:
+        return Posterior(targets, np.diag(noise**2))
+    sign = 1.0 if maximize else -1.0
+    merit = targets * sign
+    middle = float(np.median(merit))
+    ahead = max(float(np.quantile(merit, 0.9)) - middle, float(np.median(noise)))
+    lowest = middle - TAIL * ahead
+    cut = merit < lowest
+    if not cut.any() or ahead == 0:
+        return _infer(space, rows, targets, noise, statistics, seed)
+    near = _infer(space, rows, sign * np.maximum(merit, lowest), noise, statistics, seed)
+    whole = _infer(space, rows, targets, noise, statistics, seed)
+    mean = np.where(cut, whole.mean, near.mean)
+    apart = cut[:, None] != cut[None, :]
+    covariance = np.where(cut[:, None] & cut[None, :], whole.covariance, near.covariance)
+    return Posterior(mean, np.where(apart, 0.0, covariance))
+
+
+@dataclass(frozen=True)
+class _Coded:
+    """Centred features of the rows, and the relevances that suit them best.
+
+    Args:
+        features: ``(n, features)``.
+        plan: What the parameters mean.
+        parameters: The tuned ones.
+        loss: Negative logarithm of evidence and prior.
+    """
+
+    features: Matrix
+    plan: Layout
+    parameters: Vector
+    loss: float
+
+
+def _infer(
+    space: SearchSpace,
+    rows: NDArray[np.int16],
+    targets: Vector,
+    noise: Vector,
+    statistics: Extras,
+    seed: int,
+) -> Posterior:
+    level, scale = float(targets.mean()), float(targets.std())
+    standard, known = (targets - level) / scale, (noise / scale) ** 2
+    rng = np.random.default_rng(seed)
+    few = np.arange(len(rows))
+    if len(rows) > TUNING_ROWS:
+        few = np.sort(rng.choice(len(rows), TUNING_ROWS, replace=False))
+    names_alone = all(isinstance(v, str) for choice in space.choices for v in choice.values)
+    # What a network costs helps in some spaces and blurs in others: the evidence decides, as it
+    # does whether values of a choice have an order.
+    given = (None,) if statistics is None else (None, statistics)
+    extras = [standardise(space, found, rows) for found in given]
+    codes = [(free, o) for free in extras for o in ((False,) if names_alone else (True, False))]
+    coded = min(
+        (_code(space, rows, free, o, few, standard, known, names_alone) for free, o in codes),
+        key=lambda found: found.loss,
+    )
+    kernel = make_covariance(coded.plan, coded.parameters)
+    prior = kernel(coded.features, coded.features)
+    prior[np.diag_indices_from(prior)] += kernel.noise
+    measured = prior.copy()
+    measured[np.diag_indices_from(measured)] += known
+    inverse, _ = invert(measured)
+    weights = inverse @ standard
+    own = 1 / np.maximum(np.diag(inverse), 1e-12)
+    left_out = weights * own
+    widening = max(1.0, float((left_out**2 / own).mean()))
+    gain = prior @ inverse
+    covariance = prior - gain @ prior
+    # Symmetric but for rounding, which an eigendecomposition does not forgive.
+    covariance = (covariance + covariance.T) * (0.5 * widening * scale**2)
+    return Posterior(gain @ standard * scale + level, covariance)
+
+
+def _code(
+    space: SearchSpace,
+    rows: NDArray[np.int16],
+    free: Standardised,
+    ordered: bool,
+    few: NDArray[np.intp],
+    standard: Vector,
+    known: Vector,
+    names_alone: bool,
+) -> _Coded:
+    code = thermometer(space, rows) if ordered else one_hot(space, rows)
+    features = np.concatenate((code, free(rows)), axis=1).astype(np.float64)
+    features -= features.mean(axis=0)
+    owners = thermometer_owners(space) if ordered else one_hot_owners(space)
+    plan = lay_out(space, owners, features, len(free), linear=names_alone)
+    loss, parameters = tune(
+        plan, begin_parameters(plan), features[few], standard[few], TUNING_STEPS, known[few]
+    )
+    return _Coded(features, plan, parameters, loss)
