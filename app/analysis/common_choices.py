@@ -79,7 +79,8 @@ def compare_prevalence(
             for value, hits, marked in zip(choice.values, chosen, everyone, strict=True)
             if hits
         ]
-    chances = _correct([_tail(*entry[2:]) for entry in counted])
+    logs = _sum_logarithms(len(rows))
+    chances = _correct([_tail(logs, *entry[2:]) for entry in counted])
     found = [Prevalence(*entry, chance) for entry, chance in zip(counted, chances, strict=True)]
     return tuple(sorted(found, key=lambda one: (one.chance, -one.lift, -one.share)))
 
@@ -91,9 +92,13 @@ def list_shared(found: tuple[Prevalence, ...]) -> tuple[Prevalence, ...]:
     )
 
 
-def _tail(hits: int, drawn: int, marked: int, total: int) -> float:
+def _sum_logarithms(most: int) -> NDArray[np.float64]:
+    """Logarithms of the factorials from 0 to ``most``."""
+    return np.concatenate(([0.0], np.cumsum(np.log(np.arange(1, most + 1)))))
+
+
+def _tail(logs: NDArray[np.float64], hits: int, drawn: int, marked: int, total: int) -> float:
     """Probability of at least ``hits`` marked ones among those drawn (hypergeometric)."""
-    logs = np.concatenate(([0.0], np.cumsum(np.log(np.arange(1, total + 1)))))
 
     def choose(n: int, k: NDArray[np.intp]) -> NDArray[np.float64]:
         ways: NDArray[np.float64] = logs[n] - logs[k] - logs[n - k]

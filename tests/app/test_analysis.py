@@ -199,14 +199,16 @@ def test_a_front_drawn_at_random_has_little_in_common() -> None:
 @given(st.data())
 @settings(max_examples=60, deadline=None)
 def test_tails_agree_with_scipy(data: st.DataObject) -> None:
-    from app.analysis.common_choices import _tail
+    from app.analysis.common_choices import _sum_logarithms, _tail
 
     total = data.draw(st.integers(1, 300))
     marked = data.draw(st.integers(1, total))
     drawn = data.draw(st.integers(1, total))
     hits = data.draw(st.integers(max(0, drawn + marked - total), min(drawn, marked)))
     expected = stats.hypergeom.sf(hits - 1, total, marked, drawn)
-    assert _tail(hits, drawn, marked, total) == pytest.approx(expected, rel=1e-6, abs=1e-12)
+    assert _tail(_sum_logarithms(total), hits, drawn, marked, total) == pytest.approx(
+        expected, rel=1e-6, abs=1e-12
+    )
 
 
 # -- devices ---------------------------------------------------------------------------------------
