@@ -24,9 +24,10 @@ def main(arguments: Sequence[str]) -> None:
     make_path_safe()
     # Streamlit reads configuration and secrets of the directory it is in.
     os.chdir(FOLDER)
+    from app.explorer.launch import read_arguments
     from app.explorer.local_requests import admit_local_only
 
-    admit_local_only()
+    admit_local_only(read_arguments(arguments[list(arguments).index("--") + 1 :]).admitted)
     from streamlit.web.cli import main as run_streamlit
 
     page = os.path.join(FOLDER, "page.py")
