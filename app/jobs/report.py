@@ -211,8 +211,10 @@ def _list_facts(view: RunView) -> list[tuple[str, str]]:
         facts.append(("Precision", view.precision.replace(",", ", ")))
     if view.space is None:
         return facts
+    size = view.space.size
+    noun = "network" if size == 1 else "networks"
     choices = format_items(len(view.space), "choice")
-    facts.append(("Search space", f"{format_space_size(view.space.size)} networks, {choices}"))
+    facts.append(("Search space", f"{format_space_size(size)} {noun}, {choices}"))
     for label, member in (("Largest", view.space.largest), ("Smallest", view.space.smallest)):
         quality = find_quality(view, member.digest)
         if quality is not None:
