@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
-from app.explorer.markup import write_text
 from app.records import numbers
 from app.records.front import Estimate, Front, Point
 from app.records.quantities import Quantity
 
+HEADER = ("figure", "value", "95 % interval", "source", "evaluated", "predicted", "on test")
 
-def list_figures(front: Front, point: Point) -> list[dict[str, str]]:
-    """A row for each quantity that is known of a network; cells are escaped for Markdown."""
-    rows = []
+
+def list_figures(front: Front, point: Point) -> list[tuple[str, ...]]:
+    """A row for each quantity that is known of a network, with a text for each of ``HEADER``."""
+    rows: list[tuple[str, ...]] = []
     for axis in front.axes:
         estimate = point.estimate(axis.name)
-        if estimate.best is None:
-            continue
-        row = {
-            "figure": axis.title,
-            "value": axis.show(estimate.best),
-            "95 % interval": _show_interval(axis, estimate.interval),
-            "source": _name_source(estimate),
-            "evaluated": axis.show(estimate.value),
-            "predicted": axis.show(estimate.predicted),
-            "on test": axis.show(estimate.test),
-        }
-        rows.append({name: write_text(text) for name, text in row.items()})
+        if estimate.best is not None:
+            rows.append(
+                (
+                    axis.title,
+                    axis.show(estimate.best),
+                    _show_interval(axis, estimate.interval),
+                    _name_source(estimate),
+                    axis.show(estimate.value),
+                    axis.show(estimate.predicted),
+                    axis.show(estimate.test),
+                )
+            )
     return rows
 
 

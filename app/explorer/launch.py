@@ -72,6 +72,8 @@ def explore_command(
         "browser.gatherUsageStats": "false",
         "client.toolbarMode": "minimal",
         "global.developmentMode": "false",
+        # A range has a default that makes it one, besides what the address says of it.
+        "global.disableWidgetStateDuplicationWarning": "true",
     }
     if port is not None:
         options["server.port"] = options["browser.serverPort"] = str(port)

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import streamlit as st
 
 from app.explorer.markup import write_text
@@ -47,12 +48,31 @@ class Unreadable:
 
 @dataclass(frozen=True)
 class SearchOutline:
-    """A search that could be drawn beside another: its name, and what it is about."""
+    """A search in a list of many, or that could be drawn beside another.
+
+    Args:
+        name: Its name.
+        device: Its first device.
+        quality: Name of the quality it searched for.
+        cost: Name of the cost.
+        strategy: Its strategy.
+        evaluations: Architectures it evaluated.
+        members: Of them on the front.
+        best: The best quality on the front, as people read it.
+        cheapest: The least cost on the front, as people read it.
+        hypervolume: Of the verified front; ``None`` where it is not known.
+    """
 
     name: str
     device: str
     quality: str
     cost: str
+    strategy: str = ""
+    evaluations: int = 0
+    members: int = 0
+    best: str = ""
+    cheapest: str = ""
+    hypervolume: float | None = None
 
 
 @contextmanager
@@ -106,9 +126,25 @@ def _outline_run(path: Path, state: State) -> tuple[SearchOutline, ...] | Unread
     run = _open_run(path, state)
     if isinstance(run, Unreadable):
         return run
-    return tuple(
-        SearchOutline(name, front.device, front.quality.name, front.cost.name)
-        for name, front in run.fronts.items()
+    return tuple(_outline_search(name, front) for name, front in run.fronts.items())
+
+
+def _outline_search(name: str, front: Front) -> SearchOutline:
+    quality, cost = front.quality, front.cost
+    values, costs = (front.column(axis.name).best[front.on_front] for axis in (quality, cost))
+    values, costs = values[~np.isnan(values)], costs[~np.isnan(costs)]
+    best = values.max(initial=-np.inf) if quality.maximize else values.min(initial=np.inf)
+    return SearchOutline(
+        name,
+        front.device,
+        quality.name,
+        cost.name,
+        front.strategy,
+        front.evaluations,
+        int(front.on_front.sum()),
+        quality.show(float(best) if len(values) else None),
+        cost.show(float(costs.min()) if len(costs) else None),
+        front.hypervolume.verified,
     )
 
 

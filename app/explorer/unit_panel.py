@@ -7,6 +7,7 @@ from pathlib import Path
 
 import streamlit as st
 
+from app.explorer import markup
 from app.explorer.context import Context
 from app.explorer.markup import write_text
 from app.records.front import Front, Point, UnitLatency
@@ -63,16 +64,17 @@ def _show_sizes(context: Context, point: Point, latencies: Mapping[str, float]) 
         st.error(write_text(found))
         return
     rows = [
-        {
-            "unit": write_text(unit),
-            "latency": write_text(LATENCY.show(latencies.get(unit))),
-            "parameters": write_text(PARAMETERS.show(sizes[0]) if sizes else MISSING),
-            "bytes": write_text(SIZE.show(sizes[1]) if sizes else MISSING),
-        }
+        (
+            unit,
+            LATENCY.show(latencies.get(unit)),
+            PARAMETERS.show(sizes[0]) if sizes else MISSING,
+            SIZE.show(sizes[1]) if sizes else MISSING,
+        )
         for unit in dict.fromkeys((*found, *latencies))
         for sizes in [found.get(unit)]
     ]
-    st.table(rows)
+    header = ("unit", "latency", "parameters", "bytes")
+    st.markdown(markup.write_table(header, rows, "Units"), unsafe_allow_html=True)
     st.caption("Bytes are those of weights and statistics as float32.")
 
 

@@ -19,7 +19,7 @@ from search.problem import Constraint
 _Z95 = 1.96
 # Two points cannot be told apart where the lesser one is the better one with a probability of a
 # quarter or more: the 75 % quantile of the normal distribution. See docs/search.md.
-_Z_ALIKE = 0.674
+Z_ALIKE = 0.674
 
 
 @dataclass(frozen=True)
@@ -144,4 +144,4 @@ def _differ_beyond_noise(
     spread = np.hypot(deviation[places], deviation[chosen])
     gap = np.abs(column.best[places] - column.best[chosen])
     # Without noise, and where a value is unknown, nothing says that two points are alike.
-    return ~((spread > 0) & (gap <= _Z_ALIKE * spread))
+    return ~((spread > 0) & (gap <= Z_ALIKE * spread))

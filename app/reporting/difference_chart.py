@@ -46,7 +46,9 @@ def draw_split(split: Split, quantity: Quantity, rest: str) -> alt.LayerChart:
         range=[style.AMBER, style.SKY, style.GREY, style.BLUE],
     )
     bars = base.mark_bar().encode(
-        color=alt.Color("kind:N", scale=colors, legend=alt.Legend(orient="top", title=None))
+        color=alt.Color(
+            "kind:N", scale=colors, legend=alt.Legend(orient="top", title=None, columns=2)
+        )
     )
     values = (
         alt.Chart(style.tabulate(rows))

@@ -21,6 +21,7 @@ from app.records.numbers import format_items
 from app.runs.trained import Say
 from app.searching.final_quality import (
     FinalQuality,
+    Scored,
     choose_rows,
     gather_evidence,
     infer_quality,
@@ -107,8 +108,7 @@ def find_probabilities(
     if not len(rows):
         return probability
     drawn = quality.posterior.draw(mine, DRAWS, np.random.default_rng(seed))
-    limited = any(c.objective != quality.name for c in problem.constraints)
-    if limited and len(problem.objectives) == 2 and not membership:
+    if seeks_best(problem, quality.name) and not membership:
         best = (drawn * objective.sign).argmin(axis=1)
         probability[rows] = np.bincount(best, minlength=len(rows)) / DRAWS
         return probability
@@ -119,6 +119,11 @@ def find_probabilities(
         counts[nondominated(points)] += 1
     probability[rows] = counts / DRAWS
     return probability
+
+
+def seeks_best(problem: SearchProblem, name: str) -> bool:
+    """Whether a search wants one best network within limits, rather than a whole front."""
+    return len(problem.objectives) == 2 and any(c.objective != name for c in problem.constraints)
 
 
 def _find_plausible(
@@ -172,7 +177,8 @@ def confirm_finalists(
             if rule.error < probability[row] < 1 - rule.error
             and finalists.count_sets(row) < rule.sets
         ]
-        if not undecided:
+        # A single one that may yet be the best has nobody left to be compared with.
+        if len(undecided) < 1 + seeks_best(problem, quality.name):
             break
         # The most open questions first.
         undecided.sort(key=lambda row: (abs(probability[row] - 0.5), row))
@@ -243,8 +249,9 @@ class LoggedFinalists:
 
     def infer(self) -> FinalQuality:
         """Take all that is known together."""
-        found = [self._records[int(row)] for row in self._rows]
-        evidence = gather_evidence(found, self._log.trained.data, self._seed)
+        data = self._log.trained.data
+        found = [Scored.from_records(self._records[int(row)], data) for row in self._rows]
+        evidence = gather_evidence(found, self._seed)
         return infer_quality(
             self._problem,
             self._history,

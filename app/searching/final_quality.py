@@ -43,6 +43,87 @@ MOST_PAIRS = 300
 
 
 @dataclass(frozen=True)
+class Scored:
+    """What one network scored on ``val`` and sets of further samples.
+
+    Args:
+        value: Mean over all samples.
+        error: Its standard error as if it stood alone.
+        sets: How many sets of samples it was evaluated on.
+        samples: In all of them.
+        answers: Whether scores are right and wrong answers.
+        parts: Scores of each set; empty where they were not kept.
+        groups: Groups of each set's samples in the same order, ``None`` where there are none.
+    """
+
+    value: float
+    error: float
+    sets: int
+    samples: int
+    answers: bool
+    parts: tuple[Vector, ...] = ()
+    groups: tuple[NDArray[np.int64] | None, ...] = ()
+
+    @classmethod
+    def from_scores(
+        cls,
+        parts: Sequence[Vector],
+        groups: Sequence[NDArray[np.int64] | None],
+        *,
+        answers: bool,
+    ) -> Scored:
+        """Summarise the scores of each set of samples.
+
+        Args:
+            parts: Scores of each set, ``(samples,)`` each.
+            groups: Groups of its samples.
+            answers: Whether they are right and wrong answers.
+        """
+        scores, joined = np.concatenate(parts), _join_groups(groups)
+        value = float(scores.mean())
+        if answers:
+            error = _share_error(value, count_independent_answers(scores, joined))
+        else:
+            error = compute_standard_error(scores, joined)
+        return cls(value, error, len(parts), len(scores), answers, tuple(parts), tuple(groups))
+
+    @classmethod
+    def from_records(cls, records: Sequence[EvaluationRecord], data: DataSource) -> Scored:
+        """Read what the log has of a network.
+
+        Args:
+            records: Of the network, that of ``val`` first; all with values.
+            data: What it was evaluated on.
+        """
+        answers = records[0].objective == ACCURACY.name
+        scores = [record.unpack_scores() for record in records]
+        kept = [part for part in scores if part is not None]
+        if len(kept) == len(records):
+            groups = []
+            for record in records:
+                found = data.split(record.split).groups
+                order = RaceRule().draw_order(record.samples)
+                groups.append(None if found is None else found.numpy()[order])
+            return cls.from_scores(kept, groups, answers=answers)
+        weights = [max(record.samples, 1) for record in records]
+        value = float(np.average([record.value_or_nan for record in records], weights=weights))
+        # Of sets that belong together nothing says that they are independent.
+        error = float(np.mean([_read_error(record, answers) for record in records]))
+        return cls(value, error, len(records), sum(r.samples for r in records), answers)
+
+    def take(self, count: int) -> Scored:
+        """The same network on its first sets of samples alone; their scores must be known."""
+        if count == self.sets:
+            return self
+        return Scored.from_scores(self.parts[:count], self.groups[:count], answers=self.answers)
+
+
+def _join_groups(groups: Sequence[NDArray[np.int64] | None]) -> torch.Tensor | None:
+    known = [group for group in groups if group is not None]
+    return torch.from_numpy(np.concatenate(known)) if len(known) == len(groups) else None
+
+
+@dataclass(frozen=True)
 class Evidence:
     """What was evaluated of some networks.
 
@@ -125,9 +206,7 @@ def bound_share(share: float, error: float, z: float = Z_TWO_SIDED_95) -> tuple[
     return compute_wilson_interval(inside, count, z)
 
 
-def gather_evidence(
-    found: Sequence[Sequence[EvaluationRecord]], data: DataSource, seed: int
-) -> Evidence:
+def gather_evidence(found: Sequence[Scored], seed: int) -> Evidence:
     """Summarise evaluations of networks on ``val`` and on further samples.
 
     How much of an error two networks share follows from their differences on the same samples:
@@ -136,21 +215,20 @@ def gather_evidence(
     bound of what may turn their order round.
 
     Args:
-        found: For each network its records, that of ``val`` first; all with values.
-        data: What they were evaluated on.
+        found: What each network scored.
         seed: Decides which pairs are compared where there are many.
     """
-    scored = [_Scored.read(records, data) for records in found]
-    errors = np.array([one.error for one in scored])
+    errors = np.array([one.error for one in found])
     shares: dict[int, float] = {}
-    for count in sorted({len(records) for records in found}):
+    latest = 1.0
+    for count in sorted({one.sets for one in found}):
         # Pairs need both all the samples; where few networks have them, fewer samples will do.
-        alike = [one.take(count) for one in scored if len(one.parts) >= count]
+        alike = [one.take(count) for one in found if len(one.parts) >= count]
         share = _measure_own_share(alike, np.random.default_rng([seed, count]))
-        shares[count] = shares.get(count - 1, 1.0) if share is None else share
-    own = errors * np.sqrt([shares[len(records)] for records in found])
-    samples = np.array([sum(r.samples for r in records) for records in found], dtype=np.intp)
-    return Evidence(np.array([one.value for one in scored]), errors, own, samples)
+        shares[count] = latest = latest if share is None else share
+    own = errors * np.sqrt([shares[one.sets] for one in found])
+    samples = np.array([one.samples for one in found], dtype=np.intp)
+    return Evidence(np.array([one.value for one in found]), errors, own, samples)
 
 
 def infer_quality(
@@ -211,69 +289,6 @@ def choose_rows(
     return np.sort(rows[np.argsort(behind, kind="stable")[:MOST_ROWS]])
 
 
-@dataclass(frozen=True)
-class _Scored:
-    """One network's scores on each set of samples, as far as they were kept.
-
-    Args:
-        value: Mean over all samples.
-        error: Its standard error as if it stood alone.
-        parts: Scores of each set; empty where they were not kept.
-        groups: Groups of each set's samples in the same order, if there are any.
-        answers: Whether scores are right and wrong answers.
-    """
-
-    value: float
-    error: float
-    parts: tuple[Vector, ...]
-    groups: tuple[NDArray[np.int64] | None, ...]
-    answers: bool
-
-    @classmethod
-    def read(cls, records: Sequence[EvaluationRecord], data: DataSource) -> _Scored:
-        answers = records[0].objective == ACCURACY.name
-        weights = [max(record.samples, 1) for record in records]
-        value = float(np.average([record.value_or_nan for record in records], weights=weights))
-        scores = [record.unpack_scores() for record in records]
-        kept = [part for part in scores if part is not None]
-        if len(kept) < len(records):
-            errors = [_read_error(record, answers) for record in records]
-            # Of sets that belong together nothing says that they are independent.
-            return cls(value, float(np.mean(errors)), (), (), answers)
-        groups = []
-        for record in records:
-            split = data.split(record.split)
-            order = RaceRule().draw_order(record.samples)
-            groups.append(None if split.groups is None else split.groups.numpy()[order])
-        whole = cls(value, 0.0, tuple(kept), tuple(groups), answers)
-        return cls(value, whole.measure_error(), whole.parts, whole.groups, answers)
-
-    def take(self, count: int) -> _Scored:
-        """The same network on its first sets of samples alone."""
-        part = _Scored(self.value, 0.0, self.parts[:count], self.groups[:count], self.answers)
-        return _Scored(
-            float(part.scores.mean()), part.measure_error(), part.parts, part.groups, self.answers
-        )
-
-    @property
-    def scores(self) -> Vector:
-        """Of all sets, one after another."""
-        return np.concatenate(self.parts)
-
-    @property
-    def joined_groups(self) -> torch.Tensor | None:
-        known = [group for group in self.groups if group is not None]
-        if len(known) < len(self.groups):
-            return None
-        return torch.from_numpy(np.concatenate(known))
-
-    def measure_error(self) -> float:
-        scores, groups = self.scores, self.joined_groups
-        if not self.answers:
-            return compute_standard_error(scores, groups)
-        return _share_error(float(scores.mean()), count_independent_answers(scores, groups))
-
-
 def _share_error(share: float, count: float) -> float:
     # A share of exactly 0 or 1 has an error, too: that of half an answer.
     inside = min(max(share, 0.5 / count), 1 - 0.5 / count)
@@ -292,7 +307,7 @@ def _read_error(record: EvaluationRecord, answers: bool) -> float:
     return 0.0 if math.isinf(count) else _share_error(value, count)
 
 
-def _measure_own_share(scored: Sequence[_Scored], rng: np.random.Generator) -> float | None:
+def _measure_own_share(scored: Sequence[Scored], rng: np.random.Generator) -> float | None:
     """Share of networks' error variances that is their own; ``None`` where no pair tells."""
     known = [one for one in scored if one.parts]
     if len(known) < 2:
@@ -304,9 +319,7 @@ def _measure_own_share(scored: Sequence[_Scored], rng: np.random.Generator) -> f
     differences = alone = 0.0
     for first, second in pairs:
         one, other = known[first], known[second]
-        if len(one.scores) != len(other.scores):
-            continue
-        difference = one.scores - other.scores
-        differences += compute_standard_error(difference, one.joined_groups) ** 2
+        difference = np.concatenate(one.parts) - np.concatenate(other.parts)
+        differences += compute_standard_error(difference, _join_groups(one.groups)) ** 2
         alone += one.error**2 + other.error**2
     return min(1.0, differences / alone) if alone > 0 else None

@@ -139,14 +139,39 @@ class DataSource:
         """The split called ``name``, or further samples by :func:`name_further`.
 
         Raises:
-            InputError: There is none of that name; the names are listed.
+            InputError: There is none of that name, and the names are listed; or what was made for
+                it are no samples like those of ``val``.
         """
         stem, _, number = name.partition(_FURTHER)
         if self.further is not None and stem == "val" and number.isdecimal() and int(number) > 0:
-            return self.further(int(number))
+            return self._make_further(name, self.further, int(number))
         if name not in SPLITS:
             raise InputError(f"unknown split {name!r}; the splits are {', '.join(SPLITS)}")
         return {"train": self.train, "val": self.val, "test": self.test}[name]
+
+    def _make_further(self, name: str, make: Callable[[int], object], number: int) -> Split:
+        """What is made, if networks can be evaluated on it as on ``val``."""
+        try:
+            found = make(number)
+        except InputError:
+            raise
+        # The function may be a user's and fail in any way; its kind and reason are all there is.
+        except Exception as error:
+            raise InputError(
+                f"the further samples {name} of {self.spec} failed with {type(error).__name__}: "
+                f"{error}"
+            ) from error
+        what = f"is a {type(found).__name__}"
+        if isinstance(found, Split):
+            ours, theirs = self.val.inputs, found.inputs
+            if len(found) and ours.shape[1:] == theirs.shape[1:] and ours.dtype == theirs.dtype:
+                return found
+            what = f"has inputs of {theirs.dtype} and shape {tuple(theirs.shape)}"
+        raise InputError(
+            f"the further samples {name} of {self.spec} must be a Split of samples like those of "
+            f"val, {self.val.inputs.dtype} and shape {tuple(self.val.inputs.shape)}; what was made "
+            f"{what}"
+        )
 
     def check_same_classes(self, trained: DataShape) -> None:
         """InputError unless a network built for ``trained`` can be run on this data."""

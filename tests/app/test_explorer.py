@@ -16,6 +16,7 @@ from streamlit.testing.v1 import AppTest
 from app.explorer.context import STATE
 from app.records import picking
 from app.records.front import Front
+from app.records.quantities import ACCURACY
 from app.runs import run_view
 from supernet.errors import InputError
 from tests.app.chart_reading import Row
@@ -175,7 +176,11 @@ def test_comparing_shows_the_difference(run: Path, monkeypatch: pytest.MonkeyPat
     count = len(one.diff(two))
     assert f"against **`{other.digest}`**: {count} choice" in text(page)
     assert "(compared: " in text(page)
-    assert page.table[0].value.shape == (5, 3)
+    (table,) = [m.value for m in page.markdown if 'class="figures"' in m.value]
+    ours_text, theirs_text = (ACCURACY.show(p.best("accuracy")) for p in (ours, other))
+    difference = ACCURACY.show_difference(other.best("accuracy"), ours.best("accuracy"))
+    assert f"<td>{ours_text}</td><td>{theirs_text} ({difference})</td>" in table
+    assert table.count("<tr>") == 6
     drawn = points_drawn(switch(page, "Front"))
     assert [row["digest"] for row in drawn["compared"]] == [other.digest]
     assert [row["digest"] for row in drawn["chosen"]] == [ours.digest]

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from app.explorer import markup
+from app.explorer.figures import HEADER, list_figures
 from app.records import picking
 from app.records.front import CardRecord, parse_front
 from app.records.quantities import ACCURACY
@@ -127,8 +128,10 @@ def test_the_raw_evaluation_stays_visible_beside_what_is_expected(
     for point in known:
         assert members[point.digest] == pytest.approx(raw[point.digest] - 0.01)
     page = open_page(monkeypatch, run, screen="Network", chosen=known[0].digest)
-    (row,) = [r for r in page.table[0].value.to_dict("records") if r["figure"] == "accuracy"]
+    (row,) = [row for row in list_figures(front, known[0]) if row[0] == "accuracy"]
+    shown = dict(zip(HEADER, row, strict=True))
     low, high = (f"{100 * value:.2f} %" for value in known[0].estimate("accuracy").interval or ())
-    assert row["95 % interval"] == f"{low} to {high}"
-    assert row["source"] == "expected from all evaluations, 540 samples"
-    assert row["evaluated"] == f"{100 * raw[known[0].digest]:.2f} %"
+    assert shown["95 % interval"] == f"{low} to {high}"
+    assert shown["source"] == "expected from all evaluations, 540 samples"
+    assert shown["evaluated"] == f"{100 * raw[known[0].digest]:.2f} %"
+    assert f"<td>{shown['95 % interval']}</td><td>{shown['source']}</td>" in text(page)

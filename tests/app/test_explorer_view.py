@@ -9,12 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from app.explorer import layers, markup
 from app.explorer.launch import START, explore_command
 from app.records import numbers, picking
 from app.records.front import Estimate, Front, parse_front
+from app.records.front_columns import make_column
 from app.records.quantities import ACCURACY, LATENCY
 from app.records.trace import read_trace
 from app.runs import run_view
@@ -42,8 +44,14 @@ def test_pick_is_the_best_verified_point_within_every_budget(front: Front) -> No
         chosen = picking.pick(front, budget).point
         assert chosen is not None
         assert latency[chosen.digest] <= budget
-        within = [accuracy[d] for d in latency if latency[d] <= budget]
-        assert accuracy[chosen.digest] == max(within)
+        within = {d: accuracy[d] for d in latency if latency[d] <= budget}
+        best = picking.pick(front, budget).best
+        assert best is not None
+        assert accuracy[best.digest] == max(within.values())
+        # What is recommended is the cheapest of those that may as well be the best.
+        deviation = (0.006 + 0.005) / 2 / 1.96
+        alike = [d for d in within if within[best.digest] - within[d] <= 0.674 * 2**0.5 * deviation]
+        assert chosen.digest == min(alike, key=lambda d: latency[d] or 0.0)
 
 
 def test_pick_ignores_unverified_points(front: Front) -> None:
@@ -94,7 +102,7 @@ def test_a_budget_below_the_fastest_names_the_nearest(front: Front) -> None:
 
 def test_a_loss_is_minimised() -> None:
     front = front_of(front_json(small_space(), loss=True))
-    chosen = picking.pick(front, 1e9).point
+    chosen = picking.pick(front, 1e9).best
     assert chosen is not None
     assert front.quality.name == "loss"
     assert chosen.best("loss") == min(p.best("loss") for p in picking.list_measured(front))
@@ -115,8 +123,23 @@ def test_axes_add_counts_once(front: Front) -> None:
 
 def test_intervals_are_drawn_only_around_what_they_contain() -> None:
     inside = Estimate(predicted=0.5, value=0.97, source="evaluated", low=0.96, high=0.99)
-    assert inside.interval_around(inside.value) == pytest.approx((0.01, 0.02))
-    assert inside.interval_around(inside.predicted) is None
+    assert inside.interval == (0.96, 0.99)
+    assert inside.replace(value=0.95).interval is None
+    assert Estimate(predicted=0.5, low=0.4, high=0.6).interval is None
+    known = inside.replace(posterior=0.95, posterior_low=0.93, posterior_high=0.965)
+    assert (known.best, known.interval) == (0.95, (0.93, 0.965))
+    assert known.replace(posterior_high=0.94).interval is None
+
+
+def test_columns_are_what_single_estimates_say() -> None:
+    known = Estimate(value=0.97, low=0.96, high=0.99, posterior=0.95, posterior_low=0.93,
+                     posterior_high=0.965, posterior_error=0.004)  # fmt: skip
+    estimates = [known, Estimate(value=0.8, low=0.7, high=0.9), Estimate(predicted=0.6)]
+    column = make_column(estimates)
+    assert column.best.tolist() == [e.best for e in estimates]
+    assert (column.low[0], column.high[0], column.error[0]) == (0.93, 0.965, 0.004)
+    assert (column.low[1], column.high[1]) == (0.7, 0.9)
+    assert np.isnan(column.error[1:]).all()
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,7 @@ def test_limits_of_other_quantities_and_the_quality_itself(command: Command, run
     limit = sizes[len(sizes) // 2]
     small = json.loads(command("pick", "--run", run, "--limit", f"size<={limit}", "--json").out)
     fits = [p for p in verified if p["size_bytes"] <= limit]
-    assert small["value"] == max(p["objectives"]["accuracy"]["value"] for p in fits)
+    assert small["best_value"] == max(p["objectives"]["accuracy"]["value"] for p in fits)
     wanted = sorted(p["objectives"]["accuracy"]["value"] for p in verified)[len(verified) // 2]
     good = json.loads(command("pick", "--run", run, "--limit", f"accuracy>={wanted}", "--json").out)
     fits = [p for p in verified if p["objectives"]["accuracy"]["value"] >= wanted]
@@ -86,13 +86,36 @@ def test_points_that_noise_does_not_tell_apart_are_named() -> None:
     found = picking.pick_within(front, [Constraint("latency_ms", at_most=1e9)])
     assert found.point is not None
     top = best[0]["objectives"]["accuracy"]["value"]
-    # Two deviations of 0.01 / 1.96, their difference, 1.645 of it.
-    edge = 1.645 * (2**0.5) * 0.01 / 1.96
-    near = {p["digest"] for p in best[1:] if top - p["objectives"]["accuracy"]["value"] <= edge}
-    assert near
-    assert {p.digest for p in found.ties} == near
-    costs = [p.best("latency_ms") or 0.0 for p in found.ties]
+    # Two deviations of 0.01 / 1.96, their difference, and what a quarter of it lies beyond.
+    edge = 0.674 * (2**0.5) * 0.01 / 1.96
+    near = {p["digest"] for p in best if top - p["objectives"]["accuracy"]["value"] <= edge}
+    assert len(near) > 1
+    assert {p.digest for p in (found.point, *found.ties)} == near
+    costs = [p.best("latency_ms") or 0.0 for p in (found.point, *found.ties)]
     assert costs == sorted(costs)
+    assert found.best is not None
+    assert found.best.digest == best[0]["digest"]
+
+
+def test_a_posterior_decides_and_its_own_error_tells_points_apart() -> None:
+    payload = front_json(small_space())
+    verified = sorted((p for p in payload["points"] if p["verified"]),
+                      key=lambda p: p["objectives"]["latency_ms"]["value"])  # fmt: skip
+    first, second, third = verified[:3]
+    for point in payload["points"]:
+        entry = point["objectives"]["accuracy"]
+        entry |= {"posterior": 0.5, "posterior_low": 0.3, "posterior_high": 0.7,
+                  "posterior_error": 0.001}  # fmt: skip
+    third["objectives"]["accuracy"] |= {"posterior": 0.6}
+    second["objectives"]["accuracy"] |= {"posterior": 0.5995}
+    first["objectives"]["accuracy"] |= {"posterior": 0.59, "value": 0.99}
+    found = picking.pick(parse_front(payload, "front.json", "default"), 1e9)
+    assert found.best is not None
+    assert found.point is not None
+    # The luckiest value is no reason, nor is an interval that all points share.
+    assert found.best.digest == third["digest"]
+    assert found.point.digest == second["digest"]
+    assert [p.digest for p in found.ties] == [third["digest"]]
 
 
 def test_among_costs_only_the_latency_is_still_the_latency(command: Command, run: Path) -> None:

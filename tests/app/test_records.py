@@ -63,7 +63,7 @@ def use_front(path: Path) -> None:
     for axis in front.axes:
         for point in filter(None, points):
             axis.show(point.best(axis.name))
-            point.estimate(axis.name).interval_around(point.best(axis.name))
+            axis.show_interval(point.best(axis.name), point.estimate(axis.name).interval)
     format_front(front)
     to_json(front)
     assert front.reports is not None

@@ -227,3 +227,57 @@ def test_groups_are_part_of_the_fingerprint_where_there_are_some() -> None:
     )
     assert len({plain.fingerprint, grouped.fingerprint, other.fingerprint}) == 3
     assert grouped.fingerprint == fingerprint_splits({n: grouped.split(n) for n in SPLITS})
+
+
+# -- further samples ---------------------------------------------------------------------------
+
+
+def test_further_samples_are_other_renderings_of_the_same_digits(source: DataSource) -> None:
+    first, second = source.split("val+1"), source.split("val+2")
+    for further in (first, second):
+        assert further.inputs.shape == source.val.inputs.shape
+        assert further.groups is not None
+        assert source.val.groups is not None
+        assert (further.groups == source.val.groups).all()
+        assert (further.targets == source.val.targets).all()
+    pairs = [(source.val, first), (source.val, second), (first, second)]
+    assert all((a.inputs != b.inputs).any(dim=(1, 2, 3)).all() for a, b in pairs)
+    assert (source.split("val+1").inputs == first.inputs).all()
+    # Training and test renderings have seeds of their own.
+    seeds = [first.inputs[0].numpy().tobytes(), second.inputs[0].numpy().tobytes()]
+    others = {image.numpy().tobytes() for part in ("train", "test") for image in
+              source.split(part).inputs}  # fmt: skip
+    assert not others.intersection(seeds)
+
+
+@pytest.mark.parametrize("name", ["val+0", "val+", "val+x", "val-1", "test+1", "+1"])
+def test_names_of_further_samples_that_there_are_not(source: DataSource, name: str) -> None:
+    with pytest.raises(InputError, match="unknown split"):
+        source.split(name)
+    with pytest.raises(InputError, match="unknown split"):
+        open_data("digits").split("val+1")
+
+
+@pytest.mark.parametrize(
+    ("made", "what"),
+    [
+        (None, "is a NoneType"),
+        (Split(torch.zeros(0, 1, 20, 20, dtype=torch.uint8), torch.zeros(0)), "has inputs of"),
+        (Split(torch.zeros(3, 1, 8, 8, dtype=torch.uint8), torch.zeros(3)), r"\(3, 1, 8, 8\)"),
+        (Split(torch.zeros(3, 1, 20, 20), torch.zeros(3)), "float32"),
+    ],
+)
+def test_further_samples_that_are_not_like_the_others(
+    source: DataSource, made: Any, what: str
+) -> None:
+    broken = replace(source, further=lambda number: made)
+    with pytest.raises(InputError, match=f"further samples val.1 of clutter must be .*{what}"):
+        broken.split("val+1")
+
+
+def test_further_samples_that_fail(source: DataSource) -> None:
+    def fail(number: int) -> Split:
+        raise OSError("the disk is gone")
+
+    with pytest.raises(InputError, match="val.2 of clutter failed with OSError: the disk is gone"):
+        replace(source, further=fail).split("val+2")

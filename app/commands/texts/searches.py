@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from app.commands.texts.next_command import format_next
 from app.commands.texts.quantities import show_or_failed
 from app.jobs.outcomes import PickOutcome, ReportOutcome, SearchOutcome
 from app.records.formats import count_formats, list_formats, read_formats
-from app.records.front import Estimate
+from app.records.front import Estimate, Point
 from app.records.numbers import format_items
 from app.records.quantities import (
     ACCURACY,
@@ -18,6 +20,9 @@ from app.records.quantities import (
 from app.reporting.class_balance import describe_balance, warn_of_largest_class
 from app.reporting.tables import align_table
 from app.runs.command_lines import export_command, write_command
+
+# Points of a front that a table shows at most, besides a marked one.
+MOST_SHOWN = 16
 
 
 def format_search(result: SearchOutcome) -> str:
@@ -74,16 +79,30 @@ def format_front(result: SearchOutcome, marked: str = "") -> str:
     expected = any(p.estimate(q.name).posterior is not None for p in result.front for q in searched)
     for quantity in searched:
         header += _list_columns(quantity, expected)
-    formats = [count_formats(read_formats(point.choices)) for point in result.front]
+    shown = _choose_shown(result.front, marked)
+    formats = [count_formats(read_formats(point.choices)) for point in shown]
     rows = []
-    for point, precision in zip(result.front, formats, strict=True):
+    for point, precision in zip(shown, formats, strict=True):
         row = ["*" if point.digest == marked else "", point.digest]
         for quantity in searched:
             row += _list_cells(quantity, point.estimate(quantity.name), expected)
         row += [quantity.show(point.counts[quantity.name]) for quantity in counted]
         rows.append([*row, precision] if any(formats) else row)
     header += [quantity.title for quantity in counted]
-    return align_table([*header, "precision"] if any(formats) else header, rows)
+    table = align_table([*header, "precision"] if any(formats) else header, rows)
+    if len(shown) == len(result.front):
+        return table
+    where = result.run / "searches" / result.search / "front.csv"
+    return f"{table}\n{len(shown)} of {len(result.front)} are shown; all are in {where}."
+
+
+def _choose_shown(front: Sequence[Point], marked: str) -> list[Point]:
+    """The points of a long front that a table shows: both ends, some between, the marked one."""
+    if len(front) <= MOST_SHOWN:
+        return list(front)
+    step = (len(front) - 1) / (MOST_SHOWN - 1)
+    places = {round(number * step) for number in range(MOST_SHOWN)}
+    return [p for place, p in enumerate(front) if place in places or p.digest == marked]
 
 
 def _list_columns(quantity: Quantity, expected: bool) -> list[str]:

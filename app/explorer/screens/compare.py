@@ -38,7 +38,10 @@ def show(context: Context) -> None:
         _suggest_compared(context, front, chosen)
         return
     with isolated("The figures"):
-        st.table(list_differences(front, chosen, context.compared))
+        header = ["figure", f"chosen {chosen.digest}", *(p.digest for p in context.compared)]
+        rows = list_differences(front, chosen, context.compared)
+        table = markup.write_table(header, rows, "Figures of the compared networks")
+        st.markdown(table, unsafe_allow_html=True)
     for other in context.compared:
         with isolated("This comparison"):
             _show_pair(context, front, chosen, other)
@@ -46,19 +49,19 @@ def show(context: Context) -> None:
 
 def list_differences(
     front: Front, chosen: Point, compared: Sequence[Point]
-) -> list[dict[str, str]]:
-    """A row for each quantity, a column for each network; cells are escaped for Markdown."""
-    rows = []
+) -> list[tuple[str, ...]]:
+    """A row for each quantity, with a text for each network; differences are from the chosen."""
+    rows: list[tuple[str, ...]] = []
     for axis in front.axes:
         ours = chosen.best(axis.name)
-        row = {"": axis.title, f"chosen {chosen.digest}": axis.show(ours)}
+        row = [axis.title, axis.show(ours)]
         for other in compared:
             theirs = other.best(axis.name)
             shown = axis.show(theirs)
             if ours is not None and theirs is not None:
                 shown = f"{shown} ({axis.show_difference(theirs, ours)})"
-            row[other.digest] = shown
-        rows.append({write_text(name): write_text(cell) for name, cell in row.items()})
+            row.append(shown)
+        rows.append(tuple(row))
     return rows
 
 

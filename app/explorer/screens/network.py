@@ -10,7 +10,7 @@ from app.explorer import layers, markup
 from app.explorer.chosen_card import show_chosen, show_commands
 from app.explorer.context import Context, linked
 from app.explorer.export_panel import show_export
-from app.explorer.figures import list_figures
+from app.explorer.figures import HEADER, list_figures
 from app.explorer.header import show_next_step
 from app.explorer.opened import isolated
 from app.explorer.unit_panel import show_units
@@ -41,7 +41,8 @@ def show(context: Context) -> None:
         _offer_json(front, point)
     with isolated("The figures"):
         st.markdown("**Figures**")
-        st.table(list_figures(front, point))
+        table = markup.write_table(HEADER, list_figures(front, point), "Figures")
+        st.markdown(table, unsafe_allow_html=True)
     with isolated("The units"):
         st.markdown("**Units**")
         show_units(context, front, point)
