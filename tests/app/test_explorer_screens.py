@@ -14,6 +14,7 @@ from streamlit.testing.v1 import AppTest
 from app.analysis.importance import fit_main_effects
 from app.analysis.positions import encode_choices
 from app.records import notes
+from app.records.audit import read_audit
 from app.records.notes import mark_favourite, read_notes, write_note
 from app.runs import run_view
 from supernet.space import Choice, SearchSpace
@@ -478,6 +479,27 @@ def test_losses_are_those_of_the_log(run: Path, monkeypatch: pytest.MonkeyPatch)
     assert rate.one("line").column("y") == [0.1 / n for n in range(1, 41)]
     assert "of 400, complete" in text(page)
     assert "networks that were sampled between them are not in it" in text(page)
+
+
+def test_an_audit_is_drawn_with_what_it_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(RECORDED, tmp_path / "run")
+    page = open_page(monkeypatch, tmp_path / "run", screen="Training")
+    found = read_audit(tmp_path / "run/audits/default")
+    (chart,) = charts_on(page)
+    assert {row["digest"] for row in chart.one("circle").rows} == {n.digest for n in found.networks}
+    effects = table(page, "probability moved")
+    assert set(effects["choice"]) == {effect.name for effect in found.choices}
+    largest = max(found.choices, key=lambda effect: effect.absolute_change)
+    assert effects["mean size"][0] == f"{100 * largest.absolute_change:.2f} points"
+    sizes = table(page, "multiply-adds")
+    assert sizes["mean gap"].tolist() == [
+        f"{100 * s.gap.value:+.2f} points".replace("-", "\N{MINUS SIGN}") for s in found.by_size
+    ]
+    (tmp_path / "run/audits/default/audit.json").write_text("{")
+    page = open_page(monkeypatch, tmp_path / "run", screen="Training")
+    assert any("audit.json is not valid JSON" in w.value for w in page.warning)
 
 
 def test_damaged_lines_of_a_training_are_named(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
