@@ -347,6 +347,21 @@ def test_predictions_residuals_and_coverage_are_of_the_evaluated(
     assert shares == sorted(shares), "wider intervals hold more"
 
 
+def test_the_same_networks_with_other_figures_are_drawn_anew(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_page(monkeypatch, run, screen="Predictors")
+    payload = json.loads((run / "searches/default/front.json").read_text())
+    for point in payload["points"]:
+        point["objectives"]["accuracy"]["value"] -= 0.2
+    rewrite(run, points=payload["points"])
+    page = open_page(monkeypatch, run, screen="Predictors")
+    (parity,) = [c for c in charts_on(page) if "evaluated accuracy (%)" in c.titles("y")]
+    values = {p["digest"]: 100 * p["objectives"]["accuracy"]["value"] for p in payload["points"]}
+    drawn = {row["digest"]: row["y"] for row in parity.one("circle").rows}
+    assert drawn == {digest: pytest.approx(value) for digest, value in values.items()}
+
+
 def test_a_search_without_a_predictor_says_so(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     payload = json.loads((run / "searches/default/front.json").read_text())
     for point in payload["points"]:
