@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from app.explorer.view_state import SCREENS
+from app.explorer.views.view_state import SCREENS
 from app.runs import run_view
 from tests.app.chromium import listen, open_chromium
 from tests.app.served import keep_picture, serve_runs, wait_until_idle
