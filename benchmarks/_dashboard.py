@@ -82,6 +82,19 @@ def measure_dashboard(
     return found
 
 
-def _time_interaction(page: Any) -> float:
-    """Median seconds of changing the objective that the first chart shows."""
-    raise NotImplementedError
+def _time_interaction(page: Any, repeats: int = 5) -> float:
+    """Median seconds of turning the axis of the history from logarithmic to linear and back."""
+    page.evaluate(
+        """() => {
+            const plot = document.querySelector('#plot-history .js-plotly-plot')
+                || document.querySelector('#plot-history');
+            plot.on('plotly_afterplot', () => { window.drawn = performance.now(); });
+        }"""
+    )
+    found = []
+    for _ in range(repeats):
+        page.evaluate("() => { window.drawn = 0; window.begun = performance.now(); }")
+        page.locator(".MuiSwitch-input").last.click(force=True)
+        page.wait_for_function("() => window.drawn > 0")
+        found.append(float(page.evaluate("() => window.drawn - window.begun")) / 1000)
+    return round(statistics.median(found), 3)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from app.records.device import TableReport
 from app.records.evaluation import CalibrationRecord, EvaluationRecord
+from app.records.evaluation_columns import keep_evaluation_columns
 from app.records.front import CardRecord, Estimate, Front, HypervolumeRecord, ObjectiveRecord, Point
 from app.records.front_files import write_front
 from app.records.quantities import ACCURACY, LATENCY, WORST_LATENCY, name_latency
@@ -40,6 +41,7 @@ _CHECKPOINT, _WHEN = "c0ffee00c0ffee00", "2026-01-01T10:{:02d}:{:02d}+00:00"
 _SAMPLES = 10_000
 _FAILED, _STOPPED = 0.004, 0.05
 _FIXED_MS = 0.4
+_PREDICTION_ERROR = 0.004
 
 
 @dataclass(frozen=True)
@@ -130,6 +132,7 @@ class Figures:
     latency: NDArray[np.float64]
     measured: NDArray[np.float64]
     predicted: NDArray[np.float64]
+    posterior: NDArray[np.float64]
     value: NDArray[np.float64]
     test: NDArray[np.float64]
     error: NDArray[np.float64]
@@ -171,14 +174,19 @@ def _make_figures(world: World, count: int) -> Figures:
     latency = world.latencies(rows)
     true = world.accuracies(rows)
     error = np.sqrt(true * (1 - true) / _SAMPLES)
+    predicted = true + _PREDICTION_ERROR * rng.standard_normal(count)
+    value = true + error * rng.standard_normal(count)
+    # Both are weighted by what is known of their errors.
+    weight = 1 / (1 + (error / _PREDICTION_ERROR) ** 2)
     return Figures(
         rows=rows,
         architectures=world.space.decode(rows),
         units=units,
         latency=latency,
         measured=latency * (1 + 0.015 * rng.standard_normal(latency.shape)),
-        predicted=true + 0.004 * rng.standard_normal(count),
-        value=true + error * rng.standard_normal(count),
+        predicted=predicted,
+        posterior=weight * value + (1 - weight) * predicted,
+        value=value,
         test=true - 0.01 + error * rng.standard_normal(count),
         error=error,
         failed=rng.random(count) < _FAILED,
@@ -265,12 +273,14 @@ def _write_search(
     largest = world.latencies(world.space.encode([world.space.largest]))
     worst = np.max([figures.latency[d] / largest[d, 0] for d in of], axis=0)
     cost = WORST_LATENCY if several else LATENCY
-    objectives = np.stack([-figures.value, worst if several else figures.latency[number]], axis=1)
+    objectives = np.stack(
+        [-figures.posterior, worst if several else figures.latency[number]], axis=1
+    )
     known = np.flatnonzero(~figures.failed[:count])
     usable = known[~figures.stopped[known]]
     members = usable[nondominated(objectives[usable])]
     members = members[np.argsort(objectives[members, 1])]
-    close = figures.value + 1.6 * figures.error >= _best_at(objectives, members)
+    close = figures.posterior + 1.6 * _PREDICTION_ERROR / 2 >= _best_at(objectives, members)
     on_front = np.zeros(len(figures.value), dtype=np.bool_)
     on_front[members] = True
     rest = known[~on_front[known]]
@@ -329,10 +339,15 @@ def _best_at(objectives: NDArray[np.float64], members: NDArray[np.intp]) -> NDAr
 def _estimate_accuracy(figures: Figures, i: int, verified: bool) -> Estimate:
     stopped = bool(figures.stopped[i])
     guess, value, error = (float(a[i]) for a in (figures.predicted, figures.value, figures.error))
-    facts: dict[str, Any] = {}
+    known = float(figures.posterior[i])
+    spread = 1 / float(np.hypot(1 / error, 1 / _PREDICTION_ERROR))
+    facts: dict[str, Any] = {
+        "posterior": known, "posterior_error": spread, "samples": _SAMPLES,
+        "posterior_low": known - 1.96 * spread, "posterior_high": known + 1.96 * spread,
+    }  # fmt: skip
     if verified:
         test = float(figures.test[i])
-        facts = {"test": test, "test_low": test - 1.96 * error, "test_high": test + 1.96 * error}
+        facts |= {"test": test, "test_low": test - 1.96 * error, "test_high": test + 1.96 * error}
     return Estimate(
         predicted=guess, predicted_low=guess - 0.008, predicted_high=guess + 0.008, value=value,
         source="stopped early" if stopped else "evaluated",
@@ -403,3 +418,4 @@ def _write_evaluations(path: Path, figures: Figures, front: Front) -> None:
             # A line as `append_record` writes it, without waiting for the disk after each.
             lines.append(json.dumps(checksums.seal(to_json(record)), allow_nan=False))
     files.write_text(path, "\n".join(lines) + "\n")
+    keep_evaluation_columns(path)

@@ -22,20 +22,31 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-#from _dashboard import measure_dashboard, write_study
-from _interactions import list_interactions
+
+# from _dashboard import measure_dashboard, write_study
+from _dashboard import measure_dashboard, write_study
+from _interactions import WATCH, list_interactions, list_screens
 from _large_run import write_large_run
 from _options import read_options
-from _served import chromium, find_free_port, measure_memory, new_page, started, wait_for_answer
+from _served import (
+    chromium,
+    find_free_port,
+    measure_memory,
+    measure_processor,
+    new_page,
+    started,
+    wait_for_answer,
+)
 
 from app.records.evaluation_columns import read_evaluations
 
-# A chart that is there: Vega says so by its role, the explorer's own by its name.
-CHART = "[role=graphics-document] path, canvas.marks, [data-front-chart]"
+# A chart that is there: Vega says so by its role, and so does the explorer's own.
+CHART = "[role=graphics-document] path, [role=application][aria-label]"
+_HEALTH = "/_stcore/health"
 _PLAIN = """
 import altair, pandas, streamlit
 streamlit.altair_chart(
-    altair.Chart(pandas.DataFrame({"x": [1, 2, 3], "y": [1, 3, 2]})).mark_point().encode(x="x", y="y")
+    altair.Chart(pandas.DataFrame({"x": [1, 2], "y": [1, 3]})).mark_point().encode(x="x", y="y")
 )
 """
 
@@ -75,33 +86,38 @@ def measure_explorer(browser: Any, run: Path, repeats: int) -> dict[str, Any]:
     """Cold starts, interactions and memory."""
     starts = [_start_explorer(browser, run) for _ in range(repeats)]
     port = find_free_port()
-    command = [sys.executable, "-m", "supernet", "explore", str(run), "--port", str(port)]
-    with started([*command, "--headless"]) as pid, new_page(browser) as page:
-        address = f"http://localhost:{port}"
-        wait_for_answer(f"{address}/_stcore/health")
-        page.goto(address)
+    with started(_explore(run, port)) as pid, new_page(browser) as page:
+        page.add_init_script(WATCH)
+        wait_for_answer(f"http://localhost:{port}{_HEALTH}")
+        page.goto(f"http://localhost:{port}")
         page.locator(CHART).first.wait_for()
         seconds = {
-            name: [round(interaction(), 3) for _ in range(repeats)]
+            name: [interaction() for _ in range(repeats)]
             for name, interaction in list_interactions(page)
         }
+        screens = {name: interaction() for name, interaction in list_screens(page)}
         memory = measure_memory(pid)
     every = [second for found in seconds.values() for second in found]
     return {
         "cold_start_seconds": _summarise(starts),
         "interaction_seconds": {
-            name: statistics.median(found) for name, found in seconds.items()
+            name: round(statistics.median(found), 3) for name, found in seconds.items()
         },
         "interaction_median": round(statistics.median(every), 3),
         "interaction_95th": round(float(np.quantile(every, 0.95)), 3),
+        "first_look_at_screen_seconds": {n: round(value, 3) for n, value in screens.items()},
         "memory": memory,
     }
 
 
+def _explore(run: Path, port: int) -> list[str]:
+    command = [sys.executable, "-m", "supernet", "explore", str(run)]
+    return [*command, "--port", str(port), "--headless"]
+
+
 def _start_explorer(browser: Any, run: Path) -> dict[str, float]:
     port = find_free_port()
-    command = [sys.executable, "-m", "supernet", "explore", str(run), "--port", str(port)]
-    return _time_start(browser, [*command, "--headless"], port)
+    return _time_start(browser, _explore(run, port), port)
 
 
 def measure_plain(browser: Any, folder: Path, repeats: int) -> dict[str, float]:
@@ -119,16 +135,24 @@ def measure_plain(browser: Any, folder: Path, repeats: int) -> dict[str, float]:
 
 
 def _time_start(browser: Any, command: list[str], port: int) -> dict[str, float]:
-    """Seconds from the start of a process to its answer, and to the first chart."""
+    """Seconds from the start of a process to its answer, and to the first chart.
+
+    The processor time of the server tells what a busy machine adds.
+    """
     address = f"http://localhost:{port}"
     with new_page(browser) as page:
         begun = time.perf_counter()
-        with started(command):
-            wait_for_answer(f"{address}/_stcore/health")
+        with started(command) as pid:
+            wait_for_answer(f"{address}{_HEALTH}")
             answered = time.perf_counter() - begun
             page.goto(address, wait_until="commit")
             page.locator(CHART).first.wait_for()
-            return {"first_answer": answered, "first_chart": time.perf_counter() - begun}
+            chart = time.perf_counter() - begun
+            return {
+                "first_answer": answered,
+                "first_chart": chart,
+                "server_processor": measure_processor(pid),
+            }
 
 
 def _summarise(found: list[dict[str, float]]) -> dict[str, float]:

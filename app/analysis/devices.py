@@ -16,6 +16,19 @@ LEAST_PAIRS = 4
 _WIDE = 1.96
 
 
+@dataclass(frozen=True, eq=False)
+class KnownLatencies:
+    """What one search knows.
+
+    Args:
+        digests: Of ``n`` architectures, no two the same.
+        latency_ms: Their latencies in milliseconds by device, ``(n,)`` each; NaN for an unknown.
+    """
+
+    digests: NDArray[np.str_]
+    latency_ms: Mapping[str, Floats]
+
+
 @dataclass(frozen=True)
 class Joined:
     """Latencies of the same architectures on several devices.
@@ -69,24 +82,24 @@ class Drift:
     networks: int
 
 
-def join_latencies(found: Sequence[tuple[str, Sequence[str], Floats]]) -> Joined:
+def join_latencies(searches: Sequence[KnownLatencies]) -> Joined:
     """Bring latencies from several searches together, architecture by architecture.
 
     Args:
-        found: Device, digests of architectures and their latencies ``(n,)`` in milliseconds, NaN
-            for an unknown one. Of an architecture that a device has twice, the first known
-            latency counts.
+        searches: Of an architecture that a device has in several, the first known latency counts.
     """
-    columns: dict[str, dict[str, float]] = {}
-    for device, digests, latencies in found:
-        column = columns.setdefault(device, {})
-        known = np.flatnonzero(np.isfinite(latencies))
-        for place, latency in zip(known.tolist(), latencies[known].tolist(), strict=True):
-            column.setdefault(digests[place], latency)
-    order = tuple(dict.fromkeys(digest for column in columns.values() for digest in column))
-    table = [[column.get(digest, np.nan) for digest in order] for column in columns.values()]
-    values = np.array(table, dtype=np.float64).reshape(len(columns), len(order)).T
-    return Joined(tuple(columns), order, values)
+    devices = tuple(dict.fromkeys(d for search in searches for d in search.latency_ms))
+    names = [search.digests for search in searches]
+    digests, places = np.unique(np.concatenate(names) if names else [], return_inverse=True)
+    table = np.full((len(digests), len(devices)), np.nan)
+    first = 0
+    for search in searches:
+        mine = places[first : first + len(search.digests)]
+        first += len(search.digests)
+        for device, latencies in search.latency_ms.items():
+            column = table[:, devices.index(device)]
+            column[mine] = np.where(np.isnan(column[mine]), latencies, column[mine])
+    return Joined(devices, tuple(digests.tolist()), table)
 
 
 def correlate_devices(joined: Joined) -> tuple[Agreement, ...]:

@@ -47,14 +47,14 @@ def _root(
 def quickstart(
     out: Annotated[Path, typer.Option(help="Run directory.")] = Path("runs/quickstart"),
     seed: Seed = 0,
-    steps: Annotated[int | None, typer.Option(help="Training steps.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Training steps [2,800].")] = None,
     evaluations: Annotated[int, typer.Option(help="Architectures to evaluate.")] = 150,
     passes: Annotated[int | None, typer.Option(help="Sessions of every profiled unit.")] = None,
     networks: Annotated[int | None, typer.Option(help="Networks that judge the table.")] = None,
     config: Config = None,
     json: Json = False,
 ) -> None:
-    """Do everything on the built-in digits: train, profile, search, verify, pick, export."""
+    """Do everything on built-in cluttered digits: train, profile, search, verify, pick, export."""
     from app.commands.texts.quickstart import format_quickstart
     from app.jobs.quickstart import QuickstartRequest, quickstart_job
 

@@ -16,11 +16,11 @@ import streamlit as st
 from numpy.typing import NDArray
 
 from app.analysis.regions import find_inside, find_passing
-from app.explorer.budgets import choose_budget
-from app.explorer.choice_columns import read_choice
-from app.explorer.fitted_state import fit_to_front
+from app.explorer.fronts.budgets import choose_budget
 from app.explorer.opened import isolated
-from app.explorer.view_state import ViewState, read_query, write_query
+from app.explorer.views.choice_columns import read_choice
+from app.explorer.views.fitted_state import fit_to_front
+from app.explorer.views.view_state import ViewState, read_query, write_query
 from app.records import picking
 from app.records.front import Front, Point
 from app.runs.run_view import RunView
@@ -76,7 +76,7 @@ class Context:
         """Change what this browser looks at; to be called in a callback of a widget.
 
         Args:
-            **changes: Fields of :class:`app.explorer.view_state.ViewState`.
+            **changes: Fields of :class:`app.explorer.views.view_state.ViewState`.
         """
         change_state(**changes)
 
@@ -98,7 +98,7 @@ def make_context(
         runs: Every run that the page was given.
         run: The one that is looked at.
         front: What the search that is looked at found.
-        state: Checked by :func:`app.explorer.fitted_state.fit_to_front`.
+        state: Checked by :func:`app.explorer.views.fitted_state.fit_to_front`.
         place: Where the run is for somebody who types a command; by default its path.
     """
     key = f"{run.path} {front.search if front else ''}"

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import streamlit as st
 
-from app.analysis.devices import Agreement, correlate_devices, join_latencies
+from app.analysis.devices import Agreement, KnownLatencies, correlate_devices, join_latencies
+from app.explorer.derived import digest_front
 from app.records.front import Estimate, Front, Point
 from app.records.quantities import Quantity
 from app.reporting.device_charts import OnDevice
@@ -25,7 +26,7 @@ def list_latencies(front: Front) -> Iterator[tuple[str, Quantity]]:
 
 def name_searches(run: RunView) -> str:
     """Names the content of all searches of a run, for what is kept of them."""
-    found = (f"{name} {front.digest}" for name, front in run.fronts.items())
+    found = (f"{name} {digest_front(front)}" for name, front in run.fronts.items())
     return f"{run.path} {' '.join(found)}"
 
 
@@ -42,11 +43,12 @@ def agree_devices(run: RunView) -> tuple[tuple[str, ...], tuple[Agreement, ...]]
 def _agree_devices(content: str, _run: RunView) -> tuple[tuple[str, ...], tuple[Agreement, ...]]:
     found = []
     for front in _run.fronts.values():
-        digests = front.digests.tolist()
+        latencies = {}
         for device, axis in list_latencies(front):
             column = front.column(axis.name)
-            latencies = np.where(np.isnan(column.predicted), column.best, column.predicted)
-            found.append((device, digests, latencies))
+            known = np.where(np.isnan(column.predicted), column.best, column.predicted)
+            latencies[device] = known
+        found.append(KnownLatencies(front.digests, latencies))
     joined = join_latencies(found)
     return joined.devices, correlate_devices(joined)
 

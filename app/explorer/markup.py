@@ -29,7 +29,7 @@ STYLE = """<style>
 [data-testid="stSliderThumbValue"], [data-testid="stSliderThumbValue"] * {color: inherit}
 .facts {display: flex; flex-wrap: wrap; gap: 0.3rem 1.6rem; margin: 0}
 .facts div {min-width: 4rem}
-.facts.grid {display: grid; grid-template-columns: repeat(auto-fill, minmax(7.4rem, 1fr));
+.facts.grid {display: grid; grid-template-columns: repeat(auto-fill, minmax(6.4rem, 1fr));
   gap: 0.5rem 1rem; margin-bottom: 0.8rem}
 .facts .label {font-size: 0.8rem; opacity: 0.8; display: block}
 .facts .value {font-size: 0.95rem; font-weight: 600; overflow-wrap: anywhere}

@@ -6,6 +6,7 @@ Whatever a file holds, it costs the run it belongs to and none of the others.
 from __future__ import annotations
 
 import os
+import stat
 import sys
 import traceback
 from collections.abc import Iterator
@@ -197,5 +198,8 @@ def _observe(found: list[Path]) -> State:
             facts = os.stat(path)
         except OSError:
             continue
-        state.append((str(path), facts.st_mtime_ns, facts.st_ctime_ns, facts.st_size, facts.st_ino))
+        changing = (facts.st_mtime_ns, facts.st_ctime_ns, facts.st_size)
+        # A folder changes when anything is written there: arrays beside a front say nothing new.
+        known = () if stat.S_ISDIR(facts.st_mode) else changing
+        state.append((str(path), *known, facts.st_ino))
     return tuple(state)

@@ -31,7 +31,7 @@ from app.explorer.local_requests import is_local
 from app.explorer.markup import write_text
 from app.explorer.opened import Unreadable, isolated, open_run, outline_run
 from app.explorer.sidebar import select_run, select_search
-from app.explorer.view_state import SCREENS
+from app.explorer.views.view_state import SCREENS
 from app.runs import run_view
 
 

@@ -26,8 +26,11 @@ def main(arguments: Sequence[str]) -> None:
     os.chdir(FOLDER)
     from app.explorer.launch import read_arguments
     from app.explorer.local_requests import admit_local_only
+    from app.explorer.preload import preload
 
-    admit_local_only(read_arguments(arguments[list(arguments).index("--") + 1 :]).admitted)
+    told = read_arguments(arguments[list(arguments).index("--") + 1 :])
+    admit_local_only(told.admitted)
+    preload(told.runs)
     from streamlit.web.cli import main as run_streamlit
 
     page = os.path.join(FOLDER, "page.py")

@@ -106,8 +106,8 @@ class ChoiceTable:
         """Take in further architectures, by the names of their choices."""
         known = self._vocabularies
         for choices in architectures:
-            for name in choices.keys() - known.keys():
-                known[name] = Vocabulary()
+            if not choices.keys() <= known.keys():
+                known.update({name: Vocabulary() for name in choices if name not in known})
         self._rows += len(architectures)
         self._fits &= self._rows * len(known) <= _MOST_CODES
         if not self._fits:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import io
 import json
-import re
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -28,7 +27,8 @@ from supernet import files
 LEAST_BYTES = 1 << 20
 _BLOCK = 1 << 20
 _HEADER = "header"
-_DIGEST = re.compile(r"[0-9a-f]{12}")
+_HEXADECIMAL = np.frombuffer(b"0123456789abcdef", np.uint8)
+DIGEST = np.dtype("S12")
 # What a file that is damaged or of somebody else makes numpy and the standard library raise.
 _UNUSABLE = (
     *(OSError, EOFError, ValueError, KeyError, TypeError, NotImplementedError, RecursionError),
@@ -136,9 +136,11 @@ def are_flags(flags: NDArray[Any], count: int) -> bool:
     return flags.shape == (count,) and flags.dtype == np.bool_
 
 
-def are_digests(digests: NDArray[np.str_], count: int) -> bool:
-    """Whether an array holds ``count`` digests of architectures."""
-    return digests.shape == (count,) and all(map(_DIGEST.fullmatch, digests.tolist()))
+def are_digests(digests: NDArray[np.bytes_], count: int) -> bool:
+    """Whether an array holds ``count`` digests of architectures, as 12 bytes each."""
+    if digests.shape != (count,) or digests.dtype != DIGEST:
+        return False
+    return bool(np.isin(np.frombuffer(digests.tobytes(), np.uint8), _HEXADECIMAL).all())
 
 
 def are_texts(texts: object) -> bool:

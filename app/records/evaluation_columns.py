@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from app.records.choice_columns import ChoiceColumns, ChoiceTable, Vocabulary
 from app.records.columns_file import (
+    DIGEST,
     LEAST_BYTES,
     Arrays,
     Origin,
@@ -165,6 +166,19 @@ def read_evaluations(path: Path, say: Callable[[str], None]) -> EvaluationColumn
     return _finish(path, part)
 
 
+def keep_evaluation_columns(path: Path) -> None:
+    """Write the arrays beside a long log anew, so that it is quick to show from then on.
+
+    Args:
+        path: The log; whoever wrote it was told what is wrong with it.
+
+    Raises:
+        OSError: The log cannot be read.
+    """
+    if path.exists() and path.stat().st_size >= LEAST_BYTES:
+        read_evaluations(path, lambda _warning: None)
+
+
 def no_evaluations() -> EvaluationColumns:
     """The columns of a log without lines."""
     return _finish(Path(), _nothing())
@@ -174,7 +188,7 @@ def _nothing() -> _Part:
     arrays: dict[str, NDArray[Any]] = {name: np.empty(0) for name in _NUMBERS}
     arrays |= {name: np.empty(0, np.int32) for name in _TEXTS}
     arrays |= {name: np.empty(0, np.int64) for name in ("start", "end", "samples")}
-    arrays |= {"digest": np.empty(0, "S12"), "stopped": np.empty(0, np.bool_)}
+    arrays |= {"digest": np.empty(0, DIGEST), "stopped": np.empty(0, np.bool_)}
     texts: dict[str, list[str | None]] = {name: [] for name in _TEXTS}
     return _Part(Origin(0, 0), 0, (), arrays, texts, ChoiceTable().finish())
 
@@ -230,7 +244,7 @@ class _Table:
             arrays[name] = np.array([known.encode(getattr(r, name)) for r in new], dtype=np.int32)
         arrays["samples"] = np.array([r.samples for r in new], dtype=np.int64)
         arrays["stopped"] = np.array([r.stopped for r in new], dtype=np.bool_)
-        arrays["digest"] = np.array([r.digest for r in new], dtype="S12")
+        arrays["digest"] = np.array([r.digest for r in new], dtype=DIGEST)
         self._choices.append([r.architecture for r in new])
         self._parts.append(arrays)
         self._new, self._places = [], []
@@ -331,7 +345,7 @@ def _is_sound(part: _Part) -> bool:
         and all(are_codes(arrays[n], np.int32, 0, len(part.texts[n])) for n in _TEXTS)
         and all(arrays[name].shape == (count,) for name in (*_TEXTS, "samples"))
         and arrays["samples"].dtype == np.int64
-        and are_digests(arrays["digest"].astype(np.str_), count)
+        and are_digests(arrays["digest"], count)
         and are_flags(arrays["stopped"], count)
         and len(part.choices) == count
         and part.choices.are_sound

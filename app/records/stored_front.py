@@ -6,6 +6,7 @@ made anew where it does not fit. Jobs read the whole file by :func:`app.records.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -19,6 +20,7 @@ from pydantic import ValidationError
 
 from app.records.choice_columns import ChoiceColumns
 from app.records.columns_file import (
+    DIGEST,
     LEAST_BYTES,
     Arrays,
     Origin,
@@ -40,7 +42,7 @@ from supernet.errors import InputError
 
 _FIELDS = tuple(field.name for field in fields(Column))
 # What a column is made of may change from one release to the next.
-_LAYOUT = f"front 1 {' '.join(_FIELDS)}"
+_LAYOUT = f"front 2 {' '.join(_FIELDS)}"
 # How points begin, follow each other and end in a file as it is written; no text that is JSON
 # holds a line break.
 _BEGIN, _END = b'\n  "points": [\n    {', b"\n    }\n  ]"
@@ -157,19 +159,27 @@ def _iterate_points(
 
 def _write_stored(path: Path, stored: _Stored) -> None:
     table = stored.table
+    arrays: dict[str, NDArray[Any]] = {"start": stored.starts, "end": stored.ends}
+    arrays |= {"digest": table.digest.astype(DIGEST), "choices": table.choices.codes}
+    arrays |= {name: getattr(table, name) for name in FLAGS}
+    # Many are the same: of most quantities there is no prediction, say, or the value is the best.
+    places: dict[tuple[str, bytes], str] = {}
+    columns: dict[str, dict[str, str]] = {}
+    for name, column in table.columns.items():
+        columns[name] = {}
+        for field in _FIELDS:
+            array = getattr(column, field)
+            key = (str(array.dtype), hashlib.sha256(array.tobytes()).digest())
+            columns[name][field] = places.setdefault(key, f"column {len(places)}")
+            arrays[places[key]] = array
     header = {
         "origin": [stored.origin.size, stored.origin.checksum],
         "front": stored.header,
         "carried": table.carried,
-        "columns": list(table.columns),
+        "columns": columns,
         "choices": table.choices.names,
         "values": table.choices.values,
     }
-    arrays: dict[str, NDArray[Any]] = {"start": stored.starts, "end": stored.ends}
-    arrays |= {"digest": table.digest.astype("S12"), "choices": table.choices.codes}
-    arrays |= {name: getattr(table, name) for name in FLAGS}
-    for number, column in enumerate(table.columns.values()):
-        arrays |= {f"{number} {name}": getattr(column, name) for name in _FIELDS}
     write_columns(name_beside(path), _LAYOUT, header, arrays)
 
 
@@ -184,16 +194,18 @@ def _read_stored(path: Path) -> _Stored | None:
         origin = Origin(size, checksum)
         with path.open("rb") as file:
             same = find_origin(file, size + 1) == origin
-        stored = _rebuild(origin, header, arrays) if same else None
-        return stored if stored is not None and _is_sound(stored) else None
-    except (KeyError, TypeError, ValueError, RecursionError):
+        if not same or not are_digests(arrays["digest"], len(arrays["start"])):
+            return None
+        stored = _rebuild(origin, header, arrays)
+        return stored if _is_sound(stored) else None
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError):
         return None
 
 
 def _rebuild(origin: Origin, header: Mapping[str, Any], arrays: Arrays) -> _Stored:
     columns = {
-        name: Column(*(arrays[f"{number} {field}"] for field in _FIELDS))
-        for number, name in enumerate(header["columns"])
+        name: Column(**{field: arrays[places[field]] for field in _FIELDS})
+        for name, places in header["columns"].items()
     }
     values = tuple(map(tuple, header["values"]))
     table = PointColumns(
@@ -213,7 +225,6 @@ def _is_sound(stored: _Stored) -> bool:
     columns = [getattr(c, name) for c in table.columns.values() for name in _FIELDS]
     return (
         are_places(stored.starts, stored.ends, stored.origin.size)
-        and are_digests(table.digest, count)
         and all(are_flags(getattr(table, name), count) for name in FLAGS)
         and all(are_numbers(array, count) or are_flags(array, count) for array in columns)
         and all(isinstance(name, str) for name in (*table.carried, *table.columns))

@@ -82,7 +82,7 @@ def draw_population(population: Population, axis: Quantity) -> alt.LayerChart:
             color=alt.Color(
                 "kind:N",
                 scale=alt.Scale(domain=kinds, range=[looks[kind] for kind in kinds]),
-                legend=alt.Legend(orient="top", title=None) if kinds[1:] else None,
+                legend=alt.Legend(orient="top", title=None, symbolOpacity=1) if kinds[1:] else None,
             ),
             opacity=alt.condition(f"datum.kind === '{ON_FRONT}'", alt.value(1), alt.value(0.3)),
             tooltip=[

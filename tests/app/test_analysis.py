@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,6 +12,7 @@ from scipy import stats
 
 from app.analysis.common_choices import compare_prevalence, list_shared
 from app.analysis.devices import (
+    KnownLatencies,
     correlate_devices,
     join_latencies,
     measure_drift,
@@ -214,13 +217,19 @@ def test_tails_agree_with_scipy(data: st.DataObject) -> None:
 # -- devices ---------------------------------------------------------------------------------------
 
 
+def known(digests: list[str], **latencies: Any) -> KnownLatencies:
+    return KnownLatencies(
+        np.array(digests), {name: np.array(found) for name, found in latencies.items()}
+    )
+
+
 def test_devices_are_joined_by_architecture() -> None:
     nan = np.nan
     joined = join_latencies(
         [
-            ("cpu", ["a", "b", "c"], np.array([1.0, nan, 3.0])),
-            ("phone", ["c", "d"], np.array([30.0, 40.0])),
-            ("cpu", ["b", "a"], np.array([2.0, 9.0])),
+            known(["a", "b", "c"], cpu=[1.0, nan, 3.0]),
+            known(["c", "d"], phone=[30.0, 40.0]),
+            known(["b", "a"], cpu=[2.0, 9.0]),
         ]
     )
     assert joined.devices == ("cpu", "phone")
@@ -237,7 +246,7 @@ def test_rank_correlations_agree_with_scipy_and_say_their_count() -> None:
     other = base + 4 * rng.standard_normal(80)
     other[:10] = np.nan
     digests = [str(i) for i in range(80)]
-    (found,) = correlate_devices(join_latencies([("a", digests, base), ("b", digests, other)]))
+    (found,) = correlate_devices(join_latencies([known(digests, a=base, b=other)]))
     assert found.networks == 70
     assert found.spearman == pytest.approx(stats.spearmanr(base[10:], other[10:]).statistic)
     assert found.low is not None
@@ -252,15 +261,11 @@ def test_ranks_share_ties(values: list[int]) -> None:
 
 
 def test_devices_without_networks_in_common_have_no_correlation() -> None:
-    (found,) = correlate_devices(
-        join_latencies([("a", ["x"], np.ones(1)), ("b", ["y"], np.ones(1))])
-    )
+    (found,) = correlate_devices(join_latencies([known(["x"], a=[1.0]), known(["y"], b=[1.0])]))
     assert (found.spearman, found.networks) == (None, 0)
     same = np.ones(9)
     digests = [str(i) for i in range(9)]
-    (flat,) = correlate_devices(
-        join_latencies([("a", digests, same), ("b", digests, np.arange(9.0))])
-    )
+    (flat,) = correlate_devices(join_latencies([known(digests, a=same, b=np.arange(9.0))]))
     assert flat.spearman is None
     assert correlate_devices(join_latencies([])) == ()
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from app.analysis.regions import Region, find_inside
-from app.explorer.view_state import ViewState, read_query, write_query
+from app.explorer.views.view_state import ViewState, read_query, write_query
 from app.records import picking
 from app.records.front import Front
 from app.runs import run_view

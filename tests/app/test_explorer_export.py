@@ -8,7 +8,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from app.explorer.export_panel import find_written
+from app.explorer.networks.export_panel import find_written
 from app.records import picking
 from app.records.front import read_front
 from tests.app.chromium import listen, open_chromium

@@ -14,6 +14,7 @@ from streamlit.testing.v1 import AppTest
 from app.analysis.importance import fit_main_effects
 from app.analysis.positions import encode_choices
 from app.records import notes
+from app.records.audit import read_audit
 from app.records.notes import mark_favourite, read_notes, write_note
 from app.runs import run_view
 from supernet.space import Choice, SearchSpace
@@ -346,6 +347,21 @@ def test_predictions_residuals_and_coverage_are_of_the_evaluated(
     assert shares == sorted(shares), "wider intervals hold more"
 
 
+def test_the_same_networks_with_other_figures_are_drawn_anew(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_page(monkeypatch, run, screen="Predictors")
+    payload = json.loads((run / "searches/default/front.json").read_text())
+    for point in payload["points"]:
+        point["objectives"]["accuracy"]["value"] -= 0.2
+    rewrite(run, points=payload["points"])
+    page = open_page(monkeypatch, run, screen="Predictors")
+    (parity,) = [c for c in charts_on(page) if "evaluated accuracy (%)" in c.titles("y")]
+    values = {p["digest"]: 100 * p["objectives"]["accuracy"]["value"] for p in payload["points"]}
+    drawn = {row["digest"]: row["y"] for row in parity.one("circle").rows}
+    assert drawn == {digest: pytest.approx(value) for digest, value in values.items()}
+
+
 def test_a_search_without_a_predictor_says_so(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     payload = json.loads((run / "searches/default/front.json").read_text())
     for point in payload["points"]:
@@ -478,6 +494,27 @@ def test_losses_are_those_of_the_log(run: Path, monkeypatch: pytest.MonkeyPatch)
     assert rate.one("line").column("y") == [0.1 / n for n in range(1, 41)]
     assert "of 400, complete" in text(page)
     assert "networks that were sampled between them are not in it" in text(page)
+
+
+def test_an_audit_is_drawn_with_what_it_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(RECORDED, tmp_path / "run")
+    page = open_page(monkeypatch, tmp_path / "run", screen="Training")
+    found = read_audit(tmp_path / "run/audits/default")
+    (chart,) = charts_on(page)
+    assert {row["digest"] for row in chart.one("circle").rows} == {n.digest for n in found.networks}
+    effects = table(page, "probability moved")
+    assert set(effects["choice"]) == {effect.name for effect in found.choices}
+    largest = max(found.choices, key=lambda effect: effect.absolute_change)
+    assert effects["mean size"][0] == f"{100 * largest.absolute_change:.2f} points"
+    sizes = table(page, "multiply-adds")
+    assert sizes["mean gap"].tolist() == [
+        f"{100 * s.gap.value:+.2f} points".replace("-", "\N{MINUS SIGN}") for s in found.by_size
+    ]
+    (tmp_path / "run/audits/default/audit.json").write_text("{")
+    page = open_page(monkeypatch, tmp_path / "run", screen="Training")
+    assert any("audit.json is not valid JSON" in w.value for w in page.warning)
 
 
 def test_damaged_lines_of_a_training_are_named(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.analysis.regions import Filter, Region
-from app.explorer.fitted_state import fit_to_front
-from app.explorer.view_state import LAYERS, SCREENS, ViewState, read_query, write_query
+from app.explorer.views.fitted_state import fit_to_front
+from app.explorer.views.view_state import LAYERS, SCREENS, ViewState, read_query, write_query
 from app.runs.run_view import load_run
 from tests.toys.explored_runs import write_run
 

@@ -9,14 +9,14 @@ from typing import Any
 import streamlit as st
 
 from app.analysis.regions import Region, thin_corners
-from app.explorer.budget_panel import ask_budgets
-from app.explorer.chosen_card import show_chosen
 from app.explorer.context import Context, linked
-from app.explorer.front_controls import ask_axes, ask_layers, find_axes
+from app.explorer.fronts.budget_panel import ask_budgets
+from app.explorer.fronts.front_controls import ask_axes, ask_layers, find_axes
+from app.explorer.fronts.references import list_references
 from app.explorer.header import describe_tables, show_next_step
 from app.explorer.markup import write_text
+from app.explorer.networks.chosen_card import show_chosen
 from app.explorer.opened import Unreadable, open_run, outline_run
-from app.explorer.references import list_references
 from app.explorer.selection_bar import show_selection
 from app.explorer.sidebar import shorten
 from app.explorer.widgets import hold

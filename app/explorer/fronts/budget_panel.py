@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import streamlit as st
 
-from app.explorer.budgets import Scale, make_scale
 from app.explorer.context import Context
+from app.explorer.fronts.budgets import Scale, make_scale
 from app.explorer.markup import write_text
 from app.explorer.widgets import hold
 from app.records import picking

@@ -8,7 +8,7 @@ import numpy as np
 import streamlit as st
 
 from app.explorer.context import Context
-from app.explorer.view_state import LAYERS
+from app.explorer.views.view_state import LAYERS
 from app.explorer.widgets import hold
 from app.records.front import Front
 from app.records.quantities import Quantity

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import streamlit as st
 
-from app.explorer import exporting, markup
+from app.explorer import markup
 from app.explorer.context import Context
 from app.explorer.markup import write_text
+from app.explorer.networks import exporting
 from app.records.export import ParityRecord
 from app.records.front import Point
 from app.records.numbers import format_bytes, format_percent

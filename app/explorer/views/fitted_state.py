@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from app.analysis.regions import Filter
-from app.explorer.view_state import ViewState
+from app.explorer.views.view_state import ViewState
 from app.records.front import Front
 from app.runs.run_view import RunView
 from supernet.space import Value
