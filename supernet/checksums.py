@@ -17,6 +17,7 @@ CHANGED = "its content does not match its checksum"
 ACCEPT = f'if the change is meant, remove its entry "{KEY}"'
 # Files are written with this indentation, lines of a log without any.
 _INDENT = 2
+_DIGITS = 16
 _LAST_ENTRY = re.compile(rb',\s*"' + KEY.encode() + rb'":\s*"([0-9a-f]{16})"\s*}\s*\Z')
 
 
@@ -103,9 +104,13 @@ def is_changed(content: bytes) -> bool:
     """
     found = _LAST_ENTRY.search(content[-200:])
     if found is not None:
-        body = content[: len(content) - len(found[0])].lstrip()
-        ends = b"\n}" if b"\n" in body else b"}"
-        if _digest(body + ends) == found[1].decode():
+        end = len(content) - len(found[0])
+        start = end - len(content[:end].lstrip()) if content[:1].isspace() else 0
+        indented = content.find(b"\n", start, end) >= 0
+        # Content may be of hundreds of megabytes, which need not be copied.
+        digest = hashlib.sha256(memoryview(content)[start:end])
+        digest.update(b"\n}" if indented else b"}")
+        if digest.hexdigest()[:_DIGITS] == found[1].decode():
             return False
     elif KEY.encode() not in content:
         return False
@@ -125,4 +130,4 @@ def is_changed(content: bytes) -> bool:
 
 
 def _digest(text: bytes) -> str:
-    return hashlib.sha256(text).hexdigest()[:16]
+    return hashlib.sha256(text).hexdigest()[:_DIGITS]

@@ -390,12 +390,17 @@ def explore(
     runs: Annotated[list[Path] | None, typer.Argument(help="Runs, or folders of runs.")] = None,
     port: Annotated[int | None, typer.Option(help="TCP port.")] = None,
     headless: Annotated[bool, typer.Option("--headless", help="Open no browser.")] = False,
+    host: Annotated[
+        str | None, typer.Option(help="Address to serve other machines at [this machine only].")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the command, start nothing.")] = False,
 ) -> None:
     """Open runs in the browser."""
-    from app.commands.serve_explorer import explore_job, prepare
+    from app.commands.serve_explorer import explore_job, prepare, warn_of_host
 
-    command = prepare(runs or [], port, headless)
+    command = prepare(runs or [], port, headless, host)
+    if host is not None:
+        terminal.say(warn_of_host(host))
     if json:
         show({"command": command}, "", True)
     elif explore_job(command):

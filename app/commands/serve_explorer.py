@@ -1,4 +1,4 @@
-"""Serving the explorer: a Streamlit process on this machine, for runs that exist."""
+"""Serving the explorer: a Streamlit process for runs that exist, on this machine unless asked."""
 
 from __future__ import annotations
 
@@ -10,23 +10,27 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from app.explorer.launch import explore_command
+from app.explorer.launch import LOCAL, explore_command
 from app.runs.run_view import find_runs
 from supernet.errors import InputError
 
 DEFAULT = Path("runs")
 
 
-def prepare(runs: Sequence[Path], port: int | None, headless: bool) -> list[str]:
+def prepare(
+    runs: Sequence[Path], port: int | None, headless: bool, host: str | None = None
+) -> list[str]:
     """The command that serves the explorer.
 
     Args:
         runs: Run directories or folders of runs; by default ``runs`` in the working directory.
         port: TCP port; Streamlit's own choice without it.
         headless: Open no browser.
+        host: The address to serve at; without it, only this machine is served.
 
     Raises:
-        InputError: There is no run to show, or a port that is impossible or in use.
+        InputError: There is no run to show, an address that is none of this machine, or a port
+            that is impossible or in use.
     """
     wanted = list(runs) or [DEFAULT]
     for path in wanted:
@@ -36,9 +40,21 @@ def prepare(runs: Sequence[Path], port: int | None, headless: bool) -> list[str]
                 if path == DEFAULT
                 else f"{path} is not a run directory and holds none"
             )
+    host = LOCAL if host is None else host
+    _check_host(host)
     if port is not None:
-        _check_port(port)
-    return explore_command([path.resolve() for path in wanted], port=port, headless=headless)
+        _check_port(host, port)
+    found = [path.resolve() for path in wanted]
+    return explore_command(found, port=port, headless=headless, host=host)
+
+
+def warn_of_host(host: str) -> str:
+    """What somebody should know who serves the explorer to other machines."""
+    return (
+        f"warning: with --host {host} everybody who reaches this machine can see these runs, write "
+        "notes in them and export from them; there is no password. Without --host only this "
+        "machine is served."
+    )
 
 
 def explore_job(command: Sequence[str]) -> int:
@@ -54,12 +70,31 @@ def explore_job(command: Sequence[str]) -> int:
     return subprocess.run(command, check=False).returncode
 
 
-def _check_port(port: int) -> None:
+def _check_host(host: str) -> None:
+    """Refuse an address that the server could not listen on."""
+    try:
+        addresses = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM) if host else []
+    except (OSError, UnicodeError):
+        addresses = []
+    for family, kind, protocol, _, address in addresses:
+        with socket.socket(family, kind, protocol) as tried:
+            try:
+                tried.bind(address)
+            except OSError:
+                continue
+        return
+    raise InputError(
+        f"host {host!r} is no address of this machine; use one that it has, such as 0.0.0.0 for "
+        "all of them, or leave --host out to serve this machine alone"
+    )
+
+
+def _check_port(host: str, port: int) -> None:
     """Refuse a port that the server could not listen on."""
     if not 1 <= port <= 65535:
         raise InputError(f"port {port} cannot work; use 1 to 65535")
     for family, kind, protocol, _, address in socket.getaddrinfo(
-        "localhost", port, type=socket.SOCK_STREAM
+        host, port, type=socket.SOCK_STREAM
     ):
         with socket.socket(family, kind, protocol) as tried:
             if os.name == "posix":

@@ -37,6 +37,9 @@ def draw_breakdown(point: Point, compared: Point | None = None) -> alt.LayerChar
     ]
     names = merge_units([[unit for unit, _ in member.breakdown] for _, member in members])
     both = len(members) > 1
+    # Every value stands to the right of its bar and needs room there.
+    longest = max((float(row["latency"] or 0.0) for row in rows), default=0.0) or 1.0
+    across = style.Axis("latency of the unit (ms)", (0.0, 1.3 * longest))
     base = alt.Chart(style.tabulate(rows)).encode(
         y=alt.Y(
             "unit:N",
@@ -44,7 +47,7 @@ def draw_breakdown(point: Point, compared: Point | None = None) -> alt.LayerChar
             scale=alt.Scale(paddingInner=0.3),
             axis=alt.Axis(title=None, labelLimit=260, labelOverlap=False, grid=False),
         ),
-        x=style.Axis("latency of the unit (ms)", zero=True).place_across("latency"),
+        x=across.place_across("latency"),
         tooltip=["unit:N", alt.Tooltip("text:N", title="latency"), "kind:N"],
     )
     if both:

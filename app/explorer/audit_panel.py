@@ -7,11 +7,13 @@ from pathlib import Path
 import streamlit as st
 
 from app.explorer import markup
+from app.explorer.drawn import show_chart
 from app.explorer.markup import write_text
-from app.records import numbers
 from app.records.audit import AuditRecord, read_audit
-from app.records.numbers import format_items
+from app.records.numbers import MISSING, format_items, format_percent
+from app.records.quantities import MACS, find_stored_quantity
 from app.reporting.audit_chart import draw_audit
+from app.reporting.audit_text import list_figures, list_findings
 from app.runs.directory import Run
 from supernet.errors import InputError
 
@@ -22,52 +24,64 @@ def show_audits(path: Path) -> None:
     names = run.audits
     if not names:
         return
-    with st.expander("Audit: do inherited weights rank networks as training alone does?"):
-        name = str(st.selectbox("Audit", names, key=f"audit {path}")) if names[1:] else names[0]
-        try:
-            found = read_audit(run.audit(name))
-        except (OSError, InputError) as error:
-            st.warning(write_text(error))
-            return
-        left, right = st.columns([1.4, 1], gap="large")
+    st.markdown("**Audit: do inherited weights rank networks as training alone does?**")
+    name = str(st.selectbox("Audit", names, key=f"audit {path}")) if names[1:] else names[0]
+    try:
+        found = read_audit(run.audit(name))
+    except (OSError, InputError) as error:
+        st.warning(write_text(error))
+        return
+    left, right = st.columns([1.4, 1], gap="large")
+    with left:
+        key = f"audit chart {path} {name}"
+        show_chart(key, (found.at, str(found.networks)), lambda: draw_audit(found))
+    with right:
+        st.markdown(markup.write_facts(list_figures(found), grid=True), unsafe_allow_html=True)
+        st.caption(write_text(found.verdict))
+        for line in list_findings(found):
+            st.caption(write_text(line))
+    _show_details(found)
+
+
+def _show_details(found: AuditRecord) -> None:
+    """What the audit found by the size of networks, and for each choice."""
+    left, right = st.columns(2, gap="large")
+    if found.by_size:
         with left:
-            st.altair_chart(draw_audit(found), key=f"audit {path} {name}")
+            st.caption("By the size of the networks")
+            st.dataframe(list_sizes(found), hide_index=True)
+    if found.choices:
         with right:
-            st.markdown(markup.write_facts(list_figures(found), grid=True), unsafe_allow_html=True)
-            st.caption(write_text(found.verdict))
-            for line in list_findings(found):
-                st.caption(write_text(line))
+            st.caption("What a larger value of each choice changes, with inherited weights")
+            st.dataframe(list_effects(found), hide_index=True)
 
 
-def list_figures(found: AuditRecord) -> list[tuple[str, str, str]]:
-    """Name, value and interval of every correlation and of the mean gap."""
-    rows = []
-    sparse = f"Sparse Kendall tau ({found.sparse_kendall_tau.bin:g})"
-    for statistic, title in (
-        (found.kendall_tau, "Kendall tau"),
-        (found.sparse_kendall_tau, sparse),
-        (found.spearman, "Spearman"),
-        (found.kendall_tau_of_macs, "Kendall tau of MACs alone"),
-    ):
-        value, low, high = statistic.value, statistic.low, statistic.high
-        interval = "" if low is None else f"{low:.2f} to {high:.2f}"
-        rows.append((title, numbers.MISSING if value is None else f"{value:.2f}", interval))
-    gap = found.gap.value
-    shown = f"{100 * gap:+.2f} points" if found.unit == "fraction" else f"{gap:+.4f}"
-    rows.append(("Mean gap", shown, "inherited less alone"))
-    return rows
+def list_sizes(found: AuditRecord) -> list[dict[str, str]]:
+    """The gap between both qualities among networks of similar size, the smallest first."""
+    quality = find_stored_quantity(found.objective, found.unit, "maximize")
+    return [
+        {
+            "multiply-adds": " to ".join(MACS.show(end) for end in part.macs),
+            "networks": f"{part.networks:,}",
+            "mean gap": quality.show_difference(part.gap.value, 0.0),
+            "95 % interval": f"{quality.show_difference(part.gap.low, 0.0)} to "
+            f"{quality.show_difference(part.gap.high, 0.0)}",
+            "Kendall tau": MISSING if part.kendall_tau is None else f"{part.kendall_tau:.2f}",
+        }
+        for part in found.by_size
+    ]
 
 
-def list_findings(found: AuditRecord) -> list[str]:
-    """What was found about the inherited weights, in a sentence each."""
-    lines = []
-    nested = found.monotonicity
-    if nested is not None:
-        lines.append(
-            f"Of {format_items(nested.pairs, 'larger network')}, {nested.violations} are worse "
-            "than one inside them, beyond noise."
-        )
-    idle = [effect.name for effect in found.choices if effect.without_effect]
-    if idle:
-        lines.append(f"Choices without any effect: {', '.join(idle)}.")
-    return lines
+def list_effects(found: AuditRecord) -> list[dict[str, str]]:
+    """What each choice changes, the largest change first; the text is shown as it is."""
+    quality = find_stored_quantity(found.objective, found.unit, "maximize")
+    return [
+        {
+            "choice": effect.name,
+            "mean change": quality.show_difference(effect.change, 0.0),
+            "mean size": quality.show_difference(effect.absolute_change, 0.0).lstrip("+"),
+            "probability moved": format_percent(effect.output_change),
+            "over": format_items(effect.probes, "pair"),
+        }
+        for effect in sorted(found.choices, key=lambda effect: -effect.absolute_change)
+    ]

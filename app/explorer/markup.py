@@ -23,29 +23,39 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 
 # Text follows the theme (light or dark); only coloured cells set both of their colours.
 STYLE = """<style>
-[data-testid="stMainBlockContainer"] {padding-top: 2.6rem; max-width: 1500px}
-.facts {display: flex; flex-wrap: wrap; gap: 0.5rem 1.9rem; margin: 0 0 0.6rem 0}
-.facts div {min-width: 5rem}
-.facts.grid {display: grid; grid-template-columns: repeat(auto-fill, minmax(7.4rem, 1fr));
-  gap: 0.5rem 1rem}
-.facts .label {font-size: 0.8rem; opacity: 0.65; display: block}
-.facts .value {font-size: 1.15rem; font-weight: 600; white-space: nowrap}
-.facts.grid .value {font-size: 1.05rem}
-.facts .note {font-size: 0.8rem; opacity: 0.65; margin-left: 0.3rem; font-weight: 400}
+[data-testid="stMainBlockContainer"] {padding-top: 2rem; max-width: 1500px}
+[data-testid="stCaptionContainer"], [data-testid="stCaptionContainer"] * {color: inherit}
+[data-testid="stCaptionContainer"] {opacity: 0.82}
+[data-testid="stSliderThumbValue"], [data-testid="stSliderThumbValue"] * {color: inherit}
+.facts {display: flex; flex-wrap: wrap; gap: 0.3rem 1.6rem; margin: 0}
+.facts div {min-width: 4rem}
+.facts.grid {display: grid; grid-template-columns: repeat(auto-fill, minmax(6.4rem, 1fr));
+  gap: 0.5rem 1rem; margin-bottom: 0.8rem}
+.facts .label {font-size: 0.8rem; opacity: 0.8; display: block}
+.facts .value {font-size: 0.95rem; font-weight: 600; overflow-wrap: anywhere}
+.facts.grid .value {font-size: 1.05rem; white-space: nowrap}
+.facts .note {font-size: 0.8rem; opacity: 0.8; margin-left: 0.3rem; font-weight: 400}
 .facts.grid .note {display: block; margin: 0}
 .genes {border-collapse: separate !important; border-spacing: 3px !important;
   font-size: 0.88rem; margin-bottom: 0.8rem}
 .genes, .genes tr, .genes th, .genes td {border: 0 !important}
-.genes th {font-weight: 500; opacity: 0.65; text-align: left; padding: 0.1rem 0.7rem; border: 0}
+.genes th {font-weight: 500; opacity: 0.8; text-align: left; padding: 0.1rem 0.7rem; border: 0}
 .genes td {padding: 0.22rem 0.7rem; border: 0; border-radius: 4px; min-width: 4.6rem}
 .genes td.part {font-weight: 600; padding-top: 0.55rem}
-.genes td.part span {font-weight: 400; margin-left: 0.9rem}
+.genes td.part span {font-weight: 400; margin-left: 0.9rem; display: inline-block}
 .genes td.layer {padding-left: 1.5rem; opacity: 0.85}
-.genes td.off {opacity: 0.45; font-style: italic}
-.genes .was {font-size: 0.78rem; opacity: 0.9; margin-left: 0.45rem}
+.genes td.off {opacity: 0.8; font-style: italic}
+.genes .was {font-size: 0.78rem; opacity: 0.9; margin-left: 0.45rem; white-space: nowrap}
 .genes .changed {outline: 2px solid #D55E00; outline-offset: -2px; border-radius: 4px;
   padding: 0.1rem 0.45rem}
 .genes td.changed {padding: 0.22rem 0.7rem}
+.wide {overflow-x: auto; margin-bottom: 0.8rem}
+.figures {border-collapse: collapse; font-size: 0.9rem; min-width: 60%}
+.figures th, .figures td {border: 0; border-bottom: 1px solid rgba(128, 128, 128, 0.3);
+  padding: 0.3rem 0.9rem 0.3rem 0; text-align: left; white-space: nowrap}
+.figures th {font-weight: 600}
+@media (max-width: 640px) {.genes td {min-width: 2.6rem; padding: 0.22rem 0.4rem}
+  .genes .was {white-space: normal}}
 </style>"""
 
 # Light to dark blue, with the text colour that reads on each.
@@ -87,7 +97,7 @@ def write_layers(rows: Sequence[Layer]) -> str:
     compared architecture has.
     """
     names = list_properties(rows)
-    lines = ["<tr><th></th>" + "".join(f"<th>{escape(name)}</th>" for name in names) + "</tr>"]
+    lines = ["<tr><td></td>" + "".join(f"<th>{escape(name)}</th>" for name in names) + "</tr>"]
     for row in rows:
         if row.level < 2:
             genes = "".join(_write_inline(last, gene) for last, gene in row.genes.items())
@@ -99,7 +109,30 @@ def write_layers(rows: Sequence[Layer]) -> str:
         for name in names:
             cells.append(_write_cell(row.genes[name]) if name in row.genes else "<td></td>")
         lines.append(f"<tr>{''.join(cells)}</tr>")
-    return f'<table class="genes">{"".join(lines)}</table>'
+    return _scroll(f'<table class="genes">{"".join(lines)}</table>', "Layers")
+
+
+def write_table(header: Sequence[str], rows: Sequence[Sequence[str]], label: str) -> str:
+    """A table of texts, whose first column names its rows; where it is wide it scrolls by itself.
+
+    Args:
+        header: A text for each column.
+        rows: A text for each column of each row.
+        label: What the table is of, for screen readers.
+    """
+    lines = ["".join(f'<th scope="col">{escape(name)}</th>' for name in header)]
+    for first, *others in rows:
+        cells = "".join(f"<td>{escape(text)}</td>" for text in others)
+        lines.append(f'<th scope="row">{escape(first)}</th>{cells}')
+    body = "".join(f"<tr>{line}</tr>" for line in lines)
+    return _scroll(f'<table class="figures">{body}</table>', label)
+
+
+def _scroll(table: str, label: str) -> str:
+    """A table in a frame that is scrolled with the keyboard, too."""
+    return (
+        f'<div class="wide" tabindex="0" role="region" aria-label="{escape(label)}">{table}</div>'
+    )
 
 
 def _write_cell(gene: Gene) -> str:
@@ -121,7 +154,7 @@ def _write_inline(last: str, gene: Gene) -> str:
     of = f" of {_list_legal(gene)}" if len(gene.legal) > 1 else ""
     return (
         f'<span{changed} title="{escape(gene.name)}">{escape(last)} <b>{escape(value)}</b>'
-        f'<span class="was" style="opacity:0.6">{escape(of)}</span>{_write_other(gene)}</span>'
+        f'<span class="was">{escape(of)}</span>{_write_other(gene)}</span>'
     )
 
 

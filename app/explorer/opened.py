@@ -6,6 +6,7 @@ Whatever a file holds, it costs the run it belongs to and none of the others.
 from __future__ import annotations
 
 import os
+import stat
 import sys
 import traceback
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import streamlit as st
 
 from app.explorer.markup import write_text
@@ -46,12 +48,31 @@ class Unreadable:
 
 @dataclass(frozen=True)
 class SearchOutline:
-    """A search that could be drawn beside another: its name, and what it is about."""
+    """A search in a list of many, or that could be drawn beside another.
+
+    Args:
+        name: Its name.
+        device: Its first device.
+        quality: Name of the quality it searched for.
+        cost: Name of the cost.
+        strategy: Its strategy.
+        evaluations: Architectures it evaluated.
+        members: Of them on the front.
+        best: The best quality on the front, as people read it.
+        cheapest: The least cost on the front, as people read it.
+        hypervolume: Of the verified front; ``None`` where it is not known.
+    """
 
     name: str
     device: str
     quality: str
     cost: str
+    strategy: str = ""
+    evaluations: int = 0
+    members: int = 0
+    best: str = ""
+    cheapest: str = ""
+    hypervolume: float | None = None
 
 
 @contextmanager
@@ -69,12 +90,12 @@ def isolated(what: str) -> Iterator[None]:
 
 def open_run(path: Path) -> RunView | Unreadable:
     """Read a run directory, or take it as it was read while none of its files changed."""
-    return _open_run(path, _observe_run(path))
+    return _open_run(path, observe_run(path))
 
 
 def outline_run(path: Path) -> tuple[SearchOutline, ...] | Unreadable:
     """List the searches of a run without keeping all that is known of them."""
-    return _outline_run(path, _observe_run(path))
+    return _outline_run(path, observe_run(path))
 
 
 def open_trace(folder: Path, digests: TraceDigests) -> tuple[Hypervolume, ...]:
@@ -105,9 +126,25 @@ def _outline_run(path: Path, state: State) -> tuple[SearchOutline, ...] | Unread
     run = _open_run(path, state)
     if isinstance(run, Unreadable):
         return run
-    return tuple(
-        SearchOutline(name, front.device, front.quality.name, front.cost.name)
-        for name, front in run.fronts.items()
+    return tuple(_outline_search(name, front) for name, front in run.fronts.items())
+
+
+def _outline_search(name: str, front: Front) -> SearchOutline:
+    quality, cost = front.quality, front.cost
+    values, costs = (front.column(axis.name).best[front.on_front] for axis in (quality, cost))
+    values, costs = values[~np.isnan(values)], costs[~np.isnan(costs)]
+    best = values.max(initial=-np.inf) if quality.maximize else values.min(initial=np.inf)
+    return SearchOutline(
+        name,
+        front.device,
+        quality.name,
+        cost.name,
+        front.strategy,
+        front.evaluations,
+        int(front.on_front.sum()),
+        quality.show(float(best) if len(values) else None),
+        cost.show(float(costs.min()) if len(costs) else None),
+        front.hypervolume.verified,
     )
 
 
@@ -133,7 +170,7 @@ def _derive(front: Front) -> None:
     """Work out, once for all interactions, what every view of a front needs."""
     front.list_front()
     picking.list_measured(front)
-    _ = front.labels
+    _ = front.axes, front.find_places(None)
 
 
 def _describe_failure(what: str, error: Exception) -> str:
@@ -145,7 +182,8 @@ def _describe_failure(what: str, error: Exception) -> str:
     )
 
 
-def _observe_run(path: Path) -> State:
+def observe_run(path: Path) -> State:
+    """What changes when a file of a run does; it costs no reading."""
     found = [path / name for name in _READ]
     for parent, names in _READ_INSIDE.items():
         folders = sorted((path / parent).glob("*"))
@@ -160,5 +198,8 @@ def _observe(found: list[Path]) -> State:
             facts = os.stat(path)
         except OSError:
             continue
-        state.append((str(path), facts.st_mtime_ns, facts.st_ctime_ns, facts.st_size, facts.st_ino))
+        changing = (facts.st_mtime_ns, facts.st_ctime_ns, facts.st_size)
+        # A folder changes when anything is written there: arrays beside a front say nothing new.
+        known = () if stat.S_ISDIR(facts.st_mode) else changing
+        state.append((str(path), *known, facts.st_ino))
     return tuple(state)

@@ -24,9 +24,13 @@ def main(arguments: Sequence[str]) -> None:
     make_path_safe()
     # Streamlit reads configuration and secrets of the directory it is in.
     os.chdir(FOLDER)
+    from app.explorer.launch import read_arguments
     from app.explorer.local_requests import admit_local_only
+    from app.explorer.preload import preload
 
-    admit_local_only()
+    told = read_arguments(arguments[list(arguments).index("--") + 1 :])
+    admit_local_only(told.admitted)
+    preload(told.runs)
     from streamlit.web.cli import main as run_streamlit
 
     page = os.path.join(FOLDER, "page.py")

@@ -162,7 +162,7 @@ class PickOutcome:
 
 @dataclass(frozen=True)
 class ReportOutcome:
-    """What was written: ``report.md`` in ``folder`` and a folder for each search.
+    """What was written: ``report.html`` and ``report.md`` in ``folder``, a folder for each search.
 
     ``skipped`` are the searches whose front is damaged.
     """

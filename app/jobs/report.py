@@ -1,7 +1,8 @@
-"""Reporting as a job: tables and figures of every search of a run, as files."""
+"""Reporting as a job: tables and figures of every search of a run, as files and as one page."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,12 +10,15 @@ from pathlib import Path
 from app.jobs.outcomes import ReportOutcome
 from app.jobs.pick import find_front
 from app.jobs.search import prepare
+from app.records.audit import AuditRecord, read_audit
 from app.records.front import Front, read_front
 from app.records.front_files import format_front
-from app.records.numbers import format_items
+from app.records.numbers import format_items, format_space_size
+from app.records.quantities import find_stored_quantity
 from app.records.search import FILE as PLAN
 from app.records.trace import FILE as TRACE
 from app.records.trace import Hypervolume, format_table, read_trace
+from app.records.training_log import MetricsRecord, read_metrics
 from app.reporting.report_text import (
     CARD_LABELS,
     SearchSummary,
@@ -22,13 +26,16 @@ from app.reporting.report_text import (
     write_search_page,
 )
 from app.runs import plugins
-from app.runs.command_lines import write_command
+from app.runs.command_lines import export_command, write_command
 from app.runs.directory import Run, open_run
+from app.runs.run_view import RunView, find_quality, load_run
 from app.runs.trained import Say, move_data, open_trained
 from app.searching.request import SearchRequest, read_plan, rebuild_request
 from app.searching.results.random_baseline import add_baseline
 from supernet import files
 from supernet.errors import InputError
+
+PAGE = "report.html"
 
 
 def report_job(
@@ -41,7 +48,8 @@ def report_job(
     data: str | None = None,
     trust: Sequence[str] = (),
 ) -> ReportOutcome:
-    """Write ``report.md`` and, for each search, its front, progress, predictors and verification.
+    """Write ``report.html``, which has everything in one page that opens without a network,
+    ``report.md`` and, for each search, its front, progress, predictors and verification.
 
     Random search is evaluated beside every search that lacks it: the only part that needs the
     network, the data and time.
@@ -78,6 +86,7 @@ def report_job(
         opened.check_links(folder)
     files.remove_partial(folder)
     summaries, written, skipped = [], [], []
+    found: list[tuple[Front, tuple[Hypervolume, ...]]] = []
     for name in opened.unfinished_searches if search is None else ():
         skipped.append(name)
         say(f"warning: search {name} is left out: it has no front, so it did not come to its end")
@@ -93,16 +102,19 @@ def report_job(
             continue
         if baseline and front.baseline is None:
             front = _evaluate_baseline(opened, name, front, say)
-        contents = _write_search(opened.search(name), front, say)
+        trace = _read_trace(opened.search(name), front, say)
+        contents = _write_search(opened.search(name), front, trace)
         for file, text in contents.items():
             _write(folder / name / file, text)
             written.append(f"{name}/{file}")
         summaries.append(_summarise(front))
+        found.append((front, trace))
     if not summaries:
         raise InputError(f"there is nothing to report in {opened.path}: no search can be read")
     overview = write_overview(opened.path.resolve().name, summaries)
     _write(folder / "report.md", overview)
-    written.insert(0, "report.md")
+    _write(folder / PAGE, _write_page(opened, found, say))
+    written[:0] = ["report.md", PAGE]
     return ReportOutcome(opened.path, folder, tuple(summaries), tuple(written), tuple(skipped))
 
 
@@ -148,22 +160,90 @@ def _list_named(request: SearchRequest) -> list[tuple[str, str]]:
     return [*named, ("engine", request.engine), *objectives, *limits]
 
 
-def _write_search(folder: Path, front: Front, say: Say) -> dict[str, str]:
+def _read_trace(folder: Path, front: Front, say: Say) -> tuple[Hypervolume, ...]:
+    """The progress of a search; nothing, and a warning, where it cannot be read."""
+    try:
+        return read_trace(folder, front.trace_digests)
+    except (OSError, InputError) as error:
+        say(f"warning: the progress of search {folder.name} is left out: {error}")
+        return ()
+
+
+def _write_search(folder: Path, front: Front, trace: Sequence[Hypervolume]) -> dict[str, str]:
     """Every file of one search by name."""
-    trace: tuple[Hypervolume, ...] = ()
     found = {
         "front.csv": format_front(front),
         "verification.csv": format_table(*_list_verified(front)),
     }
-    try:
-        trace = read_trace(folder, front.trace_digests)
+    if trace:
         found["hypervolume.csv"] = (folder / TRACE).read_text("utf-8")
-    except (OSError, InputError) as error:
-        say(f"warning: the progress of search {folder.name} is left out: {error}")
     found["report.md"] = write_search_page(front, traced=bool(trace))
     if front.reports:
         found["predictors.csv"] = format_table(*_list_cards(front))
     return {**found, **_pictures(front, trace)}
+
+
+def _write_page(run: Run, found: Sequence[tuple[Front, Sequence[Hypervolume]]], say: Say) -> str:
+    """The page of everything, without what cannot be read."""
+    # Loading Altair takes a second, which a command that draws nothing should not wait for.
+    from app.reporting.static_page import DevicePart, RunPart, SearchPart, write_page
+
+    view = load_run(run.path)
+    name = run.path.resolve().name
+    devices = view.devices.values()
+    part = RunPart(
+        name=name,
+        facts=_list_facts(view),
+        space=view.space,
+        # By its name alone: the page may be read where the run is in another place.
+        export=lambda digest: export_command(Path(name), digest, f"exported-{digest}"),
+        devices=[DevicePart(d.name, d.description, d.report) for d in devices],
+        losses=_read_losses(run, say),
+        audits=_read_audits(run, say),
+        problems=[problem.replace(f"{run.path}{os.sep}", "") for problem in view.problems],
+    )
+    return write_page(part, [SearchPart(front, trace) for front, trace in found])
+
+
+def _list_facts(view: RunView) -> list[tuple[str, str]]:
+    """What a run is, in labelled figures."""
+    family = f"{view.family} ({view.preset})" if view.preset else view.family
+    facts = [("Family", family), ("Data", view.data)]
+    if view.precision:
+        facts.append(("Precision", view.precision.replace(",", ", ")))
+    if view.space is None:
+        return facts
+    size = view.space.size
+    noun = "network" if size == 1 else "networks"
+    choices = format_items(len(view.space), "choice")
+    facts.append(("Search space", f"{format_space_size(size)} {noun}, {choices}"))
+    for label, member in (("Largest", view.space.largest), ("Smallest", view.space.smallest)):
+        quality = find_quality(view, member.digest)
+        if quality is not None:
+            judged = find_stored_quantity(quality.objective, quality.unit, "maximize")
+            split = {"val": "validation"}.get(quality.split, quality.split)
+            facts.append((f"{label}, {split} {quality.objective}", judged.show(quality.value)))
+    return facts
+
+
+def _read_losses(run: Run, say: Say) -> list[MetricsRecord]:
+    """How the losses of the training went; nothing, and a warning, where that cannot be read."""
+    try:
+        return read_metrics(run.path, lambda line: say(f"warning: {line}"))
+    except (OSError, InputError) as error:
+        say(f"warning: the losses of the training are left out: {error}")
+        return []
+
+
+def _read_audits(run: Run, say: Say) -> list[tuple[str, AuditRecord]]:
+    """The audits that can be read, by name, and a warning about every other."""
+    found = []
+    for name in run.audits:
+        try:
+            found.append((name, read_audit(run.audit(name))))
+        except (OSError, InputError) as error:
+            say(f"warning: audit {name} is left out: {error}")
+    return found
 
 
 def _pictures(front: Front, trace: Sequence[Hypervolume]) -> dict[str, str]:

@@ -12,6 +12,7 @@ from app.evaluation.race_bounds import RaceRule
 from app.evaluation.scheduler import SPLIT, WHOLE_ROUND, Evaluator
 from app.jobs.outcomes import SearchOutcome
 from app.progress import Say, Step
+from app.records.evaluation_columns import keep_evaluation_columns
 from app.records.front import FILE as FRONT
 from app.records.front import Front, FrontHeader, read_front
 from app.records.front_files import write_front
@@ -215,6 +216,7 @@ def _run_search(setting: Setting, folder: Path, say: Say) -> tuple[Front, int]:
     )
     front = _verify_front(setting, settled, say)
     write_front(folder, front, result.trace)
+    keep_evaluation_columns(run.evaluations)
     study.mirror_verified(front)
     _write_plan(setting.plan.replace(front=front.digest), folder, "complete")
     run.set_stage("search", "complete", name=request.name)

@@ -12,8 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, field_validator, model_validator
 
+from app.records.choice_columns import ChoiceColumns, tabulate_choices
 from app.records.class_balance import LargestClass
 from app.records.front_columns import Column, make_column
+from app.records.point_columns import find_columns
 from app.records.quantities import Quantity, find_stored_quantity, list_counted
 from app.records.search import FILE as SEARCH_FILE
 from app.records.search import REMEDY as SEARCH_REMEDY
@@ -301,8 +303,23 @@ class Front(FileRecord, FrontHeader):
     @property
     def digest(self) -> str:
         """16 hexadecimal digits of which points these are, in order."""
-        digests = ",".join(point.digest for point in self.points)
-        return hashlib.sha256(digests.encode()).hexdigest()[:16]
+        return hashlib.sha256(",".join(self.digests.tolist()).encode()).hexdigest()[:16]
+
+    @cached_property
+    def digests(self) -> NDArray[np.str_]:
+        """Which architectures the points are, ``(n,)`` in the order of ``points``."""
+        stored = find_columns(self.points)
+        if stored is not None:
+            return stored.digest
+        return np.array([point.digest for point in self.points], dtype=np.str_)
+
+    @cached_property
+    def choices(self) -> ChoiceColumns:
+        """The architectures of all points as columns, in the order of ``points``."""
+        stored = find_columns(self.points)
+        if stored is not None:
+            return stored.choices
+        return tabulate_choices([point.choices for point in self.points])
 
     @property
     def trace_digests(self) -> TraceDigests:
@@ -353,8 +370,9 @@ class Front(FileRecord, FrontHeader):
     def axes(self) -> tuple[Quantity, ...]:
         """Everything a point can be placed by: the objectives, then what else is known."""
         named = {o.name for o in self.objectives}
-        carried = dict.fromkeys(chain.from_iterable(p.estimates for p in self.points))
-        found = (find_stored_quantity(name) for name in carried)
+        stored = find_columns(self.points)
+        carried = (p.estimates for p in self.points) if stored is None else [stored.carried]
+        found = map(find_stored_quantity, dict.fromkeys(chain.from_iterable(carried)))
         extras = [*(q for q in found if q.per_device), *list_counted()]
         known = [
             q
@@ -370,7 +388,12 @@ class Front(FileRecord, FrontHeader):
     def column(self, name: str) -> Column:
         """One quantity of every point, ``(n,)`` in the order of ``points``; made once."""
         if name not in self._columns:
-            self._columns[name] = make_column([p.estimate(name) for p in self.points])
+            stored = find_columns(self.points)
+            self._columns[name] = (
+                make_column([p.estimate(name) for p in self.points])
+                if stored is None
+                else stored.column(name, _UNKNOWN)
+            )
         return self._columns[name]
 
     def find_axis(self, name: str) -> Quantity:
@@ -393,22 +416,40 @@ class Front(FileRecord, FrontHeader):
     @cached_property
     def _places(self) -> dict[str, int]:
         # Of points with one digest, which no search writes, the first one counts.
-        return {p.digest: place for place, p in reversed(list(enumerate(self.points)))}
+        found = self.digests.tolist()
+        return dict(zip(reversed(found), reversed(range(len(found))), strict=True))
 
     @cached_property
     def on_front(self) -> NDArray[np.bool_]:
         """Which points are on the front, ``(n,)``."""
+        stored = find_columns(self.points)
+        if stored is not None:
+            return stored.on_front
         return np.array([p.on_front for p in self.points], dtype=np.bool_)
 
     @cached_property
     def verified(self) -> NDArray[np.bool_]:
         """Which points are verified, ``(n,)``."""
+        stored = find_columns(self.points)
+        if stored is not None:
+            return stored.verified
         return np.array([p.verified for p in self.points], dtype=np.bool_)
 
     @cached_property
     def indistinguishable(self) -> NDArray[np.bool_]:
         """Which points are behind the front only within noise, ``(n,)``."""
+        stored = find_columns(self.points)
+        if stored is not None:
+            return stored.indistinguishable
         return np.array([p.indistinguishable for p in self.points], dtype=np.bool_)
+
+    @cached_property
+    def out_of_limits(self) -> NDArray[np.bool_]:
+        """Of which points a measured value is beyond a limit of the search, ``(n,)``."""
+        stored = find_columns(self.points)
+        if stored is not None:
+            return stored.out_of_limits
+        return np.array([p.within_limits is False for p in self.points], dtype=np.bool_)
 
     def list_front(self) -> tuple[Point, ...]:
         """Front points by rising cost (those of unknown cost last)."""
@@ -425,12 +466,12 @@ class Front(FileRecord, FrontHeader):
     def labels(self) -> dict[str, str]:
         """Every point by its digest, in a line with its quality and cost; by rising cost."""
         quality, cost = self.quality, self.cost
-        costs = np.nan_to_num(self.column(cost.name).best)
-        ordered = (self.points[i] for i in np.argsort(costs, kind="stable"))
+        known = self.column(quality.name).best, self.column(cost.name).best
+        order = np.argsort(np.nan_to_num(known[1]), kind="stable")
+        shown = (self.digests, *known)
         return {
-            p.digest: f"{p.digest} · {quality.show(p.best(quality.name))} · "
-            f"{cost.show(p.best(cost.name))}"
-            for p in ordered
+            digest: f"{digest} · {_show(quality, gained)} · {_show(cost, spent)}"
+            for digest, gained, spent in zip(*(x[order].tolist() for x in shown), strict=True)
         }
 
     @cached_property
@@ -446,8 +487,7 @@ class Front(FileRecord, FrontHeader):
         real = ~cost.looked_up | (self.cost.device in self.unmeasured)
         known = ~np.isnan(quality.value) & ~np.isnan(cost.value) & real
         places = np.flatnonzero(known & self.verified)
-        digests = np.array([self.points[i].digest for i in places], dtype=np.str_)
-        return places[np.lexsort((digests, cost.value[places]))]
+        return places[np.lexsort((self.digests[places], cost.value[places]))]
 
 
 def read_front(folder: Path) -> Front:
@@ -461,7 +501,15 @@ def read_front(folder: Path) -> Front:
         InputError: The file is damaged, of another format or of another search than the
             ``search.json`` beside it.
     """
-    front = read_record(folder / FILE, Front, REMEDY)
+    return check_front(read_record(folder / FILE, Front, REMEDY), folder)
+
+
+def check_front(front: Front, folder: Path) -> Front:
+    """A front as it was read, called as its folder is.
+
+    Raises:
+        InputError: It is of another search than the ``search.json`` beside it.
+    """
     expected = _find_digest(folder)
     if expected not in (None, front.digest):
         raise InputError(
@@ -492,6 +540,10 @@ def parse_front(payload: object, where: str, search: str) -> Front:
         InputError: It is damaged or of another format.
     """
     return parse_record(payload, Front, where, REMEDY).replace(search=search)
+
+
+def _show(quantity: Quantity, value: float) -> str:
+    return quantity.show(None if np.isnan(value) else value)
 
 
 def value_or(fallback: float, value: float | None) -> float:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from app.records.front import FILE, Front
 from app.records.quantities import list_counted
+from app.records.stored_front import keep_columns
 from app.records.trace import digest_trace, format_table, write_trace
 from app.records.typed_json.record_files import write_record
 from supernet import files
@@ -21,7 +22,7 @@ def write_front(
     trace: Iterable[float | None],
     baseline: NDArray[np.float64] | None = None,
 ) -> None:
-    """Write the tables first and ``front.json`` last: it marks the search as complete.
+    """Write the tables first and ``front.json`` after them: it marks the search as complete.
 
     Args:
         folder: Folder of the search.
@@ -40,6 +41,7 @@ def write_front(
     write_trace(folder, values, baseline)
     files.write_text(folder / "front.csv", format_front(front))
     write_record(folder / FILE, front)
+    keep_columns(folder)
 
 
 def format_front(front: Front) -> str:

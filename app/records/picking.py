@@ -117,7 +117,7 @@ def pick_by_weights(front: Front, weights: Mapping[str, float]) -> Point | None:
 
 def _list_verified_front(front: Front) -> NDArray[np.intp]:
     """Places of the measured points on the front, by rising cost, ``(k,)``."""
-    return np.array([i for i in front.measured if front.points[i].on_front], dtype=np.intp)
+    return front.measured[front.on_front[front.measured]]
 
 
 def _orient_values(

@@ -9,9 +9,14 @@ from typing import TypeVar
 import altair as alt
 import pandas as pd
 
-# Okabe and Ito's palette: distinguishable with every common colour vision.
-BLUE, SKY, AMBER, RED = "#0072B2", "#56B4E9", "#E69F00", "#D55E00"
-PINK, GREEN, GREY = "#CC79A7", "#009E73", "#8A9096"
+from app.reporting.palette import AMBER as AMBER
+from app.reporting.palette import BLUE as BLUE
+from app.reporting.palette import GREEN as GREEN
+from app.reporting.palette import GREY as GREY
+from app.reporting.palette import PINK as PINK
+from app.reporting.palette import RED as RED
+from app.reporting.palette import SKY as SKY
+
 # For text that stands in a chart: readable on a light and on a dark page.
 MUTED = "#7a828a"
 # Light to dark: readable without colour vision and in print.

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from app.records.front import Front, Point
 from app.records.quantities import Quantity
 from app.reporting import chart_style as style
+from app.reporting import palette
 from app.reporting.chart_style import MOST_DRAWN, Axis, Mark, Row
 
 BEHIND = Mark("evaluated, not on the front", style.GREY, area=26, opacity=0.6)
@@ -22,7 +23,6 @@ VERIFIED = Mark("verified (measured)", style.BLUE, area=72)
 UNVERIFIED = Mark("not verified yet", style.BLUE, area=64, filled=False)
 COMPARED = Mark("compared", style.PINK, "square", area=300, filled=False)
 CHOSEN = Mark("chosen", style.RED, area=300, filled=False)
-OTHER_COLORS = (style.GREEN, "#6A3D9A", "#8C6D00", "#5F6B76")
 HEIGHT = 480
 # Name of the selection that a click on a point makes; its field is ``digest``.
 CLICKED = "clicked"
@@ -344,7 +344,7 @@ class _Places:
 
 
 def _color_other(number: int) -> str:
-    return OTHER_COLORS[number % len(OTHER_COLORS)]
+    return palette.OTHERS[number % len(palette.OTHERS)]
 
 
 def _describe(point: Point, axis: Quantity) -> str:

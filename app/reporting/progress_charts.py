@@ -16,6 +16,8 @@ from app.reporting.chart_style import Axis, Row
 THIS_SEARCH, RANDOM_SEARCH = "this search", "random search"
 # The rank correlation from which on a predictor's ranking can be relied on.
 AIM = 0.9
+# More steps of a staircase than this are narrower than a pixel or two.
+MOST_STEPS = 250
 
 
 def draw_hypervolume(trace: Sequence[Hypervolume]) -> alt.LayerChart:
@@ -53,7 +55,7 @@ def draw_hypervolume(trace: Sequence[Hypervolume]) -> alt.LayerChart:
 
 
 def _list_steps(kind: str, trace: Sequence[tuple[int, float | None]]) -> list[Row]:
-    """A staircase without the rows that change nothing, which a long search has thousands of."""
+    """A staircase of limited length without the rows that change nothing."""
     known = [(number, value) for number, value in trace if value is not None]
     rows: list[Row] = []
     for place, (number, value) in enumerate(known):
@@ -62,7 +64,8 @@ def _list_steps(kind: str, trace: Sequence[tuple[int, float | None]]) -> list[Ro
             rows.append(
                 {"kind": kind, "evaluations": number, "hypervolume": value, "improved": improved}
             )
-    return rows
+    # The last step is where the search ended; the one before it may be any.
+    return rows if len(rows) <= MOST_STEPS else [*style.spread_evenly(rows, MOST_STEPS), rows[-1]]
 
 
 def draw_parity(front: Front, axis: Quantity) -> alt.LayerChart | None:

@@ -90,9 +90,12 @@ def write_search_page(front: Front, *, traced: bool) -> str:
         front=front,
         points=_tabulate_points(front),
         formats=_tabulate_formats(front),
-        volumes=_tabulate_volumes(front),
+        volumes=write_table(("hypervolume", ""), list_volumes(front)),
         traced=traced,
-        cards=[_tabulate_card(name, card) for name, card in front.reports.items()],
+        cards=[
+            write_table((f"predictor of {name}", ""), list_card(card))
+            for name, card in front.reports.items()
+        ],
     )
 
 
@@ -143,7 +146,8 @@ def _was_tested(front: Front, quantity: Quantity) -> bool:
     return any(p.estimate(quantity.name).test is not None for p in front.points)
 
 
-def _tabulate_volumes(front: Front) -> Markdown:
+def list_volumes(front: Front) -> list[tuple[str, str]]:
+    """The known hypervolumes of a search, each with what it is of."""
     beside = front.baseline
     known = (
         ("as searched", front.hypervolume.searched),
@@ -151,11 +155,11 @@ def _tabulate_volumes(front: Front) -> Markdown:
         ("front verified", front.hypervolume.verified),
         ("random search, as many evaluations", None if beside is None else beside.hypervolume),
     )
-    rows = [(name, _write_number(value)) for name, value in known if value is not None]
-    return write_table(("hypervolume", ""), rows)
+    return [(name, _write_number(value)) for name, value in known if value is not None]
 
 
-def _tabulate_card(name: str, card: CardRecord) -> Markdown:
+def list_card(card: CardRecord) -> list[tuple[str, str]]:
+    """The known figures of a predictor, each with what it is."""
     rows = [
         (label, _write_number(getattr(card, key)))
         for key, label in CARD_LABELS.items()
@@ -166,7 +170,7 @@ def _tabulate_card(name: str, card: CardRecord) -> Markdown:
     if card.curve:
         steps = ", ".join(f"{_write_number(tau)} at {count}" for count, tau in card.curve)
         rows.append(("learning curve (tau at evaluations)", steps))
-    return write_table((f"predictor of {name}", ""), rows)
+    return rows
 
 
 def _write_number(value: object) -> str:

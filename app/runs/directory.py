@@ -50,7 +50,7 @@ _LOCK = ".lock"
 # What commands write in a run; what else a user keeps there is none of their business.
 _OWN = (
     *("run.json", "space.json", "metrics.jsonl", "evaluations.jsonl", _LOCK),
-    *("checkpoints", "devices", "searches", "audits", "exports", "report"),
+    *("checkpoints", "devices", "searches", "audits", "exports", "report", "notes.json"),
 )
 # Optuna locks its journal by a link, and only ever makes and removes it.
 _MAY_BE_LINK = "optuna.log.lock"

@@ -1,4 +1,8 @@
-"""A run as people are shown it, read without writing to it, without torch and past damage."""
+"""A run as people are shown it, read without torch and past damage.
+
+Of a large run, arrays are written beside its largest files, where that is possible, so that it is
+quick to open; everything else is left as it is.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +13,16 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
+
 from app.records.device import DeviceRecord, TableReport
 from app.records.evaluation import EvaluationRecord
-from app.records.front import Front, read_front
+from app.records.evaluation_columns import EvaluationColumns, no_evaluations, read_evaluations
+from app.records.front import Front
 from app.records.search import EMPTY, REMEDY, SearchRecord
+from app.records.stored_front import open_front
 from app.records.typed_json.record import Kind
-from app.records.typed_json.record_files import read_log, read_record
+from app.records.typed_json.record_files import read_record
 from app.runs.command_lines import (
     list_own_modules,
     profile_command,
@@ -57,7 +65,7 @@ class RunView:
     space: SearchSpace | None
     devices: Mapping[str, DeviceView]
     fronts: Mapping[str, Front]
-    evaluations: tuple[EvaluationRecord, ...]
+    evaluations: EvaluationColumns
     problems: tuple[str, ...]
     trust: tuple[str, ...] = ()
     precision: str = ""
@@ -105,9 +113,11 @@ def load_run(path: Path) -> RunView:
 
 def find_quality(run: RunView, digest: str) -> EvaluationRecord | None:
     """The newest quality on record for an architecture; the test split before any other."""
-    rows = [row for row in run.evaluations if row.digest == digest and row.value is not None]
-    tested = [row for row in rows if row.split == "test"]
-    return next(reversed(tested or rows), None)
+    rows = run.evaluations
+    known = (rows.digest == digest) & ~np.isnan(rows.value)
+    tested = known & (rows.split == "test")
+    places = np.flatnonzero(tested if tested.any() else known)
+    return rows[int(places[-1])] if len(places) else None
 
 
 def suggest_command(run: RunView) -> tuple[str, str] | None:
@@ -128,7 +138,7 @@ def suggest_command(run: RunView) -> tuple[str, str] | None:
             profile_command(run.path, "cpu", run.trust),
         )
     device = next(iter(run.devices))
-    quality = next((row.objective for row in run.evaluations), "accuracy")
+    quality = str(run.evaluations.objective[0]) if len(run.evaluations) else "accuracy"
     return (
         f"Nothing has been searched in this run yet.{note}",
         search_command(run.path, device, quality, run.trust),
@@ -189,7 +199,7 @@ def _read_fronts(run: Path, problems: list[str]) -> dict[str, Front]:
 
     found = {}
     for folder in _list_finished(run / "searches", "front.json", explain, problems):
-        front = _note_damage(partial(read_front, folder), problems)
+        front = _note_damage(partial(open_front, folder), problems)
         if front is not None:
             found[folder.name] = front
     return found
@@ -208,12 +218,12 @@ def _list_finished(
     return finished
 
 
-def _read_evaluations(run: Path, problems: list[str]) -> tuple[EvaluationRecord, ...]:
+def _read_evaluations(run: Path, problems: list[str]) -> EvaluationColumns:
     def say(warning: str) -> None:
         problems.append(warning.removeprefix("warning: "))
 
-    path = run / "evaluations.jsonl"
-    return tuple(_note_damage(partial(read_log, path, EvaluationRecord, say), problems) or ())
+    found = _note_damage(partial(read_evaluations, run / "evaluations.jsonl", say), problems)
+    return no_evaluations() if found is None else found
 
 
 def _note_damage(read: Callable[[], _Read], problems: list[str]) -> _Read | None:

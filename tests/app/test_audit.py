@@ -284,7 +284,9 @@ def test_the_explorer_shows_an_audit(
     write_run(tmp_path / "digits-run")
     shutil.copytree(audited / "audits", tmp_path / "digits-run" / "audits")
     monkeypatch.setattr(sys, "argv", ["explorer.py", str(tmp_path / "digits-run")])
-    page = AppTest.from_file(str(SCRIPT), default_timeout=60).run()
+    page = AppTest.from_file(str(SCRIPT), default_timeout=60)
+    page.query_params["screen"] = "Training"
+    page.run()
     assert not page.exception
     found = stored(audited)
     chart = chart_with(page, f"{found['objective']} with inherited weights (%)")

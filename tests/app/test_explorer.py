@@ -5,17 +5,21 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from app.explorer.context import STATE
 from app.records import picking
 from app.records.front import Front
+from app.records.quantities import ACCURACY
 from app.runs import run_view
 from supernet.errors import InputError
-from tests.app.chart_reading import Row, charts_on
+from tests.app.chart_reading import Row
 from tests.toys.explored_runs import front_json, small_space, write_run
 
 SCRIPT = Path(__file__).resolve().parents[2] / "app" / "explorer" / "page.py"
@@ -27,9 +31,23 @@ def run(tmp_path: Path) -> Path:
     return tmp_path / "digits-run"
 
 
-def open_page(monkeypatch: pytest.MonkeyPatch, *arguments: Path) -> AppTest:
+def open_page(
+    monkeypatch: pytest.MonkeyPatch, *arguments: Path, screen: str = "Front", **query: str
+) -> AppTest:
+    """The page as a browser opens it whose address names a screen and more."""
     monkeypatch.setattr(sys, "argv", ["explorer.py", *map(str, arguments)])
-    page = AppTest.from_file(str(SCRIPT), default_timeout=60).run()
+    page = AppTest.from_file(str(SCRIPT), default_timeout=60)
+    for name, value in {"screen": screen, **query}.items():
+        page.query_params[name] = value
+    page.run()
+    assert not page.exception
+    return page
+
+
+def switch(page: AppTest, screen: str) -> AppTest:
+    """The same browser after a click on the tab of another screen."""
+    page.session_state[STATE] = replace(page.session_state[STATE], screen=screen)
+    page.run()
     assert not page.exception
     return page
 
@@ -40,7 +58,7 @@ def text(page: AppTest) -> str:
 
 
 def chosen(page: AppTest) -> str:
-    lines = [m.value for m in page.markdown if "Best verified within the budget" in m.value]
+    lines = [m.value for m in page.markdown if "Recommended within the budget" in m.value]
     return lines[0].split("`")[1] if lines else ""
 
 
@@ -48,8 +66,32 @@ def front_of(run: Path) -> Front:
     return run_view.load_run(run).fronts["default"]
 
 
+def payload(page: AppTest) -> dict[str, Any]:
+    """What the chart of the front on a page is given."""
+    (chart,) = page.get("bidi_component")
+    found: dict[str, Any] = json.loads(chart.proto.json)
+    return found
+
+
 def points_drawn(page: AppTest) -> dict[str, list[Row]]:
-    return charts_on(page)[0].kinds
+    """The points of the chart of the front, by what the legend says."""
+    return {
+        group["name"]: [
+            {"digest": digest, "across": x, "up": y}
+            for digest, x, y in zip(group["ids"], group["x"], group["y"], strict=True)
+        ]
+        for group in payload(page)["groups"]
+    }
+
+
+def press(page: AppTest, label: str) -> AppTest:
+    """The page after a click on a button or a box of this label."""
+    found = [widget for widget in (*page.button, *page.checkbox) if widget.label == label]
+    assert len(found) == 1, [widget.label for widget in (*page.button, *page.checkbox)]
+    widget = found[0]
+    (widget.click() if widget in page.button else widget.set_value(not widget.value)).run()
+    assert not page.exception
+    return page
 
 
 def test_the_budget_slider_names_the_best_subnetwork(
@@ -66,10 +108,11 @@ def test_the_budget_slider_names_the_best_subnetwork(
         expected = picking.pick(front, budget).point
         assert expected is not None
         assert chosen(page) == expected.digest
-        assert f"supernet pick --run {run} --latency-ms {budget:.6g}" in text(page)
-        assert f"--arch {expected.digest} --out " in text(page)
         seen.add(expected.digest)
-        slider = page.slider[0]
+        shown = text(switch(page, "Network"))
+        assert f"supernet pick --run {run} --latency-ms {budget:.6g}" in shown
+        assert f"--arch {expected.digest} --out " in shown
+        slider = switch(page, "Front").slider[0]
     assert len(seen) == 3
 
 
@@ -97,11 +140,11 @@ def test_points_behind_the_front_are_shown_on_demand(
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     page = open_page(monkeypatch, run)
-    name = "evaluated, not on the front"
-    assert name not in points_drawn(page)
-    page.checkbox[0].check().run()
+    assert "dominated" not in points_drawn(page)
+    press(page, "Dominated")
     behind = {p.digest for p in front_of(run).points if not p.on_front}
-    assert {row["digest"] for row in points_drawn(page)[name]} == behind
+    assert {row["digest"] for row in points_drawn(page)["dominated"]} == behind
+    assert page.query_params["shown"] == ["intervals", "knee", "references", "dominated"]
 
 
 def test_the_header_says_what_the_run_is(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,30 +163,45 @@ def test_an_untrustworthy_table_warns(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_comparing_shows_the_difference(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    page = open_page(monkeypatch, run)
-    box = next(b for b in page.selectbox if "Compare" in b.label)
+    page = open_page(monkeypatch, run, screen="Compare")
     other = front_of(run).list_front()[0]
-    box.set_value(other.digest).run()
+    page.multiselect[0].select(other.digest).run()
     assert not page.exception
-    assert [row["digest"] for row in points_drawn(page)["compared"]] == [other.digest]
-    assert [row["digest"] for row in points_drawn(page)["chosen"]] == [chosen(page)]
-    one = small_space().architecture(dict(front_of(run).find_point(chosen(page)).choices))
+    mine = page.session_state[STATE]
+    assert mine.compared == (other.digest,)
+    ours = picking.pick_knee(front_of(run))
+    assert ours is not None
+    one = small_space().architecture(dict(ours.choices))
     two = small_space().architecture(dict(other.choices))
     count = len(one.diff(two))
     assert f"against **`{other.digest}`**: {count} choice" in text(page)
     assert "(compared: " in text(page)
-    assert page.table[0].value.shape == (5, 4)
+    (table,) = [m.value for m in page.markdown if 'class="figures"' in m.value]
+    ours_text, theirs_text = (ACCURACY.show(p.best("accuracy")) for p in (ours, other))
+    difference = ACCURACY.show_difference(other.best("accuracy"), ours.best("accuracy"))
+    assert f"<td>{ours_text}</td><td>{theirs_text} ({difference})</td>" in table
+    assert table.count("<tr>") == 6
+    drawn = points_drawn(switch(page, "Front"))
+    assert [row["digest"] for row in drawn["compared"]] == [other.digest]
+    assert [row["digest"] for row in drawn["chosen"]] == [ours.digest]
 
 
 def test_other_axes_can_be_chosen(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = open_page(monkeypatch, run)
-    box = next(b for b in page.selectbox if b.label == "Horizontal")
-    box.set_value("size (KB)").run()
-    assert not page.exception
+    for label, name in (("Across", "size_bytes"), ("Colour", "macs")):
+        next(b for b in page.selectbox if b.label == label).set_value(name).run()
+    press(page, "Logarithmic across")
     places = {row["digest"]: row["across"] for row in points_drawn(page)["verified (measured)"]}
-    sizes = {p.digest: (p.best("size_bytes") or 0) / 1000 for p in front_of(run).list_front()}
+    sizes = {p.digest: p.best("size_bytes") for p in front_of(run).list_front()}
     assert places == pytest.approx(sizes)
-    assert charts_on(page)[0].titles("x") == {"size (KB)"}
+    drawn = payload(page)
+    assert (drawn["x"]["label"], drawn["x"]["log"], drawn["y"]["log"]) == ("size (KB)", True, False)
+    assert drawn["color"]["label"] == "multiply-adds (M)"
+    # A budget limits the latency, which is on neither axis.
+    assert drawn["budgets"] is None
+    assert {name: page.query_params[name] for name in ("x", "color", "x_log")} == {
+        "x": "size_bytes", "color": "macs", "x_log": "1"
+    }  # fmt: skip
 
 
 def test_a_language_model_shows_its_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,12 +217,14 @@ def test_two_runs_can_be_switched_and_drawn_together(
     write_run(tmp_path / "other", seed=3)
     page = open_page(monkeypatch, run, tmp_path / "other")
     page.multiselect[0].select("other / default (cpu)").run()
+    assert page.query_params["beside"] == "other / default (cpu)"
     beside = run_view.load_run(tmp_path / "other").fronts["default"].list_front()
     drawn = points_drawn(page)["other / default (cpu)"]
-    assert {row["digest"] for row in drawn} == {p.digest for p in beside}
+    assert [row["across"] for row in drawn] == pytest.approx([p.best("latency_ms") for p in beside])
     next(b for b in page.selectbox if b.label == "Run").set_value(tmp_path / "other").run()
     assert not page.exception
-    assert "## other" in text(page)
+    assert "### other" in text(page)
+    assert not page.multiselect[0].value, "what is beside one search stays with it"
 
 
 @pytest.mark.parametrize(
@@ -227,33 +287,7 @@ def test_sparse_files_still_open(run: Path, monkeypatch: pytest.MonkeyPatch) -> 
         (run / name).unlink()
     page = open_page(monkeypatch, run)
     assert chosen(page)
-    assert "stored no latency of single units" in text(page)
-
-
-def test_a_clicked_point_is_compared(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from app.explorer import page
-
-    def click(selection: dict[str, object]) -> dict[str, object]:
-        state: dict[str, object] = {"front k": {"selection": selection}}
-        monkeypatch.setattr(page.st, "session_state", state)
-        page.compare_clicked(front, "k")
-        return state
-
-    front = front_of(run)
-    digest = front.points[5].digest
-    assert click({"clicked": [{"digest": digest}]})["compare k"] == digest
-    for elsewhere in ({}, {"clicked": []}, {"clicked": [{"digest": "of another front"}]}):
-        assert "compare k" not in click(elsewhere)
-
-
-def test_the_chart_of_the_page_tells_what_is_clicked(
-    run: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    spec = charts_on(open_page(monkeypatch, run))[0].spec
-    (click,) = spec["params"]
-    assert (click["name"], click["select"]["fields"]) == ("clicked", ["digest"])
-    marks = [layer["name"] for layer in spec["layer"] if layer["mark"]["type"] == "point"]
-    assert click["views"] == marks
+    assert "stored no latency of single units" in text(switch(page, "Network"))
 
 
 @pytest.mark.parametrize("works", [True, False])
@@ -271,7 +305,7 @@ def test_the_export_button_runs_the_job(
     module = ModuleType("app.jobs.export")
     module.export_job = export_job  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "app.jobs.export", module)
-    page = open_page(monkeypatch, run)
+    page = open_page(monkeypatch, run, screen="Network")
     next(b for b in page.button if b.label == "Export now").click().run()
     assert not page.exception
     digest = chosen(page)
@@ -286,7 +320,7 @@ def test_exporting_without_torch_says_so(run: Path, monkeypatch: pytest.MonkeyPa
     for name in ("app.jobs.export", "app.jobs.parity"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.setitem(sys.modules, "torch", None)
-    page = open_page(monkeypatch, run)
+    page = open_page(monkeypatch, run, screen="Network")
     next(b for b in page.button if b.label == "Export now").click().run()
     assert not page.exception
     assert "Exporting needs torch" in page.error[0].value

@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from streamlit.testing.v1 import AppTest
 
-from app.explorer import markup, tabs
+from app.explorer import markup
+from app.explorer.networks import exporting
+from app.explorer.views.view_state import SCREENS
 from app.records.front import parse_front, read_front
 from app.runs import run_view
 from supernet.errors import InputError
-from tests.app.test_explorer import chosen, open_page, text
+from tests.app.test_explorer import chosen, open_page, points_drawn, press, text
 from tests.toys.explored_runs import front_json, small_space, write_hostile_run, write_run
 
 
@@ -27,17 +30,18 @@ def list_texts(node: Any) -> Iterator[str]:
         yield from list_texts(child)
 
 
-def test_names_out_of_files_stay_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("screen", SCREENS)
+def test_names_out_of_files_stay_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, screen: str
+) -> None:
     write_hostile_run(tmp_path)
-    page = open_page(monkeypatch, tmp_path)
-    box = next(b for b in page.selectbox if "Compare" in b.label)
-    box.set_value(read_front(tmp_path / "searches/default").list_front()[0].digest).run()
-    assert not page.exception
-    assert chosen(page)
+    other = read_front(tmp_path / "searches/default").list_front()[0].digest
+    page = open_page(monkeypatch, tmp_path, screen=screen, compared=other)
     texts = [t for root in (page.main, page.sidebar) for t in list_texts(root)]
     texts += [str(c) for table in page.table for c in table.value.to_numpy().ravel()]
     texts += [str(c) for table in page.table for c in table.value.columns]
-    assert sum("evil" in found for found in texts) >= 10
+    assert any("evil" in found for found in texts)
+    assert not any("cannot be shown" in error.value for error in page.error)
     for found in texts:
         if found.startswith(("<div", "<table")):
             assert "\n" not in found, "an empty line ends the HTML and begins Markdown"
@@ -73,26 +77,26 @@ def test_a_digest_is_twelve_hexadecimal_digits(digest: str) -> None:
 )
 def test_the_page_exports_below_the_exports_alone(tmp_path: Path, folder: str) -> None:
     with pytest.raises(InputError, match="is no folder of"):
-        tabs.find_export_folder(tmp_path, folder)
+        exporting.find_export_folder(tmp_path, folder)
     with pytest.raises(InputError, match="is no folder of"):
-        tabs.find_export_folder(tmp_path, str(tmp_path / "exports" / ".." / "searches"))
-    done, message = tabs.export(tmp_path, "0" * 12, folder)
-    assert not done
-    assert "the only place" in message
+        exporting.find_export_folder(tmp_path, str(tmp_path / "exports" / ".." / "searches"))
+    done = exporting.export(tmp_path, "0" * 12, folder)
+    assert done.folder is None
+    assert "the only place" in done.message
 
 
 def test_the_page_exports_through_no_link(tmp_path: Path) -> None:
     exports = tmp_path / "exports"
     exports.mkdir()
-    assert tabs.find_export_folder(tmp_path, "mine") == exports / "mine"
-    assert tabs.find_export_folder(tmp_path, str(exports / "mine")) == exports / "mine"
+    assert exporting.find_export_folder(tmp_path, "mine") == exports / "mine"
+    assert exporting.find_export_folder(tmp_path, str(exports / "mine")) == exports / "mine"
     (exports / "mine").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(InputError, match="mine is a link"):
-        tabs.find_export_folder(tmp_path, "mine")
+        exporting.find_export_folder(tmp_path, "mine")
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "exports").symlink_to(exports)
     with pytest.raises(InputError, match="exports is a link"):
-        tabs.find_export_folder(tmp_path / "other", "mine")
+        exporting.find_export_folder(tmp_path / "other", "mine")
 
 
 # -- damage stays where it is ----------------------------------------------------------------------
@@ -146,10 +150,10 @@ def test_a_part_of_the_page_that_fails_leaves_the_others(
         raise ZeroDivisionError("of a damaged number")
 
     monkeypatch.setattr(progress_charts.style, "padded_domain", fail)
-    page = open_page(monkeypatch, tmp_path)
+    page = open_page(monkeypatch, tmp_path, screen="Predictors")
     assert "cannot be shown" in page.error[0].value
     assert "ZeroDivisionError" in page.error[0].value
-    assert "MAPE" in text(page)
+    assert "ofa_mobilenetv3" in text(page)
     assert "of a damaged number" in capsys.readouterr().err
 
 
@@ -179,15 +183,19 @@ def test_a_search_that_cannot_be_worked_with_leaves_the_others(
 def test_a_changed_file_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_run(tmp_path)
     page = open_page(monkeypatch, tmp_path)
-    before = len(next(b for b in page.selectbox if "Compare" in b.label).options)
     reads = []
     load = run_view.load_run
     monkeypatch.setattr(run_view, "load_run", lambda path: reads.append(path) or load(path))
-    page.checkbox[0].check().run()
+    press(page, "Dominated")
+    before = list_drawn(page)
     assert reads == []
     payload = front_json(small_space(), count=20)
     (tmp_path / "searches/default/front.json").write_text(json.dumps(payload))
     page.run()
     assert reads == [tmp_path]
-    after = len(next(b for b in page.selectbox if "Compare" in b.label).options)
-    assert after == len(payload["points"]) + 1 < before
+    assert list_drawn(page) == {p["digest"] for p in payload["points"]} < before
+
+
+def list_drawn(page: AppTest) -> set[str]:
+    """Digests of the points in the chart of the front; references have none."""
+    return {row["digest"] for rows in points_drawn(page).values() for row in rows} - {""}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
 import signal
 import socket
@@ -17,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from app.explorer import serve
+from app.explorer.launch import read_arguments
 from app.explorer.local_requests import admit_local_only, is_local
 from tests.app.conftest import Command
 from tests.toys.explored_runs import write_run
@@ -172,6 +174,51 @@ def test_a_port_in_use_is_refused_in_a_sentence(command: Command, tmp_path: Path
 )
 def test_which_requests_are_local(hosts: list[str], origins: list[str], local: bool) -> None:
     assert is_local(hosts, origins) is local
+
+
+@pytest.mark.parametrize(
+    ("admitted", "host", "local"),
+    [
+        ("192.0.2.7", "192.0.2.7:8501", True),
+        ("192.0.2.7", "localhost:8501", True),
+        ("192.0.2.7", "192.0.2.8", False),
+        ("192.0.2.7", "evil.example", False),
+        ("box.example", "Box.Example:8501", True),
+        ("box.example", "evil.example", False),
+        ("2001:db8::1", "[2001:db8::1]:8501", True),
+        ("0.0.0.0", "192.0.2.8:8501", True),
+        ("::", "[2001:db8::1]", True),
+        # Only a name can be pointed at another machine after its page was loaded.
+        ("0.0.0.0", "evil.example", False),
+        ("0.0.0.0", "0.0.0.0", False),
+        ("", "192.0.2.7", False),
+    ],
+)
+def test_an_address_is_served_once_it_is_asked_for(admitted: str, host: str, local: bool) -> None:
+    assert is_local([host], [], admitted) is local
+    assert is_local([host], [f"http://{host}"], admitted) is local
+    assert not is_local([host], ["http://evil.example"], admitted)
+
+
+def test_other_machines_are_served_on_request_and_with_a_warning(
+    command: Command, tmp_path: Path
+) -> None:
+    write_run(tmp_path / "run")
+    alone = command("explore", tmp_path / "run", "--json")
+    assert (alone.code, alone.err) == (0, "")
+    assert "--server.address=localhost" in json.loads(alone.out)["command"]
+    result = command("explore", tmp_path / "run", "--host", "0.0.0.0", "--json")
+    assert result.code == 0
+    assert result.err.startswith("warning: with --host 0.0.0.0 everybody who reaches this machine")
+    told = json.loads(result.out)["command"]
+    assert "--server.address=0.0.0.0" in told
+    assert "--server.enableCORS=true" in told
+    assert "--server.enableXsrfProtection=true" in told
+    assert read_arguments(told[told.index("--") + 1 :]).admitted == "0.0.0.0"
+    for wrong in ("192.0.2.7", "no such host"):
+        result = command("explore", tmp_path / "run", "--host", wrong)
+        assert result.code == 2
+        assert result.err.startswith(f"error: host {wrong!r} is no address of this machine; use")
 
 
 def test_tornado_refuses_as_uvicorn_does(monkeypatch: pytest.MonkeyPatch) -> None:

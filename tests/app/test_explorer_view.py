@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from app.explorer import layers, markup
-from app.explorer.launch import explore_command
+from app.explorer.launch import START, explore_command
 from app.records import numbers, picking
 from app.records.front import Estimate, Front, parse_front
 from app.records.front_columns import make_column
@@ -282,7 +282,8 @@ def test_the_next_command_follows_the_stages(tmp_path: Path) -> None:
 
 def test_the_server_is_told_runs_by_absolute_paths() -> None:
     command = explore_command([Path("one"), Path("two")], port=8600, headless=True)
-    assert command[-3:] == ["--", str(Path("one").absolute()), str(Path("two").absolute())]
+    runs = [str(Path("one").absolute()), str(Path("two").absolute())]
+    assert command[-5:] == ["--", START, str(Path.cwd()), *runs]
     assert "--server.port=8600" in command
     assert "--server.showEmailPrompt=false" in command, "it would wait at the first start"
     assert Path(command[1]).is_file()

@@ -200,7 +200,7 @@ def format_report(result: ReportOutcome) -> str:
     return (
         f"{align_table(header, rows)}\n"
         f"Wrote {format_items(len(result.written), 'file')} to {result.folder}.\n"
-        f"Next: look at {result.folder / 'report.md'}"
+        f"Next: open {result.folder / 'report.html'} in a browser, or read report.md beside it"
     )
 
 

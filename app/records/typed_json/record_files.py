@@ -65,20 +65,52 @@ def read_log(path: Path, kind: type[Kind], say: Callable[[str], None]) -> list[K
     content = path.read_bytes().removeprefix(codecs.BOM_UTF8)
     records, damaged = [], []
     *lines, torn = content.split(b"\n")
-    # A write that was cut short is no damage, but nobody writes NUL.
-    lines += [torn] if b"\0" in torn else []
+    lines += [torn] if is_written(torn) else []
     for number, line in enumerate(lines, start=1):
         try:
-            records.append(_parse(line, kind, f"{path}, line {number}", _LINE_REMEDY))
+            records.append(parse_line(line, kind, path, number))
         except InputError as error:
             damaged.append(str(error))
     if damaged:
-        more = f" (and {len(damaged) - 1} more lines)" if damaged[1:] else ""
-        say(
-            f"warning: {damaged[0]}{more}; what it said is found anew where it is needed; "
-            "remove it to end this warning"
-        )
+        say(describe_damaged(damaged[0], len(damaged)))
     return records
+
+
+def parse_line(line: bytes, kind: type[Kind], path: Path, number: int) -> Kind:
+    """The record in one line of a log.
+
+    Args:
+        line: Without its end.
+        kind: What it holds.
+        path: The log, for messages.
+        number: Of the line, from 1 on.
+
+    Raises:
+        InputError: It is damaged, differs from its checksum or is of another format.
+    """
+    return _parse(line, kind, f"{path}, line {number}", _LINE_REMEDY)
+
+
+def is_written(torn: bytes) -> bool:
+    """Whether the end of a log behind its last line break was written to by something else.
+
+    A write that was cut short is no damage, but nobody writes NUL.
+    """
+    return b"\0" in torn
+
+
+def describe_damaged(first: str, count: int) -> str:
+    """A warning about damaged lines of a log.
+
+    Args:
+        first: What is wrong with the first of them.
+        count: How many there are.
+    """
+    more = f" (and {count - 1} more lines)" if count > 1 else ""
+    return (
+        f"warning: {first}{more}; what it said is found anew where it is needed; "
+        "remove it to end this warning"
+    )
 
 
 def write_record(path: Path, record: FileRecord) -> None:

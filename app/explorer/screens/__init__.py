@@ -1,0 +1,1 @@
+"""The screens of the explorer, a module each, with ``show(context)``."""

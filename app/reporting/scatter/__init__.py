@@ -1,0 +1,1 @@
+"""The interactive chart of a front: what it shows, its script, and how Streamlit mounts it."""
