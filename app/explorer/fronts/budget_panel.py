@@ -47,7 +47,9 @@ def _ask_first(context: Context, front: Front, scale: Scale) -> None:
     cost = front.cost
     key = f"budget {context.key}"
     hold(key, min(max(context.budgets[0] * cost.scale, scale.low), scale.high))
-    label = f"{cost.title.capitalize()} budget ({cost.shown_unit})"
+    # On which device is said at the end.
+    title = cost.title.removesuffix(f" on {cost.device}").capitalize()
+    label = f"{title} budget ({cost.shown_unit})"
     st.slider(
         write_text(label + describe_place(front)),
         scale.low,
