@@ -46,6 +46,7 @@ STYLE = """<style>
 .genes td.layer {padding-left: 1.5rem; opacity: 0.85}
 .genes td.off {opacity: 0.8; font-style: italic}
 .genes .was {font-size: 0.78rem; opacity: 0.9; margin-left: 0.45rem; white-space: nowrap}
+.genes td:not(.part) .was {display: block; margin-left: 0}
 .genes .changed {outline: 2px solid #D55E00; outline-offset: -2px; border-radius: 4px;
   padding: 0.1rem 0.45rem}
 .genes td.changed {padding: 0.22rem 0.7rem}
@@ -54,8 +55,7 @@ STYLE = """<style>
 .figures th, .figures td {border: 0; border-bottom: 1px solid rgba(128, 128, 128, 0.3);
   padding: 0.3rem 0.9rem 0.3rem 0; text-align: left; white-space: nowrap}
 .figures th {font-weight: 600}
-@media (max-width: 640px) {.genes td {min-width: 2.6rem; padding: 0.22rem 0.4rem}
-  .genes .was {white-space: normal}}
+@media (max-width: 640px) {.genes td {min-width: 2.6rem; padding: 0.22rem 0.4rem}}
 </style>"""
 
 # Light to dark blue, with the text colour that reads on each.

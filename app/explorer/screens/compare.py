@@ -124,7 +124,7 @@ def _show_pair(context: Context, front: Front, chosen: Point, other: Point) -> N
         f"**{write_code(chosen.digest)}** against **{write_code(other.digest)}**: "
         f"{format_items(len(changed), 'choice differs', 'choices differ')}"
     )
-    left, right = st.columns([1, 1.2], gap="large")
+    left, right = st.columns([1.12, 1.2], gap="medium")
     left.markdown(markup.write_layers(rows), unsafe_allow_html=True)
     with right:
         key = f"{context.key} {other.digest}"
