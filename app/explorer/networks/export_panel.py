@@ -11,6 +11,7 @@ from app.explorer import markup
 from app.explorer.context import Context
 from app.explorer.markup import write_text
 from app.explorer.networks import exporting
+from app.progress import Step
 from app.records.export import ParityRecord
 from app.records.front import Point
 from app.records.numbers import format_bytes, format_percent
@@ -91,7 +92,14 @@ def find_written(run: Path, digest: str, folder: str) -> Written | None:
 
 def _export(run: Path, digest: str, folder: str) -> None:
     with st.status("Exporting the network", expanded=True) as status:
-        done = exporting.export(run, digest, folder, lambda line: st.write(write_text(line)))
+
+        def tell(fact: str | Step) -> None:
+            if isinstance(fact, Step):
+                status.update(label=write_text(fact))
+            else:
+                st.write(write_text(fact))
+
+        done = exporting.export(run, digest, folder, tell)
         worked = done.folder is not None
         status.update(
             label="Exported" if worked else "Not exported",
