@@ -169,10 +169,11 @@ def _show_agreement(context: Context) -> None:
     show_chart(key, (name_searches(context.run),), lambda: draw_agreement(devices, pairs))
     counts = [pair.networks for pair in pairs if pair.spearman is not None]
     least, most = min(counts), max(counts)
-    over = f"{most:,}" if least == most else f"{least:,} to {most:,}"
+    over = format_items(most, "evaluated network")
+    over = over if least == most else f"{least:,} to {over}"
     st.caption(
-        f"Spearman's rank correlation of the latencies that the tables give {over} evaluated "
-        "networks. What is searched on one device holds for another where it is near 1."
+        f"Spearman's rank correlation of the latencies that the tables give {over}. "
+        "What is searched on one device holds for another where it is near 1."
     )
 
 
