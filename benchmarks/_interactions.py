@@ -68,10 +68,12 @@ def list_interactions(page: Any) -> Iterator[tuple[str, Interaction]]:
     yield "box", lambda: _draw_box(page, plot, *next(corners))
     page.get_by_role("tab", name="Space").click()
     page.locator(_IDLE).wait_for()
+    page.get_by_text("Filter by the values of choices").click()
     ranges = page.locator("[data-testid=stSlider]").get_by_role("slider")
     ranges.first.wait_for()
-    turns = itertools.cycle(["ArrowRight", "ArrowLeft"])
-    yield "filter", lambda: _follow(page, lambda: ranges.first.press(next(turns)))
+    # Each has two ends; the lower one of another choice is moved each time.
+    places = itertools.count(step=2)
+    yield "filter", lambda: _follow(page, lambda: ranges.nth(next(places)).press("ArrowRight"))
 
 
 def list_screens(page: Any) -> Iterator[tuple[str, Interaction]]:

@@ -7,7 +7,9 @@ python benchmarks/explorer_scale.py --rows 2000 --write /tmp/run
 A cold start reaches from the start of the process to the first chart in a headless Chromium that is
 open already; ``plain`` is the same for a page of Streamlit with one small chart. An interaction
 reaches from the input to the page that is drawn. With optuna-dashboard, which is no dependency,
-the same evaluations are measured in it as well. The machine has to be idle.
+the same evaluations are measured in it as well; writing them as a study takes minutes, and
+``--study`` keeps it. The machine has to be idle; where it is not, the seconds of ``plain`` say how
+much that adds, and processor time is as it would be.
 """
 
 from __future__ import annotations
@@ -53,7 +55,14 @@ streamlit.altair_chart(
 
 def main() -> None:
     args = read_options(
-        __doc__, rows=50_000, repeats=5, run="", write="", browser="chromium", dashboard=""
+        __doc__,
+        rows=50_000,
+        repeats=5,
+        run="",
+        write="",
+        browser="chromium",
+        dashboard="",
+        study="",
     )
     if args.write:
         write_large_run(Path(args.write), args.rows)
@@ -67,8 +76,9 @@ def main() -> None:
             found |= measure_explorer(browser, run, args.repeats)
             found["plain"] = measure_plain(browser, Path(scratch), args.repeats)
             if args.dashboard:
-                study = Path(scratch) / "study.log"
-                write_study(study, run / "searches/default")
+                study = Path(args.study or Path(scratch) / "study.log")
+                if not study.exists():
+                    write_study(study, run / "searches/default")
                 found["optuna_dashboard"] = measure_dashboard(browser, args.dashboard, study)
     print(json.dumps(found, indent=2))
 
@@ -84,7 +94,9 @@ def time_reading(run: Path) -> dict[str, float]:
 
 def measure_explorer(browser: Any, run: Path, repeats: int) -> dict[str, Any]:
     """Cold starts, interactions and memory."""
+    _say("cold starts")
     starts = [_start_explorer(browser, run) for _ in range(repeats)]
+    _say("interactions")
     port = find_free_port()
     with started(_explore(run, port)) as pid, new_page(browser) as page:
         page.add_init_script(WATCH)
@@ -122,6 +134,7 @@ def _start_explorer(browser: Any, run: Path) -> dict[str, float]:
 
 def measure_plain(browser: Any, folder: Path, repeats: int) -> dict[str, float]:
     """Cold starts of Streamlit with a chart of three points."""
+    _say("cold starts of a plain page")
     script = folder / "plain.py"
     script.write_text(_PLAIN, encoding="utf-8")
     found = []
@@ -166,6 +179,10 @@ def _time(act: Callable[[], object]) -> float:
     begun = time.perf_counter()
     act()
     return time.perf_counter() - begun
+
+
+def _say(what: str) -> None:
+    print(what, file=sys.stderr, flush=True)
 
 
 def _refuse(warning: str) -> None:

@@ -29,7 +29,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from app.searching.final_quality import bound_share
+from app.searching.results.final_quality import bound_share
 from predictors.scores import spearman
 from supernet.quality.sampling_error import Z_TWO_SIDED_95, recover_count
 

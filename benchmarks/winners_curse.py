@@ -38,8 +38,8 @@ from _options import read_options
 from _published import Rows, Values, cell_statistics, hw_gpt, nasbench201, ofa_macs, ofa_table
 
 from app.records.picking import Z_ALIKE
-from app.searching.confirm import ConfirmRule, confirm_finalists
-from app.searching.final_quality import (
+from app.searching.results.confirm import ConfirmRule, confirm_finalists
+from app.searching.results.final_quality import (
     Evidence,
     FinalQuality,
     Scored,

@@ -37,9 +37,9 @@ from app.searching.request import SearchRequest, is_complete, plan_search
 from app.searching.results.front_builder import Findings, build_front
 from app.searching.results.random_baseline import add_baseline
 from app.searching.results.report_cards import make_report_cards
+from app.searching.results.settled import Settled, settle_front
 from app.searching.results.verify import measurable, verify
 from app.searching.setting import Setting, build_strategy, reopen_prior
-from app.searching.settled import Settled, settle_front
 from predictors.predictor import Fit
 from predictors.transfer import transfer
 from search import Evaluation, SearchProblem, SearchResult, search

@@ -49,7 +49,7 @@ def draw_fronts(fronts: Sequence[tuple[str, Front]], x: Quantity, y: Quantity) -
             style.describe_in_tooltip("x_text", x.title),
             style.describe_in_tooltip("y_text", y.title),
         ],
-        description="digest:N",
+        description=alt.Description("digest:N"),
     )
     # What more of a cost buys is a staircase; two qualities or two costs have none.
     interpolate = "step-after" if y.maximize and not x.maximize else "linear"

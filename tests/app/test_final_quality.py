@@ -12,8 +12,8 @@ import torch
 from app.evaluation.race_bounds import RaceRule
 from app.progress import Step
 from app.records.evaluation import EvaluationRecord, ScoresRecord
-from app.searching.confirm import ConfirmRule, confirm_finalists, find_probabilities
-from app.searching.final_quality import (
+from app.searching.results.confirm import ConfirmRule, confirm_finalists, find_probabilities
+from app.searching.results.final_quality import (
     MOST_ROWS,
     Evidence,
     FinalQuality,
@@ -23,7 +23,7 @@ from app.searching.final_quality import (
     gather_evidence,
     infer_quality,
 )
-from app.searching.settled import put_in
+from app.searching.results.settled import put_in
 from predictors.posterior import Posterior
 from search import Constraint, History, Objective, SearchProblem
 from supernet.data import DataSource, Split

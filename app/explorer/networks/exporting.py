@@ -26,9 +26,7 @@ class Exported:
     message: str
 
 
-def export(
-    run: Path, digest: str, folder: str, say: Say = say_nothing
-) -> Exported:
+def export(run: Path, digest: str, folder: str, say: Say = say_nothing) -> Exported:
     """Run the export job in this process.
 
     Args:

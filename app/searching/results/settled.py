@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from app.progress import Say, Step
 from app.records.numbers import format_items
 from app.records.quantities import QUALITIES
-from app.searching.confirm import (
+from app.searching.objectives import Sources
+from app.searching.results.confirm import (
     ConfirmRule,
     LoggedFinalists,
     confirm_finalists,
     find_probabilities,
 )
-from app.searching.final_quality import FinalQuality
-from app.searching.objectives import Sources
+from app.searching.results.final_quality import FinalQuality
 from predictors import Statistics
 from search import History, SearchProblem, SearchResult, indistinguishable, pareto_front
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from app.evaluation.log import EvaluationLog
 from app.evaluation.scheduler import SPLIT
 from app.progress import Say, Step
-from app.searching.final_quality import (
+from app.searching.results.final_quality import (
     FinalQuality,
     Scored,
     choose_rows,
