@@ -36,11 +36,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from _options import read_options
 from _published import Rows, Values, cell_statistics, hw_gpt, nasbench201, ofa_macs, ofa_table
-from ofa_imagenet import Truth
 
 from app.records.picking import Z_ALIKE
-from app.searching.confirm import ConfirmRule, confirm_finalists
-from app.searching.final_quality import (
+from app.searching.results.confirm import ConfirmRule, confirm_finalists
+from app.searching.results.final_quality import (
     Evidence,
     FinalQuality,
     Scored,
@@ -104,12 +103,10 @@ class Task:
     pool: Rows | None = None
     statistics: Statistics | None = None
 
-    def every(self) -> Rows | None:
-        """All rows, where they can be listed."""
+    def list_rows(self) -> Rows:
+        """All rows that there are."""
         if self.pool is not None:
             return self.pool
-        if self.space.size > 100_000:
-            return None
         cards = tuple(int(c) for c in self.space.cardinalities)
         grid = np.stack(np.unravel_index(np.arange(np.prod(cards)), cards), axis=1)
         return np.unique(self.space.canonical(grid.astype(np.int16)), axis=0)
@@ -154,8 +151,13 @@ def list_tables() -> Iterator[Task]:
             statistics=cell_statistics,
         )  # fmt: skip
     if ofa is not None:
-        truth = Truth(ofa)
-        yield _make_table("ofa", ofa.space, truth, ofa_macs(ofa), 0.3)
+        rows, accuracy, _ = ofa.distinct()
+        known = {row.tobytes(): value for row, value in zip(rows, accuracy, strict=True)}
+
+        def look_up(asked: Rows) -> Values:
+            return np.array([known[np.asarray(row, np.int16).tobytes()] for row in asked])
+
+        yield _make_table("ofa", ofa.space, look_up, ofa_macs(ofa), 0.3, pool=rows)
     if gpt is not None:
         quality, cost = gpt.lookup(-gpt.perplexity), gpt.lookup(gpt.latency_ms["h100"])
         yield _make_table("hwgpt", gpt.space, quality, cost, 0.3, pool=gpt.rows)
@@ -448,22 +450,14 @@ def main() -> int:
     tasks += [make_built_in(name, options.pool) for name in ("clutter", "digits") if name in wanted]
     output: dict[str, Any] = {}
     for task in tasks:
-        cases, best, budgets = [], [], []
-        every = task.every()
-        sample = every if every is not None else task.space.sample(np.random.default_rng(0), 2000)
-        costs = task.cost(sample)
+        cases, best = [], []
+        every = task.list_rows()
+        costs = task.cost(every)
         for seed in range(options.seeds):
             for share in BUDGETS:
                 budget = float(np.quantile(costs, share))
                 cases.append(compare(task, budget, seed, options.evaluations))
-                budgets.append(budget)
-                known = np.nan if every is None else task.truth(every, seed)[costs <= budget].max()
-                best.append(float(known))
-        if every is None:
-            # The best that any way found in any seed stands in for the best there is.
-            for i, budget in enumerate(budgets):
-                same = [c for c, b in zip(cases, budgets, strict=True) if b == budget]
-                best[i] = max(r["true"] + r["regret_of_evaluated"] for c in same for r in c)
+                best.append(float(task.truth(every, seed)[costs <= budget].max()))
         output[task.name] = {"cases": len(cases), **summarise(cases, best)}
         print(json.dumps({task.name: output[task.name]}), file=sys.stderr, flush=True)
     print(json.dumps(output))

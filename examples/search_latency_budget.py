@@ -6,9 +6,9 @@ Run it: python examples/search_latency_budget.py --out runs/example --latency-ms
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
+from app.commands.progress.showing import showing
 from app.jobs.export import export_job
 from app.jobs.pick import pick_job
 from app.jobs.profile import ProfileRequest, profile_job
@@ -26,23 +26,25 @@ def main() -> None:
     arguments.add_argument("--passes", type=int)
     asked = arguments.parse_args()
 
-    def say(line: str) -> None:
-        print(line, file=sys.stderr)
-
-    train_job(TrainRequest(out=asked.out, data="digits", steps=asked.steps), say)
-    table = profile_job(ProfileRequest(run=asked.out, passes=asked.passes), say)
+    # A bar on a terminal; a function of your own is told the same, lines and steps.
+    with showing(quiet=False) as say:
+        train_job(TrainRequest(out=asked.out, data="digits", steps=asked.steps), say)
+        table = profile_job(ProfileRequest(run=asked.out, passes=asked.passes), say)
+        search = search_job(
+            SearchRequest(
+                run=asked.out, latency_ms=asked.latency_ms, evaluations=asked.evaluations
+            ),
+            say,
+        )
+        best = pick_job(asked.out, asked.latency_ms)
+        exported = export_job(asked.out, best.digest, None, say)
     print(table.verdict)
-    search = search_job(
-        SearchRequest(run=asked.out, latency_ms=asked.latency_ms, evaluations=asked.evaluations),
-        say,
-    )
     print(f"{len(search.front)} verified points after {search.evaluations} evaluations")
-    best = pick_job(asked.out, asked.latency_ms)
     print(
         f"within {asked.latency_ms:g} ms: {best.digest}, measured {best.latency_ms:.4g} ms, "
         f"{best.objective} {best.value:.4f} on val and {best.test:.4f} on test"
     )
-    print("exported to", export_job(asked.out, best.digest, None, say).folder)
+    print("exported to", exported.folder)
 
 
 if __name__ == "__main__":

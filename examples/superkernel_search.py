@@ -49,7 +49,7 @@ def main() -> None:
     arguments.add_argument("--steps", type=int, default=400)
     asked = arguments.parse_args()
 
-    def say(line: str) -> None:
+    def say(line: object) -> None:
         print(line, file=sys.stderr)
 
     run = open_run(asked.run)

@@ -10,11 +10,12 @@ from typing import Annotated
 
 import typer
 
-from app.commands import errors, search_commands
+from app.commands import errors, search_commands, terminal
 from app.commands.arguments import check_arguments
 from app.commands.folders import BACKENDS
-from app.commands.options import Arch, Config, Json, MovedData, RunDir, Seed, Trust, app
-from app.commands.terminal import say, show
+from app.commands.options import Arch, Config, Json, MovedData, Quiet, RunDir, Seed, Trust, app
+from app.commands.progress.showing import showing
+from app.commands.terminal import show
 from supernet.reproducible import use_reproducible_kernels
 
 # Typer's own and click's exceptions, depending on its version, share this base.
@@ -47,31 +48,39 @@ def _root(
 def quickstart(
     out: Annotated[Path, typer.Option(help="Run directory.")] = Path("runs/quickstart"),
     seed: Seed = 0,
-    steps: Annotated[int | None, typer.Option(help="Training steps.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Training steps [2,800].")] = None,
     evaluations: Annotated[int, typer.Option(help="Architectures to evaluate.")] = 150,
     passes: Annotated[int | None, typer.Option(help="Sessions of every profiled unit.")] = None,
     networks: Annotated[int | None, typer.Option(help="Networks that judge the table.")] = None,
     config: Config = None,
+    quiet: Quiet = False,
     json: Json = False,
 ) -> None:
-    """Do everything on the built-in digits: train, profile, search, verify, pick, export."""
-    from app.commands.texts.quickstart import format_quickstart
-    from app.jobs.quickstart import QuickstartRequest, quickstart_job
+    """Do everything on built-in cluttered digits: train, profile, search, verify, pick, export."""
+    with showing(quiet=quiet) as say:
+        from app.commands.texts.quickstart import format_quickstart
+        from app.jobs.quickstart import QuickstartRequest, quickstart_job
 
-    request = QuickstartRequest(
-        out=out, seed=seed, steps=steps, evaluations=evaluations, passes=passes, networks=networks
-    )
-    result = quickstart_job(request, say)
+        request = QuickstartRequest(
+            out=out,
+            seed=seed,
+            steps=steps,
+            evaluations=evaluations,
+            passes=passes,
+            networks=networks,
+        )
+        result = quickstart_job(request, say)
     show(result, format_quickstart(result), json)
 
 
 @app.command(epilog="Example: supernet families")
-def families(json: Json = False) -> None:
+def families(quiet: Quiet = False, json: Json = False) -> None:
     """List what can be trained."""
-    from app.commands import describe as describing
-    from app.commands.describe import format_families
+    with showing(quiet=quiet):
+        from app.commands import describe as describing
+        from app.commands.describe import format_families
 
-    found = describing.list_families()
+        found = describing.list_families()
     show(found, format_families(found), json)
 
 
@@ -83,13 +92,15 @@ def describe(
         str | None, typer.Option(help="Number formats of units: fp32,int8, ... [fp32].")
     ] = None,
     config: Config = None,
+    quiet: Quiet = False,
     json: Json = False,
 ) -> None:
     """Show the size of a search space and the costs of its smallest, median and largest network."""
-    from app.commands import describe as describing
-    from app.commands.describe import format_description
+    with showing(quiet=quiet):
+        from app.commands import describe as describing
+        from app.commands.describe import format_description
 
-    found = describing.describe_family(family, preset, precision)
+        found = describing.describe_family(family, preset, precision)
     show(found, format_description(found), json)
 
 
@@ -126,34 +137,36 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
     trust: Trust = None,
     config: Config = None,
+    quiet: Quiet = False,
     json: Json = False,
 ) -> None:
     """Train a supernet; the same command continues a training that was stopped."""
-    from app.commands.texts.runs import format_training
-    from app.jobs.train import TrainRequest, train_job
+    with showing(quiet=quiet) as say:
+        from app.commands.texts.runs import format_training
+        from app.jobs.train import TrainRequest, train_job
 
-    request = TrainRequest(
-        out=out,
-        family=family,
-        preset=preset,
-        data=data,
-        recipe=recipe,
-        seed=seed,
-        steps=steps,
-        epochs=epochs,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        checkpoint_every=checkpoint_every,
-        image_size=image_size,
-        context=context,
-        teacher=teacher,
-        precision=precision,
-        precision_method=precision_method,
-        origin=origin,
-        resume=resume,
-        trust=tuple(trust or ()),
-    )
-    result = train_job(request, say)
+        request = TrainRequest(
+            out=out,
+            family=family,
+            preset=preset,
+            data=data,
+            recipe=recipe,
+            seed=seed,
+            steps=steps,
+            epochs=epochs,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            checkpoint_every=checkpoint_every,
+            image_size=image_size,
+            context=context,
+            teacher=teacher,
+            precision=precision,
+            precision_method=precision_method,
+            origin=origin,
+            resume=resume,
+            trust=tuple(trust or ()),
+        )
+        result = train_job(request, say)
     show(result, format_training(result), json)
 
 
@@ -168,16 +181,18 @@ def import_(
     data: Annotated[str | None, typer.Option(help="folder:PATH of the same classes.")] = None,
     image_size: Annotated[int | None, typer.Option(help="Pixels [as published].")] = None,
     config: Config = None,
+    quiet: Quiet = False,
     json: Json = False,
 ) -> None:
     """Make a run of a supernet that others trained and released."""
-    from app.commands.texts.runs import format_import
-    from app.jobs.import_checkpoint import ImportRequest, import_job
+    with showing(quiet=quiet) as say:
+        from app.commands.texts.runs import format_import
+        from app.jobs.import_checkpoint import ImportRequest, import_job
 
-    request = ImportRequest(
-        format=format, file=file, out=out, key=key, data=data, image_size=image_size
-    )
-    result = import_job(request, say)
+        request = ImportRequest(
+            format=format, file=file, out=out, key=key, data=data, image_size=image_size
+        )
+        result = import_job(request, say)
     show(result, format_import(result), json)
 
 
@@ -191,20 +206,22 @@ def quantize(
     ] = None,
     trust: Trust = None,
     config: Config = None,
+    quiet: Quiet = False,
     json: Json = False,
 ) -> None:
     """Let the units of a trained run choose their number format, without training."""
-    from app.commands.texts.runs import format_quantization
-    from app.jobs.quantize import QuantizeRequest, quantize_job
+    with showing(quiet=quiet) as say:
+        from app.commands.texts.runs import format_quantization
+        from app.jobs.quantize import QuantizeRequest, quantize_job
 
-    request = QuantizeRequest(
-        run=run,
-        out=out,
-        precision=precision,
-        calibration=calibration,
-        trust=tuple(trust or ()),
-    )
-    result = quantize_job(request, say)
+        request = QuantizeRequest(
+            run=run,
+            out=out,
+            precision=precision,
+            calibration=calibration,
+            trust=tuple(trust or ()),
+        )
+        result = quantize_job(request, say)
     show(result, format_quantization(result), json)
 
 
@@ -228,26 +245,28 @@ def profile(
     replace: Annotated[bool, typer.Option("--replace", help="Measure again.")] = False,
     trust: Trust = None,
     config: Config = None,
+    quiet: Quiet = False,
     json: Json = False,
 ) -> None:
     """Build and validate the latency table of a device."""
-    from app.commands.texts.runs import format_profile
-    from app.jobs.profile import ProfileRequest, profile_job
+    with showing(quiet=quiet) as say:
+        from app.commands.texts.runs import format_profile
+        from app.jobs.profile import ProfileRequest, profile_job
 
-    request = ProfileRequest(
-        run=run,
-        device=device,
-        provider=provider,
-        threads=threads,
-        precision=precision,
-        seed=seed,
-        passes=passes,
-        networks=networks,
-        replace=replace,
-        backend=backend,
-        trust=tuple(trust or ()),
-    )
-    result = profile_job(request, say)
+        request = ProfileRequest(
+            run=run,
+            device=device,
+            provider=provider,
+            threads=threads,
+            precision=precision,
+            seed=seed,
+            passes=passes,
+            networks=networks,
+            replace=replace,
+            backend=backend,
+            trust=tuple(trust or ()),
+        )
+        result = profile_job(request, say)
     show(result, format_profile(result), json)
 
 
@@ -265,15 +284,17 @@ def report(
     data: MovedData = None,
     trust: Trust = None,
     config: Config = None,
+    quiet: Quiet = False,
     json: Json = False,
 ) -> None:
     """Write tables and figures of every search of a run, random search beside."""
-    from app.commands.texts.searches import format_report
-    from app.jobs.report import report_job
+    with showing(quiet=quiet) as say:
+        from app.commands.texts.searches import format_report
+        from app.jobs.report import report_job
 
-    result = report_job(
-        run, say, out=out, search=search, baseline=baseline, data=data, trust=trust or ()
-    )
+        result = report_job(
+            run, say, out=out, search=search, baseline=baseline, data=data, trust=trust or ()
+        )
     show(result, format_report(result), json)
 
 
@@ -286,15 +307,17 @@ def evaluate(
     batch_size: Annotated[int | None, typer.Option(help="Samples at a time.")] = None,
     trust: Trust = None,
     config: Config = None,
+    quiet: Quiet = False,
     json: Json = False,
 ) -> None:
     """Evaluate one subnetwork with inherited weights."""
-    from app.commands.texts.runs import format_evaluation
-    from app.jobs.evaluate import evaluate_job
+    with showing(quiet=quiet) as say:
+        from app.commands.texts.runs import format_evaluation
+        from app.jobs.evaluate import evaluate_job
 
-    result = evaluate_job(
-        run, arch, say, split=split, data=data, batch_size=batch_size, trust=trust or ()
-    )
+        result = evaluate_job(
+            run, arch, say, split=split, data=data, batch_size=batch_size, trust=trust or ()
+        )
     show(result, format_evaluation(result), json)
 
 
@@ -315,28 +338,30 @@ def audit(
     data: MovedData = None,
     trust: Trust = None,
     config: Config = None,
+    quiet: Quiet = False,
     json: Json = False,
 ) -> None:
     """Train some subnetworks alone and say how well inherited weights rank them."""
-    from app.auditing.request import AuditRequest
-    from app.commands.texts.audits import format_audit
-    from app.jobs.audit import audit_job
+    with showing(quiet=quiet) as say:
+        from app.auditing.request import AuditRequest
+        from app.commands.texts.audits import format_audit
+        from app.jobs.audit import audit_job
 
-    request = AuditRequest(
-        run=run,
-        networks=networks,
-        epochs=epochs,
-        seed=seed,
-        split=split,
-        recipe_part=recipe_part,
-        bin=bin,
-        probes=probes,
-        name=name,
-        replace=replace,
-        data=data,
-        trust=tuple(trust or ()),
-    )
-    result = audit_job(request, say)
+        request = AuditRequest(
+            run=run,
+            networks=networks,
+            epochs=epochs,
+            seed=seed,
+            split=split,
+            recipe_part=recipe_part,
+            bin=bin,
+            probes=probes,
+            name=name,
+            replace=replace,
+            data=data,
+            trust=tuple(trust or ()),
+        )
+        result = audit_job(request, say)
     show(result, format_audit(result), json)
 
 
@@ -348,13 +373,15 @@ def export(
     data: MovedData = None,
     trust: Trust = None,
     config: Config = None,
+    quiet: Quiet = False,
     json: Json = False,
 ) -> None:
     """Write one subnetwork as ONNX, safetensors, JSON, model card and parity proof."""
-    from app.commands.texts.runs import format_export
-    from app.jobs.export import export_job
+    with showing(quiet=quiet) as say:
+        from app.commands.texts.runs import format_export
+        from app.jobs.export import export_job
 
-    result = export_job(run, arch, out, say, data=data, trust=trust or ())
+        result = export_job(run, arch, out, say, data=data, trust=trust or ())
     show(result, format_export(result), json)
 
 
@@ -373,7 +400,7 @@ def explore(
 
     command = prepare(runs or [], port, headless, host)
     if host is not None:
-        say(warn_of_host(host))
+        terminal.say(warn_of_host(host))
     if json:
         show({"command": command}, "", True)
     elif explore_job(command):
@@ -381,11 +408,12 @@ def explore(
 
 
 @app.command(epilog="Example: supernet doctor")
-def doctor(json: Json = False) -> None:
+def doctor(quiet: Quiet = False, json: Json = False) -> None:
     """Say what this machine can do, and what is missing."""
-    from app.commands.doctor import examine, format_health
+    with showing(quiet=quiet):
+        from app.commands.doctor import examine, format_health
 
-    health = examine(Path())
+        health = examine(Path())
     show(health, format_health(health), json)
     if health.problems:
         raise typer.Exit(errors.FAILED)
@@ -403,7 +431,7 @@ def run(arguments: Sequence[str]) -> int:
     except typer.Abort:
         return errors.report(KeyboardInterrupt())
     except _USAGE as error:
-        say(f"error: {error.format_message()}")  # type: ignore[attr-defined]
+        terminal.say(f"error: {error.format_message()}")  # type: ignore[attr-defined]
         return errors.BAD_INPUT
     except BrokenPipeError:
         # The reader of our output went away, as `head` does; nothing is left to say to it.

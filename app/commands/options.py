@@ -60,6 +60,7 @@ def _name_command(command: CommandInfo) -> str:
 
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Show results and warnings alone.")]
 Config = Annotated[
     Path | None,
     typer.Option(

@@ -8,9 +8,10 @@ from typing import Annotated
 import typer
 
 from app.commands.folders import ENGINES, PREDICTORS, STRATEGIES
-from app.commands.options import Config, Json, MovedData, RunDir, Seed, Trust, app
+from app.commands.options import Config, Json, MovedData, Quiet, RunDir, Seed, Trust, app
+from app.commands.progress.showing import showing
 from app.commands.quantity_help import describe_limits, describe_objectives
-from app.commands.terminal import say, show
+from app.commands.terminal import show
 
 Limits = Annotated[
     list[str] | None,
@@ -106,39 +107,41 @@ def search(
     data: MovedData = None,
     trust: Trust = None,
     config: Config = None,
+    quiet: Quiet = False,
     json: Json = False,
 ) -> None:
     """Search for the best trade-offs and verify every one by real evaluation and measurement."""
-    from app.commands.texts.searches import format_search
-    from app.jobs.search import SearchRequest, search_job
+    with showing(quiet=quiet) as say:
+        from app.commands.texts.searches import format_search
+        from app.jobs.search import SearchRequest, search_job
 
-    request = SearchRequest(
-        run=run,
-        device=device,
-        latency_ms=latency_ms,
-        limits=tuple(limits or ()),
-        objectives=_split(objectives),
-        precision=precision,
-        evaluations=evaluations,
-        max_minutes=max_minutes,
-        stagnation=stagnation,
-        baseline=baseline,
-        early_stop=early_stop,
-        workers=workers,
-        ray=ray,
-        storage=storage,
-        strategy=strategy,
-        predictor=predictor,
-        engine=engine,
-        proxies=_split(proxies),
-        prior=prior,
-        name=name,
-        seed=seed,
-        replace=replace,
-        data=data,
-        trust=tuple(trust or ()),
-    )
-    result = search_job(request, say)
+        request = SearchRequest(
+            run=run,
+            device=device,
+            latency_ms=latency_ms,
+            limits=tuple(limits or ()),
+            objectives=_split(objectives),
+            precision=precision,
+            evaluations=evaluations,
+            max_minutes=max_minutes,
+            stagnation=stagnation,
+            baseline=baseline,
+            early_stop=early_stop,
+            workers=workers,
+            ray=ray,
+            storage=storage,
+            strategy=strategy,
+            predictor=predictor,
+            engine=engine,
+            proxies=_split(proxies),
+            prior=prior,
+            name=name,
+            seed=seed,
+            replace=replace,
+            data=data,
+            trust=tuple(trust or ()),
+        )
+        result = search_job(request, say)
     show(result, format_search(result), json)
 
 
@@ -155,21 +158,23 @@ def pick(
     ] = None,
     search: Annotated[str, typer.Option(help="Whose front.")] = "default",
     config: Config = None,
+    quiet: Quiet = False,
     json: Json = False,
 ) -> None:
     """Name the best verified subnetwork within a budget, at the knee, or by preference."""
-    from app.commands.texts.searches import format_pick
-    from app.jobs.pick import pick_job
+    with showing(quiet=quiet):
+        from app.commands.texts.searches import format_pick
+        from app.jobs.pick import pick_job
 
-    result = pick_job(
-        run,
-        latency_ms,
-        search,
-        limits=tuple(limits or ()),
-        knee=knee,
-        weights=weights or None,
-        device=device,
-    )
+        result = pick_job(
+            run,
+            latency_ms,
+            search,
+            limits=tuple(limits or ()),
+            knee=knee,
+            weights=weights or None,
+            device=device,
+        )
     show(result, format_pick(result), json)
 
 

@@ -12,9 +12,11 @@ from app.commands.plain_text import write_line, write_lines
 
 def say(line: str) -> None:
     """One line of progress, on standard error."""
-    if not speaks():
+    # Where standard error is closed, `print` would write among the results.
+    if not speaks() or sys.stderr is None:
         return
-    print(write_line(line), file=sys.stderr, flush=True)
+    # In one piece, so that nothing of another process comes between a line and its end.
+    print(f"{write_line(line)}\n", end="", file=sys.stderr, flush=True)
 
 
 def show(result: Any, text: str, as_json: bool) -> None:

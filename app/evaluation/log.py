@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Protocol
 
 from app.evaluation.worker import Caches, Finding, Task, TrainedNetwork, work
+from app.progress import Say
 from app.records.evaluation import CalibrationRecord, EvaluationRecord, ScoresRecord
 from app.records.front import read_front
 from app.records.space import ArchitectureRecord
 from app.records.typed_json.record import Choices, drop_infinite
 from app.records.typed_json.record_files import append_record, read_log, read_record
 from app.runs.directory import Run, now
-from app.runs.trained import Say
 from supernet.checkpoints import Checkpoint
 from supernet.costs.cost_model import CostModel
 from supernet.errors import InputError

@@ -48,7 +48,11 @@ def draw_breakdown(point: Point, compared: Point | None = None) -> alt.LayerChar
             axis=alt.Axis(title=None, labelLimit=260, labelOverlap=False, grid=False),
         ),
         x=across.place_across("latency"),
-        tooltip=["unit:N", alt.Tooltip("text:N", title="latency"), "kind:N"],
+        tooltip=[
+            alt.Tooltip("unit:N"),
+            alt.Tooltip("text:N", title="latency"),
+            alt.Tooltip("kind:N"),
+        ],
     )
     if both:
         base = base.encode(yOffset=alt.YOffset("kind:N", sort=[CHOSEN, COMPARED]))
@@ -56,7 +60,7 @@ def draw_breakdown(point: Point, compared: Point | None = None) -> alt.LayerChar
     legend = alt.Legend(orient="top", title=None) if both else None
     bars = base.mark_bar().encode(color=alt.Color("kind:N", scale=colors, legend=legend))
     values = base.mark_text(align="left", dx=4, fontSize=11, color=style.MUTED, aria=False)
-    layers = [bars, values.encode(text="text:N")]
+    layers = [bars, values.encode(text=alt.Text("text:N"))]
     return alt.layer(*layers).properties(height=110 + (38 if both else 26) * len(names))
 
 
@@ -133,15 +137,17 @@ def draw_genomes(genome: Genome, front: Front, chosen: str | None = None) -> alt
             color=alt.Color("share:Q", scale=shades, legend=None),
             tooltip=[
                 alt.Tooltip("digest:N", title="architecture"),
-                "choice:N",
-                "value:N",
+                alt.Tooltip("choice:N"),
+                alt.Tooltip("value:N"),
                 alt.Tooltip("cost:N", title=cost.title),
             ],
         )
     ]
     if len(columns) <= MOST_WRITTEN:
         dark = alt.condition("datum.share > 0.6", alt.value("white"), alt.value("#10202e"))
-        layers.append(base.mark_text(fontSize=11, aria=False).encode(text="value:N", color=dark))
+        layers.append(
+            base.mark_text(fontSize=11, aria=False).encode(text=alt.Text("value:N"), color=dark)
+        )
     if chosen in genome.digests:
         framed = style.tabulate([{"column": genome.digests.index(chosen)}])
         frame = alt.Chart(framed).mark_rect(

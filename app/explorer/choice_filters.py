@@ -10,7 +10,6 @@ from app.analysis.regions import Filter
 from app.explorer.context import Context, read_state
 from app.explorer.markup import write_text
 from app.explorer.widgets import hold
-from app.records.numbers import format_items
 from supernet.space import Choice, SearchSpace, Value
 
 _COLUMNS = 3
@@ -20,10 +19,8 @@ def show_filters(context: Context, space: SearchSpace) -> None:
     """Draw the ranges; how many architectures pass them is said by the bar of the selection."""
     filters = context.state.filters
     choices = [choice for choice in space.choices if len(choice.values) > 1]
-    title = "Filter by the values of choices"
-    if filters:
-        title += f" ({format_items(len(filters), 'choice is', 'choices are')} limited)"
-    with st.expander(title, expanded=bool(filters)):
+    # With another title it would close under the hand that moves a slider.
+    with st.expander("Filter by the values of choices"):
         st.caption(
             "What passes is shown on every screen. A network without a block has no value for the "
             "choices of that block, and passes only while they are not limited."

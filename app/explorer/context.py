@@ -6,7 +6,7 @@ two browsers do not see each other's.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import wraps
 from pathlib import Path
@@ -16,17 +16,18 @@ import streamlit as st
 from numpy.typing import NDArray
 
 from app.analysis.regions import find_inside, find_passing
-from app.explorer.budgets import choose_budget
-from app.explorer.choice_columns import read_choice
-from app.explorer.fitted_state import fit_to_front
+from app.explorer.fronts.budgets import choose_budget
 from app.explorer.opened import isolated
-from app.explorer.view_state import ViewState, read_query, write_query
+from app.explorer.views.choice_columns import read_choice
+from app.explorer.views.fitted_state import fit_to_front
+from app.explorer.views.view_state import ViewState, read_query, write_query
 from app.records import picking
 from app.records.front import Front, Point
 from app.runs.run_view import RunView
 from supernet.space import SearchSpace
 
 STATE, _DROPPED, _WHOLE = "view state", "view dropped", "view of the whole page"
+_ELSEWHERE = "view elsewhere"
 # What parts of the page outside a screen show.
 _OUTSIDE = frozenset(("run", "device", "search", "screen"))
 
@@ -76,7 +77,7 @@ class Context:
         """Change what this browser looks at; to be called in a callback of a widget.
 
         Args:
-            **changes: Fields of :class:`app.explorer.view_state.ViewState`.
+            **changes: Fields of :class:`app.explorer.views.view_state.ViewState`.
         """
         change_state(**changes)
 
@@ -98,7 +99,7 @@ def make_context(
         runs: Every run that the page was given.
         run: The one that is looked at.
         front: What the search that is looked at found.
-        state: Checked by :func:`app.explorer.fitted_state.fit_to_front`.
+        state: Checked by :func:`app.explorer.views.fitted_state.fit_to_front`.
         place: Where the run is for somebody who types a command; by default its path.
     """
     key = f"{run.path} {front.search if front else ''}"
@@ -153,10 +154,20 @@ def linked(show: Callable[[Context], None]) -> Callable[[Context], None]:
 def read_state() -> ViewState:
     """What this browser looks at; at first what its address says."""
     if STATE not in st.session_state:
-        query = {name: st.query_params.get_all(name) for name in st.query_params}
-        st.session_state[STATE], st.session_state[_DROPPED] = read_query(query)
+        adopt_query({name: st.query_params.get_all(name) for name in st.query_params})
     state: ViewState = st.session_state[STATE]
     return state
+
+
+def adopt_query(query: Mapping[str, Sequence[str]]) -> None:
+    """Look at what an address names, as far as it means something."""
+    st.session_state[STATE], st.session_state[_DROPPED] = read_query(query)
+
+
+def look_elsewhere(**changes: object) -> None:
+    """Look at another run or search; what does not fit it is left out and needs no word."""
+    change_state(**changes)
+    st.session_state[_ELSEWHERE] = True
 
 
 def change_state(**changes: object) -> None:
@@ -175,23 +186,31 @@ def change_state(**changes: object) -> None:
 def fit_state(front: Front | None, run: RunView) -> ViewState:
     """Leave out of the state what this run and front do not have, and remember that."""
     state, dropped = fit_to_front(read_state(), run, front)
+    expected = st.session_state.pop(_ELSEWHERE, False)
     if dropped:
-        known = st.session_state[_DROPPED]
+        known = list_dropped()
         change_state(**{name: getattr(state, name) for name in dropped})
-        st.session_state[_DROPPED] = (*known, *(n for n in dropped if n not in known))
+        more = () if expected else tuple(name for name in dropped if name not in known)
+        st.session_state[_DROPPED] = (*known, *more)
     return read_state()
+
+
+def leave_out(name: str, value: object) -> None:
+    """Look at less than the address names, and remember that.
+
+    Args:
+        name: The field.
+        value: What is left of it.
+    """
+    known = list_dropped()
+    change_state(**{name: value})
+    st.session_state[_DROPPED] = known if name in known else (*known, name)
 
 
 def list_dropped() -> tuple[str, ...]:
     """What the address named that is not here, until something else is looked at."""
     dropped: tuple[str, ...] = st.session_state.get(_DROPPED, ())
     return dropped
-
-
-def note_dropped(name: str) -> None:
-    """Remember that the address named something that is not here."""
-    known = list_dropped()
-    st.session_state[_DROPPED] = known if name in known else (*known, name)
 
 
 def take_whole() -> None:

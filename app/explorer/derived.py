@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 import numpy as np
 import streamlit as st
@@ -32,8 +33,27 @@ Selection = tuple[str, str]
 
 def name_selection(context: Context) -> Selection:
     """Names what a screen shows of a front, for what is kept of it."""
-    mask = hashlib.sha256(np.packbits(context.kept).tobytes()).hexdigest()[:16]
-    return context.content_key, mask
+    return f"{context.key} {digest_front(context.front)}", _digest(np.packbits(context.kept))
+
+
+def digest_front(front: Front | None) -> str:
+    """What decides everything that is worked out of a front: its points, flags and figures.
+
+    The same points may have other figures by now, where they were measured again.
+    """
+    if front is None:
+        return ""
+    columns = [front.column(axis.name) for axis in front.objectives]
+    figures = [part for c in columns for part in (c.value, c.predicted, c.best, c.low, c.high)]
+    return _digest(front.digests, front.on_front, front.verified, *figures)
+
+
+def _digest(*arrays: NDArray[Any]) -> str:
+    """16 hexadecimal digits of the content of arrays."""
+    found = hashlib.blake2b(digest_size=8)
+    for array in arrays:
+        found.update(np.ascontiguousarray(array).tobytes())
+    return found.hexdigest()
 
 
 def encode_points(content: str, front: Front, space: SearchSpace) -> Encoded:

@@ -8,6 +8,7 @@ import numpy as np
 import streamlit as st
 
 from app.analysis.devices import Agreement, KnownLatencies, correlate_devices, join_latencies
+from app.explorer.derived import digest_front
 from app.records.front import Estimate, Front, Point
 from app.records.quantities import Quantity
 from app.reporting.device_charts import OnDevice
@@ -25,7 +26,7 @@ def list_latencies(front: Front) -> Iterator[tuple[str, Quantity]]:
 
 def name_searches(run: RunView) -> str:
     """Names the content of all searches of a run, for what is kept of them."""
-    found = (f"{name} {front.digest}" for name, front in run.fronts.items())
+    found = (f"{name} {digest_front(front)}" for name, front in run.fronts.items())
     return f"{run.path} {' '.join(found)}"
 
 

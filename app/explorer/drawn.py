@@ -27,9 +27,9 @@ def show_chart(key: str, shown: tuple[str, ...], draw: Callable[[], alt.TopLevel
         draw: Makes it, where it is not kept.
     """
     kept = _make_specification(key, shown, draw)
-    # Streamlit takes the data out of what it is given.
-    specification = {**copy.copy(kept), "datasets": dict(kept["datasets"])}
-    st.vega_lite_chart(spec=specification, key=key)
+    # Streamlit takes apart what it is given; the tables it only reads.
+    bare = copy.deepcopy({name: part for name, part in kept.items() if name != "datasets"})
+    st.vega_lite_chart(spec={**bare, "datasets": dict(kept["datasets"])}, key=key)
 
 
 @st.cache_resource(max_entries=_MOST_KEPT, show_spinner=False)

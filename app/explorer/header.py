@@ -14,6 +14,7 @@ from app.records.front import Front
 from app.records.quantities import find_stored_quantity
 from app.runs import run_view
 from app.runs.run_view import DeviceView, RunView
+from supernet.space import SearchSpace
 
 
 def show_header(run: RunView, front: Front | None) -> None:
@@ -53,17 +54,26 @@ def _list_facts(run: RunView, front: Front | None) -> list[tuple[str, str, str]]
         entries.append(
             ("Search space", size, f"networks, {numbers.format_items(len(run.space), 'choice')}")
         )
-        for label, member in (("Largest", run.space.largest), ("Smallest", run.space.smallest)):
-            quality = run_view.find_quality(run, member.digest)
-            if quality is not None:
-                judged = find_stored_quantity(quality.objective, quality.unit, "maximize")
-                split = {"val": "validation"}.get(quality.split, quality.split)
-                title = f"{label}, {split} {quality.objective}"
-                entries.append((title, judged.show(quality.value), ""))
+        entries += _list_ends(run, run.space)
     if front is not None and front.evaluations:
         note = f"evaluations, {front.strategy}".rstrip(", ")
         entries.append(("Search", f"{front.evaluations:,}", note))
     return entries
+
+
+def _list_ends(run: RunView, space: SearchSpace) -> list[tuple[str, str, str]]:
+    """The qualities of the smallest and the largest network, as far as they are on record."""
+    found = []
+    for label, member in (("smallest", space.smallest), ("largest", space.largest)):
+        quality = run_view.find_quality(run, member.digest)
+        if quality is not None:
+            judged = find_stored_quantity(quality.objective, quality.unit, "maximize")
+            split = {"val": "validation"}.get(quality.split, quality.split)
+            found.append((label, judged.show(quality.value), f"{split} {quality.objective}"))
+    if len(found) == 2 and found[0][2] == found[1][2]:
+        (_, low, note), (_, high, _) = found
+        return [("Smallest and largest", f"{low} and {high}", note)]
+    return [(label.capitalize(), value, note) for label, value, note in found]
 
 
 def describe_tables(run: RunView, front: Front | None) -> list[str]:

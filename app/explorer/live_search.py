@@ -105,19 +105,18 @@ class _Tail:
     def _read_on(self) -> float:
         try:
             with self.path.open("rb") as file:
-                size = file.seek(0, 2)
-                if size < self._offset:
+                if file.seek(0, 2) < self._offset:
                     self._offset, self._digests, self._values = 0, [], []
                 file.seek(self._offset)
-                content = file.read(size - self._offset)
+                for line in file:
+                    if not line.endswith(b"\n"):
+                        break  # torn, or still being written
+                    self._offset += len(line)
+                    if self._is_new(line):
+                        self._take(line)
             changed = self.path.stat().st_mtime
         except FileNotFoundError:
             return 0.0
-        whole, end, _torn = content.rpartition(b"\n")
-        self._offset += len(whole) + len(end)
-        for line in whole.split(b"\n") if end else ():
-            if self._is_new(line):
-                self._take(line)
         return max(time.time() - changed, 0.0)
 
     def _is_new(self, line: bytes) -> bool:

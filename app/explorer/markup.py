@@ -29,7 +29,7 @@ STYLE = """<style>
 [data-testid="stSliderThumbValue"], [data-testid="stSliderThumbValue"] * {color: inherit}
 .facts {display: flex; flex-wrap: wrap; gap: 0.3rem 1.6rem; margin: 0}
 .facts div {min-width: 4rem}
-.facts.grid {display: grid; grid-template-columns: repeat(auto-fill, minmax(7.4rem, 1fr));
+.facts.grid {display: grid; grid-template-columns: repeat(auto-fill, minmax(6.4rem, 1fr));
   gap: 0.5rem 1rem; margin-bottom: 0.8rem}
 .facts .label {font-size: 0.8rem; opacity: 0.8; display: block}
 .facts .value {font-size: 0.95rem; font-weight: 600; overflow-wrap: anywhere}
@@ -46,6 +46,7 @@ STYLE = """<style>
 .genes td.layer {padding-left: 1.5rem; opacity: 0.85}
 .genes td.off {opacity: 0.8; font-style: italic}
 .genes .was {font-size: 0.78rem; opacity: 0.9; margin-left: 0.45rem; white-space: nowrap}
+.genes td:not(.part) .was {display: block; margin-left: 0}
 .genes .changed {outline: 2px solid #D55E00; outline-offset: -2px; border-radius: 4px;
   padding: 0.1rem 0.45rem}
 .genes td.changed {padding: 0.22rem 0.7rem}
@@ -54,8 +55,7 @@ STYLE = """<style>
 .figures th, .figures td {border: 0; border-bottom: 1px solid rgba(128, 128, 128, 0.3);
   padding: 0.3rem 0.9rem 0.3rem 0; text-align: left; white-space: nowrap}
 .figures th {font-weight: 600}
-@media (max-width: 640px) {.genes td {min-width: 2.6rem; padding: 0.22rem 0.4rem}
-  .genes .was {white-space: normal}}
+@media (max-width: 640px) {.genes td {min-width: 2.6rem; padding: 0.22rem 0.4rem}}
 </style>"""
 
 # Light to dark blue, with the text colour that reads on each.

@@ -49,8 +49,9 @@ def show_notes(context: Context) -> None:
 def _ask_note(run: Path, about: str | None, notes: NotesRecord, label: str) -> None:
     key = f"note {run} {about or 'of the run'}"
     seen, stored = f"seen {key}", notes.read(about)
-    if st.session_state.get(key, "") == st.session_state.get(seen, ""):
-        # Nothing was typed here since, so that what others wrote meanwhile is shown.
+    if key not in st.session_state or st.session_state[key] == st.session_state.get(seen, ""):
+        # Nothing was typed here since, so that what others wrote meanwhile is shown. What was
+        # typed and not saved goes with the screen.
         hold(key, stored)
         st.session_state[seen] = stored
     st.text_area(label, key=key, max_chars=LONGEST_NOTE, height=120)

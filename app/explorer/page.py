@@ -24,6 +24,7 @@ from app.explorer.context import (
     make_context,
     take_whole,
 )
+from app.explorer.fronts.beside import leave_out_unknown
 from app.explorer.growth import watch_run
 from app.explorer.header import show_header
 from app.explorer.launch import read_arguments
@@ -31,7 +32,8 @@ from app.explorer.local_requests import is_local
 from app.explorer.markup import write_text
 from app.explorer.opened import Unreadable, isolated, open_run, outline_run
 from app.explorer.sidebar import select_run, select_search
-from app.explorer.view_state import SCREENS
+from app.explorer.views.history import follow_history
+from app.explorer.views.view_state import SCREENS
 from app.runs import run_view
 
 
@@ -80,14 +82,16 @@ def _show_run(runs: list[Path], run: run_view.RunView, place: Path) -> None:
     watch_run(run.path)
     front = select_search(run)
     state = fit_state(front, run)
+    context = make_context(tuple(runs), run, front, state, place)
+    leave_out_unknown(context)
     _name_dropped()
     with isolated("The header of this run"):
         show_header(run, front)
-    context = make_context(tuple(runs), run, front, state, place)
     screen = state.screen
     # Only the tab that is looked at is filled, and only its module is imported.
     with _draw_tabs(screen):
         import_module(f"app.explorer.screens.{screen.lower()}").show(context)
+    follow_history()
 
 
 def _draw_tabs(screen: str) -> AbstractContextManager[object]:

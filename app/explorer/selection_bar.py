@@ -24,32 +24,33 @@ def show_selection(context: Context) -> None:
         parts.append(format_items(len(state.filters), "choice"))
     kept = int(context.kept.sum())
     sentence = f"{kept:,} of {len(front.points):,} points are selected, by {' and '.join(parts)}."
-    said, choose, clear = st.columns([3, 1.3, 0.9], vertical_alignment="center")
-    said.markdown(write_text(sentence))
     best = find_best(context, front)
-    if best is not None:
-        choose.button(
-            "Choose the best of them",
-            key=f"choose selected {context.key}",
-            on_click=lambda: context.update(chosen=best.digest),
-            help="The best verified one within the first budget.",
+    st.markdown(write_text(sentence))
+    with st.container(horizontal=True):
+        if best is not None:
+            st.button(
+                "Choose the best of them",
+                key=f"choose selected {context.key}",
+                on_click=lambda: context.update(chosen=best.digest),
+                help="The verified one of the highest expected quality within the first budget.",
+            )
+        st.button(
+            "Clear selection",
+            key=f"clear {context.key}",
+            on_click=lambda: context.update(region=None, filters={}),
         )
-    clear.button(
-        "Clear selection",
-        key=f"clear {context.key}",
-        on_click=lambda: context.update(region=None, filters={}),
-    )
 
 
 def find_best(context: Context, front: Front) -> Point | None:
-    """The best verified point of the selection within the first budget; the cheaper of equals."""
+    """The verified point of the selection within the first budget that has the best expected
+    quality; the cheaper of equals."""
     places = front.measured[context.kept[front.measured]]
     if context.budgets:
-        costs = front.column(front.cost.name).value[places]
+        costs = front.column(front.cost.name).best[places]
         places = places[costs <= context.budgets[0]]
     if not len(places):
         return None
-    qualities = front.column(front.quality.name).value[places]
+    qualities = front.column(front.quality.name).best[places]
     # They are in the order of their cost, and the first of equals is taken.
     best = np.argmax(qualities) if front.quality.maximize else np.argmin(qualities)
     return front.points[places[best]]

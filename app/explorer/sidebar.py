@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import streamlit as st
 
-from app.explorer.context import change_state, note_dropped, read_state
+from app.explorer.context import change_state, leave_out, look_elsewhere, read_state
 from app.records.front import Front
 from app.runs.run_view import RunView
 
@@ -31,8 +31,8 @@ def select_run(runs: list[Path]) -> Path:
     named = {shorten(path, runs): path for path in runs}
     wanted = read_state().run
     if wanted and wanted not in named:
-        change_state(run="", device="", search="")
-        note_dropped("run")
+        change_state(device="", search="")
+        leave_out("run", "")
         wanted = ""
     path = named[wanted] if wanted else runs[0]
     with st.sidebar:
@@ -57,6 +57,8 @@ def select_search(run: RunView) -> Front | None:
         _drop_unknown(device=state.device, search=state.search)
         return None
     device = state.device
+    if not device and state.search in run.fronts:
+        device = run.fronts[state.search].device
     if device not in names:
         _drop_unknown(device=device)
         device = names[0]
@@ -89,14 +91,15 @@ def select_search(run: RunView) -> Front | None:
 
 def _look_at_other(**changes: str) -> None:
     """Look at another search; what was drawn, chosen and set on the old one stays with it."""
-    change_state(**changes, budgets=(), region=None, filters={}, chosen="", compared=(), beside=())
+    look_elsewhere(
+        **changes, budgets=(), region=None, filters={}, chosen="", compared=(), beside=()
+    )
 
 
 def _drop_unknown(**named: str) -> None:
     for name, value in named.items():
         if value:
-            change_state(**{name: ""})
-            note_dropped(name)
+            leave_out(name, "")
 
 
 def _select(

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from app.auditing.request import SETTINGS, AuditRequest, holds_other, plan_audit, plan_training
 from app.auditing.summary import summarise
 from app.jobs.outcomes import AuditOutcome
+from app.progress import Say, Step
 from app.records.audit import FILE, AuditRecord, ViolationRecord, read_audit
 from app.records.audit_pieces import (
     AlonePiece,
@@ -34,7 +35,6 @@ from app.runs.diverged import suggest_rate
 from app.runs.origin import has_steps
 from app.runs.precision import extend
 from app.runs.trained import (
-    Say,
     Trained,
     best_device,
     load_own_family,
@@ -148,38 +148,39 @@ class _Audit:
 
     def examine(self, architectures: list[Architecture]) -> None:
         """Everything that inherited weights alone can tell."""
-        for architecture in architectures:
+        for number, architecture in enumerate(architectures, start=1):
             self.once(
                 self.pieces.inherited,
                 f"inherited/{architecture.digest}",
                 partial(self._inherited, architecture),
             )
-        networks = format_items(len(architectures), "network")
-        self.say(f"audit: {networks} evaluated with inherited weights")
+            self._count("evaluating inherited weights", number, len(architectures), "network")
         if not self.request.probes:
             return
         self._examine_nested()
         self._probe_choices()
-        for architecture in (architectures[0], architectures[-1]):
+        ends = (architectures[0], architectures[-1])
+        for number, architecture in enumerate(ends, start=1):
             self.once(
                 self.pieces.curves,
                 f"curve/{architecture.digest}",
                 partial(self._curve, architecture),
             )
-        self.say("audit: recalibration examined")
+            self._count("examining recalibration", number, len(ends), "network")
+
+    def _count(self, what: str, done: int, total: int, unit: str) -> None:
+        self.say(Step(f"audit: {what}", done, total, unit))
 
     def _examine_nested(self) -> None:
         supernet, known = self.trained.supernet, self.pieces.nested
         for number in range(self.request.probes):
             self.once(known, f"chain/{number}", partial(self._chain, number))
+            self._count("examining nested networks", number + 1, self.request.probes, "chain")
         unordered = audit.find_unordered_choices(supernet)
-        for choice in _real_choices(supernet):
-            if choice.name not in unordered:
-                self.once(known, f"corner/{choice.name}", partial(self._corner, choice.name))
-        chains = format_items(
-            self.request.probes, "chain of nested networks", "chains of nested networks"
-        )
-        self.say(f"audit: {chains} examined, and both ends")
+        ordered = [c.name for c in _real_choices(supernet) if c.name not in unordered]
+        for number, name in enumerate(ordered, start=1):
+            self.once(known, f"corner/{name}", partial(self._corner, name))
+            self._count("examining both ends", number, len(ordered), "choice")
 
     def _probe_choices(self) -> None:
         choices = _real_choices(self.trained.supernet)
@@ -187,8 +188,7 @@ class _Audit:
             for number in range(self.request.probes):
                 key = f"probe/{choice.name}/{number}"
                 self.once(self.pieces.probes, key, partial(self._probe, choice.name, number))
-            if done % 10 == 0 or done == len(choices):
-                self.say(f"audit: effect of {done}/{format_items(len(choices), 'choice')} probed")
+            self._count("probing effects", done, len(choices), "choice")
 
     def _inherited(self, architecture: Architecture) -> InheritedPiece:
         trained = self.trained
@@ -283,12 +283,12 @@ class _Audit:
         piece = self.once(
             self.pieces.alone,
             f"alone/{architecture.digest}",
-            lambda: self._alone(architecture, folder, lambda line: self.say(f"{title}, {line}")),
+            lambda: self._alone(architecture, folder, title),
         )
         self.say(f"{title}: {piece.objective} {piece.value:.4f} alone")
         shutil.rmtree(folder, ignore_errors=True)
 
-    def _alone(self, architecture: Architecture, folder: Path, say: Say) -> AlonePiece:
+    def _alone(self, architecture: Architecture, folder: Path, title: str) -> AlonePiece:
         trained = self.trained
         sequence = np.random.SeedSequence([self.request.seed, int(architecture.digest, 16)])
         seed = int(sequence.generate_state(1)[0])
@@ -301,7 +301,14 @@ class _Audit:
             # There are none where weights were trained in float.
             recipe = recipe.replace({"quantizer": MINMAX})
         try:
-            result = train(alone, trained.data, recipe, folder, progress=lambda p: say(_line(p)))
+            result = train(
+                alone,
+                trained.data,
+                recipe,
+                folder,
+                progress=lambda p: self.say(_describe(title, p)),
+                stepped=lambda step, steps: self.say(Step(title, step, steps, passing=True)),
+            )
         except DivergedError as error:
             rate = recipe.learning_rate
             raise DivergedError(
@@ -310,7 +317,7 @@ class _Audit:
                 f"less than {rate:g}, or --replace --recipe-part clip_norm=1",
             ) from error
         for note in result.notes:
-            say(f"warning: {note}")
+            self.say(f"warning: {title}: {note}")
         only = alone.space.smallest
         found = evaluate(alone, only, trained.data, self.request.split)
         return AlonePiece(steps=result.steps, resumed_from=result.resumed_from, **_numbers(found))
@@ -371,9 +378,7 @@ def _real_choices(supernet: Supernet) -> list[Choice]:
     return [choice for choice in supernet.space.choices if len(choice.values) > 1]
 
 
-def _line(progress: Progress) -> str:
+def _describe(title: str, progress: Progress) -> Step:
     loss = progress.loss_largest
-    left = (progress.steps - progress.step) * progress.seconds / max(1, progress.step)
-    eta = f", {left:.0f} s left" if progress.seconds and progress.step < progress.steps else ""
-    shown = "" if loss is None else f": loss {loss:.3f}"
-    return f"step {progress.step}/{progress.steps}{shown}{eta}"
+    shown = "" if loss is None else f"loss {loss:.3f}"
+    return Step(title, progress.step, progress.steps, figures=shown, passing=True)

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from app.evaluation.log import EvaluationLog, find_architecture
 from app.jobs.outcomes import EvaluateOutcome
+from app.progress import Say, Step
 from app.runs.class_balance import describe_largest_class
 from app.runs.directory import open_run
-from app.runs.trained import Say, open_other_data, open_trained
+from app.runs.trained import open_other_data, open_trained
 from supernet.data import SPLITS
 from supernet.errors import InputError
 from supernet.quality.evaluate import evaluate
@@ -51,7 +52,10 @@ def evaluate_job(
     chosen = find_architecture(opened, trained.supernet.space, architecture)
     supernet = trained.supernet
     counts = (supernet.parameter_count(chosen), supernet.macs(chosen))
+    evaluating = Step(f"evaluating {chosen.digest} on {split}", passing=True)
     if data is None and batch_size is None:
+        own = trained.data
+        say(evaluating)
         log = EvaluationLog(trained, say)
         record = log.find(chosen, split)
         if record is None:
@@ -61,7 +65,7 @@ def evaluate_job(
         return EvaluateOutcome(
             opened.path,
             chosen.digest,
-            trained.data.spec,
+            own.spec,
             split,
             record.objective,
             record.unit,
@@ -72,10 +76,11 @@ def evaluate_job(
             record.calibrated_on,
             *counts,
             balanced=record.balanced,
-            largest_class=describe_largest_class(trained.data, split),
+            largest_class=describe_largest_class(own, split),
             failure=record.failure,
         )
     source = trained.data if data is None else open_other_data(data, trained)
+    say(evaluating)
     result = evaluate(
         supernet, chosen, source, split, batch_size=batch_size, estimator=trained.estimator
     )

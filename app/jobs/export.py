@@ -12,6 +12,7 @@ import numpy as np
 from app.evaluation.log import EvaluationLog, find_architecture
 from app.jobs.outcomes import ExportOutcome
 from app.jobs.parity import compare_outputs, score_under_runtime
+from app.progress import Say, Step
 from app.records.export import LatencyRecord, PrecisionFacts, StorageRecord
 from app.records.formats import read_formats
 from app.records.front import Front, read_front, value_or
@@ -21,7 +22,7 @@ from app.reporting.model_card import CardFacts, write_model_card
 from app.runs.class_balance import describe_largest_class
 from app.runs.directory import Run, open_run
 from app.runs.latency_table import measure_one
-from app.runs.trained import Say, Trained, open_trained
+from app.runs.trained import Trained, open_trained
 from hardware.fusion_probe import probe_contract
 from supernet import files
 from supernet.costs.enumeration import measure_size
@@ -64,10 +65,15 @@ def export_job(
     folder = Path(out) if out is not None else opened.export(chosen.digest)
     _check_folder(folder)
     target = _find_target(opened, folder)
-    say(f"export {chosen.digest}: extracting and recalibrating")
-    exported = export(trained.supernet, chosen, trained.data, estimator=trained.estimator)
+    source = trained.data
+    task = f"export {chosen.digest}"
+    say(f"{task}: extracting and recalibrating")
+    say(Step(task, passing=True))
+    exported = export(trained.supernet, chosen, source, estimator=trained.estimator)
+    say(Step(f"{task}: comparing outputs with ONNX Runtime's", passing=True))
     parity = compare_outputs(trained, chosen, exported)
     precision = _describe_precision(trained, chosen, exported)
+    say(Step(f"{task}: evaluating", passing=True))
     log = EvaluationLog(trained, say)
     if log.find(chosen, "val") is None:
         with opened.writing():
@@ -77,6 +83,7 @@ def export_job(
     classes = {split: describe_largest_class(trained.data, split) for split in qualities}
     largest = {split: found for split, found in classes.items() if found is not None}
     latency = _find_latency(opened, trained, chosen, say)
+    say(Step(f"{task}: writing", passing=True))
     checkpoint = trained.checkpoint.digest
     with files.new_folder(target) as temporary:
         write_files(temporary, exported, chosen)

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from app.jobs.outcomes import ImportOutcome
+from app.progress import Say, Step
 from app.records.numbers import format_items
 from app.records.run import DataRecord, RunIdentity, ShapeRecord
 from app.records.typed_json.plain import plain
 from app.runs.directory import Run, check_same_run, open_run, writing_run
-from app.runs.trained import NO_DATA, Say, absolute
+from app.runs.trained import NO_DATA, absolute, count_images
 from supernet import checkpoints, files
 from supernet.data import IMAGES, DataShape, DataSource, open_data
 from supernet.errors import InputError
@@ -64,8 +65,10 @@ def import_job(request: ImportRequest, say: Say) -> ImportOutcome:
             f"unknown format {request.format!r}{nearest(request.format, FORMATS)}; formats are "
             f"{', '.join(FORMATS)}"
         )
+    say(Step(f"reading {request.file}", passing=True))
     recognised = recognise(read_tensors(request.file, request.key), str(request.file))
-    data = _open_data(request, recognised)
+    data = _open_data(request, recognised, say)
+    say(Step("building the network", passing=True))
     config = _fit_to_images(recognised, data, request.image_size)
     supernet = load_supernet(recognised, config)
     for note in () if data is None else data.notes:
@@ -97,13 +100,13 @@ def import_job(request: ImportRequest, say: Say) -> ImportOutcome:
     )
 
 
-def _open_data(request: ImportRequest, recognised: Recognised) -> DataSource | None:
+def _open_data(request: ImportRequest, recognised: Recognised, say: Say) -> DataSource | None:
     if request.data is None:
         return None
     spec = absolute(request.data)
     native = max(recognised.config.resolutions)
     size = request.image_size or (native if spec.startswith("folder:") else None)
-    data = open_data(spec, image_size=size)
+    data = open_data(spec, image_size=size, count=count_images(spec, say))
     classes, channels = recognised.config.classes, recognised.config.channels
     if data.shape.task != IMAGES:
         raise InputError(f"{request.file} classifies images, and {spec} is for {data.shape.task}")

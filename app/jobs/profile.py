@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from app.jobs.outcomes import ProfileOutcome
+from app.progress import Say, Step
 from app.records.numbers import format_items
 from app.runs import plugins
 from app.runs.command_lines import list_own_modules
@@ -16,7 +16,7 @@ from app.runs.executable import check_executable
 from app.runs.latency_table import compile_table, find_device, load_table
 from app.runs.offer_precision import offer_precision
 from app.runs.precision import show_policy
-from app.runs.trained import Say, build
+from app.runs.trained import build
 from hardware.device import Device
 from hardware.fusion_probe import probe_contract
 from hardware.profile import Budget, choose_budget, is_replaced, profile
@@ -89,6 +89,7 @@ def profile_job(request: ProfileRequest, say: Say) -> ProfileOutcome:
     if shortage is not None:
         say(f"warning: {shortage}")
     offer_precision(run, request.precision, say)
+    say(Step("building the network", passing=True))
     supernet = build(run)
     if run.record.precision is not None and device.backend == Device().backend:
         check_executable(supernet, probe_contract())
@@ -104,7 +105,7 @@ def profile_job(request: ProfileRequest, say: Say) -> ProfileOutcome:
     }
     begun = _find_interrupted(run)
     if not request.replace or (begun == config and is_replaced(folder)):
-        said: list[str] = []
+        said: list[str | Step] = []
         # What is only read needs no lock, and may lie on a read-only disk.
         old = _find_table(run, device, cost_model, request, said.append)
         if old is not None:
@@ -119,6 +120,7 @@ def profile_job(request: ProfileRequest, say: Say) -> ProfileOutcome:
             return _summarise(run, old, reused=True)
         run.set_stage("profile", "running", config=config)
         say(f"profile {device.name}: {format_items(len(cost_model.distinct), 'unit')}")
+        say(Step(f"profile {device.name}: preparing", passing=True))
         table = profile(
             cost_model,
             supernet.graph,
@@ -126,7 +128,9 @@ def profile_job(request: ProfileRequest, say: Say) -> ProfileOutcome:
             folder=folder,
             seed=request.seed,
             budget=budget,
-            progress=_make_reporter(device.name, say),
+            progress=lambda done, total: say(
+                Step(f"profile {device.name}", done, total, "measurement")
+            ),
             replace=request.replace,
         )
         run.set_stage("profile", "complete", trustworthy=table.report["trustworthy"])
@@ -204,19 +208,6 @@ def _choose_budget(request: ProfileRequest, cost_model: CostModel) -> Budget:
         calibration = min(budget.calibration, request.networks)
         budget = replace(budget, validation=request.networks, calibration=calibration)
     return budget
-
-
-def _make_reporter(name: str, say: Say) -> Any:
-    """Says something at every twentieth part of the way."""
-    last = [-1]
-
-    def progress(done: int, total: int) -> None:
-        part = 20 * done // max(1, total)
-        if part != last[0]:
-            last[0] = part
-            say(f"profile {name}: {done}/{format_items(total, 'measurement')}")
-
-    return progress
 
 
 def _summarise(run: Run, table: LatencyTable, *, reused: bool) -> ProfileOutcome:

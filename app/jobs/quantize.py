@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from app.jobs.outcomes import QuantizeOutcome
+from app.progress import Say, Step
 from app.records.run import CALIBRATED, RunIdentity, SourceRecord
 from app.records.typed_json.record import to_json
 from app.runs.command_lines import list_own_modules, train_from_command
 from app.runs.directory import Run, check_same_run, open_run, writing_run
 from app.runs.origin import Origin, open_origin, take_weights
 from app.runs.precision import read_precision, show_policy, was_trained_in_float
-from app.runs.trained import Say, build_extended
+from app.runs.trained import build_extended
 from supernet import checkpoints
 from supernet.checkpoints import WEIGHTS
 from supernet.errors import InputError
@@ -51,12 +52,13 @@ def quantize_job(request: QuantizeRequest, say: Say) -> QuantizeOutcome:
 
     Args:
         request: What to quantize.
-        say: Told about damaged checkpoints that were passed over.
+        say: Told about progress, and about damaged checkpoints that were passed over.
 
     Raises:
         InputError: The run is not trained, or was trained for number formats; unknown formats, or
             some that no unit can compute in; or ``out`` holds another run.
     """
+    say(Step("building the network", passing=True))
     precision = read_precision(request.precision, CALIBRATED, request.calibration)
     origin = open_origin(request.run, say, request.trust)
     before = origin.run.record
@@ -78,6 +80,7 @@ def quantize_job(request: QuantizeRequest, say: Say) -> QuantizeOutcome:
             "space": supernet.space.digest,
         }
     )
+    say(Step(f"writing {request.out}", passing=True))
     digest = _write(request.out, identity, supernet, origin)
     return QuantizeOutcome(
         run=request.out,

@@ -18,6 +18,7 @@ from app.records.quantities import find_stored_quantity
 from app.records.search import FILE as PLAN
 from app.records.trace import FILE as TRACE
 from app.records.trace import Hypervolume, format_table, read_trace
+from app.records.training_log import MetricsRecord, read_metrics
 from app.reporting.report_text import (
     CARD_LABELS,
     SearchSummary,
@@ -197,6 +198,7 @@ def _write_page(run: Run, found: Sequence[tuple[Front, Sequence[Hypervolume]]], 
         # By its name alone: the page may be read where the run is in another place.
         export=lambda digest: export_command(Path(name), digest, f"exported-{digest}"),
         devices=[DevicePart(d.name, d.description, d.report) for d in devices],
+        losses=_read_losses(run, say),
         audits=_read_audits(run, say),
         problems=[problem.replace(f"{run.path}{os.sep}", "") for problem in view.problems],
     )
@@ -211,8 +213,10 @@ def _list_facts(view: RunView) -> list[tuple[str, str]]:
         facts.append(("Precision", view.precision.replace(",", ", ")))
     if view.space is None:
         return facts
+    size = view.space.size
+    noun = "network" if size == 1 else "networks"
     choices = format_items(len(view.space), "choice")
-    facts.append(("Search space", f"{format_space_size(view.space.size)} networks, {choices}"))
+    facts.append(("Search space", f"{format_space_size(size)} {noun}, {choices}"))
     for label, member in (("Largest", view.space.largest), ("Smallest", view.space.smallest)):
         quality = find_quality(view, member.digest)
         if quality is not None:
@@ -220,6 +224,15 @@ def _list_facts(view: RunView) -> list[tuple[str, str]]:
             split = {"val": "validation"}.get(quality.split, quality.split)
             facts.append((f"{label}, {split} {quality.objective}", judged.show(quality.value)))
     return facts
+
+
+def _read_losses(run: Run, say: Say) -> list[MetricsRecord]:
+    """How the losses of the training went; nothing, and a warning, where that cannot be read."""
+    try:
+        return read_metrics(run.path, lambda line: say(f"warning: {line}"))
+    except (OSError, InputError) as error:
+        say(f"warning: the losses of the training are left out: {error}")
+        return []
 
 
 def _read_audits(run: Run, say: Say) -> list[tuple[str, AuditRecord]]:

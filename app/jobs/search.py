@@ -11,6 +11,7 @@ from app.evaluation.log import EvaluationLog
 from app.evaluation.race_bounds import RaceRule
 from app.evaluation.scheduler import SPLIT, WHOLE_ROUND, Evaluator
 from app.jobs.outcomes import SearchOutcome
+from app.progress import Say, Step
 from app.records.evaluation_columns import keep_evaluation_columns
 from app.records.front import FILE as FRONT
 from app.records.front import Front, FrontHeader, read_front
@@ -24,7 +25,7 @@ from app.runs.command_lines import write_command
 from app.runs.directory import Run, now, open_run
 from app.runs.latency_table import DeviceTable, open_table
 from app.runs.offer_precision import offer_precision
-from app.runs.trained import Say, Trained, open_trained
+from app.runs.trained import Trained, open_trained
 from app.searching.checks import check_space, require_feasible
 from app.searching.choice import Choice, find_choice
 from app.searching.informed_fit import InformedFit
@@ -36,9 +37,9 @@ from app.searching.request import SearchRequest, is_complete, plan_search
 from app.searching.results.front_builder import Findings, build_front
 from app.searching.results.random_baseline import add_baseline
 from app.searching.results.report_cards import make_report_cards
+from app.searching.results.settled import Settled, settle_front
 from app.searching.results.verify import measurable, verify
 from app.searching.setting import Setting, build_strategy, reopen_prior
-from app.searching.settled import Settled, settle_front
 from predictors.predictor import Fit
 from predictors.transfer import transfer
 from search import Evaluation, SearchProblem, SearchResult, search
@@ -113,7 +114,7 @@ def _find_complete(
     folder = run.search(request.name)
     if request.replace or request.storage is not None or not (folder / FRONT).exists():
         return None
-    said: list[str] = []
+    said: list[str | Step] = []
     setting = prepare(request, run, trained, said.append, chosen)
     if not is_complete(folder, setting.plan, replace=False):
         return None
@@ -144,6 +145,7 @@ def prepare(
     Raises:
         InputError: As for :func:`search_job`.
     """
+    say(Step(f"search {request.name}: preparing", passing=True))
     chosen = chosen or find_choice(request)
     names = resolve_objectives(request.objectives, trained.quality, request.devices)
     check_space(run, trained, say)
@@ -326,6 +328,7 @@ def _verify_front(setting: Setting, settled: Settled, say: Say) -> Front:
         strategy=request.strategy,
         largest_class=describe_largest_class(sources.trained.data, "val"),
     )
+    say(Step(f"search {request.name}: judging predictors", passing=True))
     cards = make_report_cards(
         problem, result.history, result.models, seed=request.seed, fit=setting.fit
     )

@@ -12,6 +12,7 @@ from pydantic import JsonValue
 
 from app.jobs.failures import SaidElsewhereError
 from app.jobs.outcomes import TrainOutcome
+from app.progress import Say, Step
 from app.records.run import (
     DataRecord,
     PrecisionRecord,
@@ -38,7 +39,6 @@ from app.runs.precision import DEFAULT_METHOD, extend, read_precision, show_poli
 from app.runs.suited import choose_preset, name_recipe
 from app.runs.teacher import open_teacher
 from app.runs.trained import (
-    Say,
     absolute,
     best_device,
     keep_options,
@@ -133,7 +133,7 @@ def train_job(request: TrainRequest, say: Say) -> TrainOutcome:
 
     Args:
         request: What to train.
-        say: Told one line of progress at a time.
+        say: Told about progress.
 
     Raises:
         InputError: A name is unknown, settings do not fit each other, or ``out`` holds another
@@ -161,7 +161,8 @@ def train_job(request: TrainRequest, say: Say) -> TrainOutcome:
                 recipe,
                 request.out,
                 method=method,
-                progress=lambda p: say(_write_line(p)),
+                progress=lambda p: say(_describe(p)),
+                stepped=lambda step, steps: say(Step("train", step, steps)),
             )
         except DivergedError as error:
             # All processes see the same losses, so that one of them says it for all.
@@ -295,9 +296,10 @@ def _prepare(
     before = {} if known is None else keep_options(spec, known.data.options)
     options = {**before, **_list_options(request)}
     if asked is not None and base is not None:
-        data = reopen_data(base, options)
+        data = reopen_data(base, options, say)
     else:
-        data = open_typed_data(spec, options)
+        data = open_typed_data(spec, options, say)
+    say(Step("building the network", passing=True))
     for note in data.notes:
         say(f"warning: {note}")
     if data.shape.task != family.TASK:
@@ -505,9 +507,8 @@ def _list_settings(identity: RunIdentity) -> dict[str, JsonValue]:
     return {**asked, "data": identity.data.spec}
 
 
-def _write_line(progress: Progress) -> str:
+def _describe(progress: Progress) -> Step:
     ends = ((progress.loss_largest, "largest"), (progress.loss_smallest, "smallest"))
     losses = ", ".join(f"{name} {loss:.3f}" for loss, name in ends if loss is not None)
-    left = (progress.steps - progress.step) * progress.seconds / max(1, progress.step)
-    eta = f", {left:.0f} s left" if progress.seconds and progress.step < progress.steps else ""
-    return f"train {progress.step}/{progress.steps}: loss {losses or 'not in this step'}{eta}"
+    figures = f"loss {losses or 'not in this step'}"
+    return Step("train", progress.step, progress.steps, figures=figures)

@@ -98,7 +98,7 @@ def draw_marks(
             size=alt.Size("kind:N", sort=names, scale=areas, legend=legend),
             opacity=alt.Opacity("kind:N", sort=names, scale=opacities, legend=legend),
             tooltip=list(tooltip),
-            description="digest:N",
+            description=alt.Description("digest:N"),
         )
     )
 
@@ -164,5 +164,7 @@ def draw_diagonal(ends: tuple[float, float], x: Axis, y: Axis) -> alt.Chart:
     return (
         alt.Chart(tabulate([{"low": ends[0], "high": ends[1]}]))
         .mark_rule(color=AMBER, strokeWidth=1.5, strokeDash=[5, 4], aria=False)
-        .encode(x=x.place_across("low"), x2="high:Q", y=y.place_up("low"), y2="high:Q")
+        .encode(
+            x=x.place_across("low"), x2=alt.X2("high:Q"), y=y.place_up("low"), y2=alt.Y2("high:Q")
+        )
     )

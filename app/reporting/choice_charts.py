@@ -49,7 +49,7 @@ def draw_importance(effects: Sequence[ChoiceEffect], quantity: Quantity) -> alt.
     bars = base.mark_bar(color=style.BLUE)
     texts = base.mark_text(align="left", dx=4, fontSize=11, color=style.MUTED, aria=False)
     height = 60 + _ROW * max(len(rows), 1)
-    return alt.layer(bars, texts.encode(text="text:N")).properties(height=height)
+    return alt.layer(bars, texts.encode(text=alt.Text("text:N"))).properties(height=height)
 
 
 def draw_effects(effects: Sequence[ChoiceEffect], quantity: Quantity) -> alt.LayerChart:
@@ -81,10 +81,10 @@ def draw_effects(effects: Sequence[ChoiceEffect], quantity: Quantity) -> alt.Lay
     base = alt.Chart(style.tabulate(rows)).encode(y=_name_rows(names, "name"))
     across = Axis(f"expected {quantity.axis_label}")
     lines = base.mark_line(color=style.BLUE, opacity=0.35, aria=False).encode(
-        x=across.place_across("mean"), detail="choice:N", order=alt.Order("place:Q")
+        x=across.place_across("mean"), detail=alt.Detail("choice:N"), order=alt.Order("place:Q")
     )
     bars = base.mark_rule(color=style.GREY, strokeWidth=1.5, aria=False).encode(
-        x=across.place_across("low"), x2="high:Q"
+        x=across.place_across("low"), x2=alt.X2("high:Q")
     )
     marks = base.mark_circle(color=style.BLUE, size=60, opacity=1).encode(
         x=across.place_across("mean"),
@@ -142,7 +142,7 @@ def draw_common(found: Sequence[Prevalence]) -> alt.LayerChart:
             alt.Tooltip("chance:N", title="by chance"),
         ],
     )
-    joined = lines.encode(x=across.place_across("from"), x2="to:Q")
+    joined = lines.encode(x=across.place_across("from"), x2=alt.X2("to:Q"))
     return alt.layer(joined, marks).properties(height=90 + _ROW * max(len(found), 1))
 
 

@@ -66,7 +66,7 @@ def draw_table_parity(points: Sequence[ComparedNetwork]) -> alt.LayerChart:
     x, y = Axis("predicted latency (ms)", ends), Axis("measured latency (ms)", ends)
     base = alt.Chart(style.tabulate(rows))
     bars = base.mark_rule(color=style.GREY, opacity=0.6, aria=False).encode(
-        x=x.place_across("x"), y=y.place_up("low"), y2="high:Q"
+        x=x.place_across("x"), y=y.place_up("low"), y2=alt.Y2("high:Q")
     )
     kinds = [kind for kind in (HELD_OUT, CALIBRATED) if any(row["kind"] == kind for row in rows)]
     looks = {HELD_OUT: (style.BLUE, "circle"), CALIBRATED: (style.GREY, "diamond")}
@@ -90,7 +90,7 @@ def draw_table_parity(points: Sequence[ComparedNetwork]) -> alt.LayerChart:
             alt.Tooltip("measured:N"),
             alt.Tooltip("error:N", title="prediction off by"),
         ],
-        description="digest:N",
+        description=alt.Description("digest:N"),
     )
     return alt.layer(style.draw_diagonal(ends, x, y), bars, marks).properties(height=340)
 
@@ -146,7 +146,7 @@ def draw_agreement(devices: Sequence[str], found: Sequence[Agreement]) -> alt.La
     )
     edge = least + 0.6 * (1 - least)
     dark = alt.condition(f"datum.spearman > {edge}", alt.value("white"), alt.value("#10202e"))
-    texts = base.mark_text(fontSize=11, aria=False).encode(text="text:N", color=dark)
+    texts = base.mark_text(fontSize=11, aria=False).encode(text=alt.Text("text:N"), color=dark)
     return alt.layer(cells, texts).properties(height=120 + 34 * len(devices))
 
 
@@ -201,8 +201,8 @@ def draw_on_devices(found: Sequence[OnDevice]) -> alt.LayerChart:
     intervals = base.mark_rule(color=style.AMBER, strokeWidth=1.5, aria=False)
     layers = [
         bars,
-        intervals.encode(x=across.place_across("low"), x2="high:Q"),
-        texts.encode(x=across.place_across("latency"), text="text:N"),
+        intervals.encode(x=across.place_across("low"), x2=alt.X2("high:Q")),
+        texts.encode(x=across.place_across("latency"), text=alt.Text("text:N")),
     ]
     return alt.layer(*layers).properties(height=110 + 48 * max(len(found), 1))
 
@@ -253,4 +253,4 @@ def draw_unit_shares(
     )
     texts = base.mark_text(align="left", dx=4, fontSize=11, color=style.MUTED, aria=False)
     height = 100 + 19 * max(len(kinds), 1) * max(len(order), 1)
-    return alt.layer(bars, texts.encode(text="text:N")).properties(height=height)
+    return alt.layer(bars, texts.encode(text=alt.Text("text:N"))).properties(height=height)

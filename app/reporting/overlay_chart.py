@@ -33,7 +33,7 @@ def draw_fronts(fronts: Sequence[tuple[str, Front]], x: Quantity, y: Quantity) -
     labels = [label for label, _ in fronts]
     across = Axis(x.axis_label, style.padded_domain([float(row["x"] or 0.0) for row in rows]))
     up = Axis(y.axis_label, style.padded_domain([float(row["y"] or 0.0) for row in rows]))
-    legend = alt.Legend(orient="top", title=None, columns=1, labelLimit=320)
+    legend = alt.Legend(orient="top", title=None, columns=1, labelLimit=320, symbolOpacity=1)
     colors = alt.Scale(domain=labels, range=list(_COLORS[: len(labels)]))
     shapes = alt.Scale(domain=labels, range=[_SHAPES[i % len(_SHAPES)] for i in range(len(labels))])
     base = alt.Chart(style.tabulate(rows)).encode(
@@ -49,7 +49,7 @@ def draw_fronts(fronts: Sequence[tuple[str, Front]], x: Quantity, y: Quantity) -
             style.describe_in_tooltip("x_text", x.title),
             style.describe_in_tooltip("y_text", y.title),
         ],
-        description="digest:N",
+        description=alt.Description("digest:N"),
     )
     # What more of a cost buys is a staircase; two qualities or two costs have none.
     interpolate = "step-after" if y.maximize and not x.maximize else "linear"

@@ -82,7 +82,7 @@ def draw_population(population: Population, axis: Quantity) -> alt.LayerChart:
             color=alt.Color(
                 "kind:N",
                 scale=alt.Scale(domain=kinds, range=[looks[kind] for kind in kinds]),
-                legend=alt.Legend(orient="top", title=None) if kinds[1:] else None,
+                legend=alt.Legend(orient="top", title=None, symbolOpacity=1) if kinds[1:] else None,
             ),
             opacity=alt.condition(f"datum.kind === '{ON_FRONT}'", alt.value(1), alt.value(0.3)),
             tooltip=[
@@ -90,7 +90,7 @@ def draw_population(population: Population, axis: Quantity) -> alt.LayerChart:
                 alt.Tooltip("number:Q", title="evaluation", format=","),
                 style.describe_in_tooltip("text", axis.title),
             ],
-            description="digest:N",
+            description=alt.Description("digest:N"),
         )
     )
     line = (
@@ -146,9 +146,9 @@ def draw_values_over_time(
         .mark_rect()
         .encode(
             x=Axis("evaluated architectures", (0, int(ends[-1]))).place_across("start"),
-            x2="end:Q",
+            x2=alt.X2("end:Q"),
             y=Axis("share of the evaluated (%)", (0, 100)).place_up("low"),
-            y2="high:Q",
+            y2=alt.Y2("high:Q"),
             color=alt.Color("kind:N", scale=scale, legend=legend, sort=kinds),
             tooltip=[
                 alt.Tooltip("kind:N", title="value"),

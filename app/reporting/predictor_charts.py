@@ -38,10 +38,13 @@ def draw_predictions(front: Front, axis: Quantity, found: Predicted) -> alt.Laye
     x, y = (Axis(f"{kind} {axis.axis_label}", ends) for kind in ("predicted", "evaluated"))
     base = alt.Chart(style.tabulate(rows))
     intervals = base.mark_rule(color=style.GREY, opacity=0.3, aria=False).encode(
-        x=x.place_across("low"), x2="high:Q", y=y.place_up("y")
+        x=x.place_across("low"), x2=alt.X2("high:Q"), y=y.place_up("y")
     )
     marks = base.mark_circle(color=style.BLUE, size=40, opacity=0.75).encode(
-        x=x.place_across("x"), y=y.place_up("y"), tooltip=_TOOLTIP, description="digest:N"
+        x=x.place_across("x"),
+        y=y.place_up("y"),
+        tooltip=_TOOLTIP,
+        description=alt.Description("digest:N"),
     )
     return _count_drawn(
         alt.layer(intervals, style.draw_diagonal(ends, x, y), marks).properties(height=300),
@@ -78,7 +81,12 @@ def draw_residuals(
     marks = (
         alt.Chart(style.tabulate(rows))
         .mark_circle(color=style.BLUE, size=40, opacity=0.6)
-        .encode(x=x.place_across("x"), y=y.place_up("y"), tooltip=_TOOLTIP, description="digest:N")
+        .encode(
+            x=x.place_across("x"),
+            y=y.place_up("y"),
+            tooltip=_TOOLTIP,
+            description=alt.Description("digest:N"),
+        )
     )
     level = (
         alt.Chart(style.tabulate([{"y": 0.0}]))
@@ -123,7 +131,7 @@ def draw_coverage(judged: Sequence[Coverage]) -> alt.LayerChart:
     x, y = Axis("share that is wanted (%)", ends), Axis("share inside (%)", ends)
     base = alt.Chart(style.tabulate(rows)).encode(x=x.place_across("wanted"))
     bars = base.mark_rule(color=style.GREY, strokeWidth=1.5, aria=False).encode(
-        y=y.place_up("low"), y2="high:Q"
+        y=y.place_up("low"), y2=alt.Y2("high:Q")
     )
     marks = base.mark_circle(color=style.BLUE, size=70, opacity=1).encode(
         y=y.place_up("share"),
@@ -148,7 +156,7 @@ _TOOLTIP = [
 def _name_point(front: Front, axis: Quantity, found: Predicted, place: int) -> Row:
     value, mean = float(found.value[place]), float(found.mean[place])
     return {
-        "digest": front.points[int(found.places[place])].digest,
+        "digest": str(front.digests[found.places[place]]),
         "predicted": axis.show(mean),
         "evaluated": axis.show(value),
         "difference": axis.show_difference(value, mean),

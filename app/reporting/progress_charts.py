@@ -93,8 +93,12 @@ def draw_parity(front: Front, axis: Quantity) -> alt.LayerChart | None:
         .encode(
             x=x.place_across("x"),
             y=y.place_up("y"),
-            tooltip=[alt.Tooltip("digest:N", title="architecture"), "predicted:N", "real:N"],
-            description="digest:N",
+            tooltip=[
+                alt.Tooltip("digest:N", title="architecture"),
+                alt.Tooltip("predicted:N"),
+                alt.Tooltip("real:N"),
+            ],
+            description=alt.Description("digest:N"),
         )
     )
     chart = alt.layer(style.draw_diagonal(ends, x, y), marks).properties(height=320)

@@ -7,27 +7,36 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from app.analysis.common_choices import compare_prevalence
+from app.analysis.positions import encode_choices
 from app.records import numbers
 from app.records.audit import AuditRecord
 from app.records.device import TableReport
 from app.records.front import CardRecord, Front
 from app.records.numbers import format_items
 from app.records.trace import Hypervolume
+from app.records.training_log import MetricsRecord
 from app.reporting.audit_chart import draw_audit
 from app.reporting.audit_text import list_figures, list_findings
+from app.reporting.choice_charts import draw_common
 from app.reporting.html import digest_source, read_template, render_html, trust_html, write_json
 from app.reporting.progress_charts import draw_hypervolume, draw_learning_curve, draw_parity
 from app.reporting.report_text import list_card, list_volumes
 from app.reporting.scatter.script import read_script, read_style
 from app.reporting.static_data import describe_search
 from app.reporting.svg import render_inline_svg
+from app.reporting.training_charts import draw_losses
 from supernet.space import SearchSpace
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
 
 # Points of all searches together: some kilobytes for ten of them, and no page should be slow.
 MOST_POINTS = 3000
 _FEWEST_POINTS = 300
+_MOST_COMMON = 14
 
 
 @dataclass(frozen=True)
@@ -62,6 +71,7 @@ class RunPart:
         space: The search space, where it could be read.
         export: The command line that exports the architecture of a digest.
         devices: That were profiled.
+        losses: Reports of the training, by rising step.
         audits: What audits found, by name.
         problems: Sentences about what could not be read.
     """
@@ -71,6 +81,7 @@ class RunPart:
     space: SearchSpace | None
     export: Callable[[str], str]
     devices: Sequence[DevicePart] = ()
+    losses: Sequence[MetricsRecord] = ()
     audits: Sequence[tuple[str, AuditRecord]] = ()
     problems: Sequence[str] = field(default_factory=tuple)
 
@@ -96,6 +107,7 @@ def write_page(run: RunPart, searches: Sequence[SearchPart]) -> str:
         ],
         device_header=("device", "machine", "verdict", "mean error", "within 5 %", "Kendall tau"),
         devices=[_describe_device(device) for device in run.devices],
+        losses=_draw_training(run.losses),
         audits=[
             _describe_audit(number, name, found)
             for number, (name, found) in enumerate(run.audits, 1)
@@ -141,8 +153,30 @@ def _describe_search(number: int, part: SearchPart, run: RunPart, most: int) -> 
         "progress": progress,
         "cards": [{"name": name, "rows": list_card(card)} for name, card in front.reports.items()],
         "pictures": _draw_predictors(number, front),
+        "common": _draw_common(number, front, space),
         "data": write_json(describe_search(front, space, run.export, most)),
     }
+
+
+def _draw_common(number: int, front: Front, space: SearchSpace | None) -> Markup | None:
+    """The values that tell the front from what was evaluated, those least due to chance first."""
+    if space is None or not front.on_front.any():
+        return None
+    found = compare_prevalence(space, encode_choices(space, front.choices), front.on_front)
+    telling = [one for one in found if one.lift != 1][:_MOST_COMMON]
+    if not telling:
+        return None
+    title = "How often values are on the front and among everything evaluated"
+    height = 90 + 24 * len(telling)
+    svg = render_inline_svg(draw_common(telling), title, f"common-{number}", height=height)
+    return trust_html(svg)
+
+
+def _draw_training(losses: Sequence[MetricsRecord]) -> Markup | None:
+    """The losses of the largest and the smallest network; nothing where none was logged."""
+    if all(row.loss_largest is None and row.loss_smallest is None for row in losses):
+        return None
+    return trust_html(render_inline_svg(draw_losses(losses), "Losses of the training", "losses"))
 
 
 def _draw_predictors(number: int, front: Front) -> list[dict[str, Any]]:

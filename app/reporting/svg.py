@@ -56,7 +56,7 @@ def render_svg(
 
 
 def render_inline_svg(
-    chart: alt.LayerChart, title: str, name: str, *, width: int = 560, height: int = 320
+    chart: alt.LayerChart, title: str, name: str, *, width: int = 540, height: int = 320
 ) -> str:
     """A chart as a part of a page of HTML, in the colours of the page, without a line above it.
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from app.progress import Say
 from app.records.run import CALIBRATED
 from app.runs.command_lines import quantize_command, train_from_command
 from app.runs.directory import Run, keep_space
 from app.runs.precision import offers, read_precision, show_policy, was_trained_in_float
 from app.runs.trained import (
-    Say,
     build_extended,
     find_trained,
     load_own_family,

@@ -9,10 +9,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from app.progress import Say
 from app.records.numbers import format_items
 from app.records.run import OriginRecord, RunRecord
 from app.runs.directory import Run, open_run
-from app.runs.trained import NO_DATA, Say, find_trained, read_shape
+from app.runs.trained import NO_DATA, find_trained, read_shape
 from supernet import checkpoints
 from supernet.checkpoints import Checkpoint
 from supernet.data import DataShape

@@ -8,9 +8,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from app.progress import Say
 from app.records.run import TeacherRecord
 from app.runs.directory import open_run
-from app.runs.trained import Say, Trained, open_trained, read_shape
+from app.runs.trained import Trained, open_trained, read_shape
 from supernet.data import IMAGES, DataShape, DataSource
 from supernet.errors import InputError
 from supernet.quality.evaluate import recalibrate_extracted

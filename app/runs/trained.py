@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from app.progress import Say, Step, say_nothing
 from app.records.run import REMEDY, PrecisionRecord, RunRecord
 from app.runs import plugins
 from app.runs.allocator import keep_freed_memory
@@ -24,14 +25,13 @@ from app.runs.precision import extend, read_precision
 from supernet import checkpoints
 from supernet.checkpoints import Checkpoint
 from supernet.costs.cost_model import CostModel
-from supernet.data import IMAGES, KINDS, DataShape, DataSource, open_data
+from supernet.data import IMAGES, KINDS, Count, DataShape, DataSource, open_data
 from supernet.errors import InputError, OutdatedError
 from supernet.family_config import decode_config
 from supernet.quantization.calibration import DEFAULT_ESTIMATOR
 from supernet.supernet import Supernet
 from supernet.training import Recipe
 
-Say = Callable[[str], None]
 SMALL_MACS = 20_000_000
 # What a family or a recipe raises that is given values of other types and sizes than its own.
 _UNUSABLE = (ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError,
@@ -52,12 +52,14 @@ class Trained:
         supernet: In eval mode, with the weights of ``checkpoint``.
         checkpoint: The newest good one.
         moved: The data of the run, if this command was told their new place.
+        say: Told how far data are read when they are first needed.
     """
 
     run: Run
     supernet: Supernet
     checkpoint: Checkpoint
     moved: DataSource | None = None
+    say: Say = say_nothing
 
     @cached_property
     def shape(self) -> DataShape:
@@ -67,11 +69,12 @@ class Trained:
     @cached_property
     def data(self) -> DataSource:
         """The data of the run; InputError when its content changed since training."""
-        return open_run_data(self.run) if self.moved is None else self.moved
+        return open_run_data(self.run, self.say) if self.moved is None else self.moved
 
     @cached_property
     def cost_model(self) -> CostModel:
         """Every variant of every unit of the supernet."""
+        self.say(Step("listing the units of the network", passing=True))
         return self.supernet.cost_model()
 
     @property
@@ -196,12 +199,14 @@ def open_trained(run: Run, say: Say, data: str | None = None) -> Trained:
 
     Args:
         run: A run whose training is complete; not locked, where ``data`` are given.
-        say: Told about damaged checkpoints that were passed over.
+        say: Told about damaged checkpoints that were passed over, and how far data are read, now
+            and later.
         data: Where the data of the run are now, if they moved; see :func:`move_data`.
 
     Raises:
         InputError: Not trained yet, no usable checkpoint, or ``data`` are not those of the run.
     """
+    say(Step("opening the network", passing=True))
     checkpoint = find_trained(run, say, data)
     supernet = build(run)
     checkpoints.load_weights(supernet, checkpoint)
@@ -209,9 +214,9 @@ def open_trained(run: Run, say: Say, data: str | None = None) -> Trained:
     limit_threads(supernet)
     keep_freed_memory()
     if data is None:
-        return Trained(run, supernet, checkpoint)
+        return Trained(run, supernet, checkpoint, say=say)
     run, moved = move_data(run, data, say)
-    return Trained(run, supernet, checkpoint, moved)
+    return Trained(run, supernet, checkpoint, moved, say)
 
 
 def find_trained(run: Run, say: Say, data: str | None = None) -> Checkpoint:
@@ -243,8 +248,12 @@ def find_trained(run: Run, say: Say, data: str | None = None) -> Checkpoint:
     return found.checkpoint
 
 
-def open_run_data(run: Run) -> DataSource:
+def open_run_data(run: Run, say: Say = say_nothing) -> DataSource:
     """Open the data that a run was trained on.
+
+    Args:
+        run: The run.
+        say: Told how far they are read.
 
     Raises:
         InputError: It is gone, unusable, or its content changed; the run has none; or it comes
@@ -256,7 +265,7 @@ def open_run_data(run: Run) -> DataSource:
             "these weights were imported without data, which calibration and evaluation need; "
             "import them again with --data, or evaluate with --data"
         )
-    data = reopen_data(run, asked.options)
+    data = reopen_data(run, asked.options, say)
     if data.fingerprint != asked.fingerprint:
         raise InputError(
             f"the content of {asked.spec} changed since the run was trained on it; restore it, "
@@ -265,12 +274,13 @@ def open_run_data(run: Run) -> DataSource:
     return data
 
 
-def reopen_data(run: Run, options: Mapping[str, int]) -> DataSource:
+def reopen_data(run: Run, options: Mapping[str, int], say: Say = say_nothing) -> DataSource:
     """Open what is now where the data of a run were, whatever it holds.
 
     Args:
         run: The run.
         options: Options of the data.
+        say: Told how far they are read.
 
     Raises:
         InputError: It is gone or unusable, or comes from a function of the user's own that was not
@@ -279,7 +289,7 @@ def reopen_data(run: Run, options: Mapping[str, int]) -> DataSource:
     spec = run.record.data.spec
     trust_data(run, spec)
     try:
-        return open_typed_data(spec, options)
+        return open_typed_data(spec, options, say)
     except InputError as error:
         raise InputError(
             f"the data of {run.path} cannot be opened: {error}; if they moved, give their new "
@@ -293,7 +303,8 @@ def move_data(run: Run, spec: str, say: Say) -> tuple[Run, DataSource]:
     Args:
         run: A run that this process has not locked.
         spec: Their new place, as the user typed it.
-        say: Told when the run cannot be written to; the data are used all the same.
+        say: Told how far data are read, and when the run cannot be written to; the data are used
+            all the same.
 
     Returns:
         The run, in which a function that ``spec`` names is trusted, and the data.
@@ -308,7 +319,7 @@ def move_data(run: Run, spec: str, say: Say) -> tuple[Run, DataSource]:
             f"the weights of {run.path} were imported without data, so that nothing tells whether "
             f"{spec} are the right ones; import them again with --data"
         )
-    data = open_typed_data(place, keep_options(place, asked.options))
+    data = open_typed_data(place, keep_options(place, asked.options), say)
     if data.fingerprint != asked.fingerprint:
         raise InputError(
             f"{spec} is not what {run.path} was trained on: its content differs from that of "
@@ -356,7 +367,7 @@ def open_other_data(spec: str, trained: Trained) -> DataSource:
     """
     size = {"image_size": trained.shape.input[-1]} if spec.startswith("folder:") else {}
     context = {"context": trained.shape.input[0]} if spec.startswith("text:") else {}
-    data = open_typed_data(absolute(spec), {**size, **context})
+    data = open_typed_data(absolute(spec), {**size, **context}, trained.say)
     shape = trained.shape
     if trained.run.record.data.spec == NO_DATA and data.shape.classes == shape.classes:
         # Nobody has said what its classes are called; their number and order must do.
@@ -365,19 +376,40 @@ def open_other_data(spec: str, trained: Trained) -> DataSource:
     return data
 
 
-def open_typed_data(spec: str, options: Mapping[str, int]) -> DataSource:
+def open_typed_data(spec: str, options: Mapping[str, int], say: Say = say_nothing) -> DataSource:
     """Open data that the user has named, if need be by a function in the working directory.
 
     Args:
         spec: As for :func:`supernet.data.open_data`.
         options: Its options.
+        say: Told how far they are read.
 
     Raises:
         InputError: The spec is unknown or its data cannot be used.
     """
+    say(Step(f"reading {spec}", passing=True))
     if _is_function(spec) and plugins.is_own(spec):
         plugins.load_own(spec.partition(":")[0], f"data {spec!r}", ())
-    return open_data(spec, context=options.get("context"), image_size=options.get("image_size"))
+    return open_data(
+        spec,
+        context=options.get("context"),
+        image_size=options.get("image_size"),
+        count=count_images(spec, say),
+    )
+
+
+def count_images(spec: str, say: Say) -> Count:
+    """Make what :func:`supernet.data.open_data` tells a step of a job.
+
+    Args:
+        spec: The data.
+        say: Told the steps.
+    """
+
+    def count(what: str, done: int, total: int | None) -> None:
+        say(Step(f"{what} in {spec}", done, total, "image", passing=True))
+
+    return count
 
 
 def absolute(spec: str) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from app.progress import Say
 from app.records.evaluation import EvaluationRecord
 from app.records.typed_json.record import Choices
 from app.records.typed_json.record_files import read_log
 from app.runs.directory import Run, keep_space
-from app.runs.trained import Say, Trained
+from app.runs.trained import Trained
 from search import InfeasibleError, SearchProblem, check_feasible
 from search.sampling.feasibility import least_violation
 from supernet.errors import InputError

@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from app.progress import Say
 from app.records.evaluation import EvaluationRecord
 from app.records.search import EarlierRunRecord
 from app.records.typed_json.record_files import read_log
 from app.runs.directory import Run, open_run
-from app.runs.trained import Say, Trained
+from app.runs.trained import Trained
 from supernet import checkpoints
 from supernet.errors import InputError
 from supernet.quality.evaluate import CALIBRATION_SAMPLES

@@ -18,13 +18,13 @@ import numpy as np
 from pydantic import JsonValue
 
 from app.evaluation.log import EvaluationLog
+from app.progress import Say
 from app.records.evaluation import EvaluationRecord
 from app.records.front import Front, Point, value_or
 from app.records.typed_json.plain import to_json_number
 from app.records.typed_json.record import to_json
 from app.runs.addresses import hide_secrets, show_storage
 from app.runs.directory import Run
-from app.runs.trained import Say
 from app.searching.objectives import count_all
 from search import Evaluation, SearchProblem
 from search.arrays.pareto import nondominated

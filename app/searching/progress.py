@@ -1,21 +1,16 @@
-"""What a running search says: a line per round with the current front, and the report card."""
+"""What a running search says: every evaluation, the front after each round, the report card."""
 
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from app.progress import Say, Step
 from app.records.numbers import format_items
 from app.searching.results.report_cards import make_report_cards
 from predictors import summarise_card
 from predictors.predictor import Fit
 from search import Progress, SearchProblem, Strategy
-
-Say = Callable[[str], None]
-# Seconds without a word before a slow round says how far it is.
-PATIENCE = 20.0
 
 
 @dataclass
@@ -39,21 +34,19 @@ class Narrator:
     say: Say
     _judged: bool = field(default=False, init=False)
     _count: int = field(default=0, init=False)
-    _spoke: float = field(default_factory=time.monotonic, init=False)
 
     def count_evaluation(self, total: int) -> None:
-        """Count an evaluation; say so now and then when a round takes long."""
+        """Count an evaluation; of the last one the line of its round says more."""
         self._count += 1
-        if time.monotonic() - self._spoke > PATIENCE:
-            self._spoke = time.monotonic()
-            self.say(f"search {self.name}: {self._count}/{format_items(total, 'evaluation')}")
+        if self._count < total:
+            self.say(Step(f"search {self.name}", self._count, total, "evaluation"))
 
     def __call__(self, progress: Progress) -> None:
         """Say how the search stands after a round."""
-        self._spoke = time.monotonic()
         self.say(f"search {self.name}: {write_progress_line(progress)}")
         if self._judged:
             return
+        self.say(Step(f"search {self.name}: judging predictors", passing=True))
         models = self.strategy.models(self.problem, progress.history, self.seed)
         cards = make_report_cards(
             self.problem, progress.history, models, seed=self.seed, fit=self.fit

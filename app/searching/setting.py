@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from app.progress import Say
 from app.records.search import SearchRecord
 from app.runs.directory import Run
 from app.runs.plugins import is_own
-from app.runs.trained import Say, Trained
+from app.runs.trained import Trained
 from app.searching.choice import Choice
 from app.searching.earlier_run import Prior, open_prior
 from app.searching.objectives import Sources

@@ -10,6 +10,7 @@ from supernet.space import nearest
 from .augment import AUGMENTATIONS, augment
 from .datasets import from_datasets
 from .function import SPECIFICATION, call_data_function
+from .reading import Count, count_nothing
 from .source import (
     IMAGES,
     SPLITS,
@@ -26,10 +27,12 @@ __all__ = [
     "IMAGES",
     "SPLITS",
     "TEXT",
+    "Count",
     "DataShape",
     "DataSource",
     "Split",
     "augment",
+    "count_nothing",
     "from_datasets",
     "lay_channels_last",
     "name_further",
@@ -46,6 +49,7 @@ def open_data(
     context: int | None = None,
     image_size: int | None = None,
     own_modules: bool = False,
+    count: Count = count_nothing,
 ) -> DataSource:
     """Open the data that ``spec`` names; the same spec gives the same three splits every time.
 
@@ -60,6 +64,7 @@ def open_data(
             functions that take it.
         own_modules: Whether the module of a function may lie in the working directory, too: right
             for a spec that was typed, wrong for one that a file brought along.
+        count: Told how many images are read, where there are files of them.
 
     Raises:
         InputError: The spec is unknown or its data cannot be used; the message says why.
@@ -69,7 +74,9 @@ def open_data(
     options = {name: value for name, value in given.items() if value is not None}
     if kind not in KINDS and SPECIFICATION.fullmatch(spec):
         hint = nearest(kind, KINDS)
-        return call_data_function(spec, options, working_directory=own_modules, hint=hint)
+        return call_data_function(
+            spec, options, working_directory=own_modules, hint=hint, count=count
+        )
     for name, owner in (("context", "text"), ("image_size", "folder")):
         if name in options and kind != owner:
             option = f"{name.replace('_', ' ')} {options[name]}"
@@ -83,7 +90,7 @@ def open_data(
 
         return open_clutter()
     if kind in ("folder", "text") and path:
-        return _open_path(kind, Path(path).expanduser(), context, image_size)
+        return _open_path(kind, Path(path).expanduser(), context, image_size, count)
     if kind in ("folder", "text"):
         raise InputError(f"data {spec!r} lacks a path; write {kind}:PATH")
     if Path(spec).exists():
@@ -95,11 +102,13 @@ def open_data(
     )
 
 
-def _open_path(kind: str, path: Path, context: int | None, image_size: int | None) -> DataSource:
+def _open_path(
+    kind: str, path: Path, context: int | None, image_size: int | None, count: Count
+) -> DataSource:
     if kind == "folder":
         from .folder import open_folder
 
-        return open_folder(path, image_size=image_size)
+        return open_folder(path, image_size=image_size, count=count)
     from .text import open_text
 
     return open_text(path, context=DEFAULT_CONTEXT if context is None else context)

@@ -7,14 +7,17 @@ from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 
+from .reading import Count, count_nothing
+
 _HEAD = 1 << 16
 
 
-def find_copies(sizes: Mapping[Path, int]) -> dict[Path, Path]:
+def find_copies(sizes: Mapping[Path, int], count: Count = count_nothing) -> dict[Path, Path]:
     """Find files that are copies of others, byte for byte, links included.
 
     Args:
         sizes: Bytes of every file, in the order that decides which comes first.
+        count: Told how many of those that may be copies are compared.
 
     Returns:
         Every copy with the first file of the same content; empty files are not looked at.
@@ -23,11 +26,27 @@ def find_copies(sizes: Mapping[Path, int]) -> dict[Path, Path]:
         OSError: A file cannot be read.
     """
     groups = _group([[file for file, size in sizes.items() if size]], sizes.__getitem__)
-    groups = _group(groups, lambda file: _digest(file, _HEAD))
+    groups = _group(groups, _Counted(groups, count, _HEAD))
     short = [group for group in groups if sizes[group[0]] <= _HEAD]
     long = [group for group in groups if sizes[group[0]] > _HEAD]
-    same = [*short, *_group(long, _digest)]
+    same = [*short, *_group(long, _Counted(long, count))]
     return {copy: first for first, *copies in same for copy in copies}
+
+
+class _Counted:
+    """Digests files and tells how many."""
+
+    def __init__(
+        self, groups: Sequence[Sequence[Path]], count: Count, most: int | None = None
+    ) -> None:
+        self._total, self._done = sum(map(len, groups)), 0
+        self._count, self._most = count, most
+
+    def __call__(self, file: Path) -> bytes:
+        digest = _digest(file, self._most)
+        self._done += 1
+        self._count("looking for copies", self._done, self._total)
+        return digest
 
 
 def _group(

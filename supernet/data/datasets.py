@@ -12,6 +12,7 @@ from torch import Tensor
 from supernet.errors import InputError
 
 from .memory import check_memory
+from .reading import Count, count_nothing
 from .source import SPLITS, DataSource, make_image_source
 
 
@@ -24,6 +25,7 @@ def from_datasets(
     name: str = "dataset",
     augmentation: str | None = None,
     allow_duplicates: bool = False,
+    count: Count = count_nothing,
 ) -> DataSource:
     """Read three data sets of ``(image, class index)`` into memory.
 
@@ -36,6 +38,7 @@ def from_datasets(
         name: How the data is called in messages and in the run's record.
         augmentation: ``"none"``, ``"shift"``, ``"affine"``, ``"crop_flip"``; ``None`` picks one.
         allow_duplicates: Accept images that occur, byte for byte, in two splits.
+        count: Told how many images of a split are read.
 
     Raises:
         InputError: Empty or overlapping splits, unequal shapes, values outside 0..1, or class
@@ -45,7 +48,7 @@ def from_datasets(
     for split, dataset in zip(SPLITS, (train, val, test), strict=True):
         if len(dataset) == 0:
             raise InputError(f"the {split} split of {name} has no images; each split needs some")
-        splits[split] = _read(dataset, f"{name} ({split})")
+        splits[split] = _read(dataset, f"{name} ({split})", split, count)
     shapes = {split: tuple(images.shape[1:]) for split, (images, _) in splits.items()}
     if len(set(shapes.values())) > 1:
         raise InputError(f"the splits of {name} have different image shapes: {shapes}")
@@ -60,10 +63,10 @@ def from_datasets(
             )
     if not allow_duplicates:
         _check_disjoint(splits, name)
-    return make_image_source(name, splits, names, augmentation)
+    return make_image_source(name, splits, names, augmentation, count=count)
 
 
-def _read(dataset: Any, where: str) -> tuple[Tensor, Tensor]:
+def _read(dataset: Any, where: str, split: str, count: Count) -> tuple[Tensor, Tensor]:
     stored: Tensor | None = None
     targets = torch.empty(len(dataset), dtype=torch.int64)
     for index in range(len(dataset)):
@@ -92,6 +95,7 @@ def _read(dataset: Any, where: str) -> tuple[Tensor, Tensor]:
             )
         stored[index] = pixels
         targets[index] = int(target)
+        count(f"reading images ({split})", index + 1, len(dataset))
     assert stored is not None, "an empty data set is refused before"
     if stored.dtype != torch.uint8:
         low, high = float(stored.min()), float(stored.max())

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import closing
+from functools import partial
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import torch
@@ -14,16 +18,21 @@ from supernet.errors import InputError
 
 from .copies import find_copies
 from .folder_layout import Classes, find_images
-from .image_file import is_grey, open_image
+from .image_file import MEGAPIXEL, is_grey, open_image, silence_pillow
 from .image_pixels import read_pixels
 from .memory import check_memory
+from .reading import Count, apply_in_order, count_nothing
 from .source import SPLITS, DataSource, make_image_source, split_stratified
 
+# Images with more pixels are decoded one at a time, which bounds the memory that threads take.
+LARGE_IMAGE = 16 * MEGAPIXEL
 # A file and its class.
 Pairs = list[tuple[Path, str]]
 
 
-def open_folder(path: Path, *, image_size: int | None = None) -> DataSource:
+def open_folder(
+    path: Path, *, image_size: int | None = None, count: Count = count_nothing
+) -> DataSource:
     """Read images under ``PATH/{train,val,test}/CLASS`` or ``PATH/CLASS``.
 
     Without split folders every class is cut 80/10/10; with ``train`` and ``test`` only, a tenth
@@ -39,6 +48,7 @@ def open_folder(path: Path, *, image_size: int | None = None) -> DataSource:
         path: The folder.
         image_size: Square size in pixels: the shorter side is resized, the centre cropped.
             ``None`` keeps the native size, which must then be the same for all.
+        count: Told how many files are found, compared and read.
 
     Raises:
         InputError: No folder, no images, fewer than two classes, different classes in the
@@ -49,15 +59,16 @@ def open_folder(path: Path, *, image_size: int | None = None) -> DataSource:
         raise InputError(f"image size {image_size} is impossible; it must be at least 1 pixel")
     if not path.is_dir():
         raise InputError(f"there is no folder {path}")
-    layout = find_images(path)
+    layout = find_images(path, count)
     labels = tuple(sorted(next(iter(layout.classes.values()))))
-    copies = find_copies(layout.sizes)
+    copies = find_copies(layout.sizes, count)
     files = _make_splits(layout.classes, copies)
-    grey = all(_is_grey(file, image_size) for split in files.values() for file, _ in split)
-    images = _decode(files, image_size, grey, f"the images of folder:{path}")
+    with silence_pillow():
+        grey = _are_grey(files, image_size, count)
+        images = _decode(files, image_size, grey, f"the images of folder:{path}", count)
     splits = {name: (images[name], _number_labels(files[name], labels)) for name in SPLITS}
     notes = (*layout.notes, *_note_disagreements(files, copies))
-    return make_image_source(f"folder:{path}", splits, labels, notes=notes)
+    return make_image_source(f"folder:{path}", splits, labels, notes=notes, count=count)
 
 
 def _make_splits(found: Mapping[str, Classes], copies: Mapping[Path, Path]) -> dict[str, Pairs]:
@@ -129,37 +140,57 @@ def _number_labels(pairs: Pairs, labels: Sequence[str]) -> Tensor:
     return torch.tensor([number[label] for _, label in pairs], dtype=torch.int64)
 
 
-def _is_grey(file: Path, image_size: int | None) -> bool:
+def _are_grey(files: Mapping[str, Pairs], image_size: int | None, count: Count) -> bool:
+    """Whether all images are; the first in colour ends the question."""
+    listed = [file for split in files.values() for file, _ in split]
+    with closing(apply_in_order(partial(_is_grey, image_size), listed)) as found:
+        for number, grey in enumerate(found, start=1):
+            count("looking for colours", number, len(listed))
+            if not grey:
+                return False
+    return True
+
+
+def _is_grey(image_size: int | None, file: Path) -> bool:
     with open_image(file, image_size) as image:
         return is_grey(image)
 
 
 def _decode(
-    files: Mapping[str, Pairs], image_size: int | None, grey: bool, what: str
+    files: Mapping[str, Pairs], image_size: int | None, grey: bool, what: str, count: Count
 ) -> dict[str, Tensor]:
     """Images of every split as uint8 ``(N, C, H, W)``, each written where it stays."""
-    count = sum(map(len, files.values()))
-    result: dict[str, Tensor] = {}
-    first: tuple[Path, tuple[int, ...]] | None = None
-    for split in SPLITS:
-        images: np.ndarray | None = None
-        for row, (file, _) in enumerate(files[split]):
-            with open_image(file, image_size) as image:
-                pixels = read_pixels(image, grey, image_size)
-            if first is None:
-                first = (file, pixels.shape)
-                check_memory(count * pixels.size, what, "give a smaller --image-size")
-            if pixels.shape != first[1]:
+    places = [(split, row) for split in SPLITS for row in range(len(files[split]))]
+    listed = [files[split][row][0] for split, row in places]
+    alone = Lock()
+    shape = _read(listed[0], image_size, grey, alone).shape
+    check_memory(len(listed) * math.prod(shape), what, "give a smaller --image-size")
+    images = {split: np.empty((len(files[split]), *shape), np.uint8) for split in SPLITS}
+
+    def store(number: int) -> tuple[int, ...]:
+        pixels = _read(listed[number], image_size, grey, alone)
+        if pixels.shape == shape:
+            split, row = places[number]
+            images[split][row] = pixels
+        return pixels.shape
+
+    with closing(apply_in_order(store, range(len(listed)))) as found:
+        for number, its_shape in enumerate(found):
+            if its_shape != shape:
                 raise InputError(
-                    f"{file} has {_write_size(pixels.shape)} pixels, {first[0]} has "
-                    f"{_write_size(first[1])}; give an image size to make them equal"
+                    f"{listed[number]} has {_write_size(its_shape)} pixels, {listed[0]} has "
+                    f"{_write_size(shape)}; give an image size to make them equal"
                 )
-            if images is None:
-                images = np.empty((len(files[split]), *pixels.shape), dtype=np.uint8)
-            images[row] = pixels
-        assert images is not None, "every split has images"
-        result[split] = torch.from_numpy(images)
-    return result
+            count("reading images", number + 1, len(listed))
+    return {split: torch.from_numpy(array) for split, array in images.items()}
+
+
+def _read(file: Path, image_size: int | None, grey: bool, alone: Lock) -> np.ndarray:
+    with open_image(file, image_size) as image:
+        if image.width * image.height > LARGE_IMAGE:
+            with alone:
+                return read_pixels(image, grey, image_size)
+        return read_pixels(image, grey, image_size)
 
 
 def _write_size(shape: tuple[int, ...]) -> str:

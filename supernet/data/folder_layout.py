@@ -11,6 +11,8 @@ from pathlib import Path
 
 from supernet.errors import InputError
 
+from .reading import Count, count_nothing
+
 SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".webp", ".tif", ".tiff"),
     *(".ppm", ".pgm", ".pbm", ".pnm"),
@@ -62,7 +64,7 @@ class FolderLayout:
     notes: tuple[str, ...]
 
 
-def find_images(path: Path) -> FolderLayout:
+def find_images(path: Path, count: Count = count_nothing) -> FolderLayout:
     """Find images under ``PATH/CLASS`` or ``PATH/SPLIT/CLASS``, at any depth below the class.
 
     Names of splits count in any case: ``train`` and ``training``, ``val``, ``valid``,
@@ -73,6 +75,7 @@ def find_images(path: Path) -> FolderLayout:
 
     Args:
         path: The folder.
+        count: Told how many are found.
 
     Raises:
         InputError: No images, folders of splits beside others, twice the same split, no training
@@ -82,7 +85,7 @@ def find_images(path: Path) -> FolderLayout:
     """
     folders = _list_folders(path)
     places = _find_splits(path, folders) or {"": path}
-    listed = {split: _list_classes(place) for split, place in places.items()}
+    listed = {split: _list_classes(place, count) for split, place in places.items()}
     for split, classes in listed.items():
         _check_classes(places[split], classes)
     _check_same_classes(places, listed)
@@ -97,7 +100,11 @@ def find_images(path: Path) -> FolderLayout:
         raise InputError(
             f"{path} has only one class ({names[0]!r}); classification needs at least 2{hint}"
         )
-    sizes = {file: _measure(file) for c in found.values() for files in c.values() for file in files}
+    images = [file for c in found.values() for files in c.values() for file in files]
+    sizes: dict[Path, int] = {}
+    for file in images:
+        sizes[file] = _measure(file)
+        count("looking at sizes", len(sizes), len(images))
     return FolderLayout(found, sizes, tuple(_list_notes(places, listed)))
 
 
@@ -155,8 +162,12 @@ def _name_split(name: str) -> str | None:
     return next((s for s, names in SPLIT_NAMES.items() if name.lower() in names), None)
 
 
-def _list_classes(place: Path) -> Classes:
-    return {folder.name: list(_walk(folder)) for folder in _list_folders(place)}
+def _list_classes(place: Path, count: Count) -> Classes:
+    found: Classes = {}
+    for folder in _list_folders(place):
+        found[folder.name] = list(_walk(folder))
+        count("listing images", sum(map(len, found.values())), None)
+    return found
 
 
 def _check_classes(place: Path, classes: Classes) -> None:

@@ -13,13 +13,19 @@ from supernet.space import nearest
 from supernet.user_modules import import_user_module
 
 from .datasets import from_datasets
+from .reading import Count, count_nothing
 from .source import SPLITS, DataSource, fingerprint_splits
 
 SPECIFICATION = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 
 
 def call_data_function(
-    spec: str, options: Mapping[str, Any], *, working_directory: bool, hint: str = ""
+    spec: str,
+    options: Mapping[str, Any],
+    *,
+    working_directory: bool,
+    hint: str = "",
+    count: Count = count_nothing,
 ) -> DataSource:
     """Import a function, call it and make a data source of what it returns.
 
@@ -29,6 +35,7 @@ def call_data_function(
             given those, and without any it is called without arguments.
         working_directory: Whether the module may lie in the working directory, too.
         hint: What a message about a missing module ends with.
+        count: Told how many images are read of data sets that it returns.
 
     Returns:
         The source under the name ``spec``; its fingerprint is that of the splits' content,
@@ -41,7 +48,7 @@ def call_data_function(
     function = _find_function(spec, working_directory, hint)
     _check_call(spec, function, options)
     try:
-        source = _make_source(spec, function(**options))
+        source = _make_source(spec, function(**options), count)
     except InputError:
         raise
     # The function may fail in any way; its kind and reason are all that can be said.
@@ -90,13 +97,13 @@ def _check_call(spec: str, function: Callable[..., Any], options: Mapping[str, A
         )
 
 
-def _make_source(spec: str, result: object) -> DataSource:
+def _make_source(spec: str, result: object, count: Count) -> DataSource:
     if isinstance(result, DataSource):
         return result
     if isinstance(result, Mapping) and set(SPLITS) <= set(result):
-        return from_datasets(**{"name": spec, **result})
+        return from_datasets(**{"name": spec, "count": count, **result})
     if isinstance(result, (tuple, list)) and len(result) == len(SPLITS):
-        return from_datasets(*result, name=spec)
+        return from_datasets(*result, name=spec, count=count)
     raise InputError(
         f"data {spec!r} returned {type(result).__name__}; it must return a DataSource, the three "
         "data sets (train, val, test), or the arguments of from_datasets by name"

@@ -21,6 +21,18 @@ _WHITE_IS_ZERO = 0
 
 
 @contextmanager
+def silence_pillow() -> Iterator[None]:
+    """Hear no warnings of large images and of damaged metadata, neither of which matters here.
+
+    For all images at once, since what is heard is settled for the whole process: threads that
+    settled it for one image each would undo what another has settled.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@contextmanager
 def open_image(file: Path, size: int | None = None) -> Iterator[Image.Image]:
     """Open an image that is safe to decode; what fails while it is open is said of the file.
 
@@ -34,15 +46,12 @@ def open_image(file: Path, size: int | None = None) -> Iterator[Image.Image]:
             mean.
     """
     try:
-        # Pillow warns of large images and of damaged metadata, neither of which matters here.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            # By a file, not by its name: Pillow maps the pixels of a named TIFF into memory by the
-            # size they have once they are turned, which mixes up those that lie on their side.
-            with file.open("rb") as opened, Image.open(opened, formats=FORMATS) as image:
-                _check_pixels(file, image.size, size)
-                _check_levels(file, image)
-                yield image
+        # By a file, not by its name: Pillow maps the pixels of a named TIFF into memory by the
+        # size they have once they are turned, which mixes up those that lie on their side.
+        with file.open("rb") as opened, Image.open(opened, formats=FORMATS) as image:
+            _check_pixels(file, image.size, size)
+            _check_levels(file, image)
+            yield image
     except InputError:
         raise
     except Image.DecompressionBombError:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from supernet.data.augment import AUGMENTATIONS
 from supernet.data.memory import count_in_bytes, split_by_bytes
+from supernet.data.reading import Count, count_nothing
 from supernet.dataclass_json import decode_dataclass, encode_dataclass
 from supernet.errors import InputError
 
@@ -215,6 +216,7 @@ def make_image_source(
     notes: tuple[str, ...] = (),
     groups: Mapping[str, Tensor] | None = None,
     further: Callable[[int], Split] | None = None,
+    count: Count = count_nothing,
 ) -> DataSource:
     """Checks and summaries that every image data set shares.
 
@@ -227,6 +229,7 @@ def make_image_source(
         groups: Split -> groups of its samples, as for :class:`Split`; ``None`` where all samples
             are independent.
         further: As for :class:`DataSource`.
+        count: Told what is found out about all images together.
 
     Raises:
         InputError: Fewer than two classes, or an empty split.
@@ -241,6 +244,7 @@ def make_image_source(
             raise InputError(f"the {name} split of {spec} has no images; each split needs some")
     images = splits["train"][0]
     channels, height, width = images.shape[1:]
+    count("measuring colours", 0, None)
     mean, std = _measure_channels(images)
     if augmentation is not None and augmentation not in AUGMENTATIONS:
         raise InputError(
@@ -250,6 +254,7 @@ def make_image_source(
         augmentation = "crop_flip" if channels == 3 and min(height, width) >= 32 else "shift"
     belongs = {} if groups is None else groups
     content = {name: Split(*splits[name], belongs.get(name)) for name in SPLITS}
+    count("computing the fingerprint", 0, None)
     return DataSource(
         spec=spec,
         shape=DataShape(IMAGES, (channels, height, width), len(labels), labels, mean, std),

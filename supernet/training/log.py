@@ -45,6 +45,7 @@ class Log:
         steps: Steps of the whole training.
         batch_size: Samples per step.
         progress: The caller's function, if any.
+        stepped: Likewise, for the number of steps alone; called at once.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Log:
         steps: int,
         batch_size: int,
         progress: Callable[[Progress], None] | None,
+        stepped: Callable[[int, int], None] | None = None,
     ) -> None:
         found = checksums.read_log(path)
         usable: list[dict[str, Any]] = [line for line in found if _is_line(line)]
@@ -66,6 +68,13 @@ class Log:
         self.path, self.steps, self.batch_size, self.progress = path, steps, batch_size, progress
         self.began = self.time = time.perf_counter()
         self.step = start
+        self.stepped = stepped
+        self.count(start)
+
+    def count(self, step: int) -> None:
+        """Tell that ``step`` steps are done, of which there is nothing to write."""
+        if self.stepped is not None:
+            self.stepped(step, self.steps)
 
     def write(self, step: int, largest: float | None, smallest: float | None, rate: float) -> None:
         """Report ``step`` steps done."""

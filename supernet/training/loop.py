@@ -56,6 +56,7 @@ def train(
     teacher: nn.Module | None = None,
     method: TrainingMethod | None = None,
     progress: Callable[[Progress], None] | None = None,
+    stepped: Callable[[int, int], None] | None = None,
     resume: bool = True,
 ) -> TrainResult:
     """Train a supernet, or continue where a killed run stopped, with the same result.
@@ -73,6 +74,8 @@ def train(
         method: One composed already, or of your own, instead of what the recipe describes; built
             on this supernet.
         progress: Called every ``log_every`` steps and after the last.
+        stepped: Called with the steps done and those of the whole training: once before the first
+            and after each that ``progress`` is not called for.
         resume: Continue from checkpoints in ``folder``; ``False`` refuses when there are any.
 
     Raises:
@@ -102,7 +105,7 @@ def train(
     _synchronise(method, start)
     log, notes = None, found.notes
     if distributed.is_main() and start < steps:
-        log = Log(folder / "metrics.jsonl", start, steps, recipe.batch_size, progress)
+        log = Log(folder / "metrics.jsonl", start, steps, recipe.batch_size, progress, stepped)
         notes += log.notes
     last = _take_steps(state, data, recipe, range(start, steps), log) or last
     distributed.wait()
@@ -140,6 +143,8 @@ def _take_steps(
                 smallest = _check_finite(losses.get(supernet.space.smallest), done)
                 if log is not None:
                     log.write(done, largest, smallest, find_rate(state.method, recipe, step, steps))
+            elif log is not None:
+                log.count(done)
             if saves:
                 _check_finite(torch.stack([*losses.values()]).sum(), done)
                 last = state.save(done) if log is not None else None

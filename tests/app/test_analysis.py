@@ -255,6 +255,7 @@ def test_rank_correlations_agree_with_scipy_and_say_their_count() -> None:
 
 
 @given(st.lists(st.integers(0, 6), min_size=1, max_size=30))
+@settings(deadline=None)
 def test_ranks_share_ties(values: list[int]) -> None:
     found = rank_with_ties(np.array(values, dtype=np.float64))
     assert found.tolist() == stats.rankdata(values).tolist()

@@ -213,7 +213,7 @@ def test_progress_goes_to_stderr_and_json_to_stdout(command: Command, tmp_path: 
     out = tmp_path / "r"
     outcome = command("train", "--out", out, "--steps", 2, "--batch-size", 32, "--json")
     assert json.loads(outcome.out)["steps"] == 2
-    assert "train 2/2" in outcome.err
+    assert "train: 2/2 steps" in outcome.err
 
 
 def test_a_second_search_reuses_evaluations(command: Command, a_run: Path) -> None:

@@ -14,9 +14,11 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from app.explorer.context import STATE
+from app.explorer.views.view_state import ViewState
 from app.records import picking
 from app.records.front import Front
 from app.records.quantities import ACCURACY
+from app.reporting.scatter.component import NAME as SCATTER
 from app.runs import run_view
 from supernet.errors import InputError
 from tests.app.chart_reading import Row
@@ -68,7 +70,7 @@ def front_of(run: Path) -> Front:
 
 def payload(page: AppTest) -> dict[str, Any]:
     """What the chart of the front on a page is given."""
-    (chart,) = page.get("bidi_component")
+    (chart,) = [c for c in page.get("bidi_component") if c.proto.component_name == SCATTER]
     found: dict[str, Any] = json.loads(chart.proto.json)
     return found
 
@@ -202,6 +204,84 @@ def test_other_axes_can_be_chosen(run: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert {name: page.query_params[name] for name in ("x", "color", "x_log")} == {
         "x": "size_bytes", "color": "macs", "x_log": "1"
     }  # fmt: skip
+
+
+def test_budgets_are_added_priced_and_removed(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = press(open_page(monkeypatch, run), "Add a budget")
+    first, second = page.session_state[STATE].budgets
+    assert second == pytest.approx(0.75 * first)
+    assert payload(page)["budgets"]["values"] == pytest.approx([first, second])
+    bought = picking.pick(front_of(run), 0.1).point
+    assert bought is not None
+    page.number_input[0].set_value(0.1).run()
+    assert f"`{bought.digest}`" in text(page)
+    assert page.query_params["budgets"] == [repr(first), "0.1"]
+    page.number_input[0].set_value(0.0).run()
+    assert not page.number_input
+    press(press(page, "Add a budget"), "Remove this budget")
+    assert not page.exception
+    assert page.session_state[STATE].budgets == (first,)
+
+
+@pytest.mark.parametrize("budget", ["1e-300", "1e300", "0.0001", "7"])
+def test_any_budget_of_an_address_opens(
+    run: Path, monkeypatch: pytest.MonkeyPatch, budget: str
+) -> None:
+    page = open_page(monkeypatch, run, budgets=["0.1", budget])  # type: ignore[arg-type]
+    assert chosen(page)
+    assert not any("cannot be shown" in error.value for error in page.error)
+    named = [w.value for w in page.warning if "The address named what is not here" in w.value]
+    assert len(named) == (budget == "1e300")
+
+
+def test_a_network_chosen_by_hand_stays_until_a_budget_moves(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = front_of(run).list_front()[0]
+    page = open_page(monkeypatch, run, chosen=other.digest)
+    assert f"Chosen by hand: **`{other.digest}`**" in text(page)
+    assert f"--arch {other.digest} --out " in text(switch(page, "Network"))
+    assert "supernet pick" not in text(page), "no budget picks what was chosen by hand"
+    switch(page, "Front").slider[0].set_value(0.15).run()
+    assert chosen(page) == picking.pick(front_of(run), 0.15).point.digest  # type: ignore[union-attr]
+
+
+def test_a_selection_says_what_is_best_in_it(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    front = front_of(run)
+    limits = json.dumps(["stage1.depth", 1, 1])
+    page = open_page(monkeypatch, run, filters=limits, budgets="0.3")
+    kept = [p for p in front.points if p.choices["stage1.depth"] == 1]
+    assert f"{len(kept)} of {len(front.points)} points are selected, by 1 choice" in text(page)
+    within = [p for p in picking.list_measured(front)
+              if p in kept and (p.best("latency_ms") or 9) <= 0.3]  # fmt: skip
+    best = max(within, key=lambda p: p.best("accuracy") or 0)
+    press(page, "Choose the best of them")
+    assert f"Chosen by hand: **`{best.digest}`**" in text(page)
+    faint = {digest for group in payload(page)["groups"] if group.get("faint")
+             for digest in (group["ids"][place] for place in group["faint"])}  # fmt: skip
+    assert faint == {p.digest for p in front.list_front() if p not in kept}
+    press(page, "Clear selection")
+    assert "are selected" not in text(page)
+    assert "filters" not in page.query_params
+
+
+def test_an_address_may_leave_out_what_follows(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    phone = front_json(small_space(), seed=4)
+    (run / "searches/on-phone").mkdir()
+    (run / "searches/on-phone/front.json").write_text(json.dumps({**phone, "device": "phone"}))
+    write_run(tmp_path / "other", seed=3)
+    page = open_page(monkeypatch, run, tmp_path / "other", search="on-phone", x="size_bytes")
+    assert [box.value for box in page.sidebar.selectbox] == [run, "phone", "on-phone"]
+    assert not page.warning
+    # What another run does not have is left out without a word: nobody named it there.
+    page.session_state[STATE] = replace(page.session_state[STATE], filters={"gone": (0.0, 1.0)})
+    page.sidebar.selectbox[0].set_value(tmp_path / "other").run()
+    assert not page.warning
+    assert page.session_state[STATE] == ViewState(run="other", x="size_bytes")
+    page = open_page(monkeypatch, run, tmp_path / "other", beside="no such front")
+    assert "as usual in this: beside" in page.warning[0].value
 
 
 def test_a_language_model_shows_its_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from app.analysis.regions import Region, find_inside
-from app.explorer.view_state import ViewState, read_query, write_query
+from app.explorer.views.view_state import ViewState, read_query, write_query
 from app.records import picking
 from app.records.front import Front
 from app.runs import run_view
@@ -123,11 +123,11 @@ def test_every_screen_opens_by_keyboard(served: tuple[Path, str], page: Any) -> 
         ("Network", "The units add up to"),
         ("Compare", "Nothing is beside it yet"),
         ("Space", "is a column, cheapest on the left"),
-        ("Devices", "Kendall τ 0.94"),
-        ("Predictors", "Kendall τ"),
+        ("Devices", "Predicted against measured"),
+        ("Predictors", "Report card of the predictor"),
         ("Search", "Progress of the search"),
-        ("Training", "audit"),
-        ("Runs", "of-a-stranger"),
+        ("Training", "Training of the supernet"),
+        ("Runs", "Fronts over each other"),
     ):
         page.keyboard.press("ArrowRight")
         page.keyboard.press("Enter")
@@ -228,6 +228,22 @@ def test_an_address_reads_nothing_but_the_runs_that_were_given(
     wait_until_idle(page)
     assert page.get_by_text("not-given").count() == 0
     assert find_state(page) == ViewState()
+
+
+def test_back_and_forward_lead_through_what_was_looked_at(
+    served: tuple[Path, str], page: Any
+) -> None:
+    page.goto(served[1])
+    chart(page)
+    for screen in ("Network", "Runs"):
+        page.get_by_role("tab", name=screen, exact=True).click()
+        wait_until_idle(page)
+    for move, screen in ((page.go_back, "Network"), (page.go_back, "Front"),
+                         (page.go_forward, "Network")):  # fmt: skip
+        move()
+        page.locator("[role=tab][aria-selected=true]", has_text=screen).wait_for()
+        wait_until_idle(page)
+        assert find_state(page).screen == screen
 
 
 def test_a_run_that_grows_says_so(served: tuple[Path, str], page: Any) -> None:

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app.explorer import exporting, markup
-from app.explorer.view_state import SCREENS
+from app.explorer import markup
+from app.explorer.networks import exporting
+from app.explorer.views.view_state import SCREENS
 from app.records.front import parse_front, read_front
 from app.runs import run_view
 from supernet.errors import InputError

@@ -19,7 +19,7 @@ from app.records.notes import mark_favourite, read_notes, write_note
 from app.runs import run_view
 from supernet.space import Choice, SearchSpace
 from tests.app.chart_reading import Drawn, by_kind, charts_on
-from tests.app.test_explorer import front_of, open_page, text
+from tests.app.test_explorer import front_of, open_page, switch, text
 from tests.app.test_explorer_hostile import list_texts
 from tests.toys.explored_runs import HOSTILE, front_json, small_space, write_run
 
@@ -347,6 +347,21 @@ def test_predictions_residuals_and_coverage_are_of_the_evaluated(
     assert shares == sorted(shares), "wider intervals hold more"
 
 
+def test_the_same_networks_with_other_figures_are_drawn_anew(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_page(monkeypatch, run, screen="Predictors")
+    payload = json.loads((run / "searches/default/front.json").read_text())
+    for point in payload["points"]:
+        point["objectives"]["accuracy"]["value"] -= 0.2
+    rewrite(run, points=payload["points"])
+    page = open_page(monkeypatch, run, screen="Predictors")
+    (parity,) = [c for c in charts_on(page) if "evaluated accuracy (%)" in c.titles("y")]
+    values = {p["digest"]: 100 * p["objectives"]["accuracy"]["value"] for p in payload["points"]}
+    drawn = {row["digest"]: row["y"] for row in parity.one("circle").rows}
+    assert drawn == {digest: pytest.approx(value) for digest, value in values.items()}
+
+
 def test_a_search_without_a_predictor_says_so(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     payload = json.loads((run / "searches/default/front.json").read_text())
     for point in payload["points"]:
@@ -590,6 +605,20 @@ def test_two_browsers_do_not_lose_each_others_note(
     assert read_notes(run).read(None) == "of the second"
     first.run()
     assert first.text_area[0].value == "of the second", "who typed nothing sees what is new"
+
+
+def test_a_note_is_there_again_after_a_look_elsewhere(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = open_page(monkeypatch, run, screen="Runs")
+    page.text_area[0].set_value("kept")
+    press_save(page, "of the run")
+    for _ in range(2):
+        switch(page, "Training")
+        switch(page, "Runs")
+        assert page.text_area[0].value == "kept"
+    press_save(page, "of the run")
+    assert read_notes(run).read(None) == "kept"
 
 
 def test_a_favourite_leads_to_its_network(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from app.explorer import markup
-from app.explorer.figures import HEADER, list_figures
+from app.explorer.networks.figures import HEADER, list_figures
 from app.records import picking
 from app.records.front import CardRecord, parse_front
 from app.records.quantities import ACCURACY

@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from app.evaluation.race_bounds import RaceRule
+from app.progress import Step
 from app.records.evaluation import EvaluationRecord, ScoresRecord
-from app.searching.confirm import ConfirmRule, confirm_finalists, find_probabilities
-from app.searching.final_quality import (
+from app.searching.results.confirm import ConfirmRule, confirm_finalists, find_probabilities
+from app.searching.results.final_quality import (
     MOST_ROWS,
     Evidence,
     FinalQuality,
@@ -22,7 +23,7 @@ from app.searching.final_quality import (
     gather_evidence,
     infer_quality,
 )
-from app.searching.settled import put_in
+from app.searching.results.settled import put_in
 from predictors.posterior import Posterior
 from search import Constraint, History, Objective, SearchProblem
 from supernet.data import DataSource, Split
@@ -249,7 +250,7 @@ class Drawn:
         return infer_quality(self.problem, self.history, "accuracy", rows, evidence, None, 0)
 
 
-def race(seed: int, rule: ConfirmRule) -> tuple[Drawn, FinalQuality, np.ndarray, list[str]]:
+def race(seed: int, rule: ConfirmRule) -> tuple[Drawn, FinalQuality, np.ndarray, list[str | Step]]:
     rng = np.random.default_rng(seed)
     rows = np.unique(rng.integers(0, 4, (80, 5)), axis=0).astype(np.int16)
     truth = 0.7 + 0.02 * np.sqrt(rows + 1.0).sum(1) + 0.01 * rng.standard_normal(len(rows))
@@ -257,7 +258,7 @@ def race(seed: int, rule: ConfirmRule) -> tuple[Drawn, FinalQuality, np.ndarray,
     problem = make_problem(rows, limit=8.0)
     history = make_history(rows, values, rows.sum(1).astype(np.float64))
     drawn = Drawn(history, problem, truth, 0.02, seed)
-    said: list[str] = []
+    said: list[str | Step] = []
     quality = confirm_finalists(problem, history, drawn, rule, 0, said.append)
     return drawn, quality, rows.sum(1) <= 8, said
 
@@ -291,7 +292,7 @@ def test_finalists_are_looked_at_until_one_stands_out() -> None:
 def test_a_race_ends_when_it_is_decided_or_paid_for() -> None:
     drawn, _, _, said = race(1, ConfirmRule(7))
     assert sum(map(drawn.count_sets, range(len(drawn.truth)))) == 7
-    assert "7 evaluations of finalists on further samples, 7 at most" in said[-1]
+    assert str(said[-1]) == "confirm: looking at finalists again: 7/7 evaluations"
     drawn, quality, _, _ = race(1, ConfirmRule(5000, sets=200))
     spent = sum(map(drawn.count_sets, range(len(drawn.truth))))
     assert spent < 5000

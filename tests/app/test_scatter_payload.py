@@ -18,6 +18,7 @@ from app.reporting.scatter.places import reach
 from app.reporting.scatter.view import (
     CLOSE,
     DOMINATED,
+    EVALUATED,
     FAILED,
     INTERVALS,
     KNEE,
@@ -169,6 +170,42 @@ def test_points_left_out_by_filters_are_faint(front: Front) -> None:
     faint = {drawn["ids"][n] for n in drawn["faint"]}
     assert faint == {p.digest for p in front.list_front() if (p.best("latency_ms") or 0) >= 0.1}
     assert 0 < len(faint) < len(drawn["ids"])
+
+
+def expect(front: Front, by: float) -> Front:
+    """The front with an expected accuracy that is lower than each evaluated one."""
+    points = []
+    for point in front.points:
+        found = point.estimate("accuracy")
+        assert found.value is not None
+        posterior = found.value - by
+        known = found.replace(
+            posterior=posterior, posterior_low=posterior - 0.01, posterior_high=posterior + 0.02
+        )
+        points.append(point.replace(estimates={**point.estimates, "accuracy": known}))
+    return front.replace(points=tuple(points))
+
+
+def test_points_are_where_they_are_expected_and_their_own_evaluation_is_shown(front: Front) -> None:
+    expected = expect(front, 0.005)
+    payload = build_payload(expected, view(expected, shown=frozenset((EVALUATED, INTERVALS))))
+    drawn, alone = groups(payload)["verified"], groups(payload)[EVALUATED]
+    assert alone["ids"] == drawn["ids"]
+    for n, digest in enumerate(drawn["ids"]):
+        value = front.find_point(digest).estimate("accuracy").value
+        assert value is not None
+        assert drawn["y"][n] == pytest.approx(value - 0.005, rel=1e-6)
+        assert drawn["y_low"][n] == pytest.approx(value - 0.015, rel=1e-6)
+        assert drawn["y_high"][n] == pytest.approx(value + 0.015, rel=1e-6)
+        assert alone["y"][n] == pytest.approx(value, rel=1e-6)
+        ends = (front.quality.show(value + by) for by in (-0.015, 0.015))
+        said = f"{' to '.join(ends)}, expected; {front.quality.show(value)} evaluated)"
+        assert drawn["texts"][1][n].endswith(said)
+    behind = groups(build_payload(expected, view(expected, shown=ALL)))[DOMINATED]
+    assert all(text.endswith("(expected)") for text in behind["texts"][1])
+    # Without anything but evaluations they are not drawn twice.
+    plain = build_payload(front, view(front, shown=frozenset((EVALUATED,))))
+    assert EVALUATED not in groups(plain)
 
 
 # -- values that have no place ---------------------------------------------------------------------

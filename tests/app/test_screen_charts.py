@@ -8,7 +8,7 @@ from typing import Any
 import altair as alt
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.analysis.common_choices import Prevalence
@@ -194,6 +194,7 @@ def test_coverage_counts_what_lies_inside() -> None:
 
 
 @given(st.integers(0, 30), st.integers(1, 30))
+@settings(deadline=None)
 def test_the_interval_of_a_share_is_wilsons(inside: int, outside: int) -> None:
     from scipy.stats import binomtest
 
@@ -227,6 +228,7 @@ def test_medians_of_residuals_show_a_bias() -> None:
 
 
 @given(st.lists(st.floats(-5, 5) | st.just(float("nan")), max_size=30), st.booleans())
+@settings(deadline=None)
 def test_records_are_those_better_than_all_before(values: list[float], maximize: bool) -> None:
     expected, best = [], None
     for place, value in enumerate(values):
@@ -241,6 +243,7 @@ def test_records_are_those_better_than_all_before(values: list[float], maximize:
 
 
 @given(st.integers(0, 500), st.integers(1, 4))
+@settings(deadline=None)
 def test_shares_of_values_add_up_in_every_part(count: int, cardinality: int) -> None:
     rng = np.random.default_rng(count)
     rows = rng.integers(0, cardinality, (count, 2)).astype(np.int16)

@@ -172,6 +172,30 @@ def test_a_recorded_run_has_its_audit(tmp_path: Path) -> None:
     assert read_space(RECORDED / "space.json").names[0] in json.dumps(page.searches)
 
 
+def test_losses_of_the_training_are_drawn_where_they_were_logged(run: Path, tmp_path: Path) -> None:
+    assert "Losses on the batch" not in Page(report(run, tmp_path / "without")).text
+    lines = [
+        json.dumps({"step": step, "steps": 40, "loss_largest": 2 / step, "loss_smallest": 3 / step})
+        for step in (10, 20, 30, 40)
+    ]
+    (run / "metrics.jsonl").write_text("\n".join([*lines, "{]"]) + "\n")
+    said: list[str] = []
+    report_job(run, said.append, out=tmp_path / "with", baseline=False)
+    page = Page((tmp_path / "with" / PAGE).read_text(encoding="utf-8"))
+    assert "Losses on the batch" in page.text
+    assert "training loss (nats)" in page.text
+    labels = [str(attributes.get("aria-label")) for _, attributes in page.tags]
+    assert any("0.2" in label and "10" in label for label in labels if "loss of the" in label)
+    assert [line for line in said if "metrics.jsonl, line 5" in line and line[:8] == "warning:"]
+
+
+def test_what_the_front_has_in_common_needs_the_space(run: Path, tmp_path: Path) -> None:
+    page = Page(report(run, tmp_path / "with"))
+    assert "networks with the value (%)" in page.text
+    (run / "space.json").unlink()
+    assert "networks with the value (%)" not in Page(report(run, tmp_path / "without")).text
+
+
 def test_what_cannot_be_read_is_said(run: Path, tmp_path: Path) -> None:
     (run / "space.json").write_text("{")
     page = Page(report(run, tmp_path / "out"))

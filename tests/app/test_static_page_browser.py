@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 from app.jobs.report import PAGE, report_job
 from app.records.front import Front, read_front
 from tests.app.chromium import listen, open_chromium
+from tests.app.served import PICTURES
 from tests.toys.explored_runs import write_hostile_run, write_run
 
 pytestmark = pytest.mark.browser
@@ -277,11 +277,27 @@ def test_light_and_dark_and_no_wider_than_the_screen(
         }).map((text) => text.textContent)"""
     )
     assert cut == []
-    kept = os.environ.get("SUPERNET_SCREENSHOTS")
-    if kept:
+    if PICTURES:
         name = f"report-{'dark' if dark else 'light'}-{width}.png"
-        page.screenshot(path=str(Path(kept) / name), full_page=True)
+        page.screenshot(path=str(Path(PICTURES) / name), full_page=True)
     page.context.close()
+
+
+@pytest.mark.parametrize(("dark", "width"), [(False, 1280), (True, 390)])
+def test_the_page_can_be_used_by_everybody(
+    browser: Any, written: Path, dark: bool, width: int
+) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    page = open_page(browser, written / "run-out" / PAGE, dark=dark, width=width)
+    for more in page.locator("summary").all():
+        more.click()
+    page.locator("[data-part=points] tbody button").first.click()
+    found = [
+        (violation["id"], [node["html"][:200] for node in violation["nodes"]])
+        for violation in axe.run(page).response["violations"]
+    ]
+    page.context.close()
+    assert found == []
 
 
 def test_without_scripts_there_are_headings_tables_and_pictures(

@@ -279,5 +279,5 @@ def test_further_samples_that_fail(source: DataSource) -> None:
     def fail(number: int) -> Split:
         raise OSError("the disk is gone")
 
-    with pytest.raises(InputError, match="val.2 of clutter failed with OSError: the disk is gone"):
+    with pytest.raises(InputError, match=r"val.2 of clutter failed with OSError: the disk is gone"):
         replace(source, further=fail).split("val+2")

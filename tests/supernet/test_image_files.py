@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from supernet.data import open_data
-from supernet.data.image_file import LARGEST_IMAGE, is_grey, open_image
+from supernet.data.image_file import LARGEST_IMAGE, is_grey, open_image, silence_pillow
 from supernet.data.image_pixels import read_pixels, resize_pixels
 
 GREY16 = np.array([[0, 257, 65535], [128, 129, 32896]], dtype=np.uint16)
@@ -354,7 +354,7 @@ def test_a_picture_that_pillow_warns_of_is_read(
     Image.new("L", (9, 9), 7).save(tmp_path / "a.png")
     # Above it Pillow warns, and above twice as much it refuses.
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50)
-    with open_image(tmp_path / "a.png") as image:
+    with silence_pillow(), open_image(tmp_path / "a.png") as image:
         assert read_pixels(image, True).max() == 7
     assert LARGEST_IMAGE == 100_000_000
 

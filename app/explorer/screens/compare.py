@@ -10,9 +10,9 @@ from app.explorer import layers, markup
 from app.explorer.context import Context, linked
 from app.explorer.header import show_next_step
 from app.explorer.markup import write_text
+from app.explorer.networks.unit_panel import ask_breakdown, find_breakdown
+from app.explorer.networks.why import Explained, explain_latency, explain_quality
 from app.explorer.opened import isolated
-from app.explorer.unit_panel import ask_breakdown, find_breakdown
-from app.explorer.why import Explained, explain_latency, explain_quality
 from app.explorer.widgets import hold
 from app.records import picking
 from app.records.front import Front, Point
@@ -124,7 +124,7 @@ def _show_pair(context: Context, front: Front, chosen: Point, other: Point) -> N
         f"**{write_code(chosen.digest)}** against **{write_code(other.digest)}**: "
         f"{format_items(len(changed), 'choice differs', 'choices differ')}"
     )
-    left, right = st.columns([1, 1.2], gap="large")
+    left, right = st.columns([1.12, 1.2], gap="medium")
     left.markdown(markup.write_layers(rows), unsafe_allow_html=True)
     with right:
         key = f"{context.key} {other.digest}"

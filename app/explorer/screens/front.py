@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import streamlit as st
 
 from app.analysis.regions import Region, thin_corners
-from app.explorer.budget_panel import ask_budgets
-from app.explorer.chosen_card import show_chosen
 from app.explorer.context import Context, linked
-from app.explorer.front_controls import ask_axes, ask_layers, find_axes
+from app.explorer.fronts.beside import select_beside
+from app.explorer.fronts.budget_panel import ask_budgets
+from app.explorer.fronts.front_controls import ask_axes, ask_layers, find_axes
+from app.explorer.fronts.references import list_references
 from app.explorer.header import describe_tables, show_next_step
 from app.explorer.markup import write_text
-from app.explorer.opened import Unreadable, open_run, outline_run
-from app.explorer.references import list_references
+from app.explorer.networks.chosen_card import show_chosen
 from app.explorer.selection_bar import show_selection
-from app.explorer.sidebar import shorten
-from app.explorer.widgets import hold
 from app.records.front import Front
 from app.reporting.scatter.component import show_scatter
 from app.reporting.scatter.payload import build_payload
@@ -40,7 +37,7 @@ def show(context: Context) -> None:
     with side:
         ask_budgets(context, front)
         show_chosen(context, front)
-        beside = _select_beside(context, front)
+        beside = select_beside(context, front)
     with chart:
         axes = find_axes(context, front)
         ask_axes(context, front, axes)
@@ -118,42 +115,3 @@ def _show_notes(context: Context, front: Front) -> None:
             f"Random search with as many evaluations reaches a hypervolume of "
             f"{baseline.hypervolume:.4g}, this search {volume:.4g}."
         )
-
-
-def _select_beside(context: Context, front: Front) -> tuple[tuple[str, Front], ...]:
-    """Fronts of other searches with the same two figures, as chosen by the user."""
-    found = _list_others(context, front)
-    if not found:
-        return ()
-    key = f"beside {context.key}"
-    hold(key, [label for label in context.state.beside if label in found])
-    st.multiselect(
-        "Draw beside it",
-        list(found),
-        key=key,
-        on_change=lambda: context.update(beside=tuple(st.session_state[key])),
-    )
-    overlays = []
-    for label in st.session_state[key]:
-        path, name = found[label]
-        other = open_run(path)
-        if not isinstance(other, Unreadable) and name in other.fronts:
-            overlays.append((label, other.fronts[name]))
-    return tuple(overlays)
-
-
-def _list_others(context: Context, front: Front) -> dict[str, tuple[Path, str]]:
-    """Searches that can be drawn beside this one, by their labels."""
-    runs = list(context.runs)
-    wanted = (front.quality.name, front.cost.name)
-    found = {}
-    for path in runs:
-        searches = outline_run(path)
-        if isinstance(searches, Unreadable):
-            continue  # It is named below, with the reason.
-        for search in searches:
-            here = path == context.run.path and search.name == front.search
-            if not here and (search.quality, search.cost) == wanted:
-                name = f"{shorten(path, runs)} / {search.name} ({search.device})"
-                found[name] = (path, search.name)
-    return found

@@ -14,7 +14,7 @@ from app.analysis.coverage import (
 )
 from app.explorer import markup
 from app.explorer.context import Context, linked
-from app.explorer.derived import name_selection
+from app.explorer.derived import Selection, name_selection
 from app.explorer.drawn import show_chart
 from app.explorer.header import show_next_step
 from app.explorer.markup import write_text
@@ -55,10 +55,11 @@ def show(context: Context) -> None:
         )
         axis = front.find_axis(str(name))
     card = front.reports.get(axis.name)
+    selection = name_selection(context)
     with isolated("The report card"):
-        _show_card(context, axis, card)
+        _show_card(context, selection[0], axis, card)
     show_selection(context)
-    found = _open_predicted(context.content_key, axis.name, front).select(context.kept)
+    found = _open_predicted(selection[0], axis.name, front).select(context.kept)
     if not len(found.mean):
         st.info("No network that passes the filters has both a prediction and a value.")
         return
@@ -70,9 +71,9 @@ def show(context: Context) -> None:
         )
     left, right = st.columns(2, gap="large")
     with left, isolated("The predictions"):
-        _show_predictions(context, front, axis, found)
+        _show_predictions(context, selection, front, axis, found)
     with right, isolated("The intervals"):
-        _show_coverage(context, axis, found, card)
+        _show_coverage(context, selection, axis, found, card)
 
 
 def _list_predicted(front: Front) -> list[str]:
@@ -85,7 +86,7 @@ def _list_predicted(front: Front) -> list[str]:
     return list(dict.fromkeys((*front.reports, *predicted)))
 
 
-def _show_card(context: Context, axis: Quantity, card: CardRecord | None) -> None:
+def _show_card(context: Context, content: str, axis: Quantity, card: CardRecord | None) -> None:
     st.markdown(f"**Report card of the predictor of {write_text(axis.title)}**")
     if card is None:
         st.info("This search stored no report of this predictor.")
@@ -96,7 +97,7 @@ def _show_card(context: Context, axis: Quantity, card: CardRecord | None) -> Non
         st.markdown("**Learning curve**")
         show_chart(
             f"curve {context.key}",
-            (context.content_key, axis.name),
+            (content, axis.name, str(card.samples)),
             lambda: draw_learning_curve(card.curve),
         )
         st.caption("The dashed line is where a ranking can be relied on.")
@@ -124,8 +125,10 @@ def _open_predicted(content: str, name: str, _front: Front) -> Predicted:
     return Predicted(places.astype(np.intp), mean, low, high, value)
 
 
-def _show_predictions(context: Context, front: Front, axis: Quantity, found: Predicted) -> None:
-    state = (*name_selection(context), axis.name)
+def _show_predictions(
+    context: Context, selection: Selection, front: Front, axis: Quantity, found: Predicted
+) -> None:
+    state = (*selection, axis.name)
     st.markdown("**Predicted against evaluated**")
     show_chart(f"parity {context.key}", state, lambda: draw_predictions(front, axis, found))
     st.caption("Lines are the intervals of the predictions.")
@@ -147,7 +150,11 @@ def describe_errors(axis: Quantity, found: Predicted) -> str:
 
 
 def _show_coverage(
-    context: Context, axis: Quantity, found: Predicted, card: CardRecord | None
+    context: Context,
+    selection: Selection,
+    axis: Quantity,
+    found: Predicted,
+    card: CardRecord | None,
 ) -> None:
     st.markdown("**Do the intervals hold?**")
     level = _USUAL_LEVEL if card is None or card.level is None else card.level
@@ -157,7 +164,7 @@ def _show_coverage(
         return
     show_chart(
         f"coverage {context.key}",
-        (*name_selection(context), axis.name),
+        (*selection, axis.name),
         lambda: draw_coverage(cover_levels(found, level)),
     )
     st.caption(describe_coverage(covered))

@@ -7,6 +7,7 @@ from pathlib import Path
 import streamlit as st
 
 from app.explorer.context import Context, linked
+from app.explorer.derived import digest_front
 from app.explorer.drawn import show_chart
 from app.explorer.markup import write_text
 from app.explorer.notes_panel import show_notes
@@ -118,7 +119,7 @@ def _show_fronts(context: Context, front: Front) -> None:
             fronts.append((label, other.fronts[name]))
     show_chart(
         f"fronts {context.key}",
-        tuple(f"{label} {drawn.digest}" for label, drawn in fronts),
+        tuple(f"{label} {digest_front(drawn)}" for label, drawn in fronts),
         lambda: draw_fronts(fronts, front.cost, front.quality),
     )
     if any(other.space_digest != front.space_digest for _, other in fronts):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from app.analysis.progress import share_values
 from app.explorer.context import Context, linked
-from app.explorer.derived import encode_points, find_effects, name_selection
+from app.explorer.derived import Selection, encode_points, find_effects, name_selection
 from app.explorer.drawn import show_chart
 from app.explorer.header import show_next_step
 from app.explorer.live_search import SILENCE, RunningSearch, list_running, watch_search
@@ -85,19 +85,20 @@ def _show_finished(context: Context) -> None:
         show_next_step(context.run, context.place)
         return
     show_selection(context)
+    selection = name_selection(context)
     left, right = st.columns(2, gap="large")
     with left, isolated("The progress of this search"):
-        _show_hypervolume(context, front)
-    order = _order_points(context, front)
+        _show_hypervolume(context, selection, front)
+    order = _order_points(context, selection, front)
     with right, isolated("The population of this search"):
-        _show_population(context, front, order)
+        _show_population(context, selection, front, order)
     space = context.space
     if space is not None and len(order):
         with isolated("The values that were tried"):
-            _show_values(context, front, space, order)
+            _show_values(context, selection, front, space, order)
 
 
-def _show_hypervolume(context: Context, front: Front) -> None:
+def _show_hypervolume(context: Context, selection: Selection, front: Front) -> None:
     st.markdown("**Progress of the search**")
     try:
         rows = open_trace(context.run.path / "searches" / front.search, front.trace_digests)
@@ -107,7 +108,7 @@ def _show_hypervolume(context: Context, front: Front) -> None:
     if rows:
         show_chart(
             f"progress {context.key}",
-            (context.content_key, str(len(rows)), str(front.trace_digests)),
+            (selection[0], str(len(rows)), str(front.trace_digests)),
             lambda: draw_hypervolume(rows),
         )
     else:
@@ -159,9 +160,9 @@ def describe_end(front: Front) -> str:
     return " ".join(parts)
 
 
-def _order_points(context: Context, front: Front) -> Places:
+def _order_points(context: Context, selection: Selection, front: Front) -> Places:
     logged = len(context.run.evaluations)
-    return _find_order(f"{context.content_key} {logged}", context.run, front)
+    return _find_order(f"{selection[0]} {logged}", context.run, front)
 
 
 @st.cache_resource(max_entries=_MOST_KEPT, show_spinner=False)
@@ -174,7 +175,7 @@ def _find_order(content: str, _run: RunView, _front: Front) -> Places:
     return np.array(found, dtype=np.intp)
 
 
-def _show_population(context: Context, front: Front, order: Places) -> None:
+def _show_population(context: Context, selection: Selection, front: Front, order: Places) -> None:
     st.markdown("**What was evaluated when**")
     if not len(order):
         st.info(
@@ -199,7 +200,7 @@ def _show_population(context: Context, front: Front, order: Places) -> None:
     )  # fmt: skip
     show_chart(
         f"population {context.key}",
-        (*name_selection(context), axis.name, str(len(order))),
+        (*selection, axis.name, str(len(order))),
         lambda: draw_population(population, axis),
     )
     st.caption(
@@ -208,18 +209,20 @@ def _show_population(context: Context, front: Front, order: Places) -> None:
     )
 
 
-def _show_values(context: Context, front: Front, space: SearchSpace, order: Places) -> None:
+def _show_values(
+    context: Context, selection: Selection, front: Front, space: SearchSpace, order: Places
+) -> None:
     st.markdown("**Which values were tried when**")
     names = [choice.name for choice in space.choices if len(choice.values) > 1]
     name = str(
         st.selectbox(
             "Choice",
             names,
-            names.index(_find_first(context, front, space, names)),
+            names.index(_find_first(selection, front, space, names)),
             key=f"tried {context.key}",
         )
     )
-    encoded = encode_points(context.content_key, front, space)
+    encoded = encode_points(selection[0], front, space)
     shown = encoded.select(order[context.kept[order] & encoded.known[order]])
     if not len(shown.rows):
         st.info("No network passes the filters.")
@@ -228,16 +231,16 @@ def _show_values(context: Context, front: Front, space: SearchSpace, order: Plac
     ends, shares = share_values(shown, space.index(name), len(choice.values))
     show_chart(
         f"values {context.key}",
-        (*name_selection(context), name, str(len(order))),
+        (*selection, name, str(len(order))),
         lambda: draw_values_over_time(name, [str(v) for v in choice.values], ends, shares),
     )
 
 
-def _find_first(context: Context, front: Front, space: SearchSpace, names: Sequence[str]) -> str:
+def _find_first(
+    selection: Selection, front: Front, space: SearchSpace, names: Sequence[str]
+) -> str:
     """The choice that matters most to the quality, or the first one where that is not known."""
     everything = np.ones(len(front.points), dtype=np.bool_)
-    effects = find_effects(
-        (context.content_key, "everything"), everything, front, space, front.quality
-    )
+    effects = find_effects((selection[0], "everything"), everything, front, space, front.quality)
     ranked = [] if effects is None else [effect.name for effect in effects.rank()]
     return next((name for name in ranked if name in names), names[0])

@@ -156,6 +156,7 @@ def _describe_cloud(front: Front, axis: Quantity, places: Places) -> list[str]:
     column = front.column(axis.name)
     sources = np.where(column.looked_up[places], "table", "")
     sources = np.where(np.isnan(column.value[places]), "predicted", sources)
+    sources = np.where(np.isnan(column.posterior[places]), sources, "expected")
     texts = []
     for value, source in zip(column.best[places].tolist(), sources.tolist(), strict=True):
         if value != value:  # NaN: what colours a point may be unknown
@@ -166,14 +167,18 @@ def _describe_cloud(front: Front, axis: Quantity, places: Places) -> list[str]:
 
 
 def describe_estimate_source(point: Point, axis: Quantity) -> str:
-    """The interval of a point's value and where the value is from; empty when neither is known."""
+    """The interval of a point's value and where the value is from; empty when neither is known.
+
+    What is expected after all evaluations is followed by the point's own evaluation.
+    """
     estimate = point.estimate(axis.name)
     said = []
     interval = estimate.interval
     if interval is not None and interval[0] != interval[1]:
         said.append(f"{axis.show(interval[0])} to {axis.show(interval[1])}")
     if estimate.posterior is not None:
-        said.append("expected")
+        own = "" if estimate.value is None else f"; {axis.show(estimate.value)} {estimate.source}"
+        said.append(f"expected{own}".rstrip())
     elif estimate.value is None and estimate.predicted is not None:
         said.append("predicted")
     elif estimate.source:

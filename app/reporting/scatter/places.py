@@ -132,7 +132,8 @@ def reach(values: Sequence[float], log: bool, share: float = 0.05) -> tuple[floa
     low, high = min(usable), max(usable)
     if log:
         edge = (high / low) ** share if high > low else 1.5
-        return low / edge, high * edge
+        # The least numbers that there are have nothing between themselves and 0.
+        return low / edge or low, high * edge
     # A single value, 0 included, is in the middle of something.
     edge = share * (high - low) or 0.05 * abs(high) or 1.0
     return low - edge, high + edge

@@ -225,11 +225,16 @@ class Chart {
   /** The region, names of references, and a ring around the point that is pointed at. */
   drawMarks() {
     const parts = [];
+    const { left, right, top, bottom } = this.frame;
     const region = this.draft || this.region;
     if (region) {
-      parts.push(makeSvg("polygon", { class: "region", points: outlineRegion(region, this.scales) }));
+      const points = outlineRegion(region, this.scales);
+      const [width, height] = [right - left, bottom - top];
+      const viewBox = `${left} ${top} ${width} ${height}`;
+      // A picture within the picture ends where the axes do, whatever the zoom.
+      const frame = { x: left, y: top, width, height, viewBox };
+      parts.push(makeSvg("svg", frame, makeSvg("polygon", { class: "region", points })));
     }
-    const { left, right, top, bottom } = this.frame;
     const isSeen = (x, y) => left <= x && x <= right && top <= y && y <= bottom;
     for (const group of this.payload.groups) {
       if (group.written === undefined) continue;

@@ -25,10 +25,10 @@ from app.records.front import (
 from app.records.quantities import Quantity, find_stored_quantity, name_latency
 from app.records.typed_json.plain import to_json_number
 from app.records.typed_json.record import drop_infinite
-from app.searching.final_quality import FinalQuality
 from app.searching.objectives import Sources, combine_devices, count_all
+from app.searching.results.final_quality import FinalQuality
+from app.searching.results.settled import Settled
 from app.searching.results.verify import Verified
-from app.searching.settled import Settled
 from predictors import Predictor, ReportCard, predict_held_out
 from search import SearchProblem
 from search.arrays.pareto import hypervolume

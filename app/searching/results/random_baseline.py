@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +10,10 @@ import numpy as np
 from app.evaluation.log import EvaluationLog
 from app.evaluation.pools import WorkerPool
 from app.evaluation.scheduler import WHOLE_ROUND, Evaluator
+from app.progress import Say, Step
 from app.records.front import BaselineRecord, Front
 from app.records.front_files import write_front
-from app.records.numbers import format_items
 from app.records.trace import TraceDigests, read_trace
-from app.runs.trained import Say
 from search import SearchProblem, search
 from search.strategies import random_search
 
@@ -48,7 +48,7 @@ def add_baseline(
         OSError: The disk is full; evaluations made so far are kept.
     """
     say(f"baseline: {front.evaluations} random architectures for search {front.search}")
-    bounds = front.hypervolume.reference
+    bounds, count = front.hypervolume.reference, itertools.count(1)
     with Evaluator(problem, log, pool=pool) as evaluator:
         result = search(
             problem,
@@ -59,8 +59,8 @@ def add_baseline(
             evaluate_batch=evaluator.evaluate_batch,
             chunk=WHOLE_ROUND,
             reference=np.array([bounds[objective.name] for objective in problem.objectives]),
-            progress=lambda now: say(
-                f"baseline: {now.done}/{format_items(now.total, 'evaluation')}"
+            on_evaluated=lambda _: say(
+                Step("baseline", next(count), front.evaluations, "evaluation")
             ),
         )
     baseline = BaselineRecord(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from app.evaluation.log import EvaluationLog
+from app.progress import Say, Step
 from app.records.evaluation import EvaluationRecord
-from app.records.numbers import format_items
 from app.runs.latency_table import DeviceTable
-from app.runs.trained import Say
 from hardware.timing import Measurement
 from supernet.errors import InputError
 from supernet.space import Architecture
@@ -69,14 +69,21 @@ def verify(
     tests = {}
     for number, architecture in enumerate(architectures, start=1):
         tests[architecture.digest] = log.evaluate(architecture, "test")
-        if number % 10 == 0 or number == len(architectures):
-            say(f"verify: {number}/{len(architectures)} evaluated on the test split")
+        say(Step("verify: evaluating on the test split", number, len(architectures), "network"))
     measured: dict[str, list[Measurement]] = {}
     supernet = log.trained.supernet
     for name, table in tables.items():
-        say(f"verify: measuring {format_items(len(architectures), 'network')} on {name}")
-        measured[name] = table.measure([supernet.graph(a) for a in architectures])
+        task = f"verify: measuring on {name}"
+        say(Step(task, passing=True))
+        measured[name] = table.measure(
+            [supernet.graph(a) for a in architectures],
+            partial(_tell_measurements, task, say),
+        )
     return {
         a.digest: Verified(tests[a.digest], {name: rows[i] for name, rows in measured.items()})
         for i, a in enumerate(architectures)
     }
+
+
+def _tell_measurements(task: str, say: Say, done: int, total: int) -> None:
+    say(Step(task, done, total, "measurement"))

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import streamlit as st
 
-from app.explorer.budgets import Scale, make_scale
 from app.explorer.context import Context
+from app.explorer.fronts.budgets import Scale, make_scale
 from app.explorer.markup import write_text
+from app.explorer.views.fitted_state import MOST_BUDGETS
 from app.explorer.widgets import hold
 from app.records import picking
 from app.records.front import Front
 from app.reporting.markdown import write_code
-
-MOST_BUDGETS = 5
 
 
 def ask_budgets(context: Context, front: Front) -> None:
@@ -48,7 +47,9 @@ def _ask_first(context: Context, front: Front, scale: Scale) -> None:
     cost = front.cost
     key = f"budget {context.key}"
     hold(key, min(max(context.budgets[0] * cost.scale, scale.low), scale.high))
-    label = f"{cost.title.capitalize()} budget ({cost.shown_unit})"
+    # On which device is said at the end.
+    title = cost.title.removesuffix(f" on {cost.device}").capitalize()
+    label = f"{title} budget ({cost.shown_unit})"
     st.slider(
         write_text(label + describe_place(front)),
         scale.low,
@@ -65,18 +66,22 @@ def _ask_first(context: Context, front: Front, scale: Scale) -> None:
 def _ask_other(context: Context, front: Front, scale: Scale, place: int) -> None:
     cost, quality = front.cost, front.quality
     key = f"budget {place} {context.key}"
-    others = context.budgets[:place], context.budgets[place + 1 :]
+    before, after = context.budgets[:place], context.budgets[place + 1 :]
+
+    def change() -> None:
+        value = st.session_state[key] / cost.scale
+        # Nothing can be had for nothing: such a budget is one that is taken away.
+        context.update(budgets=(*before, *((value,) if value > 0 else ()), *after))
+
     hold(key, context.budgets[place] * cost.scale)
     number, bought, remove = st.columns([1.1, 1.4, 0.35], vertical_alignment="bottom")
     number.number_input(
         write_text(f"Budget {place + 1} ({cost.shown_unit})"),
-        min_value=scale.step,
+        min_value=0.0,
         step=scale.step,
         format=f"%.{scale.decimals}f",
         key=key,
-        on_change=lambda: context.update(
-            budgets=(*others[0], st.session_state[key] / cost.scale, *others[1])
-        ),
+        on_change=change,
     )
     point = picking.pick(front, context.budgets[place]).point
     if point is None:
@@ -88,7 +93,7 @@ def _ask_other(context: Context, front: Front, scale: Scale, place: int) -> None
         "Remove this budget",
         icon=":material/close:",
         key=f"remove {place} {context.key}",
-        on_click=lambda: context.update(budgets=(*others[0], *others[1])),
+        on_click=lambda: context.update(budgets=(*before, *after)),
     )
 
 

@@ -8,16 +8,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from app.progress import Say, Step
+from app.records.numbers import format_items
 from app.records.quantities import QUALITIES
-from app.runs.trained import Say
-from app.searching.confirm import (
+from app.searching.objectives import Sources
+from app.searching.results.confirm import (
     ConfirmRule,
     LoggedFinalists,
     confirm_finalists,
     find_probabilities,
 )
-from app.searching.final_quality import FinalQuality
-from app.searching.objectives import Sources
+from app.searching.results.final_quality import FinalQuality
 from predictors import Statistics
 from search import History, SearchProblem, SearchResult, indistinguishable, pareto_front
 
@@ -70,6 +71,7 @@ def settle_front(
         return Settled(result, {}, indistinguishable(problem, history))
     (name,) = names
     rule = ConfirmRule(evaluations=round(CONFIRM_SHARE * len(history)))
+    say(Step(f"search: weighing {format_items(usable, 'evaluation')}", passing=True))
     finalists = LoggedFinalists(problem, history, name, sources.log, statistics, seed)
     quality = confirm_finalists(problem, history, finalists, rule, seed, say)
     front = pareto_front(problem, put_in(history, problem, quality))

@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 
 from app.evaluation.log import EvaluationLog
 from app.evaluation.scheduler import SPLIT
-from app.records.numbers import format_items
-from app.runs.trained import Say
-from app.searching.final_quality import (
+from app.progress import Say, Step
+from app.searching.results.final_quality import (
     FinalQuality,
     Scored,
     choose_rows,
@@ -185,10 +184,7 @@ def confirm_finalists(
         for row in undecided[: rule.evaluations - spent]:
             finalists.look_further(row)
             spent += 1
-        say(
-            f"confirm: {format_items(spent, 'evaluation')} of finalists on further samples, "
-            f"{rule.evaluations} at most"
-        )
+            say(Step("confirm: looking at finalists again", spent, rule.evaluations, "evaluation"))
         quality = finalists.infer()
     return quality
 

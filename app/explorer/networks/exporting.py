@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from app.progress import Say, say_nothing
 from supernet.errors import InputError
 
 # Names of folders that mean the same on every system, and no other folder.
@@ -26,9 +26,7 @@ class Exported:
     message: str
 
 
-def export(
-    run: Path, digest: str, folder: str, say: Callable[[str], None] = lambda _line: None
-) -> Exported:
+def export(run: Path, digest: str, folder: str, say: Say = say_nothing) -> Exported:
     """Run the export job in this process.
 
     Args:

@@ -5,11 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from app.analysis.regions import Filter
-from app.explorer.view_state import ViewState
+from app.explorer.views.view_state import ViewState
 from app.records.front import Front
 from app.runs.run_view import RunView
 from supernet.space import Value
+
+# More side by side than this is a list, and the screen Runs has one.
+MOST_BUDGETS, MOST_COMPARED = 5, 8
+# Beyond the largest cost by this factor, a budget means a mistake.
+_FARTHEST = 1e6
 
 
 def fit_to_front(
@@ -30,17 +37,25 @@ def fit_to_front(
     region = state.region
     fitted: dict[str, Any] = {
         **{n: v if (v := getattr(state, n)) in axes else "" for n in ("x", "y", "color")},
-        "budgets": state.budgets if axes else (),
+        "budgets": _fit_budgets(state, front) if axes else (),
         "region": region if region and {region.x, region.y} <= axes else None,
         "filters": _fit_filters(state, run, front) if axes else {},
         "chosen": state.chosen if _holds(front, state.chosen) else "",
-        "compared": tuple(digest for digest in state.compared if _holds(front, digest)),
+        "compared": tuple(d for d in state.compared if _holds(front, d))[:MOST_COMPARED],
     }
     for name, flag in (("x", "x_log"), ("y", "y_log")):
         known = not getattr(state, name) or fitted[name]
         fitted[flag] = getattr(state, flag) if known and axes else getattr(usual, flag)
     changed = tuple(name for name, value in fitted.items() if value != getattr(state, name))
     return replace(state, **fitted), changed
+
+
+def _fit_budgets(state: ViewState, front: Front | None) -> tuple[float, ...]:
+    """The budgets that a front could have any use for."""
+    costs = np.zeros(1) if front is None else front.column(front.cost.name).best
+    known = costs[~np.isnan(costs)]
+    highest = _FARTHEST * (float(known.max()) if len(known) else 0.0)
+    return tuple(value for value in state.budgets if value <= highest)[:MOST_BUDGETS]
 
 
 def _holds(front: Front | None, digest: str) -> bool:

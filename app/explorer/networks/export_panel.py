@@ -7,9 +7,11 @@ from pathlib import Path
 
 import streamlit as st
 
-from app.explorer import exporting, markup
+from app.explorer import markup
 from app.explorer.context import Context
 from app.explorer.markup import write_text
+from app.explorer.networks import exporting
+from app.progress import Step
 from app.records.export import ParityRecord
 from app.records.front import Point
 from app.records.numbers import format_bytes, format_percent
@@ -90,7 +92,19 @@ def find_written(run: Path, digest: str, folder: str) -> Written | None:
 
 def _export(run: Path, digest: str, folder: str) -> None:
     with st.status("Exporting the network", expanded=True) as status:
-        done = exporting.export(run, digest, folder, lambda line: st.write(write_text(line)))
+        steps = st.empty()
+
+        def show(fact: str | Step) -> None:
+            """A step in the place of the one before, how far it is as a bar; lines stay."""
+            text = write_text(str(fact))
+            if not isinstance(fact, Step):
+                st.write(text)
+            elif fact.total:
+                steps.progress(min(fact.done / fact.total, 1.0), text)
+            else:
+                steps.caption(text)
+
+        done = exporting.export(run, digest, folder, show)
         worked = done.folder is not None
         status.update(
             label="Exported" if worked else "Not exported",

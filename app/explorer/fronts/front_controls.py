@@ -8,7 +8,7 @@ import numpy as np
 import streamlit as st
 
 from app.explorer.context import Context
-from app.explorer.view_state import LAYERS
+from app.explorer.views.view_state import LAYERS
 from app.explorer.widgets import hold
 from app.records.front import Front
 from app.records.quantities import Quantity
@@ -38,16 +38,15 @@ def find_axes(context: Context, front: Front) -> Axes:
 def ask_axes(context: Context, front: Front, axes: Axes) -> None:
     """Draw the selectors of both axes and of the colour."""
     names = {axis.name: axis.axis_label for axis in front.axes}
-    across, up, color = st.columns(3)
-    with across:
+    chosen = axes.color.name if axes.color else ""
+    left, right = st.columns(2)
+    with left:
         _ask(context, "Across", "x", names, axes.x.name)
-        _ask_log(context, "Logarithmic across", "x_log")
-    with up:
-        _ask(context, "Up", "y", names, axes.y.name)
-        _ask_log(context, "Logarithmic up", "y_log")
-    with color:
-        chosen = axes.color.name if axes.color else ""
         _ask(context, "Colour", "color", {"": _NO_COLOR, **names}, chosen)
+    with right:
+        _ask(context, "Up", "y", names, axes.y.name)
+        _ask_log(context, "Logarithmic across", "x_log")
+        _ask_log(context, "Logarithmic up", "y_log")
 
 
 def ask_layers(context: Context, front: Front) -> None:

@@ -2,7 +2,7 @@
 
 The best of many noisy evaluations is a lucky one. What is stated of a point is therefore not what
 was evaluated alone, but the posterior of :mod:`predictors.posterior`, given every evaluation of the
-search and further ones of those that are in question (:mod:`app.searching.confirm`).
+search and further ones of those that are in question (:mod:`app.searching.results.confirm`).
 
 Networks are evaluated on the same samples, so that most of the error of an evaluation is one that
 all of them share: it cannot turn their order round, but it belongs to what is stated of each.

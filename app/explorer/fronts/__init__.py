@@ -1,0 +1,1 @@
+"""What is shown of a front besides its chart, and what chooses from it."""

@@ -1,0 +1,65 @@
+"""Fronts of other searches that can be drawn beside the one that is looked at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import streamlit as st
+
+from app.explorer.context import Context, leave_out
+from app.explorer.opened import Unreadable, open_run, outline_run
+from app.explorer.sidebar import shorten
+from app.explorer.widgets import hold
+from app.records.front import Front
+
+# A run and the name of one of its searches.
+Place = tuple[Path, str]
+
+
+def leave_out_unknown(context: Context) -> None:
+    """Look at no front beside this one that the runs do not have."""
+    beside = context.state.beside
+    if beside:
+        found = {} if context.front is None else _list_others(context, context.front)
+        known = tuple(label for label in beside if label in found)
+        if known != beside:
+            leave_out("beside", known)
+
+
+def select_beside(context: Context, front: Front) -> tuple[tuple[str, Front], ...]:
+    """Draw the selector of other fronts; those that are chosen, by their labels."""
+    found = _list_others(context, front)
+    if not found:
+        return ()
+    key = f"beside {context.key}"
+    hold(key, [label for label in context.state.beside if label in found])
+    st.multiselect(
+        "Draw beside it",
+        list(found),
+        key=key,
+        on_change=lambda: context.update(beside=tuple(st.session_state[key])),
+    )
+    fronts = []
+    for label in st.session_state[key]:
+        path, name = found[label]
+        other = open_run(path)
+        if not isinstance(other, Unreadable) and name in other.fronts:
+            fronts.append((label, other.fronts[name]))
+    return tuple(fronts)
+
+
+def _list_others(context: Context, front: Front) -> dict[str, Place]:
+    """Searches with the same two figures, by their labels."""
+    runs = list(context.runs)
+    wanted = (front.quality.name, front.cost.name)
+    found = {}
+    for path in runs:
+        searches = outline_run(path)
+        if isinstance(searches, Unreadable):
+            continue  # The page names it, with the reason.
+        for search in searches:
+            here = path == context.run.path and search.name == front.search
+            if not here and (search.quality, search.cost) == wanted:
+                name = f"{shorten(path, runs)} / {search.name} ({search.device})"
+                found[name] = (path, search.name)
+    return found

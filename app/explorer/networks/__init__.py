@@ -1,0 +1,1 @@
+"""What is shown of single networks, and what can be done with them."""
