@@ -92,14 +92,19 @@ def find_written(run: Path, digest: str, folder: str) -> Written | None:
 
 def _export(run: Path, digest: str, folder: str) -> None:
     with st.status("Exporting the network", expanded=True) as status:
+        steps = st.empty()
 
-        def tell(fact: str | Step) -> None:
-            if isinstance(fact, Step):
-                status.update(label=write_text(fact))
+        def show(fact: str | Step) -> None:
+            """A step in the place of the one before, how far it is as a bar; lines stay."""
+            text = write_text(str(fact))
+            if not isinstance(fact, Step):
+                st.write(text)
+            elif fact.total:
+                steps.progress(min(fact.done / fact.total, 1.0), text)
             else:
-                st.write(write_text(fact))
+                steps.caption(text)
 
-        done = exporting.export(run, digest, folder, tell)
+        done = exporting.export(run, digest, folder, show)
         worked = done.folder is not None
         status.update(
             label="Exported" if worked else "Not exported",
