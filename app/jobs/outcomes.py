@@ -125,9 +125,10 @@ class PickOutcome:
 
     ``by`` is ``"budget"``, ``"knee"`` or ``"weights"``. ``value`` was evaluated on the validation
     split; ``posterior`` is what all evaluations together say, with its 95 % interval for new data.
-    ``best`` is the subnetwork of the highest expected quality within the budget, ``best_value`` its
-    quality, and ``ties`` are the others that cannot be told apart from it, cheapest first: the
-    chosen one is the cheapest of all these.
+    ``best`` is the subnetwork of the best expected quality within the budget, or where the quality
+    is limited, of the least of ``best_by``; ``best_value`` is its quality, and ``ties`` are the
+    others that cannot be told apart from it in ``best_by``, cheapest first: the chosen one is the
+    cheapest of all these.
     ``test_balanced`` is the accuracy on test as a mean over the classes, and ``largest_class`` that
     of the split searched on. ``trust`` are the user's own modules that the run names.
     """
@@ -158,6 +159,7 @@ class PickOutcome:
     largest_class: LargestClass | None = None
     posterior: float | None = None
     posterior_interval: tuple[float, float] | None = None
+    best_by: str = ""
 
 
 @dataclass(frozen=True)

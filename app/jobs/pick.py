@@ -197,6 +197,7 @@ def _outcome(
         test=quality.test,
         best=best.digest,
         best_value=best.best(front.quality.name),
+        best_by=found.best_by or front.quality.name,
         ties=tuple(p.digest for p in found.ties),
         costs={axis.name: to_json_number(point.best(axis.name)) for axis in costs},
         units={axis.name: axis.unit for axis in costs},

@@ -29,15 +29,18 @@ class Pick:
 
     Args:
         point: The recommended one: the cheapest of those that cannot be told apart from ``best``.
-        best: The one of the highest expected quality within the budget.
+        best: The one of the best expected quality within the budget.
         ties: The others that cannot be told apart from it, by rising cost.
         nearest: The point nearest to the budget where none is within it.
+        best_by: Name of the quantity that ``best`` is best in: the quality, or where that is
+            limited, a cost.
     """
 
     point: Point | None
     nearest: Point | None
     best: Point | None = None
     ties: tuple[Point, ...] = ()
+    best_by: str = ""
 
 
 def list_measured(front: Front) -> tuple[Point, ...]:
@@ -61,7 +64,7 @@ def pick(front: Front, budget: float) -> Pick:
 def pick_within(front: Front, constraints: Sequence[Constraint]) -> Pick:
     """Recommend a verified point within limits on any quantities that points carry.
 
-    The best one has the highest expected quality; where the quality itself is limited, the least
+    The best one has the best expected quality; where the quality itself is limited, the least
     cost. Of those that cannot be told apart from it the cheapest is recommended: nothing says that
     the others are worth more. ``nearest`` is the point that violates the limits least.
 
@@ -87,7 +90,7 @@ def pick_within(front: Front, constraints: Sequence[Constraint]) -> Pick:
     # By rising cost, which is their order.
     first, *others = np.flatnonzero(alike)
     ties = tuple(front.points[places[i]] for i in others)
-    return Pick(front.points[places[first]], None, front.points[places[chosen]], ties)
+    return Pick(front.points[places[first]], None, front.points[places[chosen]], ties, best.name)
 
 
 def pick_knee(front: Front) -> Point | None:

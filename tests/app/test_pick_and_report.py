@@ -75,6 +75,27 @@ def test_limits_of_other_quantities_and_the_quality_itself(command: Command, run
     )
 
 
+def test_ties_are_said_to_be_in_what_was_compared(command: Command, run: Path) -> None:
+    path = run / "searches/default/front.json"
+    payload = json.loads(path.read_text())
+    for point in payload["points"]:
+        entry = point["objectives"]["latency_ms"]
+        entry["low"], entry["high"] = 0.0, entry["value"] * 9
+        entry = point["objectives"]["accuracy"]
+        entry["low"], entry["high"] = entry["value"] - 0.4, entry["value"] + 0.4
+    path.write_text(json.dumps(payload))
+    limited = ("pick", "--run", run, "--limit", "accuracy>=0.01")
+    found = json.loads(command(*limited, "--json").out)
+    assert found["ties"]
+    assert found["best_by"] == "latency_ms"
+    # The cheapest was looked for: that all accuracies are alike is not what was compared.
+    assert "cannot be told apart from it in latency; it is the cheapest" in command(*limited).out
+    budget = ("pick", "--run", run, "--latency-ms", 1e9)
+    best = json.loads(command(*budget, "--json").out)["best"]
+    assert "; the best, " in command(*budget).out
+    assert f", is {best}" in command(*budget).out
+
+
 def test_points_that_noise_does_not_tell_apart_are_named() -> None:
     payload = front_json(small_space())
     best = sorted((p for p in payload["points"] if p["verified"]),

@@ -54,7 +54,7 @@ def show_chosen(context: Context, front: Front, *, actions: bool = True) -> None
         others = numbers.format_items(len(answer.ties), "other verified subnetwork")
         sentence = (
             f"{others} within the budget cannot be told apart from it in {quality.title}, of which "
-            f"it is the cheapest; the highest is {answer.best.digest} with "
+            f"it is the cheapest; the best is {answer.best.digest} with "
             f"{quality.show(answer.best.best(quality.name))}."
         )
         st.caption(write_text(sentence))
