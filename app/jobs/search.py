@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 
@@ -37,12 +38,12 @@ from app.searching.request import SearchRequest, is_complete, plan_search
 from app.searching.results.front_builder import Findings, build_front
 from app.searching.results.random_baseline import add_baseline
 from app.searching.results.report_cards import make_report_cards
-from app.searching.results.settled import Settled, settle_front
+from app.searching.results.settled import Settled, put_in, settle_front
 from app.searching.results.verify import measurable, verify
 from app.searching.setting import Setting, build_strategy, reopen_prior
 from predictors.predictor import Fit
 from predictors.transfer import transfer
-from search import Evaluation, SearchProblem, SearchResult, search
+from search import Evaluation, History, SearchProblem, SearchResult, search
 from search.stops import STAGNATION, TIME
 from supernet import proxies
 from supernet.errors import InputError
@@ -202,10 +203,7 @@ def _run_search(setting: Setting, folder: Path, say: Say) -> tuple[Front, int]:
     run.set_stage("search", "running", name=request.name)
     result, reused = _explore(setting, study, say)
     if not len(result.front):
-        _write_plan(setting.plan, folder, EMPTY)
-        run.set_stage("search", EMPTY, name=request.name)
-        nearest = _describe_nearest(setting.problem, result, setting.sources.log)
-        raise InputError(f"search {request.name!r} found nothing: {nearest}")
+        _refuse_empty(setting, folder, result.history)
     settled = settle_front(
         setting.problem,
         result,
@@ -214,6 +212,9 @@ def _run_search(setting: Setting, folder: Path, say: Say) -> tuple[Front, int]:
         setting.request.seed,
         say,
     )
+    if not len(settled.result.front):
+        (quality,) = settled.qualities.values()
+        _refuse_empty(setting, folder, put_in(result.history, setting.problem, quality))
     front = _verify_front(setting, settled, say)
     write_front(folder, front, result.trace)
     keep_evaluation_columns(run.evaluations)
@@ -221,6 +222,15 @@ def _run_search(setting: Setting, folder: Path, say: Say) -> tuple[Front, int]:
     _write_plan(setting.plan.replace(front=front.digest), folder, "complete")
     run.set_stage("search", "complete", name=request.name)
     return front, reused
+
+
+def _refuse_empty(setting: Setting, folder: Path, history: History) -> NoReturn:
+    """Note that nothing in a history is within the limits, and say what came nearest."""
+    name = setting.request.name
+    _write_plan(setting.plan, folder, EMPTY)
+    setting.run.set_stage("search", EMPTY, name=name)
+    nearest = _describe_nearest(setting.problem, history, setting.sources.log)
+    raise InputError(f"search {name!r} found nothing: {nearest}")
 
 
 def _write_plan(plan: SearchRecord, folder: Path, status: str) -> None:
@@ -289,9 +299,8 @@ def _explore(setting: Setting, study: Study, say: Say) -> tuple[SearchResult, in
     return result, reused[0] + evaluator.reused
 
 
-def _describe_nearest(problem: SearchProblem, result: SearchResult, log: EvaluationLog) -> str:
+def _describe_nearest(problem: SearchProblem, history: History, log: EvaluationLog) -> str:
     """What came nearest to the limits, or why nothing did, as half a sentence."""
-    history = result.history
     usable = np.flatnonzero(~history.failed)
     if not len(usable):
         records = (log.find(a, SPLIT) for a in problem.space.decode(history.positions))

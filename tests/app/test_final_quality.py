@@ -23,9 +23,16 @@ from app.searching.results.final_quality import (
     gather_evidence,
     infer_quality,
 )
-from app.searching.results.settled import put_in
+from app.searching.results.settled import put_in, settle_front
 from predictors.posterior import Posterior
-from search import Constraint, History, Objective, SearchProblem
+from search import (
+    Constraint,
+    History,
+    Objective,
+    SearchProblem,
+    SearchResult,
+    pareto_front,
+)
 from supernet.data import DataSource, Split
 from supernet.quality.sampling_error import compute_wilson_interval
 from supernet.space import Choice, SearchSpace
@@ -190,6 +197,49 @@ def test_probabilities_of_the_front_and_of_the_best_within_a_limit() -> None:
     )
     assert members[0] == members[1] == 1
     assert members[4] == 0
+
+
+def test_limits_on_the_quality_itself_hold_for_what_it_may_be() -> None:
+    rows = np.eye(5, dtype=np.int16)
+    history = make_history(rows, np.array([0.9, 0.5, 0.9, 0.9, 0.5]), np.arange(5.0))
+    problem = make_problem(rows)
+    limited = SearchProblem(
+        SPACE,
+        problem.objectives,
+        (Constraint("accuracy", at_least=0.7), Constraint("cost", at_most=4)),
+    )
+    quality = make_quality([0.6, 0.7, 0.8, 0.6, 0.81], [0.01, 0.01, 0.01, 0.01, 0.01])
+    found = find_probabilities(limited, history, quality, 0, membership=True)
+    # The first was lucky; the second scored below the limit and meets it as often as not.
+    assert found[0] == found[3] == 0
+    assert found[1] == pytest.approx(0.5, abs=0.08)
+    assert found[2] == 1
+    best = find_probabilities(limited, history, quality, 0)
+    assert best[2] + best[4] == pytest.approx(1)
+    assert best[2] == pytest.approx(0.24, abs=0.08)
+    none = find_probabilities(
+        limited, history, make_quality([0.1] * 5, [0.01] * 5), 0, membership=True
+    )
+    assert not none.any()
+
+
+def test_too_few_networks_for_a_model_keep_their_values() -> None:
+    rows = np.eye(5, dtype=np.int16)
+    history = make_history(rows, np.linspace(0.5, 0.9, 5), np.arange(5.0))
+    problem = make_problem(rows)
+    scores = np.repeat([0.0, 1.0], 50)
+    whole = {a.digest for a in SPACE.decode(rows[:2])}
+
+    def find(architecture: Any, split: str) -> EvaluationRecord | None:
+        return make_record(scores, split) if architecture.digest in whole else None
+
+    # All others were stopped early: the search knows values of them, but no record of all samples.
+    sources = cast(Any, SimpleNamespace(log=SimpleNamespace(find=find)))
+    front = pareto_front(problem, history)
+    result = cast(SearchResult, SimpleNamespace(history=history, front=front))
+    settled = settle_front(problem, result, sources, None, 0, lambda _line: None)
+    assert settled.result is result
+    assert settled.qualities == {}
 
 
 def test_rows_of_unknown_quality_are_on_no_front() -> None:

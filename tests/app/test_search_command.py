@@ -67,6 +67,26 @@ def test_limits_relative_to_the_largest_and_of_any_quantity(command: Command, a_
             assert point["objectives"]["accuracy"]["value"] >= 0.05
 
 
+def test_a_limit_that_only_luck_met_leaves_no_front(
+    command: Command, refused: Refused, a_run: Path
+) -> None:
+    flags = ("search", "--run", a_run, "--name", "lucky", *SEARCH)
+    points = front_of(a_run, "default")["points"]
+    luckiest = max(p["objectives"]["accuracy"]["value"] for p in points)
+    expected = max(p["objectives"]["accuracy"]["posterior"] for p in points)
+    assert expected < luckiest
+    said = refused(*flags, "--limit", f"accuracy>={luckiest}")
+    assert "search 'lucky' found nothing: none of" in said
+    assert "the nearest has accuracy 0." in said
+    assert not (a_run / "searches/lucky/front.json").exists()
+    assert checksums.read_json(a_run / "searches/lucky/search.json")["status"] == "empty"
+    # What is expected to meet a limit is found, whatever it scored.
+    assert command(*flags, "--limit", f"accuracy>={expected - 0.02}").code == 0
+    for point in front_of(a_run, "lucky")["points"]:
+        if point["on_front"]:
+            assert point["objectives"]["accuracy"]["posterior"] >= expected - 0.02
+
+
 def test_a_line_per_round_shows_the_front_and_a_card_comes_before_predictions(
     command: Command, a_run: Path
 ) -> None:

@@ -84,7 +84,8 @@ def find_probabilities(
     """Find how probable it is of every row that it belongs where the search wants it.
 
     That is on the front; with limits on other quantities and two objectives, whose front has one
-    best end within the limits, it is that end alone.
+    best end within the limits, it is that end alone. A limit on the quality itself holds for what
+    it may be, not for what was evaluated.
 
     Args:
         problem: Objectives and limits; one of the objectives is the quality.
@@ -100,22 +101,29 @@ def find_probabilities(
     probability = np.zeros(len(history))
     column = problem.column(quality.name)
     objective = problem.quantities[column]
-    feasible = ~history.failed & (problem.violations(history.values) <= 0).all(axis=1)
+    violated = problem.violations(history.values) > 0
+    limits = [c for c in problem.constraints if c.objective == quality.name]
+    exact = [c.objective != quality.name for c in problem.constraints]
+    feasible = ~history.failed & ~violated[:, exact].any(axis=1)
     mine = np.flatnonzero(feasible[quality.rows])
     mine = mine[_find_plausible(problem, history, quality, mine)]
     rows = quality.rows[mine]
     if not len(rows):
         return probability
     drawn = quality.posterior.draw(mine, DRAWS, np.random.default_rng(seed))
-    if seeks_best(problem, quality.name) and not membership:
-        best = (drawn * objective.sign).argmin(axis=1)
-        probability[rows] = np.bincount(best, minlength=len(rows)) / DRAWS
-        return probability
     points = problem.minimised(history.values[rows])
+    alone = seeks_best(problem, quality.name) and not membership
     counts = np.zeros(len(rows))
     for values in drawn:
         points[:, column] = values * objective.sign
-        counts[nondominated(points)] += 1
+        within = np.ones(len(rows), dtype=np.bool_)
+        for limit in limits:
+            within &= limit.violation(values) <= 0
+        places = np.flatnonzero(within)
+        if alone and len(places):
+            counts[places[points[places, column].argmin()]] += 1
+        elif len(places):
+            counts[places[nondominated(points[places])]] += 1
     probability[rows] = counts / DRAWS
     return probability
 
@@ -225,6 +233,10 @@ class LoggedFinalists:
         self._architectures = {int(row): architectures[row] for row in self._rows}
         self._records = {int(row): [records[int(row)]] for row in self._rows}
         self._looks = dict.fromkeys(self._records, 0)
+
+    def __len__(self) -> int:
+        """Networks whose quality was evaluated to the end, up to as many as are weighed."""
+        return len(self._rows)
 
     @property
     def has_more(self) -> bool:

@@ -24,6 +24,8 @@ from search import History, SearchProblem, SearchResult, indistinguishable, pare
 
 # Evaluations of finalists on further samples, as a share of those of the search.
 CONFIRM_SHARE = 0.2
+# Of fewer no model can be fitted.
+LEAST_NETWORKS = 3
 # A point is named within noise of the front where it belongs there at least so probably.
 LEAST_PROBABILITY = 0.05
 
@@ -54,7 +56,8 @@ def settle_front(
     """Confirm finalists, infer posteriors and find the front by them.
 
     Qualities that are evaluated on samples have an error and get a posterior; where there is none,
-    the front is that of the values.
+    the front is that of the values. So it is where fewer than :data:`LEAST_NETWORKS` were evaluated
+    to the end. No point may be left where a limit on the quality held for lucky values alone.
 
     Args:
         problem: What was searched for.
@@ -66,13 +69,14 @@ def settle_front(
     """
     history = result.history
     names = [o.name for o in problem.objectives if o.expensive and o.name in QUALITIES]
-    usable = int((~history.failed).sum())
-    if len(names) != 1 or usable < 3:
+    if len(names) != 1:
         return Settled(result, {}, indistinguishable(problem, history))
     (name,) = names
-    rule = ConfirmRule(evaluations=round(CONFIRM_SHARE * len(history)))
-    say(Step(f"search: weighing {format_items(usable, 'evaluation')}", passing=True))
     finalists = LoggedFinalists(problem, history, name, sources.log, statistics, seed)
+    if len(finalists) < LEAST_NETWORKS:
+        return Settled(result, {}, indistinguishable(problem, history))
+    rule = ConfirmRule(evaluations=round(CONFIRM_SHARE * len(history)))
+    say(Step(f"search: weighing {format_items(len(finalists), 'evaluation')}", passing=True))
     quality = confirm_finalists(problem, history, finalists, rule, seed, say)
     front = pareto_front(problem, put_in(history, problem, quality))
     probability = find_probabilities(problem, history, quality, seed, membership=True)
