@@ -91,6 +91,7 @@ def infer_posterior(
     maximize: bool,
     seed: int,
     statistics: Extras = None,
+    together: Values | None = None,
 ) -> Posterior:
     """Infer what the true values are from what was measured.
 
@@ -111,12 +112,17 @@ def infer_posterior(
         seed: Decides which rows relevances are tuned on where there are more than a few hundred.
         statistics: As for :class:`predictors.predictor.Fit`; used where they make the values more
             probable.
+        together: Covariance ``(n, n)`` of errors besides those that are each measurement's own, in
+            the squared unit of the values: of what some measurements have in common and others have
+            not. What all have in common is no part of it, and none of the posterior. ``None`` for
+            nothing.
 
     Returns:
         The posterior in the order of the rows.
 
     Raises:
-        InputError: Fewer than 3 rows, or values or errors that are not finite, or negative errors.
+        InputError: Fewer than 3 rows, or values or errors that are not finite, or negative errors,
+            or another shape of ``together``.
     """
     rows, targets = prepare_training_rows(space, positions, values)
     noise = np.asarray(errors, dtype=np.float64)
@@ -124,8 +130,14 @@ def infer_posterior(
         raise InputError(
             f"{len(targets)} measurements need as many errors that are finite and not negative"
         )
+    common = np.zeros((len(rows), len(rows))) if together is None else np.asarray(together)
+    if common.shape != (len(rows), len(rows)):
+        raise InputError(
+            f"{len(rows)} measurements need errors together of shape {len(rows), len(rows)}, not "
+            f"{common.shape}"
+        )
     if len(rows) < LEAST_ROWS or np.ptp(targets) == 0:
-        return Posterior(targets, np.diag(noise**2))
+        return Posterior(targets, np.diag(noise**2) + common)
     sign = 1.0 if maximize else -1.0
     merit = targets * sign
     middle = float(np.median(merit))
@@ -133,9 +145,9 @@ def infer_posterior(
     lowest = middle - TAIL * ahead
     cut = merit < lowest
     if not cut.any() or ahead == 0:
-        return _infer(space, rows, targets, noise, statistics, seed)
-    near = _infer(space, rows, sign * np.maximum(merit, lowest), noise, statistics, seed)
-    whole = _infer(space, rows, targets, noise, statistics, seed)
+        return _infer(space, rows, targets, noise, common, statistics, seed)
+    near = _infer(space, rows, sign * np.maximum(merit, lowest), noise, common, statistics, seed)
+    whole = _infer(space, rows, targets, noise, common, statistics, seed)
     mean = np.where(cut, whole.mean, near.mean)
     apart = cut[:, None] != cut[None, :]
     covariance = np.where(cut[:, None] & cut[None, :], whole.covariance, near.covariance)
@@ -164,6 +176,7 @@ def _infer(
     rows: NDArray[np.int16],
     targets: Vector,
     noise: Vector,
+    common: Matrix,
     statistics: Extras,
     seed: int,
 ) -> Posterior:
@@ -186,7 +199,9 @@ def _infer(
     kernel = make_covariance(coded.plan, coded.parameters)
     prior = kernel(coded.features, coded.features)
     prior[np.diag_indices_from(prior)] += kernel.noise
-    measured = prior.copy()
+    # What is in common moves measurements together and says little about relevances, so that these
+    # are tuned without it.
+    measured = prior + common / scale**2
     measured[np.diag_indices_from(measured)] += known
     inverse, _ = invert(measured)
     weights = inverse @ standard

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from statistics import NormalDist
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -87,6 +88,77 @@ def test_further_renderings_leave_the_error_of_the_bases() -> None:
     # A single network with three sets: the share of the others' errors stands in.
     ratio = before.own[0] / before.errors[0]
     assert mixed.own[0] == pytest.approx(three[0].error * ratio, rel=1e-6)
+
+
+def draw_sets(seed: int) -> tuple[np.ndarray, np.ndarray, list[list[np.ndarray]], np.ndarray]:
+    """Networks, their true accuracies, and answers on four sets that are not equally hard."""
+    rng = np.random.default_rng(seed)
+    rows = np.unique(rng.integers(0, 4, (60, 5)), axis=0).astype(np.int16)
+    skill = 1.2 + 0.06 * (rows.sum(1) - 7)
+    hard = 0.8 * rng.standard_normal((80, 1))
+    renderings = rng.standard_normal((4, 80, 4))
+    scores = [
+        [
+            (one + hard + set_ + 0.5 * rng.standard_normal((80, 4)) > 0).ravel().astype(float)
+            for set_ in renderings
+        ]
+        for one in skill
+    ]
+    spread = np.sqrt(0.8**2 + 1 + 0.5**2)
+    truth = np.array([NormalDist().cdf(one / spread) for one in skill])
+    return rows, truth, scores, np.repeat(np.arange(80), 4)
+
+
+@pytest.mark.parametrize(("chosen_by", "most"), [("chance", 0.35), ("value", 0.75)])
+def test_an_easy_set_does_not_favour_those_that_were_evaluated_on_it_alone(
+    chosen_by: str, most: float
+) -> None:
+    gaps, apart, covered = [], [], []
+    for seed in range(8):
+        rows, truth, scores, groups = draw_sets(seed)
+        first = np.array([parts[0].mean() for parts in scores])
+        order = np.random.default_rng(seed).permutation(len(rows))
+        finalists = order[:12] if chosen_by == "chance" else np.argsort(-first)[:12]
+        sets = np.ones(len(rows), np.intp)
+        sets[finalists] = 4
+        found = [
+            Scored.from_scores(parts[:count], [groups] * count, answers=True)
+            for parts, count in zip(scores, sets, strict=True)
+        ]
+        history = make_history(rows, first, rows.sum(1).astype(np.float64))
+        evidence = gather_evidence(found, seed)
+        places = np.arange(len(rows))
+        quality = infer_quality(make_problem(rows), history, "accuracy", places, evidence, None, 0)
+        error = quality.posterior.mean - truth
+        gaps.append(error[sets == 4].mean() - error[sets == 1].mean())
+        plain = np.array([one.value for one in found]) - truth
+        apart.append(plain[sets == 4].mean() - plain[sets == 1].mean())
+        low, high = quality.bound()
+        covered.append(((low <= truth) & (truth <= high)).mean())
+    # How far one kind is favoured by what it saw, beside what plain values make of it.
+    assert np.sqrt(np.mean(np.square(gaps))) < most * np.sqrt(np.mean(np.square(apart)))
+    assert np.mean(covered) > 0.8
+
+
+def test_what_may_be_shared_is_not_averaged_away() -> None:
+    rng = np.random.default_rng(0)
+    rows = np.unique(rng.integers(0, 4, (60, 5)), axis=0).astype(np.int16)
+    inside = []
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        truth = 0.8 + 0.01 * (rows.sum(1) - 7)
+        # One error for all, of which older logs do not tell that it is shared.
+        values = truth + 0.02 * rng.standard_normal()
+        found = [Scored(value, 0.02, 1, 400, True) for value in values.tolist()]
+        evidence = gather_evidence(found, 0)
+        assert not evidence.told
+        history = make_history(rows, values, rows.sum(1).astype(np.float64))
+        quality = infer_quality(
+            make_problem(rows), history, "accuracy", np.arange(len(rows)), evidence, None, 0
+        )
+        assert quality.deviation.min() > 0.019
+        inside.append(((quality.low <= truth) & (truth <= quality.high)).mean())
+    assert np.mean(inside) > 0.8
 
 
 def make_record(scores: np.ndarray, split: str, *, kept: bool = True) -> EvaluationRecord:

@@ -145,6 +145,25 @@ def test_statistics_are_used_where_they_explain() -> None:
     assert np.abs(told.mean - hidden).mean() < 0.6 * np.abs(plain.mean - hidden).mean()
 
 
+def test_errors_that_some_measurements_have_in_common_are_not_merit() -> None:
+    rows = sample(120, 2)
+    values, errors = measure(rows, 2), np.full(len(rows), NOISE)
+    half = np.random.default_rng(0).permutation(len(rows)) < len(rows) // 2
+    together = np.where(half[:, None] & half, 4.0, 0.0)
+
+    def favour(given: np.ndarray | None) -> float:
+        found = infer_posterior(
+            SPACE, rows, values + 2.0 * half, errors, maximize=True, seed=0, together=given
+        )
+        error = found.mean - know(rows)
+        return float(error[half].mean() - error[~half].mean())
+
+    assert favour(None) > 1.0
+    assert abs(favour(together)) < 0.3 * favour(None)
+    with pytest.raises(InputError, match=r"118 measurements need errors together of shape"):
+        favour(together[:5, :5])
+
+
 @pytest.mark.parametrize("errors", [[0.1] * 9, [-0.1] * 10, [float("nan")] * 10])
 def test_errors_that_cannot_be(errors: list[float]) -> None:
     rows = sample(10, 0)[:10]

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
@@ -35,6 +35,7 @@ from supernet.quality.sampling_error import (
 )
 
 Vector = NDArray[np.float64]
+Matrix = NDArray[np.float64]
 
 # Covariances of more rows would take too long; those farthest behind are left with their values.
 MOST_ROWS = 2000
@@ -128,16 +129,21 @@ class Evidence:
     """What was evaluated of some networks.
 
     Args:
-        values: Means over all samples, ``(n,)``.
-        errors: Standard error of each as if it stood alone, ``(n,)``.
+        values: Means over all samples, ``(n,)``, as they would be on the most sets of samples.
+        errors: Standard error of each as if it stood alone, ``(n,)``, but for ``apart``.
         own: The part of each error that is not shared with other networks, ``(n,)``.
         samples: Behind each value, ``(n,)``.
+        apart: Covariance ``(n, n)`` of what is not known of how much easier or harder the sets of
+            each were than those of the networks on the most; ``None`` where all saw the same.
+        told: Whether scores of samples told what is shared; else ``own`` is all of each error.
     """
 
     values: Vector
     errors: Vector
     own: Vector
     samples: NDArray[np.intp]
+    apart: Matrix | None = None
+    told: bool = True
 
 
 @dataclass(frozen=True)
@@ -220,15 +226,78 @@ def gather_evidence(found: Sequence[Scored], seed: int) -> Evidence:
     """
     errors = np.array([one.error for one in found])
     shares: dict[int, float] = {}
-    latest = 1.0
+    told, latest = False, 1.0
     for count in sorted({one.sets for one in found}):
         # Pairs need both all the samples; where few networks have them, fewer samples will do.
         alike = [one.take(count) for one in found if len(one.parts) >= count]
         share = _measure_own_share(alike, np.random.default_rng([seed, count]))
         shares[count] = latest = latest if share is None else share
+        told = told or share is not None
     own = errors * np.sqrt([shares[one.sets] for one in found])
     samples = np.array([one.samples for one in found], dtype=np.intp)
-    return Evidence(np.array([one.value for one in found]), errors, own, samples)
+    values = np.array([one.value for one in found])
+    plain = Evidence(values, errors, own, samples, told=told)
+    return _level_sets(found, plain) if told else plain
+
+
+def _level_sets(found: Sequence[Scored], plain: Evidence) -> Evidence:
+    """Make values on few sets of samples comparable with those on the most.
+
+    A set is easier or harder for all networks alike, which networks that were evaluated on several
+    sets tell: a normal effect of each set, as large as what networks share falls from one set to
+    all, inferred from how values of the same network differ. Looking again only at those that were
+    lucky is no harm to it, since what they scored first is among what is weighed.
+    """
+    most = max(len(one.parts) for one in found)
+    sets = np.array([min(one.sets, most) for one in found])
+    if (sets == most).all():
+        return plain
+    whole = np.array([len(one.parts) == most for one in found])
+    variance = _measure_sets([one for one, all_ in zip(found, whole, strict=True) if all_])
+    # What is their own adds to a difference between sets, too.
+    variance -= float(np.mean(plain.own[whole] ** 2)) * most / int(whole.sum())
+    if variance <= 0:
+        return plain
+    last = float(np.mean((plain.errors**2 - plain.own**2)[whole]))
+    precision, weighed = np.eye(most) / variance, np.zeros(most)
+    for one, own in zip(found, plain.own, strict=True):
+        count = len(one.parts)
+        if count > 1:
+            scores = np.array([part.mean() for part in one.parts])
+            certain = 1 / max(own**2 * count, 1e-12)
+            precision[:count, :count] += certain * (np.eye(count) - 1 / count)
+            weighed[:count] += certain * (scores - scores.mean())
+    covariance = np.linalg.inv(precision)
+    looks = np.arange(1, most + 1)
+    # Row k: the mean effect of the first k sets, less that of all.
+    contrasts = np.tril(np.ones((most, most))) / looks[:, None] - 1 / most
+    contrasts = contrasts[sets - 1]
+    shared = np.maximum(plain.errors**2 - plain.own**2, 0.0)
+    shared *= last / (last + variance * (1 / sets - 1 / most))
+    return replace(
+        plain,
+        values=plain.values - contrasts @ (covariance @ weighed),
+        errors=np.sqrt(plain.own**2 + shared),
+        apart=contrasts @ covariance @ contrasts.T,
+    )
+
+
+def _measure_sets(whole: Sequence[Scored]) -> float:
+    """Variance between sets of samples of the mean of some networks, by their scores on each.
+
+    Half that of the difference of two sets, in which what groups have in common cancels out.
+    """
+    means = [np.mean(parts, axis=0) for parts in zip(*(one.parts for one in whole), strict=True)]
+    groups = whole[0].groups
+    found = []
+    for place in range(len(means) - 1):
+        # A sum of deviations from both means: of samples that belong together only what differs.
+        size = len(means[place]) + len(means[place + 1])
+        one, other = (x - x.mean() for x in means[place : place + 2])
+        deviations = np.concatenate((one * size / len(one), -other * size / len(other)))
+        joined = _join_groups(groups[place : place + 2])
+        found.append(compute_standard_error(deviations, joined) ** 2 / 2)
+    return float(np.mean(found))
 
 
 def infer_quality(
@@ -261,8 +330,15 @@ def infer_quality(
         maximize=objective.direction == "maximize",
         seed=seed,
         statistics=statistics,
+        together=evidence.apart,
     )
-    shared = np.sqrt(np.maximum(evidence.errors**2 - evidence.own**2, 0.0))
+    if evidence.told:
+        rest = evidence.errors**2 - evidence.own**2
+    else:
+        # A model takes errors that are not shared for luck that cancels out. They may be shared,
+        # and then what is stated of a network is no better known than its evaluation is.
+        rest = evidence.errors**2 - posterior.deviation**2
+    shared = np.sqrt(np.maximum(rest, 0.0))
     return FinalQuality(name, rows, posterior, shared, evidence.samples)
 
 
