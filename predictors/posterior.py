@@ -130,7 +130,8 @@ def infer_posterior(
         raise InputError(
             f"{len(targets)} measurements need as many errors that are finite and not negative"
         )
-    common = np.zeros((len(rows), len(rows))) if together is None else np.asarray(together)
+    common: Matrix = np.zeros((len(rows), len(rows)))
+    common = common if together is None else np.asarray(together, dtype=np.float64)
     if common.shape != (len(rows), len(rows)):
         raise InputError(
             f"{len(rows)} measurements need errors together of shape {len(rows), len(rows)}, not "

@@ -243,10 +243,9 @@ def gather_evidence(found: Sequence[Scored], seed: int) -> Evidence:
 def _level_sets(found: Sequence[Scored], plain: Evidence) -> Evidence:
     """Make values on few sets of samples comparable with those on the most.
 
-    A set is easier or harder for all networks alike, which networks that were evaluated on several
-    sets tell: a normal effect of each set, as large as what networks share falls from one set to
-    all, inferred from how values of the same network differ. Looking again only at those that were
-    lucky is no harm to it, since what they scored first is among what is weighed.
+    A set is easier or harder for all networks alike, by a normal effect that is inferred from how
+    values of the same network differ between sets. That only those were looked at again that were
+    lucky is no harm, since what they scored first is among what is weighed.
     """
     most = max(len(one.parts) for one in found)
     sets = np.array([min(one.sets, most) for one in found])
@@ -268,12 +267,12 @@ def _level_sets(found: Sequence[Scored], plain: Evidence) -> Evidence:
             precision[:count, :count] += certain * (np.eye(count) - 1 / count)
             weighed[:count] += certain * (scores - scores.mean())
     covariance = np.linalg.inv(precision)
-    looks = np.arange(1, most + 1)
     # Row k: the mean effect of the first k sets, less that of all.
-    contrasts = np.tril(np.ones((most, most))) / looks[:, None] - 1 / most
-    contrasts = contrasts[sets - 1]
+    contrasts = (np.tril(np.ones((most, most))) / np.arange(1, most + 1)[:, None] - 1 / most)[
+        sets - 1
+    ]
     shared = np.maximum(plain.errors**2 - plain.own**2, 0.0)
-    shared *= last / (last + variance * (1 / sets - 1 / most))
+    shared *= last / np.maximum(last + variance * (1 / sets - 1 / most), 1e-12)
     return replace(
         plain,
         values=plain.values - contrasts @ (covariance @ weighed),
