@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache
 
 import numpy as np
 import torch
@@ -74,7 +74,6 @@ def open_clutter() -> DataSource:
     )
 
 
-@lru_cache(maxsize=4)
 def _render_further(number: int) -> Split:
     return _render_part("val", RENDERINGS["val"], len(RENDERINGS) - 1 + number)
 

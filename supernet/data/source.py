@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,8 @@ IMAGES = "image-classification"
 TEXT = "language-modelling"
 SPLITS = ("train", "val", "test")
 _FURTHER = "+"
+# Of further samples, besides the set that is looked at.
+KEPT_BYTES = 1 << 28
 HASHED_BYTES = 1 << 22
 MEASURED_SAMPLES, MEASURED_BYTES = 256, 1 << 25
 
@@ -135,9 +137,12 @@ class DataSource:
     augmentation: str
     notes: tuple[str, ...] = ()
     further: Callable[[int], Split] | None = None
+    _made: dict[int, Split] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def split(self, name: str) -> Split:
         """The split called ``name``, or further samples by :func:`name_further`.
+
+        Further samples are made once and kept as far as they take little memory.
 
         Raises:
             InputError: There is none of that name, and the names are listed; or what was made for
@@ -145,10 +150,18 @@ class DataSource:
         """
         stem, _, number = name.partition(_FURTHER)
         if self.further is not None and stem == "val" and number.isdecimal() and int(number) > 0:
-            return self._make_further(name, self.further, int(number))
+            return self._find_further(name, self.further, int(number))
         if name not in SPLITS:
             raise InputError(f"unknown split {name!r}; the splits are {', '.join(SPLITS)}")
         return {"train": self.train, "val": self.val, "test": self.test}[name]
+
+    def _find_further(self, name: str, make: Callable[[int], object], number: int) -> Split:
+        """What was made before, or is made now; what was asked for longest ago goes first."""
+        found = self._made.pop(number, None)
+        self._made[number] = self._make_further(name, make, number) if found is None else found
+        while len(self._made) > 1 and _count_bytes(self._made.values()) > KEPT_BYTES:
+            del self._made[next(iter(self._made))]
+        return self._made[number]
 
     def _make_further(self, name: str, make: Callable[[int], object], number: int) -> Split:
         """What is made, if networks can be evaluated on it as on ``val``."""
@@ -164,14 +177,19 @@ class DataSource:
             ) from error
         what = f"is a {type(found).__name__}"
         if isinstance(found, Split):
-            ours, theirs = self.val.inputs, found.inputs
-            if len(found) and ours.shape[1:] == theirs.shape[1:] and ours.dtype == theirs.dtype:
+            pairs = ((self.val.inputs, found.inputs), (self.val.targets, found.targets))
+            alike = (a.shape[1:] == b.shape[1:] and a.dtype == b.dtype for a, b in pairs)
+            if len(found) and all(alike) and len(found.targets) == len(found):
                 return found
-            what = f"has inputs of {theirs.dtype} and shape {tuple(theirs.shape)}"
+            what = " and ".join(
+                f"{part} of {tensor.dtype} and shape {tuple(tensor.shape)}"
+                for part, tensor in (("inputs", found.inputs), ("targets", found.targets))
+            )
+            what = f"has {what}"
         raise InputError(
             f"the further samples {name} of {self.spec} must be a Split of samples like those of "
-            f"val, {self.val.inputs.dtype} and shape {tuple(self.val.inputs.shape)}; what was made "
-            f"{what}"
+            f"val, {self.val.inputs.dtype} and shape {tuple(self.val.inputs.shape)} with a target "
+            f"for each; what was made {what}"
         )
 
     def check_same_classes(self, trained: DataShape) -> None:
@@ -189,6 +207,10 @@ class DataSource:
                 f"{self.spec} has inputs of shape {ours.input}; "
                 f"the network was built for {theirs.input}"
             )
+
+
+def _count_bytes(splits: Iterable[Split]) -> int:
+    return sum(split.inputs.nbytes + split.targets.nbytes for split in splits)
 
 
 def name_further(number: int) -> str:

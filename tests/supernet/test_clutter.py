@@ -281,3 +281,27 @@ def test_further_samples_that_fail(source: DataSource) -> None:
 
     with pytest.raises(InputError, match=r"val.2 of clutter failed with OSError: the disk is gone"):
         replace(source, further=fail).split("val+2")
+
+
+def test_further_samples_are_made_once(source: DataSource, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def make(number: int) -> Split:
+        asked.append(number)
+        return source.val
+
+    slow = replace(source, further=make)
+    assert all(slow.split(f"val+{number}") is source.val for number in (1, 2, 1, 2, 2))
+    assert asked == [1, 2]
+    # One more than there is room for: what was asked for longest ago is made anew.
+    size = source.val.inputs.nbytes + source.val.targets.nbytes
+    monkeypatch.setattr("supernet.data.source.KEPT_BYTES", 2 * size)
+    for number in (1, 3, 1, 2):
+        slow.split(f"val+{number}")
+    assert asked == [1, 2, 3, 2]
+
+
+def test_further_samples_without_a_target_for_each(source: DataSource) -> None:
+    short = Split(source.val.inputs, source.val.targets[:-1])
+    with pytest.raises(InputError, match=r"a target for each.* targets of torch.int64 and shape"):
+        replace(source, further=lambda number: short).split("val+1")

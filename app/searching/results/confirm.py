@@ -233,6 +233,7 @@ class LoggedFinalists:
         self._architectures = {int(row): architectures[row] for row in self._rows}
         self._records = {int(row): [records[int(row)]] for row in self._rows}
         self._looks = dict.fromkeys(self._records, 0)
+        self._scored: dict[int, Scored] = {}
 
     def __len__(self) -> int:
         """Networks whose quality was evaluated to the end, up to as many as are weighed."""
@@ -254,12 +255,15 @@ class LoggedFinalists:
         record = self._log.evaluate(self._architectures[row], name)
         if record.value is not None:
             self._records[row].append(record)
+            self._scored.pop(row, None)
 
     def infer(self) -> FinalQuality:
         """Take all that is known together."""
         data = self._log.trained.data
-        found = [Scored.from_records(self._records[int(row)], data) for row in self._rows]
-        evidence = gather_evidence(found, self._seed)
+        for row in map(int, self._rows):
+            if row not in self._scored:
+                self._scored[row] = Scored.from_records(self._records[row], data)
+        evidence = gather_evidence([self._scored[int(row)] for row in self._rows], self._seed)
         return infer_quality(
             self._problem,
             self._history,
