@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from statistics import NormalDist
 from types import SimpleNamespace
 from typing import Any, cast
@@ -14,13 +15,12 @@ from app.evaluation.race_bounds import RaceRule
 from app.progress import Step
 from app.records.evaluation import EvaluationRecord, ScoresRecord
 from app.searching.results.confirm import ConfirmRule, confirm_finalists, find_probabilities
+from app.searching.results.contenders import MOST_ROWS, choose_rows
 from app.searching.results.final_quality import (
-    MOST_ROWS,
     Evidence,
     FinalQuality,
     Scored,
     bound_share,
-    choose_rows,
     gather_evidence,
     infer_quality,
 )
@@ -342,6 +342,32 @@ def test_the_rows_kept_of_many_are_those_near_the_front() -> None:
     best = np.empty(count)
     best[order] = np.maximum.accumulate(values[order])
     assert (best - values)[left].min() >= (best - values)[kept].max() - 1e-12
+
+
+def test_nothing_on_the_front_is_left_out_of_many_rows() -> None:
+    rng = np.random.default_rng(0)
+    count = MOST_ROWS + 3000
+    problem = make_problem(np.eye(5, dtype=np.int16), limit=0.3)
+    cost = problem.objectives[1]
+    three = SearchProblem(
+        SPACE, (*problem.objectives, replace(cost, name="size")), (Constraint("cost", at_most=0.3),)
+    )
+    rows = rng.integers(0, 4, (count, 5)).astype(np.int16)
+    costs = rng.random((count, 2))
+    # Beyond the limit everything is better.
+    values = np.where(costs[:, 0] > 0.3, 0.9, 0.3) + 0.1 * rng.random(count)
+    values -= 0.5 * (1 - costs[:, 1]) + 0.5 * (1 - costs[:, 0])
+    history = History(
+        ("accuracy", "cost", "size"), rows, np.column_stack((values, costs)),
+        np.zeros(count, np.int64),
+    )  # fmt: skip
+    kept = choose_rows(three, history, "accuracy", np.arange(count))
+    assert len(kept) == MOST_ROWS
+    front = pareto_front(three, history).rows
+    assert len(front) > 50
+    assert np.isin(front, kept).all()
+    assert (costs[:, 0] <= 0.3).sum() < MOST_ROWS
+    assert np.isin(np.flatnonzero(costs[:, 0] <= 0.3), kept).all()
 
 
 # -- looking again -----------------------------------------------------------------------------

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from app.evaluation.log import EvaluationLog
 from app.evaluation.scheduler import SPLIT
 from app.progress import Say, Step
+from app.searching.results.contenders import choose_rows
 from app.searching.results.final_quality import (
     FinalQuality,
     Scored,
-    choose_rows,
     gather_evidence,
     infer_quality,
 )

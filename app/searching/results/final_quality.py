@@ -37,8 +37,6 @@ from supernet.quality.sampling_error import (
 Vector = NDArray[np.float64]
 Matrix = NDArray[np.float64]
 
-# Covariances of more rows would take too long; those farthest behind are left with their values.
-MOST_ROWS = 2000
 # Pairs of networks that tell how much of an error is shared; more say nothing new.
 MOST_PAIRS = 300
 
@@ -315,7 +313,7 @@ def infer_quality(
         history: What it evaluated.
         name: Of the quality.
         rows: Networks whose quality was evaluated to the end, ascending rows of the history,
-            ``(k,)``; see :func:`choose_rows`.
+            ``(k,)``; see :func:`app.searching.results.contenders.choose_rows`.
         evidence: What was evaluated of them, ``(k,)``.
         statistics: Free numbers of architectures, for the model.
         seed: Of the search.
@@ -339,29 +337,6 @@ def infer_quality(
         rest = evidence.errors**2 - posterior.deviation**2
     shared = np.sqrt(np.maximum(rest, 0.0))
     return FinalQuality(name, rows, posterior, shared, evidence.samples)
-
-
-def choose_rows(
-    problem: SearchProblem, history: History, name: str, rows: NDArray[np.intp]
-) -> NDArray[np.intp]:
-    """Choose the rows that are least behind what others reach at no higher cost, ascending.
-
-    Args:
-        problem: Of the search.
-        history: What it evaluated.
-        name: Of the quality.
-        rows: Ascending rows of the history; all of them are kept up to :data:`MOST_ROWS`.
-    """
-    if len(rows) <= MOST_ROWS:
-        return rows
-    values = problem.minimised(history.values[rows])
-    column = problem.column(name)
-    others = np.delete(values, column, axis=1)
-    order = np.argsort(others[:, 0] if others.shape[1] else values[:, column], kind="stable")
-    best = np.minimum.accumulate(values[order, column])
-    behind = np.empty(len(rows))
-    behind[order] = values[order, column] - best
-    return np.sort(rows[np.argsort(behind, kind="stable")[:MOST_ROWS]])
 
 
 def _share_error(share: float, count: float) -> float:
