@@ -14,7 +14,12 @@ import torch
 from app.evaluation.race_bounds import RaceRule
 from app.progress import Step
 from app.records.evaluation import EvaluationRecord, ScoresRecord
-from app.searching.results.confirm import ConfirmRule, confirm_finalists, find_probabilities
+from app.searching.results.confirm import (
+    ConfirmRule,
+    LoggedFinalists,
+    confirm_finalists,
+    find_probabilities,
+)
 from app.searching.results.contenders import MOST_ROWS, choose_rows
 from app.searching.results.final_quality import (
     Evidence,
@@ -448,3 +453,34 @@ def test_a_race_ends_when_it_is_decided_or_paid_for() -> None:
     assert (found > 0.05).sum() == 1
     drawn, _, _, _ = race(1, ConfirmRule(500, sets=2))
     assert max(map(drawn.count_sets, range(len(drawn.truth)))) == 2
+
+
+def test_a_network_that_fails_on_a_set_is_not_looked_at_again() -> None:
+    rows = np.eye(5, dtype=np.int16)
+    history = make_history(rows, np.linspace(0.5, 0.9, 5), np.arange(5.0))
+    scores = np.repeat([0.0, 1.0], 50)
+    broken = SPACE.decode(rows[:1])[0].digest
+    asked: list[tuple[str, str]] = []
+
+    def evaluate(architecture: Any, split: str) -> EvaluationRecord:
+        asked.append((architecture.digest, split))
+        record = make_record(scores, split)
+        fails = architecture.digest == broken and split == "val+2"
+        return record.model_copy(update={"value": None, "scores": None}) if fails else record
+
+    made = Split(torch.zeros(100, 1), torch.zeros(100, dtype=torch.int64))
+    data = SimpleNamespace(split=lambda name: made, further=lambda number: made)
+    log = SimpleNamespace(
+        find=lambda architecture, split: make_record(scores, split),
+        evaluate=evaluate,
+        trained=SimpleNamespace(data=data),
+    )
+    finalists = LoggedFinalists(make_problem(rows), history, "accuracy", cast(Any, log), None, 0)
+    for _ in range(2):
+        finalists.look_further(0)
+        finalists.look_further(1)
+    assert asked[-2:] == [(broken, "val+2"), (SPACE.decode(rows[1:2])[0].digest, "val+2")]
+    assert finalists.count_sets(0) >= ConfirmRule(10).sets
+    assert finalists.count_sets(1) == 2
+    # What was known of it before is still known.
+    assert finalists.infer().samples[:3].tolist() == [200, 300, 100]

@@ -35,6 +35,7 @@ Vector = NDArray[np.float64]
 DRAWS = 400
 # Rows whose place on the front is worked out: those behind have no chance.
 MOST_CANDIDATES = 400
+_NO_MORE = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -245,17 +246,20 @@ class LoggedFinalists:
         return self._log.trained.data.further is not None
 
     def count_sets(self, row: int) -> int:
-        """Sets of further samples that a network was looked at on."""
+        """Sets of further samples that a network was looked at on; endless once one failed."""
         return self._looks[row]
 
     def look_further(self, row: int) -> None:
         """Evaluate a network on the next set; one that fails there keeps what is known."""
-        self._looks[row] += 1
-        name = name_further(self._looks[row])
+        name = name_further(self._looks[row] + 1)
         record = self._log.evaluate(self._architectures[row], name)
-        if record.value is not None:
-            self._records[row].append(record)
-            self._scored.pop(row, None)
+        if record.value is None:
+            # With a gap in its sets it could not be compared with others sample by sample.
+            self._looks[row] = _NO_MORE
+            return
+        self._looks[row] += 1
+        self._records[row].append(record)
+        self._scored.pop(row, None)
 
     def infer(self) -> FinalQuality:
         """Take all that is known together."""
