@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -13,6 +14,7 @@ import torch
 
 from app.evaluation.log import EvaluationLog
 from app.records.evaluation import EvaluationRecord
+from app.records.front import read_front
 from app.runs.directory import Run
 from app.runs.suited import choose_preset
 from app.runs.trained import Trained, open_trained
@@ -107,3 +109,25 @@ def measure_noise(split: Split, records: list[EvaluationRecord], values: list[fl
     network = SimpleNamespace(supernet=SimpleNamespace(space=None), data=SimpleNamespace(val=split))
     sources = Sources(cast(Trained, network), cast(EvaluationLog, log), {})
     return build_objective("accuracy", sources).deviation(np.array(values))
+
+
+def test_a_search_that_was_killed_among_finalists_ends_the_same(
+    command: Command, trained: Path, tmp_path: Path
+) -> None:
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    shutil.copytree(trained, whole)
+    search = ("--objectives", "accuracy,size", "--evaluations", 36)
+    outcome = command("search", "--run", whole, *search)
+    assert outcome.code == 0, outcome.err
+    lines = (whole / "evaluations.jsonl").read_text().splitlines(keepends=True)
+    further = [n for n, line in enumerate(lines) if json.loads(line)["split"].startswith("val+")]
+    # A fifth of the evaluations at most, and some: the networks are nearly untrained and alike.
+    assert 2 <= len(further) <= 7
+    shutil.copytree(trained, killed)
+    (killed / "evaluations.jsonl").write_text("".join(lines[: further[1]]))
+    assert command("search", "--run", killed, *search).code == 0
+    fronts = [read_front(run / "searches" / "default") for run in (whole, killed)]
+    assert fronts[0].points == fronts[1].points
+    assert fronts[0].digests.tolist() == fronts[1].digests.tolist()
+    samples = {point.estimate("accuracy").samples for point in fronts[0].points}
+    assert samples == {2154, 2 * 2154}
