@@ -160,7 +160,8 @@ class Point(Record):
         return _UNKNOWN
 
     def best(self, name: str) -> float | None:
-        """The value of an objective or count, else its prediction, else ``None``."""
+        """The posterior of an objective, else its value or count, else its prediction, else
+        ``None``."""
         return self.estimate(name).best
 
 
@@ -186,7 +187,8 @@ class HypervolumeRecord(Record):
     Args:
         predicted: Hypervolume of the predicted values.
         searched: Hypervolume of the values that the search went by.
-        verified: Hypervolume of the values found for real.
+        verified: Hypervolume of what is known best of every point: the posterior of a quality, else
+            what was found for real.
         reference: The reference, by objective.
     """
 

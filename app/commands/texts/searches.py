@@ -156,13 +156,13 @@ def format_pick(result: PickOutcome) -> str:
         lines.append(f"  {list_formats(formats)}")
     if result.ties:
         others = format_items(len(result.ties), "other point within it", "other points within it")
-        compared = find_stored_quantity(result.best_by)
+        compared = find_stored_quantity(result.best_by).short_name
         best = judged.show(result.best_value)
         lines.append(
-            f"  the cheapest of those that cannot be told apart in {compared.title}, with "
+            f"  the cheapest of those that cannot be told apart in {compared}, with "
             f"{others}; the best, {best}, is {result.best}"
             if result.best != result.digest
-            else f"  {others} cannot be told apart from it in {compared.title}; it is the "
+            else f"  {others} cannot be told apart from it in {compared}; it is the "
             "cheapest of them"
         )
     if judged == ACCURACY:
