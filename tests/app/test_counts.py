@@ -86,10 +86,10 @@ def test_a_search_of_one_point() -> None:
     )  # fmt: skip
     one = format_search(outcome)
     assert "1 evaluation (0 reused), 0 points on the front" in one
-    assert "1 further point is behind the front" in one
+    assert "1 further point is off the front, but may belong there" in one
     more = format_search(replace(outcome, evaluations=40, indistinguishable=2))
     assert "40 evaluations (0 reused)" in more
-    assert "2 further points are behind the front" in more
+    assert "2 further points are off the front, but may belong there" in more
 
 
 def test_templates_count_by_the_same_helper() -> None:

@@ -129,7 +129,7 @@ def test_ties_are_those_that_cannot_be_told_apart_from_the_best(front: Front) ->
         p for p in front.points
         if p.verified and (p.best("latency_ms") or 9) <= budget
         and abs((p.best("accuracy") or 0) - (highest.value or 0))
-        <= 0.674 * float(np.hypot(spread(p), spread(answer.best)))
+        <= 0.431 * float(np.hypot(spread(p), spread(answer.best)))
     ]  # fmt: skip
     assert {p.digest for p in (answer.point, *answer.ties)} == {p.digest for p in alike}
     assert answer.point == min(alike, key=lambda p: p.best("latency_ms") or 9)

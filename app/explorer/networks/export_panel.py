@@ -14,7 +14,7 @@ from app.explorer.networks import exporting
 from app.progress import Step
 from app.records.export import ParityRecord
 from app.records.front import Point
-from app.records.numbers import format_bytes, format_percent
+from app.records.numbers import format_bytes, format_items, format_percent
 from app.records.typed_json.record_files import read_record
 from app.runs.command_lines import export_command
 from supernet.errors import InputError
@@ -153,7 +153,7 @@ def list_proof(parity: ParityRecord) -> list[tuple[str, str, str]]:
         (
             "Same decision",
             format_percent(parity.same_decision, 1),
-            f"of {parity.samples} {parity.split} samples",
+            f"of {format_items(parity.samples, f'{parity.split} sample')}",
         ),
         ("ONNX Runtime", parity.onnxruntime, f"torch {parity.torch}"),
     ]

@@ -11,6 +11,7 @@ import streamlit as st
 from app.analysis.contributions import Split, make_split, share_out, subtract_units
 from app.explorer.context import Context
 from app.records.front import Front, Point
+from app.records.numbers import format_items
 from app.records.quantities import LATENCY, Quantity
 from predictors import Predictor
 from supernet.errors import InputError
@@ -82,9 +83,9 @@ def explain_quality(context: Context, front: Front, chosen: Point, other: Point)
         quality,
         make_split(shares, whole),
         f"Each block's part is what changing it is worth to a Gaussian process, averaged over the "
-        f"orders in which blocks can be changed (Shapley values); it is fitted to {count} "
-        f"evaluations of this search and ranks unseen ones with Kendall τ {tau:.2f}. The rest is "
-        "what it leaves of the evaluated difference, noise included.",
+        f"orders in which blocks can be changed (Shapley values); it is fitted to "
+        f"{format_items(count, 'evaluation')} of this search and ranks unseen ones with Kendall τ "
+        f"{tau:.2f}. The rest is what it leaves of the evaluated difference, noise included.",
     )
 
 

@@ -88,14 +88,15 @@ def _show_importance(
     if effects is None:
         st.info(
             write_text(
-                f"This takes {LEAST_ROWS} evaluated networks that differ in {quantity.title}; "
+                f"This takes {format_items(LEAST_ROWS, 'evaluated network')} with more than one "
+                f"{quantity.title}; "
                 "here are fewer, or all have the same."
             )
         )
         return
     ranked = effects.rank()
     every = len(ranked) <= _MOST_BARS or st.checkbox(
-        f"All {len(ranked)} choices", key=f"all choices {context.key}"
+        f"All {format_items(len(ranked), 'choice')}", key=f"all choices {context.key}"
     )
     shown = ranked if every else ranked[:_MOST_BARS]
     show_chart(
