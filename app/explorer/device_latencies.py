@@ -9,9 +9,9 @@ import streamlit as st
 
 from app.analysis.devices import Agreement, KnownLatencies, correlate_devices, join_latencies
 from app.explorer.derived import digest_front
-from app.records.front import Estimate, Front, Point
 from app.records.quantities import Quantity
-from app.reporting.device_charts import OnDevice
+from app.records.searches.front import Estimate, Front, Point
+from app.reporting.charts.device_charts import OnDevice
 from app.runs.run_view import RunView
 
 _MOST_KEPT = 16

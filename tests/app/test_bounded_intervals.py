@@ -12,10 +12,10 @@ import pytest
 import predictors.models
 from app.evaluation.race_bounds import bound_loss
 from app.explorer.markup import list_card
-from app.records.front import CardRecord
-from app.records.front_columns import Column
-from app.records.picking import _differ_beyond_noise
+from app.records.columns.front_columns import Column
 from app.records.quantities import ACCURACY, LOSS, QUANTITIES, Quantity
+from app.records.searches.front import CardRecord
+from app.records.searches.picking import _differ_beyond_noise
 from app.reporting.report_text import _tabulate_card
 from app.searching.results.front_builder import _predict_held_out
 from predictors import Predictor, predict_interval, summarise_card

@@ -11,8 +11,8 @@ import pytest
 
 from app.analysis.regions import Region, find_inside
 from app.explorer.views.view_state import ViewState, read_query, write_query
-from app.records import picking
-from app.records.front import Front
+from app.records.searches import picking
+from app.records.searches.front import Front
 from app.runs import run_view
 from tests.app.chromium import listen, open_chromium
 from tests.app.served import keep_picture, serve_runs, wait_until_idle

@@ -21,12 +21,12 @@ from app.explorer.device_latencies import (
 from app.explorer.drawn import show_chart
 from app.explorer.markup import write_text
 from app.explorer.opened import isolated
-from app.explorer.selection_bar import show_selection
+from app.explorer.panels.selection_bar import show_selection
 from app.records import numbers
 from app.records.formats import read_formats
-from app.records.front import Front, Point
 from app.records.numbers import format_items, format_percent
-from app.reporting.device_charts import (
+from app.records.searches.front import Front, Point
+from app.reporting.charts.device_charts import (
     draw_agreement,
     draw_on_devices,
     draw_table_parity,
