@@ -10,8 +10,18 @@ import altair as alt
 import numpy as np
 from numpy.typing import NDArray
 
-from app.reporting.chart_style import AMBER, BLUE, GREEN, GREY, PINK, RED, SKY, Axis, tabulate
-from app.reporting.svg import render_svg
+from app.reporting.charts.chart_style import (
+    AMBER,
+    BLUE,
+    GREEN,
+    GREY,
+    PINK,
+    RED,
+    SKY,
+    Axis,
+    tabulate,
+)
+from app.reporting.charts.svg import render_svg
 from supernet.files import write_text
 
 Values = NDArray[np.float64]

@@ -13,7 +13,7 @@ from optuna.distributions import CategoricalDistribution
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from app.records.stored_front import open_front
+from app.records.columns.stored_front import open_front
 
 _CHART = ".js-plotly-plot .main-svg .trace, .js-plotly-plot .gl-canvas"
 _NAME = "large"

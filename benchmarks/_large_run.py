@@ -15,15 +15,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from app.records.columns.evaluation_columns import keep_evaluation_columns
 from app.records.device import TableReport
 from app.records.evaluation import CalibrationRecord, EvaluationRecord
-from app.records.evaluation_columns import keep_evaluation_columns
-from app.records.front import CardRecord, Estimate, Front, HypervolumeRecord, ObjectiveRecord, Point
-from app.records.front_files import write_front
 from app.records.quantities import ACCURACY, LATENCY, WORST_LATENCY, name_latency
 from app.records.run import RunRecord
-from app.records.search import FILE as SEARCH_FILE
-from app.records.search import SearchRecord, SearchSettings
+from app.records.searches.front import (
+    CardRecord,
+    Estimate,
+    Front,
+    HypervolumeRecord,
+    ObjectiveRecord,
+    Point,
+)
+from app.records.searches.front_files import write_front
+from app.records.searches.search import FILE as SEARCH_FILE
+from app.records.searches.search import SearchRecord, SearchSettings
 from app.records.typed_json.record import to_json
 from app.records.typed_json.record_files import write_record
 from hardware.device import Device

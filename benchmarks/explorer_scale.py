@@ -40,7 +40,7 @@ from _served import (
     wait_for_answer,
 )
 
-from app.records.evaluation_columns import read_evaluations
+from app.records.columns.evaluation_columns import read_evaluations
 
 # A chart that is there: Vega says so by its role, and so does the explorer's own.
 CHART = "[role=graphics-document] path, [role=application][aria-label]"

@@ -129,7 +129,7 @@ def main() -> None:
 def search_with_table(out: Path, table: Path, seed: int) -> dict[str, Any]:
     """Train, search and pick as quickstart does, with the latency table of another run."""
     from app.jobs.quickstart import RECIPE, STEPS, choose_budget
-    from app.records.front import read_front
+    from app.records.searches.front import read_front
 
     started = time.monotonic()
     settings = ("--data", "clutter", "--recipe", RECIPE, "--steps", str(STEPS))

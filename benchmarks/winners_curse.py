@@ -37,7 +37,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from _options import read_options
 from _published import Rows, Values, cell_statistics, hw_gpt, nasbench201, ofa_macs, ofa_table
 
-from app.records.picking import Z_ALIKE
+from app.records.searches.picking import Z_ALIKE
 from app.searching.results.confirm import ConfirmRule, confirm_finalists
 from app.searching.results.final_quality import (
     Evidence,

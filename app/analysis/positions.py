@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from app.records.choice_columns import ChoiceColumns
+from app.records.columns.choice_columns import ChoiceColumns
 from supernet.space import SearchSpace
 
 _INERT, _FOREIGN = -1, -2

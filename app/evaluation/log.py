@@ -8,7 +8,7 @@ from typing import Protocol
 from app.evaluation.worker import Caches, Finding, Task, TrainedNetwork, work
 from app.progress import Say
 from app.records.evaluation import CalibrationRecord, EvaluationRecord, ScoresRecord
-from app.records.front import read_front
+from app.records.searches.front import read_front
 from app.records.space import ArchitectureRecord
 from app.records.typed_json.record import Choices, drop_infinite
 from app.records.typed_json.record_files import append_record, read_log, read_record

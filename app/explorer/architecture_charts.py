@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import altair as alt
 
 from app.explorer.layers import Genome
-from app.records.front import Front, Point
 from app.records.quantities import LATENCY
-from app.reporting import chart_style as style
-from app.reporting.chart_style import Row
+from app.records.searches.front import Front, Point
+from app.reporting.charts import chart_style as style
+from app.reporting.charts.chart_style import Row
 
 CHOSEN, COMPARED = "chosen", "compared"
 # With more columns than this the values no longer fit into their cells.

@@ -21,8 +21,8 @@ from app.explorer.opened import isolated
 from app.explorer.views.choice_columns import read_choice
 from app.explorer.views.fitted_state import fit_to_front
 from app.explorer.views.view_state import ViewState, read_query, write_query
-from app.records import picking
-from app.records.front import Front, Point
+from app.records.searches import picking
+from app.records.searches.front import Front, Point
 from app.runs.run_view import RunView
 from supernet.space import SearchSpace
 

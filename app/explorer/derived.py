@@ -13,9 +13,9 @@ from app.analysis.common_choices import Prevalence, compare_prevalence
 from app.analysis.importance import MainEffects, fit_main_effects
 from app.analysis.positions import Encoded, encode_choices
 from app.explorer.context import Context
-from app.records.front import Front
 from app.records.quantities import Quantity
-from app.reporting.chart_style import spread_evenly
+from app.records.searches.front import Front
+from app.reporting.charts.chart_style import spread_evenly
 from supernet.space import SearchSpace
 
 # Positions of 50,000 architectures are megabytes, what follows from them kilobytes.

@@ -9,9 +9,9 @@ import streamlit as st
 
 from app.analysis.devices import Agreement, KnownLatencies, correlate_devices, join_latencies
 from app.explorer.derived import digest_front
-from app.records.front import Estimate, Front, Point
 from app.records.quantities import Quantity
-from app.reporting.device_charts import OnDevice
+from app.records.searches.front import Estimate, Front, Point
+from app.reporting.charts.device_charts import OnDevice
 from app.runs.run_view import RunView
 
 _MOST_KEPT = 16
@@ -30,13 +30,17 @@ def name_searches(run: RunView) -> str:
     return f"{run.path} {' '.join(found)}"
 
 
-def agree_devices(run: RunView) -> tuple[tuple[str, ...], tuple[Agreement, ...]]:
+def agree_devices(searches: str, run: RunView) -> tuple[tuple[str, ...], tuple[Agreement, ...]]:
     """How the devices of a run rank the architectures that were evaluated, by their tables.
+
+    Args:
+        searches: Names the content of all searches of the run.
+        run: The run.
 
     Returns:
         The devices, and every pair of them.
     """
-    return _agree_devices(name_searches(run), run)
+    return _agree_devices(searches, run)
 
 
 @st.cache_resource(max_entries=_MOST_KEPT, show_spinner=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from app.records.front import Point
+from app.records.searches.front import Point
 from supernet.space import SearchSpace, Value
 
 

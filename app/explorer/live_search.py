@@ -12,7 +12,7 @@ import streamlit as st
 from numpy.typing import NDArray
 
 from app.records.evaluation import EvaluationRecord
-from app.records.search import FILE, REMEDY, SearchRecord
+from app.records.searches.search import FILE, REMEDY, SearchRecord
 from app.records.typed_json.record_files import read_record
 from supernet.errors import InputError
 

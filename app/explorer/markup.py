@@ -10,8 +10,8 @@ from typing import Any
 from app.explorer.layers import Gene, Layer, list_properties
 from app.records import numbers
 from app.records.device import TableReport
-from app.records.front import CardRecord
 from app.records.quantities import Quantity
+from app.records.searches.front import CardRecord
 from app.records.typed_json.record import to_json
 from app.reporting.markdown import escape_markdown
 

@@ -18,10 +18,10 @@ import numpy as np
 import streamlit as st
 
 from app.explorer.markup import write_text
-from app.records import picking
-from app.records.front import Front
-from app.records.trace import FILE as TRACE
-from app.records.trace import Hypervolume, TraceDigests, read_trace
+from app.records.searches import picking
+from app.records.searches.front import Front
+from app.records.searches.trace import FILE as TRACE
+from app.records.searches.trace import Hypervolume, TraceDigests, read_trace
 from app.runs import run_view
 from app.runs.run_view import RunView
 from supernet.errors import InputError

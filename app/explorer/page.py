@@ -25,13 +25,13 @@ from app.explorer.context import (
     take_whole,
 )
 from app.explorer.fronts.beside import leave_out_unknown
-from app.explorer.growth import watch_run
-from app.explorer.header import show_header
 from app.explorer.launch import read_arguments
 from app.explorer.local_requests import is_local
 from app.explorer.markup import write_text
 from app.explorer.opened import Unreadable, isolated, open_run, outline_run
-from app.explorer.sidebar import select_run, select_search
+from app.explorer.panels.growth import watch_run
+from app.explorer.panels.header import show_header
+from app.explorer.panels.sidebar import select_run, select_search
 from app.explorer.views.history import follow_history
 from app.explorer.views.view_state import SCREENS
 from app.runs import run_view

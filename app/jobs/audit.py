@@ -108,8 +108,8 @@ def audit_job(request: AuditRequest, say: Say) -> AuditOutcome:
 
 def _draw(found: AuditRecord, name: str) -> str:
     # Loading Altair takes a second, which a command that draws nothing should not wait for.
-    from app.reporting.audit_chart import draw_audit
-    from app.reporting.svg import render_svg
+    from app.reporting.charts.audit_chart import draw_audit
+    from app.reporting.charts.svg import render_svg
 
     tau = found.kendall_tau.value
     shown = "undefined" if tau is None else f"{tau:.2f}"

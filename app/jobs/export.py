@@ -15,8 +15,8 @@ from app.jobs.parity import compare_outputs, score_under_runtime
 from app.progress import Say, Step
 from app.records.export import LatencyRecord, PrecisionFacts, StorageRecord
 from app.records.formats import read_formats
-from app.records.front import Front, read_front, value_or
 from app.records.quantities import find_stored_quantity
+from app.records.searches.front import Front, read_front, value_or
 from app.records.typed_json.record_files import write_record
 from app.reporting.model_card import CardFacts, write_model_card
 from app.runs.class_balance import describe_largest_class

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from app.records.audit import AuditRecord
 from app.records.class_balance import LargestClass
-from app.records.front import Point
+from app.records.searches.front import Point
 from app.reporting.report_text import SearchSummary
 from supernet.space import Value
 

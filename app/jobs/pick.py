@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from app.jobs.outcomes import PickOutcome
-from app.records import picking
-from app.records.front import Front, Point, read_front
-from app.records.picking import Pick
 from app.records.quantities import LATENCY, Quantity, resolve_name
+from app.records.searches import picking
+from app.records.searches.front import Front, Point, read_front
+from app.records.searches.picking import Pick
 from app.records.typed_json.plain import to_json_number
 from app.runs.command_lines import list_own_modules, write_command
 from app.runs.directory import Run, open_run
@@ -32,7 +32,7 @@ def pick_job(
 ) -> PickOutcome:
     """Recommend a verified point within a budget, or another good compromise.
 
-    See :func:`app.records.picking.pick_within` for which one.
+    See :func:`app.records.searches.picking.pick_within` for which one.
 
     Args:
         run: The run directory.

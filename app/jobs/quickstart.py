@@ -15,8 +15,8 @@ from app.jobs.pick import pick_job
 from app.jobs.profile import ProfileRequest, profile_job
 from app.jobs.search import SearchRequest, search_job
 from app.jobs.train import TrainRequest, train_job
-from app.records.front import Point
 from app.records.quantities import LATENCY
+from app.records.searches.front import Point
 from app.runs.command_lines import write_command
 from app.runs.trained import Say
 from app.searching.choice import find_choice

@@ -11,13 +11,13 @@ from app.jobs.outcomes import ReportOutcome
 from app.jobs.pick import find_front
 from app.jobs.search import prepare
 from app.records.audit import AuditRecord, read_audit
-from app.records.front import Front, read_front
-from app.records.front_files import format_front
 from app.records.numbers import format_items, format_space_size
 from app.records.quantities import find_stored_quantity
-from app.records.search import FILE as PLAN
-from app.records.trace import FILE as TRACE
-from app.records.trace import Hypervolume, format_table, read_trace
+from app.records.searches.front import Front, read_front
+from app.records.searches.front_files import format_front
+from app.records.searches.search import FILE as PLAN
+from app.records.searches.trace import FILE as TRACE
+from app.records.searches.trace import Hypervolume, format_table, read_trace
 from app.records.training_log import MetricsRecord, read_metrics
 from app.reporting.report_text import (
     CARD_LABELS,
@@ -249,9 +249,9 @@ def _read_audits(run: Run, say: Say) -> list[tuple[str, AuditRecord]]:
 def _pictures(front: Front, trace: Sequence[Hypervolume]) -> dict[str, str]:
     """The charts of one search as SVG, by file name."""
     # Loading Altair takes a second, which a command that draws nothing should not wait for.
-    from app.reporting.front_chart import Emphasis, draw_front
-    from app.reporting.progress_charts import draw_hypervolume
-    from app.reporting.svg import render_svg
+    from app.reporting.charts.front_chart import Emphasis, draw_front
+    from app.reporting.charts.progress_charts import draw_hypervolume
+    from app.reporting.charts.svg import render_svg
 
     evaluations = format_items(front.evaluations, "evaluation")
     title = f"Search {front.search}: {front.strategy}, {evaluations}"

@@ -13,12 +13,12 @@ from app.evaluation.race_bounds import RaceRule
 from app.evaluation.scheduler import SPLIT, WHOLE_ROUND, Evaluator
 from app.jobs.outcomes import SearchOutcome
 from app.progress import Say, Step
-from app.records.evaluation_columns import keep_evaluation_columns
-from app.records.front import FILE as FRONT
-from app.records.front import Front, FrontHeader, read_front
-from app.records.front_files import write_front
+from app.records.columns.evaluation_columns import keep_evaluation_columns
 from app.records.numbers import format_items
-from app.records.search import EMPTY, FILE, SearchRecord
+from app.records.searches.front import FILE as FRONT
+from app.records.searches.front import Front, FrontHeader, read_front
+from app.records.searches.front_files import write_front
+from app.records.searches.search import EMPTY, FILE, SearchRecord
 from app.records.typed_json.record_files import write_record
 from app.runs.addresses import show_storage
 from app.runs.class_balance import describe_largest_class

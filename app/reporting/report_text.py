@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from app.records.formats import count_formats, read_formats
-from app.records.front import CardRecord, Front
 from app.records.quantities import Quantity
+from app.records.searches.front import CardRecord, Front
 from app.reporting.markdown import Markdown, render_markdown, write_link, write_table
 
 # What a report tells of a predictor: the key of its card, and the words for it.

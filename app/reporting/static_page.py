@@ -14,20 +14,20 @@ from app.analysis.positions import encode_choices
 from app.records import numbers
 from app.records.audit import AuditRecord
 from app.records.device import TableReport
-from app.records.front import CardRecord, Front
 from app.records.numbers import format_items
-from app.records.trace import Hypervolume
+from app.records.searches.front import CardRecord, Front
+from app.records.searches.trace import Hypervolume
 from app.records.training_log import MetricsRecord
-from app.reporting.audit_chart import draw_audit
 from app.reporting.audit_text import list_figures, list_findings
-from app.reporting.choice_charts import draw_common
+from app.reporting.charts.audit_chart import draw_audit
+from app.reporting.charts.choice_charts import draw_common
+from app.reporting.charts.progress_charts import draw_hypervolume, draw_learning_curve, draw_parity
+from app.reporting.charts.svg import render_inline_svg
+from app.reporting.charts.training_charts import draw_losses
 from app.reporting.html import digest_source, read_template, render_html, trust_html, write_json
-from app.reporting.progress_charts import draw_hypervolume, draw_learning_curve, draw_parity
 from app.reporting.report_text import list_card, list_volumes
 from app.reporting.scatter.script import read_script, read_style
 from app.reporting.static_data import describe_search
-from app.reporting.svg import render_inline_svg
-from app.reporting.training_charts import draw_losses
 from supernet.space import SearchSpace
 
 if TYPE_CHECKING:

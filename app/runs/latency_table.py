@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from app.records.device import describe_threads
 from app.records.export import LatencyRecord
-from app.records.front import UnitLatency
+from app.records.searches.front import UnitLatency
 from app.runs import plugins
 from app.runs.command_lines import profile_command
 from app.runs.directory import Run

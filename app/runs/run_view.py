@@ -15,12 +15,16 @@ from typing import TypeVar
 
 import numpy as np
 
+from app.records.columns.evaluation_columns import (
+    EvaluationColumns,
+    no_evaluations,
+    read_evaluations,
+)
+from app.records.columns.stored_front import open_front
 from app.records.device import DeviceRecord, TableReport
 from app.records.evaluation import EvaluationRecord
-from app.records.evaluation_columns import EvaluationColumns, no_evaluations, read_evaluations
-from app.records.front import Front
-from app.records.search import EMPTY, REMEDY, SearchRecord
-from app.records.stored_front import open_front
+from app.records.searches.front import Front
+from app.records.searches.search import EMPTY, REMEDY, SearchRecord
 from app.records.typed_json.record import Kind
 from app.records.typed_json.record_files import read_record
 from app.runs.command_lines import (

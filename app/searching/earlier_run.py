@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from app.progress import Say
 from app.records.evaluation import EvaluationRecord
-from app.records.search import EarlierRunRecord
+from app.records.searches.search import EarlierRunRecord
 from app.records.typed_json.record_files import read_log
 from app.runs.directory import Run, open_run
 from app.runs.trained import Trained

@@ -20,7 +20,7 @@ from pydantic import JsonValue
 from app.evaluation.log import EvaluationLog
 from app.progress import Say
 from app.records.evaluation import EvaluationRecord
-from app.records.front import Front, Point, value_or
+from app.records.searches.front import Front, Point, value_or
 from app.records.typed_json.plain import to_json_number
 from app.records.typed_json.record import to_json
 from app.runs.addresses import hide_secrets, show_storage

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.records.search import (
+from app.records.searches.search import (
     EMPTY,
     FILE,
     LENGTH,

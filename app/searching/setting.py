@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from app.progress import Say
-from app.records.search import SearchRecord
+from app.records.searches.search import SearchRecord
 from app.runs.directory import Run
 from app.runs.plugins import is_own
 from app.runs.trained import Trained

@@ -20,7 +20,7 @@ from app.analysis.devices import (
 )
 from app.analysis.importance import LEAST_ROWS, MOST_ROWS, fit_main_effects
 from app.analysis.positions import Encoded, encode_choices
-from app.records.choice_columns import tabulate_choices
+from app.records.columns.choice_columns import tabulate_choices
 from supernet.space import Choice, SearchSpace
 from tests.toys.explored_runs import small_space
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from app.jobs.blocks import break_down, count_blocks
-from app.records.front import read_front
+from app.records.searches.front import read_front
 from app.runs.directory import open_run
 from app.runs.trained import build
 

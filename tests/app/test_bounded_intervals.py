@@ -12,10 +12,10 @@ import pytest
 import predictors.models
 from app.evaluation.race_bounds import bound_loss
 from app.explorer.markup import list_card
-from app.records.front import CardRecord
-from app.records.front_columns import Column
-from app.records.picking import _differ_beyond_noise
+from app.records.columns.front_columns import Column
 from app.records.quantities import ACCURACY, LOSS, QUANTITIES, Quantity
+from app.records.searches.front import CardRecord
+from app.records.searches.picking import _differ_beyond_noise
 from app.reporting import report_text
 from app.searching.results.front_builder import _predict_held_out
 from predictors import Predictor, predict_interval, summarise_card
@@ -116,15 +116,18 @@ def list_card_pairs(quantity: Quantity, half_width: float) -> list[tuple[str, st
 def _column(values: list[float], low: list[float], high: list[float]) -> Column:
     found, lower, upper = (np.array(part) for part in (values, low, high))
     unknown = np.full(len(found), np.nan)
-    return Column(found, unknown, lower, upper, found, np.zeros(len(found), dtype=bool))
+    return Column(
+        value=found, predicted=unknown, posterior=unknown, low=lower, high=upper, error=unknown,
+        best=found, looked_up=np.zeros(len(found), dtype=bool),
+    )  # fmt: skip
 
 
 def test_an_interval_that_was_cut_off_still_tells_the_noise() -> None:
-    # One up and one down each, as far as there is a scale: 1.645 * sqrt(2) / 1.96 = 1.187 apart.
-    losses = _column([0.5, 1.6, 1.8], [0.0, 0.6, 0.8], [1.5, 2.6, 2.8])
+    # One up and one down each, as far as there is a scale: 0.431 * sqrt(2) / 1.96 = 0.311 apart.
+    losses = _column([0.5, 0.8, 0.85], [0.0, 0.0, 0.0], [1.5, 1.8, 1.85])
     differ = _differ_beyond_noise(losses, LOSS, np.arange(3), np.intp(0))
     assert differ.tolist() == [False, False, True]
     # That of a share has no such twin: Wilson's interval is not symmetric.
-    shares = _column([0.0, 0.05, 0.08], [0.0, 0.0, 0.03], [0.1, 0.1, 0.13])
+    shares = _column([0.0, 0.014, 0.018], [0.0, 0.0, 0.0], [0.1, 0.1, 0.1])
     differ = _differ_beyond_noise(shares, ACCURACY, np.arange(3), np.intp(0))
     assert differ.tolist() == [False, False, True]

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from app.explorer import architecture_charts, layers
-from app.records.front import Front, parse_front
-from app.records.trace import Hypervolume
-from app.reporting import progress_charts
-from app.reporting.chart_style import BLUE, MOST_DRAWN, padded_domain
-from app.reporting.front_chart import Emphasis, draw_front
-from app.reporting.svg import render_svg
+from app.records.searches.front import Front, parse_front
+from app.records.searches.trace import Hypervolume
+from app.reporting.charts import progress_charts
+from app.reporting.charts.chart_style import BLUE, MOST_DRAWN, padded_domain
+from app.reporting.charts.front_chart import Emphasis, draw_front
+from app.reporting.charts.svg import render_svg
 from tests.app.chart_reading import Drawn, by_kind, take_apart
 from tests.toys.explored_runs import front_json, small_space
 
@@ -340,9 +340,9 @@ def test_hostile_names_stay_text(front: Front) -> None:
 def test_a_picture_is_the_same_in_another_process(front: Front) -> None:
     program = (
         "import hashlib\n"
-        "from app.records.front import parse_front\n"
-        "from app.reporting.front_chart import Emphasis, draw_front\n"
-        "from app.reporting.svg import render_svg\n"
+        "from app.records.searches.front import parse_front\n"
+        "from app.reporting.charts.front_chart import Emphasis, draw_front\n"
+        "from app.reporting.charts.svg import render_svg\n"
         "from tests.toys.explored_runs import front_json, small_space\n"
         "front = parse_front(front_json(small_space()), 'front.json', 'default')\n"
         "chart = draw_front(front, front.cost, front.quality, Emphasis(behind=True))\n"

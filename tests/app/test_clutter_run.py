@@ -14,7 +14,7 @@ import torch
 
 from app.evaluation.log import EvaluationLog
 from app.records.evaluation import EvaluationRecord
-from app.records.front import read_front
+from app.records.searches.front import read_front
 from app.runs.directory import Run
 from app.runs.suited import choose_preset
 from app.runs.trained import Trained, open_trained

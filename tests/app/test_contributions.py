@@ -17,7 +17,7 @@ from app.analysis.contributions import (
     subtract_units,
 )
 from app.records.quantities import ACCURACY, LATENCY
-from app.reporting.difference_chart import draw_split, list_bars
+from app.reporting.charts.difference_chart import draw_split, list_bars
 from supernet.space import Choice, SearchSpace
 from tests.app.chart_reading import take_apart
 from tests.toys.explored_runs import small_space

@@ -15,9 +15,9 @@ from streamlit.testing.v1 import AppTest
 
 from app.explorer.context import STATE
 from app.explorer.views.view_state import ViewState
-from app.records import picking
-from app.records.front import Front
 from app.records.quantities import ACCURACY
+from app.records.searches import picking
+from app.records.searches.front import Front
 from app.reporting.scatter.component import NAME as SCATTER
 from app.runs import run_view
 from supernet.errors import InputError

@@ -11,8 +11,8 @@ import pytest
 
 from app.analysis.regions import Region, find_inside
 from app.explorer.views.view_state import ViewState, read_query, write_query
-from app.records import picking
-from app.records.front import Front
+from app.records.searches import picking
+from app.records.searches.front import Front
 from app.runs import run_view
 from tests.app.chromium import listen, open_chromium
 from tests.app.served import keep_picture, serve_runs, wait_until_idle
@@ -173,7 +173,8 @@ def test_a_box_selects_and_an_address_restores_all_of_it(
     page.mouse.down()
     page.mouse.move(box["x"] + 0.7 * box["width"], box["y"] + 0.6 * box["height"], steps=5)
     page.mouse.up()
-    said = page.get_by_text("points are selected")
+    # A tab that was left may still hold what it showed.
+    said = page.locator("[role=tabpanel]:visible").get_by_text("points are selected")
     said.wait_for()
     region = find_state(page).region
     assert region is not None
@@ -200,8 +201,12 @@ def test_a_box_selects_and_an_address_restores_all_of_it(
     assert find_state(other) == here
     # What is done in one browser stays there.
     other.get_by_role("tab", name="Front", exact=True).click()
-    other.get_by_role("button", name="Clear selection").last.click()
-    other.get_by_text("points are selected").wait_for(state="detached")
+    chart(other)
+    wait_until_idle(other)
+    panel = other.locator("[role=tabpanel]:visible")
+    panel.locator("[data-testid=stButton]", has_text="Clear selection").click()
+    panel.get_by_text("points are selected").wait_for(state="detached")
+    other.wait_for_url(lambda address: "region" not in address)
     page.get_by_role("tab", name="Front", exact=True).click()
     said.wait_for()
     wait_until_idle(page)
@@ -237,6 +242,7 @@ def test_back_and_forward_lead_through_what_was_looked_at(
     chart(page)
     for screen in ("Network", "Runs"):
         page.get_by_role("tab", name=screen, exact=True).click()
+        page.wait_for_url(f"**screen={screen}")
         wait_until_idle(page)
     for move, screen in ((page.go_back, "Network"), (page.go_back, "Front"),
                          (page.go_forward, "Network")):  # fmt: skip

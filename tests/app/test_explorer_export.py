@@ -9,8 +9,8 @@ import onnxruntime
 import pytest
 
 from app.explorer.networks.export_panel import find_written
-from app.records import picking
-from app.records.front import read_front
+from app.records.searches import picking
+from app.records.searches.front import read_front
 from tests.app.chromium import listen, open_chromium
 from tests.app.served import keep_picture, serve_runs, wait_until_idle
 

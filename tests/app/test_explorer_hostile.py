@@ -13,7 +13,7 @@ from streamlit.testing.v1 import AppTest
 from app.explorer import markup
 from app.explorer.networks import exporting
 from app.explorer.views.view_state import SCREENS
-from app.records.front import parse_front, read_front
+from app.records.searches.front import parse_front, read_front
 from app.runs import run_view
 from supernet.errors import InputError
 from tests.app.test_explorer import chosen, open_page, points_drawn, press, text
@@ -142,7 +142,7 @@ def test_one_damaged_run_leaves_the_others(
 def test_a_part_of_the_page_that_fails_leaves_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from app.reporting import progress_charts
+    from app.reporting.charts import progress_charts
 
     write_run(tmp_path)
 
@@ -160,7 +160,7 @@ def test_a_part_of_the_page_that_fails_leaves_the_others(
 def test_a_search_that_cannot_be_worked_with_leaves_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from app.records import front as fronts
+    from app.records.searches import front as fronts
 
     write_run(tmp_path)
     payload = front_json(small_space())

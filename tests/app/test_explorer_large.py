@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from app.explorer.architecture_charts import MOST_CELLS, choose_columns
-from app.records import picking
-from app.records.front import Front, Point, parse_front
-from app.reporting import progress_charts
-from app.reporting.chart_style import MOST_DRAWN, spread_evenly
-from app.reporting.front_chart import Emphasis, draw_front
+from app.records.searches import picking
+from app.records.searches.front import Front, Point, parse_front
+from app.reporting.charts import progress_charts
+from app.reporting.charts.chart_style import MOST_DRAWN, spread_evenly
+from app.reporting.charts.front_chart import Emphasis, draw_front
 from tests.app.chart_reading import take_apart
 from tests.app.test_explorer import chosen, open_page, points_drawn
 from tests.toys.explored_runs import front_json, small_space, write_run

@@ -213,7 +213,7 @@ def test_names_of_choices_stay_names(
 def test_too_few_networks_have_no_importance(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rewrite(run, points=front_json(small_space(), count=6)["points"])
     page = open_page(monkeypatch, run, screen="Space")
-    assert "This takes 12 evaluated networks that differ in accuracy" in text(page)
+    assert "This takes 12 evaluated networks with more than one accuracy" in text(page)
 
 
 # -- Devices ---------------------------------------------------------------------------------------

@@ -10,9 +10,9 @@ import pytest
 
 from app.explorer import markup
 from app.explorer.networks.figures import HEADER, list_figures
-from app.records import picking
-from app.records.front import CardRecord, parse_front
 from app.records.quantities import ACCURACY
+from app.records.searches import picking
+from app.records.searches.front import CardRecord, parse_front
 from app.runs import run_view
 from tests.app.chart_reading import by_kind, chart_with
 from tests.app.test_explorer import open_page, points_drawn, press, switch, text

@@ -14,11 +14,12 @@ import pytest
 
 from app.explorer import layers, markup
 from app.explorer.launch import START, explore_command
-from app.records import numbers, picking
-from app.records.front import Estimate, Front, parse_front
-from app.records.front_columns import make_column
+from app.records import numbers
+from app.records.columns.front_columns import make_column
 from app.records.quantities import ACCURACY, LATENCY
-from app.records.trace import read_trace
+from app.records.searches import picking
+from app.records.searches.front import Estimate, Front, parse_front
+from app.records.searches.trace import read_trace
 from app.runs import run_view
 from supernet.space import SearchSpace
 from tests.toys.explored_runs import front_json, small_space, write_run
@@ -187,7 +188,7 @@ def test_a_run_opens_without_torch(tmp_path: Path) -> None:
     write_run(tmp_path / "run")
     code = (
         "import sys; from pathlib import Path; from app.runs import run_view;"
-        "from app.reporting.front_chart import draw_front;"
+        "from app.reporting.charts.front_chart import draw_front;"
         "front = run_view.load_run(Path(sys.argv[1])).fronts['default'];"
         "draw_front(front, front.cost, front.quality);"
         "heavy = {'torch', 'onnxruntime', 'pymoo', 'sklearn'} & set(sys.modules); assert not heavy"

@@ -17,16 +17,16 @@ import numpy as np
 import pytest
 
 from app.explorer.opened import observe_run
-from app.records import columns_file
-from app.records.choice_columns import ChoiceTable, tabulate_choices
-from app.records.columns_file import name_beside
+from app.records.columns import columns_file
+from app.records.columns.choice_columns import ChoiceTable, tabulate_choices
+from app.records.columns.columns_file import name_beside
+from app.records.columns.evaluation_columns import EvaluationColumns, read_evaluations
+from app.records.columns.front_columns import Column
+from app.records.columns.point_columns import StoredPoints
+from app.records.columns.stored_front import open_front
 from app.records.evaluation import EvaluationRecord
-from app.records.evaluation_columns import EvaluationColumns, read_evaluations
-from app.records.front import Front, Point, read_front
-from app.records.front_columns import Column
-from app.records.front_files import write_front
-from app.records.point_columns import StoredPoints
-from app.records.stored_front import open_front
+from app.records.searches.front import Front, Point, read_front
+from app.records.searches.front_files import write_front
 from app.records.typed_json.record_files import append_record, read_log
 from app.runs.run_view import find_quality, load_run
 from supernet import checksums
@@ -101,7 +101,7 @@ def refuse_parsing(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> EvaluationRecord:
         raise AssertionError("a line was read that is among the arrays")
 
-    monkeypatch.setattr("app.records.evaluation_columns.parse_line", refuse)
+    monkeypatch.setattr("app.records.columns.evaluation_columns.parse_line", refuse)
 
 
 # -- evaluations.jsonl -----------------------------------------------------------------------------
@@ -130,7 +130,7 @@ def test_of_a_grown_log_only_what_is_new_is_read(
         seen.append(number)
         return parse(line)
 
-    monkeypatch.setattr("app.records.evaluation_columns.parse_line", count)
+    monkeypatch.setattr("app.records.columns.evaluation_columns.parse_line", count)
     show(log)
     assert seen == [LINES + n for n in range(1, 6)]
     # So few are not worth writing all arrays anew.
@@ -138,7 +138,7 @@ def test_of_a_grown_log_only_what_is_new_is_read(
     show(log)
     assert name_beside(log).stat().st_mtime_ns == before
     monkeypatch.undo()
-    monkeypatch.setattr("app.records.evaluation_columns.LEAST_BYTES", 1000)
+    monkeypatch.setattr("app.records.columns.evaluation_columns.LEAST_BYTES", 1000)
     append(log, LINES + 5, LINES)
     show(log)
     assert name_beside(log).stat().st_mtime_ns != before

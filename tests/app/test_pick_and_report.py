@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from app.records import picking
-from app.records.front import parse_front
 from app.records.quantities import SIZE
-from app.records.trace import read_trace
+from app.records.searches import picking
+from app.records.searches.front import parse_front
+from app.records.searches.trace import read_trace
 from search import Constraint
 from tests.app.conftest import EVALUATIONS, Command, contents
 from tests.toys.explored_runs import front_json, small_space, write_run

@@ -21,7 +21,6 @@ from optuna.storages.journal import JournalFileBackend
 
 from app.commands.quantity_help import describe_limits, describe_objectives
 from app.records import numbers
-from app.records.front import parse_front
 from app.records.quantities import (
     LATENCY,
     PARAMETERS,
@@ -32,6 +31,7 @@ from app.records.quantities import (
     list_counted,
     name_latency,
 )
+from app.records.searches.front import parse_front
 from app.searching.objectives import ANALYTIC, Analytic, BuiltNetwork, Network, sum_over_units
 from search.problem import DIRECTIONS
 from supernet.costs.cost_model import CostUnit

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from app.records.front import read_front
+from app.records.searches.front import read_front
 from app.runs.run_view import load_run
 from tests.app.conftest import PROFILE, SEARCH, STEPS, Command, contents
 

@@ -14,18 +14,18 @@ from typing import Any
 
 import pytest
 
-from app.records import picking
 from app.records.audit import AuditSettings, read_audit
 from app.records.audit_pieces import read_pieces
 from app.records.device import DeviceRecord, TableReport
 from app.records.evaluation import EvaluationRecord
 from app.records.export import ParityRecord
-from app.records.front import Front, parse_front, read_front
-from app.records.front_files import format_front
 from app.records.run import RunRecord
-from app.records.search import LENGTH, SearchRecord
+from app.records.searches import picking
+from app.records.searches.front import Front, parse_front, read_front
+from app.records.searches.front_files import format_front
+from app.records.searches.search import LENGTH, SearchRecord
+from app.records.searches.trace import read_trace
 from app.records.space import ArchitectureRecord
-from app.records.trace import read_trace
 from app.records.typed_json.record import to_json
 from app.records.typed_json.record_files import read_log, read_record, write_record
 from app.runs.directory import Run, open_run, read_space
@@ -392,7 +392,7 @@ def test_thousands_of_points_and_lines_take_a_moment(run: Path, tmp_path: Path) 
     [
         ("app.commands.main", "pydantic"),
         ("app.runs.run_view", "torch"),
-        ("app.records.audit_pieces, app.records.export, app.records.search", "torch"),
+        ("app.records.audit_pieces, app.records.export, app.records.searches.search", "torch"),
     ],
 )
 def test_what_is_imported_is_what_is_needed(imported: str, absent: str) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app.records.front import parse_front
+from app.records.searches.front import parse_front
 from app.reporting.scatter.component import read_budgets, read_click, read_region
 from tests.app.chromium import listen, open_chromium
 from tests.toys.explored_runs import front_json, small_space

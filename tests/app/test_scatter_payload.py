@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.records import picking
-from app.records.front import Front, parse_front
 from app.records.quantities import find_stored_quantity
+from app.records.searches import picking
+from app.records.searches.front import Front, parse_front
 from app.reporting.scatter.payload import build_payload
 from app.reporting.scatter.places import reach
 from app.reporting.scatter.view import (

@@ -23,11 +23,11 @@ from app.analysis.importance import ChoiceEffect
 from app.analysis.positions import Encoded
 from app.analysis.progress import find_records, share_values
 from app.records.device import ComparedNetwork
-from app.records.front import Front, parse_front
 from app.records.quantities import ACCURACY, LATENCY, LOSS
-from app.records.trace import Hypervolume
+from app.records.searches.front import Front, parse_front
+from app.records.searches.trace import Hypervolume
 from app.records.training_log import MetricsRecord
-from app.reporting import (
+from app.reporting.charts import (
     choice_charts,
     device_charts,
     overlay_chart,
@@ -36,8 +36,8 @@ from app.reporting import (
     progress_charts,
     training_charts,
 )
-from app.reporting.device_charts import OnDevice
-from app.reporting.population_charts import Population
+from app.reporting.charts.device_charts import OnDevice
+from app.reporting.charts.population_charts import Population
 from tests.app.chart_reading import by_kind, take_apart
 from tests.toys.explored_runs import front_json, small_space
 

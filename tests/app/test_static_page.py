@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from app.jobs.report import PAGE, report_job
-from app.records import picking
 from app.records.audit import read_audit
-from app.records.front import Front, parse_front
+from app.records.searches import picking
+from app.records.searches.front import Front, parse_front
 from app.reporting.html import write_json
 from app.reporting.static_data import describe_search
 from app.runs.directory import read_space

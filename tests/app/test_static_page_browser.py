@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from app.jobs.report import PAGE, report_job
-from app.records.front import Front, read_front
+from app.records.searches.front import Front, read_front
 from tests.app.chromium import listen, open_chromium
 from tests.app.served import PICTURES
 from tests.toys.explored_runs import write_hostile_run, write_run

@@ -20,7 +20,7 @@ from optuna.trial import TrialState
 
 from app.evaluation.log import EvaluationLog
 from app.evaluation.worker import Finding
-from app.records.front import Front, parse_front
+from app.records.searches.front import Front, parse_front
 from app.runs.directory import Run
 from app.runs.trained import Trained
 from app.searching.optuna_mirror import Study, is_mirrored, open_study

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from app.commands import errors
-from app.records.front import read_front
+from app.records.searches.front import read_front
 from app.runs import directory
 from app.runs.directory import check_free, open_run, writing_run
 from supernet import checksums, files

@@ -103,13 +103,14 @@ def _err() -> Any:
 
 
 def _show(run: Path, charts: bool) -> object:
-    from app.explorer import audit_panel, layers, markup
-    from app.records import picking
+    from app.explorer import layers, markup
+    from app.explorer.panels import audit_panel
     from app.records.audit import read_audit
-    from app.records.trace import read_trace
-    from app.reporting.audit_chart import draw_audit
-    from app.reporting.front_chart import Emphasis, draw_front
-    from app.reporting.progress_charts import draw_hypervolume, draw_parity
+    from app.records.searches import picking
+    from app.records.searches.trace import read_trace
+    from app.reporting.charts.audit_chart import draw_audit
+    from app.reporting.charts.front_chart import Emphasis, draw_front
+    from app.reporting.charts.progress_charts import draw_hypervolume, draw_parity
     from app.runs import run_view
     from app.runs.directory import Run
     from supernet.errors import InputError

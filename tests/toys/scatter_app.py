@@ -7,7 +7,7 @@ from typing import Any
 
 import streamlit as st
 
-from app.records.front import parse_front
+from app.records.searches.front import parse_front
 from app.reporting.scatter.component import show_scatter
 from app.reporting.scatter.payload import build_payload
 from app.reporting.scatter.view import CLOSE, DOMINATED, INTERVALS, ScatterView

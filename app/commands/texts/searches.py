@@ -8,7 +8,6 @@ from app.commands.texts.next_command import format_next
 from app.commands.texts.quantities import show_or_failed
 from app.jobs.outcomes import PickOutcome, ReportOutcome, SearchOutcome
 from app.records.formats import count_formats, list_formats, read_formats
-from app.records.front import Estimate, Point
 from app.records.numbers import format_items
 from app.records.quantities import (
     ACCURACY,
@@ -17,6 +16,7 @@ from app.records.quantities import (
     find_stored_quantity,
     list_counted,
 )
+from app.records.searches.front import Estimate, Point
 from app.reporting.class_balance import describe_balance, warn_of_largest_class
 from app.reporting.tables import align_table
 from app.runs.command_lines import export_command, write_command

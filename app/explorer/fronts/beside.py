@@ -8,9 +8,9 @@ import streamlit as st
 
 from app.explorer.context import Context, leave_out
 from app.explorer.opened import Unreadable, open_run, outline_run
-from app.explorer.sidebar import shorten
-from app.explorer.widgets import hold
-from app.records.front import Front
+from app.explorer.panels.sidebar import shorten
+from app.explorer.panels.widgets import hold
+from app.records.searches.front import Front
 
 # A run and the name of one of its searches.
 Place = tuple[Path, str]

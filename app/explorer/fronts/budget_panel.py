@@ -7,10 +7,10 @@ import streamlit as st
 from app.explorer.context import Context
 from app.explorer.fronts.budgets import Scale, make_scale
 from app.explorer.markup import write_text
+from app.explorer.panels.widgets import hold
 from app.explorer.views.fitted_state import MOST_BUDGETS
-from app.explorer.widgets import hold
-from app.records import picking
-from app.records.front import Front
+from app.records.searches import picking
+from app.records.searches.front import Front
 from app.reporting.markdown import write_code
 
 

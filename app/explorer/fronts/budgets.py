@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from app.records import picking
-from app.records.front import Front
+from app.records.searches import picking
+from app.records.searches.front import Front
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ import numpy as np
 import streamlit as st
 
 from app.explorer.context import Context
+from app.explorer.panels.widgets import hold
 from app.explorer.views.view_state import LAYERS
-from app.explorer.widgets import hold
-from app.records.front import Front
 from app.records.quantities import Quantity
+from app.records.searches.front import Front
 from app.reporting.scatter import view
 
 _NO_COLOR = "by kind"

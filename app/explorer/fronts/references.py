@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from itertools import product
 from math import prod
 
-from app.records.front import Front
+from app.records.searches.front import Front
 from app.reporting.scatter.view import Reference
 from app.runs.run_view import RunView
 from supernet.space import Architecture, SearchSpace, Value

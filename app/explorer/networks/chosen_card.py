@@ -9,9 +9,10 @@ import streamlit as st
 from app.explorer import markup
 from app.explorer.context import Context
 from app.explorer.markup import write_text
-from app.records import numbers, picking
+from app.records import numbers
 from app.records.formats import list_formats, read_formats
-from app.records.front import Front, Point
+from app.records.searches import picking
+from app.records.searches.front import Front, Point
 from app.reporting.markdown import write_code
 from app.runs import command_lines
 

@@ -13,8 +13,8 @@ from app.explorer.markup import write_text
 from app.explorer.networks import exporting
 from app.progress import Step
 from app.records.export import ParityRecord
-from app.records.front import Point
 from app.records.numbers import format_bytes, format_items, format_percent
+from app.records.searches.front import Point
 from app.records.typed_json.record_files import read_record
 from app.runs.command_lines import export_command
 from supernet.errors import InputError

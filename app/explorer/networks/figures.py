@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from app.records import numbers
-from app.records.front import Estimate, Front, Point
 from app.records.quantities import Quantity
+from app.records.searches.front import Estimate, Front, Point
 
 HEADER = ("figure", "value", "95 % interval", "source", "evaluated", "predicted", "on test")
 

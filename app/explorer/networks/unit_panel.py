@@ -10,9 +10,9 @@ import streamlit as st
 from app.explorer import markup
 from app.explorer.context import Context
 from app.explorer.markup import write_text
-from app.records.front import Front, Point, UnitLatency
 from app.records.numbers import MISSING
 from app.records.quantities import LATENCY, PARAMETERS, SIZE
+from app.records.searches.front import Front, Point, UnitLatency
 from supernet.errors import InputError
 from supernet.space import Value
 

@@ -10,9 +10,9 @@ import streamlit as st
 
 from app.analysis.contributions import Split, make_split, share_out, subtract_units
 from app.explorer.context import Context
-from app.records.front import Front, Point
 from app.records.numbers import format_items
 from app.records.quantities import LATENCY, Quantity
+from app.records.searches.front import Front, Point
 from predictors import Predictor
 from supernet.errors import InputError
 from supernet.space import SearchSpace

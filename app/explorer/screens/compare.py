@@ -8,15 +8,15 @@ import streamlit as st
 
 from app.explorer import layers, markup
 from app.explorer.context import Context, linked
-from app.explorer.header import show_next_step
 from app.explorer.markup import write_text
 from app.explorer.networks.unit_panel import ask_breakdown, find_breakdown
 from app.explorer.networks.why import Explained, explain_latency, explain_quality
 from app.explorer.opened import isolated
-from app.explorer.widgets import hold
-from app.records import picking
-from app.records.front import Front, Point
+from app.explorer.panels.header import show_next_step
+from app.explorer.panels.widgets import hold
 from app.records.numbers import format_items
+from app.records.searches import picking
+from app.records.searches.front import Front, Point
 from app.reporting.markdown import write_code
 
 # A list of more architectures than this is not read by anybody.
@@ -142,7 +142,7 @@ def _show_explained(explained: Explained, key: str) -> None:
         st.info(write_text(explained.method))
         return
     # Only what is drawn has to wait for the library that draws it.
-    from app.reporting.difference_chart import draw_split
+    from app.reporting.charts.difference_chart import draw_split
 
     st.altair_chart(draw_split(explained.split, explained.quantity, "rest"), key=key)
     st.caption(write_text(explained.method))

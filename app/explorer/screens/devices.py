@@ -21,12 +21,12 @@ from app.explorer.device_latencies import (
 from app.explorer.drawn import show_chart
 from app.explorer.markup import write_text
 from app.explorer.opened import isolated
-from app.explorer.selection_bar import show_selection
+from app.explorer.panels.selection_bar import show_selection
 from app.records import numbers
 from app.records.formats import read_formats
-from app.records.front import Front, Point
 from app.records.numbers import format_items, format_percent
-from app.reporting.device_charts import (
+from app.records.searches.front import Front, Point
+from app.reporting.charts.device_charts import (
     draw_agreement,
     draw_on_devices,
     draw_table_parity,
@@ -51,8 +51,9 @@ def show(context: Context) -> None:
     left, right = st.columns(2, gap="large")
     with left, isolated("The table of this device"):
         _show_table(context, histories)
+    searches = name_searches(run)
     with right, isolated("The agreement of devices"):
-        _show_agreement(context)
+        _show_agreement(context, searches)
     front, point = context.front, context.chosen
     if front is None or point is None:
         st.info("Choose a network on the screen Front to see it on every device.")
@@ -60,7 +61,7 @@ def show(context: Context) -> None:
     show_selection(context)
     left, right = st.columns(2, gap="large")
     with left, isolated("The network on all devices"):
-        _show_network(context, point)
+        _show_network(context, searches, point)
         _show_precision(front, point)
     with right, isolated("The shares of units"):
         _show_shares(context, front, point)
@@ -156,9 +157,9 @@ def describe_drift(run: RunView, device: str, history: DeviceHistory) -> list[st
     return found or [f"No search has measured networks on {device} since its table was made."]
 
 
-def _show_agreement(context: Context) -> None:
+def _show_agreement(context: Context, searches: str) -> None:
     st.markdown("**Do devices rank networks alike?**")
-    devices, pairs = agree_devices(context.run)
+    devices, pairs = agree_devices(searches, context.run)
     if len(devices) < 2:
         st.info("Latencies of evaluated networks are known on one device only.")
         return
@@ -166,7 +167,7 @@ def _show_agreement(context: Context) -> None:
         st.info("No two devices have the latencies of enough of the same networks.")
         return
     key = f"agreement {context.run.path}"
-    show_chart(key, (name_searches(context.run),), lambda: draw_agreement(devices, pairs))
+    show_chart(key, (searches,), lambda: draw_agreement(devices, pairs))
     counts = [pair.networks for pair in pairs if pair.spearman is not None]
     least, most = min(counts), max(counts)
     over = format_items(most, "evaluated network")
@@ -177,13 +178,13 @@ def _show_agreement(context: Context) -> None:
     )
 
 
-def _show_network(context: Context, point: Point) -> None:
+def _show_network(context: Context, searches: str, point: Point) -> None:
     st.markdown(f"**{write_code(point.digest)} on every device**")
     found = list_on_devices(context.run, point)
     if not found:
         st.info("No search of this run knows a latency of this network.")
         return
-    state = (name_searches(context.run), point.digest)
+    state = (searches, point.digest)
     show_chart(f"on devices {context.key}", state, lambda: draw_on_devices(found))
     if all(one.measured_ms is None for one in found):
         st.caption("It was measured on none of them; a picked network is measured by its search.")

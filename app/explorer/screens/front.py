@@ -13,11 +13,11 @@ from app.explorer.fronts.beside import select_beside
 from app.explorer.fronts.budget_panel import ask_budgets
 from app.explorer.fronts.front_controls import ask_axes, ask_layers, find_axes
 from app.explorer.fronts.references import list_references
-from app.explorer.header import describe_tables, show_next_step
 from app.explorer.markup import write_text
 from app.explorer.networks.chosen_card import show_chosen
-from app.explorer.selection_bar import show_selection
-from app.records.front import Front
+from app.explorer.panels.header import describe_tables, show_next_step
+from app.explorer.panels.selection_bar import show_selection
+from app.records.searches.front import Front
 from app.reporting.scatter.component import show_scatter
 from app.reporting.scatter.payload import build_payload
 from app.reporting.scatter.view import ScatterView

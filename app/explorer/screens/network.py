@@ -8,13 +8,13 @@ import streamlit as st
 
 from app.explorer import layers, markup
 from app.explorer.context import Context, linked
-from app.explorer.header import show_next_step
 from app.explorer.networks.chosen_card import show_chosen, show_commands
 from app.explorer.networks.export_panel import show_export
 from app.explorer.networks.figures import HEADER, list_figures
 from app.explorer.networks.unit_panel import show_units
 from app.explorer.opened import isolated
-from app.records.front import Front, Point
+from app.explorer.panels.header import show_next_step
+from app.records.searches.front import Front, Point
 
 
 @linked

@@ -16,16 +16,16 @@ from app.explorer import markup
 from app.explorer.context import Context, linked
 from app.explorer.derived import Selection, name_selection
 from app.explorer.drawn import show_chart
-from app.explorer.header import show_next_step
 from app.explorer.markup import write_text
 from app.explorer.opened import isolated
-from app.explorer.selection_bar import show_selection
-from app.records.front import CardRecord, Front
+from app.explorer.panels.header import show_next_step
+from app.explorer.panels.selection_bar import show_selection
 from app.records.numbers import format_items, format_percent
 from app.records.quantities import Quantity
-from app.reporting.chart_style import spread_evenly
-from app.reporting.predictor_charts import draw_coverage, draw_predictions, draw_residuals
-from app.reporting.progress_charts import draw_learning_curve
+from app.records.searches.front import CardRecord, Front
+from app.reporting.charts.chart_style import spread_evenly
+from app.reporting.charts.predictor_charts import draw_coverage, draw_predictions, draw_residuals
+from app.reporting.charts.progress_charts import draw_learning_curve
 
 _MOST_KEPT = 32
 # More predictions than this say nothing new about how far they are off.

@@ -10,14 +10,14 @@ from app.explorer.context import Context, linked
 from app.explorer.derived import digest_front
 from app.explorer.drawn import show_chart
 from app.explorer.markup import write_text
-from app.explorer.notes_panel import show_notes
 from app.explorer.opened import SearchOutline, Unreadable, isolated, open_run, outline_run
-from app.explorer.sidebar import shorten
-from app.explorer.widgets import hold
-from app.records.front import Front
+from app.explorer.panels.notes_panel import show_notes
+from app.explorer.panels.sidebar import shorten
+from app.explorer.panels.widgets import hold
 from app.records.notes import NotesRecord, read_notes
 from app.records.numbers import format_items
-from app.reporting.overlay_chart import MOST_FRONTS, draw_fronts
+from app.records.searches.front import Front
+from app.reporting.charts.overlay_chart import MOST_FRONTS, draw_fronts
 from app.runs.directory import Run
 from supernet.errors import InputError
 

@@ -13,16 +13,20 @@ from app.analysis.progress import share_values
 from app.explorer.context import Context, linked
 from app.explorer.derived import Selection, encode_points, find_effects, name_selection
 from app.explorer.drawn import show_chart
-from app.explorer.header import show_next_step
 from app.explorer.live_search import SILENCE, RunningSearch, list_running, watch_search
 from app.explorer.markup import write_text
 from app.explorer.opened import isolated, open_trace
-from app.explorer.selection_bar import show_selection
-from app.records.front import Front
+from app.explorer.panels.header import show_next_step
+from app.explorer.panels.selection_bar import show_selection
 from app.records.numbers import format_items
 from app.records.quantities import find_stored_quantity
-from app.reporting.population_charts import Population, draw_population, draw_values_over_time
-from app.reporting.progress_charts import draw_hypervolume
+from app.records.searches.front import Front
+from app.reporting.charts.population_charts import (
+    Population,
+    draw_population,
+    draw_values_over_time,
+)
+from app.reporting.charts.progress_charts import draw_hypervolume
 from app.runs.run_view import RunView
 from supernet.errors import InputError
 from supernet.space import SearchSpace

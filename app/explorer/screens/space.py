@@ -11,18 +11,18 @@ from app.analysis.common_choices import Prevalence, list_shared
 from app.analysis.importance import LEAST_ROWS, MainEffects
 from app.explorer import layers
 from app.explorer.architecture_charts import choose_columns, draw_genomes
-from app.explorer.choice_filters import show_filters
 from app.explorer.context import Context, linked
 from app.explorer.derived import Selection, find_common, find_effects, name_selection
 from app.explorer.drawn import show_chart
-from app.explorer.header import show_next_step
 from app.explorer.markup import write_text
 from app.explorer.opened import isolated
-from app.explorer.selection_bar import show_selection
-from app.records.front import Front
+from app.explorer.panels.choice_filters import show_filters
+from app.explorer.panels.header import show_next_step
+from app.explorer.panels.selection_bar import show_selection
 from app.records.numbers import format_items, format_percent
 from app.records.quantities import Quantity
-from app.reporting.choice_charts import draw_common, draw_effects, draw_importance
+from app.records.searches.front import Front
+from app.reporting.charts.choice_charts import draw_common, draw_effects, draw_importance
 from supernet.space import SearchSpace
 
 # What is shown at first of long lists; the rest is a click away.

@@ -8,15 +8,16 @@ from pathlib import Path
 import numpy as np
 import streamlit as st
 
-from app.explorer import audit_panel, markup
+from app.explorer import markup
 from app.explorer.context import Context, linked
 from app.explorer.drawn import show_chart
 from app.explorer.markup import write_text
 from app.explorer.opened import isolated
+from app.explorer.panels import audit_panel
 from app.records.numbers import format_items
 from app.records.quantities import find_stored_quantity
 from app.records.training_log import FILE, MetricsRecord, read_metrics
-from app.reporting.training_charts import draw_losses, draw_rate
+from app.reporting.charts.training_charts import draw_losses, draw_rate
 from app.runs.directory import Run
 from app.runs.run_view import RunView, find_quality
 from supernet.errors import InputError

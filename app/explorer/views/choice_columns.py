@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from app.records.front import Front
+from app.records.searches.front import Front
 
 
 def read_choice(front: Front, name: str) -> NDArray:

@@ -9,7 +9,7 @@ import numpy as np
 
 from app.analysis.regions import Filter
 from app.explorer.views.view_state import ViewState
-from app.records.front import Front
+from app.records.searches.front import Front
 from app.runs.run_view import RunView
 from supernet.space import Value
 

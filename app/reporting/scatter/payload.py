@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from app.records import picking
-from app.records.front import Front, Point
 from app.records.numbers import format_items
 from app.records.quantities import Quantity
-from app.reporting import palette
+from app.records.searches import picking
+from app.records.searches.front import Front, Point
+from app.reporting.charts import palette
 from app.reporting.scatter.places import (
     Found,
     Places,

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from app.records.front import Front
 from app.records.quantities import Quantity
+from app.records.searches.front import Front
 from app.reporting.scatter.view import CLOSE, DOMINATED, OUTSIDE, ScatterView
 
 Places = NDArray[np.intp]

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from app.records.front import Front
 from app.records.quantities import Quantity
-from app.reporting import palette
+from app.records.searches.front import Front
+from app.reporting.charts import palette
 
 # What can be shown besides the front.
 PREDICTED, EVALUATED, INTERVALS, KNEE = "predicted", "evaluated", "intervals", "knee"
@@ -27,7 +27,8 @@ class Look:
 
     Args:
         name: What the legend says.
-        color: On a light page; :data:`app.reporting.palette.ON_DARK` has the one for a dark page.
+        color: On a light page; that for a dark one is in
+            :data:`app.reporting.charts.palette.ON_DARK`.
         shape: ``"circle"``, ``"diamond"``, ``"square"``, ``"triangle"`` or ``"cross"``.
         radius: In pixels.
         filled: Or only outlined.

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.evaluation.log import EvaluationLog
-from app.records.front import (
+from app.records.quantities import Quantity, find_stored_quantity, name_latency
+from app.records.searches.front import (
     CardRecord,
     ConstraintRecord,
     Estimate,
@@ -22,7 +23,6 @@ from app.records.front import (
     Point,
     value_or,
 )
-from app.records.quantities import Quantity, find_stored_quantity, name_latency
 from app.records.typed_json.plain import to_json_number
 from app.records.typed_json.record import drop_infinite
 from app.searching.objectives import Sources, combine_devices, count_all

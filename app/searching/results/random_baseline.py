@@ -11,9 +11,9 @@ from app.evaluation.log import EvaluationLog
 from app.evaluation.pools import WorkerPool
 from app.evaluation.scheduler import WHOLE_ROUND, Evaluator
 from app.progress import Say, Step
-from app.records.front import BaselineRecord, Front
-from app.records.front_files import write_front
-from app.records.trace import TraceDigests, read_trace
+from app.records.searches.front import BaselineRecord, Front
+from app.records.searches.front_files import write_front
+from app.records.searches.trace import TraceDigests, read_trace
 from search import SearchProblem, search
 from search.strategies import random_search
 

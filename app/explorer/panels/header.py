@@ -10,8 +10,8 @@ import streamlit as st
 from app.explorer import markup
 from app.explorer.markup import write_text
 from app.records import numbers
-from app.records.front import Front
 from app.records.quantities import find_stored_quantity
+from app.records.searches.front import Front
 from app.runs import run_view
 from app.runs.run_view import DeviceView, RunView
 from supernet.space import SearchSpace

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import altair as alt
 import numpy as np
 
-from app.records.front import Front
 from app.records.quantities import Quantity
-from app.records.trace import Hypervolume
-from app.reporting import chart_style as style
-from app.reporting.chart_style import Axis, Row
+from app.records.searches.front import Front
+from app.records.searches.trace import Hypervolume
+from app.reporting.charts import chart_style as style
+from app.reporting.charts.chart_style import Axis, Row
 
 THIS_SEARCH, RANDOM_SEARCH = "this search", "random search"
 # The rank correlation from which on a predictor's ranking can be relied on.

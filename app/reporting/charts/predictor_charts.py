@@ -8,11 +8,11 @@ import altair as alt
 import numpy as np
 
 from app.analysis.coverage import Coverage, Part, Predicted
-from app.records.front import Front
 from app.records.numbers import format_items, format_percent
 from app.records.quantities import Quantity
-from app.reporting import chart_style as style
-from app.reporting.chart_style import Axis, Row
+from app.records.searches.front import Front
+from app.reporting.charts import chart_style as style
+from app.reporting.charts.chart_style import Axis, Row
 
 
 def draw_predictions(front: Front, axis: Quantity, found: Predicted) -> alt.LayerChart:

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from app.records.front import Front, Point
-from app.records.front_columns import Column
+from app.records.columns.front_columns import Column
 from app.records.quantities import Quantity
+from app.records.searches.front import Front, Point
 from search.front import best_index, knee_index, weight_vector, weighted_index
 from search.problem import Constraint
 

@@ -11,8 +11,8 @@ from app.analysis.devices import Agreement
 from app.records.device import ComparedNetwork
 from app.records.numbers import MISSING, format_items, format_percent
 from app.records.quantities import LATENCY
-from app.reporting import chart_style as style
-from app.reporting.chart_style import Axis, Row
+from app.reporting.charts import chart_style as style
+from app.reporting.charts.chart_style import Axis, Row
 
 HELD_OUT, CALIBRATED = "judges the table", "the table was fitted to it"
 MEASURED, PREDICTED = "measured", "predicted by the table"

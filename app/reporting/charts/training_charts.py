@@ -8,8 +8,8 @@ import altair as alt
 import numpy as np
 
 from app.records.training_log import MetricsRecord
-from app.reporting import chart_style as style
-from app.reporting.chart_style import Axis, Row
+from app.reporting.charts import chart_style as style
+from app.reporting.charts.chart_style import Axis, Row
 
 LARGEST, SMALLEST = "largest network", "smallest network"
 # Of the reports of each network; a line through more of them looks the same.

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import altair as alt
 import numpy as np
 
-from app.records.front import Front
 from app.records.quantities import Quantity
-from app.reporting import chart_style as style
-from app.reporting.chart_style import Axis, Row
+from app.records.searches.front import Front
+from app.reporting.charts import chart_style as style
+from app.reporting.charts.chart_style import Axis, Row
 
 _COLORS = (
     *(style.BLUE, style.RED, style.GREEN, style.PINK, style.AMBER, style.SKY),

@@ -17,8 +17,8 @@ from typing import Any, BinaryIO, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from app.records.choice_columns import ChoiceColumns, ChoiceTable, Vocabulary
-from app.records.columns_file import (
+from app.records.columns.choice_columns import ChoiceColumns, ChoiceTable, Vocabulary
+from app.records.columns.columns_file import (
     DIGEST,
     LEAST_BYTES,
     Arrays,
@@ -34,8 +34,8 @@ from app.records.columns_file import (
     read_columns,
     write_columns,
 )
+from app.records.columns.stored_sequence import StoredSequence
 from app.records.evaluation import EvaluationRecord
-from app.records.stored_sequence import StoredSequence
 from app.records.typed_json.record_files import describe_damaged, is_written, parse_line
 from supernet.errors import InputError
 

@@ -7,11 +7,11 @@ from dataclasses import fields
 
 import numpy as np
 
-from app.records.choice_columns import ChoiceTable
-from app.records.front import Estimate, Point
-from app.records.front_columns import Column, make_column
-from app.records.point_columns import PointColumns, repeat_column
+from app.records.columns.choice_columns import ChoiceTable
+from app.records.columns.front_columns import Column, make_column
+from app.records.columns.point_columns import PointColumns, repeat_column
 from app.records.quantities import list_counted
+from app.records.searches.front import Estimate, Point
 
 # Searches have a handful; above that only a file could be meant that wants memory.
 _MOST_QUANTITIES = 256

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from app.analysis.progress import find_records
 from app.records.numbers import format_percent
 from app.records.quantities import Quantity
-from app.reporting import chart_style as style
-from app.reporting.chart_style import Axis, Row
+from app.reporting.charts import chart_style as style
+from app.reporting.charts.chart_style import Axis, Row
 
 EVALUATED, ON_FRONT = "evaluated", "on the front"
 INERT = "not in the network"

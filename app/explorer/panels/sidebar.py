@@ -9,7 +9,7 @@ from typing import TypeVar
 import streamlit as st
 
 from app.explorer.context import change_state, leave_out, look_elsewhere, read_state
-from app.records.front import Front
+from app.records.searches.front import Front
 from app.runs.run_view import RunView
 
 Option = TypeVar("Option")

@@ -9,8 +9,7 @@ import streamlit as st
 
 from app.explorer.context import Context
 from app.explorer.markup import write_text
-from app.explorer.widgets import hold
-from app.records.front import Front, Point
+from app.explorer.panels.widgets import hold
 from app.records.notes import (
     LONGEST_NOTE,
     ChangedNoteError,
@@ -20,6 +19,7 @@ from app.records.notes import (
     write_note,
 )
 from app.records.numbers import format_items
+from app.records.searches.front import Front, Point
 from app.reporting.markdown import write_code
 from supernet.errors import InputError
 

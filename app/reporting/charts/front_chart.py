@@ -10,11 +10,11 @@ import altair as alt
 import numpy as np
 from numpy.typing import NDArray
 
-from app.records.front import Front, Point
 from app.records.quantities import Quantity
-from app.reporting import chart_style as style
-from app.reporting import palette
-from app.reporting.chart_style import MOST_DRAWN, Axis, Mark, Row
+from app.records.searches.front import Front, Point
+from app.reporting.charts import chart_style as style
+from app.reporting.charts import palette
+from app.reporting.charts.chart_style import MOST_DRAWN, Axis, Mark, Row
 
 BEHIND = Mark("evaluated, not on the front", style.GREY, area=26, opacity=0.6)
 CLOSE = Mark("behind by less than noise", style.GREY, area=34, filled=False, opacity=0.8)

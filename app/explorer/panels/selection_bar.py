@@ -7,8 +7,8 @@ import streamlit as st
 
 from app.explorer.context import Context
 from app.explorer.markup import write_text
-from app.records.front import Front, Point
 from app.records.numbers import format_items
+from app.records.searches.front import Front, Point
 
 
 def show_selection(context: Context) -> None:

@@ -12,8 +12,8 @@ from app.explorer.markup import write_text
 from app.records.audit import AuditRecord, read_audit
 from app.records.numbers import MISSING, format_items, format_percent
 from app.records.quantities import MACS, find_stored_quantity
-from app.reporting.audit_chart import draw_audit
 from app.reporting.audit_text import list_figures, list_findings
+from app.reporting.charts.audit_chart import draw_audit
 from app.runs.directory import Run
 from supernet.errors import InputError
 

@@ -11,8 +11,8 @@ from app.analysis.common_choices import Prevalence
 from app.analysis.importance import ChoiceEffect
 from app.records.numbers import format_items, format_percent
 from app.records.quantities import Quantity
-from app.reporting import chart_style as style
-from app.reporting.chart_style import Axis, Row
+from app.reporting.charts import chart_style as style
+from app.reporting.charts.chart_style import Axis, Row
 
 ON_FRONT, EVALUATED = "on the front", "evaluated"
 # Room for the text beside the longest bar, as a share of it.

@@ -9,13 +9,13 @@ from typing import TypeVar
 import altair as alt
 import pandas as pd
 
-from app.reporting.palette import AMBER as AMBER
-from app.reporting.palette import BLUE as BLUE
-from app.reporting.palette import GREEN as GREEN
-from app.reporting.palette import GREY as GREY
-from app.reporting.palette import PINK as PINK
-from app.reporting.palette import RED as RED
-from app.reporting.palette import SKY as SKY
+from app.reporting.charts.palette import AMBER as AMBER
+from app.reporting.charts.palette import BLUE as BLUE
+from app.reporting.charts.palette import GREEN as GREEN
+from app.reporting.charts.palette import GREY as GREY
+from app.reporting.charts.palette import PINK as PINK
+from app.reporting.charts.palette import RED as RED
+from app.reporting.charts.palette import SKY as SKY
 
 # For text that stands in a chart: readable on a light and on a dark page.
 MUTED = "#7a828a"

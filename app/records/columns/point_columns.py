@@ -8,9 +8,9 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-from app.records.choice_columns import ChoiceColumns
-from app.records.front_columns import Column, Estimated, make_column
-from app.records.stored_sequence import StoredSequence
+from app.records.columns.choice_columns import ChoiceColumns
+from app.records.columns.front_columns import Column, Estimated, make_column
+from app.records.columns.stored_sequence import StoredSequence
 
 FLAGS = ("on_front", "indistinguishable", "verified", "out_of_limits")
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from app.records.front import FILE, Front
+from app.records.columns.stored_front import keep_columns
 from app.records.quantities import list_counted
-from app.records.stored_front import keep_columns
-from app.records.trace import digest_trace, format_table, write_trace
+from app.records.searches.front import FILE, Front
+from app.records.searches.trace import digest_trace, format_table, write_trace
 from app.records.typed_json.record_files import write_record
 from supernet import files
 

@@ -6,8 +6,8 @@ import altair as alt
 
 from app.analysis.contributions import Split
 from app.records.quantities import Quantity
-from app.reporting import chart_style as style
-from app.reporting.chart_style import Row
+from app.reporting.charts import chart_style as style
+from app.reporting.charts.chart_style import Row
 
 MORE, LESS, REST, WHOLE = "adds", "takes away", "rest", "difference"
 # More parts than this are summed up: the smallest of them.

@@ -1,7 +1,8 @@
 """A large ``front.json`` as it is shown: columns of all points, and each point when asked for.
 
 The columns come from ``front.columns.npz`` beside the file, which the search writes, and which is
-made anew where it does not fit. Jobs read the whole file by :func:`app.records.front.read_front`.
+made anew where it does not fit. Jobs read the whole file by
+:func:`app.records.searches.front.read_front`.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from app.records.choice_columns import ChoiceColumns
-from app.records.columns_file import (
+from app.records.columns.choice_columns import ChoiceColumns
+from app.records.columns.columns_file import (
     DIGEST,
     LEAST_BYTES,
     Arrays,
@@ -33,10 +34,10 @@ from app.records.columns_file import (
     read_columns,
     write_columns,
 )
-from app.records.front import FILE, Front, Point, check_front, parse_front, read_front
-from app.records.front_columns import Column
-from app.records.point_columns import FLAGS, PointColumns, StoredPoints
-from app.records.tabulate_points import tabulate_points
+from app.records.columns.front_columns import Column
+from app.records.columns.point_columns import FLAGS, PointColumns, StoredPoints
+from app.records.columns.tabulate_points import tabulate_points
+from app.records.searches.front import FILE, Front, Point, check_front, parse_front, read_front
 from supernet import checksums
 from supernet.errors import InputError
 
@@ -63,7 +64,7 @@ class _Stored:
 
 
 def open_front(folder: Path) -> Front:
-    """What a search found, to be shown, as :func:`app.records.front.read_front` reads it.
+    """What a search found, to be shown, as :func:`app.records.searches.front.read_front` reads it.
 
     Points of a large file stay there, and arrays beside it make it quick to open.
 

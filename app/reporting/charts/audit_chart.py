@@ -8,8 +8,8 @@ import altair as alt
 
 from app.records.audit import AuditRecord, QualityRecord
 from app.records.quantities import MACS
-from app.reporting import chart_style as style
-from app.reporting.chart_style import Axis, Row
+from app.reporting.charts import chart_style as style
+from app.reporting.charts.chart_style import Axis, Row
 
 
 def draw_audit(found: AuditRecord) -> alt.LayerChart:

@@ -9,7 +9,7 @@ import streamlit as st
 from app.analysis.regions import Filter
 from app.explorer.context import Context, read_state
 from app.explorer.markup import write_text
-from app.explorer.widgets import hold
+from app.explorer.panels.widgets import hold
 from supernet.space import Choice, SearchSpace, Value
 
 _COLUMNS = 3

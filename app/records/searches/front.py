@@ -12,15 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, field_validator, model_validator
 
-from app.records.choice_columns import ChoiceColumns, tabulate_choices
 from app.records.class_balance import LargestClass
-from app.records.front_columns import Column, make_column
-from app.records.point_columns import find_columns
+from app.records.columns.choice_columns import ChoiceColumns, tabulate_choices
+from app.records.columns.front_columns import Column, make_column
+from app.records.columns.point_columns import find_columns
 from app.records.quantities import Quantity, find_stored_quantity, list_counted
-from app.records.search import FILE as SEARCH_FILE
-from app.records.search import REMEDY as SEARCH_REMEDY
-from app.records.search import SearchRecord
-from app.records.trace import TraceDigests
+from app.records.searches.search import FILE as SEARCH_FILE
+from app.records.searches.search import REMEDY as SEARCH_REMEDY
+from app.records.searches.search import SearchRecord
+from app.records.searches.trace import TraceDigests
 from app.records.typed_json.record import Choices, Count, Digest, FileRecord, Record, Seed
 from app.records.typed_json.record_files import parse_record, read_record
 from supernet.errors import InputError

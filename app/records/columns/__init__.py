@@ -1,0 +1,1 @@
+"""Records as columns, so that thousands of them are shown in a moment."""
