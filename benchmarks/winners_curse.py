@@ -39,14 +39,8 @@ from _published import Rows, Values, cell_statistics, hw_gpt, nasbench201, ofa_m
 
 from app.records.searches.picking import Z_ALIKE
 from app.searching.results.confirm import ConfirmRule, confirm_finalists
-from app.searching.results.final_quality import (
-    Evidence,
-    FinalQuality,
-    Scored,
-    bound_share,
-    gather_evidence,
-    infer_quality,
-)
+from app.searching.results.evidence import Evidence, Scored, gather_evidence
+from app.searching.results.final_quality import FinalQuality, bound_share, infer_quality
 from predictors import Statistics, fit
 from search import Constraint, History, Objective, SearchProblem, search
 from search.strategies.predictor_guided import PredictorGuided

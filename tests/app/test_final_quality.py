@@ -21,14 +21,8 @@ from app.searching.results.confirm import (
     find_probabilities,
 )
 from app.searching.results.contenders import MOST_ROWS, choose_rows
-from app.searching.results.final_quality import (
-    Evidence,
-    FinalQuality,
-    Scored,
-    bound_share,
-    gather_evidence,
-    infer_quality,
-)
+from app.searching.results.evidence import Evidence, Scored, gather_evidence
+from app.searching.results.final_quality import FinalQuality, bound_share, infer_quality
 from app.searching.results.settled import put_in, settle_front
 from predictors.posterior import Posterior
 from search import (

@@ -19,12 +19,8 @@ from app.evaluation.log import EvaluationLog
 from app.evaluation.scheduler import SPLIT
 from app.progress import Say, Step
 from app.searching.results.contenders import choose_rows
-from app.searching.results.final_quality import (
-    FinalQuality,
-    Scored,
-    gather_evidence,
-    infer_quality,
-)
+from app.searching.results.evidence import Scored, gather_evidence
+from app.searching.results.final_quality import FinalQuality, infer_quality
 from predictors import Statistics
 from search import History, SearchProblem
 from search.arrays.pareto import nondominated
