@@ -16,7 +16,7 @@ from app.records.columns.front_columns import Column
 from app.records.quantities import ACCURACY, LOSS, QUANTITIES, Quantity
 from app.records.searches.front import CardRecord
 from app.records.searches.picking import _differ_beyond_noise
-from app.reporting.report_text import _tabulate_card
+from app.reporting.report_text import list_card as list_report
 from app.searching.results.front_builder import _predict_held_out
 from predictors import Predictor, predict_interval, summarise_card
 from supernet.quality.evaluate import summarise_scores
@@ -59,7 +59,8 @@ def test_one_label_that_stands_out_is_no_measure_of_error(method: str) -> None:
     assert card.to_json()["coverage"] is None
     sentence = summarise_card("accuracy", "fraction", card)
     assert sentence.endswith("; they do not vary enough to say how far it is off")
-    assert "intervals | none" in _tabulate_card("accuracy", CardRecord(**card.to_json()))
+    shown = dict(list_report(CardRecord(**card.to_json())))
+    assert shown["intervals"].startswith("none")
 
 
 @pytest.mark.parametrize("labels", [np.full(20, 0.5), 0.5 + 1e-6 * np.arange(20) % 3e-6])
