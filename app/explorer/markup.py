@@ -33,7 +33,7 @@ STYLE = """<style>
   gap: 0.5rem 1rem; margin-bottom: 0.8rem}
 .facts .label {font-size: 0.8rem; opacity: 0.8; display: block}
 .facts .value {font-size: 0.95rem; font-weight: 600; overflow-wrap: anywhere}
-.facts.grid .value {font-size: 1.05rem; white-space: nowrap}
+.facts.grid .value {font-size: 1.05rem}
 .facts .note {font-size: 0.8rem; opacity: 0.8; margin-left: 0.3rem; font-weight: 400}
 .facts.grid .note {display: block; margin: 0}
 .genes {border-collapse: separate !important; border-spacing: 3px !important;
@@ -83,9 +83,11 @@ def write_facts(entries: Sequence[tuple[str, str, str]], *, grid: bool = False) 
     cells = []
     for label, value, note in entries:
         extra = f'<span class="note">{escape(note)}</span>' if note else ""
+        # In a narrow column a long name of a method goes on below, where its words end.
+        shown = escape(value).replace("_", "_<wbr>") if grid else escape(value)
         cells.append(
             f'<div><span class="label">{escape(label)}</span>'
-            f'<span class="value">{escape(value)}{extra}</span></div>'
+            f'<span class="value">{shown}{extra}</span></div>'
         )
     return f'<div class="facts{" grid" if grid else ""}">{"".join(cells)}</div>'
 

@@ -508,7 +508,11 @@ def _list_settings(identity: RunIdentity) -> dict[str, JsonValue]:
 
 
 def _describe(progress: Progress) -> Step:
-    ends = ((progress.loss_largest, "largest"), (progress.loss_smallest, "smallest"))
-    losses = ", ".join(f"{name} {loss:.3f}" for loss, name in ends if loss is not None)
-    figures = f"loss {losses or 'not in this step'}"
+    known = (
+        (progress.loss_largest, "largest"),
+        (progress.loss_smallest, "smallest"),
+        (progress.loss_sampled, "sampled"),
+    )
+    losses = ", ".join(f"{name} {loss:.3f}" for loss, name in known if loss is not None)
+    figures = f"loss {losses}"
     return Step("train", progress.step, progress.steps, figures=figures)

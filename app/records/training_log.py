@@ -20,6 +20,8 @@ class MetricsRecord(FileRecord):
         loss_largest: Loss of the largest network on its training batch, in nats; ``None`` where
             it was not in the step.
         loss_smallest: The same of the smallest network.
+        loss_sampled: The mean of the same over the other networks of the step; ``None`` where
+            there was none, and in logs of before it was kept.
         learning_rate: Learning rate of the step.
         seconds: Since the process began to train.
         samples_per_second: Training samples per second since the last report.
@@ -29,9 +31,16 @@ class MetricsRecord(FileRecord):
     steps: Count
     loss_largest: float | None = None
     loss_smallest: float | None = None
+    loss_sampled: float | None = None
     learning_rate: float | None = None
     seconds: float | None = None
     samples_per_second: float | None = None
+
+    @property
+    def has_losses(self) -> bool:
+        """Whether it says how good any network was."""
+        losses = (self.loss_largest, self.loss_smallest, self.loss_sampled)
+        return any(loss is not None for loss in losses)
 
 
 def read_metrics(run: Path, say: Callable[[str], None]) -> list[MetricsRecord]:

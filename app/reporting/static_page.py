@@ -173,18 +173,18 @@ def _draw_common(number: int, front: Front, space: SearchSpace | None) -> Markup
 
 
 def _draw_training(losses: Sequence[MetricsRecord]) -> Markup | None:
-    """The losses of the largest and the smallest network; nothing where none was logged."""
-    if all(row.loss_largest is None and row.loss_smallest is None for row in losses):
+    """The losses of the training; nothing where none was logged."""
+    if not any(row.has_losses for row in losses):
         return None
     return trust_html(render_inline_svg(draw_losses(losses), "Losses of the training", "losses"))
 
 
 def _draw_predictors(number: int, front: Front) -> list[dict[str, Any]]:
-    """Predicted against real quality, and how each predictor became better."""
+    """Predicted against evaluated quality, and how each predictor became better."""
     pictures = []
     parity = draw_parity(front, front.quality)
     if parity is not None:
-        title = f"Predicted and real {front.quality.title}"
+        title = f"Predicted and evaluated {front.quality.title}"
         svg = render_inline_svg(parity, title, f"parity-{number}")
         pictures.append({"title": title, "svg": trust_html(svg)})
     for place, (name, card) in enumerate(front.reports.items(), 1):

@@ -22,6 +22,8 @@ class Progress:
         loss_largest: Loss of the largest network on the labels of this batch, in nats; ``None``
             when it was not in the step.
         loss_smallest: The same loss of the smallest network.
+        loss_sampled: The mean of the same loss over the other networks of the step; ``None`` when
+            there was no other.
         learning_rate: Learning rate of this step.
         seconds: Since this process began to train.
         samples_per_second: Training samples per second since the last report.
@@ -31,6 +33,7 @@ class Progress:
     steps: int
     loss_largest: float | None
     loss_smallest: float | None
+    loss_sampled: float | None
     learning_rate: float
     seconds: float
     samples_per_second: float
@@ -76,7 +79,14 @@ class Log:
         if self.stepped is not None:
             self.stepped(step, self.steps)
 
-    def write(self, step: int, largest: float | None, smallest: float | None, rate: float) -> None:
+    def write(
+        self,
+        step: int,
+        largest: float | None,
+        smallest: float | None,
+        sampled: float | None,
+        rate: float,
+    ) -> None:
         """Report ``step`` steps done."""
         now = time.perf_counter()
         samples = (step - self.step) * self.batch_size
@@ -85,6 +95,7 @@ class Log:
             steps=self.steps,
             loss_largest=largest,
             loss_smallest=smallest,
+            loss_sampled=sampled,
             learning_rate=rate,
             seconds=round(now - self.began, 3),
             samples_per_second=round(samples / max(now - self.time, 1e-9), 1),

@@ -139,10 +139,14 @@ def _take_steps(
             if saves or done % recipe.log_every == 0:
                 losses = _average_over_ranks(losses)
             if done % recipe.log_every == 0 or done == steps:
-                largest = _check_finite(losses.get(supernet.space.largest), done)
-                smallest = _check_finite(losses.get(supernet.space.smallest), done)
+                space = supernet.space
+                largest = _check_finite(losses.get(space.largest), done)
+                smallest = _check_finite(losses.get(space.smallest), done)
+                others = [losses[a] for a in losses if a not in (space.largest, space.smallest)]
+                sampled = _check_finite(torch.stack(others).mean() if others else None, done)
                 if log is not None:
-                    log.write(done, largest, smallest, find_rate(state.method, recipe, step, steps))
+                    rate = find_rate(state.method, recipe, step, steps)
+                    log.write(done, largest, smallest, sampled, rate)
             elif log is not None:
                 log.count(done)
             if saves:

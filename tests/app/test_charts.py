@@ -274,6 +274,8 @@ def test_parity_and_learning_curve(front: Front) -> None:
     assert {d: pair[0] for d, pair in found.items()} == pytest.approx(
         {d: 100 * (e.predicted or 0) for d, e in estimates.items()}
     )
+    # The same words as on every other screen.
+    assert drawn.titles("y") == {"evaluated accuracy (%)"}
     (diagonal,) = drawn.all("rule")
     assert diagonal.encoding["x"]["field"] == diagonal.encoding["y"]["field"] == "low"
     assert progress_charts.draw_parity(front, front.find_axis("macs")) is None

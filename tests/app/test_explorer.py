@@ -96,6 +96,21 @@ def press(page: AppTest, label: str) -> AppTest:
     return page
 
 
+def test_the_network_that_a_page_opens_with_is_explained(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    front = front_of(run)
+    knee = picking.pick_knee(front)
+    assert knee is not None
+    page = open_page(monkeypatch, run)
+    assert chosen(page) == knee.digest
+    assert "at the knee of the front" in text(page)
+    page.slider[0].set_value(page.slider[0].max)
+    page.run()
+    assert chosen(page) != knee.digest
+    assert "at the knee of the front" not in text(page)
+
+
 def test_the_budget_slider_names_the_best_subnetwork(
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -77,7 +77,7 @@ def find_overflow(page: Any) -> int:
 
 
 def list_cut_texts(page: Any) -> list[str]:
-    """Texts of charts that reach out of their chart, and texts that end in dots.
+    """Texts of charts that reach out of their chart, texts that end in dots, overlapping facts.
 
     The box around a text is up to 3 pixels larger than its letters.
     """
@@ -92,6 +92,9 @@ def list_cut_texts(page: Any) -> list[str]:
                     if (shown && (inner.right > outer.right + 3 || inner.left < outer.left - 3
                         || text.textContent.endsWith("\\u2026"))) cut.push(text.textContent);
                 }
+            }
+            for (const fact of document.querySelectorAll(".facts > div")) {
+                if (fact.scrollWidth > fact.clientWidth + 1) cut.push(fact.textContent);
             }
             return cut;
         }"""

@@ -493,7 +493,31 @@ def test_losses_are_those_of_the_log(run: Path, monkeypatch: pytest.MonkeyPatch)
     (rate,) = [c for c in charts_on(page) if "learning rate" in c.titles("y")]
     assert rate.one("line").column("y") == [0.1 / n for n in range(1, 41)]
     assert "of 400, complete" in text(page)
-    assert "networks that were sampled between them are not in it" in text(page)
+    assert "median of the last 4 reports" in text(page)
+
+
+def test_a_training_of_sampled_networks_alone_has_its_losses(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Single-path training, as the quickstart's: the ends are hardly ever in a step."""
+    lines = [{"step": n, "steps": 40, "loss_sampled": 2.0 / n} for n in range(1, 41)]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    page = open_page(monkeypatch, run, screen="Training")
+    (losses,) = [c for c in charts_on(page) if "training loss (nats)" in c.titles("y")]
+    marks = by_kind(losses.one("circle").rows)
+    assert set(marks) == {"sampled networks"}
+    assert [row["loss"] for row in marks["sampled networks"]] == [2.0 / n for n in range(1, 41)]
+    assert "Loss of sampled ones" in text(page)
+
+
+def test_a_log_without_losses_is_not_described_as_if_it_had_some(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = {"step": 10, "steps": 40, "learning_rate": 0.1}
+    (run / "metrics.jsonl").write_text(json.dumps(line) + "\n")
+    page = open_page(monkeypatch, run, screen="Training")
+    assert any("holds no losses" in box.value for box in page.info)
+    assert "Losses on the batch" not in text(page)
 
 
 def test_an_audit_is_drawn_with_what_it_found(

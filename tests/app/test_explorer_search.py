@@ -128,6 +128,7 @@ def test_the_raw_evaluation_stays_visible_beside_what_is_expected(
     for point in known:
         assert members[point.digest] == pytest.approx(raw[point.digest] - 0.01)
     page = open_page(monkeypatch, run, screen="Network", chosen=known[0].digest)
+    assert ">Expected accuracy<" in text(page)
     (row,) = [row for row in list_figures(front, known[0]) if row[0] == "accuracy"]
     shown = dict(zip(HEADER, row, strict=True))
     low, high = (f"{100 * value:.2f} %" for value in known[0].estimate("accuracy").interval or ())

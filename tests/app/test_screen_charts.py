@@ -22,6 +22,7 @@ from app.analysis.devices import Agreement
 from app.analysis.importance import ChoiceEffect
 from app.analysis.positions import Encoded
 from app.analysis.progress import find_records, share_values
+from app.explorer.screens.predictors import describe_coverage
 from app.records.device import ComparedNetwork
 from app.records.quantities import ACCURACY, LATENCY, LOSS
 from app.records.searches.front import Front, parse_front
@@ -191,6 +192,14 @@ def test_coverage_counts_what_lies_inside() -> None:
     bare = Predicted(found.places, found.mean, found.low * np.nan, found.high, found.value)
     assert measure_coverage(bare, 0.9) is None
     assert cover_levels(bare, 0.9) == ()
+
+
+def test_two_shares_of_one_predictor_say_why_they_differ() -> None:
+    covered = measure_coverage(predicted(4000), 0.95)
+    assert covered is not None
+    assert "report card's 88 %" in describe_coverage(covered, 0.88)
+    for unknown in (None, float("nan")):
+        assert "report card" not in describe_coverage(covered, unknown)
 
 
 @given(st.integers(0, 30), st.integers(1, 30))

@@ -123,6 +123,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ({"filters": {"resolution": frozenset()}}, {"filters"}),
         ({"budgets": (0.1, 0.2)}, set()),
         ({"budgets": (0.1, 1e300)}, {"budgets"}),
+        ({"budgets": (0.1, 1e-320)}, {"budgets"}),
     ],
 )
 def test_what_a_front_does_not_have_is_left_out(

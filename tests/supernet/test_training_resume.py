@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from supernet import checkpoints, files
+from supernet.space import Architecture
 from supernet.testing.toy_supernets import build_toy_supernet, make_toy_data
-from supernet.training import Progress, Recipe, train
+from supernet.training import Progress, Recipe, loop, train
 
 pytestmark = pytest.mark.exactness
 
@@ -75,6 +76,32 @@ def test_ten_steps_and_ten_more_are_twenty_bit_for_bit(tmp_path: Path, recipe: R
         assert first[name] == second[name]
     steps = [line["step"] for line in files.read_records(tmp_path / "parts/metrics.jsonl")]
     assert steps == list(range(2, 21, 2))
+
+
+def test_the_loss_of_sampled_networks_is_the_mean_over_those_that_are_no_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[dict[Architecture, Tensor]] = []
+
+    def take(*given: Any) -> dict[Architecture, Tensor]:
+        taken.append(loop_step(*given))
+        return taken[-1]
+
+    loop_step = loop.take_step
+    monkeypatch.setattr(loop, "take_step", take)
+    reports: list[Progress] = []
+    recipe = replace(RECIPE, random_architectures=2, log_every=1, steps=8)
+    run(tmp_path, recipe, progress=reports.append)
+    space = build_toy_supernet(0).space
+    for losses, report in zip(taken, reports, strict=True):
+        others = [float(v) for a, v in losses.items() if a not in (space.largest, space.smallest)]
+        expected = pytest.approx(sum(others) / len(others)) if others else None
+        assert report.loss_sampled == expected
+    assert any(report.loss_sampled is not None for report in reports)
+    ends = replace(recipe, random_architectures=0)
+    reports.clear()
+    run(tmp_path / "ends", ends, progress=reports.append)
+    assert {report.loss_sampled for report in reports} == {None}
 
 
 def test_training_learns_and_leaves_the_global_generator_alone(tmp_path: Path) -> None:

@@ -51,6 +51,13 @@ def show_chosen(context: Context, front: Front, *, actions: bool = True) -> None
             st.caption(write_text(f"Precision: {list_formats(formats)}."))
         if actions:
             _show_actions(context, point)
+    knee = None if context.state.chosen else picking.pick_knee(front)
+    if knee is not None and knee.digest == point.digest:
+        sentence = (
+            f"It is at the knee of the front, the best compromise of {cost.title} and "
+            f"{quality.title}; another budget recommends another one."
+        )
+        st.caption(write_text(sentence))
     if answer and answer.best and answer.ties and not context.state.chosen:
         others = numbers.format_items(len(answer.ties), "other verified subnetwork")
         sentence = (
@@ -117,7 +124,10 @@ def list_figures(front: Front, point: Point) -> list[tuple[str, str, str]]:
             low, high = interval
             wide = max(estimate.best - low, high - estimate.best) * axis.scale
             note = f"± {numbers.format_digits(wide, 2)}" if wide else ""
-        entries.append((axis.title.capitalize(), axis.show(estimate.best), note))
+        # As the command line calls it: what evaluations and predictor say together.
+        expected = estimate.posterior is not None
+        title = f"Expected {axis.title}" if expected else axis.title.capitalize()
+        entries.append((title, axis.show(estimate.best), note))
         if estimate.test is not None:
             entries.append((f"Test {axis.title}", axis.show(estimate.test), ""))
     return entries

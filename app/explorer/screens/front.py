@@ -109,7 +109,8 @@ def _show_notes(context: Context, front: Front) -> None:
     )
     for line in describe_tables(context.run, front):
         st.caption(line)
-    baseline, volume = front.baseline, front.hypervolume.verified or front.hypervolume.searched
+    # As random search is judged, by single evaluations.
+    baseline, volume = front.baseline, front.hypervolume.searched or front.hypervolume.verified
     if baseline is not None and baseline.hypervolume is not None and volume is not None:
         st.caption(
             f"Random search with as many evaluations reaches a hypervolume of "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import streamlit as st
 
@@ -167,11 +169,16 @@ def _show_coverage(
         (*selection, axis.name),
         lambda: draw_coverage(cover_levels(found, level)),
     )
-    st.caption(describe_coverage(covered))
+    st.caption(describe_coverage(covered, None if card is None else card.coverage))
 
 
-def describe_coverage(covered: Coverage) -> str:
-    """How many values lie inside their intervals, and whether that is as many as wanted."""
+def describe_coverage(covered: Coverage, crossed: float | None = None) -> str:
+    """How many values lie inside their intervals, and whether that is as many as wanted.
+
+    Args:
+        covered: What was counted.
+        crossed: The report card's share, of intervals whose width came from other values.
+    """
     ends = f"{format_percent(covered.low)} to {format_percent(covered.high)}"
     wanted = format_percent(covered.wanted, 0)
     verdict = "as many as they are for"
@@ -179,8 +186,15 @@ def describe_coverage(covered: Coverage) -> str:
         verdict = "fewer than they are for: the predictor is too sure of itself"
     elif covered.low > covered.wanted:
         verdict = "more than they are for: the predictor is too cautious"
-    return (
+    sentences = (
         f"Intervals for {wanted} hold {format_percent(covered.share)} of "
         f"{format_items(covered.values, 'value')} (95 % interval {ends}), {verdict}. Other shares "
         "are for intervals made wider or narrower as if errors were normal."
     )
+    if crossed is not None and math.isfinite(crossed):
+        # Two shares on one screen that differ have to say why.
+        sentences += (
+            f" The report card's {format_percent(crossed, 0)} is of intervals whose width is "
+            "without the margin for few values, each from the other half of the values."
+        )
+    return sentences

@@ -69,15 +69,15 @@ def _show_training(run: RunView, status: str) -> None:
     state = (str(len(rows)), str(rows[-1]))
     left, right = st.columns([2, 1], gap="large")
     with left:
-        if any(row.loss_largest is not None or row.loss_smallest is not None for row in rows):
+        if any(row.has_losses for row in rows):
             show_chart(f"losses {run.path}", state, lambda: draw_losses(rows))
+            st.caption(
+                "Losses on the batch of each logged step, and their running median; of the "
+                "networks that were sampled for a step, their mean. An audit tells how good single "
+                "networks became."
+            )
         else:
-            st.info("The log of this training holds no losses of its largest or smallest network.")
-        st.caption(
-            "Losses on the batch of each logged step, and their running median. The log keeps "
-            "those of the largest and the smallest network; networks that were sampled between "
-            "them are not in it, and an audit tells how good they became."
-        )
+            st.info("The log of this training holds no losses.")
     with right:
         show_chart(f"rate {run.path}", state, lambda: draw_rate(rows))
 
@@ -92,6 +92,7 @@ def list_facts(
     for label, losses in (
         ("Loss of the largest", [row.loss_largest for row in recent]),
         ("Loss of the smallest", [row.loss_smallest for row in recent]),
+        ("Loss of sampled ones", [row.loss_sampled for row in recent]),
     ):
         known = [loss for loss in losses if loss is not None]
         if known:

@@ -15,7 +15,7 @@ from supernet.space import Value
 
 # More side by side than this is a list, and the screen Runs has one.
 MOST_BUDGETS, MOST_COMPARED = 5, 8
-# Beyond the largest cost by this factor, a budget means a mistake.
+# Above the largest cost, or below the smallest, by this factor, a budget means a mistake.
 _FARTHEST = 1e6
 
 
@@ -54,8 +54,10 @@ def _fit_budgets(state: ViewState, front: Front | None) -> tuple[float, ...]:
     """The budgets that a front could have any use for."""
     costs = np.zeros(1) if front is None else front.column(front.cost.name).best
     known = costs[~np.isnan(costs)]
-    highest = _FARTHEST * (float(known.max()) if len(known) else 0.0)
-    return tuple(value for value in state.budgets if value <= highest)[:MOST_BUDGETS]
+    if not len(known):
+        return ()
+    lowest, highest = float(known.min()) / _FARTHEST, float(known.max()) * _FARTHEST
+    return tuple(v for v in state.budgets if lowest <= v <= highest)[:MOST_BUDGETS]
 
 
 def _holds(front: Front | None, digest: str) -> bool:

@@ -69,24 +69,24 @@ def _list_steps(kind: str, trace: Sequence[tuple[int, float | None]]) -> list[Ro
 
 
 def draw_parity(front: Front, axis: Quantity) -> alt.LayerChart | None:
-    """Predicted against real values of one objective; ``None`` when fewer than two have both."""
+    """Predicted against evaluated values of one quantity; ``None`` when fewer than two."""
     column = front.column(axis.name)
-    predicted, real = column.predicted * axis.scale, column.value * axis.scale
-    places = np.flatnonzero(~np.isnan(predicted) & ~np.isnan(real))
+    predicted, evaluated = column.predicted * axis.scale, column.value * axis.scale
+    places = np.flatnonzero(~np.isnan(predicted) & ~np.isnan(evaluated))
     if len(places) < 2:
         return None
-    ends = style.padded_domain(np.concatenate([predicted[places], real[places]]).tolist())
+    ends = style.padded_domain(np.concatenate([predicted[places], evaluated[places]]).tolist())
     rows: list[Row] = [
         {
             "digest": front.points[i].digest,
             "x": float(predicted[i]),
-            "y": float(real[i]),
+            "y": float(evaluated[i]),
             "predicted": axis.show(float(column.predicted[i])),
-            "real": axis.show(float(column.value[i])),
+            "evaluated": axis.show(float(column.value[i])),
         }
         for i in style.spread_evenly(places[np.argsort(predicted[places], kind="stable")].tolist())
     ]
-    x, y = (Axis(f"{kind} {axis.axis_label}", ends) for kind in ("predicted", "real"))
+    x, y = (Axis(f"{kind} {axis.axis_label}", ends) for kind in ("predicted", "evaluated"))
     marks = (
         alt.Chart(style.tabulate(rows))
         .mark_circle(color=style.BLUE, size=46, opacity=0.75)
@@ -96,7 +96,7 @@ def draw_parity(front: Front, axis: Quantity) -> alt.LayerChart | None:
             tooltip=[
                 alt.Tooltip("digest:N", title="architecture"),
                 alt.Tooltip("predicted:N"),
-                alt.Tooltip("real:N"),
+                alt.Tooltip("evaluated:N"),
             ],
             description=alt.Description("digest:N"),
         )

@@ -1,4 +1,4 @@
-"""How a training went, as charts: the losses of its largest and smallest network, and its rate."""
+"""How a training went, as charts: the losses of its networks, and its learning rate."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from app.records.training_log import MetricsRecord
 from app.reporting.charts import chart_style as style
 from app.reporting.charts.chart_style import Axis, Row
 
-LARGEST, SMALLEST = "largest network", "smallest network"
+LARGEST, SMALLEST, SAMPLED = "largest network", "smallest network", "sampled networks"
 # Of the reports of each network; a line through more of them looks the same.
 _MOST_STEPS = 1200
 # The median is taken over so large a part of the reports around each.
@@ -19,7 +19,7 @@ _WINDOW = 0.03
 
 
 def draw_losses(rows: Sequence[MetricsRecord]) -> alt.LayerChart:
-    """The loss of the largest and the smallest network after so many steps, with its median.
+    """The losses of the largest, the smallest and sampled networks after so many steps.
 
     Args:
         rows: Reports of a training, by rising step.
@@ -28,10 +28,11 @@ def draw_losses(rows: Sequence[MetricsRecord]) -> alt.LayerChart:
     for kind, losses in (
         (LARGEST, [(row.step, row.loss_largest) for row in rows]),
         (SMALLEST, [(row.step, row.loss_smallest) for row in rows]),
+        (SAMPLED, [(row.step, row.loss_sampled) for row in rows]),
     ):
         points += _smooth(kind, [(step, loss) for step, loss in losses if loss is not None])
-    kinds = [kind for kind in (LARGEST, SMALLEST) if any(row["kind"] == kind for row in points)]
-    looks = {LARGEST: style.BLUE, SMALLEST: style.AMBER}
+    looks = {LARGEST: style.BLUE, SMALLEST: style.AMBER, SAMPLED: style.GREEN}
+    kinds = [kind for kind in looks if any(row["kind"] == kind for row in points)]
     legend = alt.Legend(
         orient="top", title=None, symbolType="stroke", symbolStrokeWidth=2, symbolSize=500
     )
