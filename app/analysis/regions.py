@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from supernet.errors import InputError
 from supernet.space import Value
 
 # A hand draws more corners than an address can hold.
@@ -44,19 +45,19 @@ class Region:
         """Refuse what is no region.
 
         Raises:
-            ValueError: Too few or too many corners, one that is not finite, or one that a
+            InputError: Too few or too many corners, one that is not finite, or one that a
                 logarithmic axis does not have.
         """
         count = len(self.corners)
         if self.kind == "box" and count != 2:
-            raise ValueError(f"a box has 2 corners, not {count}")
+            raise InputError(f"a box has 2 corners, not {count}")
         if self.kind == "lasso" and not 3 <= count <= MOST_CORNERS:
-            raise ValueError(f"a lasso has 3 to {MOST_CORNERS} corners, not {count}")
+            raise InputError(f"a lasso has 3 to {MOST_CORNERS} corners, not {count}")
         if not all(math.isfinite(part) for corner in self.corners for part in corner):
-            raise ValueError("a corner is not finite")
+            raise InputError("a corner is not finite")
         for place, log in enumerate((self.x_log, self.y_log)):
             if log and any(corner[place] <= 0 for corner in self.corners):
-                raise ValueError("a logarithmic axis has no corner at or below 0")
+                raise InputError("a logarithmic axis has no corner at or below 0")
 
 
 def find_inside(

@@ -40,7 +40,7 @@ LINES, POINTS = 300, 400
 @pytest.fixture(autouse=True)
 def _small_files_count_as_large(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("columns_file", "evaluation_columns", "stored_front"):
-        monkeypatch.setattr(f"app.records.{module}.LEAST_BYTES", 1000)
+        monkeypatch.setattr(f"app.records.columns.{module}.LEAST_BYTES", 1000)
 
 
 def make_record(number: int, **facts: Any) -> EvaluationRecord:

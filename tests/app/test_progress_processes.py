@@ -45,7 +45,9 @@ HIDE, SHOW = b"\x1b[?25l", b"\x1b[?25h"
 def start(*arguments: object, cwd: Path, stderr: int) -> subprocess.Popen[bytes]:
     """Start a command in a folder."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm-256color"}
-    environment.pop("NO_COLOR", None)
+    # Those that run tests in processes may say how wide their own terminal is.
+    for name in ("NO_COLOR", "COLUMNS", "LINES"):
+        environment.pop(name, None)
     return subprocess.Popen(
         [sys.executable, "-m", "supernet", *map(str, arguments)],
         cwd=cwd,

@@ -16,6 +16,8 @@ from app.analysis.regions import (
     thin_corners,
 )
 
+# Some libraries make a process flush numbers below 1e-308 to 0.
+FLOATS = st.floats(-5, 5, allow_subnormal=False)
 SQUARE = ((0.0, 0.0), (4.0, 0.0), (4.0, 4.0), (0.0, 4.0))
 
 
@@ -57,8 +59,8 @@ def test_the_sides_of_a_lasso_are_straight_on_the_axes_it_was_drawn_over() -> No
 
 
 @given(
-    st.lists(st.tuples(st.floats(-5, 5), st.floats(-5, 5)), min_size=3, max_size=9),
-    st.lists(st.tuples(st.floats(-5, 5), st.floats(-5, 5)), min_size=1, max_size=20),
+    st.lists(st.tuples(FLOATS, FLOATS), min_size=3, max_size=9),
+    st.lists(st.tuples(FLOATS, FLOATS), min_size=1, max_size=20),
 )
 def test_a_lasso_is_what_the_winding_of_angles_says(
     corners: list[tuple[float, float]], points: list[tuple[float, float]]

@@ -270,7 +270,7 @@ def test_a_front_without_points_and_one_of_one_point() -> None:
 
 
 @given(
-    st.lists(st.floats(-1e12, 1e12, allow_nan=False), max_size=6),
+    st.lists(st.floats(-1e12, 1e12, allow_nan=False, allow_subnormal=False), max_size=6),
     st.booleans(),
 )
 def test_an_axis_reaches_over_all_values_and_has_a_length(values: list[float], log: bool) -> None:

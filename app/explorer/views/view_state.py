@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal, TypeVar
 
 from app.analysis.regions import Filter, Region
+from supernet.errors import InputError
 
 SCREENS = (
     "Front",
@@ -111,7 +112,7 @@ def read_query(query: Mapping[str, Sequence[str]]) -> tuple[ViewState, tuple[str
             continue
         try:
             if len(given) > MOST or any(len(text) > _LONGEST for text in given):
-                raise ValueError("too much")
+                raise InputError("too much")
             found[name] = read(given)
         except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
             dropped.append(name)
@@ -137,7 +138,7 @@ def _read_flag(given: list[str]) -> bool:
 def _read_budgets(given: list[str]) -> tuple[float, ...]:
     found = tuple(float(text) for text in given)
     if not all(math.isfinite(value) and value > 0 for value in found):
-        raise ValueError("a budget is a number above 0")
+        raise InputError("a budget is a number above 0")
     return found
 
 
@@ -149,7 +150,7 @@ def _read_shown(given: list[str]) -> frozenset[str]:
     if given == ["nothing"]:
         return frozenset()
     if not set(given) <= set(LAYERS):
-        raise ValueError("an unknown layer")
+        raise InputError("an unknown layer")
     return frozenset(given)
 
 
@@ -165,7 +166,7 @@ def _write_region(region: Region) -> list[str]:
 def _read_region(given: list[str]) -> Region:
     kind, x, y, logarithmic, corners = json.loads(_read_one(given))
     if not (isinstance(x, str) and isinstance(y, str) and logarithmic in ("", "x", "y", "xy")):
-        raise ValueError("no region")
+        raise InputError("no region")
     return Region(
         x,
         y,
@@ -181,12 +182,12 @@ def _read_kind(kind: object) -> Literal["box", "lasso"]:
         return "box"
     if kind == "lasso":
         return "lasso"
-    raise ValueError("an unknown kind of region")
+    raise InputError("an unknown kind of region")
 
 
 def _read_number(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError("no number")
+        raise InputError("no number")
     return float(value)
 
 
@@ -204,14 +205,14 @@ def _read_filters(given: list[str]) -> dict[str, Filter]:
     for text in given:
         name, *wanted = json.loads(text)
         if not isinstance(name, str) or name in found:
-            raise ValueError("a filter has the name of one choice")
+            raise InputError("a filter has the name of one choice")
         if len(wanted) == 1:
             values = frozenset(wanted[0])
             if not all(
                 isinstance(value, str | int | float) and not isinstance(value, bool)
                 for value in values
             ):
-                raise ValueError("a value is a text or a number")
+                raise InputError("a value is a text or a number")
             found[name] = values
         else:
             low, high = wanted

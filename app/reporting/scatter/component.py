@@ -10,6 +10,7 @@ from typing import Any
 import streamlit as st
 
 from app.reporting.scatter.script import read_script, read_style
+from supernet.errors import InputError
 
 NAME = "supernet_front_scatter"
 # A hand draws fewer corners; what a browser sends is not to be relied on.
@@ -61,7 +62,7 @@ def show_scatter(
 def read_click(value: object) -> str:
     """The digest of a clicked point; ValueError for what is none."""
     if not isinstance(value, str) or len(value) > 64:
-        raise ValueError("a click names a point")
+        raise InputError("a click names a point")
     return value
 
 
@@ -69,23 +70,23 @@ def read_region(value: object) -> dict[str, Any] | None:
     """A region as a chart reports it, ``None`` for "taken away".
 
     Raises:
-        ValueError: It is none: another kind, too few or too many corners, a corner that is not
+        InputError: It is none: another kind, too few or too many corners, a corner that is not
             finite.
     """
     if not isinstance(value, dict):
-        raise ValueError("a region is a mapping")
+        raise InputError("a region is a mapping")
     kind = value.get("kind")
     if kind == "none":
         return None
     if kind not in ("box", "lasso"):
-        raise ValueError("a region is a box or a lasso")
+        raise InputError("a region is a box or a lasso")
     names = (value["x"], value["y"])
     if not all(isinstance(name, str) for name in names):
-        raise ValueError("a region has two quantities")
+        raise InputError("a region has two quantities")
     corners = tuple((_read_number(x), _read_number(y)) for x, y in value["corners"])
     fits = len(corners) == 2 if kind == "box" else 3 <= len(corners) <= _MOST_CORNERS
     if not fits:
-        raise ValueError(f"{len(corners)} corners make no {kind}")
+        raise InputError(f"{len(corners)} corners make no {kind}")
     return {
         "kind": kind,
         "x": names[0],
@@ -99,13 +100,13 @@ def read_region(value: object) -> dict[str, Any] | None:
 def read_budgets(value: object) -> tuple[float, ...]:
     """Budgets as a chart reports them; ValueError for what is no number."""
     if not isinstance(value, list):
-        raise ValueError("budgets are a list")
+        raise InputError("budgets are a list")
     return tuple(_read_number(part) for part in value)
 
 
 def _read_number(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError("a place is a finite number")
+        raise InputError("a place is a finite number")
     return float(value)
 
 
