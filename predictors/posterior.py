@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from predictors.features.coded import find_owners, has_names_alone, join_features
 from predictors.features.covariance import (
     Layout,
     begin_parameters,
@@ -21,15 +22,7 @@ from predictors.features.covariance import (
     make_covariance,
     tune,
 )
-from predictors.features.encoding import (
-    Extras,
-    Standardised,
-    one_hot,
-    one_hot_owners,
-    standardise,
-    thermometer,
-    thermometer_owners,
-)
+from predictors.features.encoding import Extras, Standardised, standardise
 from predictors.predictor import Rows, Values, prepare_training_rows
 from supernet.errors import InputError
 from supernet.space import SearchSpace
@@ -187,14 +180,17 @@ def _infer(
     few = np.arange(len(rows))
     if len(rows) > TUNING_ROWS:
         few = np.sort(rng.choice(len(rows), TUNING_ROWS, replace=False))
-    names_alone = all(isinstance(v, str) for choice in space.choices for v in choice.values)
     # What a network costs helps in some spaces and blurs in others: the evidence decides, as it
     # does whether values of a choice have an order.
     given = (None,) if statistics is None else (None, statistics)
     extras = [standardise(space, found, rows) for found in given]
-    codes = [(free, o) for free in extras for o in ((False,) if names_alone else (True, False))]
+    codes = [
+        (free, o)
+        for free in extras
+        for o in ((False,) if has_names_alone(space) else (True, False))
+    ]
     coded = min(
-        (_code(space, rows, free, o, few, standard, known, names_alone) for free, o in codes),
+        (_code(space, rows, free, o, few, standard, known) for free, o in codes),
         key=lambda found: found.loss,
     )
     kernel = make_covariance(coded.plan, coded.parameters)
@@ -224,13 +220,11 @@ def _code(
     few: NDArray[np.intp],
     standard: Vector,
     known: Vector,
-    names_alone: bool,
 ) -> _Coded:
-    code = thermometer(space, rows) if ordered else one_hot(space, rows)
-    features = np.concatenate((code, free(rows)), axis=1).astype(np.float64)
+    features = join_features(space, ordered, free, rows).astype(np.float64)
     features -= features.mean(axis=0)
-    owners = thermometer_owners(space) if ordered else one_hot_owners(space)
-    plan = lay_out(space, owners, features, len(free), linear=names_alone)
+    linear = has_names_alone(space)
+    plan = lay_out(space, find_owners(space, ordered), features, len(free), linear=linear)
     loss, parameters = tune(
         plan, begin_parameters(plan), features[few], standard[few], TUNING_STEPS, known[few]
     )

@@ -7,6 +7,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from predictors.features.coded import (
+    code_positions,
+    find_owners,
+    has_names_alone,
+    join_features,
+)
 from predictors.features.covariance import (
     CONSTANT,
     Covariance,
@@ -17,15 +23,7 @@ from predictors.features.covariance import (
     make_covariance,
     tune,
 )
-from predictors.features.encoding import (
-    Extras,
-    Standardised,
-    one_hot,
-    one_hot_owners,
-    standardise,
-    thermometer,
-    thermometer_owners,
-)
+from predictors.features.encoding import Extras, Standardised, standardise
 from predictors.predictor import Rows, Values, prepare_training_rows
 from predictors.report_card import HeldOut, ReportCard, Vector, make_report_card
 from supernet.space import SearchSpace
@@ -64,14 +62,16 @@ class GaussianProcess:
         """Expected values ``(n,)``."""
         rows = np.asarray(positions)
         blocks = [rows[i : i + _BLOCK] for i in range(0, len(rows), _BLOCK)]
-        parts = [self.quick(_code(self.space, self.ordered, b), self.free(b)) for b in blocks]
+        parts = [
+            self.quick(code_positions(self.space, self.ordered, b), self.free(b)) for b in blocks
+        ]
         standard = np.concatenate((*parts, np.zeros(0)))
         result: Vector = standard * self.scale + self.level
         return result
 
     def predict(self, positions: Rows) -> tuple[Vector, Vector]:
         """Expected values and standard deviations of a measurement, ``(n,)`` each."""
-        features = _features(self.space, self.ordered, self.free, positions) - self.centre
+        features = join_features(self.space, self.ordered, self.free, positions) - self.centre
         known = self.covariance(features, self.features)
         explained = ((known @ self.inverse) * known).sum(1)
         spread = self.covariance.variance(features) + self.covariance.noise - explained
@@ -132,7 +132,7 @@ def fit(
     standard = (targets - level) / scale
     free = standardise(space, statistics, rows)
     ordered, plan, parameters = _choose(space, rows, free, standard, rng)
-    features = _features(space, ordered, free, rows)
+    features = join_features(space, ordered, free, rows)
     centre = features.mean(axis=0)
     features -= centre
     task = _Task(plan, features, standard)
@@ -221,12 +221,12 @@ def _choose(
     few = _subset(np.arange(len(rows)), COMPARING_ROWS, rng)
     best: tuple[float, bool, Layout, Vector] | None = None
     for ordered in (True, False):
-        if ordered and _only_names(space):
+        if ordered and has_names_alone(space):
             continue
-        features = _features(space, ordered, free, rows)
+        features = join_features(space, ordered, free, rows)
         features -= features.mean(axis=0)
-        owners = thermometer_owners(space) if ordered else one_hot_owners(space)
-        plan = lay_out(space, owners, features, len(free), linear=_only_names(space))
+        owners = find_owners(space, ordered)
+        plan = lay_out(space, owners, features, len(free), linear=has_names_alone(space))
         loss, parameters = tune(
             plan, begin_parameters(plan), features[few], standard[few], COMPARING_STEPS
         )
@@ -236,23 +236,8 @@ def _choose(
     return best[1:]
 
 
-def _only_names(space: SearchSpace) -> bool:
-    """Whether all values are words, such as operations, which have no order to look for."""
-    return all(isinstance(value, str) for choice in space.choices for value in choice.values)
-
-
 def _subset(rows: NDArray[np.intp], most: int, rng: np.random.Generator) -> NDArray[np.intp]:
     return rows if len(rows) <= most else np.sort(rng.choice(rows, most, replace=False))
-
-
-def _code(space: SearchSpace, ordered: bool, positions: Rows) -> NDArray[np.bool_ | np.float64]:
-    return thermometer(space, positions) if ordered else one_hot(space, positions)
-
-
-def _features(
-    space: SearchSpace, ordered: bool, free: Standardised, positions: Rows
-) -> NDArray[np.float64]:
-    return np.concatenate((_code(space, ordered, positions), free(positions)), axis=1)
 
 
 def _quick(

@@ -20,35 +20,45 @@ def leave_out_unknown(context: Context) -> None:
     """Look at no front beside this one that the runs do not have."""
     beside = context.state.beside
     if beside:
-        found = {} if context.front is None else _list_others(context, context.front)
+        found = {} if context.front is None else list_others(context, context.front)
         known = tuple(label for label in beside if label in found)
         if known != beside:
             leave_out("beside", known)
 
 
-def select_beside(context: Context, front: Front) -> tuple[tuple[str, Front], ...]:
-    """Draw the selector of other fronts; those that are chosen, by their labels."""
-    found = _list_others(context, front)
+def select_beside(
+    context: Context, front: Front, label: str = "Draw beside it", most: int | None = None
+) -> tuple[tuple[str, Front], ...]:
+    """Draw the selector of other fronts; those that are chosen, by their labels.
+
+    Args:
+        context: What is looked at.
+        front: The front that they are drawn beside.
+        label: Of the selector, which also tells one selector from another.
+        most: How many can be chosen at most, if not all.
+    """
+    found = list_others(context, front)
     if not found:
         return ()
-    key = f"beside {context.key}"
-    hold(key, [label for label in context.state.beside if label in found])
+    key = f"{label} {context.key}"
+    hold(key, [name for name in context.state.beside if name in found][:most])
     st.multiselect(
-        "Draw beside it",
+        label,
         list(found),
         key=key,
+        max_selections=most,
         on_change=lambda: context.update(beside=tuple(st.session_state[key])),
     )
     fronts = []
-    for label in st.session_state[key]:
-        path, name = found[label]
+    for place in st.session_state[key]:
+        path, name = found[place]
         other = open_run(path)
         if not isinstance(other, Unreadable) and name in other.fronts:
-            fronts.append((label, other.fronts[name]))
+            fronts.append((place, other.fronts[name]))
     return tuple(fronts)
 
 
-def _list_others(context: Context, front: Front) -> dict[str, Place]:
+def list_others(context: Context, front: Front) -> dict[str, Place]:
     """Searches with the same two figures, by their labels."""
     runs = list(context.runs)
     wanted = (front.quality.name, front.cost.name)

@@ -9,11 +9,11 @@ import streamlit as st
 from app.explorer.context import Context, linked
 from app.explorer.derived import digest_front
 from app.explorer.drawn import show_chart
+from app.explorer.fronts.beside import list_others, select_beside
 from app.explorer.markup import write_text
-from app.explorer.opened import SearchOutline, Unreadable, isolated, open_run, outline_run
+from app.explorer.opened import SearchOutline, Unreadable, isolated, outline_run
 from app.explorer.panels.notes_panel import show_notes
 from app.explorer.panels.sidebar import shorten
-from app.explorer.panels.widgets import hold
 from app.records.notes import NotesRecord, read_notes
 from app.records.numbers import format_items
 from app.records.searches.front import Front
@@ -96,27 +96,13 @@ def _describe_search(search: SearchOutline) -> dict[str, str]:
 
 def _show_fronts(context: Context, front: Front) -> None:
     st.markdown("**Fronts over each other**")
-    found = _list_others(context, front)
-    if not found:
+    if not list_others(context, front):
         figures = f"{front.quality.title} and {front.cost.title}"
         st.info(write_text(f"No other search here has {figures}, to be drawn over this front."))
         return
-    key = f"over {context.key}"
-    hold(key, [label for label in context.state.beside if label in found][: MOST_FRONTS - 1])
-    st.multiselect(
-        "Draw over this front",
-        list(found),
-        key=key,
-        max_selections=MOST_FRONTS - 1,
-        on_change=lambda: context.update(beside=tuple(st.session_state[key])),
-    )
     mine = f"{shorten(context.run.path, list(context.runs))} / {front.search} ({front.device})"
-    fronts = [(mine, front)]
-    for label in st.session_state[key]:
-        path, name = found[label]
-        other = open_run(path)
-        if not isinstance(other, Unreadable) and name in other.fronts:
-            fronts.append((label, other.fronts[name]))
+    others = select_beside(context, front, "Draw over this front", MOST_FRONTS - 1)
+    fronts = [(mine, front), *others]
     show_chart(
         f"fronts {context.key}",
         tuple(f"{label} {digest_front(drawn)}" for label, drawn in fronts),
@@ -124,17 +110,3 @@ def _show_fronts(context: Context, front: Front) -> None:
     )
     if any(other.space_digest != front.space_digest for _, other in fronts):
         st.caption("These fronts are of different search spaces.")
-
-
-def _list_others(context: Context, front: Front) -> dict[str, tuple[Path, str]]:
-    """Searches with the same two figures, by what the page calls them."""
-    runs = list(context.runs)
-    wanted = (front.quality.name, front.cost.name)
-    return {
-        f"{shorten(path, runs)} / {search.name} ({search.device})": (path, search.name)
-        for path in runs
-        if not isinstance(searches := outline_run(path), Unreadable)
-        for search in searches
-        if (search.quality, search.cost) == wanted
-        and (path, search.name) != (context.run.path, front.search)
-    }
