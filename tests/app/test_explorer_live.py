@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from tests.app.screen_reading import write_log
 from tests.app.test_explorer_browser import browser, page, served
-from tests.app.test_explorer_screens import begin_search, write_log, write_metrics
+from tests.app.test_explorer_run_screens import begin_search, write_metrics
 
 __all__ = ["browser", "page", "served"]
 
