@@ -24,8 +24,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-# from _dashboard import measure_dashboard, write_study
 from _dashboard import measure_dashboard, write_study
 from _interactions import WATCH, list_interactions, list_screens
 from _large_run import write_large_run

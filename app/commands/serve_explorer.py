@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from app.explorer.launch import LOCAL, explore_command
-from app.runs.run_view import find_runs
+from app.runs.run_folders import find_runs
 from supernet.errors import InputError
 
 DEFAULT = Path("runs")

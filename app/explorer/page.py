@@ -34,7 +34,8 @@ from app.explorer.panels.header import show_header
 from app.explorer.panels.sidebar import select_run, select_search
 from app.explorer.views.history import follow_history
 from app.explorer.views.view_state import SCREENS
-from app.runs import run_view
+from app.runs.run_folders import find_runs
+from app.runs.run_view import RunView
 
 
 def main(arguments: list[str]) -> None:
@@ -51,8 +52,8 @@ def main(arguments: list[str]) -> None:
         st.stop()
     st.markdown(markup.STYLE, unsafe_allow_html=True)
     take_whole()
-    runs = run_view.find_runs([Path(name) for name in told.runs or ["."]])
-    missing = [name for name in told.runs if not run_view.find_runs([Path(name)])]
+    runs = find_runs([Path(name) for name in told.runs or ["."]])
+    missing = [name for name in told.runs if not find_runs([Path(name)])]
     for name in missing:
         st.error(
             f"{write_text(name)} is not a run directory: it has no run.json, and no folder in "
@@ -78,7 +79,7 @@ def _find_place(path: Path, start: Path | None) -> Path:
     return path.relative_to(start) if start is not None and below else path
 
 
-def _show_run(runs: list[Path], run: run_view.RunView, place: Path) -> None:
+def _show_run(runs: list[Path], run: RunView, place: Path) -> None:
     watch_run(run.path)
     front = select_search(run)
     state = fit_state(front, run)

@@ -6,7 +6,7 @@ quick to open; everything else is left as it is.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -73,20 +73,6 @@ class RunView:
     problems: tuple[str, ...]
     trust: tuple[str, ...] = ()
     precision: str = ""
-
-
-def find_runs(paths: Sequence[Path]) -> list[Path]:
-    """Run directories among ``paths`` and, for a path that is none, directly inside it."""
-    found: list[Path] = []
-    for path in paths:
-        if (path / "run.json").is_file():
-            found.append(path)
-        elif path.is_dir():
-            found += sorted(child.parent for child in path.glob("*/run.json"))
-    unique: dict[Path, Path] = {}
-    for path in found:
-        unique.setdefault(path.resolve(), path)
-    return list(unique.values())
 
 
 def load_run(path: Path) -> RunView:

@@ -21,6 +21,7 @@ from app.records.searches import picking
 from app.records.searches.front import Estimate, Front, parse_front
 from app.records.searches.trace import read_trace
 from app.runs import run_view
+from app.runs.run_folders import find_runs
 from supernet.space import SearchSpace
 from tests.toys.explored_runs import front_json, small_space, write_run
 
@@ -253,7 +254,7 @@ def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
 def test_runs_are_found_one_level_down_and_once(tmp_path: Path) -> None:
     write_run(tmp_path / "b")
     write_run(tmp_path / "a")
-    found = run_view.find_runs([tmp_path / "b", tmp_path, tmp_path / "nothing"])
+    found = find_runs([tmp_path / "b", tmp_path, tmp_path / "nothing"])
     assert found == [tmp_path / "b", tmp_path / "a"]
 
 

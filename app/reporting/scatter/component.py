@@ -52,7 +52,8 @@ def show_scatter(
 
     _register()(
         key=key,
-        data=dict(payload),
+        # In a mapping Streamlit looks for tables, for which it imports pandas.
+        data=[dict(payload)],
         on_clicked_change=lambda: report("clicked", read_click, on_click),
         on_region_change=lambda: report("region", read_region, on_region),
         on_budgets_change=lambda: report("budgets", read_budgets, on_budgets),

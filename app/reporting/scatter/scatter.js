@@ -389,11 +389,11 @@ const mounted = new WeakMap();
 export default function ({ parentElement, data, setTriggerValue }) {
   let chart = mounted.get(parentElement);
   if (!chart || !chart.root.isConnected) {
-    chart = mountChart(parentElement, data, setTriggerValue);
+    chart = mountChart(parentElement, data[0], setTriggerValue);
     mounted.set(parentElement, chart);
   } else {
     chart.report = setTriggerValue;
-    chart.update(data);
+    chart.update(data[0]);
   }
   return () => {
     mounted.delete(parentElement);
