@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import log_ndtr
 
 from predictors.features.coded import find_owners, has_names_alone, join_features
 from predictors.features.covariance import (
@@ -34,8 +35,9 @@ Matrix = NDArray[np.float64]
 LEAST_ROWS = 8
 TUNING_ROWS, TUNING_STEPS = 300, 25
 # Values worse than the median by more than so many times what the best tenth is better by are of
-# networks that fail; their spread says nothing about those that could be chosen.
-TAIL = 3.0
+# networks that fail; their spread says nothing about those that could be chosen. Where good
+# networks differ less than others do, that holds for the whole worse half.
+TAIL, CLOSE_TAIL = 3.0, 0.25
 
 
 @dataclass(frozen=True)
@@ -136,16 +138,59 @@ def infer_posterior(
     merit = targets * sign
     middle = float(np.median(merit))
     ahead = max(float(np.quantile(merit, 0.9)) - middle, float(np.median(noise)))
-    lowest = middle - TAIL * ahead
-    cut = merit < lowest
-    if not cut.any() or ahead == 0:
-        return _infer(space, rows, targets, noise, common, statistics, seed)
-    near = _infer(space, rows, sign * np.maximum(merit, lowest), noise, common, statistics, seed)
-    whole = _infer(space, rows, targets, noise, common, statistics, seed)
-    mean = np.where(cut, whole.mean, near.mean)
+
+    def infer(lowest: float) -> _Inferred:
+        kept = sign * np.maximum(merit, lowest)
+        return _infer(space, rows, kept, noise, common, statistics, seed)
+
+    whole = infer(-np.inf)
+    # What many have in common moves them to the other side of a level together.
+    moved = float(np.sqrt(np.diag(common).max()))
+    tails = (TAIL, CLOSE_TAIL) if 2 * moved < ahead else (TAIL,)
+    levels = [middle - tail * ahead for tail in tails] if ahead else [-np.inf]
+    found = [infer(level) if (merit < level).any() else whole for level in levels]
+    # What the others say of a network leaves its own luck out; the better half is what matters.
+    foretold = sign * whole.left_out
+    better = foretold >= np.median(foretold)
+    scores = [one.score(sign, merit, levels[-1], better) for one in found]
+    chosen = int(np.argmax(scores))
+    near, cut = found[chosen].posterior, merit < levels[chosen]
+    mean = np.where(cut, whole.posterior.mean, near.mean)
     apart = cut[:, None] != cut[None, :]
-    covariance = np.where(cut[:, None] & cut[None, :], whole.covariance, near.covariance)
+    covariance = np.where(cut[:, None] & cut[None, :], whole.posterior.covariance, near.covariance)
     return Posterior(mean, np.where(apart, 0.0, covariance))
+
+
+@dataclass(frozen=True)
+class _Inferred:
+    """A posterior, and what all other measurements say of each (leave-one-out).
+
+    Args:
+        posterior: Of the true values.
+        left_out: What is expected of each measurement by the others, ``(n,)``.
+        spread: Standard deviation of each measurement around that, ``(n,)``.
+    """
+
+    posterior: Posterior
+    left_out: Vector
+    spread: Vector
+
+    def score(self, sign: float, merit: Vector, least: float, rows: NDArray[np.bool_]) -> float:
+        """How probable measurements are given the others: mean logarithm of their densities.
+
+        Of those below ``least`` only that they are (Diks, Panchenko and van Dijk 2011,
+        "Likelihood-based scoring rules for comparing density forecasts in tails", equation 16).
+
+        Args:
+            sign: 1 where larger values are better, else -1.
+            merit: Measurements, larger is better, ``(n,)``.
+            least: Values that matter are above it.
+            rows: Those that count, ``(n,)``.
+        """
+        spread = np.maximum(self.spread, 1e-12)
+        gap, cut = (merit - sign * self.left_out) / spread, (least - sign * self.left_out) / spread
+        density = -0.5 * gap**2 - np.log(spread) - 0.5 * np.log(2 * np.pi)
+        return float(np.where(merit >= least, density, log_ndtr(cut))[rows].mean())
 
 
 @dataclass(frozen=True)
@@ -173,7 +218,7 @@ def _infer(
     common: Matrix,
     statistics: Extras,
     seed: int,
-) -> Posterior:
+) -> _Inferred:
     level, scale = float(targets.mean()), float(targets.std())
     standard, known = (targets - level) / scale, (noise / scale) ** 2
     rng = np.random.default_rng(seed)
@@ -209,7 +254,11 @@ def _infer(
     covariance = prior - gain @ prior
     # Symmetric but for rounding, which an eigendecomposition does not forgive.
     covariance = (covariance + covariance.T) * (0.5 * widening * scale**2)
-    return Posterior(gain @ standard * scale + level, covariance)
+    return _Inferred(
+        Posterior(gain @ standard * scale + level, covariance),
+        (standard - left_out) * scale + level,
+        np.sqrt(own * widening) * scale,
+    )
 
 
 def _code(
