@@ -149,7 +149,7 @@ def _evaluate_baseline(run: Run, name: str, front: Front, say: Say) -> Front:
                 f"the {' and '.join(changed)} of the run changed since search {name!r}, so that "
                 "its baseline cannot be evaluated; search again, or report with --no-baseline"
             )
-        return add_baseline(setting.problem, setting.sources.log, folder, front, say)
+        return add_baseline(setting.problem, setting.sources, folder, front, say)
 
 
 def _list_named(request: SearchRequest) -> list[tuple[str, str]]:

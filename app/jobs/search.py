@@ -93,7 +93,7 @@ def search_job(request: SearchRequest, say: Say) -> SearchOutcome:
             front, reused = _run_search(setting, folder, say)
         if request.baseline and front.baseline is None:
             pool = open_pool(setting.sources.log, workers=request.workers, ray=request.ray)
-            front = add_baseline(setting.problem, setting.sources.log, folder, front, say, pool)
+            front = add_baseline(setting.problem, setting.sources, folder, front, say, pool)
     _mend_note(run, request.name)
     return _summarise(run, front, reused)
 

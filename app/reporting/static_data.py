@@ -10,7 +10,8 @@ import numpy as np
 from app.records.quantities import Quantity
 from app.records.searches import picking
 from app.records.searches.front import Front, Point
-from app.reporting.scatter.payload import build_payload, describe_estimate_source, describe_look
+from app.reporting.scatter.json_parts import describe_look
+from app.reporting.scatter.payload import build_payload, describe_estimate_source
 from app.reporting.scatter.places import find_places
 from app.reporting.scatter.view import (
     CLOSE,

@@ -71,8 +71,8 @@ def front_of(run: Path) -> Front:
 def payload(page: AppTest) -> dict[str, Any]:
     """What the chart of the front on a page is given."""
     (chart,) = [c for c in page.get("bidi_component") if c.proto.component_name == SCATTER]
-    found: dict[str, Any] = json.loads(chart.proto.json)
-    return found
+    found: list[dict[str, Any]] = json.loads(chart.proto.json)
+    return found[0]
 
 
 def points_drawn(page: AppTest) -> dict[str, list[Row]]:

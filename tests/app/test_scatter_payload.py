@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from app.records.quantities import find_stored_quantity
 from app.records.searches import picking
+from app.records.searches.apart import BaselinePoint, BaselineRecord, FailureRecord
 from app.records.searches.front import Front, parse_front
 from app.reporting.scatter.payload import build_payload
 from app.reporting.scatter.places import reach
@@ -22,8 +23,10 @@ from app.reporting.scatter.view import (
     FAILED,
     INTERVALS,
     KNEE,
+    MOST_DRAWN,
     OUTSIDE,
     PREDICTED,
+    RANDOM_SEARCH,
     Reference,
     ScatterView,
 )
@@ -208,6 +211,133 @@ def test_points_are_where_they_are_expected_and_their_own_evaluation_is_shown(fr
     assert EVALUATED not in groups(plain)
 
 
+# -- networks that are no points of the front ------------------------------------------------------
+
+
+def add_random(front: Front, count: int) -> Front:
+    """The front beside that of a random search, which is worse by two points."""
+    members = tuple(
+        BaselinePoint(
+            digest=f"{n:012x}",
+            values={"latency_ms": 0.1 + 0.01 * n, "accuracy": 0.9 + 0.0001 * n, "macs": 1e5 * n},
+        )
+        for n in range(count)
+    )
+    return front.replace(baseline=BaselineRecord(hypervolume=0.03, front=members))
+
+
+def fail(front: Front, count: int, **changes: Any) -> Front:
+    """The front after evaluations that failed, the second without any known cost."""
+    failures = tuple(
+        FailureRecord(
+            digest=f"{n:012x}",
+            values={} if n == 1 else {"latency_ms": 0.5 + 0.001 * n, "macs": 1e5 * (n + 1)},
+            reason=f"RuntimeError: <b>shape</b> {n} $x$ [l](http://a)",
+        )
+        for n in range(count)
+    )
+    return front.replace(**{"failed": count, "failures": failures, **changes})
+
+
+def test_the_front_of_random_search_is_a_quiet_series_of_its_own(front: Front) -> None:
+    beside = add_random(front, 5)
+    assert RANDOM_SEARCH not in groups(build_payload(beside, view(beside)))
+    payload = build_payload(beside, view(beside, shown=frozenset((RANDOM_SEARCH,))))
+    drawn, ours = groups(payload)[RANDOM_SEARCH], groups(payload)["verified"]
+    assert (drawn["name"], drawn["listed"], drawn["front"]) == ("random search", True, False)
+    assert drawn["x"] == pytest.approx([0.1, 0.11, 0.12, 0.13, 0.14])
+    assert drawn["y"] == pytest.approx([0.9, 0.9001, 0.9002, 0.9003, 0.9004])
+    assert drawn["names"] == [f"{n:012x}" for n in range(5)]
+    assert set(drawn["ids"]) == {""}, "a click on it chooses nothing"
+    assert drawn["texts"][0][0] == front.cost.show(0.1)
+    assert drawn["radius"] < ours["radius"]
+    assert drawn["color"] != ours["color"]
+    assert [line["name"] for line in payload["lines"]] == [
+        "reached within a budget", "random search",
+    ]  # fmt: skip
+    # What the chart opens with is the search's own front.
+    assert (
+        payload["x"]["domain"]
+        == build_payload(front, view(front, shown=frozenset()))["x"]["domain"]
+    )
+
+
+def test_random_search_without_a_place_is_counted(front: Front) -> None:
+    beside = add_random(front, 5)
+    shown = view(beside, x=front.find_axis("size_bytes"), shown=frozenset((RANDOM_SEARCH,)))
+    payload = build_payload(beside, shown)
+    assert RANDOM_SEARCH not in groups(payload)
+    assert payload["notes"] == ["Of the front of random search, 0 of 5 networks are drawn."]
+    older = front.replace(baseline=BaselineRecord(hypervolume=0.03))
+    nothing = build_payload(older, view(older, shown=frozenset((RANDOM_SEARCH,))))
+    assert (nothing["notes"], RANDOM_SEARCH in groups(nothing)) == ([], False)
+
+
+def test_failed_evaluations_lie_at_their_cost_on_the_lower_edge(front: Front) -> None:
+    failed = fail(front, 4)
+    payload = build_payload(failed, view(failed, shown=frozenset((FAILED,))))
+    drawn = groups(payload)[FAILED]
+    assert drawn["x"] == pytest.approx([0.5, 0.502, 0.503])
+    assert drawn["y"] == [None, None, None]
+    assert drawn["names"] == [failed.failures[n].digest for n in (0, 2, 3)]
+    assert drawn["reasons"] == [failed.failures[n].reason for n in (0, 2, 3)], "texts, as they are"
+    assert drawn["texts"] == [
+        [front.cost.show(x) for x in (0.5, 0.502, 0.503)], ["\N{EN DASH}"] * 3,
+    ]  # fmt: skip
+    assert drawn["opacity"] < 1
+    assert payload["notes"] == [
+        "3 failed evaluations are drawn, at the edge where a value is not known.",
+        "1 evaluation failed and has no place.",
+    ]
+    json.dumps(payload, allow_nan=False)
+    hidden = build_payload(failed, view(failed))
+    assert FAILED not in groups(hidden)
+    assert hidden["notes"] == []
+
+
+def test_failed_evaluations_have_a_place_where_both_axes_are_costs(front: Front) -> None:
+    failed = fail(front, 3)
+    macs = front.find_axis("macs")
+    both = groups(build_payload(failed, view(failed, y=macs, shown=frozenset((FAILED,)))))[FAILED]
+    assert both["y"] == pytest.approx([1e5, 3e5])
+    turned = ScatterView(front.quality, front.cost, color=macs, shown=frozenset((FAILED,)))
+    aside = groups(build_payload(failed, turned))[FAILED]
+    assert aside["x"] == [None, None]
+    assert aside["y"] == pytest.approx([0.5, 0.502])
+    assert aside["texts"][2] == [macs.show(1e5), macs.show(3e5)]
+
+
+def test_failed_evaluations_without_a_positive_cost_have_no_place_on_a_logarithmic_axis(
+    front: Front,
+) -> None:
+    none = FailureRecord(digest="0" * 12, values={"latency_ms": 0.0}, reason="")
+    failed = front.replace(failed=1, failures=(none,))
+    payload = build_payload(failed, view(failed, x_log=True, shown=frozenset((FAILED,))))
+    assert FAILED not in groups(payload)
+    linear = build_payload(failed, view(failed, shown=frozenset((FAILED,))))
+    assert groups(linear)[FAILED]["reasons"] == ["the log does not say why"]
+
+
+def test_no_more_points_are_drawn_than_before_with_everything_shown() -> None:
+    crowded = fail(add_random(make_front(9000), 2000), 3000)
+    everything = ALL | {FAILED, RANDOM_SEARCH}
+    payload = build_payload(crowded, view(crowded, shown=everything - {PREDICTED, KNEE}))
+    count = {kind: len(group["x"]) for kind, group in groups(payload).items()}
+    assert sum(count.values()) == MOST_DRAWN == 5000
+    assert count[FAILED] == count[RANDOM_SEARCH] == 500
+    across = [x for x in groups(payload)[FAILED]["x"] if x is not None]
+    assert across == sorted(across)
+    assert across[-1] > 0.5 + 0.001 * 2990, "spread evenly"
+    drawn = 4000
+    assert payload["notes"] == [
+        f"{drawn:,} of {len(crowded.points):,} points are drawn.",
+        "500 failed evaluations are drawn, at the edge where a value is not known, and 2,499 more "
+        "are left out.",
+        "1 evaluation failed and has no place.",
+        "Of the front of random search, 500 of 2,000 networks are drawn.",
+    ]
+
+
 # -- values that have no place ---------------------------------------------------------------------
 
 
@@ -245,7 +375,7 @@ def test_points_that_lack_a_value_are_counted(front: Front) -> None:
     assert payload["notes"] == ["1 point lacks one of the two values."]
     failed = changed.replace(failed=2)
     shown = build_payload(failed, view(failed, shown=frozenset((FAILED,))))
-    assert "2 evaluations failed and have no place." in shown["notes"]
+    assert "2 evaluations failed and have no place." in shown["notes"], "an earlier search"
 
 
 def test_an_axis_that_no_point_has_leaves_an_empty_chart(front: Front) -> None:

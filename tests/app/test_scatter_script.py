@@ -9,8 +9,13 @@ from typing import Any
 
 import pytest
 
+from app.records.searches.apart import BaselinePoint, BaselineRecord, FailureRecord
+from app.records.searches.front import parse_front
+from app.reporting.scatter.payload import build_payload
 from app.reporting.scatter.script import read_script, read_style
+from app.reporting.scatter.view import FAILED, RANDOM_SEARCH, ScatterView
 from tests.app.chromium import open_chromium
+from tests.toys.explored_runs import HOSTILE, front_json, small_space
 
 pytestmark = pytest.mark.browser
 
@@ -124,6 +129,68 @@ def test_a_scale_and_its_inverse(script: Any) -> None:
             log,
         )
         assert found == pytest.approx([40, 700, 0.37])
+
+
+def test_a_point_without_a_value_is_just_inside_the_lower_end_of_an_axis(script: Any) -> None:
+    """Whatever part of the axis is seen."""
+    for log, span in ((False, [0, 1]), (False, [5, 6]), (True, [-3, -2])):
+        found = script.evaluate(
+            """([log, span]) => {
+              const up = makeScale({log}, span, 400, 10);
+              return [up.place(null), makeScale({log}, span, 50, 700).place(null)];
+            }""",
+            [log, span],
+        )
+        assert found == [394, 56]
+    box = {"kind": "box", "corners": [[-9, -9], [9, 9]]}
+    lasso = {"kind": "lasso", "corners": [[-9, -9], [9, -9], [9, 9], [-9, 9]]}
+    for region in (box, lasso):
+        inside = "(region) => [makeFilter(region)(1, 0), makeFilter(region)(1, null)]"
+        assert script.evaluate(inside, region) == [True, False]
+
+
+def test_keys_and_table_go_to_random_search_and_failures_after_the_front(script: Any) -> None:
+    failures = tuple(
+        FailureRecord(digest=f"{n:012x}", values={"latency_ms": 0.3 + n}, reason=HOSTILE)
+        for n in range(2)
+    )
+    beside = BaselinePoint(digest="f" * 12, values={"latency_ms": 0.01, "accuracy": 0.9})
+    front = parse_front(front_json(small_space()), "front.json", "default").replace(
+        failed=2,
+        failures=failures,
+        baseline=BaselineRecord(hypervolume=0.03, front=(beside,)),
+    )
+    shown = frozenset((FAILED, RANDOM_SEARCH))
+    drawn = build_payload(front, ScatterView(front.cost, front.quality, shown=shown))
+    stops = script.evaluate(
+        """(payload) => listStops(payload).map(({ group, index }) =>
+             Object.fromEntries(describePoint(payload, group, index)))""",
+        drawn,
+    )
+    ours = [point.digest for point in front.list_front()]
+    digests = [member.digest for member in failures]
+    assert [stop["architecture"] for stop in stops] == [*ours, beside.digest, *digests]
+    assert stops[-3]["mark"] == "random search"
+    assert stops[-1]["mark"] == f"failed: {HOSTILE[:300]}"
+    assert stops[-1]["accuracy"] == "\N{EN DASH}"
+    table = script.evaluate(
+        """(payload) => {
+          const table = makeTable(payload);
+          const rows = [...table.querySelectorAll("tr")].map((row) =>
+            [...row.children].map((cell) => cell.textContent));
+          return [rows, table.querySelectorAll("img, a").length];
+        }""",
+        drawn,
+    )
+    rows, elements = table
+    assert rows[0] == ["architecture", "latency", "accuracy", "mark"]
+    assert rows[1][3] == "verified (measured)"
+    assert rows[-1][0] == digests[-1]
+    assert HOSTILE[:300] in rows[-1][3]
+    assert elements == 0, "names are texts"
+    plain = build_payload(front, ScatterView(front.cost, front.quality))
+    head = "(payload) => makeTable(payload).querySelector('tr').children.length"
+    assert script.evaluate(head, plain) == 3
 
 
 def test_values_are_written_as_python_writes_them(script: Any) -> None:

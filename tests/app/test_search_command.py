@@ -134,6 +134,22 @@ def test_random_search_beside(command: Command, a_run: Path) -> None:
     assert beside[-1] == pytest.approx(baseline["hypervolume"])
     assert float(rows[-1]["hypervolume"]) == pytest.approx(before["hypervolume"]["searched"])
     assert json.loads(outcome.out)["baseline_hypervolume"] == baseline["hypervolume"]
+    # The front that it keeps is the one whose volume it states.
+    reference = after["hypervolume"]["reference"]
+    corners = sorted((p["values"]["latency_ms"], p["values"]["accuracy"])
+                     for p in baseline["front"])  # fmt: skip
+    ends = [*(latency for latency, _ in corners[1:]), reference["latency_ms"]]
+    volume = sum(
+        max(min(end, reference["latency_ms"]) - latency, 0)
+        * max(quality - reference["accuracy"], 0)
+        for (latency, quality), end in zip(corners, ends, strict=True)
+    )
+    assert volume == pytest.approx(baseline["hypervolume"])
+    known = {record["digest"]: record for line in (a_run / "evaluations.jsonl").open()
+             for record in [json.loads(line)] if record["split"] == "val"}  # fmt: skip
+    for member in baseline["front"]:
+        assert member["values"]["accuracy"] == known[member["digest"]]["value"]
+        assert member["values"]["parameters"] > 0
     log = (a_run / "evaluations.jsonl").read_bytes()
     again = command("search", "--run", a_run, *SEARCH, "--baseline")
     assert "of random search after as many" in again.out
@@ -144,9 +160,10 @@ def test_failed_evaluations_are_counted_and_the_search_goes_on(
     command: Command, a_run: Path
 ) -> None:
     log = a_run / "evaluations.jsonl"
+    whole = front_of(a_run, "default")
     records = [checksums.unseal(json.loads(line)) for line in log.read_text().splitlines()]
     failed = next(r for r in records if r["split"] == "val")
-    failed.update(value=None, low=None, high=None)
+    failed.update(value=None, low=None, high=None, failure="RuntimeError: no <b>memory</b>")
     log.write_text("".join(json.dumps(r) + "\n" for r in records))
     outcome = command("search", "--run", a_run, *SEARCH, "--replace", "--json")
     assert outcome.code == 0, outcome.err
@@ -154,6 +171,16 @@ def test_failed_evaluations_are_counted_and_the_search_goes_on(
     assert "30/32 evaluations, 1 failed" in outcome.err
     front = front_of(a_run, "default")
     assert front["failed"] == 1
+    (failure,) = front["failures"]
+    assert failure["digest"] == failed["digest"]
+    assert failure["reason"] == "RuntimeError: no <b>memory</b>"
+    # What needs no evaluation is known all the same.
+    assert set(failure["values"]) == {"latency_ms", "parameters", "macs", "size_bytes"}
+    before = next(p for p in whole["points"] if p["digest"] == failed["digest"])
+    assert failure["values"]["parameters"] == before["parameters"]
+    assert failure["values"]["latency_ms"] == pytest.approx(
+        before["objectives"]["latency_ms"]["predicted"]
+    )
     assert failed["digest"] not in {p["digest"] for p in front["points"]}
     assert "(32 reused, 1 failed)" in command("search", "--run", a_run, *SEARCH).out.replace(
         "0 reused", "32 reused"

@@ -150,6 +150,22 @@ def test_a_large_front_is_thinned_out_and_stays_within_its_size(tmp_path: Path) 
     assert len(report(tmp_path / "run", tmp_path / "out")) < 2_000_000
 
 
+def test_failed_evaluations_are_in_the_chart_and_no_points_of_the_page(
+    run: Path, tmp_path: Path
+) -> None:
+    path = run / "searches/default/front.json"
+    failures = [{"digest": "a" * 12, "values": {"latency_ms": 0.2}, "reason": HOSTILE}]
+    content = {**json.loads(path.read_text()), "failed": 2, "failures": failures}
+    path.write_text(json.dumps(content))
+    page = Page(report(run, tmp_path / "out"))
+    (data,) = page.searches
+    (drawn,) = [group for group in data["scatter"]["groups"] if group["kind"] == "failed"]
+    assert (drawn["x"], drawn["y"], drawn["reasons"]) == ([0.2], [None], [HOSTILE[:300]])
+    assert "1 evaluation failed and has no place." in data["scatter"]["notes"]
+    assert "a" * 12 not in {point["id"] for point in data["points"]}
+    assert not [tag for tag, _ in page.tags if tag == "img"]
+
+
 def test_searches_devices_and_audits_of_a_run_are_on_one_page(run: Path, tmp_path: Path) -> None:
     second = run / "searches/second"
     second.mkdir()

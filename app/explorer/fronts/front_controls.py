@@ -66,7 +66,8 @@ def list_layers(front: Front) -> list[str]:
         view.CLOSE: bool(front.indistinguishable.any()),
         view.DOMINATED: not front.on_front.all(),
         view.OUTSIDE: bool(front.limits) or len(front.constraints) > 0,
-        "failed": front.failed > 0,
+        view.RANDOM_SEARCH: front.baseline is not None and bool(front.baseline.front),
+        view.FAILED: front.failed > 0,
     }
     return [name for name in LAYERS if there.get(name, True)]
 

@@ -10,7 +10,9 @@ import streamlit as st
 from app.explorer import markup
 from app.explorer.context import Context
 from app.explorer.markup import write_text
-from app.records.numbers import MISSING
+from app.explorer.networks.block_sums import Amounts, Block, sum_blocks
+from app.records.formats import read_formats
+from app.records.numbers import MISSING, format_percent
 from app.records.quantities import LATENCY, PARAMETERS, SIZE
 from app.records.searches.front import Front, Point, UnitLatency
 from supernet.errors import InputError
@@ -35,6 +37,9 @@ def show_units(context: Context, front: Front, point: Point) -> None:
         parts = tuple(UnitLatency(unit=unit, latency_ms=latency) for unit, latency in units)
         whole = point.replace(unit_latencies=parts)
         st.altair_chart(draw_breakdown(whole), key=f"breakdown {context.key}")
+    latencies = {} if isinstance(units, str) else dict(units)
+    # Sums of blocks stand above the button that completes them.
+    sums = st.container()
     asked = f"sizes {context.key} {point.digest}"
     if st.button(
         "Count parameters and bytes of each unit",
@@ -42,8 +47,16 @@ def show_units(context: Context, front: Front, point: Point) -> None:
         help="Builds the network without its weights, which needs torch and some seconds.",
     ):
         st.session_state[asked] = True
+    sizes: Sizes = {}
     if st.session_state.get(asked):
-        _show_sizes(context, point, {} if isinstance(units, str) else dict(units))
+        found = _count(context.run.path, point.digest, dict(point.choices))
+        if isinstance(found, str):
+            st.error(write_text(found))
+        else:
+            sizes = found
+            _show_sizes(sizes, latencies)
+    with sums:
+        _show_blocks(context, front, point, latencies, sizes)
 
 
 def _describe_total(front: Front, point: Point, units: Breakdown) -> str:
@@ -58,11 +71,50 @@ def _describe_total(front: Front, point: Point, units: Breakdown) -> str:
     )
 
 
-def _show_sizes(context: Context, point: Point, latencies: Mapping[str, float]) -> None:
-    found = _count(context.run.path, point.digest, dict(point.choices))
-    if isinstance(found, str):
-        st.error(write_text(found))
+def _show_blocks(
+    context: Context, front: Front, point: Point, latencies: Mapping[str, float], sizes: Sizes
+) -> None:
+    """Draw what blocks take and hold, as far as it is known of their units."""
+    latency = front.cost if front.cost.per_device else LATENCY
+    units = {
+        unit: Amounts(latencies.get(unit), *sizes.get(unit, (None, None)))
+        for unit in dict.fromkeys((*sizes, *latencies))
+    }
+    whole = Amounts(
+        point.estimate(latency.name).predicted,
+        point.best(PARAMETERS.name),
+        # Of units, bytes are those of float32 whatever their format is.
+        None if read_formats(point.choices) else point.best(SIZE.name),
+    )
+    names = context.space.names if context.space else tuple(point.choices)
+    blocks = sum_blocks(names, units, whole)
+    if not blocks:
         return
+    header = ["block", "units", "latency", "share", *(["parameters", "bytes"] if sizes else [])]
+    total = blocks[-1].amounts.latency_ms
+    rows = [_write_block(block, total)[: len(header)] for block in blocks]
+    st.markdown("**Blocks**")
+    st.markdown(markup.write_table(header, rows, "Blocks"), unsafe_allow_html=True)
+    st.caption(
+        "Sums over the units of each block. The whole is what the latency table predicts, and what "
+        "no unit has of it is the rest."
+    )
+
+
+def _write_block(block: Block, total: float | None) -> tuple[str, ...]:
+    amounts = block.amounts
+    latency = amounts.latency_ms
+    return (
+        f"\N{NO-BREAK SPACE}\N{NO-BREAK SPACE}{block.name}" if block.level > 1 else block.name,
+        f"{block.units:,}" if block.units else MISSING,
+        LATENCY.show(latency),
+        MISSING if latency is None or not total else format_percent(latency / total),
+        PARAMETERS.show(amounts.parameters),
+        SIZE.show(amounts.size_bytes),
+    )
+
+
+def _show_sizes(found: Sizes, latencies: Mapping[str, float]) -> None:
     rows = [
         (
             unit,

@@ -115,4 +115,5 @@ def _show_notes(context: Context, front: Front) -> None:
         st.caption(
             f"Random search with as many evaluations reaches a hypervolume of "
             f"{baseline.hypervolume:.4g}, this search {volume:.4g}."
+            + (" Its front is that of single evaluations." if baseline.front else "")
         )

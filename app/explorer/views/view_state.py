@@ -29,6 +29,7 @@ LAYERS = (
     "intervals",
     "knee",
     "references",
+    "random search",
     "within noise",
     "dominated",
     "outside the limits",

@@ -17,6 +17,7 @@ from app.records.columns.choice_columns import ChoiceColumns, tabulate_choices
 from app.records.columns.front_columns import Column, make_column
 from app.records.columns.point_columns import find_columns
 from app.records.quantities import Quantity, find_stored_quantity, list_counted
+from app.records.searches.apart import BaselineRecord, FailureRecord
 from app.records.searches.search import FILE as SEARCH_FILE
 from app.records.searches.search import REMEDY as SEARCH_REMEDY
 from app.records.searches.search import SearchRecord
@@ -221,24 +222,6 @@ class CardRecord(Record):
     widest: float | None = None
 
 
-class BaselineRecord(Record):
-    """Random search beside a search.
-
-    Args:
-        strategy: Its name.
-        evaluations: As many as the search had.
-        failed: Of them.
-        hypervolume: Against the reference of the search.
-        trace: Digest of its progress in ``hypervolume.csv``.
-    """
-
-    strategy: str = ""
-    evaluations: Count = 0
-    failed: Count = 0
-    hypervolume: float | None
-    trace: str | None = None
-
-
 class FrontHeader(Record):
     """Which search a front is of.
 
@@ -273,6 +256,7 @@ class Front(FileRecord, FrontHeader):
         latency_method: How latencies were measured, as a sentence.
         evaluations: Architectures evaluated.
         failed: Of them.
+        failures: Which failed, as far as a search said; an earlier one did not.
         stopped: What ended the search.
         searched_for: The objectives as the file describes them; ``objectives`` there.
         constraints: Limits of the search.
@@ -289,6 +273,7 @@ class Front(FileRecord, FrontHeader):
     latency_method: str | None = None
     evaluations: Count = 0
     failed: Count = 0
+    failures: tuple[FailureRecord, ...] = ()
     stopped: str = ""
     searched_for: Annotated[tuple[ObjectiveRecord, ...], Field(alias="objectives")]
     constraints: tuple[ConstraintRecord, ...] = ()

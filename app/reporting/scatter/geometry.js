@@ -39,7 +39,8 @@ function makeFilter(region) {
   const ys = region.corners.map((corner) => corner[1]);
   const [left, right] = [Math.min(...xs), Math.max(...xs)];
   const [bottom, top] = [Math.min(...ys), Math.max(...ys)];
-  const inBox = (x, y) => left <= x && x <= right && bottom <= y && y <= top;
+  const isKnown = (x, y) => x !== null && y !== null;
+  const inBox = (x, y) => isKnown(x, y) && left <= x && x <= right && bottom <= y && y <= top;
   if (region.kind === "box") return inBox;
   const straighten = (log, value) => (log ? Math.log(value) : value);
   const corners = region.corners.map(([x, y]) => [

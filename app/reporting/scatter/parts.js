@@ -5,7 +5,8 @@ const MOST_LISTED = 500;
 const HELP =
   "Click a point to choose it. Drag to move the chart or, with Box and Lasso, to select. " +
   "The wheel zooms after a click into the chart or with Ctrl, two fingers always; a double click " +
-  "goes back. Keys: arrows go along the front, Enter chooses, Escape takes a selection away, " +
+  "goes back. Keys: arrows go along the front, and then along random search and failed evaluations " +
+  "where they are shown; Enter chooses, Escape takes a selection away, " +
   "+ and \u2212 zoom, 0 goes back, Shift and arrows move the chart.";
 
 /** An element of HTML with attributes and children, which are elements or texts. */
@@ -113,15 +114,18 @@ function listLegend(payload, dark) {
   return items;
 }
 
-/** The front as a table, for those who do not see the chart. */
+/** The front, and what is listed after it, as a table, for those who do not see the chart. */
 function makeTable(payload) {
   const head = makeElement("tr", {});
-  for (const title of payload.titles) head.append(makeElement("th", { scope: "col" }, title));
+  const hasOthers = payload.groups.some((group) => group.listed);
+  const titles = hasOthers ? [...payload.titles, "mark"] : payload.titles;
+  for (const title of titles) head.append(makeElement("th", { scope: "col" }, title));
   const body = makeElement("tbody", {});
   const rows = listStops(payload);
   for (const { group, index } of rows.slice(0, MOST_LISTED)) {
-    const row = makeElement("tr", {}, makeElement("td", {}, group.ids[index]));
+    const row = makeElement("tr", {}, makeElement("td", {}, nameNetwork(group, index)));
     for (const texts of group.texts) row.append(makeElement("td", {}, texts[index]));
+    if (hasOthers) row.append(makeElement("td", {}, describeMark(group, index)));
     body.append(row);
   }
   const more = rows.length > MOST_LISTED ? ` The first ${MOST_LISTED} of ${rows.length}.` : "";
@@ -129,20 +133,28 @@ function makeTable(payload) {
   return makeElement("table", {}, caption, makeElement("thead", {}, head), body);
 }
 
-/** The points that the arrow keys go to: the front from left to right. */
+/** The points that the arrow keys go to: the front from left to right, then what is listed. */
 function listStops(payload) {
-  const stops = [];
-  for (const group of payload.groups) {
-    if (group.front) group.ids.forEach((_, index) => stops.push({ group, index }));
-  }
-  return stops.sort((a, b) => a.group.x[a.index] - b.group.x[b.index]);
+  const list = (group) => group.ids.map((_, index) => ({ group, index }));
+  const front = payload.groups.filter((group) => group.front).flatMap(list);
+  front.sort((a, b) => a.group.x[a.index] - b.group.x[b.index]);
+  return [...front, ...payload.groups.filter((group) => group.listed).flatMap(list)];
+}
+
+/** What a network is called; some that cannot be chosen have a name all the same. */
+function nameNetwork(group, index) {
+  return group.ids[index] || (group.names ? group.names[index] : "");
+}
+
+function describeMark(group, index) {
+  return group.reasons ? `${group.name}: ${group.reasons[index]}` : group.name;
 }
 
 /** Lines of a tooltip: what is known of a point, and what kind it is of. */
 function describePoint(payload, group, index) {
-  const id = group.ids[index];
-  const lines = id ? [[payload.titles[0], id]] : [];
+  const name = nameNetwork(group, index);
+  const lines = name ? [[payload.titles[0], name]] : [];
   group.texts.forEach((texts, n) => lines.push([payload.titles[n + 1], texts[index]]));
-  lines.push(["mark", group.name]);
+  lines.push(["mark", describeMark(group, index)]);
   return lines;
 }

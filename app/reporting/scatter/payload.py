@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -12,6 +11,8 @@ from app.records.quantities import Quantity
 from app.records.searches import picking
 from app.records.searches.front import Front, Point
 from app.reporting.charts import palette
+from app.reporting.scatter.apart import count_failed, describe_failed, list_apart
+from app.reporting.scatter.json_parts import Json, describe_look, pair_colors, shorten
 from app.reporting.scatter.places import (
     Found,
     Places,
@@ -34,12 +35,10 @@ from app.reporting.scatter.view import (
     LOOKS,
     OUTSIDE,
     PREDICTED,
+    RANDOM_SEARCH,
     REFERENCES,
-    Look,
     ScatterView,
 )
-
-Json = dict[str, Any]
 
 
 def build_payload(front: Front, view: ScatterView) -> Json:
@@ -59,6 +58,9 @@ def build_payload(front: Front, view: ScatterView) -> Json:
     verified = found.kinds["verified"]
     stairs = climb_stairs(front, view, verified)
     lines = [_draw_line("reached within a budget", palette.SKY, *stairs, step=True)]
+    if found.random.members:
+        ends = (np.array(values, np.float64) for values in (found.random.across, found.random.up))
+        lines.append(_draw_line("random search", palette.GREY, *ends, step=False))
     for number, (label, other) in enumerate(view.others):
         group, places = _place_other(number, label, other, view)
         groups.append(group)
@@ -104,7 +106,9 @@ def _list_groups(front: Front, view: ScatterView, found: Found) -> list[Json]:
             groups.append(_place_apart(front, kind, view, kinds["verified"], ends))
     if REFERENCES in view.shown:
         groups += _place_references(view)
-    return [*groups, *(_make_group(front, view, k, kinds[k]) for k in (CLOSE, DOMINATED, OUTSIDE))]
+    groups.append(list_apart(RANDOM_SEARCH, found.random, view))
+    cloud = [_make_group(front, view, kind, kinds[kind]) for kind in (CLOSE, DOMINATED, OUTSIDE)]
+    return [*groups, *cloud, describe_failed(found.failed, view)]
 
 
 def _make_group(front: Front, view: ScatterView, kind: str, places: Places) -> Json:
@@ -114,31 +118,15 @@ def _make_group(front: Front, view: ScatterView, kind: str, places: Places) -> J
     group = {
         **describe_look(kind, LOOKS[kind]),
         "ids": front.digests[places].tolist(),
-        "x": _shorten(front.column(view.x.name).best[places]),
-        "y": _shorten(front.column(view.y.name).best[places]),
+        "x": shorten(front.column(view.x.name).best[places]),
+        "y": shorten(front.column(view.y.name).best[places]),
         "texts": [describe(front, axis, places) for axis in axes],
     }
     if view.color is not None and not group["marks"]:
-        group["shade"] = _shorten(front.column(view.color.name).best[places])
+        group["shade"] = shorten(front.column(view.color.name).best[places])
     if view.kept is not None:
         group["faint"] = np.flatnonzero(~view.kept[places]).tolist()
     return group
-
-
-def describe_look(kind: str, look: Look) -> Json:
-    """A group of points without its points."""
-    return {
-        "kind": kind,
-        "name": look.name,
-        "color": _pair_colors(look.color),
-        "shape": look.shape,
-        "radius": look.radius,
-        "filled": look.filled,
-        "opacity": look.opacity,
-        "front": False,
-        # Rings and frames mark what is seen anyway; they say something else by their colour.
-        "marks": kind in ("chosen", "compared", KNEE),
-    }
 
 
 def _describe_points(front: Front, axis: Quantity, places: Places) -> list[str]:
@@ -189,7 +177,7 @@ def describe_estimate_source(point: Point, axis: Quantity) -> str:
 def _add_intervals(front: Front, view: ScatterView, group: Json, places: Places) -> None:
     for name, axis in (("x", view.x), ("y", view.y)):
         low, high = find_intervals(front, axis, places)
-        group[f"{name}_low"], group[f"{name}_high"] = _shorten(low), _shorten(high)
+        group[f"{name}_low"], group[f"{name}_high"] = shorten(low), shorten(high)
 
 
 def _place_apart(
@@ -205,8 +193,8 @@ def _place_apart(
     return {
         **describe_look(kind, LOOKS[kind]),
         "ids": front.digests[places[known]].tolist(),
-        "x": _shorten(across[known]),
-        "y": _shorten(up[known]),
+        "x": shorten(across[known]),
+        "y": shorten(up[known]),
         "texts": texts,
     }
 
@@ -238,7 +226,7 @@ def _place_other(number: int, label: str, other: Front, view: ScatterView) -> tu
         **group,
         "kind": "other",
         "name": label,
-        "color": _pair_colors(_color_other(number)),
+        "color": pair_colors(_color_other(number)),
         "shape": "triangle",
         "radius": 4,
         "ids": [""] * len(places),
@@ -251,10 +239,10 @@ def _place_other(number: int, label: str, other: Front, view: ScatterView) -> tu
 def _draw_line(name: str, color: str, across: Values, up: Values, *, step: bool) -> Json:
     return {
         "name": name,
-        "color": _pair_colors(color),
+        "color": pair_colors(color),
         "step": step,
-        "x": _shorten(across),
-        "y": _shorten(up),
+        "x": shorten(across),
+        "y": shorten(up),
     }
 
 
@@ -264,11 +252,11 @@ def _draw_joins(front: Front, view: ScatterView, places: Places) -> Json:
     known = ~(np.isnan(across) | np.isnan(up))
     best = [front.column(axis.name).best[places][known] for axis in (view.x, view.y)]
     return {
-        "color": _pair_colors(palette.AMBER),
-        "x": _shorten(across[known]),
-        "y": _shorten(up[known]),
-        "x_end": _shorten(best[0]),
-        "y_end": _shorten(best[1]),
+        "color": pair_colors(palette.AMBER),
+        "x": shorten(across[known]),
+        "y": shorten(up[known]),
+        "x_end": shorten(best[0]),
+        "y_end": shorten(best[1]),
     }
 
 
@@ -365,20 +353,13 @@ def _list_notes(front: Front, view: ScatterView, found: Found) -> list[str]:
         items = format_items(found.unknown, "point lacks", "points lack")
         notes.append(f"{items} one of the two values.")
     if FAILED in view.shown and front.failed:
-        items = format_items(front.failed, "evaluation", "evaluations")
-        notes.append(f"{items} failed and have no place.")
+        notes += count_failed(front.failed, found.failed)
+    if found.random.left_out or found.random.nowhere:
+        there = len(found.random.members)
+        items = format_items(there + found.random.left_out + found.random.nowhere, "network")
+        notes.append(f"Of the front of random search, {there:,} of {items} are drawn.")
     return notes
 
 
 def _color_other(number: int) -> str:
     return palette.OTHERS[number % len(palette.OTHERS)]
-
-
-def _pair_colors(color: str) -> list[str]:
-    """The colour on a light and on a dark page."""
-    return [color, palette.ON_DARK.get(color, color)]
-
-
-def _shorten(values: Values) -> list[float | None]:
-    """Numbers with seven significant digits, which no screen can show more of; None for NaN."""
-    return [None if v != v else float(f"{v:.7g}") for v in values.tolist()]

@@ -9,8 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.records.quantities import Quantity
+from app.records.searches.apart import BaselinePoint, FailureRecord
 from app.records.searches.front import Front
-from app.reporting.scatter.view import CLOSE, DOMINATED, OUTSIDE, ScatterView
+from app.reporting.scatter.apart import Apart, place_apart
+from app.reporting.scatter.view import (
+    CLOSE,
+    DOMINATED,
+    FAILED,
+    OUTSIDE,
+    RANDOM_SEARCH,
+    ScatterView,
+)
 
 Places = NDArray[np.intp]
 Values = NDArray[np.float64]
@@ -27,16 +36,23 @@ class Found:
         left_out: Points of the kinds shown that are thinned out.
         unknown: Points that lack one of the two values.
         unplaced: Points whose value a logarithmic axis does not have.
+        random: What is drawn of the front of random search.
+        failed: What is drawn of failed evaluations.
     """
 
     kinds: dict[str, Places]
     left_out: int
     unknown: int
     unplaced: int
+    random: Apart[BaselinePoint]
+    failed: Apart[FailureRecord]
 
 
 def find_places(front: Front, view: ScatterView) -> Found:
     """Sort the points of a front into kinds and keep at most ``view.most`` of them.
+
+    What is shown besides the points, random search and failed evaluations, takes a tenth of the
+    room each at most, so that neither hides the other nor is left out for a large cloud.
 
     The chosen and the compared ones are always kept; then, as long as there is room, the front,
     what is verified, what the filters keep, and the rest. Of the first that do not all fit, points
@@ -54,8 +70,11 @@ def find_places(front: Front, view: ScatterView) -> Found:
     named = np.zeros(len(front.on_front), dtype=np.bool_)
     for digest in (view.chosen, *view.compared):
         named[list(front.find_places(digest))] = True
+    random = _place_random(front, view)
+    failed = _place_failed(front, view)
+    room = view.most - len(random.members) - len(failed.members)
     drawn = _thin_out(
-        across, wanted, [named, front.on_front, front.verified, _find_kept(view, named)], view.most
+        across, wanted, [named, front.on_front, front.verified, _find_kept(view, named)], room
     )
     kinds = {
         name: _sort(np.flatnonzero(drawn & marked), across) for name, marked in members.items()
@@ -65,7 +84,19 @@ def find_places(front: Front, view: ScatterView) -> Found:
         left_out=int(wanted.sum() - drawn.sum()),
         unknown=int((~known).sum()),
         unplaced=int((known & ~placed).sum()),
+        random=random,
+        failed=failed,
     )
+
+
+def _place_random(front: Front, view: ScatterView) -> Apart[BaselinePoint]:
+    baseline = front.baseline if RANDOM_SEARCH in view.shown else None
+    kept = None if baseline is None else baseline.front
+    return place_apart(kept or (), view, whole=True)
+
+
+def _place_failed(front: Front, view: ScatterView) -> Apart[FailureRecord]:
+    return place_apart(front.failures if FAILED in view.shown else (), view, whole=False)
 
 
 def list_named(front: Front, view: ScatterView, digests: Sequence[str | None]) -> Places:

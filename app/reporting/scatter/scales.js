@@ -10,16 +10,21 @@ function relax(axis, stretched) {
   return axis.log ? 10 ** stretched : stretched;
 }
 
+// How far inside the chart a point is drawn that has no value, in pixels.
+const INSIDE = 6;
+
 /**
- * Places values between two pixels.
+ * Places values between two pixels; a point without a value is at the lower end of the axis.
  * @param axis An axis of the payload.
  * @param span What the axis shows: two stretched values.
  * @param from The pixel of the first, `to` that of the second.
  */
 function makeScale(axis, span, from, to) {
   const unit = (to - from) / (span[1] - span[0]);
+  const edge = from + INSIDE * Math.sign(to - from);
   return {
-    place: (value) => from + (stretch(axis, value) - span[0]) * unit,
+    place: (value) =>
+      value === null ? edge : from + (stretch(axis, value) - span[0]) * unit,
     invert: (pixel) => relax(axis, span[0] + (pixel - from) / unit),
   };
 }

@@ -16,6 +16,7 @@ from app.reporting.charts import palette
 PREDICTED, EVALUATED, INTERVALS, KNEE = "predicted", "evaluated", "intervals", "knee"
 REFERENCES, CLOSE = "references", "within noise"
 DOMINATED, OUTSIDE, FAILED = "dominated", "outside the limits", "failed"
+RANDOM_SEARCH = "random search"
 USUAL = frozenset((INTERVALS, KNEE, REFERENCES))
 # More points than this hide each other and only make a chart slow.
 MOST_DRAWN = 5000
@@ -55,6 +56,10 @@ LOOKS: Mapping[str, Look] = {
     CLOSE: Look("behind by less than noise", palette.GREY, radius=3, filled=False, opacity=0.6),
     DOMINATED: Look("dominated", palette.GREY, radius=2.5, opacity=0.4),
     OUTSIDE: Look("outside the limits", palette.GREY, "cross", radius=3, opacity=0.45),
+    RANDOM_SEARCH: Look(
+        "random search", palette.GREY, "square", radius=3.5, filled=False, opacity=0.8
+    ),
+    FAILED: Look("failed", palette.RED, "cross", radius=3, opacity=0.55),
 }
 
 

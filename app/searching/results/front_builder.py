@@ -27,6 +27,7 @@ from app.records.typed_json.plain import to_json_number
 from app.records.typed_json.record import drop_infinite
 from app.searching.objectives import Sources, combine_devices, count_all
 from app.searching.results.final_quality import FinalQuality
+from app.searching.results.free_values import list_failures
 from app.searching.results.settled import Settled
 from app.searching.results.verify import Verified
 from predictors import Predictor, ReportCard, predict_held_out
@@ -73,6 +74,7 @@ def build_front(findings: Findings, header: FrontHeader) -> Front:
         latency_method=next((table.method for table in tables.values()), None),
         evaluations=len(result.history),
         failed=int(result.history.failed.sum()),
+        failures=list_failures(problem, findings.sources, result.history),
         stopped=result.stopped,
         searched_for=tuple(
             ObjectiveRecord(name=o.name, unit=o.unit, direction=o.direction)

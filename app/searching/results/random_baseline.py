@@ -7,14 +7,16 @@ from pathlib import Path
 
 import numpy as np
 
-from app.evaluation.log import EvaluationLog
 from app.evaluation.pools import WorkerPool
 from app.evaluation.scheduler import WHOLE_ROUND, Evaluator
 from app.progress import Say, Step
-from app.records.searches.front import BaselineRecord, Front
+from app.records.searches.apart import BaselinePoint, BaselineRecord
+from app.records.searches.front import Front
 from app.records.searches.front_files import write_front
 from app.records.searches.trace import TraceDigests, read_trace
-from search import SearchProblem, search
+from app.searching.objectives import Sources
+from app.searching.results.free_values import list_values
+from search import SearchProblem, SearchResult, search
 from search.strategies import random_search
 
 NAME = "random_search"
@@ -22,20 +24,20 @@ NAME = "random_search"
 
 def add_baseline(
     problem: SearchProblem,
-    log: EvaluationLog,
+    sources: Sources,
     folder: Path,
     front: Front,
     say: Say,
     pool: WorkerPool | None = None,
 ) -> Front:
-    """Evaluate as many random architectures as a search did, and store their trace beside its own.
+    """Evaluate as many random architectures as a search did, and store their trace and front.
 
     The hypervolume reference is that of the search, so that both traces can be compared. Its
     evaluations are stored in the same log and cost nothing again.
 
     Args:
         problem: What was searched for.
-        log: Where evaluations are kept.
+        sources: Where evaluations are kept, and what costs come from.
         folder: Folder of the search.
         front: What it found.
         say: Told about progress.
@@ -49,7 +51,7 @@ def add_baseline(
     """
     say(f"baseline: {front.evaluations} random architectures for search {front.search}")
     bounds, count = front.hypervolume.reference, itertools.count(1)
-    with Evaluator(problem, log, pool=pool) as evaluator:
+    with Evaluator(problem, sources.log, pool=pool) as evaluator:
         result = search(
             problem,
             random_search.build(),
@@ -68,10 +70,22 @@ def add_baseline(
         evaluations=len(result.history),
         failed=int(result.history.failed.sum()),
         hypervolume=float(result.trace[-1]),
+        front=_list_front(problem, sources, result),
     )
     whole = front.replace(baseline=baseline)
     write_front(folder, whole, _read_own_trace(folder, front), result.trace)
     return whole
+
+
+def _list_front(
+    problem: SearchProblem, sources: Sources, result: SearchResult
+) -> tuple[BaselinePoint, ...]:
+    found = result.front
+    known = list_values(problem, sources, found.positions, found.values)
+    return tuple(
+        BaselinePoint(digest=architecture.digest, values=values)
+        for architecture, values in zip(problem.space.decode(found.positions), known, strict=True)
+    )
 
 
 def _read_own_trace(folder: Path, front: Front) -> list[float | None]:
