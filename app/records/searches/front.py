@@ -239,6 +239,18 @@ class BaselineRecord(Record):
     trace: str | None = None
 
 
+class FinalistsRecord(Record):
+    """What was spent on finalists, apart from the evaluations of the search.
+
+    Args:
+        evaluations: On sets of further samples.
+        networks: Of so many networks.
+    """
+
+    evaluations: Count
+    networks: Count
+
+
 class FrontHeader(Record):
     """Which search a front is of.
 
@@ -273,6 +285,8 @@ class Front(FileRecord, FrontHeader):
         latency_method: How latencies were measured, as a sentence.
         evaluations: Architectures evaluated.
         failed: Of them.
+        finalists: What was spent on finalists; ``None`` where the data has no further samples, and
+            in older files.
         stopped: What ended the search.
         searched_for: The objectives as the file describes them; ``objectives`` there.
         constraints: Limits of the search.
@@ -289,6 +303,7 @@ class Front(FileRecord, FrontHeader):
     latency_method: str | None = None
     evaluations: Count = 0
     failed: Count = 0
+    finalists: FinalistsRecord | None = None
     stopped: str = ""
     searched_for: Annotated[tuple[ObjectiveRecord, ...], Field(alias="objectives")]
     constraints: tuple[ConstraintRecord, ...] = ()

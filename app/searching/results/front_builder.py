@@ -16,6 +16,7 @@ from app.records.searches.front import (
     CardRecord,
     ConstraintRecord,
     Estimate,
+    FinalistsRecord,
     Front,
     FrontHeader,
     HypervolumeRecord,
@@ -64,6 +65,7 @@ def build_front(findings: Findings, header: FrontHeader) -> Front:
         header: Which search it is.
     """
     problem, result = findings.problem, findings.settled.result
+    confirmed = findings.settled.confirmed
     points = _build_points(findings)
     reference = dict(zip((o.name for o in problem.objectives), result.reference, strict=True))
     tables = findings.sources.tables
@@ -73,6 +75,9 @@ def build_front(findings: Findings, header: FrontHeader) -> Front:
         latency_method=next((table.method for table in tables.values()), None),
         evaluations=len(result.history),
         failed=int(result.history.failed.sum()),
+        finalists=None
+        if confirmed is None
+        else FinalistsRecord(evaluations=confirmed.evaluations, networks=confirmed.networks),
         stopped=result.stopped,
         searched_for=tuple(
             ObjectiveRecord(name=o.name, unit=o.unit, direction=o.direction)
