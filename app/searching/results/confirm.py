@@ -202,10 +202,13 @@ def confirm_finalists(
     spent = 0
     looked: set[int] = set()
 
+    def tell() -> None:
+        say(Step("confirm: looking at finalists again", spent, rule.evaluations, "evaluation"))
+
     def count() -> None:
         nonlocal spent
         spent += 1
-        say(Step("confirm: looking at finalists again", spent, rule.evaluations, "evaluation"))
+        tell()
 
     while finalists.has_more and spent < rule.evaluations:
         probability = find_probabilities(problem, history, quality, seed)
@@ -223,6 +226,8 @@ def confirm_finalists(
         # The most open questions first.
         undecided.sort(key=lambda row: (abs(probability[row] - 0.5), row))
         asked = undecided[: rule.evaluations - spent]
+        # The first of a round may take long: it must not seem that what was told before does.
+        tell()
         finalists.look_further(asked, count)
         looked.update(asked)
         quality = finalists.infer()
