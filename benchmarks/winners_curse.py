@@ -21,7 +21,7 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -325,9 +325,11 @@ class Looked:
         """Further looks at a row."""
         return self.looks[row]
 
-    def look_further(self, row: int) -> None:
-        """Look once more."""
-        self.looks[row] += 1
+    def look_further(self, rows: Sequence[int], count: Callable[[], None]) -> None:
+        """Look once more at each."""
+        for row in rows:
+            self.looks[row] += 1
+            count()
 
     def infer(self) -> FinalQuality:
         """What all looks say together."""
@@ -373,7 +375,8 @@ def compare(task: Task, budget: float, seed: int, evaluations: int) -> list[dict
         if count == evaluations - confirmed:
             looked = Looked(task, problem, history, source, further, seed)
             rule = ConfirmRule(confirmed, sets=further)
-            quality = confirm_finalists(problem, history, looked, rule, seed, lambda _line: None)
+            confirmed = confirm_finalists(problem, history, looked, rule, seed, lambda _line: None)
+            quality = confirmed.quality
             mean = quality.posterior.mean
             place = _best(mean, within)
             results.append(

@@ -81,6 +81,7 @@ class EvaluationLog:
         found = self.find(architecture, split)
         if found is not None:
             return found
+        self.require_same_samples(split)
         trained = self.trained
         trained.supernet.space.check(architecture)
         task = Task(architecture.to_dict(), split)
@@ -91,8 +92,11 @@ class EvaluationLog:
         """Append what was found about an architecture; returns its record.
 
         Raises:
+            InputError: It was found on further samples that are not those of this process.
             OSError: The log could not be written; it is as it was.
         """
+        if finding.fingerprint is not None:
+            self._require_own_samples(split, finding.fingerprint)
         record = EvaluationRecord(
             architecture=architecture.to_dict(),
             digest=architecture.digest,
@@ -128,6 +132,37 @@ class EvaluationLog:
         found = self._records.get(key)
         return self._stopped.get(key) if found is None and stopped else found
 
+    def require_same_samples(self, split: str) -> None:
+        """Refuse to go on where records are of other further samples than there are now.
+
+        The fingerprint of a run does not cover them, since most commands need none. Records of
+        earlier releases do not say which samples they are of, and are taken as they are.
+
+        Args:
+            split: A set of further samples; other splits are those of the run.
+
+        Raises:
+            InputError: They changed, or cannot be made.
+        """
+        data = self.trained.data
+        now_there = data.fingerprint_further(split)
+        if now_there is None:
+            return
+        if any(r.fingerprint not in (None, now_there) for r in self.records(split)):
+            raise InputError(
+                f"the further samples {split} of {data.spec} changed since networks of "
+                f"{self.trained.run.path} were evaluated on them; restore what makes them, or "
+                "train a new run"
+            )
+
+    def _require_own_samples(self, split: str, fingerprint: str) -> None:
+        data = self.trained.data
+        if fingerprint != data.fingerprint_further(split):
+            raise InputError(
+                f"the further samples {split} of {data.spec} are not the same in every process; "
+                "what makes them must return the same ones every time"
+            )
+
     def records(self, split: str) -> tuple[EvaluationRecord, ...]:
         """Every record on a split, in the order they were made."""
         return tuple(r for (_, where), r in self._records.items() if where == split)
@@ -143,12 +178,14 @@ class EvaluationLog:
 
 
 def _describe_more(finding: Finding) -> dict[str, object]:
-    """What a record says besides of classes, and of a failed, raced or stopped candidate."""
+    """What a record says besides of classes and samples, and of one failed, raced or stopped."""
     facts: dict[str, object] = {}
     if finding.balanced is not None:
         facts["balanced"] = finding.balanced
     if finding.failure is not None:
         facts["failure"] = finding.failure
+    if finding.fingerprint is not None:
+        facts["fingerprint"] = finding.fingerprint
     if finding.scores is not None:
         binary = finding.objective == "accuracy"
         facts["fidelity"] = finding.samples / finding.total

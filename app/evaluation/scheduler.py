@@ -10,13 +10,12 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import NDArray
 
-from app.evaluation.in_flight import InFlight
 from app.evaluation.log import EvaluationLog
 from app.evaluation.pools import InlinePool, WorkerPool
 from app.evaluation.race import Candidate, Race, read_scores
 from app.evaluation.race_bounds import Bound, RaceRule
-from app.evaluation.round_queue import RoundQueue
-from app.evaluation.worker import Task
+from app.evaluation.round_work import work_through
+from app.evaluation.worker import Finding, Task
 from app.records.evaluation import EvaluationRecord
 from app.records.quantities import QUALITIES
 from search import SearchProblem, SearchResult, pareto_front
@@ -67,8 +66,6 @@ class Evaluator(AbstractContextManager["Evaluator"]):
         self.problem, self.log = problem, log
         trained = log.trained
         self.pool = pool or InlinePool(trained, log.caches, log.calibration_samples)
-        # One more for each worker, so that none waits while this process writes to disk.
-        self._depth = 1 if self.pool.width == 1 else 2 * self.pool.width
         self.reused = 0
         self._place = 0
         self._race: Race | None = None
@@ -145,28 +142,23 @@ class Evaluator(AbstractContextManager["Evaluator"]):
     def _evaluate_quality(self, rows: NDArray[np.int16]) -> NDArray[np.float64]:
         candidates = self._list_candidates(rows)
         values = np.full(len(rows), np.nan)
+
+        def begin(index: int) -> tuple[str, Task] | None:
+            candidate = candidates[index]
+            rival = None if self._race is None else self._race.find_rival(candidate)
+            record = self._find_record(candidate, rival)
+            if record is None:
+                return candidate.architecture.digest, self._make_task(candidate, rival)
+            self.reused += 1
+            values[index] = self._judge(candidate, record)
+            return None
+
+        def finish(index: int, finding: Finding) -> None:
+            record = self.log.store(candidates[index].architecture, SPLIT, finding)
+            values[index] = self._judge(candidates[index], record)
+
         lag = None if self._race is None else self._race.rule.lag
-        queue = RoundQueue(len(rows), depth=self._depth, lag=lag)
-        flying = InFlight(self.pool)
-        while not queue.is_done:
-            while (index := queue.take()) is not None:
-                candidate = candidates[index]
-                rival = None if self._race is None else self._race.find_rival(candidate)
-                record = self._find_record(candidate, rival)
-                if record is None:
-                    task = self._make_task(candidate, rival)
-                    flying.submit(index, candidate.architecture.digest, task)
-                    continue
-                self.reused += 1
-                values[index] = self._judge(candidate, record)
-                queue.finish(index)
-            for index, finding in flying.collect():
-                if finding is None:
-                    queue.put_back(index)
-                    continue
-                record = self.log.store(candidates[index].architecture, SPLIT, finding)
-                values[index] = self._judge(candidates[index], record)
-                queue.finish(index)
+        work_through(self.pool, len(rows), begin, finish, lag=lag)
         return values
 
     def _list_candidates(self, rows: NDArray[np.int16]) -> list[Candidate]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -97,6 +97,7 @@ class Finding:
             and where samples are few.
         failure: Why there is no value.
         balanced: Mean accuracy over the classes, of a candidate that saw the whole split.
+        fingerprint: Fingerprint of further samples, as the worker has them.
     """
 
     objective: str
@@ -111,6 +112,7 @@ class Finding:
     scores: NDArray[np.float32] | None = None
     failure: str | None = None
     balanced: float | None = None
+    fingerprint: str | None = None
 
     @property
     def stopped(self) -> bool:
@@ -130,6 +132,11 @@ def work(trained: TrainedNetwork, caches: Caches, samples: int, task: Task) -> F
     Raises:
         InputError: Unknown split, or data that is not there.
     """
+    finding = _work(trained, caches, samples, task)
+    return replace(finding, fingerprint=trained.data.fingerprint_further(task.split))
+
+
+def _work(trained: TrainedNetwork, caches: Caches, samples: int, task: Task) -> Finding:
     began = time.perf_counter()
     data = trained.data
     total = len(data.split(task.split))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from app.records.audit import AuditRecord
 from app.records.class_balance import LargestClass
+from app.records.searches.apart import FinalistsRecord
 from app.records.searches.front import Point
 from app.reporting.report_text import SearchSummary
 from supernet.space import Value
@@ -97,7 +98,8 @@ class SearchOutcome:
     counts evaluations that failed; ``units`` are those of the objectives; ``hypervolume`` is that
     of the verified front and ``searched_hypervolume`` that of the values searched by;
     ``indistinguishable`` counts points off the front that may belong there as far as is known;
-    ``largest_class`` is that of the split searched on.
+    ``largest_class`` is that of the split searched on; ``finalists`` is what was evaluated on
+    further samples besides, where the data has some.
     """
 
     run: Path
@@ -117,6 +119,7 @@ class SearchOutcome:
     predictor_tau: float | None
     unmeasured_devices: tuple[str, ...]
     largest_class: LargestClass | None = None
+    finalists: FinalistsRecord | None = None
 
 
 @dataclass(frozen=True)

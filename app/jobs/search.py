@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import NoReturn
-
-import numpy as np
 
 from app.evaluation.choose_pool import open_pool
 from app.evaluation.log import EvaluationLog
 from app.evaluation.race_bounds import RaceRule
-from app.evaluation.scheduler import SPLIT, WHOLE_ROUND, Evaluator
+from app.evaluation.scheduler import WHOLE_ROUND, Evaluator
 from app.jobs.outcomes import SearchOutcome
 from app.progress import Say, Step
 from app.records.columns.evaluation_columns import keep_evaluation_columns
@@ -36,6 +35,7 @@ from app.searching.problem import build_problem, resolve_objectives, resolve_qua
 from app.searching.progress import Narrator
 from app.searching.request import SearchRequest, is_complete, plan_search
 from app.searching.results.front_builder import Findings, build_front
+from app.searching.results.nearest import describe_nearest
 from app.searching.results.random_baseline import add_baseline
 from app.searching.results.report_cards import make_report_cards
 from app.searching.results.settled import Settled, put_in, settle_front
@@ -43,7 +43,7 @@ from app.searching.results.verify import measurable, verify
 from app.searching.setting import Setting, build_strategy, reopen_prior
 from predictors.predictor import Fit
 from predictors.transfer import transfer
-from search import Evaluation, History, SearchProblem, SearchResult, search
+from search import Evaluation, History, SearchResult, search
 from search.stops import STAGNATION, TIME
 from supernet import proxies
 from supernet.errors import InputError
@@ -201,20 +201,31 @@ def _run_search(setting: Setting, folder: Path, say: Say) -> tuple[Front, int]:
     study = _open_study(setting, folder, say)
     _write_plan(setting.plan, folder, "running")
     run.set_stage("search", "running", name=request.name)
-    result, reused = _explore(setting, study, say)
-    if not len(result.front):
-        _refuse_empty(setting, folder, result.history)
-    settled = settle_front(
-        setting.problem,
-        result,
-        setting.sources,
-        build_statistics(setting.sources),
-        setting.request.seed,
-        say,
-    )
+    problem, log = setting.problem, setting.sources.log
+    pool = open_pool(log, workers=request.workers, ray=request.ray)
+    rule = RaceRule() if request.early_stop else None
+    with Evaluator(problem, log, pool=pool, rule=rule) as evaluator:
+        seconds, began = request.stops.seconds, time.monotonic()
+        result, reused = _explore(setting, study, evaluator, say)
+        if not len(result.front):
+            _refuse_empty(setting, folder, result.history)
+        settled = settle_front(
+            problem,
+            result,
+            setting.sources,
+            build_statistics(setting.sources),
+            request.seed,
+            say,
+            pool=pool,
+            is_late=lambda: seconds is not None and time.monotonic() - began >= seconds,
+        )
+    if settled.result.stopped == TIME != result.stopped:
+        assert settled.confirmed is not None
+        done = format_items(settled.confirmed.evaluations, "evaluation")
+        _say_late(request, f"{done} of finalists", say)
     if not len(settled.result.front):
         (quality,) = settled.qualities.values()
-        _refuse_empty(setting, folder, put_in(result.history, setting.problem, quality))
+        _refuse_empty(setting, folder, put_in(result.history, problem, quality))
     front = _verify_front(setting, settled, say)
     write_front(folder, front, result.trace)
     keep_evaluation_columns(run.evaluations)
@@ -229,7 +240,7 @@ def _refuse_empty(setting: Setting, folder: Path, history: History) -> NoReturn:
     name = setting.request.name
     _write_plan(setting.plan, folder, EMPTY)
     setting.run.set_stage("search", EMPTY, name=name)
-    nearest = _describe_nearest(setting.problem, history, setting.sources.log)
+    nearest = describe_nearest(setting.problem, history, setting.sources.log)
     raise InputError(f"search {name!r} found nothing: {nearest}")
 
 
@@ -250,8 +261,10 @@ def _open_study(setting: Setting, folder: Path, say: Say) -> Study:
     )
 
 
-def _explore(setting: Setting, study: Study, say: Say) -> tuple[SearchResult, int]:
-    request, problem, log = setting.request, setting.problem, setting.sources.log
+def _explore(
+    setting: Setting, study: Study, evaluator: Evaluator, say: Say
+) -> tuple[SearchResult, int]:
+    request, problem = setting.request, setting.problem
     narrator = Narrator(request.name, problem, setting.strategy, request.seed, setting.fit, say)
     reused = [0]
 
@@ -260,23 +273,19 @@ def _explore(setting: Setting, study: Study, say: Say) -> tuple[SearchResult, in
         study.add(evaluation)
         narrator.count_evaluation(request.evaluations)
 
-    pool = open_pool(log, workers=request.workers, ray=request.ray)
-    rule = RaceRule() if request.early_stop else None
-    with Evaluator(problem, log, pool=pool, rule=rule) as evaluator:
-        result = search(
-            problem,
-            setting.strategy,
-            stops=request.stops,
-            seed=request.seed,
-            known=evaluator.list_known(),
-            evaluate_batch=evaluator.evaluate_batch,
-            chunk=1 if pool.width == 1 else WHOLE_ROUND,
-            on_evaluated=evaluated,
-            progress=narrator,
-        )
-        result = evaluator.settle(result)
-    done = format_items(len(result.history), "evaluation")
-    if rule is not None:
+    result = search(
+        problem,
+        setting.strategy,
+        stops=request.stops,
+        seed=request.seed,
+        known=evaluator.list_known(),
+        evaluate_batch=evaluator.evaluate_batch,
+        chunk=1 if evaluator.pool.width == 1 else WHOLE_ROUND,
+        on_evaluated=evaluated,
+        progress=narrator,
+    )
+    result = evaluator.settle(result)
+    if request.early_stop:
         stopped = format_items(
             len(evaluator.stopped),
             "hopeless candidate was stopped",
@@ -286,37 +295,21 @@ def _explore(setting: Setting, study: Study, say: Say) -> tuple[SearchResult, in
             f"search {request.name}: {stopped} early; {evaluator.saved_share:.0%} of the "
             "validation samples were not looked at"
         )
+    done = format_items(len(result.history), "evaluation")
     if result.stopped == STAGNATION:
         say(
             f"search {request.name}: stopped after {done}; the "
             f"hypervolume grew by less than 0.1 % in the last {request.stagnation}"
         )
     if result.stopped == TIME:
-        say(
-            f"search {request.name}: stopped after {done} and "
-            f"{request.max_minutes:g} min; a larger --max-minutes goes on from here"
-        )
+        _say_late(request, done, say)
     return result, reused[0] + evaluator.reused
 
 
-def _describe_nearest(problem: SearchProblem, history: History, log: EvaluationLog) -> str:
-    """What came nearest to the limits, or why nothing did, as half a sentence."""
-    usable = np.flatnonzero(~history.failed)
-    if not len(usable):
-        records = (log.find(a, SPLIT) for a in problem.space.decode(history.positions))
-        reasons = {r.failure for r in records if r is not None and r.failure}
-        failed = f"all {format_items(len(history), 'evaluation')} failed"
-        if len(reasons) == 1:
-            return f"{failed}: {reasons.pop().removeprefix(f'{InputError.__name__}: ')}"
-        return f"{failed}; the log of the run has the reasons"
-    excess = problem.violations(history.values[usable]).max(axis=1)
-    row = usable[int(np.argmin(excess))]
-    limited = dict.fromkeys(constraint.objective for constraint in problem.constraints)
-    values = (f"{name} {history.values[row, problem.column(name)]:.6g}" for name in limited)
-    digest = problem.space.decode(history.positions[row][None])[0].digest
-    return (
-        f"none of {format_items(len(history), 'evaluation')} is within the limits; the nearest has "
-        f"{', '.join(values)} ({digest}); loosen the limit or raise --evaluations"
+def _say_late(request: SearchRequest, done: str, say: Say) -> None:
+    say(
+        f"search {request.name}: stopped after {done} and "
+        f"{request.max_minutes:g} min; a larger --max-minutes goes on from here"
     )
 
 
@@ -378,4 +371,5 @@ def _summarise(run: Run, front: Front, reused: int) -> SearchOutcome:
         predictor_tau=None if card is None else card.tau,
         unmeasured_devices=front.unmeasured,
         largest_class=front.largest_class,
+        finalists=front.finalists,
     )

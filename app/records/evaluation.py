@@ -100,6 +100,8 @@ class EvaluationRecord(FileRecord):
         scores: Of each sample; of raced candidates, and where samples are few.
         stopped: Whether it was stopped before the whole split; its value is an estimate then.
         balanced: Mean accuracy over the classes; ``None`` for losses and in older logs.
+        fingerprint: Fingerprint of the content of further samples; ``None`` for other splits, which
+            that of the run covers, and in older logs.
     """
 
     architecture: Choices
@@ -121,6 +123,7 @@ class EvaluationRecord(FileRecord):
     scores: ScoresRecord | None = None
     stopped: bool = False
     balanced: float | None = None
+    fingerprint: str | None = None
 
     @model_validator(mode="after")
     def _check_scores(self) -> EvaluationRecord:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from app.records.formats import count_formats, read_formats
 from app.records.quantities import Quantity
 from app.records.searches.front import CardRecord, Front
+from app.reporting.finalists import describe_finalists
 from app.reporting.markdown import Markdown, render_markdown, write_link, write_table
 
 # What a report tells of a predictor: the key of its card, and the words for it.
@@ -88,6 +89,7 @@ def write_search_page(front: Front, *, traced: bool) -> str:
     return render_markdown(
         "search.md.jinja",
         front=front,
+        finalists=describe_finalists(front.finalists),
         points=_tabulate_points(front),
         formats=_tabulate_formats(front),
         volumes=write_table(("hypervolume", ""), list_volumes(front)),

@@ -24,6 +24,7 @@ from app.reporting.charts.choice_charts import draw_common
 from app.reporting.charts.progress_charts import draw_hypervolume, draw_learning_curve, draw_parity
 from app.reporting.charts.svg import render_inline_svg
 from app.reporting.charts.training_charts import draw_losses
+from app.reporting.finalists import describe_finalists
 from app.reporting.html import digest_source, read_template, render_html, trust_html, write_json
 from app.reporting.report_text import list_card, list_volumes
 from app.reporting.scatter.script import read_script, read_style
@@ -147,7 +148,7 @@ def _describe_search(number: int, part: SearchPart, run: RunPart, most: int) -> 
         "name": front.search,
         "sentence": f"{front.strategy}, seed {front.seed}, "
         f"{format_items(front.evaluations, 'evaluation')} on {front.device or 'no device'}, "
-        f"{front.failed} failed.",
+        f"{front.failed} failed. {describe_finalists(front.finalists)}".strip(),
         "notes": notes,
         "volumes": list_volumes(front),
         "progress": progress,

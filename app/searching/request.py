@@ -46,8 +46,9 @@ class SearchRequest:
         precision: Number formats of the units, such as ``"fp32,int8"``; ``None`` for those that
             the run offers.
         evaluations: Architectures to evaluate; those of earlier searches cost nothing again.
-        max_minutes: End after the round in which so much time has passed; a search that is
-            continued counts the time of the present process only.
+        max_minutes: End after the round in which so much time has passed, of evaluations of the
+            search or of its finalists; a search that is continued counts the time of the present
+            process only.
         stagnation: End when the hypervolume grew by less than 0.1 % in so many evaluations.
         baseline: Evaluate as many random architectures, too, and store their trace beside.
         early_stop: Stop candidates that are surely dominated before they have seen the whole

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -118,7 +118,8 @@ class DataSource:
         train: The split for gradients, normalisation statistics and recalibration.
         val: The split for choosing architectures.
         test: The split that is touched once, when a result is verified.
-        fingerprint: SHA-256 over the content of all three splits, 64 hexadecimal digits.
+        fingerprint: SHA-256 over the content of all three splits, 64 hexadecimal digits; see
+            :meth:`fingerprint_further` for further samples.
         epoch: Number of samples that make up one pass over ``train``.
         augmentation: What suits this data: ``"none"``, ``"shift"``, ``"affine"``, ``"crop_flip"``.
         notes: What a user should know of it, a sentence each.
@@ -138,6 +139,7 @@ class DataSource:
     notes: tuple[str, ...] = ()
     further: Callable[[int], Split] | None = None
     _made: dict[int, Split] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _hashed: dict[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def split(self, name: str) -> Split:
         """The split called ``name``, or further samples by :func:`name_further`.
@@ -154,6 +156,25 @@ class DataSource:
         if name not in SPLITS:
             raise InputError(f"unknown split {name!r}; the splits are {', '.join(SPLITS)}")
         return {"train": self.train, "val": self.val, "test": self.test}[name]
+
+    def fingerprint_further(self, name: str) -> str | None:
+        """The fingerprint of a set of further samples, which :attr:`fingerprint` does not cover.
+
+        Args:
+            name: Of the set; ``"train"``, ``"val"`` and ``"test"`` are covered.
+
+        Returns:
+            SHA-256 over its content, 64 hexadecimal digits; ``None`` for the three splits.
+
+        Raises:
+            InputError: As for :meth:`split`.
+        """
+        if name in SPLITS:
+            return None
+        if name not in self._hashed:
+            found = self.split(name)
+            self._hashed[name] = fingerprint(_list_tensors({name: found}))
+        return self._hashed[name]
 
     def _find_further(self, name: str, make: Callable[[int], object], number: int) -> Split:
         """What was made before, or is made now; what was asked for longest ago goes first."""
@@ -294,12 +315,15 @@ def fingerprint_splits(splits: Mapping[str, Split]) -> str:
 
     See :func:`fingerprint`.
     """
-    return fingerprint(
-        (f"{name}.{part}", tensor)
-        for name in SPLITS
-        for part in ("inputs", "targets", "groups")
-        if (tensor := getattr(splits[name], part)) is not None
-    )
+    return fingerprint(_list_tensors({name: splits[name] for name in SPLITS}))
+
+
+def _list_tensors(splits: Mapping[str, Split]) -> Iterator[tuple[str, Tensor]]:
+    for name, split in splits.items():
+        for part in ("inputs", "targets", "groups"):
+            tensor = getattr(split, part)
+            if tensor is not None:
+                yield f"{name}.{part}", tensor
 
 
 def fingerprint(parts: Iterable[tuple[str, Tensor]]) -> str:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
+from collections.abc import Callable
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -13,13 +17,18 @@ import pytest
 import torch
 
 from app.evaluation.log import EvaluationLog
+from app.evaluation.pools import ProcessPool
+from app.evaluation.worker import Finding, Task, work
 from app.records.evaluation import EvaluationRecord
+from app.records.searches.apart import FinalistsRecord
 from app.records.searches.front import read_front
+from app.reporting.finalists import describe_finalists
 from app.runs.directory import Run
 from app.runs.suited import choose_preset
 from app.runs.trained import Trained, open_trained
 from app.searching.objectives import Sources, build_objective
-from supernet.data import Split
+from supernet.data import DataSource, Split, open_data
+from supernet.errors import InputError
 from supernet.families import ofa_mobilenetv3, resnet
 from supernet.quality import audit
 from supernet.quality.sampling_error import compute_wilson_interval, count_independent_answers
@@ -111,23 +120,215 @@ def measure_noise(split: Split, records: list[EvaluationRecord], values: list[fl
     return build_objective("accuracy", sources).deviation(np.array(values))
 
 
+# -- finalists -----------------------------------------------------------------------------------
+
+SEARCH = ("--objectives", "accuracy,size", "--evaluations", 36)
+
+
+@pytest.fixture(scope="module")
+def searched(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Searched by one worker that nothing disturbed; never write to it."""
+    from app.commands.main import run
+
+    path = Path(shutil.copytree(trained, tmp_path_factory.mktemp("clutter") / "searched"))
+    assert run(["search", "--run", str(path), *map(str, SEARCH)]) == 0
+    return path
+
+
+def read_lines(run: Path) -> list[str]:
+    return (run / "evaluations.jsonl").read_text().splitlines(keepends=True)
+
+
+def find_further(lines: list[str]) -> list[int]:
+    """Lines about further samples."""
+    return [n for n, line in enumerate(lines) if json.loads(line)["split"].startswith("val+")]
+
+
+def copy_killed(searched: Path, run: Path, lines: list[str]) -> Path:
+    """What a search leaves that was killed when these lines were in the log."""
+    shutil.copytree(searched, run, ignore=shutil.ignore_patterns("front*", "evaluations*", "*.csv"))
+    plan = run / "searches/default/search.json"
+    content = json.loads(plan.read_text())
+    del content["checksum"]
+    plan.write_text(json.dumps({**content, "status": "running", "front": None}))
+    (run / "evaluations.jsonl").write_text("".join(lines))
+    return run
+
+
+def list_findings(run: Path) -> dict[tuple[str, str], tuple[object, ...]]:
+    """What the log has of each network on each split, whenever it was found."""
+    found = [json.loads(line) for line in read_lines(run)]
+    keys = ("value", "low", "high", "samples", "scores", "fingerprint")
+    whole = {(r["digest"], r["split"]): tuple(r.get(key) for key in keys) for r in found}
+    assert len(whole) == len(found), "nothing is evaluated twice"
+    return whole
+
+
+@pytest.mark.exactness
+@pytest.mark.parametrize("workers", [1, 2])
 def test_a_search_that_was_killed_among_finalists_ends_the_same(
-    command: Command, trained: Path, tmp_path: Path
+    command: Command,
+    searched: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    workers: int,
 ) -> None:
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    shutil.copytree(trained, whole)
-    search = ("--objectives", "accuracy,size", "--evaluations", 36)
-    outcome = command("search", "--run", whole, *search)
-    assert outcome.code == 0, outcome.err
-    lines = (whole / "evaluations.jsonl").read_text().splitlines(keepends=True)
-    further = [n for n, line in enumerate(lines) if json.loads(line)["split"].startswith("val+")]
+    """With one worker or more: those that evaluate the search look at its finalists, too."""
+    asked: list[str] = []
+    pools: list[object] = []
+    submit, start = ProcessPool.submit, ProcessPool._start
+
+    def count(pool: ProcessPool, task: Task) -> Future[Finding]:
+        asked.append(task.split)
+        return submit(pool, task)
+
+    def begin(pool: ProcessPool) -> ProcessPoolExecutor:
+        pools.append(pool)
+        return start(pool)
+
+    monkeypatch.setattr(ProcessPool, "submit", count)
+    monkeypatch.setattr(ProcessPool, "_start", begin)
+    lines = read_lines(searched)
+    further = find_further(lines)
     # A fifth of the evaluations at most, and some: the networks are nearly untrained and alike.
     assert 2 <= len(further) <= 7
-    shutil.copytree(trained, killed)
-    (killed / "evaluations.jsonl").write_text("".join(lines[: further[1]]))
-    assert command("search", "--run", killed, *search).code == 0
-    fronts = [read_front(run / "searches" / "default") for run in (whole, killed)]
+    # The last of the search itself is missing, too.
+    kept = [*lines[: further[0] - 1], lines[further[0]]]
+    killed = copy_killed(searched, tmp_path / "killed", kept)
+    outcome = command("search", "--run", killed, *SEARCH, "--workers", workers)
+    assert outcome.code == 0, outcome.err
+    if workers > 1:
+        assert len(pools) == 1
+        assert sorted(asked) == sorted(["val", *["val+1"] * (len(further) - 1)])
+    fronts = [read_front(run / "searches" / "default") for run in (searched, killed)]
     assert fronts[0].points == fronts[1].points
     assert fronts[0].digests.tolist() == fronts[1].digests.tolist()
+    assert fronts[0].finalists == fronts[1].finalists
     samples = {point.estimate("accuracy").samples for point in fronts[0].points}
     assert samples == {2154, 2 * 2154}
+    assert list_findings(killed) == list_findings(searched)
+
+
+def test_what_finalists_took_is_said(command: Command, searched: Path, tmp_path: Path) -> None:
+    lines = read_lines(searched)
+    further = find_further(lines)
+    networks = len({json.loads(lines[n])["digest"] for n in further})
+    killed = copy_killed(searched, tmp_path / "killed", lines[: further[1]])
+    expected = {"evaluations": len(further), "networks": networks}
+    sentence = f"Finalists: {len(further)} evaluations on further samples, of {networks} networks."
+    # Continued, already complete, and read again.
+    for run in (killed, killed, searched):
+        found = json.loads(command("search", "--run", run, *SEARCH, "--json").out)
+        assert found["finalists"] == expected
+        assert sentence in command("search", "--run", run, *SEARCH).out.splitlines()
+    assert command("report", "--run", killed, "--no-baseline").code == 0
+    assert sentence in (killed / "report/default/report.md").read_text()
+    assert sentence in (killed / "report/report.html").read_text()
+
+
+def test_nothing_is_said_of_finalists_where_nothing_was_spent() -> None:
+    assert describe_finalists(None) == ""
+    assert describe_finalists(FinalistsRecord(evaluations=0, networks=0)) == ""
+    one = describe_finalists(FinalistsRecord(evaluations=1, networks=1))
+    assert one == "Finalists: 1 evaluation on further samples, of 1 network."
+
+
+def test_time_ends_a_search_among_its_finalists_and_more_goes_on(
+    command: Command, searched: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = read_lines(searched)
+    run = copy_killed(searched, tmp_path / "late", lines[: find_further(lines)[0]])
+    (run / "searches/default/search.json").unlink()
+    # The time is over as soon as the search is: the second time it is asked for.
+    clock = itertools.chain([0.0], itertools.repeat(1e9))
+    with monkeypatch.context() as patched:
+        patched.setattr("app.jobs.search.time", SimpleNamespace(monotonic=lambda: next(clock)))
+        late = command("search", "--run", run, *SEARCH, "--max-minutes", 60, "--json")
+    assert late.code == 0, late.err
+    found = json.loads(late.out)
+    assert (found["stopped"], found["evaluations"]) == ("time", 36)
+    assert found["finalists"] == {"evaluations": 0, "networks": 0}
+    assert "stopped after 0 evaluations of finalists and 60 min; a larger --max-minutes" in late.err
+    assert find_further(read_lines(run)) == []
+    assert "already complete" in command("search", "--run", run, *SEARCH, "--max-minutes", 60).err
+    more = command("search", "--run", run, *SEARCH, "--max-minutes", 90)
+    assert more.code == 0, more.err
+    assert "a larger --max-minutes" not in more.err
+    fronts = [read_front(path / "searches" / "default") for path in (searched, run)]
+    assert fronts[0].points == fronts[1].points
+    assert (fronts[0].finalists, fronts[0].stopped) == (fronts[1].finalists, fronts[1].stopped)
+
+
+def rewrite_further(run: Path, **changes: object) -> None:
+    """Let records of further samples say something else, or with ``None`` nothing."""
+    lines = read_lines(run)
+    for place in find_further(lines):
+        record = {**json.loads(lines[place]), **changes}
+        del record["checksum"]
+        kept = {key: value for key, value in record.items() if key not in changes or value}
+        lines[place] = json.dumps(kept) + "\n"
+    (run / "evaluations.jsonl").write_text("".join(lines))
+
+
+def test_records_of_other_further_samples_are_refused(
+    command: Command, refused: Callable[..., str], searched: Path, tmp_path: Path
+) -> None:
+    lines = read_lines(searched)
+    further = find_further(lines)
+    assert {json.loads(lines[n])["fingerprint"] for n in further} == {
+        open_data("clutter").fingerprint_further("val+1")
+    }
+    # Others than these have none: the fingerprint of the run is theirs.
+    assert all("fingerprint" not in json.loads(line) for line in lines[: further[0]])
+    run = copy_killed(searched, tmp_path / "run", lines[: further[1]])
+    rewrite_further(run, fingerprint="0" * 64)
+    before = read_lines(run)
+    for workers in (1, 2):
+        sentence = refused("search", "--run", run, *SEARCH, "--workers", workers)
+        assert sentence == (
+            f"the further samples val+1 of clutter changed since networks of {run} were evaluated "
+            "on them; restore what makes them, or train a new run"
+        )
+        assert read_lines(run) == before, "nothing is evaluated beside them"
+    # What needs none works.
+    assert command("evaluate", "--run", run, "--arch", "smallest").code == 0
+
+
+def test_records_of_earlier_releases_do_not_say_which_samples_they_are_of(
+    command: Command, searched: Path, tmp_path: Path
+) -> None:
+    lines = read_lines(searched)
+    run = copy_killed(searched, tmp_path / "run", lines)
+    rewrite_further(run, fingerprint=None)
+    before = read_lines(run)
+    assert command("search", "--run", run, *SEARCH).code == 0
+    assert read_lines(run) == before, "all are used again"
+    fronts = [read_front(path / "searches" / "default") for path in (searched, run)]
+    assert fronts[0].points == fronts[1].points
+
+
+def test_further_samples_must_be_the_same_in_every_process(searched: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(searched, tmp_path / "run"))
+    log = EvaluationLog(open_trained(Run(run), lambda _: None), print)
+    largest = log.trained.supernet.space.largest
+    task = Task(largest.to_dict(), "val+2")
+    finding = work(log.trained, log.caches, log.calibration_samples, task)
+    before = read_lines(run)
+    with pytest.raises(InputError, match=r"val\+2 of clutter are not the same in every process"):
+        log.store(largest, "val+2", replace(finding, fingerprint="0" * 64))
+    assert read_lines(run) == before
+    assert log.store(largest, "val+2", finding).fingerprint == finding.fingerprint
+
+
+def test_no_further_samples_are_made_where_nothing_asks_for_them(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def make(*_: object) -> Split:
+        raise AssertionError("nobody asked for them")
+
+    monkeypatch.setattr(DataSource, "_find_further", make)
+    run = tmp_path / "run"
+    assert command("train", "--out", run, *SHORT).code == 0
+    assert command("evaluate", "--run", run, "--arch", "smallest").code == 0
+    with pytest.raises(AssertionError, match="nobody asked"):
+        open_data("clutter").split("val+1")

@@ -96,6 +96,7 @@ def test_templates_count_by_the_same_helper() -> None:
     page = render_markdown(
         "search.md.jinja",
         front=_Front(),
+        finalists="",
         points="",
         volumes="",
         traced=False,

@@ -19,8 +19,9 @@ import torch
 
 from app.evaluation.choose_pool import open_pool
 from app.evaluation.log import EvaluationLog
-from app.evaluation.pools import ProcessPool
+from app.evaluation.pools import InlinePool, ProcessPool
 from app.evaluation.race_bounds import RaceRule
+from app.evaluation.round_work import evaluate_together
 from app.evaluation.scheduler import WHOLE_ROUND, Evaluator
 from app.evaluation.worker import Finding, Task, work
 from app.records.evaluation import EvaluationRecord
@@ -294,6 +295,34 @@ def test_two_processes_give_the_values_of_one(run: Path, monkeypatch: pytest.Mon
 
 
 @pytest.mark.slow
+@pytest.mark.exactness
+@pytest.mark.parametrize("dies", [False, True])
+def test_records_of_several_splits_come_back_in_the_order_asked(
+    run: Path, tmp_path: Path, dies: bool
+) -> None:
+    """Whoever finishes first or dies, each is looked up or evaluated, stored and counted once."""
+    other = opened(Path(shutil.copytree(run, tmp_path / "other")))
+    log = opened(run)
+    rows = log.trained.supernet.space.sample(np.random.default_rng(0), 5)
+    networks = log.trained.supernet.space.decode(rows)
+    wanted = [(a, split) for a, split in zip(networks, ["val", "test"] * 3, strict=False)]
+    log.evaluate(*wanted[2])
+    pool = Dying(log) if dies else Backwards(log)
+    counted: list[int] = []
+    found = evaluate_together(log, pool, wanted, lambda: counted.append(1))
+    assert [(r.digest, r.split) for r in found] == [(a.digest, split) for a, split in wanted]
+    assert len(counted) == 5
+    assert pool.restarts == dies
+    inline = InlinePool(other.trained, other.caches, other.calibration_samples)
+    alone = evaluate_together(other, inline, wanted, lambda: None)
+    times = {"seconds", "at"}
+    assert [r.model_dump(exclude=times) for r in found] == [
+        r.model_dump(exclude=times) for r in alone
+    ]
+    kept = read_log(run / "evaluations.jsonl", EvaluationRecord, print)
+    assert sorted((r.digest, r.split) for r in kept) == sorted((a.digest, s) for a, s in wanted)
+
+
 def test_a_worker_that_dies_is_replaced(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     log = opened(run)

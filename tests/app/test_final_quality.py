@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from statistics import NormalDist
 from types import SimpleNamespace
@@ -11,10 +12,12 @@ import numpy as np
 import pytest
 import torch
 
+from app.evaluation.pools import WorkerPool
 from app.evaluation.race_bounds import RaceRule
 from app.progress import Step
 from app.records.evaluation import EvaluationRecord, ScoresRecord
 from app.searching.results.confirm import (
+    Confirmed,
     ConfirmRule,
     LoggedFinalists,
     confirm_finalists,
@@ -385,8 +388,10 @@ class Drawn:
     def count_sets(self, row: int) -> int:
         return len(self.seen[row]) - 1
 
-    def look_further(self, row: int) -> None:
-        self.seen[row].append(self.truth[row] + self.error * self.rng.standard_normal())
+    def look_further(self, rows: Sequence[int], count: Callable[[], None]) -> None:
+        for row in rows:
+            self.seen[row].append(self.truth[row] + self.error * self.rng.standard_normal())
+            count()
 
     def infer(self) -> FinalQuality:
         counts = np.array([len(seen) for seen in self.seen])
@@ -398,6 +403,13 @@ class Drawn:
 
 
 def race(seed: int, rule: ConfirmRule) -> tuple[Drawn, FinalQuality, np.ndarray, list[str | Step]]:
+    drawn, confirmed, within, said = confirm(seed, rule)
+    return drawn, confirmed.quality, within, said
+
+
+def confirm(
+    seed: int, rule: ConfirmRule, is_late: Callable[[], bool] = lambda: False
+) -> tuple[Drawn, Confirmed, np.ndarray, list[str | Step]]:
     rng = np.random.default_rng(seed)
     rows = np.unique(rng.integers(0, 4, (80, 5)), axis=0).astype(np.int16)
     truth = 0.7 + 0.02 * np.sqrt(rows + 1.0).sum(1) + 0.01 * rng.standard_normal(len(rows))
@@ -406,8 +418,8 @@ def race(seed: int, rule: ConfirmRule) -> tuple[Drawn, FinalQuality, np.ndarray,
     history = make_history(rows, values, rows.sum(1).astype(np.float64))
     drawn = Drawn(history, problem, truth, 0.02, seed)
     said: list[str | Step] = []
-    quality = confirm_finalists(problem, history, drawn, rule, 0, said.append)
-    return drawn, quality, rows.sum(1) <= 8, said
+    confirmed = confirm_finalists(problem, history, drawn, rule, 0, said.append, is_late)
+    return drawn, confirmed, rows.sum(1) <= 8, said
 
 
 def test_finalists_are_looked_at_until_one_stands_out() -> None:
@@ -449,14 +461,48 @@ def test_a_race_ends_when_it_is_decided_or_paid_for() -> None:
     assert max(map(drawn.count_sets, range(len(drawn.truth)))) == 2
 
 
+def test_a_race_that_is_late_ends_with_its_round() -> None:
+    rounds: list[int] = []
+
+    def count_rounds(most: int) -> Callable[[], bool]:
+        rounds.clear()
+
+        def is_late() -> bool:
+            rounds.append(1)
+            return len(rounds) > most
+
+        return is_late
+
+    rule = ConfirmRule(40, sets=200)
+    _, whole, _, said = confirm(1, rule, count_rounds(1000))
+    every = len(rounds)
+    assert every >= 4
+    assert not whole.stopped
+    spent = []
+    for most in (0, 1, every - 1, every):
+        drawn, found, _, said = confirm(1, rule, count_rounds(most))
+        sets = [drawn.count_sets(row) for row in range(len(drawn.truth))]
+        assert (found.evaluations, found.networks) == (sum(sets), int(np.count_nonzero(sets)))
+        told = {line.done for line in said if isinstance(line, Step)} - {0}
+        assert told == set(range(1, found.evaluations + 1))
+        # With nothing left to look at it was not time that ended it.
+        assert found.stopped == (most < every)
+        spent.append(found.evaluations)
+    assert spent[0] == 0
+    assert (np.diff(spent) > 0).all()
+    assert spent[-1] == whole.evaluations
+    _, found, _, _ = confirm(1, ConfirmRule(0), lambda: True)
+    assert not found.stopped, "there was nothing to spend"
+
+
 def test_a_network_that_fails_on_a_set_is_not_looked_at_again() -> None:
     rows = np.eye(5, dtype=np.int16)
     history = make_history(rows, np.linspace(0.5, 0.9, 5), np.arange(5.0))
     scores = np.repeat([0.0, 1.0], 50)
-    broken = SPACE.decode(rows[:1])[0].digest
+    broken, other = (architecture.digest for architecture in SPACE.decode(rows[:2]))
     asked: list[tuple[str, str]] = []
 
-    def evaluate(architecture: Any, split: str) -> EvaluationRecord:
+    def find(architecture: Any, split: str) -> EvaluationRecord:
         asked.append((architecture.digest, split))
         record = make_record(scores, split)
         fails = architecture.digest == broken and split == "val+2"
@@ -465,15 +511,17 @@ def test_a_network_that_fails_on_a_set_is_not_looked_at_again() -> None:
     made = Split(torch.zeros(100, 1), torch.zeros(100, dtype=torch.int64))
     data = SimpleNamespace(split=lambda name: made, further=lambda number: made)
     log = SimpleNamespace(
-        find=lambda architecture, split: make_record(scores, split),
-        evaluate=evaluate,
-        trained=SimpleNamespace(data=data),
+        find=find, require_same_samples=lambda split: None, trained=SimpleNamespace(data=data)
     )
-    finalists = LoggedFinalists(make_problem(rows), history, "accuracy", cast(Any, log), None, 0)
+    pool = cast(WorkerPool, SimpleNamespace(width=1))
+    finalists = LoggedFinalists(
+        make_problem(rows), history, "accuracy", cast(Any, log), None, 0, pool
+    )
+    counted: list[int] = []
     for _ in range(2):
-        finalists.look_further(0)
-        finalists.look_further(1)
-    assert asked[-2:] == [(broken, "val+2"), (SPACE.decode(rows[1:2])[0].digest, "val+2")]
+        finalists.look_further([0, 1], lambda: counted.append(1))
+    assert asked[-4:] == [(broken, "val+1"), (other, "val+1"), (broken, "val+2"), (other, "val+2")]
+    assert len(counted) == 4
     assert finalists.count_sets(0) >= ConfirmRule(10).sets
     assert finalists.count_sets(1) == 2
     # What was known of it before is still known.

@@ -275,6 +275,31 @@ def test_further_samples_that_are_not_like_the_others(
         broken.split("val+1")
 
 
+def test_further_samples_have_fingerprints_of_their_own(source: DataSource) -> None:
+    found = [source.fingerprint_further(f"val+{number}") for number in (1, 2)]
+    assert len({source.fingerprint, *found}) == 3
+    assert {len(one or "") for one in found} == {64}
+    first = source.split("val+1")
+    assert first.groups is not None
+    for part in ("inputs", "targets", "groups"):
+        tensor = getattr(first, part).clone()
+        tensor[-1] += 1
+        changed = replace(first, **{part: tensor})
+        other = replace(source, further=lambda number, made=changed: made)
+        assert other.fingerprint_further("val+1") != found[0], part
+        assert other.fingerprint == source.fingerprint
+    assert replace(source).fingerprint_further("val+1") == found[0]
+
+
+def test_splits_that_the_fingerprint_of_the_source_covers_have_no_other(
+    source: DataSource,
+) -> None:
+    for plain in (source, open_data("digits")):
+        assert [plain.fingerprint_further(name) for name in SPLITS] == [None] * 3
+    with pytest.raises(InputError, match="unknown split"):
+        open_data("digits").fingerprint_further("val+1")
+
+
 def test_further_samples_that_fail(source: DataSource) -> None:
     def fail(number: int) -> Split:
         raise OSError("the disk is gone")

@@ -18,6 +18,7 @@ from app.records.quantities import (
 )
 from app.records.searches.front import Estimate, Point
 from app.reporting.class_balance import describe_balance, warn_of_largest_class
+from app.reporting.finalists import describe_finalists
 from app.reporting.tables import align_table
 from app.runs.command_lines import export_command, write_command
 
@@ -35,6 +36,7 @@ def format_search(result: SearchOutcome) -> str:
         f"front{tau}.",
         format_front(result),
     ]
+    lines += filter(None, [describe_finalists(result.finalists)])
     lines += _judge_accuracies(result)
     if result.indistinguishable:
         lines.append(

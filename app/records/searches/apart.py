@@ -1,5 +1,5 @@
-"""What ``front.json`` says of networks that are no points of the search: random search's front, and
-what could not be evaluated."""
+"""What ``front.json`` says besides the points of a search: random search's front, what could not be
+evaluated, and what finalists took."""
 
 from __future__ import annotations
 
@@ -52,3 +52,15 @@ class FailureRecord(Record):
     digest: Digest
     values: dict[str, float]
     reason: str = ""
+
+
+class FinalistsRecord(Record):
+    """What was spent on finalists, apart from the evaluations of the search.
+
+    Args:
+        evaluations: On sets of further samples.
+        networks: Of so many networks.
+    """
+
+    evaluations: Count
+    networks: Count

@@ -17,7 +17,7 @@ from app.records.columns.choice_columns import ChoiceColumns, tabulate_choices
 from app.records.columns.front_columns import Column, make_column
 from app.records.columns.point_columns import find_columns
 from app.records.quantities import Quantity, find_stored_quantity, list_counted
-from app.records.searches.apart import BaselineRecord, FailureRecord
+from app.records.searches.apart import BaselineRecord, FailureRecord, FinalistsRecord
 from app.records.searches.search import FILE as SEARCH_FILE
 from app.records.searches.search import REMEDY as SEARCH_REMEDY
 from app.records.searches.search import SearchRecord
@@ -257,6 +257,8 @@ class Front(FileRecord, FrontHeader):
         evaluations: Architectures evaluated.
         failed: Of them.
         failures: Which failed, as far as a search said; an earlier one did not.
+        finalists: What was spent on finalists; ``None`` where the data has no further samples, and
+            in older files.
         stopped: What ended the search.
         searched_for: The objectives as the file describes them; ``objectives`` there.
         constraints: Limits of the search.
@@ -274,6 +276,7 @@ class Front(FileRecord, FrontHeader):
     evaluations: Count = 0
     failed: Count = 0
     failures: tuple[FailureRecord, ...] = ()
+    finalists: FinalistsRecord | None = None
     stopped: str = ""
     searched_for: Annotated[tuple[ObjectiveRecord, ...], Field(alias="objectives")]
     constraints: tuple[ConstraintRecord, ...] = ()

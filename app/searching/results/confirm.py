@@ -9,6 +9,7 @@ most undecided first. What is given up on in a round would belong there with a p
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.evaluation.log import EvaluationLog
+from app.evaluation.pools import InlinePool, WorkerPool
+from app.evaluation.round_work import evaluate_together
 from app.evaluation.scheduler import SPLIT
 from app.progress import Say, Step
 from app.searching.results.contenders import choose_rows
@@ -49,6 +52,23 @@ class ConfirmRule:
     sets: int = 8
 
 
+@dataclass(frozen=True)
+class Confirmed:
+    """What is known of finalists in the end.
+
+    Args:
+        quality: Of all networks, given everything that was evaluated.
+        evaluations: Evaluations on further samples that it took.
+        networks: Of so many networks.
+        stopped: Whether it was too late to look at all that were in question.
+    """
+
+    quality: FinalQuality
+    evaluations: int
+    networks: int
+    stopped: bool = False
+
+
 class Finalists(Protocol):
     """Networks of a history, what is known of their quality, and how to know more."""
 
@@ -61,8 +81,13 @@ class Finalists(Protocol):
         """Sets of further samples that a network, by its row, was looked at on."""
         ...
 
-    def look_further(self, row: int) -> None:
-        """Look at a network on the next set of further samples."""
+    def look_further(self, rows: Sequence[int], count: Callable[[], None]) -> None:
+        """Look at different networks, each on its next set of further samples.
+
+        Args:
+            rows: Of the networks.
+            count: Called for each as soon as it was looked at.
+        """
         ...
 
     def infer(self) -> FinalQuality:
@@ -160,7 +185,8 @@ def confirm_finalists(
     rule: ConfirmRule,
     seed: int,
     say: Say,
-) -> FinalQuality:
+    is_late: Callable[[], bool] = lambda: False,
+) -> Confirmed:
     """Infer the quality of networks, looking at those in question on further samples.
 
     Args:
@@ -170,9 +196,20 @@ def confirm_finalists(
         rule: How much is spent.
         seed: Of the search.
         say: Told about progress.
+        is_late: Whether to begin no further round; the one under way is finished.
     """
     quality = finalists.infer()
     spent = 0
+    looked: set[int] = set()
+
+    def tell() -> None:
+        say(Step("confirm: looking at finalists again", spent, rule.evaluations, "evaluation"))
+
+    def count() -> None:
+        nonlocal spent
+        spent += 1
+        tell()
+
     while finalists.has_more and spent < rule.evaluations:
         probability = find_probabilities(problem, history, quality, seed)
         undecided = [
@@ -184,14 +221,17 @@ def confirm_finalists(
         # A single one that may yet be the best has nobody left to be compared with.
         if len(undecided) < 1 + seeks_best(problem, quality.name):
             break
+        if is_late():
+            return Confirmed(quality, spent, len(looked), stopped=True)
         # The most open questions first.
         undecided.sort(key=lambda row: (abs(probability[row] - 0.5), row))
-        for row in undecided[: rule.evaluations - spent]:
-            finalists.look_further(row)
-            spent += 1
-            say(Step("confirm: looking at finalists again", spent, rule.evaluations, "evaluation"))
+        asked = undecided[: rule.evaluations - spent]
+        # The first of a round may take long: it must not seem that what was told before does.
+        tell()
+        finalists.look_further(asked, count)
+        looked.update(asked)
         quality = finalists.infer()
-    return quality
+    return Confirmed(quality, spent, len(looked))
 
 
 class LoggedFinalists:
@@ -204,6 +244,7 @@ class LoggedFinalists:
         log: Where evaluations are kept.
         statistics: Free numbers of architectures, for the model.
         seed: Of the search.
+        pool: Who evaluates; by default this process.
     """
 
     def __init__(
@@ -214,9 +255,11 @@ class LoggedFinalists:
         log: EvaluationLog,
         statistics: Statistics | None,
         seed: int,
+        pool: WorkerPool | None = None,
     ) -> None:
         self._problem, self._history, self._name = problem, history, name
         self._log, self._statistics, self._seed = log, statistics, seed
+        self._pool = pool
         architectures = problem.space.decode(history.positions)
         records = {
             row: record
@@ -245,17 +288,19 @@ class LoggedFinalists:
         """Sets of further samples that a network was looked at on; endless once one failed."""
         return self._looks[row]
 
-    def look_further(self, row: int) -> None:
-        """Evaluate a network on the next set; one that fails there keeps what is known."""
-        name = name_further(self._looks[row] + 1)
-        record = self._log.evaluate(self._architectures[row], name)
-        if record.value is None:
-            # With a gap in its sets it could not be compared with others sample by sample.
-            self._looks[row] = _NO_MORE
-            return
-        self._looks[row] += 1
-        self._records[row].append(record)
-        self._scored.pop(row, None)
+    def look_further(self, rows: Sequence[int], count: Callable[[], None]) -> None:
+        """Evaluate networks on their next sets; one that fails there keeps what is known."""
+        log = self._log
+        pool = self._pool or InlinePool(log.trained, log.caches, log.calibration_samples)
+        wanted = [(self._architectures[row], name_further(self._looks[row] + 1)) for row in rows]
+        for row, record in zip(rows, evaluate_together(log, pool, wanted, count), strict=True):
+            if record.value is None:
+                # With a gap in its sets it could not be compared with others sample by sample.
+                self._looks[row] = _NO_MORE
+                continue
+            self._looks[row] += 1
+            self._records[row].append(record)
+            self._scored.pop(row, None)
 
     def infer(self) -> FinalQuality:
         """Take all that is known together."""

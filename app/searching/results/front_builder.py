@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from app.evaluation.log import EvaluationLog
 from app.records.quantities import Quantity, find_stored_quantity, name_latency
+from app.records.searches.apart import FinalistsRecord
 from app.records.searches.front import (
     CardRecord,
     ConstraintRecord,
@@ -65,6 +66,7 @@ def build_front(findings: Findings, header: FrontHeader) -> Front:
         header: Which search it is.
     """
     problem, result = findings.problem, findings.settled.result
+    confirmed = findings.settled.confirmed
     points = _build_points(findings)
     reference = dict(zip((o.name for o in problem.objectives), result.reference, strict=True))
     tables = findings.sources.tables
@@ -75,6 +77,9 @@ def build_front(findings: Findings, header: FrontHeader) -> Front:
         evaluations=len(result.history),
         failed=int(result.history.failed.sum()),
         failures=list_failures(problem, findings.sources, result.history),
+        finalists=None
+        if confirmed is None
+        else FinalistsRecord(evaluations=confirmed.evaluations, networks=confirmed.networks),
         stopped=result.stopped,
         searched_for=tuple(
             ObjectiveRecord(name=o.name, unit=o.unit, direction=o.direction)

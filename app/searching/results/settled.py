@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from app.evaluation.pools import WorkerPool
 from app.progress import Say, Step
 from app.records.numbers import format_items
 from app.records.quantities import QUALITIES
 from app.searching.objectives import Sources
 from app.searching.results.confirm import (
+    Confirmed,
     ConfirmRule,
     LoggedFinalists,
     confirm_finalists,
@@ -21,6 +23,7 @@ from app.searching.results.confirm import (
 from app.searching.results.final_quality import FinalQuality
 from predictors import Statistics
 from search import History, SearchProblem, SearchResult, indistinguishable, pareto_front
+from search.stops import TIME
 
 # Evaluations of finalists on further samples, as a share of those of the search.
 CONFIRM_SHARE = 0.2
@@ -35,14 +38,18 @@ class Settled:
     """A search whose evidence is complete.
 
     Args:
-        result: What it found; its front is that of the posterior qualities.
+        result: What it found; its front is that of the posterior qualities, and it was stopped by
+            time where finalists remained to be looked at.
         qualities: Posterior of every quality that was searched for, by name.
         close: Rows of the history that are off the front and may yet belong there, ascending.
+        confirmed: What finalists took where the data has further samples; ``None`` where there are
+            none, or no posterior.
     """
 
     result: SearchResult
     qualities: Mapping[str, FinalQuality]
     close: NDArray[np.intp]
+    confirmed: Confirmed | None = None
 
 
 def settle_front(
@@ -52,6 +59,9 @@ def settle_front(
     statistics: Statistics | None,
     seed: int,
     say: Say,
+    *,
+    pool: WorkerPool | None = None,
+    is_late: Callable[[], bool] = lambda: False,
 ) -> Settled:
     """Confirm finalists, infer posteriors and find the front by them.
 
@@ -66,22 +76,31 @@ def settle_front(
         statistics: Free numbers of architectures, for the model.
         seed: Of the search.
         say: Told about progress.
+        pool: Who evaluates finalists; by default this process.
+        is_late: Whether to begin no further round of such evaluations.
     """
     history = result.history
     names = [o.name for o in problem.objectives if o.expensive and o.name in QUALITIES]
     if len(names) != 1:
         return Settled(result, {}, indistinguishable(problem, history))
     (name,) = names
-    finalists = LoggedFinalists(problem, history, name, sources.log, statistics, seed)
+    finalists = LoggedFinalists(problem, history, name, sources.log, statistics, seed, pool)
     if len(finalists) < LEAST_NETWORKS:
         return Settled(result, {}, indistinguishable(problem, history))
     rule = ConfirmRule(evaluations=round(CONFIRM_SHARE * len(history)))
     say(Step(f"search: weighing {format_items(len(finalists), 'evaluation')}", passing=True))
-    quality = confirm_finalists(problem, history, finalists, rule, seed, say)
+    confirmed = confirm_finalists(problem, history, finalists, rule, seed, say, is_late)
+    quality = confirmed.quality
     front = pareto_front(problem, put_in(history, problem, quality))
     probability = find_probabilities(problem, history, quality, seed, membership=True)
     close = np.setdiff1d(np.flatnonzero(probability >= LEAST_PROBABILITY), front.rows)
-    return Settled(replace(result, front=front), {name: quality}, close)
+    stopped = TIME if confirmed.stopped else result.stopped
+    return Settled(
+        replace(result, front=front, stopped=stopped),
+        {name: quality},
+        close,
+        confirmed if finalists.has_more else None,
+    )
 
 
 def put_in(history: History, problem: SearchProblem, quality: FinalQuality) -> History:
