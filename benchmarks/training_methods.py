@@ -25,13 +25,16 @@ import torch
 from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from _equal_passes import fit_to_passes, needs_teacher
 
 from supernet.data import DataSource, open_data
 from supernet.families import ofa_mobilenetv3
 from supernet.quality.evaluate import evaluate
 from supernet.space import Architecture
 from supernet.supernet import Supernet
-from supernet.training import METHODS, Recipe, compose, find_recipe, train
+from supernet.training import METHODS, Recipe, find_recipe, train
 
 ARCHITECTURES = 24
 
@@ -46,32 +49,8 @@ def build(data: DataSource, family: str, seed: int) -> Supernet:
 
 def recipe_of(method: str, data: DataSource, family: str, passes: int, seed: int) -> Recipe:
     """The method's recipe with as many steps as the passes allow."""
-    stand_in = nn.Identity() if _needs_teacher(method) else None
-    base = find_recipe(f"digits+{method}").replace(
-        {"seed": seed, "steps": passes, "warmup_steps": 0}
-    )
-    supernet = build(data, family, seed)
-    # A schedule in phases has other step lengths in each: find the length that uses all passes.
-    steps = passes
-    for _ in range(4):
-        sampler = compose(supernet, data, base.replace({"steps": steps}), steps, stand_in).sampler
-        drawn = [
-            len(sampler.draw(i, _no_difference)) for i in np.linspace(0, steps - 1, 60, dtype=int)
-        ]
-        each = 1.0 if base.split else float(np.mean(drawn))
-        steps = max(1, round(passes / each))
-    warmup = max(1, steps // 10)
-    return base.replace({"steps": steps, "warmup_steps": warmup, "checkpoint_every": steps})
-
-
-def _needs_teacher(method: str) -> bool:
-    """Whether a network from outside teaches; progressive shrinking makes its own."""
-    changes = METHODS[method]
-    return changes.get("distill") == "teacher" and "phases" not in changes
-
-
-def _no_difference(architectures: Sequence[Architecture]) -> list[float]:
-    return [0.0] * len(architectures)
+    recipe = find_recipe(f"digits+{method}").replace({"seed": seed})
+    return fit_to_passes(recipe, build(data, family, seed), data, passes)
 
 
 def accuracy(supernet: Supernet, architecture: Architecture, data: DataSource) -> float:
@@ -136,7 +115,7 @@ def main() -> int:
             if any(r["method"] == method and r["seed"] == seed for r in rows):
                 continue
             teacher = None
-            if _needs_teacher(method):
+            if needs_teacher(find_recipe(f"digits+{method}")):
                 teacher = teacher_of(data, options.family, options.passes, seed)
             row = run(method, data, options.family, options.passes, seed, teacher)
             rows.append(row)

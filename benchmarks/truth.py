@@ -1,0 +1,266 @@
+"""What networks of a supernet are worth beside the same networks trained alone, by recipe.
+
+    python benchmarks/truth.py --recipes digits,sandwich,spos --seeds 3 --networks 64 --keep FOLDER
+    python benchmarks/truth.py --recipes spos --budgets 1,2,4 --keep FOLDER --markdown
+
+The truth: networks from the smallest to the largest, each trained alone from scratch
+``--truth-seeds`` times for ``--alone-steps`` steps of the task's base recipe. Beside it, every
+recipe trains a supernet ``--seeds`` times at equal passes: ``--budget`` single forward and backward
+passes, times each of ``--budgets``; a step that runs four networks counts four. All answer the
+test split, their statistics recalibrated. Answers are kept in FOLDER one training at a time: an
+interrupted run goes on where it was, and later ones train only what is new. What is kept knows
+data, family and recipe, and not the code: after a change of how networks train, take a new folder.
+
+Intervals are of 90 %, by drawing base images and seeds anew; the networks stay. Prints one JSON
+object, or with ``--markdown`` its table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from _equal_passes import fit_to_passes, needs_teacher
+from _truth_records import Record, Records
+from _truth_statistics import Truth, measure_macs, measure_recipe, measure_truth, round_all
+from _truth_table import write_table
+from _truth_training import ALONE, TASKS, Task, Training, carry_out_all, seed_alone
+
+from app.runs.directory import writing
+from supernet import files
+from supernet.errors import DivergedError, InputError
+from supernet.quality.audit import sample_across_costs
+from supernet.space import nearest
+from supernet.training import find_recipe
+from supernet.training.standalone import make_standalone_recipe
+
+FEWEST = 4
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that one table needs.
+
+    Args:
+        task: What for.
+        macs: Multiply-accumulates of each network.
+        alone: A training for each network and seed, network by network.
+        supernets: Trainings of each recipe and number of passes, one for each seed.
+    """
+
+    task: Task
+    macs: tuple[float, ...]
+    alone: tuple[Training, ...]
+    supernets: dict[tuple[str, int], tuple[Training, ...]]
+
+    def list_trainings(self) -> list[Training]:
+        """All trainings, the longest first, so that no process waits for another at the end."""
+        supernets = [one for group in self.supernets.values() for one in group]
+        return sorted(supernets, key=lambda one: -one.recipe.steps) + list(self.alone)
+
+
+def make_plan(task: Task, options: argparse.Namespace) -> Plan:
+    """Choose networks and recipes.
+
+    Raises:
+        InputError: A recipe is unknown, does not suit the family or needs a teacher from outside;
+            or the space has not so many networks.
+    """
+    data, first = task.open(), task.build(0)
+    space, costs = first.space, first.cost_model()
+    chosen = sample_across_costs(space, costs.macs, options.networks, np.random.default_rng(0))
+    positions = space.encode(chosen)
+    rows = tuple(tuple(int(position) for position in row) for row in positions)
+    networks = tuple(architecture.digest for architecture in chosen)
+    base = find_recipe(task.base)
+    alone = []
+    for network, row in zip(networks, rows, strict=True):
+        for seed in range(options.truth_seeds):
+            changes = {
+                "epochs": None,
+                "steps": options.alone_steps,
+                "checkpoint_every": options.alone_steps,
+                "seed": seed_alone(seed, network),
+            }
+            recipe = make_standalone_recipe(base, changes, data.epoch)
+            alone.append(Training(task, ALONE, seed, recipe, (network,), (row,)))
+    supernets = {}
+    for name in dict.fromkeys(options.recipes.split(",")):
+        for budget in options.budgets:
+            passes = options.budget * budget
+            trainings = []
+            for seed in range(options.seeds):
+                recipe = find_recipe(name, base=task.base).replace({"seed": seed})
+                if needs_teacher(recipe):
+                    raise InputError(
+                        f"recipe {name!r} needs a teacher from outside, which would have to be "
+                        "trained, too; choose one that makes its own"
+                    )
+                fitted = fit_to_passes(recipe, task.build(seed), data, passes)
+                trainings.append(Training(task, name, seed, fitted, networks, rows))
+            supernets[name, passes] = tuple(trainings)
+    macs = tuple(float(value) for value in costs.macs(positions))
+    return Plan(task, macs, tuple(alone), supernets)
+
+
+class Kept:
+    """Everything that trainings left in a folder.
+
+    Raises:
+        InputError: A file in it is damaged.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._alone, self._supernets = (
+            Records(folder / f"{name}.jsonl") for name in ("alone", "supernets")
+        )
+
+    def _choose(self, training: Training) -> Records:
+        return self._alone if training.name == ALONE else self._supernets
+
+    def find(self, training: Training) -> Record | None:
+        """Find what a training left, if it was carried out."""
+        return self._choose(training).find(training.settings, training.networks)
+
+    def keep(self, training: Training, record: Record) -> None:
+        """Write down what a training left."""
+        self._choose(training).append(record)
+
+    def take(self, training: Training) -> Record:
+        """Take what a training left that was carried out."""
+        found = self.find(training)
+        assert found is not None
+        return found
+
+
+def list_missing(plan: Plan, kept: Kept) -> list[Training]:
+    """The trainings that are not kept yet; recipes of two names that are the same train once."""
+    missing = [one for one in plan.list_trainings() if kept.find(one) is None]
+    return list({one.settings: one for one in missing}.values())
+
+
+def measure(plan: Plan, kept: Kept) -> dict[str, Any]:
+    """Compare everything that a plan needs and that is kept."""
+    split = plan.task.open().split(plan.task.split)
+    alone = [kept.take(one) for one in plan.alone]
+    answers = np.concatenate([record.unpack(record.networks) for record in alone])
+    groups = torch.arange(len(split)) if split.groups is None else split.groups
+    truth = Truth(
+        np.array(plan.macs),
+        answers.reshape(len(plan.macs), -1, len(split)),
+        groups.numpy(),
+    )
+    recipes = []
+    for (name, passes), trainings in plan.supernets.items():
+        records = [kept.take(one) for one in trainings]
+        row: dict[str, Any] = {
+            "recipe": name,
+            "passes": passes,
+            "steps": trainings[0].recipe.steps,
+            "seeds": len(records),
+            "diverged": sum(bool(record.diverged) for record in records),
+            "cpu_seconds": float(np.mean([record.cpu_seconds for record in records])),
+        }
+        inherited = [
+            record.unpack(one.networks)
+            for record, one in zip(records, trainings, strict=True)
+            if not record.diverged
+        ]
+        if inherited:
+            row |= measure_recipe(truth, np.array(inherited))
+        recipes.append(row)
+    found: dict[str, Any] = {
+        "task": plan.task.name,
+        "networks": len(plan.macs),
+        "samples": len(split),
+        "bases": len(truth.sizes),
+        "alone": {
+            "steps": plan.alone[0].recipe.steps,
+            "cpu_seconds": float(np.mean([record.cpu_seconds for record in alone])),
+            **measure_truth(truth),
+        },
+        "macs": measure_macs(truth),
+        "recipes": recipes,
+    }
+    rounded: dict[str, Any] = round_all(found)
+    return rounded
+
+
+def read_count(text: str) -> int:
+    """Read a whole number of at least 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number of at least 1")
+    return int(text)
+
+
+def read_counts(text: str) -> tuple[int, ...]:
+    """Read several, divided by commas."""
+    return tuple(dict.fromkeys(read_count(part) for part in text.split(",")))
+
+
+def read_task(text: str) -> Task:
+    """Find a task by its name."""
+    names = [task.name for task in TASKS]
+    if text not in names:
+        hint = nearest(text, names)
+        raise argparse.ArgumentTypeError(f"{text!r} must be one of {', '.join(names)}{hint}")
+    return TASKS[names.index(text)]
+
+
+def read_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--task", type=read_task, default=TASKS[0], help="clutter or resnet")
+    parser.add_argument("--recipes", default="digits,sandwich,spos", help="divided by commas")
+    parser.add_argument("--seeds", type=read_count, default=3, help="supernets of a recipe")
+    parser.add_argument("--budget", type=read_count, default=2800, help="single passes")
+    parser.add_argument("--budgets", type=read_counts, default=(1,), help="multiples of --budget")
+    parser.add_argument("--networks", type=read_count, default=64, help="at least 4")
+    parser.add_argument("--truth-seeds", type=read_count, default=2, help="of a network alone")
+    parser.add_argument("--alone-steps", type=read_count, default=700, help="of a network alone")
+    parser.add_argument("--jobs", type=read_count, default=1, help="processes of one thread each")
+    parser.add_argument("--keep", type=Path, required=True, help="folder of what is trained")
+    parser.add_argument("--markdown", action="store_true", help="print the table instead of JSON")
+    options = parser.parse_args(arguments)
+    if options.networks < FEWEST:
+        parser.error(f"--networks {options.networks} are too few; it must be at least {FEWEST}")
+    return options
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Train what is not kept, and print the comparison; returns the exit code."""
+    options = read_arguments(arguments)
+    try:
+        plan = make_plan(options.task, options)
+        folder = options.keep
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise files.explain(error, folder) from error
+        with writing(folder):
+            kept = Kept(folder)
+            carry_out_all(list_missing(plan, kept), options.jobs, kept.keep)
+        found = measure(plan, kept)
+    except (InputError, DivergedError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from what is finished", file=sys.stderr)
+        return 130
+    print(write_table(found) if options.markdown else json.dumps(found, allow_nan=False))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
