@@ -8,6 +8,7 @@ optimistic about the best however it was selected, as far as the model holds.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -117,7 +118,7 @@ def infer_posterior(
 
     Raises:
         InputError: Fewer than 3 rows, or values or errors that are not finite, or negative errors,
-            or another shape of ``together``.
+            or ``together`` of another shape or not finite.
     """
     rows, targets = prepare_training_rows(space, positions, values)
     noise = np.asarray(errors, dtype=np.float64)
@@ -132,6 +133,8 @@ def infer_posterior(
             f"{len(rows)} measurements need errors together of shape {len(rows), len(rows)}, not "
             f"{common.shape}"
         )
+    if not np.isfinite(common).all():
+        raise InputError("errors together must be finite")
     if len(rows) < LEAST_ROWS or np.ptp(targets) == 0:
         return Posterior(targets, np.diag(noise**2) + common)
     sign = 1.0 if maximize else -1.0
@@ -147,18 +150,17 @@ def infer_posterior(
     # What many have in common moves them to the other side of a level together.
     moved = float(np.sqrt(np.diag(common).max()))
     tails = (TAIL, CLOSE_TAIL) if 2 * moved < ahead else (TAIL,)
-    levels = [middle - tail * ahead for tail in tails] if ahead else [-np.inf]
+    # Where all above a level are equal, nothing is left to fit, as where none is ahead.
+    levels = [middle - tail * ahead for tail in tails if middle - tail * ahead < middle]
+    levels = levels or [-np.inf]
     found = [infer(level) if (merit < level).any() else whole for level in levels]
     # What the others say of a network leaves its own luck out; the better half is what matters.
-    foretold = sign * whole.left_out
+    # Beside networks that fail by far, others would look alike: their better half would be chance.
+    foretold = sign * found[0].left_out
     better = foretold >= np.median(foretold)
     scores = [one.score(sign, merit, levels[-1], better) for one in found]
     chosen = int(np.argmax(scores))
-    near, cut = found[chosen].posterior, merit < levels[chosen]
-    mean = np.where(cut, whole.posterior.mean, near.mean)
-    apart = cut[:, None] != cut[None, :]
-    covariance = np.where(cut[:, None] & cut[None, :], whole.posterior.covariance, near.covariance)
-    return Posterior(mean, np.where(apart, 0.0, covariance))
+    return _join(merit, levels[: chosen + 1], [whole, *found[: chosen + 1]])
 
 
 @dataclass(frozen=True)
@@ -191,6 +193,26 @@ class _Inferred:
         gap, cut = (merit - sign * self.left_out) / spread, (least - sign * self.left_out) / spread
         density = -0.5 * gap**2 - np.log(spread) - 0.5 * np.log(2 * np.pi)
         return float(np.where(merit >= least, density, log_ndtr(cut))[rows].mean())
+
+
+def _join(merit: Vector, levels: Sequence[float], found: Sequence[_Inferred]) -> Posterior:
+    """Take each network from the last of what was inferred whose level it is not below.
+
+    What lies between two levels must not be judged by those below both, which may be far away.
+
+    Args:
+        merit: Measurements, larger is better, ``(n,)``.
+        levels: Ascending ones.
+        found: From all networks, and then from those above each level.
+    """
+    band = sum((merit >= level).astype(np.intp) for level in levels)
+    rows = np.arange(len(merit))
+    mean = np.stack([one.posterior.mean for one in found])[band, rows]
+    covariance = np.zeros((len(merit), len(merit)))
+    for number, one in enumerate(found):
+        mine = np.ix_(rows[band == number], rows[band == number])
+        covariance[mine] = one.posterior.covariance[mine]
+    return Posterior(mean, covariance)
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ _DRAWN = 3.0
 def preload(runs: Sequence[str]) -> threading.Thread:
     """Import what the page needs and read the run it opens with, beside everything else.
 
-    Whatever fails here fails again where the page can say so.
+    Whatever fails here fails again where the page can say so, or costs no more than time.
 
     Args:
         runs: What the page was given: run directories, or folders that contain some.
@@ -41,6 +41,15 @@ def preload(runs: Sequence[str]) -> threading.Thread:
 
 
 def _preload(runs: Sequence[str]) -> None:
+    try:
+        _make_ready(runs)
+    # What the page needs may fail in any way, and no trace of it is for whoever starts a server.
+    except Exception as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        print(f"warning: the first page may take longer ({reason})", file=sys.stderr)
+
+
+def _make_ready(runs: Sequence[str]) -> None:
     _wait_for_server()
     usual = sys.getswitchinterval()
     sys.setswitchinterval(_TURN)

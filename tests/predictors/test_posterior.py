@@ -98,9 +98,10 @@ def test_networks_that_fail_do_not_hide_how_alike_the_others_are(
     assert error < 0.9 * infer_and_compare()[1]
 
 
+@pytest.mark.parametrize("failed", [0.0, 40.0])
 @pytest.mark.parametrize("sign", [1.0, -1.0])
 def test_good_networks_that_differ_little_are_not_told_apart_by_luck(
-    sign: float, monkeypatch: pytest.MonkeyPatch
+    sign: float, failed: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # How far networks stay behind what can be reached varies by a factor: much among bad ones.
     noise, cases = 0.5, []
@@ -108,7 +109,10 @@ def test_good_networks_that_differ_little_are_not_told_apart_by_luck(
         rows = sample(150, seed)
         rng = np.random.default_rng([2, seed])
         merit = -np.exp(5.0 - 1.2 * know(rows) + 0.8 * rng.standard_normal(len(rows)))
-        cases.append((rows, merit, merit + noise * rng.standard_normal(len(rows))))
+        values = merit + noise * rng.standard_normal(len(rows))
+        # Some may fail altogether, which says nothing about how much others differ.
+        values[::15] -= failed
+        cases.append((rows, merit, values))
 
     def measure_optimism() -> float:
         found = []
@@ -124,6 +128,35 @@ def test_good_networks_that_differ_little_are_not_told_apart_by_luck(
     optimism = measure_optimism()
     monkeypatch.setattr(posterior, "CLOSE_TAIL", posterior.TAIL)
     assert abs(optimism) < 0.4 * measure_optimism()
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_what_lies_between_is_not_judged_by_networks_that_fail_by_far(sign: float) -> None:
+    noise = 0.5
+    rows = sample(60, 0)
+    steps = (rows + 1.0) @ np.array([1.0, 0.8, 0.5, 0.3, 0.2, 0.1])
+    truth = sign * steps
+    values = truth + noise * np.random.default_rng(1).standard_normal(len(rows))
+    failed = np.zeros(len(rows), dtype=bool)
+    failed[[3, 7]] = True
+    values[failed] = -sign * 1e30
+    errors = np.full(len(rows), noise)
+    found = infer_posterior(SPACE, rows, values, errors, maximize=sign > 0, seed=0)
+    # Some even of those that did not fail are far behind, as failed ones are.
+    near = ~failed & (steps > np.median(steps) - 3.0)
+    assert near.sum() > 45
+    assert np.abs(found.mean - truth)[near].max() < 3 * noise
+    assert (found.deviation[near] > 0.1 * noise).all()
+    assert (found.deviation[near] < 1.2 * noise).all()
+
+
+@pytest.mark.parametrize("noise", [1e-17, 1e-300])
+def test_errors_too_small_to_tell_levels_apart(noise: float) -> None:
+    rows = sample(60, 0)
+    values = np.where(np.arange(len(rows)) < 10, 0.1, 0.9)
+    found = infer(rows, values, noise)
+    assert found.mean == pytest.approx(values, abs=1e-6)
+    assert np.isfinite(found.covariance).all()
 
 
 def test_draws_follow_the_covariance() -> None:
@@ -191,6 +224,8 @@ def test_errors_that_some_measurements_have_in_common_are_not_merit() -> None:
     assert abs(favour(together)) < 0.3 * favour(None)
     with pytest.raises(InputError, match=r"118 measurements need errors together of shape"):
         favour(together[:5, :5])
+    with pytest.raises(InputError, match="errors together must be finite"):
+        favour(np.full_like(together, np.nan))
 
 
 @pytest.mark.parametrize("errors", [[0.1] * 9, [-0.1] * 10, [float("nan")] * 10])
