@@ -179,7 +179,11 @@ class DataSource:
     def _find_further(self, name: str, make: Callable[[int], object], number: int) -> Split:
         """What was made before, or is made now; what was asked for longest ago goes first."""
         found = self._made.pop(number, None)
-        self._made[number] = self._make_further(name, make, number) if found is None else found
+        if found is None:
+            found = self._make_further(name, make, number)
+            # What is made anew should be the same; whether it is, only its content tells.
+            self._hashed.pop(name, None)
+        self._made[number] = found
         while len(self._made) > 1 and _count_bytes(self._made.values()) > KEPT_BYTES:
             del self._made[next(iter(self._made))]
         return self._made[number]

@@ -248,7 +248,7 @@ def test_the_front_of_random_search_is_a_quiet_series_of_its_own(front: Front) -
     assert drawn["x"] == pytest.approx([0.1, 0.11, 0.12, 0.13, 0.14])
     assert drawn["y"] == pytest.approx([0.9, 0.9001, 0.9002, 0.9003, 0.9004])
     assert drawn["names"] == [f"{n:012x}" for n in range(5)]
-    assert set(drawn["ids"]) == {""}, "a click on it chooses nothing"
+    assert set(drawn["ids"]) == {""}, "none is a point, so that a click chooses nothing"
     assert drawn["texts"][0][0] == front.cost.show(0.1)
     assert drawn["radius"] < ours["radius"]
     assert drawn["color"] != ours["color"]
@@ -260,6 +260,24 @@ def test_the_front_of_random_search_is_a_quiet_series_of_its_own(front: Front) -
         payload["x"]["domain"]
         == build_payload(front, view(front, shown=frozenset()))["x"]["domain"]
     )
+
+
+def test_a_click_on_random_search_chooses_what_is_a_point_of_the_search(front: Front) -> None:
+    behind = next(p for p in front.points if not p.on_front)
+    values = {name: behind.best(name) for name in ("latency_ms", "accuracy")}
+    both = (
+        BaselinePoint(digest=behind.digest, values=values),
+        BaselinePoint(digest="f" * 12, values={"latency_ms": 1e3, "accuracy": 0.5}),
+    )
+    beside = front.replace(baseline=BaselineRecord(hypervolume=0.03, front=both))
+    shown = frozenset((RANDOM_SEARCH, DOMINATED))
+    drawn = groups(build_payload(beside, view(beside, shown=shown)))
+    # The mark of random search hides the point, which is clicked all the same.
+    kinds = list(drawn)
+    assert kinds.index(RANDOM_SEARCH) < kinds.index(DOMINATED)
+    assert behind.digest in drawn[DOMINATED]["ids"]
+    assert drawn[RANDOM_SEARCH]["ids"] == [behind.digest, ""]
+    assert drawn[RANDOM_SEARCH]["names"] == [behind.digest, "f" * 12]
 
 
 def test_random_search_without_a_place_is_counted(front: Front) -> None:

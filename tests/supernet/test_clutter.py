@@ -326,6 +326,27 @@ def test_further_samples_are_made_once(source: DataSource, monkeypatch: pytest.M
     assert asked == [1, 2, 3, 2]
 
 
+def test_further_samples_that_are_others_the_second_time_have_another_fingerprint(
+    source: DataSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def make(number: int) -> Split:
+        asked.append(number)
+        return Split(source.val.inputs, source.val.targets.roll(len(asked)))
+
+    odd = replace(source, further=make)
+    first = odd.fingerprint_further("val+1")
+    odd.split("val+1")
+    assert odd.fingerprint_further("val+1") == first
+    # There is room for one alone, so that the first is made anew.
+    monkeypatch.setattr("supernet.data.source.KEPT_BYTES", 1)
+    odd.split("val+2")
+    odd.split("val+1")
+    assert asked == [1, 2, 1]
+    assert odd.fingerprint_further("val+1") != first
+
+
 def test_further_samples_without_a_target_for_each(source: DataSource) -> None:
     short = Split(source.val.inputs, source.val.targets[:-1])
     with pytest.raises(InputError, match=r"a target for each.* targets of torch.int64 and shape"):

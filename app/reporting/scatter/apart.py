@@ -10,6 +10,7 @@ from typing import Generic, TypeVar
 from app.records.numbers import format_items
 from app.records.quantities import Quantity
 from app.records.searches.apart import BaselinePoint, FailureRecord
+from app.records.searches.front import Front
 from app.reporting.scatter.json_parts import Json, describe_look, shorten_one
 from app.reporting.scatter.view import FAILED, LOOKS, ScatterView
 
@@ -69,22 +70,24 @@ def place_apart(members: Sequence[Member], view: ScatterView, *, whole: bool) ->
 
 
 def list_apart(
-    kind: str, found: Apart[BaselinePoint] | Apart[FailureRecord], view: ScatterView
+    front: Front, kind: str, found: Apart[BaselinePoint] | Apart[FailureRecord], view: ScatterView
 ) -> Json:
     """A group of networks, which is listed for those who do not see them.
 
     Args:
+        front: What the search found; a click chooses what is a point of it.
         kind: A key of :data:`app.reporting.scatter.view.LOOKS`.
         found: The networks.
         view: What is shown.
     """
     axes = [view.x, view.y, *([view.color] if view.color else [])]
+    digests = [member.digest for member in found.members]
     return {
         **describe_look(kind, LOOKS[kind]),
         "listed": True,
-        # They are not known as points are, so that a click on them chooses nothing.
-        "ids": [""] * len(found.members),
-        "names": [member.digest for member in found.members],
+        # A mark lies on the point of the same network where both are known by one evaluation.
+        "ids": [digest if front.find_places(digest) else "" for digest in digests],
+        "names": digests,
         "x": [shorten_one(value) for value in found.across],
         "y": [shorten_one(value) for value in found.up],
         "texts": [
@@ -93,10 +96,10 @@ def list_apart(
     }
 
 
-def describe_failed(found: Apart[FailureRecord], view: ScatterView) -> Json:
+def describe_failed(front: Front, found: Apart[FailureRecord], view: ScatterView) -> Json:
     """The group of failed evaluations, each with its reason."""
     reasons = [member.reason[:_LONGEST] or _NO_REASON for member in found.members]
-    return {**list_apart(FAILED, found, view), "reasons": reasons}
+    return {**list_apart(front, FAILED, found, view), "reasons": reasons}
 
 
 def count_failed(failed: int, found: Apart[FailureRecord]) -> list[str]:

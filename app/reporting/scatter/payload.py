@@ -106,9 +106,9 @@ def _list_groups(front: Front, view: ScatterView, found: Found) -> list[Json]:
             groups.append(_place_apart(front, kind, view, kinds["verified"], ends))
     if REFERENCES in view.shown:
         groups += _place_references(view)
-    groups.append(list_apart(RANDOM_SEARCH, found.random, view))
+    groups.append(list_apart(front, RANDOM_SEARCH, found.random, view))
     cloud = [_make_group(front, view, kind, kinds[kind]) for kind in (CLOSE, DOMINATED, OUTSIDE)]
-    return [*groups, *cloud, describe_failed(found.failed, view)]
+    return [*groups, *cloud, describe_failed(front, found.failed, view)]
 
 
 def _make_group(front: Front, view: ScatterView, kind: str, places: Places) -> Json:
