@@ -263,8 +263,8 @@ def _infer(
     kernel = make_covariance(coded.plan, coded.parameters)
     prior = kernel(coded.features, coded.features)
     prior[np.diag_indices_from(prior)] += kernel.noise
-    # Relevances are tuned without what is in common: with it, real differences between kinds of
-    # networks are taken for luck of their samples, and worse ones are chosen.
+    # What is in common moves measurements together and says little about relevances, so that these
+    # are tuned without it.
     measured = prior + common / scale**2
     measured[np.diag_indices_from(measured)] += known
     inverse, _ = invert(measured)

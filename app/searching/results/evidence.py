@@ -31,8 +31,6 @@ Matrix = NDArray[np.float64]
 
 # Pairs of networks that tell how much of an error is shared; more say nothing new.
 MOST_PAIRS = 300
-# With fewer networks their mean error is no error that all share.
-LEAST_NETWORKS = 8
 
 
 @dataclass(frozen=True)
@@ -125,10 +123,8 @@ class Evidence:
         errors: Standard error of each as if it stood alone, ``(n,)``, but for ``apart``.
         own: The part of each error that is not shared with other networks, ``(n,)``.
         samples: Behind each value, ``(n,)``.
-        apart: Covariance ``(n, n)`` of errors that some networks have in common and others have
-            not, besides those of ``own``: of the same samples, and of what is not known of how much
-            easier or harder the sets of each were than those of the networks on the most. ``None``
-            where nothing is known of any.
+        apart: Covariance ``(n, n)`` of what is not known of how much easier or harder the sets of
+            each were than those of the networks on the most; ``None`` where all saw the same.
         told: Whether scores of samples told what is shared; else ``own`` is all of each error.
     """
 
@@ -143,25 +139,16 @@ class Evidence:
 def gather_evidence(found: Sequence[Scored], seed: int) -> Evidence:
     """Summarise evaluations of networks on ``val`` and on further samples.
 
-    Whether errors of two networks go together follows from their scores on the same samples. What
-    all have in common cannot turn their order round and is apart; what only some have in common,
-    such as those of one depth that happen to suit these samples, must not pass for merit of what
-    they are made of. Where the scores of single samples were kept of some networks alone, these
-    tell how much all share; where of none, nothing is taken for shared, which is the upper bound of
-    what may turn their order round.
+    How much of an error two networks share follows from their differences on the same samples:
+    what is their own adds up in the error of a difference, what they share vanishes from it. Where
+    the scores of single samples were not kept, nothing is taken for shared, which is the upper
+    bound of what may turn their order round.
 
     Args:
         found: What each network scored.
         seed: Decides which pairs are compared where there are many.
     """
     errors = np.array([one.error for one in found])
-    if len(found) >= LEAST_NETWORKS and all(one.parts for one in found):
-        samples = np.array([one.samples for one in found], dtype=np.intp)
-        values = np.array([one.value for one in found])
-        covariance = _measure_covariance(found, errors)
-        own = np.sqrt(np.diag(covariance))
-        apart = covariance - np.diag(own**2)
-        return _level_sets(found, Evidence(values, errors, own, samples, apart))
     shares: dict[int, float] = {}
     told, latest = False, 1.0
     for count in sorted({one.sets for one in found}):
@@ -175,62 +162,6 @@ def gather_evidence(found: Sequence[Scored], seed: int) -> Evidence:
     values = np.array([one.value for one in found])
     plain = Evidence(values, errors, own, samples, told=told)
     return _level_sets(found, plain) if told else plain
-
-
-def _measure_covariance(found: Sequence[Scored], errors: Vector) -> Matrix:
-    """Covariance ``(n, n)`` of what the errors of networks have besides that of all together.
-
-    By groups of samples, as :func:`supernet.quality.sampling_error.compute_standard_error`. What
-    all have in common is taken off set by set, so that neither what a set is easier by counts.
-    """
-    places = _number_groups(found)
-    count = 1 + max(int(place.max()) for known in places for place in known)
-    deviations, whole = np.zeros((2, len(found), count))
-    own, alone = deviations, np.zeros(len(found))
-    for number in range(max(len(one.parts) for one in found)):
-        rows = [row for row, one in enumerate(found) if len(one.parts) > number]
-        parts = np.zeros((len(rows), count))
-        weights = np.zeros(len(rows))
-        for here, row in enumerate(rows):
-            part = found[row].parts[number]
-            parts[here] = np.bincount(places[row][number], part - part.mean(), count) / len(part)
-            weights[here] = len(part) / found[row].samples
-        whole[rows] += parts * weights[:, None]
-        if len(rows) < LEAST_NETWORKS:
-            # Too few to tell what they have in common: as much is their own as of the first set.
-            firsts = np.array([len(found[row].parts[0]) / found[row].samples for row in rows])
-            alone[rows] += np.square(own[rows]).sum(axis=1) * (weights / firsts) ** 2
-            continue
-        parts -= parts.mean(axis=0)
-        parts *= np.sqrt(len(rows) / (len(rows) - 1)) * weights[:, None]
-        deviations[rows] += parts
-        own = deviations.copy() if number == 0 else own
-    sizes = np.sqrt(np.square(whole).sum(axis=1))
-    # Where all answers are right or wrong, nothing tells what the error goes together with.
-    told = sizes > 0
-    scale = np.divide(errors, sizes, out=np.ones(len(found)), where=told)
-    deviations *= np.where(told, scale, 0.0)[:, None]
-    covariance: Matrix = deviations @ deviations.T
-    covariance[np.diag_indices_from(covariance)] += np.where(told, alone * scale**2, errors**2)
-    return covariance
-
-
-def _number_groups(found: Sequence[Scored]) -> list[list[NDArray[np.intp]]]:
-    """The group of each network's samples, by numbers from 0; each of those without is its own."""
-    most = max(found, key=lambda one: len(one.parts))
-    starts = np.concatenate(([0], np.cumsum([len(part) for part in most.parts])))
-    every = [
-        [
-            starts[number] + np.arange(len(part)) if group is None else group
-            for number, (part, group) in enumerate(zip(one.parts, one.groups, strict=True))
-        ]
-        for one in found
-    ]
-    flat = np.concatenate([group for known in every for group in known])
-    numbers = np.unique(flat, return_inverse=True)[1].astype(np.intp)
-    ends = np.cumsum([len(group) for known in every for group in known])
-    cut = iter(np.split(numbers, ends[:-1]))
-    return [[next(cut) for _ in known] for known in every]
 
 
 def _level_sets(found: Sequence[Scored], plain: Evidence) -> Evidence:
@@ -270,7 +201,7 @@ def _level_sets(found: Sequence[Scored], plain: Evidence) -> Evidence:
         plain,
         values=plain.values - contrasts @ (covariance @ weighed),
         errors=np.sqrt(plain.own**2 + shared),
-        apart=contrasts @ covariance @ contrasts.T + (0.0 if plain.apart is None else plain.apart),
+        apart=contrasts @ covariance @ contrasts.T,
     )
 
 
