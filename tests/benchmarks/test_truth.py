@@ -40,6 +40,7 @@ def _drop_times(text: str) -> dict:
     return found
 
 
+@pytest.mark.slow
 def test_interrupted_run_goes_on_and_gives_the_same(benchmark, capsys, tmp_path: Path) -> None:
     arguments = [*SMOKE, "--keep", str(tmp_path)]
     assert benchmark.main(arguments) == 0
