@@ -21,14 +21,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from _answers import answer
 from _truth_records import Record, pack_answers
-from numpy.typing import NDArray
 
 from supernet.data import IMAGES, DataSource, open_data
 from supernet.errors import DivergedError, InputError
 from supernet.family_config import encode_config
-from supernet.quality.evaluate import BatchCache, recalibrate_extracted, score_samples
-from supernet.space import Architecture
 from supernet.supernet import Supernet
 from supernet.training import Recipe, train
 from supernet.training.recipe import NEUTRAL
@@ -168,7 +166,7 @@ def carry_out(training: Training) -> Record:
             diverged = str(error)
     seconds = time.process_time() - began
     if not diverged:
-        answers = answer(supernet, networks, data, task.split)
+        answers = answer(supernet, networks, data, [task.split])[:, 0]
     return Record(
         task=task.name,
         recipe=training.name,
@@ -181,20 +179,6 @@ def carry_out(training: Training) -> Record:
         cpu_seconds=round(seconds, 2),
         diverged=diverged,
     )
-
-
-def answer(
-    supernet: Supernet, networks: Sequence[Architecture], data: DataSource, split: str
-) -> NDArray[np.bool_]:
-    """Right and wrong answers ``(networks, samples)``, each network's statistics recalibrated."""
-    found, cache_ = [], BatchCache()
-    for architecture in networks:
-        with torch.inference_mode():
-            model = supernet.extract(architecture)
-            recalibrate_extracted(model, supernet, architecture, data, cache=cache_)
-            scores = score_samples(model, supernet, architecture, data, split, cache=cache_)
-        found.append(scores > 0.5)
-    return np.array(found)
 
 
 def carry_out_all(

@@ -38,6 +38,7 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+from _answers import answer
 from _options import read_options
 from _published import Rows, Values, cell_statistics, hw_gpt, nasbench201, ofa_macs, ofa_table
 
@@ -51,7 +52,6 @@ from search.strategies.predictor_guided import PredictorGuided
 from supernet.data import DataSource, Split, open_data
 from supernet.families import ofa_mobilenetv3
 from supernet.quality.audit import sample_across_costs
-from supernet.quality.evaluate import BatchCache, recalibrate_extracted, score_samples
 from supernet.space import SearchSpace
 from supernet.training import find_recipe, train
 
@@ -61,6 +61,8 @@ Z90 = 1.645
 ROUND = 15
 # Networks of a pool that tell how much easier validation is than test.
 ALIKE = 100
+# Networks that are scored between two words of progress.
+AT_ONCE = 100
 
 
 class Source:
@@ -267,23 +269,15 @@ def make_pool(spec: str, networks: int, sets: int) -> tuple[SearchSpace, Any, Sc
     found = [_join(data, number) for number in range(sets)]
     unseen = replace(data, val=found[0], further=lambda number: found[number])
     names = ["val", *(f"val+{number}" for number in range(1, sets))]
-    cache_, scores = BatchCache(), []
-    for number, architecture in enumerate(chosen, start=1):
-        with torch.inference_mode():
-            model = supernet.extract(architecture)
-            recalibrate_extracted(model, supernet, architecture, unseen, cache=cache_)
-            scores.append(
-                [
-                    score_samples(model, supernet, architecture, unseen, name, cache=cache_) > 0.5
-                    for name in names
-                ]
-            )
-        if number % 100 == 0:
-            print(f"{spec}: {number}/{len(chosen)} networks scored", file=sys.stderr, flush=True)
+    answers = []
+    for first in range(0, len(chosen), AT_ONCE):
+        answers.append(answer(supernet, chosen[first : first + AT_ONCE], unseen, names))
+        done = min(first + AT_ONCE, len(chosen))
+        print(f"{spec}: {done}/{len(chosen)} networks scored", file=sys.stderr, flush=True)
     groups = found[0].groups
     assert groups is not None
     rows = supernet.space.encode(chosen)
-    return supernet.space, costs, ScoredPool(rows, np.array(scores), groups.numpy())
+    return supernet.space, costs, ScoredPool(rows, np.concatenate(answers), groups.numpy())
 
 
 def _join(data: DataSource, number: int) -> Split:

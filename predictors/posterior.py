@@ -103,8 +103,9 @@ def infer_posterior(
         values: What was measured, ``(n,)``, in one unit.
         errors: Standard deviation of each measurement around the true value, ``(n,)``, in the unit
             of the values; 0 for exact ones.
-        maximize: Whether larger values are better: the bad tail is not allowed to decide how much
-            good ones differ.
+        maximize: Whether larger values are better: what is worse than most by far is not allowed to
+            decide how much others differ, nor is all of the worse half where the better one is more
+            probable so.
         seed: Decides which rows relevances are tuned on where there are more than a few hundred.
         statistics: As for :class:`predictors.predictor.Fit`; used where they make the values more
             probable.

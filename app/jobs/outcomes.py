@@ -8,8 +8,8 @@ from pathlib import Path
 
 from app.records.audit import AuditRecord
 from app.records.class_balance import LargestClass
-from app.records.searches.apart import FinalistsRecord
 from app.records.searches.front import Point
+from app.records.searches.front_extras import FinalistsRecord
 from app.reporting.report_text import SearchSummary
 from supernet.space import Value
 

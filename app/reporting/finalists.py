@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from app.records.numbers import format_items
-from app.records.searches.apart import FinalistsRecord
+from app.records.searches.front_extras import FinalistsRecord
 
 
 def describe_finalists(spent: FinalistsRecord | None) -> str:

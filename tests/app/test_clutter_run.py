@@ -20,8 +20,8 @@ from app.evaluation.log import EvaluationLog
 from app.evaluation.pools import ProcessPool
 from app.evaluation.worker import Finding, Task, work
 from app.records.evaluation import EvaluationRecord
-from app.records.searches.apart import FinalistsRecord
 from app.records.searches.front import read_front
+from app.records.searches.front_extras import FinalistsRecord
 from app.reporting.finalists import describe_finalists
 from app.runs.directory import Run
 from app.runs.suited import choose_preset

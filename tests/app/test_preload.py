@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -64,3 +65,23 @@ def test_another_streamlit_may_lack_what_tells_of_a_start(
     said = capfd.readouterr().err
     assert said.startswith("warning: the first page may take longer (ImportError: ")
     assert said.count("\n") == 1
+
+
+def test_the_first_chart_needs_no_pandas(runs: list[Path]) -> None:
+    page = Path(preload.__file__).with_name("page.py")
+    code = (
+        "import sys; from streamlit.testing.v1 import AppTest;"
+        "sys.argv[:] = sys.argv[1:];"
+        "page = AppTest.from_file(sys.argv[0], default_timeout=60).run();"
+        "assert not page.exception and page.tabs; assert 'pandas' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code, str(page), str(runs[0])], check=True)
+
+
+def test_a_server_is_started_without_reading_records(runs: list[Path]) -> None:
+    code = (
+        "import sys; from pathlib import Path;"
+        "from app.commands.serve_explorer import prepare;"
+        "assert prepare([Path(sys.argv[1])], None, True); assert 'numpy' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code, str(runs[0])], check=True)

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from app.records.quantities import find_stored_quantity
 from app.records.searches import picking
-from app.records.searches.apart import BaselinePoint, BaselineRecord, FailureRecord
 from app.records.searches.front import Front, parse_front
+from app.records.searches.front_extras import BaselinePoint, BaselineRecord, FailureRecord
 from app.reporting.scatter.payload import build_payload
 from app.reporting.scatter.places import reach
 from app.reporting.scatter.view import (

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from app.records.searches.apart import BaselinePoint, BaselineRecord, FailureRecord
 from app.records.searches.front import parse_front
+from app.records.searches.front_extras import BaselinePoint, BaselineRecord, FailureRecord
 from app.reporting.scatter.payload import build_payload
 from app.reporting.scatter.script import read_script, read_style
 from app.reporting.scatter.view import FAILED, RANDOM_SEARCH, ScatterView

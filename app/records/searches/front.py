@@ -17,7 +17,7 @@ from app.records.columns.choice_columns import ChoiceColumns, tabulate_choices
 from app.records.columns.front_columns import Column, make_column
 from app.records.columns.point_columns import find_columns
 from app.records.quantities import Quantity, find_stored_quantity, list_counted
-from app.records.searches.apart import BaselineRecord, FailureRecord, FinalistsRecord
+from app.records.searches.front_extras import BaselineRecord, FailureRecord, FinalistsRecord
 from app.records.searches.search import FILE as SEARCH_FILE
 from app.records.searches.search import REMEDY as SEARCH_REMEDY
 from app.records.searches.search import SearchRecord

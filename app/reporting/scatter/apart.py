@@ -9,8 +9,8 @@ from typing import Generic, TypeVar
 
 from app.records.numbers import format_items
 from app.records.quantities import Quantity
-from app.records.searches.apart import BaselinePoint, FailureRecord
 from app.records.searches.front import Front
+from app.records.searches.front_extras import BaselinePoint, FailureRecord
 from app.reporting.scatter.json_parts import Json, describe_look, shorten_one
 from app.reporting.scatter.view import FAILED, LOOKS, ScatterView
 

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.records.quantities import Quantity
-from app.records.searches.apart import BaselinePoint, FailureRecord
 from app.records.searches.front import Front
+from app.records.searches.front_extras import BaselinePoint, FailureRecord
 from app.reporting.scatter.apart import Apart, place_apart
 from app.reporting.scatter.view import (
     CLOSE,

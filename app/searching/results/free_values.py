@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from app.evaluation.scheduler import SPLIT
 from app.records.quantities import name_latency
-from app.records.searches.apart import FailureRecord
+from app.records.searches.front_extras import FailureRecord
 from app.searching.objectives import Sources, count_all
 from search import History, SearchProblem
 

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from app.evaluation.log import EvaluationLog
 from app.records.quantities import Quantity, find_stored_quantity, name_latency
-from app.records.searches.apart import FinalistsRecord
 from app.records.searches.front import (
     CardRecord,
     ConstraintRecord,
@@ -24,6 +23,7 @@ from app.records.searches.front import (
     Point,
     value_or,
 )
+from app.records.searches.front_extras import FinalistsRecord
 from app.records.typed_json.plain import to_json_number
 from app.records.typed_json.record import drop_infinite
 from app.searching.objectives import Sources, combine_devices, count_all

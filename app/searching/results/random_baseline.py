@@ -10,8 +10,8 @@ import numpy as np
 from app.evaluation.pools import WorkerPool
 from app.evaluation.scheduler import WHOLE_ROUND, Evaluator
 from app.progress import Say, Step
-from app.records.searches.apart import BaselinePoint, BaselineRecord
 from app.records.searches.front import Front
+from app.records.searches.front_extras import BaselinePoint, BaselineRecord
 from app.records.searches.front_files import write_front
 from app.records.searches.trace import TraceDigests, read_trace
 from app.searching.objectives import Sources
