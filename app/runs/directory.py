@@ -6,6 +6,7 @@ import errno
 import math
 import os
 import platform
+import re
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
@@ -52,8 +53,9 @@ _OWN = (
     *("run.json", "space.json", "metrics.jsonl", "evaluations.jsonl", _LOCK),
     *("checkpoints", "devices", "searches", "audits", "exports", "report", "notes.json"),
 )
-# Optuna locks its journal by a link, and only ever makes and removes it.
-_MAY_BE_LINK = "optuna.log.lock"
+# Optuna locks its journal by a link, and only ever makes, renames and removes it; one that was
+# being released when its process was killed has the other name.
+_MAY_BE_LINK = re.compile(r"optuna\.log\.lock([0-9a-f-]{36}\.rename)?")
 
 
 class BusyError(InputError):
@@ -292,7 +294,7 @@ def _prepare(folder: Path, names: Collection[str] | None = None) -> None:
     for entry in found:
         if files.is_partial(Path(entry.path)):
             continue
-        if entry.is_symlink() and entry.name != _MAY_BE_LINK:
+        if entry.is_symlink() and not _MAY_BE_LINK.fullmatch(entry.name):
             files.refuse_link(Path(entry.path))
         if entry.is_dir(follow_symlinks=False) and not os.path.lexists(
             os.path.join(entry.path, _LOCK)

@@ -460,6 +460,9 @@ def _journal(path: Path) -> Any:
     while os.path.lexists(lock) and time.monotonic() < patience:
         time.sleep(0.05)
     lock.unlink(missing_ok=True)
+    # One that was being released when its process was killed.
+    for released in lock.parent.glob(f"{lock.name}*.rename"):
+        released.unlink(missing_ok=True)
     _cut_torn_line(path)
     # Links need a privilege on Windows.
     own = JournalFileOpenLock(str(path)) if os.name == "nt" else None

@@ -9,6 +9,7 @@ import time
 import warnings
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import optuna
@@ -21,7 +22,7 @@ from optuna.trial import TrialState
 from app.evaluation.log import EvaluationLog
 from app.evaluation.worker import Finding
 from app.records.searches.front import Front, parse_front
-from app.runs.directory import Run
+from app.runs.directory import Run, writing
 from app.runs.trained import Trained
 from app.searching.optuna_mirror import Study, is_mirrored, open_study
 from search import Constraint, Evaluation, History, Objective, SearchProblem, pareto_front
@@ -293,6 +294,10 @@ def test_a_killed_process_leaves_a_study_that_can_be_continued(
         file.write('{"op_code": 4, "wor')
     lock = path.with_name("optuna.log.lock")
     lock.symlink_to(path)
+    released = path.with_name(f"optuna.log.lock{uuid4()}.rename")
+    released.symlink_to(path)
+    with writing(path.parent):
+        pass
     waited, clock = [0.0], time.monotonic
     monkeypatch.setattr("time.sleep", waited.append)
     monkeypatch.setattr("time.monotonic", lambda: clock() + sum(waited))
@@ -301,6 +306,7 @@ def test_a_killed_process_leaves_a_study_that_can_be_continued(
         study.add(evaluation)
     assert sum(waited) < 15, "a lock nobody holds is not waited for"
     assert len(loaded(log).trials) == 30
+    assert not released.is_symlink()
 
 
 def test_other_settings_begin_a_new_study(log: EvaluationLog, problem: SearchProblem) -> None:
