@@ -176,7 +176,9 @@ def sum_by_group(scores: Sequence[Vector], groups: Tensor | None) -> tuple[Matri
     if count > MOST_GROUPS:
         order = np.random.default_rng(0).permutation(count) % MOST_GROUPS
         places, count = order[places], MOST_GROUPS
-    sums = np.stack([np.bincount(places, weights=row, minlength=count) for row in scores])
+    sums: Matrix = np.stack(
+        [np.bincount(places, weights=row, minlength=count).astype(np.float64) for row in scores]
+    )
     return sums, np.bincount(places, minlength=count).astype(np.float64)
 
 

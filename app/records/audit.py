@@ -280,7 +280,7 @@ class RecipeRecord(Record):
         steps: Optimiser steps.
         passes: Forward and backward passes of single networks over a batch.
         cpu_seconds: Processor time of the training; of one that was killed, that of all its steps
-            by those that were taken after.
+            by those that were taken after; ``None`` where there were none.
         diverged: What happened where the training diverged; else empty.
         comparison: ``None`` where it diverged.
     """
@@ -290,7 +290,7 @@ class RecipeRecord(Record):
     changes: dict[str, Json]
     steps: Count
     passes: Count
-    cpu_seconds: float
+    cpu_seconds: float | None
     diverged: str = ""
     comparison: RecipeComparisonRecord | None = None
 

@@ -85,7 +85,7 @@ class TrainedPiece(Piece):
         changes: Where its settings differ from those of the run.
         steps: Steps of the training.
         passes: Forward and backward passes of single networks over a batch.
-        cpu_seconds: Processor time of all steps.
+        cpu_seconds: Processor time of all steps, as far as it is known.
         resumed_from: The step from which a killed training went on.
         diverged: What happened where it diverged; else empty.
     """
@@ -94,7 +94,7 @@ class TrainedPiece(Piece):
     changes: dict[str, Json]
     steps: Count
     passes: Count
-    cpu_seconds: float
+    cpu_seconds: float | None
     resumed_from: Count
     diverged: str = ""
 
