@@ -34,6 +34,8 @@ from app.runs.trained import Trained
 from predictors.scores import kendall_tau
 
 PARTS = 3
+# Networks of similar size that a mean is taken of, at least.
+FEWEST_IN_PART = 4
 
 
 def summarise(pieces: Pieces, plan: AuditSettings, trained: Trained) -> AuditRecord:
@@ -133,7 +135,8 @@ def compare_qualities(
     inherited, alone = resampler.vary(evidence.inherited), resampler.vary(evidence.alone)
     macs = resampler.repeat((1.0 if higher_is_better else -1.0) * evidence.macs)
     halves = [(network.alone.high - network.alone.low) / 2 for network in networks]
-    parts = np.array_split(np.arange(len(networks)), min(PARTS, len(networks) // 2))
+    count = max(1, min(PARTS, len(networks) // FEWEST_IN_PART))
+    parts = np.array_split(np.arange(len(networks)), count)
     limit = 1.0 if higher_is_better else math.inf
     tau, tau_of_macs = measure(kendall_taus, inherited, alone), measure(kendall_taus, macs, alone)
 

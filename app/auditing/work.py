@@ -15,7 +15,7 @@ from app.records.evaluation import ScoresRecord
 from app.records.typed_json.record_files import append_record
 from app.runs.trained import Trained
 from supernet.data import IMAGES
-from supernet.quality.evaluate import evaluate_scored
+from supernet.quality.evaluate import CALIBRATION_SAMPLES, evaluate_scored
 from supernet.space import Architecture
 from supernet.supernet import Supernet
 
@@ -75,7 +75,12 @@ class Work:
         """Evaluate a network on the split of the audit."""
         data, split = self.trained.data, self.request.split
         found, scores = evaluate_scored(
-            supernet, architecture, data, split, estimator=self.trained.estimator
+            supernet,
+            architecture,
+            data,
+            split,
+            calibration_samples=CALIBRATION_SAMPLES,
+            estimator=self.trained.estimator,
         )
         return {
             "objective": found.objective,

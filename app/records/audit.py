@@ -336,6 +336,12 @@ class AuditRecord(FileRecord, ComparisonRecord):
     preferred: tuple[str, ...] = ()
     confidence: float | None = None
 
+    @model_validator(mode="after")
+    def _check_networks(self) -> AuditRecord:
+        if not self.networks:
+            raise InputError("an audit is of some networks")
+        return self
+
     @property
     def higher_is_better(self) -> bool:
         """Whether qualities are accuracies, and no losses."""

@@ -30,11 +30,11 @@ def list_figures(found: AuditRecord) -> list[tuple[str, str, str]]:
         rows.append((title, numbers.MISSING if value is None else f"{value:.2f}", interval))
     margin = found.kendall_tau_above_macs
     if margin is not None and margin.value is not None:
-        shown, _, interval = show_statistic(margin, signed=True).partition(" ")
-        rows.append(("Tau above that of MACs", shown, interval.strip("()")))
+        shown, _, ends = show_statistic(margin, signed=True).partition(" ")
+        rows.append(("Tau above that of MACs", shown, ends.strip("()")))
     ends = f"{show_gap(found, found.gap.low)} to {show_gap(found, found.gap.high)}"
-    value = f"{show_gap(found, found.gap.value)} {_name_unit(found)}"
-    rows.append(("Mean gap", value, f"{ends}; inherited less alone"))
+    mean = f"{show_gap(found, found.gap.value)} {_name_unit(found)}"
+    rows.append(("Mean gap", mean, f"{ends}; inherited less alone"))
     rows.append(("Worst gap", f"{show_gap(found, found.worst_gap)} {_name_unit(found)}", ""))
     return rows
 
@@ -44,7 +44,7 @@ def list_recipes(found: AuditRecord) -> list[tuple[str, ...]]:
     direction = "maximize" if found.higher_is_better else "minimize"
     quality = find_stored_quantity(found.objective, found.unit, direction)
     training = found.training
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (
             OWN,
             show_statistic(found.kendall_tau),

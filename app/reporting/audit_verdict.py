@@ -118,7 +118,10 @@ def judge_recipes(found: AuditRecord) -> list[str]:
     if found.preferred:
         best, *others = found.preferred
         alike = f", which cannot be told from {' and '.join(others)} here" if others else ""
-        lines.append(f"Prefer {best}{alike}.")
+        lines.append(
+            f"Prefer {best}{alike}: what it gains is more than its uncertainty, and what it loses "
+            "is not."
+        )
     else:
         lines.append("None is better than the run's own recipe by more than its uncertainty.")
     lines.append(

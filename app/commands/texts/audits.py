@@ -47,6 +47,7 @@ def format_audit(result: AuditOutcome) -> str:
         (f"sparse Kendall tau ({sparse.bin:g})", *_show_statistic(sparse)),
         ("Spearman", *_show_statistic(found.spearman)),
         ("Kendall tau of MACs alone", *_show_statistic(found.kendall_tau_of_macs)),
+        *_list_margin(found),
         ("mean gap, inherited less alone", *_show_gap(gap, found.gap)),
         *(
             (
@@ -141,6 +142,12 @@ def _name_changes(violation: ViolationRecord) -> str:
     if len(changed) > 2:
         return ""
     return f" ({', '.join(f'{n} {smaller[n]} -> {larger.get(n)}' for n in changed)})"
+
+
+def _list_margin(found: AuditRecord) -> list[tuple[str, str, str]]:
+    """How much better inherited weights rank than costs, where that was recorded."""
+    margin = found.kendall_tau_above_macs
+    return [] if margin is None else [("  inherited less MACs", *_show_statistic(margin))]
 
 
 def _show_statistic(found: Statistic) -> tuple[str, str]:
