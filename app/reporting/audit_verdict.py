@@ -76,8 +76,7 @@ def list_advice(found: AuditRecord) -> list[str]:
     ranking, warns = _judge_margin(found)
     behind = _is_behind(found)
     lines = [ranking] if ranking else []
-    if warns or behind:
-        lines.append(_advise_training(found))
+    lines += _advise_training(found, behind=behind) if warns or behind else []
     if behind:
         lines.append("Finish the network that you deploy: `supernet finetune --run RUN --arch A`.")
     if warns:
@@ -215,19 +214,20 @@ def _judge_margin(found: AuditRecord) -> tuple[str, bool]:
     )
 
 
-def _advise_training(found: AuditRecord) -> str:
+def _advise_training(found: AuditRecord, *, behind: bool) -> list[str]:
+    """How to train another supernet; longer only where that is what is missing."""
     if found.preferred:
         name = found.preferred[0]
         steps = next(recipe.steps for recipe in found.recipes if recipe.name == name)
-        return (
-            f"Train with the recipe that was better here, or longer: `supernet train --recipe "
-            f"{name} --steps {steps}`."
-        )
+        return [
+            f"Train with the recipe that was better here: `supernet train --recipe {name} "
+            f"--steps {steps}`, or longer."
+        ]
     training, tried = found.training, {recipe.name for recipe in found.recipes}
     each = 1.0 if training is None else training.passes / max(1, training.steps)
-    if each < _SHARED_STEP or SINGLE_PATH in tried:
-        return "Train longer; docs/recipes.md has what more passes brought."
-    return (
-        f"Take an optimiser step for every network instead of one for {each:.3g}, or train longer: "
-        f"`supernet audit --run RUN --recipes {SINGLE_PATH}` tells what the former brings here."
-    )
+    if each >= _SHARED_STEP and SINGLE_PATH not in tried:
+        return [
+            f"Take an optimiser step for every network instead of one for {each:.3g}: "
+            f"`supernet audit --run RUN --recipes {SINGLE_PATH}` tells what that brings here."
+        ] + (["Or train longer."] if behind else [])
+    return ["Train longer; docs/recipes.md has what more passes brought."] if behind else []

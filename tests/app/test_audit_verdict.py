@@ -100,6 +100,8 @@ def test_advice_goes_by_how_the_supernet_was_trained() -> None:
                for line in list_advice(shared))  # fmt: skip
     single = make_audit(WORSE, RISING, training=TrainingRecord(steps=2800, passes=2800))
     assert any(line.startswith("Train longer") for line in list_advice(single))
+    ranked = _set_margin(make_audit(RISING, RISING), -0.1, -0.3, 0.1)
+    assert not any("longer" in line for line in list_advice(ranked)), "more passes rank no better"
     fine = _set_margin(make_audit(RISING, RISING), 0.2, 0.1, 0.3)
     assert len(list_advice(fine)) == 1, "nothing to change"
 

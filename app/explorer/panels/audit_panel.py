@@ -41,7 +41,8 @@ def show_audits(path: Path) -> None:
     st.markdown(write_text(describe_worth(found)))
     for line in list_advice(found):
         if line.startswith(WARNING):
-            st.warning(write_text(line.removeprefix(WARNING).capitalize()))
+            said = line.removeprefix(WARNING)
+            st.warning(write_text(f"{said[:1].upper()}{said[1:]}"))
         else:
             st.caption(write_text(line))
     left, right = st.columns([1.4, 1], gap="large")
