@@ -153,6 +153,27 @@ def test_a_killed_recipe_goes_on_to_the_same_result(
     assert without_times(stored(path)) == without_times(stored(compared))
 
 
+def test_pieces_of_earlier_releases_are_used_without_scores(
+    command: Command, compared: Path, tmp_path: Path
+) -> None:
+    path = Path(shutil.copytree(compared, tmp_path / "run"))
+    folder = path / "audits/default"
+    pieces = [json.loads(line) for line in lines(folder / "records.jsonl")]
+    old = [{k: v for k, v in p.items() if k not in ("scores", "checksum")} for p in pieces]
+    (folder / "records.jsonl").write_text("".join(f"{json.dumps(piece)}\n" for piece in old))
+    (folder / "audit.json").unlink()
+    outcome = command("audit", "--run", path, *FLAGS, "--recipes", "sandwich")
+    assert outcome.code == 0, outcome.err
+    assert len(lines(folder / "records.jsonl")) == len(old), "nothing is done again"
+    before, after = stored(compared), stored(path)
+    assert (before["groups"], after["groups"]) == (before["samples"], None)
+    assert "not with other samples" in outcome.out
+    for name in ("gap", "kendall_tau"):
+        assert after[name]["value"] == pytest.approx(before[name]["value"])
+    narrower, wider = (f["gap"]["high"] - f["gap"]["low"] for f in (after, before))
+    assert narrower < wider
+
+
 def test_a_recipe_that_diverges_is_a_result(
     command: Command, compared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
