@@ -27,14 +27,13 @@ from torch import nn
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from _equal_passes import fit_to_passes, needs_teacher
-
 from supernet.data import DataSource, open_data
 from supernet.families import ofa_mobilenetv3
 from supernet.quality.evaluate import evaluate
 from supernet.space import Architecture
 from supernet.supernet import Supernet
 from supernet.training import METHODS, Recipe, find_recipe, train
+from supernet.training.equal_passes import fit_to_passes, needs_teacher
 
 ARCHITECTURES = 24
 

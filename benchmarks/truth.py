@@ -31,7 +31,6 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from _equal_passes import fit_to_passes, needs_teacher
 from _truth_records import Record, Records
 from _truth_statistics import Truth, measure_macs, measure_recipe, measure_truth, round_all
 from _truth_table import write_table
@@ -43,6 +42,7 @@ from supernet.errors import DivergedError, InputError
 from supernet.quality.audit import sample_across_costs
 from supernet.space import nearest
 from supernet.training import find_recipe
+from supernet.training.equal_passes import fit_to_passes, needs_teacher
 from supernet.training.standalone import make_standalone_recipe
 
 FEWEST = 4

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from app.records.audit import AuditSettings
+from app.records.audit import FEWEST_JUDGED, AuditSettings
 from app.records.typed_json.plain import plain
 from app.records.typed_json.record import to_json
 from app.records.typed_json.record_files import read_record
@@ -41,6 +41,9 @@ class AuditRequest:
             0.001 (0.01 nats).
         probes: Random chains, and probes of each choice, that examine the inherited weights;
             0 leaves these checks out.
+        recipes: Names of other recipes to train the supernet by, at as many passes as that of the
+            run, divided by commas; what decides the rest of the audit they are no part of, so that
+            more of them can be asked for later.
         name: What the audit is called.
         replace: Audit anew where another audit has this name.
         data: Where the data of the run are now, if they moved; recorded in the run.
@@ -55,6 +58,7 @@ class AuditRequest:
     recipe_part: str = ""
     bin: float | None = None
     probes: int = 3
+    recipes: str = ""
     name: str = "default"
     replace: bool = False
     data: str | None = None
@@ -78,7 +82,23 @@ class AuditRequest:
                 f"unknown split {self.split!r}{nearest(self.split, SPLITS)}; "
                 f"an audit compares on {' or '.join(SPLITS)}"
             )
+        if self.recipes.strip() and not all(self.recipe_names):
+            raise InputError(
+                f"recipes = {self.recipes!r} has an empty name; divide names by single commas: "
+                "spos,sandwich"
+            )
+        if self.recipe_names and self.networks < FEWEST_JUDGED:
+            raise InputError(
+                f"networks = {self.networks} is too few to compare recipes by; "
+                f"use {FEWEST_JUDGED} or more"
+            )
         files.check_new_name("audit", self.name)
+
+    @property
+    def recipe_names(self) -> tuple[str, ...]:
+        """The names in ``recipes``, each once."""
+        names = (name.strip() for name in self.recipes.split(","))
+        return tuple(dict.fromkeys(names)) if self.recipes.strip() else ()
 
 
 def plan_training(request: AuditRequest, trained: Trained) -> Recipe:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import math
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from app.auditing.evidence import Evidence, collect_evidence, describe_gap, describe_statistic
+from app.auditing.recipe_comparison import compare_recipes
+from app.auditing.recipe_plans import describe_training
+from app.auditing.recipes import is_complete
+from app.auditing.resampling import Matrix, Vector, kendall_taus, mean_gaps, measure, spearmans
 from app.records.audit import (
     AuditRecord,
     AuditSettings,
@@ -19,17 +25,17 @@ from app.records.audit import (
     SizeRecord,
     SparseStatistic,
     SpreadRecord,
-    Statistic,
 )
 from app.records.audit_pieces import CurvePiece, EvaluatedPiece, NestedPiece, Pieces, ProbePiece
 from app.records.typed_json.record import drop_infinite
 from app.runs.class_balance import describe_largest_class
 from app.runs.directory import now
 from app.runs.trained import Trained
-from predictors.scores import bootstrap_interval, kendall_tau, sparse_kendall_tau, spearman
+from predictors.scores import kendall_tau
 
-Vector = NDArray[np.float64]
 PARTS = 3
+# Networks of similar size that a mean is taken of, at least.
+FEWEST_IN_PART = 4
 
 
 def summarise(pieces: Pieces, plan: AuditSettings, trained: Trained) -> AuditRecord:
@@ -43,8 +49,19 @@ def summarise(pieces: Pieces, plan: AuditSettings, trained: Trained) -> AuditRec
     networks = collect_networks(pieces, trained)
     first = pieces.inherited[f"inherited/{networks[0].digest}"]
     higher_is_better = first.objective == "accuracy"
-    compared = compare_qualities(networks, plan.bin, plan.seed, higher_is_better=higher_is_better)
-    return AuditRecord(
+    groups = trained.data.split(plan.split).groups
+    digests = [network.digest for network in networks]
+    keys = [
+        piece.name
+        for piece in pieces.trained.values()
+        if not piece.diverged and is_complete(pieces, piece.name, digests)
+    ]
+    evidence = collect_evidence(networks, pieces, groups, keys)
+    compared = compare_qualities(
+        networks, plan.bin, plan.seed, higher_is_better=higher_is_better, evidence=evidence
+    )
+    training = describe_training(trained)
+    found = AuditRecord(
         settings=plan,
         objective=first.objective,
         unit=first.unit,
@@ -59,6 +76,10 @@ def summarise(pieces: Pieces, plan: AuditSettings, trained: Trained) -> AuditRec
         at=now(),
         largest_class=describe_largest_class(trained.data, plan.split),
     )
+    if training is not None:
+        found = found.replace(training=training)
+    tried = [p for p in pieces.trained.values() if p.diverged or p.name in keys]
+    return compare_recipes(found, tried, evidence, higher_is_better) if tried else found
 
 
 def collect_networks(pieces: Pieces, trained: Trained) -> tuple[NetworkRecord, ...]:
@@ -92,52 +113,65 @@ def collect_networks(pieces: Pieces, trained: Trained) -> tuple[NetworkRecord, .
 
 
 def compare_qualities(
-    networks: Sequence[NetworkRecord], width: float, seed: int, *, higher_is_better: bool
+    networks: Sequence[NetworkRecord],
+    width: float,
+    seed: int,
+    *,
+    higher_is_better: bool,
+    evidence: Evidence | None = None,
 ) -> ComparisonRecord:
-    """Rank correlations and gaps with 95 % bootstrap intervals over the networks.
+    """Rank correlations and gaps with 95 % intervals.
 
     Args:
         networks: Cheapest first.
         width: Bin of the sparse Kendall tau.
-        seed: Seed of the bootstrap.
+        seed: Seed of what is drawn.
         higher_is_better: ``False`` for losses; a size that ranks well has a positive tau either
             way.
+        evidence: Their scores; by default values of no samples, whose luck is not counted then.
     """
-    inherited = np.array([network.inherited.value for network in networks], dtype=np.float64)
-    alone = np.array([network.alone.value for network in networks], dtype=np.float64)
-    macs = np.array([network.macs for network in networks], dtype=np.float64)
-    sign = 1.0 if higher_is_better else -1.0
+    evidence = evidence or collect_evidence(networks, Pieces(), None, ())
+    resampler = evidence.draw(seed)
+    inherited, alone = resampler.vary(evidence.inherited), resampler.vary(evidence.alone)
+    macs = resampler.repeat((1.0 if higher_is_better else -1.0) * evidence.macs)
     halves = [(network.alone.high - network.alone.low) / 2 for network in networks]
-    parts = np.array_split(np.arange(len(networks)), min(PARTS, len(networks) // 2))
+    count = max(1, min(PARTS, len(networks) // FEWEST_IN_PART))
+    parts = np.array_split(np.arange(len(networks)), count)
+    limit = 1.0 if higher_is_better else math.inf
+    tau, tau_of_macs = measure(kendall_taus, inherited, alone), measure(kendall_taus, macs, alone)
 
-    def sparse(first: Vector, second: Vector) -> float:
-        return sparse_kendall_tau(first, second, width)
+    def round_second(first: Matrix, second: Matrix) -> Vector:
+        return kendall_taus(first, np.round(second / width) if width else second)
 
-    def compute_gap(rows: NDArray[np.intp] | slice) -> QualityRecord:
-        found = _bootstrap(_mean_gap, inherited[rows], alone[rows], seed)
-        return QualityRecord(value=found[0], low=found[1], high=found[2])
+    def compute_gap(rows: NDArray[np.intp]) -> QualityRecord:
+        both = (resampler.vary(x.take(rows)) for x in (evidence.inherited, evidence.alone))
+        return describe_gap(measure(mean_gaps, *both), limit)
 
-    value, low, high = map(drop_infinite, _bootstrap(sparse, inherited, alone, seed))
+    sparse = describe_statistic(measure(round_second, inherited, alone), 1.0)
     return ComparisonRecord(
-        kendall_tau=_correlate(kendall_tau, inherited, alone, seed),
-        sparse_kendall_tau=SparseStatistic(value=value, low=low, high=high, bin=width),
-        spearman=_correlate(spearman, inherited, alone, seed),
-        kendall_tau_of_macs=_correlate(kendall_tau, macs, sign * alone, seed),
-        gap=compute_gap(slice(None)),
+        kendall_tau=describe_statistic(tau, 1.0),
+        sparse_kendall_tau=SparseStatistic(**dict(sparse), bin=width),
+        spearman=describe_statistic(measure(spearmans, inherited, alone), 1.0),
+        kendall_tau_of_macs=describe_statistic(tau_of_macs, 1.0),
+        kendall_tau_above_macs=describe_statistic(tau.less(tau_of_macs), 2.0),
+        gap=describe_gap(measure(mean_gaps, inherited, alone), limit),
         by_size=tuple(
             SizeRecord(
-                macs=(float(macs[part[0]]), float(macs[part[-1]])),
+                macs=(float(evidence.macs[part[0]]), float(evidence.macs[part[-1]])),
                 networks=len(part),
                 gap=compute_gap(part),
-                kendall_tau=drop_infinite(kendall_tau(inherited[part], alone[part])),
+                kendall_tau=drop_infinite(
+                    kendall_tau(evidence.inherited.values[part], evidence.alone.values[part])
+                ),
             )
             for part in parts
         ),
         spread=SpreadRecord(
-            inherited=float(np.ptp(inherited)),
-            alone=float(np.ptp(alone)),
+            inherited=float(np.ptp(evidence.inherited.values)),
+            alone=float(np.ptp(evidence.alone.values)),
             half_interval=float(np.mean(halves)),
         ),
+        groups=evidence.groups,
     )
 
 
@@ -190,23 +224,3 @@ def collect_curves(curves: Iterable[CurvePiece]) -> tuple[CurveRecord, ...]:
 
 def _interval(piece: EvaluatedPiece) -> QualityRecord:
     return QualityRecord(value=piece.value, low=piece.low, high=piece.high)
-
-
-def _mean_gap(first: Vector, second: Vector) -> float:
-    return float((first - second).mean())
-
-
-def _correlate(
-    statistic: Callable[[Vector, Vector], float], first: Vector, second: Vector, seed: int
-) -> Statistic:
-    value, low, high = map(drop_infinite, _bootstrap(statistic, first, second, seed))
-    return Statistic(value=value, low=low, high=high)
-
-
-def _bootstrap(
-    statistic: Callable[[Vector, Vector], float], first: Vector, second: Vector, seed: int
-) -> tuple[float, float, float]:
-    """A statistic and the ends of its interval; every statistic meets the same draws."""
-    rng = np.random.default_rng([seed, 3])
-    low, high = bootstrap_interval(statistic, first, second, rng)
-    return statistic(first, second), low, high

@@ -333,6 +333,9 @@ def audit(
     ] = "",
     bin: Annotated[float | None, typer.Option(help="Differences below it tie [0.001].")] = None,
     probes: Annotated[int, typer.Option(help="Checks of the inherited weights; 0: none.")] = 3,
+    recipes: Annotated[
+        str, typer.Option(help="Others to train by at equal passes: spos,sandwich")
+    ] = "",
     name: Annotated[str, typer.Option(help="Name of the audit.")] = "default",
     replace: Annotated[bool, typer.Option("--replace", help="Replace another audit.")] = False,
     data: MovedData = None,
@@ -356,6 +359,7 @@ def audit(
             recipe_part=recipe_part,
             bin=bin,
             probes=probes,
+            recipes=recipes,
             name=name,
             replace=replace,
             data=data,

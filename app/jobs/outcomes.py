@@ -216,6 +216,8 @@ class AuditOutcome:
         folder: Where it is stored.
         stored: Whether it was there already, complete.
         report: What it found.
+        verdict: What inherited weights are worth, in one sentence.
+        advice: Sentences about what to think of it, and what to change.
     """
 
     run: Path
@@ -223,6 +225,8 @@ class AuditOutcome:
     folder: Path
     stored: bool
     report: AuditRecord
+    verdict: str = ""
+    advice: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

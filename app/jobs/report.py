@@ -111,9 +111,10 @@ def report_job(
         found.append((front, trace))
     if not summaries:
         raise InputError(f"there is nothing to report in {opened.path}: no search can be read")
-    overview = write_overview(opened.path.resolve().name, summaries)
+    audits = _read_audits(opened, say)
+    overview = write_overview(opened.path.resolve().name, summaries, audits)
     _write(folder / "report.md", overview)
-    _write(folder / PAGE, _write_page(opened, found, say))
+    _write(folder / PAGE, _write_page(opened, found, audits, say))
     written[:0] = ["report.md", PAGE]
     return ReportOutcome(opened.path, folder, tuple(summaries), tuple(written), tuple(skipped))
 
@@ -183,7 +184,12 @@ def _write_search(folder: Path, front: Front, trace: Sequence[Hypervolume]) -> d
     return {**found, **_pictures(front, trace)}
 
 
-def _write_page(run: Run, found: Sequence[tuple[Front, Sequence[Hypervolume]]], say: Say) -> str:
+def _write_page(
+    run: Run,
+    found: Sequence[tuple[Front, Sequence[Hypervolume]]],
+    audits: Sequence[tuple[str, AuditRecord]],
+    say: Say,
+) -> str:
     """The page of everything, without what cannot be read."""
     # Loading Altair takes a second, which a command that draws nothing should not wait for.
     from app.reporting.static_page import DevicePart, RunPart, SearchPart, write_page
@@ -199,7 +205,7 @@ def _write_page(run: Run, found: Sequence[tuple[Front, Sequence[Hypervolume]]], 
         export=lambda digest: export_command(Path(name), digest, f"exported-{digest}"),
         devices=[DevicePart(d.name, d.description, d.report) for d in devices],
         losses=_read_losses(run, say),
-        audits=_read_audits(run, say),
+        audits=audits,
         problems=[problem.replace(f"{run.path}{os.sep}", "") for problem in view.problems],
     )
     return write_page(part, [SearchPart(front, trace) for front, trace in found])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Literal
 
 from pydantic import model_validator
 
@@ -12,6 +14,9 @@ from app.records.typed_json.record_files import read_record
 from supernet.errors import InputError
 
 FILE = "audit.json"
+# Fewer say nothing about a ranking: from 8 on, a tau of 0.65 is beyond chance (Kendall 1938, "A new
+# measure of rank correlation", the exact distribution; 5 % on both sides).
+FEWEST_JUDGED = 8
 
 
 class AuditSettings(FileRecord):
@@ -77,7 +82,7 @@ class NetworkRecord(Record):
 
 
 class Statistic(Record):
-    """A statistic over the networks with its 95 % bootstrap interval; ``None`` is undefined."""
+    """A statistic over the networks with its 95 % interval; ``None`` is undefined."""
 
     value: float | None
     low: float | None
@@ -137,6 +142,10 @@ class ComparisonRecord(Record):
         gap: Mean gap with its 95 % interval.
         by_size: The gap among networks of similar size, the smallest first.
         spread: How far qualities lie apart.
+        kendall_tau_above_macs: Tau of inherited qualities less that of the size, on the same draws;
+            ``None`` in audits of earlier releases.
+        groups: Groups of samples, or single ones, that intervals count the luck of; ``None`` where
+            scores of samples are not kept, so that they count that of the networks alone.
     """
 
     kendall_tau: Statistic
@@ -146,6 +155,8 @@ class ComparisonRecord(Record):
     gap: QualityRecord
     by_size: tuple[SizeRecord, ...]
     spread: SpreadRecord
+    kendall_tau_above_macs: Statistic | None = None
+    groups: Count | None = None
 
 
 class ViolationRecord(Record):
@@ -218,6 +229,72 @@ class CurveRecord(Record):
     settled: Count | None
 
 
+class TrainingRecord(Record):
+    """How long the supernet of a run trained.
+
+    Args:
+        steps: Optimiser steps.
+        passes: Forward and backward passes of single networks over a batch.
+    """
+
+    steps: Count
+    passes: Count
+
+
+class RecipeComparisonRecord(Record):
+    """What the supernet of another recipe is worth beside that of the run.
+
+    Args:
+        kendall_tau: Kendall's tau-b between its qualities and those alone.
+        kendall_tau_above_macs: That less the tau of the size.
+        gap: Mean gap with its 95 % interval.
+        worst_gap: Of the network that loses most.
+        smallest: Inherited quality of the network of fewest multiply-adds.
+        largest: Of that of most.
+        tau_gain: Its tau less that of the run; the interval is of the record's ``confidence``.
+        quality_gain: Mean inherited quality, better than that of the run where it is positive, also
+            of a loss; with such an interval.
+        judgement: ``"better"`` or ``"worse"`` than the run's own where one of these differs from 0
+            by more than its interval, ``"mixed"`` where one is gained and the other lost,
+            ``"alike"`` where nothing can be told apart.
+    """
+
+    kendall_tau: Statistic
+    kendall_tau_above_macs: Statistic
+    gap: QualityRecord
+    worst_gap: float
+    smallest: float
+    largest: float
+    tau_gain: Statistic
+    quality_gain: Statistic
+    judgement: Literal["better", "worse", "mixed", "alike"]
+
+
+class RecipeRecord(Record):
+    """A recipe that a supernet was trained by, at as many passes as that of the run.
+
+    Args:
+        name: As it was asked for.
+        key: Of its settings.
+        changes: Where they differ from those of the run.
+        steps: Optimiser steps.
+        passes: Forward and backward passes of single networks over a batch.
+        cpu_seconds: Processor time of the training; of one that was killed, that of all its steps
+            by those that were taken after; ``None`` where there were none.
+        diverged: What happened where the training diverged; else empty.
+        comparison: ``None`` where it diverged.
+    """
+
+    name: str
+    key: Digest
+    changes: dict[str, Json]
+    steps: Count
+    passes: Count
+    cpu_seconds: float | None
+    diverged: str = ""
+    comparison: RecipeComparisonRecord | None = None
+
+
 class AuditRecord(FileRecord, ComparisonRecord):
     """The content of ``audit.json``.
 
@@ -234,6 +311,12 @@ class AuditRecord(FileRecord, ComparisonRecord):
         seconds: That the audit took.
         at: When it ended, ISO 8601 in UTC.
         largest_class: The most frequent class of the split, of accuracies.
+        training: How long the supernet trained; ``None`` where nobody knows.
+        recipes: Others that were tried at equal passes.
+        preferred: Names of those that are better than the run's own and that cannot be told from
+            the best of them, which comes first.
+        confidence: Of the interval of each gain, so chosen that all of them hold at once in 95 % of
+            audits; the more recipes, the higher. ``None`` without any.
     """
 
     settings: AuditSettings
@@ -248,11 +331,36 @@ class AuditRecord(FileRecord, ComparisonRecord):
     seconds: float
     at: str = ""
     largest_class: LargestClass | None = None
+    training: TrainingRecord | None = None
+    recipes: tuple[RecipeRecord, ...] = ()
+    preferred: tuple[str, ...] = ()
+    confidence: float | None = None
+
+    @model_validator(mode="after")
+    def _check_networks(self) -> AuditRecord:
+        if not self.networks:
+            raise InputError("an audit is of some networks")
+        return self
 
     @property
-    def verdict(self) -> str:
-        """The ranking in one sentence."""
-        return judge_ranking(self.kendall_tau, len(self.networks))
+    def higher_is_better(self) -> bool:
+        """Whether qualities are accuracies, and no losses."""
+        return self.objective == "accuracy"
+
+    @property
+    def worst_gap(self) -> float:
+        """Gap of the network that loses most with inherited weights."""
+        return find_worst((network.gap for network in self.networks), self.higher_is_better)
+
+    @property
+    def best_gap(self) -> float:
+        """Gap of the network that loses least, or gains most."""
+        return find_worst((network.gap for network in self.networks), not self.higher_is_better)
+
+
+def find_worst(gaps: Iterable[float], higher_is_better: bool) -> float:
+    """The gap of the network that loses most."""
+    return min(gaps) if higher_is_better else max(gaps)
 
 
 def read_audit(folder: Path) -> AuditRecord:
@@ -263,15 +371,3 @@ def read_audit(folder: Path) -> AuditRecord:
         InputError: Its file is damaged.
     """
     return read_record(folder / FILE, AuditRecord, "remove it and run the audit again")
-
-
-def judge_ranking(tau: Statistic, networks: int) -> str:
-    """What a rank correlation between networks says, in one sentence."""
-    if tau.value is None or tau.low is None:
-        return f"The {networks} networks are equally good: there is no ranking to compare."
-    if tau.low > 0:
-        return "Inherited weights rank these networks better than chance."
-    return (
-        f"These {networks} networks do not show that inherited weights rank better than chance "
-        "(the interval of tau includes 0)."
-    )

@@ -6,8 +6,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pydantic import model_validator
+
 from app.records.audit import ViolationRecord
-from app.records.typed_json.record import Choices, Count, FileRecord, to_json
+from app.records.evaluation import ScoresRecord
+from app.records.typed_json.record import Choices, Count, FileRecord, Json, to_json
 from app.records.typed_json.record_files import parse_record, read_log
 from supernet.errors import InputError
 
@@ -39,6 +42,7 @@ class EvaluatedPiece(Piece):
         low: Lower end of its 95 % interval.
         high: Upper end.
         samples: Number of samples in the split.
+        scores: Of each sample, in the order of the split; ``None`` in earlier releases.
     """
 
     objective: str
@@ -47,6 +51,13 @@ class EvaluatedPiece(Piece):
     low: float
     high: float
     samples: Count
+    scores: ScoresRecord | None = None
+
+    @model_validator(mode="after")
+    def _check_scores(self) -> EvaluatedPiece:
+        if self.scores is not None:
+            self.scores.unpack(self.samples)
+        return self
 
 
 class InheritedPiece(EvaluatedPiece):
@@ -57,6 +68,35 @@ class InheritedPiece(EvaluatedPiece):
     """
 
     architecture: Choices
+
+
+class SharedPiece(InheritedPiece):
+    """A network evaluated with weights of the supernet of another recipe.
+
+    Its name is the key of the recipe and the digest of the network, with a slash between.
+    """
+
+
+class TrainedPiece(Piece):
+    """A supernet that was trained by another recipe; named by the key of that.
+
+    Args:
+        recipe: Its name, as it was asked for first.
+        changes: Where its settings differ from those of the run.
+        steps: Steps of the training.
+        passes: Forward and backward passes of single networks over a batch.
+        cpu_seconds: Processor time of all steps, as far as it is known.
+        resumed_from: The step from which a killed training went on.
+        diverged: What happened where it diverged; else empty.
+    """
+
+    recipe: str
+    changes: dict[str, Json]
+    steps: Count
+    passes: Count
+    cpu_seconds: float | None
+    resumed_from: Count
+    diverged: str = ""
 
 
 class AlonePiece(EvaluatedPiece):
@@ -124,6 +164,8 @@ class CurvePiece(Piece):
 _KINDS: dict[str, type[Piece]] = {
     "inherited": InheritedPiece,
     "alone": AlonePiece,
+    "trained": TrainedPiece,
+    "shared": SharedPiece,
     "chain": NestedPiece,
     "corner": NestedPiece,
     "probe": ProbePiece,
@@ -140,10 +182,16 @@ class Pieces:
     nested: dict[str, NestedPiece] = field(default_factory=dict)
     probes: dict[str, ProbePiece] = field(default_factory=dict)
     curves: dict[str, CurvePiece] = field(default_factory=dict)
+    trained: dict[str, TrainedPiece] = field(default_factory=dict)
+    shared: dict[str, SharedPiece] = field(default_factory=dict)
 
     def add(self, piece: Piece) -> None:
         """Keep a piece under its key."""
         match piece:
+            case SharedPiece():
+                self.shared[piece.key] = piece
+            case TrainedPiece():
+                self.trained[piece.key] = piece
             case InheritedPiece():
                 self.inherited[piece.key] = piece
             case AlonePiece():
@@ -156,7 +204,8 @@ class Pieces:
                 self.curves[piece.key] = piece
 
     def __iter__(self) -> Iterator[Piece]:
-        for kind in (self.inherited, self.alone, self.nested, self.probes, self.curves):
+        kinds = (self.inherited, self.alone, self.nested, self.probes, self.curves, self.trained)
+        for kind in (*kinds, self.shared):
             yield from kind.values()
 
 

@@ -5,9 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from app.records.audit import AuditRecord
 from app.records.formats import count_formats, read_formats
 from app.records.quantities import Quantity
 from app.records.searches.front import CardRecord, Front
+from app.reporting.audit_text import RECIPE_HEADER, list_recipes
+from app.reporting.audit_verdict import (
+    describe_intervals,
+    describe_worth,
+    judge_recipes,
+    list_advice,
+)
 from app.reporting.finalists import describe_finalists
 from app.reporting.markdown import Markdown, render_markdown, write_link, write_table
 
@@ -52,12 +60,17 @@ class SearchSummary:
     predictor_tau: float | None
 
 
-def write_overview(run: str, searches: Sequence[SearchSummary]) -> str:
-    """The searches of a run as Markdown, a line for each with a link to its page.
+def write_overview(
+    run: str,
+    searches: Sequence[SearchSummary],
+    audits: Sequence[tuple[str, AuditRecord]] = (),
+) -> str:
+    """The searches of a run as Markdown, a line for each with a link to its page, and its audits.
 
     Args:
         run: Name of the run.
         searches: In the order of their lines.
+        audits: What audits found, by name.
     """
     header = (
         "search", "strategy", "evaluations", "failed", "front", "hypervolume", "random search",
@@ -76,7 +89,21 @@ def write_overview(run: str, searches: Sequence[SearchSummary]) -> str:
         )
         for s in searches
     ]
-    return render_markdown("overview.md.jinja", run=run, table=write_table(header, rows))
+    return render_markdown(
+        "overview.md.jinja",
+        run=run,
+        table=write_table(header, rows),
+        audits=[_describe_audit(name, found) for name, found in audits],
+    )
+
+
+def _describe_audit(name: str, found: AuditRecord) -> dict[str, object]:
+    return {
+        "name": name,
+        "lines": [describe_worth(found), *list_advice(found), describe_intervals(found)],
+        "recipes": write_table(RECIPE_HEADER, list_recipes(found)) if found.recipes else "",
+        "judged": judge_recipes(found),
+    }
 
 
 def write_search_page(front: Front, *, traced: bool) -> str:

@@ -18,7 +18,13 @@ from app.records.numbers import format_items
 from app.records.searches.front import CardRecord, Front
 from app.records.searches.trace import Hypervolume
 from app.records.training_log import MetricsRecord
-from app.reporting.audit_text import list_figures, list_findings
+from app.reporting.audit_text import RECIPE_HEADER, list_figures, list_findings, list_recipes
+from app.reporting.audit_verdict import (
+    describe_intervals,
+    describe_worth,
+    judge_recipes,
+    list_advice,
+)
 from app.reporting.charts.audit_chart import draw_audit
 from app.reporting.charts.choice_charts import draw_common
 from app.reporting.charts.progress_charts import draw_hypervolume, draw_learning_curve, draw_parity
@@ -226,8 +232,12 @@ def _describe_audit(number: int, name: str, found: AuditRecord) -> dict[str, Any
     svg = render_inline_svg(draw_audit(found), title, f"audit-{number}", height=380)
     return {
         "name": name,
-        "verdict": found.verdict,
+        "verdict": describe_worth(found),
+        "advice": list_advice(found),
         "rows": list_figures(found),
-        "findings": list_findings(found),
+        "findings": [describe_intervals(found), *list_findings(found)],
+        "recipe_header": RECIPE_HEADER,
+        "recipes": list_recipes(found) if found.recipes else [],
+        "judged": judge_recipes(found),
         "svg": trust_html(svg),
     }

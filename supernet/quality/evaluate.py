@@ -199,6 +199,37 @@ def evaluate(
     Raises:
         InputError: Unknown split, or an architecture of another space.
     """
+    return evaluate_scored(
+        supernet,
+        architecture,
+        data,
+        split,
+        calibration_samples=calibration_samples,
+        batch_size=batch_size,
+        cache=cache,
+        estimator=estimator,
+    )[0]
+
+
+def evaluate_scored(
+    supernet: Supernet,
+    architecture: Architecture,
+    data: DataSource,
+    split: str = "val",
+    *,
+    calibration_samples: int = CALIBRATION_SAMPLES,
+    batch_size: int | None = None,
+    cache: BatchCache | None = None,
+    estimator: str = DEFAULT_ESTIMATOR,
+) -> tuple[Evaluation, NDArray[np.float64]]:
+    """Evaluate a subnetwork as :func:`evaluate` does, and keep its scores of single samples.
+
+    Returns:
+        The evaluation, and what :func:`score_samples` gave, ``(samples,)``.
+
+    Raises:
+        InputError: Unknown split, or an architecture of another space.
+    """
     began = time.perf_counter()
     # The network is thrown away afterwards; one that is kept must not see this mode, since what a
     # module remembers of such a forward pass could never be trained.
@@ -222,7 +253,8 @@ def evaluate(
             model, supernet, architecture, data, split, batch_size=batch_size, cache=cache
         )
     seconds = time.perf_counter() - began
-    return summarise_scores(values, data.shape.task, split, used, seconds, data.split(split))
+    found = summarise_scores(values, data.shape.task, split, used, seconds, data.split(split))
+    return found, values
 
 
 def summarise_scores(

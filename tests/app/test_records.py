@@ -28,6 +28,7 @@ from app.records.searches.trace import read_trace
 from app.records.space import ArchitectureRecord
 from app.records.typed_json.record import to_json
 from app.records.typed_json.record_files import read_log, read_record, write_record
+from app.reporting.audit_verdict import describe_worth
 from app.runs.directory import Run, open_run, read_space
 from app.runs.run_view import load_run
 from app.runs.trained import build, read_recipe, read_shape
@@ -98,7 +99,7 @@ KINDS = [
     Kind("evaluations.jsonl", use_evaluations, EvaluationRecord),
     Kind("searches/default/search.json", use_search, SearchRecord),
     Kind("searches/default/front.json", use_front, Front),
-    Kind("audits/default/audit.json", lambda path: read_audit(path.parent).verdict, None),
+    Kind("audits/default/audit.json", lambda path: describe_worth(read_audit(path.parent)), None),
     Kind(
         "audits/default/settings.json",
         lambda path: read_record(path, AuditSettings, REMEDY),

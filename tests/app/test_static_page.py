@@ -16,6 +16,7 @@ from app.jobs.report import PAGE, report_job
 from app.records.audit import read_audit
 from app.records.searches import picking
 from app.records.searches.front import Front, parse_front
+from app.reporting.audit_verdict import describe_worth
 from app.reporting.html import write_json
 from app.reporting.static_data import describe_search
 from app.runs.directory import read_space
@@ -184,7 +185,7 @@ def test_searches_devices_and_audits_of_a_run_are_on_one_page(run: Path, tmp_pat
 def test_a_recorded_run_has_its_audit(tmp_path: Path) -> None:
     page = Page(report(RECORDED, tmp_path / "out"))
     assert "Audits" in page.text
-    assert read_audit(RECORDED / "audits/default").verdict in page.text
+    assert describe_worth(read_audit(RECORDED / "audits/default")) in page.text
     assert read_space(RECORDED / "space.json").names[0] in json.dumps(page.searches)
 
 

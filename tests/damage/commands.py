@@ -108,6 +108,7 @@ def _show(run: Path, charts: bool) -> object:
     from app.records.audit import read_audit
     from app.records.searches import picking
     from app.records.searches.trace import read_trace
+    from app.reporting.audit_verdict import describe_worth, list_advice
     from app.reporting.charts.audit_chart import draw_audit
     from app.reporting.charts.front_chart import Emphasis, draw_front
     from app.reporting.charts.progress_charts import draw_hypervolume, draw_parity
@@ -159,7 +160,8 @@ def _show(run: Path, charts: bool) -> object:
         shown[f"audit {name}"] = [
             audit_panel.list_figures(found),
             audit_panel.list_findings(found),
-            found.verdict,
+            describe_worth(found),
+            list_advice(found),
         ]
     print("\n".join(problems), file=_err())
     return shown

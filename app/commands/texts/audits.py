@@ -9,6 +9,8 @@ from app.jobs.outcomes import AuditOutcome
 from app.records.audit import AuditRecord, QualityRecord, Statistic, ViolationRecord
 from app.records.numbers import format_items
 from app.records.quantities import MACS, PARAMETERS, Quantity, find_quantity
+from app.reporting.audit_text import RECIPE_HEADER, list_recipes
+from app.reporting.audit_verdict import describe_intervals, judge_recipes
 from app.reporting.class_balance import describe_balance, warn_of_largest_class
 from app.reporting.tables import align_table
 
@@ -45,6 +47,7 @@ def format_audit(result: AuditOutcome) -> str:
         (f"sparse Kendall tau ({sparse.bin:g})", *_show_statistic(sparse)),
         ("Spearman", *_show_statistic(found.spearman)),
         ("Kendall tau of MACs alone", *_show_statistic(found.kendall_tau_of_macs)),
+        *_list_margin(found),
         ("mean gap, inherited less alone", *_show_gap(gap, found.gap)),
         *(
             (
@@ -60,7 +63,12 @@ def format_audit(result: AuditOutcome) -> str:
             align_table(header, rows),
             "",
             align_table(("over these networks", "", "95 % interval"), figures),
-            found.verdict,
+            describe_intervals(found),
+            "",
+            result.verdict,
+            *result.advice,
+            *_compare_recipes(found),
+            "",
             f"Alone they span {gap(found.spread.alone)[1:]}; one {judged.name} is known to "
             f"{gap(found.spread.half_interval)[1:]} up or down.",
             *_list_findings(judged, found),
@@ -68,6 +76,19 @@ def format_audit(result: AuditOutcome) -> str:
             f"Next: look at {result.folder / 'scatter.svg'}",
         ]
     )
+
+
+def _compare_recipes(found: AuditRecord) -> list[str]:
+    """A table of the recipes that were tried, and what it says."""
+    if not found.recipes:
+        return []
+    table = align_table(RECIPE_HEADER, list_recipes(found))
+    return [
+        "",
+        "Supernets trained by other recipes, at equal passes:",
+        table,
+        *judge_recipes(found),
+    ]
 
 
 def _judge_accuracies(found: AuditRecord) -> list[str]:
@@ -121,6 +142,12 @@ def _name_changes(violation: ViolationRecord) -> str:
     if len(changed) > 2:
         return ""
     return f" ({', '.join(f'{n} {smaller[n]} -> {larger.get(n)}' for n in changed)})"
+
+
+def _list_margin(found: AuditRecord) -> list[tuple[str, str, str]]:
+    """How much better inherited weights rank than costs, where that was recorded."""
+    margin = found.kendall_tau_above_macs
+    return [] if margin is None else [("  inherited less MACs", *_show_statistic(margin))]
 
 
 def _show_statistic(found: Statistic) -> tuple[str, str]:

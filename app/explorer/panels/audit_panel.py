@@ -9,10 +9,17 @@ import streamlit as st
 from app.explorer import markup
 from app.explorer.drawn import show_chart
 from app.explorer.markup import write_text
+from app.progress import WARNING
 from app.records.audit import AuditRecord, read_audit
 from app.records.numbers import MISSING, format_items, format_percent
 from app.records.quantities import MACS, find_stored_quantity
-from app.reporting.audit_text import list_figures, list_findings
+from app.reporting.audit_text import RECIPE_HEADER, list_figures, list_findings, list_recipes
+from app.reporting.audit_verdict import (
+    describe_intervals,
+    describe_worth,
+    judge_recipes,
+    list_advice,
+)
 from app.reporting.charts.audit_chart import draw_audit
 from app.runs.directory import Run
 from supernet.errors import InputError
@@ -31,16 +38,34 @@ def show_audits(path: Path) -> None:
     except (OSError, InputError) as error:
         st.warning(write_text(error))
         return
+    st.markdown(write_text(describe_worth(found)))
+    for line in list_advice(found):
+        if line.startswith(WARNING):
+            said = line.removeprefix(WARNING)
+            st.warning(write_text(f"{said[:1].upper()}{said[1:]}"))
+        else:
+            st.caption(write_text(line))
     left, right = st.columns([1.4, 1], gap="large")
     with left:
         key = f"audit chart {path} {name}"
         show_chart(key, (found.at, str(found.networks)), lambda: draw_audit(found))
     with right:
         st.markdown(markup.write_facts(list_figures(found), grid=True), unsafe_allow_html=True)
-        st.caption(write_text(found.verdict))
-        for line in list_findings(found):
+        for line in (describe_intervals(found), *list_findings(found)):
             st.caption(write_text(line))
+    _show_recipes(found)
     _show_details(found)
+
+
+def _show_recipes(found: AuditRecord) -> None:
+    """Supernets of other recipes beside that of the run, if any were trained."""
+    if not found.recipes:
+        return
+    st.caption("Supernets trained by other recipes, at equal passes")
+    rows = [dict(zip(RECIPE_HEADER, row, strict=True)) for row in list_recipes(found)]
+    st.dataframe(rows, hide_index=True)
+    for line in judge_recipes(found):
+        st.caption(write_text(line))
 
 
 def _show_details(found: AuditRecord) -> None:
