@@ -5,13 +5,11 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
-from typing import TypedDict, TypeVar, cast
+from typing import TypedDict, TypeVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from app.auditing.request import SETTINGS, AuditRequest, holds_other, plan_audit, plan_training
@@ -30,26 +28,17 @@ from app.records.audit_pieces import (
 )
 from app.records.numbers import format_items
 from app.records.typed_json.record_files import append_record, write_record
-from app.runs.directory import Run, open_run, writing
+from app.runs.alone import train_alone
+from app.runs.directory import open_run, writing
 from app.runs.diverged import suggest_rate
-from app.runs.origin import has_steps
-from app.runs.precision import extend
-from app.runs.trained import (
-    Trained,
-    best_device,
-    load_own_family,
-    open_trained,
-    read_config,
-)
+from app.runs.trained import Trained, open_trained
 from supernet import files
 from supernet.errors import DivergedError, InputError
-from supernet.precision.steps import MINMAX, calibrate_steps
 from supernet.quality import audit
 from supernet.quality.evaluate import Evaluation, evaluate
 from supernet.space import Architecture, Choice
 from supernet.supernet import Supernet
-from supernet.training import Progress, Recipe, train
-from supernet.training.standalone import make_standalone
+from supernet.training import Recipe
 
 CHAIN = 6
 _Piece = TypeVar("_Piece", bound=Piece)
@@ -289,25 +278,17 @@ class _Audit:
         shutil.rmtree(folder, ignore_errors=True)
 
     def _alone(self, architecture: Architecture, folder: Path, title: str) -> AlonePiece:
-        trained = self.trained
-        sequence = np.random.SeedSequence([self.request.seed, int(architecture.digest, 16)])
-        seed = int(sequence.generate_state(1)[0])
-        fresh = extend(fresh_supernet(trained.run, seed), trained.run.record.precision)
-        if has_steps(fresh):
-            calibrate_steps(fresh, trained.data, seed)
-        alone = make_standalone(fresh, architecture).to(best_device())
-        recipe = self.recipe.replace({"seed": seed})
-        if trained.run.record.precision is not None and not has_steps(alone):
-            # There are none where weights were trained in float.
-            recipe = recipe.replace({"quantizer": MINMAX})
+        request, recipe = self.request, self.recipe
         try:
-            result = train(
-                alone,
-                trained.data,
+            result = train_alone(
+                self.trained,
+                architecture,
                 recipe,
+                request.seed,
+                request.split,
                 folder,
-                progress=lambda p: self.say(_describe(title, p)),
-                stepped=lambda step, steps: self.say(Step(title, step, steps, passing=True)),
+                title,
+                self.say,
             )
         except DivergedError as error:
             rate = recipe.learning_rate
@@ -316,27 +297,9 @@ class _Audit:
                 f"add --replace --recipe-part learning_rate={suggest_rate(rate)} to train with "
                 f"less than {rate:g}, or --replace --recipe-part clip_norm=1",
             ) from error
-        for note in result.notes:
-            self.say(f"warning: {title}: {note}")
-        only = alone.space.smallest
-        found = evaluate(alone, only, trained.data, self.request.split)
-        return AlonePiece(steps=result.steps, resumed_from=result.resumed_from, **_numbers(found))
-
-
-def fresh_supernet(run: Run, seed: int) -> Supernet:
-    """The supernet of a run with other initial weights, on the processor.
-
-    Args:
-        run: The run whose family and configuration they have.
-        seed: Seed of the weights.
-    """
-    family = load_own_family(run)
-    config = read_config(run, family)
-    if "seed" in {field.name for field in fields(config)}:
-        config = replace(config, seed=seed)
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        return cast(Supernet, family.build(config))
+        return AlonePiece(
+            steps=result.steps, resumed_from=result.resumed_from, **_numbers(result.found)
+        )
 
 
 def _networks(request: AuditRequest, trained: Trained) -> list[Architecture]:
@@ -376,9 +339,3 @@ def _numbers(found: Evaluation) -> _Numbers:
 
 def _real_choices(supernet: Supernet) -> list[Choice]:
     return [choice for choice in supernet.space.choices if len(choice.values) > 1]
-
-
-def _describe(title: str, progress: Progress) -> Step:
-    loss = progress.loss_largest
-    shown = "" if loss is None else f"loss {loss:.3f}"
-    return Step(title, progress.step, progress.steps, figures=shown, passing=True)

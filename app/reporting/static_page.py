@@ -19,6 +19,7 @@ from app.records.searches.front import CardRecord, Front
 from app.records.searches.trace import Hypervolume
 from app.records.training_log import MetricsRecord
 from app.reporting.audit_text import list_figures, list_findings
+from app.reporting.calibration import describe_calibration
 from app.reporting.charts.audit_chart import draw_audit
 from app.reporting.charts.choice_charts import draw_common
 from app.reporting.charts.progress_charts import draw_hypervolume, draw_learning_curve, draw_parity
@@ -138,6 +139,8 @@ def _describe_search(number: int, part: SearchPart, run: RunPart, most: int) -> 
     if front.unmeasured:
         names = ", ".join(front.unmeasured)
         notes.append(f"Not measured, as predicted by their tables: {names}.")
+    if front.calibration is not None:
+        notes.append(describe_calibration(front.calibration))
     if front.latency_method:
         notes.append(f"Latency: {front.latency_method}")
     progress = None

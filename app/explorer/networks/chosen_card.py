@@ -127,6 +127,8 @@ def list_figures(front: Front, point: Point) -> list[tuple[str, str, str]]:
         # As the command line calls it: what evaluations and predictor say together.
         expected = estimate.posterior is not None
         title = f"Expected {axis.title}" if expected else axis.title.capitalize()
+        if estimate.alone is not None:
+            title = f"{axis.title.capitalize()} trained alone"
         entries.append((title, axis.show(estimate.best), note))
         if estimate.test is not None:
             entries.append((f"Test {axis.title}", axis.show(estimate.test), ""))
