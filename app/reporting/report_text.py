@@ -110,11 +110,10 @@ def _tabulate_points(front: Front) -> Markdown:
     """Predicted and found value of every objective of every front point."""
     header = ["digest"]
     for quantity in front.objectives:
-        expected = _is_expected(front, quantity)
-        header += (
-            [f"trained alone {quantity.axis_label}"] if _is_calibrated(front, quantity) else []
-        )
-        header += [f"expected {quantity.axis_label}", "on val"] if expected else []
+        expected, calibrated = _is_expected(front, quantity), _is_calibrated(front, quantity)
+        header += [f"trained alone {quantity.axis_label}"] if calibrated else []
+        stated = f"{'inherited' if calibrated else 'expected'} {quantity.axis_label}"
+        header += [stated, "on val"] if expected else []
         header += [] if expected else [quantity.axis_label]
         header += ["predicted"]
         header += ["test"] if _was_tested(front, quantity) else []

@@ -13,6 +13,7 @@ import pytest
 
 import app.jobs.search as job
 from app.commands.texts.searches import format_search
+from app.explorer.networks.chosen_card import list_figures
 from app.jobs.pick import pick_job
 from app.jobs.search import SearchRequest, search_job
 from app.records.audit_pieces import AlonePiece
@@ -149,10 +150,13 @@ def test_texts_and_reports_say_it(command: Command, calibrated: Path, finished_r
     assert sentence.startswith("Calibrated by 4 networks trained alone for 3 steps: inherited")
     assert sentence in text
     assert "trained alone" in text.splitlines()[1]
+    assert "inherited accuracy" in text.splitlines()[1]
     picked = command("pick", "--run", calibrated, "--knee").out
     assert "trained alone from scratch: accuracy" in picked
     page = write_search_page(front, traced=False)
     assert sentence in page
+    figures = list_figures(front, front.list_front()[0])
+    assert [title for title, *_ in figures[:2]] == ["Accuracy trained alone", "Inherited accuracy"]
     for row in list_calibrating(front.calibration):
         assert f"| {' | '.join(row)} |" in page
     table = (calibrated / "searches/default/front.csv").read_text().splitlines()

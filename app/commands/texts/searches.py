@@ -118,7 +118,8 @@ def _list_columns(quantity: Quantity, expected: bool, calibrated: bool) -> list[
         return [quantity.title]
     first = ["trained alone"] if calibrated else []
     if expected:
-        return [*first, f"expected {quantity.name}", "on val", "on test"]
+        stated = f"{'inherited' if calibrated else 'expected'} {quantity.name}"
+        return [*first, stated, "on val", "on test"]
     return [*first, quantity.title, "test"]
 
 
@@ -161,7 +162,8 @@ def format_pick(result: PickOutcome) -> str:
             lines.append(f"  trained alone from scratch: {judged.name} {stated} predicted")
         if result.posterior is not None:
             stated = judged.show_interval(result.posterior, result.posterior_interval)
-            lines.append(f"  expected {judged.name} on new data {stated}")
+            weights = "" if result.alone is None else ", with inherited weights"
+            lines.append(f"  expected {judged.name} on new data {stated}{weights}")
         lines.append(f"  {judged.name} {value} on val{tested}{f' ({clause})' if clause else ''}")
     costs = (
         find_stored_quantity(name, result.units[name]).show_named(value)
