@@ -285,7 +285,6 @@ class _Audit:
                 architecture,
                 recipe,
                 request.seed,
-                request.split,
                 folder,
                 title,
                 self.say,
@@ -297,9 +296,9 @@ class _Audit:
                 f"add --replace --recipe-part learning_rate={suggest_rate(rate)} to train with "
                 f"less than {rate:g}, or --replace --recipe-part clip_norm=1",
             ) from error
-        return AlonePiece(
-            steps=result.steps, resumed_from=result.resumed_from, **_numbers(result.found)
-        )
+        alone = result.supernet
+        found = evaluate(alone, alone.space.smallest, self.trained.data, request.split)
+        return AlonePiece(steps=result.steps, resumed_from=result.resumed_from, **_numbers(found))
 
 
 def _networks(request: AuditRequest, trained: Trained) -> list[Architecture]:

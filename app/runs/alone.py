@@ -15,7 +15,6 @@ from app.runs.origin import has_steps
 from app.runs.precision import extend
 from app.runs.trained import Trained, best_device, load_own_family, read_config
 from supernet.precision.steps import MINMAX, calibrate_steps
-from supernet.quality.evaluate import Evaluation, evaluate
 from supernet.space import Architecture
 from supernet.supernet import Supernet
 from supernet.training import Progress, Recipe, train
@@ -27,12 +26,12 @@ class TrainedAlone:
     """What came of a training.
 
     Args:
-        found: What the network is worth.
+        supernet: The network, of which its space has only one.
         steps: Steps of the training.
         resumed_from: The step from which a killed training went on.
     """
 
-    found: Evaluation
+    supernet: Supernet
     steps: int
     resumed_from: int
 
@@ -42,19 +41,17 @@ def train_alone(
     architecture: Architecture,
     recipe: Recipe,
     seed: int,
-    split: str,
     folder: Path,
     title: str,
     say: Say,
 ) -> TrainedAlone:
-    """Train one network from fresh weights and evaluate it; a killed training goes on.
+    """Train one network from fresh weights; a killed training goes on.
 
     Args:
         trained: The run that it is a network of, and its data.
         architecture: Which.
         recipe: How; its seed is replaced.
         seed: Decides, together with the network, its initial weights and batches.
-        split: What it is evaluated on.
         folder: Of its checkpoints, which are left there.
         title: What progress is called.
         say: Told about progress and what training noted.
@@ -84,8 +81,7 @@ def train_alone(
     )
     for note in result.notes:
         say(f"warning: {title}: {note}")
-    found = evaluate(alone, alone.space.smallest, trained.data, split)
-    return TrainedAlone(found, result.steps, result.resumed_from)
+    return TrainedAlone(alone, result.steps, result.resumed_from)
 
 
 def fresh_supernet(run: Run, seed: int) -> Supernet:

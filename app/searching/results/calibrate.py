@@ -38,6 +38,7 @@ from app.searching.results.settled import LEAST_PROBABILITY, Settled, put_in
 from predictors.alone import choose_trainings
 from search import SearchProblem, pareto_front
 from supernet.errors import DivergedError, InputError
+from supernet.quality.evaluate import evaluate
 from supernet.space import Architecture
 from supernet.training import Recipe
 from supernet.training.recipe import NEUTRAL
@@ -204,9 +205,7 @@ def _train(architecture: Architecture, plan: AlonePlan, title: str, say: Say) ->
     folder = plan.folder / "training" / architecture.digest
     began = time.perf_counter()
     try:
-        result = train_alone(
-            plan.trained, architecture, plan.recipe, plan.seed, SPLIT, folder, title, say
-        )
+        result = train_alone(plan.trained, architecture, plan.recipe, plan.seed, folder, title, say)
     except DivergedError as error:
         return AloneRecord(
             digest=architecture.digest,
@@ -216,7 +215,8 @@ def _train(architecture: Architecture, plan: AlonePlan, title: str, say: Say) ->
         )
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    found = result.found
+    network = result.supernet
+    found = evaluate(network, network.space.smallest, plan.trained.data, SPLIT)
     return AloneRecord(
         digest=architecture.digest,
         settings=plan.settings,
