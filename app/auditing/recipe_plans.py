@@ -7,9 +7,9 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from app.auditing.alone import fresh_supernet
 from app.records.audit import TrainingRecord
 from app.runs import plugins
+from app.runs.alone import fresh_supernet
 from app.runs.batch_size import check_batch
 from app.runs.directory import Run
 from app.runs.precision import extend, was_trained_in_float

@@ -7,12 +7,12 @@ import time
 
 import numpy as np
 
-from app.auditing.alone import describe_progress
 from app.auditing.recipe_plans import RecipePlan, build_to_train
 from app.auditing.work import Work
 from app.progress import Step
 from app.records.audit_pieces import Pieces, SharedPiece, TrainedPiece
 from app.records.typed_json.plain import plain
+from app.runs.alone import describe_progress
 from app.runs.origin import has_steps
 from app.runs.precision import extend, was_trained_in_float
 from app.runs.trained import best_device, read_recipe

@@ -68,6 +68,9 @@ def search(
     evaluations: Annotated[int, typer.Option(help="Architectures to evaluate.")] = 200,
     max_minutes: MaxMinutes = None,
     stagnation: Stagnation = None,
+    calibrate_alone: Annotated[
+        int, typer.Option(help="Networks to train alone, by which the front is calibrated.")
+    ] = 0,
     baseline: Annotated[
         bool, typer.Option("--baseline", help="Random search beside, with as many evaluations.")
     ] = False,
@@ -125,6 +128,7 @@ def search(
             evaluations=evaluations,
             max_minutes=max_minutes,
             stagnation=stagnation,
+            calibrate_alone=calibrate_alone,
             baseline=baseline,
             early_stop=early_stop,
             workers=workers,

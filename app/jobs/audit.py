@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from app.auditing.alone import train_alone
+from app.auditing.alone import record_alone
 from app.auditing.examination import Examination
 from app.auditing.recipe_plans import RecipePlan, drop_known, plan_recipes
 from app.auditing.recipes import is_complete, train_recipe
@@ -69,7 +69,7 @@ def audit_job(request: AuditRequest, say: Say) -> AuditOutcome:
         work = Work(request, trained, folder, read_pieces(folder / LOG, say), say)
         Examination(work).examine(architectures)
         for number, architecture in enumerate(architectures, start=1):
-            train_alone(work, recipe, number, architecture)
+            record_alone(work, recipe, number, architecture)
         plans, notes = drop_known(plans, _list_trained(work.pieces, architectures))
         for note in notes:
             say(note)

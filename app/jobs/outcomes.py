@@ -8,6 +8,7 @@ from pathlib import Path
 
 from app.records.audit import AuditRecord
 from app.records.class_balance import LargestClass
+from app.records.searches.alone import CalibrationRecord
 from app.records.searches.front import Point
 from app.records.searches.front_extras import FinalistsRecord
 from app.reporting.report_text import SearchSummary
@@ -99,7 +100,8 @@ class SearchOutcome:
     of the verified front and ``searched_hypervolume`` that of the values searched by;
     ``indistinguishable`` counts points off the front that may belong there as far as is known;
     ``largest_class`` is that of the split searched on; ``finalists`` is what was evaluated on
-    further samples besides, where the data has some.
+    further samples besides, where the data has some; ``calibration`` is by which networks, trained
+    alone, the front was calibrated.
     """
 
     run: Path
@@ -120,6 +122,7 @@ class SearchOutcome:
     unmeasured_devices: tuple[str, ...]
     largest_class: LargestClass | None = None
     finalists: FinalistsRecord | None = None
+    calibration: CalibrationRecord | None = None
 
 
 @dataclass(frozen=True)
@@ -127,7 +130,9 @@ class PickOutcome:
     """The chosen subnetwork; latencies in milliseconds, ``costs`` the others in ``units``.
 
     ``by`` is ``"budget"``, ``"knee"`` or ``"weights"``. ``value`` was evaluated on the validation
-    split; ``posterior`` is what all evaluations together say, with its 95 % interval for new data.
+    split; ``posterior`` is what all evaluations together say, with its 95 % interval for new data,
+    and ``alone`` what the subnetwork is expected to be worth trained alone from scratch, with that
+    of one such training, where the search was calibrated.
     ``best`` is the subnetwork of the best expected quality within the budget, or where the quality
     is limited, of the least of ``best_by``; ``best_value`` is its quality, and ``ties`` are the
     others that cannot be told apart from it in ``best_by``, cheapest first: the chosen one is the
@@ -163,6 +168,8 @@ class PickOutcome:
     posterior: float | None = None
     posterior_interval: tuple[float, float] | None = None
     best_by: str = ""
+    alone: float | None = None
+    alone_interval: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)

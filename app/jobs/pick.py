@@ -206,7 +206,9 @@ def _outcome(
         test_balanced=quality.test_balanced,
         largest_class=front.largest_class,
         posterior=quality.posterior,
-        posterior_interval=None if quality.posterior is None else quality.interval,
+        posterior_interval=quality.posterior_interval,
+        alone=quality.alone,
+        alone_interval=quality.alone_interval,
     )
 
 

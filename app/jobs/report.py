@@ -274,21 +274,19 @@ def _pictures(front: Front, trace: Sequence[Hypervolume]) -> dict[str, str]:
 
 def _list_verified(front: Front) -> tuple[list[str], list[list[object]]]:
     """Every verified point: predicted and found values of each objective, their difference."""
-    header = ["digest"]
-    for objective in front.axes:
-        name = objective.name
-        header += [
-            f"{name}_{part}"
-            for part in ("predicted", "found", "low", "high", "source", "posterior", "test")
-        ]
+    keys = {"predicted": "predicted", "found": "value", "low": "low", "high": "high"}
+    keys |= {name: name for name in ("source", "posterior", "test")}
+    if front.calibration is not None:
+        keys |= {name: name for name in ("alone", "alone_low", "alone_high")}
+    header = ["digest", *(f"{axis.name}_{part}" for axis in front.axes for part in keys)]
     rows: list[list[object]] = []
     for point in front.list_front():
         if not point.verified:
             continue
         row: list[object] = [point.digest]
         for objective in front.axes:
-            e = point.estimate(objective.name)
-            row += [e.predicted, e.value, e.low, e.high, e.source, e.posterior, e.test]
+            estimate = point.estimate(objective.name)
+            row += [getattr(estimate, key) for key in keys.values()]
         rows.append(row)
     return header, rows
 

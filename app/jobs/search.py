@@ -34,6 +34,7 @@ from app.searching.optuna_mirror import Study, is_mirrored, open_study
 from app.searching.problem import build_problem, resolve_objectives, resolve_quantity
 from app.searching.progress import Narrator
 from app.searching.request import SearchRequest, is_complete, plan_search
+from app.searching.results.calibrate import AlonePlan, calibrate_front, make_alone_recipe
 from app.searching.results.front_builder import Findings, build_front
 from app.searching.results.nearest import describe_nearest
 from app.searching.results.random_baseline import add_baseline
@@ -43,10 +44,11 @@ from app.searching.results.verify import measurable, verify
 from app.searching.setting import Setting, build_strategy, reopen_prior
 from predictors.predictor import Fit
 from predictors.transfer import transfer
-from search import Evaluation, History, SearchResult, search
+from search import Evaluation, History, SearchProblem, SearchResult, search
 from search.stops import STAGNATION, TIME
 from supernet import proxies
 from supernet.errors import InputError
+from supernet.training import Recipe
 
 DRIFT = 0.10
 __all__ = ["SearchOutcome", "SearchRequest", "prepare", "search_job"]
@@ -177,7 +179,25 @@ def prepare(
         tables=digests,
         prior=None if prior is None else prior.record,
     )
-    return Setting(run, request, sources, problem, strategy, fit, plan)
+    alone = _plan_alone(request, trained, problem)
+    return Setting(run, request, sources, problem, strategy, fit, plan, alone)
+
+
+def _plan_alone(request: SearchRequest, trained: Trained, problem: SearchProblem) -> Recipe | None:
+    """How networks are trained alone, where any are.
+
+    Raises:
+        InputError: Nothing is evaluated that could be calibrated, or the run has no usable recipe.
+    """
+    if not request.calibrate_alone:
+        return None
+    if trained.quality not in (objective.name for objective in problem.objectives):
+        named = ", ".join(objective.name for objective in problem.objectives)
+        raise InputError(
+            f"--calibrate-alone calibrates {trained.quality}, which is none of the objectives "
+            f"{named}; leave it out, or add {trained.quality} to --objectives"
+        )
+    return make_alone_recipe(trained)
 
 
 def _open_tables(
@@ -223,9 +243,12 @@ def _run_search(setting: Setting, folder: Path, say: Say) -> tuple[Front, int]:
         assert settled.confirmed is not None
         done = format_items(settled.confirmed.evaluations, "evaluation")
         _say_late(request, f"{done} of finalists", say)
+    if setting.alone is not None and len(settled.result.front):
+        settled = _calibrate(setting, setting.alone, settled, folder, say)
     if not len(settled.result.front):
         (quality,) = settled.qualities.values()
-        _refuse_empty(setting, folder, put_in(result.history, problem, quality))
+        stated = quality if settled.alone is None else settled.alone.quality
+        _refuse_empty(setting, folder, put_in(result.history, problem, stated))
     front = _verify_front(setting, settled, say)
     write_front(folder, front, result.trace)
     keep_evaluation_columns(run.evaluations)
@@ -233,6 +256,21 @@ def _run_search(setting: Setting, folder: Path, say: Say) -> tuple[Front, int]:
     _write_plan(setting.plan.replace(front=front.digest), folder, "complete")
     run.set_stage("search", "complete", name=request.name)
     return front, reused
+
+
+def _calibrate(
+    setting: Setting, recipe: Recipe, settled: Settled, folder: Path, say: Say
+) -> Settled:
+    request = setting.request
+    plan = AlonePlan(
+        trained=setting.sources.trained,
+        recipe=recipe,
+        count=request.calibrate_alone,
+        seed=request.seed,
+        folder=folder,
+        title=f"search {request.name}",
+    )
+    return calibrate_front(setting.problem, settled, plan, say)
 
 
 def _refuse_empty(setting: Setting, folder: Path, history: History) -> NoReturn:
@@ -372,4 +410,5 @@ def _summarise(run: Run, front: Front, reused: int) -> SearchOutcome:
         unmeasured_devices=front.unmeasured,
         largest_class=front.largest_class,
         finalists=front.finalists,
+        calibration=front.calibration,
     )

@@ -16,6 +16,7 @@ from app.reporting.audit_verdict import (
     judge_recipes,
     list_advice,
 )
+from app.reporting.calibration import HEADER, describe_calibration, list_calibrating
 from app.reporting.finalists import describe_finalists
 from app.reporting.markdown import Markdown, render_markdown, write_link, write_table
 
@@ -117,6 +118,10 @@ def write_search_page(front: Front, *, traced: bool) -> str:
         "search.md.jinja",
         front=front,
         finalists=describe_finalists(front.finalists),
+        calibration=describe_calibration(front.calibration),
+        calibrating=None
+        if front.calibration is None
+        else write_table(HEADER, list_calibrating(front.calibration)),
         points=_tabulate_points(front),
         formats=_tabulate_formats(front),
         volumes=write_table(("hypervolume", ""), list_volumes(front)),
@@ -132,8 +137,10 @@ def _tabulate_points(front: Front) -> Markdown:
     """Predicted and found value of every objective of every front point."""
     header = ["digest"]
     for quantity in front.objectives:
-        expected = _is_expected(front, quantity)
-        header += [f"expected {quantity.axis_label}", "on val"] if expected else []
+        expected, calibrated = _is_expected(front, quantity), _is_calibrated(front, quantity)
+        header += [f"trained alone {quantity.axis_label}"] if calibrated else []
+        stated = f"{'inherited' if calibrated else 'expected'} {quantity.axis_label}"
+        header += [stated, "on val"] if expected else []
         header += [] if expected else [quantity.axis_label]
         header += ["predicted"]
         header += ["test"] if _was_tested(front, quantity) else []
@@ -144,8 +151,10 @@ def _tabulate_points(front: Front) -> Markdown:
         row = [point.digest]
         for quantity in front.objectives:
             estimate = point.estimate(quantity.name)
+            if _is_calibrated(front, quantity):
+                row.append(quantity.show_interval(estimate.alone, estimate.alone_interval))
             if _is_expected(front, quantity):
-                row.append(quantity.show_interval(estimate.posterior, estimate.interval))
+                row.append(quantity.show_interval(estimate.posterior, estimate.posterior_interval))
             row += [quantity.show(estimate.value), quantity.show(estimate.predicted)]
             row += [quantity.show(estimate.test)] if _was_tested(front, quantity) else []
         row += [precision] if any(formats) else []
@@ -169,6 +178,10 @@ def _tabulate_formats(front: Front) -> Markdown | None:
 def _is_expected(front: Front, quantity: Quantity) -> bool:
     """Whether there is a posterior of a quantity of some front point."""
     return any(p.estimate(quantity.name).posterior is not None for p in front.list_front())
+
+
+def _is_calibrated(front: Front, quantity: Quantity) -> bool:
+    return any(p.estimate(quantity.name).alone is not None for p in front.list_front())
 
 
 def _was_tested(front: Front, quantity: Quantity) -> bool:

@@ -25,6 +25,7 @@ from app.reporting.audit_verdict import (
     judge_recipes,
     list_advice,
 )
+from app.reporting.calibration import describe_calibration
 from app.reporting.charts.audit_chart import draw_audit
 from app.reporting.charts.choice_charts import draw_common
 from app.reporting.charts.progress_charts import draw_hypervolume, draw_learning_curve, draw_parity
@@ -144,6 +145,8 @@ def _describe_search(number: int, part: SearchPart, run: RunPart, most: int) -> 
     if front.unmeasured:
         names = ", ".join(front.unmeasured)
         notes.append(f"Not measured, as predicted by their tables: {names}.")
+    if front.calibration is not None:
+        notes.append(describe_calibration(front.calibration))
     if front.latency_method:
         notes.append(f"Latency: {front.latency_method}")
     progress = None

@@ -29,6 +29,8 @@ DEFAULT_ENGINE = "array"
 
 # More evaluations than any search has time for, and than arrays of them have room for.
 _MOST = 1_000_000_000
+# Fewer networks trained alone do not tell a bias from the luck of trainings.
+FEWEST_ALONE = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +63,8 @@ class SearchRequest:
             that ranks unseen architectures best.
         engine: What evolves on predictions: one of ``search.engines.choice.ENGINES`` or a dotted
             path.
+        calibrate_alone: How many networks are trained alone to calibrate the front, at least 4; 0
+            for none. It takes as long as it takes, whatever ``max_minutes``.
         proxies: Zero-cost proxies that choose the first round; none for the strategy's own.
         prior: An earlier run of the same space whose evaluations help the predictors, if any.
         name: Name of the search.
@@ -87,6 +91,7 @@ class SearchRequest:
     strategy: str = "predictor_guided"
     predictor: str = AUTO
     engine: str = DEFAULT_ENGINE
+    calibrate_alone: int = 0
     proxies: tuple[str, ...] = ()
     prior: Path | None = None
     name: str = "default"
@@ -101,6 +106,11 @@ class SearchRequest:
                 raise InputError(f"{name} = {count} is impossible; it must be at most {_MOST:,}")
         if self.evaluations < 5:
             raise InputError(f"evaluations = {self.evaluations} is too few; use 5 or more")
+        if self.calibrate_alone and not FEWEST_ALONE <= self.calibrate_alone <= self.evaluations:
+            raise InputError(
+                f"calibrate-alone = {self.calibrate_alone} cannot work; it is a number of the "
+                f"{self.evaluations} evaluated networks, at least {FEWEST_ALONE}, or 0 for none"
+            )
         if self.seed < 0:
             raise InputError(f"seed = {self.seed} is impossible; it must be at least 0")
         files.check_new_name("search", self.name)
@@ -199,6 +209,7 @@ def plan_search(
         prior=prior,
         predictor=request.predictor,
         engine=request.engine,
+        calibrate_alone=request.calibrate_alone,
     )
     only = next(iter(tables.values()), None)
     return SearchRecord(
@@ -233,6 +244,7 @@ def rebuild_request(run: Path, name: str, settings: SearchSettings) -> SearchReq
             prior=None if settings.prior is None else Path(settings.prior.run),
             predictor=settings.predictor,
             engine=settings.engine,
+            calibrate_alone=settings.calibrate_alone,
         )
     except InputError as error:
         path = run / "searches" / name / FILE

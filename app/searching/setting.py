@@ -17,6 +17,7 @@ from app.searching.request import AUTO, SearchRequest, read_plan
 from predictors.predictor import Fit
 from search import SearchProblem, Strategy
 from supernet.errors import InputError
+from supernet.training import Recipe
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Setting:
         strategy: How.
         fit: How its predictors are fitted.
         plan: What decides the result.
+        alone: How networks are trained alone; ``None`` where none is.
     """
 
     run: Run
@@ -40,6 +42,7 @@ class Setting:
     strategy: Strategy
     fit: Fit
     plan: SearchRecord
+    alone: Recipe | None = None
 
 
 def reopen_prior(request: SearchRequest, run: Run, trained: Trained, say: Say) -> Prior | None:

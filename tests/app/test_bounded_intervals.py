@@ -117,8 +117,8 @@ def _column(values: list[float], low: list[float], high: list[float]) -> Column:
     found, lower, upper = (np.array(part) for part in (values, low, high))
     unknown = np.full(len(found), np.nan)
     return Column(
-        value=found, predicted=unknown, posterior=unknown, low=lower, high=upper, error=unknown,
-        best=found, looked_up=np.zeros(len(found), dtype=bool),
+        value=found, predicted=unknown, posterior=unknown, alone=unknown, low=lower, high=upper,
+        error=unknown, best=found, looked_up=np.zeros(len(found), dtype=bool),
     )  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from app.records.quantities import (
     list_counted,
 )
 from app.records.searches.front import Estimate, Point
+from app.reporting.calibration import describe_calibration
 from app.reporting.class_balance import describe_balance, warn_of_largest_class
 from app.reporting.finalists import describe_finalists
 from app.reporting.tables import align_table
@@ -36,7 +37,8 @@ def format_search(result: SearchOutcome) -> str:
         f"front{tau}.",
         format_front(result),
     ]
-    lines += filter(None, [describe_finalists(result.finalists)])
+    said = (describe_finalists(result.finalists), describe_calibration(result.calibration))
+    lines += filter(None, said)
     lines += _judge_accuracies(result)
     if result.indistinguishable:
         lines.append(
@@ -78,16 +80,18 @@ def format_front(result: SearchOutcome, marked: str = "") -> str:
     carried = {} if first is None else first.counts
     counted = [q for q in list_counted() if q.name in carried and q not in searched]
     header = ["", "digest"]
-    expected = any(p.estimate(q.name).posterior is not None for p in result.front for q in searched)
+    estimates = [p.estimate(q.name) for p in result.front for q in searched]
+    expected = any(e.posterior is not None for e in estimates)
+    calibrated = any(e.alone is not None for e in estimates)
     for quantity in searched:
-        header += _list_columns(quantity, expected)
+        header += _list_columns(quantity, expected, calibrated)
     shown = _choose_shown(result.front, marked)
     formats = [count_formats(read_formats(point.choices)) for point in shown]
     rows = []
     for point, precision in zip(shown, formats, strict=True):
         row = ["*" if point.digest == marked else "", point.digest]
         for quantity in searched:
-            row += _list_cells(quantity, point.estimate(quantity.name), expected)
+            row += _list_cells(quantity, point.estimate(quantity.name), expected, calibrated)
         row += [quantity.show(point.counts[quantity.name]) for quantity in counted]
         rows.append([*row, precision] if any(formats) else row)
     header += [quantity.title for quantity in counted]
@@ -107,24 +111,33 @@ def _choose_shown(front: Sequence[Point], marked: str) -> list[Point]:
     return [p for place, p in enumerate(front) if place in places or p.digest == marked]
 
 
-def _list_columns(quantity: Quantity, expected: bool) -> list[str]:
+def _list_columns(quantity: Quantity, expected: bool, calibrated: bool) -> list[str]:
     if quantity.per_device:
         return [f"measured {quantity.title}", f"predicted {quantity.title}"]
     if not quantity.is_quality:
         return [quantity.title]
-    return (
-        [f"expected {quantity.name}", "on val", "on test"] if expected else [quantity.title, "test"]
-    )
+    first = ["trained alone"] if calibrated else []
+    if expected:
+        stated = f"{'inherited' if calibrated else 'expected'} {quantity.name}"
+        return [*first, stated, "on val", "on test"]
+    return [*first, quantity.title, "test"]
 
 
-def _list_cells(quantity: Quantity, estimate: Estimate, expected: bool) -> list[str]:
+def _list_cells(
+    quantity: Quantity, estimate: Estimate, expected: bool, calibrated: bool
+) -> list[str]:
     if quantity.per_device:
         found = estimate.value if estimate.source == "measured" else None
         return [quantity.show(found), quantity.show(estimate.predicted)]
     if quantity.is_quality:
-        stated = quantity.show_interval(estimate.posterior, estimate.interval)
+        stated = quantity.show_interval(estimate.posterior, estimate.posterior_interval)
+        alone = quantity.show_interval(estimate.alone, estimate.alone_interval)
         single = [show_or_failed(quantity, v) for v in (estimate.value, estimate.test)]
-        return [stated, *single] if expected else single
+        return [
+            *([alone] if calibrated else []),
+            *([stated] if expected else []),
+            *single,
+        ]
     return [quantity.show(estimate.value)]
 
 
@@ -144,9 +157,13 @@ def format_pick(result: PickOutcome) -> str:
         clause = ""
         if judged == ACCURACY:
             clause = describe_balance(result.largest_class, result.test_balanced)
+        if result.alone is not None:
+            stated = judged.show_interval(result.alone, result.alone_interval)
+            lines.append(f"  trained alone from scratch: {judged.name} {stated} predicted")
         if result.posterior is not None:
             stated = judged.show_interval(result.posterior, result.posterior_interval)
-            lines.append(f"  expected {judged.name} on new data {stated}")
+            weights = "" if result.alone is None else ", with inherited weights"
+            lines.append(f"  expected {judged.name} on new data {stated}{weights}")
         lines.append(f"  {judged.name} {value} on val{tested}{f' ({clause})' if clause else ''}")
     costs = (
         find_stored_quantity(name, result.units[name]).show_named(value)

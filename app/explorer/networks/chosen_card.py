@@ -127,7 +127,14 @@ def list_figures(front: Front, point: Point) -> list[tuple[str, str, str]]:
         # As the command line calls it: what evaluations and predictor say together.
         expected = estimate.posterior is not None
         title = f"Expected {axis.title}" if expected else axis.title.capitalize()
-        entries.append((title, axis.show(estimate.best), note))
+        if estimate.alone is None:
+            entries.append((title, axis.show(estimate.best), note))
+        else:
+            entries.append(
+                (f"{axis.title.capitalize()} trained alone", axis.show(estimate.alone), note)
+            )
+            inherited = estimate.posterior if expected else estimate.value
+            entries.append((f"Inherited {axis.title}", axis.show(inherited), ""))
         if estimate.test is not None:
             entries.append((f"Test {axis.title}", axis.show(estimate.test), ""))
     return entries

@@ -31,6 +31,8 @@ def list_figures(front: Front, point: Point) -> list[tuple[str, ...]]:
 
 def _name_source(estimate: Estimate) -> str:
     """Where the value is from; what evaluations and predictor say together is expected."""
+    if estimate.alone is not None:
+        return "predicted of the network trained alone"
     if estimate.posterior is not None:
         samples = f", {estimate.samples:,} samples" if estimate.samples else ""
         return f"expected from all evaluations{samples}"

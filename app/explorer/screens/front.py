@@ -18,6 +18,7 @@ from app.explorer.networks.chosen_card import show_chosen
 from app.explorer.panels.header import describe_tables, show_next_step
 from app.explorer.panels.selection_bar import show_selection
 from app.records.searches.front import Front
+from app.reporting.calibration import describe_calibration
 from app.reporting.scatter.component import show_scatter
 from app.reporting.scatter.payload import build_payload
 from app.reporting.scatter.view import ScatterView
@@ -109,6 +110,8 @@ def _show_notes(context: Context, front: Front) -> None:
     )
     for line in describe_tables(context.run, front):
         st.caption(line)
+    if front.calibration is not None:
+        st.caption(write_text(describe_calibration(front.calibration)))
     # As random search is judged, by single evaluations.
     baseline, volume = front.baseline, front.hypervolume.searched or front.hypervolume.verified
     if baseline is not None and baseline.hypervolume is not None and volume is not None:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _NUMBERS = ("value", "predicted", "low", "high")
+_ALONE = ("alone", "alone_low", "alone_high", "alone_error")
 _POSTERIOR = ("posterior", "posterior_low", "posterior_high", "posterior_error")
 
 
@@ -52,6 +53,22 @@ class Estimated(Protocol):
         """Its standard deviation, without what all points have in common."""
 
     @property
+    def alone(self) -> float | None:
+        """What the network is expected to be worth trained alone."""
+
+    @property
+    def alone_low(self) -> float | None:
+        """Lower end of the 95 % interval of one such training."""
+
+    @property
+    def alone_high(self) -> float | None:
+        """Upper end."""
+
+    @property
+    def alone_error(self) -> float | None:
+        """Its standard deviation, without what all points have in common."""
+
+    @property
     def source(self) -> str:
         """Where the value is from."""
 
@@ -64,16 +81,19 @@ class Column:
         value: What was evaluated or measured.
         predicted: By the model or table of the search.
         posterior: What all evaluations together say.
-        low: Lower end of the 95 % interval of the posterior, else of the value.
+        alone: What the networks are expected to be worth trained alone.
+        low: Lower end of the 95 % interval of that, else of the posterior, else of the value.
         high: Upper end.
-        error: Standard deviation of the posterior, without what all points have in common.
-        best: The posterior, else the value, else the prediction.
+        error: Standard deviation of the first or second of these, without what all points have in
+            common.
+        best: What they are worth alone, else the posterior, else the value, else the prediction.
         looked_up: Whether the value was taken from a table instead of measured.
     """
 
     value: NDArray[np.float64]
     predicted: NDArray[np.float64]
     posterior: NDArray[np.float64]
+    alone: NDArray[np.float64]
     low: NDArray[np.float64]
     high: NDArray[np.float64]
     error: NDArray[np.float64]
@@ -88,14 +108,19 @@ def make_column(estimates: Sequence[Estimated]) -> Column:
         estimates: Of every point, in the order of the arrays.
     """
     value, predicted, low, high = (_lay_out(estimates, key) for key in _NUMBERS)
-    posterior, posterior_low, posterior_high, error = (
-        _lay_out(estimates, key) for key in _POSTERIOR
-    )
-    known = ~np.isnan(posterior)
-    best = np.where(known, posterior, np.where(np.isnan(value), predicted, value))
-    low, high = np.where(known, posterior_low, low), np.where(known, posterior_high, high)
+    best, error = np.where(np.isnan(value), predicted, value), np.full(len(value), np.nan)
+    found = []
+    for keys in (_POSTERIOR, _ALONE):
+        expected, *others = (_lay_out(estimates, key) for key in keys)
+        known = ~np.isnan(expected)
+        best, low, high, error = (
+            np.where(known, new, old)
+            for new, old in zip((expected, *others), (best, low, high, error), strict=True)
+        )
+        found.append(expected)
+    posterior, alone = found
     looked_up = np.array([e.source == "table" for e in estimates], dtype=np.bool_)
-    return Column(value, predicted, posterior, low, high, error, best, looked_up)
+    return Column(value, predicted, posterior, alone, low, high, error, best, looked_up)
 
 
 def _lay_out(estimates: Sequence[Estimated], key: str) -> NDArray[np.float64]:

@@ -17,6 +17,7 @@ from app.records.columns.choice_columns import ChoiceColumns, tabulate_choices
 from app.records.columns.front_columns import Column, make_column
 from app.records.columns.point_columns import find_columns
 from app.records.quantities import Quantity, find_stored_quantity, list_counted
+from app.records.searches.alone import CalibrationRecord
 from app.records.searches.front_extras import BaselineRecord, FailureRecord, FinalistsRecord
 from app.records.searches.search import FILE as SEARCH_FILE
 from app.records.searches.search import REMEDY as SEARCH_REMEDY
@@ -51,6 +52,11 @@ class Estimate(Record):
         posterior_error: Standard deviation of the posterior without what the evaluations of all
             points have in common: what may turn the order of two points round.
         samples: Validation samples behind the posterior.
+        alone: What the quality is expected to be once the network is trained alone from scratch, on
+            average over trainings, where the search was calibrated by such trainings.
+        alone_low: Lower end of the 95 % interval of the quality after one such training.
+        alone_high: Upper end.
+        alone_error: Standard deviation of :attr:`alone` without what all points have in common.
         test: The same quantity on the test split, which no search has seen.
         test_low: Lower end of its 95 % interval.
         test_high: Upper end.
@@ -69,6 +75,10 @@ class Estimate(Record):
     posterior_high: float | None = None
     posterior_error: float | None = None
     samples: Count | None = None
+    alone: float | None = None
+    alone_low: float | None = None
+    alone_high: float | None = None
+    alone_error: float | None = None
     test: float | None = None
     test_low: float | None = None
     test_high: float | None = None
@@ -76,7 +86,9 @@ class Estimate(Record):
 
     @property
     def best(self) -> float | None:
-        """The posterior, else the value, else the prediction."""
+        """What it is worth alone, else the posterior, else the value, else the prediction."""
+        if self.alone is not None:
+            return self.alone
         if self.posterior is not None:
             return self.posterior
         return self.predicted if self.value is None else self.value
@@ -84,14 +96,29 @@ class Estimate(Record):
     @property
     def interval(self) -> tuple[float, float] | None:
         """The 95 % interval around :attr:`best`, if there is one that contains it."""
-        posterior = self.posterior is not None
-        low, high = (
-            (self.posterior_low, self.posterior_high) if posterior else (self.low, self.high)
-        )
-        centre = self.posterior if posterior else self.value
-        if centre is None or low is None or high is None:
-            return None
-        return (low, high) if low <= centre <= high else None
+        if self.alone is not None:
+            return self.alone_interval
+        if self.posterior is not None:
+            return self.posterior_interval
+        return _enclose(self.value, self.low, self.high)
+
+    @property
+    def posterior_interval(self) -> tuple[float, float] | None:
+        """The 95 % interval around the posterior, likewise."""
+        return _enclose(self.posterior, self.posterior_low, self.posterior_high)
+
+    @property
+    def alone_interval(self) -> tuple[float, float] | None:
+        """The 95 % interval of the quality after one training alone, likewise."""
+        return _enclose(self.alone, self.alone_low, self.alone_high)
+
+
+def _enclose(
+    centre: float | None, low: float | None, high: float | None
+) -> tuple[float, float] | None:
+    if centre is None or low is None or high is None:
+        return None
+    return (low, high) if low <= centre <= high else None
 
 
 _UNKNOWN = Estimate()
@@ -110,8 +137,8 @@ class Point(Record):
     Args:
         digest: Digest of the architecture.
         choices: The architecture; ``architecture`` in the file.
-        on_front: Whether no evaluated point dominates it, by posterior qualities where there are
-            some.
+        on_front: Whether no evaluated point dominates it, by qualities alone where the search was
+            calibrated, else by posterior ones where there are some.
         indistinguishable: Whether it is off the front and may belong there as far as is known.
         verified: Whether it was evaluated on the test split and measured.
         within_limits: Whether the limits of the search hold for its measured values.
@@ -161,8 +188,7 @@ class Point(Record):
         return _UNKNOWN
 
     def best(self, name: str) -> float | None:
-        """The posterior of an objective, else its value or count, else its prediction, else
-        ``None``."""
+        """What is known best of an objective (:attr:`Estimate.best`) or count, else ``None``."""
         return self.estimate(name).best
 
 
@@ -188,8 +214,8 @@ class HypervolumeRecord(Record):
     Args:
         predicted: Hypervolume of the predicted values.
         searched: Hypervolume of the values that the search went by.
-        verified: Hypervolume of what is known best of every point: the posterior of a quality, else
-            what was found for real.
+        verified: Hypervolume of what is known best of every point: the quality alone or the
+            posterior, else what was found for real.
         reference: The reference, by objective.
     """
 
@@ -259,6 +285,8 @@ class Front(FileRecord, FrontHeader):
         failures: Which failed, as far as a search said; an earlier one did not.
         finalists: What was spent on finalists; ``None`` where the data has no further samples, and
             in older files.
+        calibration: By which networks trained alone the quality was calibrated; ``None`` where it
+            was not.
         stopped: What ended the search.
         searched_for: The objectives as the file describes them; ``objectives`` there.
         constraints: Limits of the search.
@@ -277,6 +305,7 @@ class Front(FileRecord, FrontHeader):
     failed: Count = 0
     failures: tuple[FailureRecord, ...] = ()
     finalists: FinalistsRecord | None = None
+    calibration: CalibrationRecord | None = None
     stopped: str = ""
     searched_for: Annotated[tuple[ObjectiveRecord, ...], Field(alias="objectives")]
     constraints: tuple[ConstraintRecord, ...] = ()

@@ -47,19 +47,17 @@ def write_front(
 def format_front(front: Front) -> str:
     """Every point as a line of comma-separated text, with what was predicted and found."""
     names = list(front.points[0].estimates) if front.points else []
+    keys = ["predicted", "value", "low", "high", "posterior", "test"]
+    keys += [] if front.calibration is None else ["alone", "alone_low", "alone_high"]
     counted = [quantity.name for quantity in list_counted() if not quantity.on_request]
     header = ["digest", "on_front", "indistinguishable", "verified", *counted]
-    header += [
-        f"{name}_{key}"
-        for name in names
-        for key in ("predicted", "value", "low", "high", "posterior", "test")
-    ]
+    header += [f"{name}_{key}" for name in names for key in keys]
     rows = []
     for point in front.points:
         row: list[object] = [point.digest, point.on_front, point.indistinguishable, point.verified]
         row += [point.counts.get(name) for name in counted]
         for name in names:
-            e = point.estimate(name)
-            row += [e.predicted, e.value, e.low, e.high, e.posterior, e.test]
+            estimate = point.estimate(name)
+            row += [getattr(estimate, key) for key in keys]
         rows.append(row)
     return format_table(header, rows)

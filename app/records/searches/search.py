@@ -11,7 +11,7 @@ REMEDY = "choose another --name, or --replace it"
 # The status of a search that ended without a front.
 EMPTY = "empty"
 # How long a search goes on; another answer continues the same search.
-LENGTH = ("evaluations", "max_minutes", "stagnation")
+LENGTH = ("evaluations", "max_minutes", "stagnation", "calibrate_alone")
 # Settings that searches had no choice of at first.
 _LATER = ("predictor", "engine")
 
@@ -48,6 +48,7 @@ class SearchSettings(Record):
         prior: The earlier run that helps, if any.
         predictor: Method of prediction, ``"auto"`` for the one that ranks best.
         engine: What evolves on predictions.
+        calibrate_alone: How many networks are trained alone to calibrate the front.
     """
 
     device: str
@@ -64,6 +65,7 @@ class SearchSettings(Record):
     prior: EarlierRunRecord | None = None
     predictor: str = "auto"
     engine: str = "array"
+    calibrate_alone: Count = 0
 
     @property
     def identity(self) -> dict[str, JsonValue]:

@@ -40,6 +40,8 @@ from app.reporting.scatter.view import (
     ScatterView,
 )
 
+ALONE = "trained alone, predicted"
+
 
 def build_payload(front: Front, view: ScatterView) -> Json:
     """All that is drawn of a front, its axes, its lines, and sentences about what is not drawn.
@@ -145,6 +147,7 @@ def _describe_cloud(front: Front, axis: Quantity, places: Places) -> list[str]:
     sources = np.where(column.looked_up[places], "table", "")
     sources = np.where(np.isnan(column.value[places]), "predicted", sources)
     sources = np.where(np.isnan(column.posterior[places]), sources, "expected")
+    sources = np.where(np.isnan(column.alone[places]), sources, ALONE)
     texts = []
     for value, source in zip(column.best[places].tolist(), sources.tolist(), strict=True):
         if value != value:  # NaN: what colours a point may be unknown
@@ -157,14 +160,19 @@ def _describe_cloud(front: Front, axis: Quantity, places: Places) -> list[str]:
 def describe_estimate_source(point: Point, axis: Quantity) -> str:
     """The interval of a point's value and where the value is from; empty when neither is known.
 
-    What is expected after all evaluations is followed by the point's own evaluation.
+    What is expected after all evaluations is followed by the point's own evaluation, and what it
+    would be trained alone by what it is with inherited weights.
     """
     estimate = point.estimate(axis.name)
     said = []
     interval = estimate.interval
     if interval is not None and interval[0] != interval[1]:
         said.append(f"{axis.show(interval[0])} to {axis.show(interval[1])}")
-    if estimate.posterior is not None:
+    if estimate.alone is not None:
+        inherited = estimate.value if estimate.posterior is None else estimate.posterior
+        own = "" if inherited is None else f"; {axis.show(inherited)} inherited"
+        said.append(f"{ALONE}{own}")
+    elif estimate.posterior is not None:
         own = "" if estimate.value is None else f"; {axis.show(estimate.value)} {estimate.source}"
         said.append(f"expected{own}".rstrip())
     elif estimate.value is None and estimate.predicted is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,7 @@ from app.records.searches.front_extras import FinalistsRecord
 from app.records.typed_json.plain import to_json_number
 from app.records.typed_json.record import drop_infinite
 from app.searching.objectives import Sources, combine_devices, count_all
+from app.searching.results.alone_quality import AloneQuality
 from app.searching.results.final_quality import FinalQuality
 from app.searching.results.free_values import list_failures
 from app.searching.results.settled import Settled
@@ -68,6 +69,7 @@ def build_front(findings: Findings, header: FrontHeader) -> Front:
     problem, result = findings.problem, findings.settled.result
     confirmed = findings.settled.confirmed
     points = _build_points(findings)
+    alone = findings.settled.alone
     reference = dict(zip((o.name for o in problem.objectives), result.reference, strict=True))
     tables = findings.sources.tables
     ratios = _latency_ratios(points, tuple(tables))
@@ -80,6 +82,7 @@ def build_front(findings: Findings, header: FrontHeader) -> Front:
         finalists=None
         if confirmed is None
         else FinalistsRecord(evaluations=confirmed.evaluations, networks=confirmed.networks),
+        calibration=None if alone is None else alone.calibration,
         stopped=result.stopped,
         searched_for=tuple(
             ObjectiveRecord(name=o.name, unit=o.unit, direction=o.direction)
@@ -149,6 +152,7 @@ def _build_estimates(
         name: _list_posteriors(quality, find_stored_quantity(name))
         for name, quality in findings.settled.qualities.items()
     }
+    alone = _list_alone(findings.settled.alone)
     devices = tuple(sources.tables)
     latencies = {name: table.latency_ms(positions) for name, table in sources.tables.items()}
     result = []
@@ -167,7 +171,10 @@ def _build_estimates(
                 guessed = None if guess is None else [drop_infinite(part[i]) for part in guess]
                 estimates[quantity.name] = _estimate_quality(
                     sources.log, architecture, value, guessed, verified
-                ).replace(**posteriors.get(quantity.name, {}).get(int(rows[i]), {}))
+                ).replace(
+                    **posteriors.get(quantity.name, {}).get(int(rows[i]), {}),
+                    **alone.get(quantity.name, {}).get(int(rows[i]), {}),
+                )
             elif find_stored_quantity(quantity.name).over_devices:
                 estimates[quantity.name] = _summarise_devices(
                     quantity.name, value, measured, sources
@@ -187,6 +194,25 @@ def _list_posteriors(quality: FinalQuality, bounds: Quantity) -> dict[int, dict[
         "posterior_error": quality.posterior.deviation,
         "samples": quality.samples,
     }
+    return _list_by_row(quality, columns)
+
+
+def _list_alone(found: AloneQuality | None) -> dict[str, dict[int, dict[str, float | int]]]:
+    """The same of networks trained alone, by name of the quality."""
+    if found is None:
+        return {}
+    columns = {
+        "alone": found.quality.posterior.mean,
+        "alone_low": found.low,
+        "alone_high": found.high,
+        "alone_error": found.quality.posterior.deviation,
+    }
+    return {found.quality.name: _list_by_row(found.quality, columns)}
+
+
+def _list_by_row(
+    quality: FinalQuality, columns: Mapping[str, NDArray[Any]]
+) -> dict[int, dict[str, float | int]]:
     plain = {name: column.tolist() for name, column in columns.items()}
     return {
         int(row): {name: column[i] for name, column in plain.items()}

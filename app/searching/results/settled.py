@@ -13,6 +13,7 @@ from app.progress import Say, Step
 from app.records.numbers import format_items
 from app.records.quantities import QUALITIES
 from app.searching.objectives import Sources
+from app.searching.results.alone_quality import AloneQuality
 from app.searching.results.confirm import (
     Confirmed,
     ConfirmRule,
@@ -44,12 +45,15 @@ class Settled:
         close: Rows of the history that are off the front and may yet belong there, ascending.
         confirmed: What finalists took where the data has further samples; ``None`` where there are
             none, or no posterior.
+        alone: What the quality of the same networks would be, were they trained alone; the front is
+            by it where there is one.
     """
 
     result: SearchResult
     qualities: Mapping[str, FinalQuality]
     close: NDArray[np.intp]
     confirmed: Confirmed | None = None
+    alone: AloneQuality | None = None
 
 
 def settle_front(
