@@ -17,6 +17,7 @@ from supernet.training.method import Sampler, TrainingMethod
 from supernet.training.recipe import Recipe
 from supernet.training.sampler_modules import load_sampler
 from supernet.training.schedules.progressive import ProgressiveShrinking
+from supernet.training.sequential import Sequential
 from supernet.training.weight_distribution import WeightDistribution
 
 
@@ -58,6 +59,8 @@ def compose(
     else:
         module = load_sampler(recipe.sampler)
         sampler = module.build(supernet, recipe, steps)
+        if recipe.sequential:
+            sampler = Sequential(sampler)
         guide = _make_guide(recipe, module, teacher)
     return TrainingMethod(
         supernet,

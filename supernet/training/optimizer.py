@@ -11,24 +11,40 @@ from torch.nn import Parameter
 
 from supernet.elastic.precision import is_step
 from supernet.supernet import Supernet
+from supernet.training.muon import Muon, find_matrices
 from supernet.training.recipe import Recipe
 
 
 def build_optimizer(supernet: Supernet, recipe: Recipe) -> torch.optim.Optimizer:
-    """Build SGD or AdamW; its groups are weights with decay, those without, and trained steps."""
+    """Build the optimiser: weights with decay, those without, trained steps, matrices under Muon.
+
+    Args:
+        supernet: What it trains.
+        recipe: Says which optimiser, its rate, momentum and weight decay.
+    """
     exempt = list_undecayed(supernet)
+    wanted = find_matrices(supernet.model) if recipe.optimizer == "muon" else frozenset()
+    matrices: list[Parameter] = []
     decayed: list[Parameter] = []
     free: list[Parameter] = []
     steps: list[Parameter] = []
     for name, parameter in supernet.named_parameters():
         if is_step(name.removeprefix("shared.")):
             steps.append(parameter)
+        elif name in exempt:
+            free.append(parameter)
         else:
-            (free if name in exempt else decayed).append(parameter)
+            (matrices if parameter in wanted else decayed).append(parameter)
     groups = [
         {"params": decayed, "weight_decay": recipe.weight_decay},
         {"params": free, "weight_decay": 0.0},
         {"params": steps, "weight_decay": 0.0, "relative_rate": recipe.step_rate},
+        {
+            "params": matrices,
+            "weight_decay": recipe.weight_decay,
+            "relative_rate": recipe.matrix_rate,
+            "matrices": True,
+        },
     ]
     groups = [group for group in groups if group["params"]]
     if recipe.optimizer == "sgd":
@@ -40,6 +56,8 @@ def build_optimizer(supernet: Supernet, recipe: Recipe) -> torch.optim.Optimizer
             nesterov=nesterov,
             foreach=True,
         )
+    if recipe.optimizer == "muon":
+        return Muon(groups, recipe.learning_rate, recipe.momentum)
     betas = (recipe.momentum, 0.999)
     return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=betas, foreach=True)
 

@@ -74,6 +74,8 @@ METHODS: dict[str, Mapping[str, Any]] = {
     },
     "teacher": {"distill": "teacher", "label_share": 1.0},
     "spos": {"sampler": "uniform", "random_architectures": 1, "distill": "none"},
+    "sequential": {"sampler": "sandwich", "distill": "none", "sequential": True},
+    "muon": {"optimizer": "muon"},
     "spos_budget": {"sampler": "budget", "random_architectures": 1, "distill": "none"},
     "uniform": {"sampler": "uniform", "random_architectures": 4, "distill": "none"},
     "fairnas": {"sampler": "fair", "distill": "none"},

@@ -15,9 +15,9 @@ from supernet.training.sampler_modules import list_samplers
 
 DISTILLATIONS = ("guidance", "inplace", "none", "previous", "teacher")
 DIVERGENCES = ("kl", "alpha")
-OPTIMIZERS = ("sgd", "adamw")
+OPTIMIZERS = ("sgd", "adamw", "muon")
 # Fields that records of earlier releases lack.
-LATER = ("quantizer", "step_rate", "weight_distribution")
+LATER = ("quantizer", "step_rate", "weight_distribution", "matrix_rate", "sequential")
 QUANTIZERS = ("lsq", "minmax", "dorefa")
 PRECISIONS = ("fp32", "bf16", "auto")
 AUGMENT = ("auto", *AUGMENTATIONS)
@@ -36,8 +36,10 @@ class Recipe:
         batch_size: Samples per step.
         learning_rate: Peak rate; it rises linearly over ``warmup_steps``, then falls to 0 as half
             a cosine.
-        optimizer: ``"sgd"`` (Nesterov) or ``"adamw"``.
-        momentum: Momentum of SGD, and the first beta of AdamW.
+        optimizer: ``"sgd"`` (Nesterov), ``"adamw"``, or ``"muon"``: SGD whose steps on the weights
+            of linear layers and convolutions without groups are made orthogonal.
+        momentum: Momentum of SGD and Muon, and the first beta of AdamW.
+        matrix_rate: Learning rate of the matrices under Muon, relative to that of other weights.
         weight_decay: Not applied to normalisation, biases and a family's own exceptions.
         warmup_steps: Steps of linear warm-up.
         label_smoothing: Smoothing of the labels in the largest network's loss.
@@ -73,6 +75,8 @@ class Recipe:
         step_rate: Learning rate of trained steps, relative to that of weights.
         weight_distribution: Weight of the penalty on unevenly distributed weights, 1 as in
             EQ-Net; for a supernet that is elastic in precision.
+        sequential: The architectures that a sampler draws together train one after the other, each
+            with a batch and an optimiser step of its own.
         seed: Seed of batches, augmentation and sampled architectures.
 
     Raises:
@@ -110,6 +114,8 @@ class Recipe:
     quantizer: str = "lsq"
     step_rate: float = 0.3
     weight_distribution: float = 0.0
+    matrix_rate: float = 0.1
+    sequential: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -140,7 +146,8 @@ class Recipe:
             self._require(name, getattr(self, name) >= 0, "at least 0")
         self._require("seed", self.seed < 2**63, "below 2**63")
         self._require("epochs", self.epochs is None or self.epochs >= 1, "at least 1")
-        self._require("learning_rate", self.learning_rate > 0, "above 0")
+        for name in ("learning_rate", "matrix_rate"):
+            self._require(name, getattr(self, name) > 0, "above 0")
         for name in ("momentum", "label_smoothing", "ema_decay", "rate_floor"):
             self._require(name, 0 <= getattr(self, name) < 1, "at least 0 and below 1")
         legal = {
@@ -162,6 +169,16 @@ class Recipe:
             self._require(name, value in values, f"one of {', '.join(values)}{hint}")
         if self.sampler == "uniform":
             self._require("random_architectures", self.random_architectures >= 1, "at least 1")
+        if self.sequential and self.split:
+            raise InputError(
+                "sequential = True cannot go with split = True: there is one architecture in a "
+                "step, and nothing to divide its batch between; leave one of them out"
+            )
+        if self.sequential and self.distill in ("guidance", "inplace", "previous"):
+            raise InputError(
+                f"sequential = True cannot go with distill = {self.distill!r}: architectures of "
+                "different steps cannot teach each other; use distill = 'none' or 'teacher'"
+            )
         if self.split and self.distill in ("guidance", "inplace", "previous"):
             raise InputError(
                 f"split = True cannot go with distill = {self.distill!r}: architectures that see "

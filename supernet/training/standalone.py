@@ -29,6 +29,7 @@ ALONE: Mapping[str, Any] = {
     "phases": "none",
     "rows": "uniform",
     "split": False,
+    "sequential": False,
     "regularise": "all",
     "weight_distribution": 0.0,
 }

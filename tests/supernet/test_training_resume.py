@@ -36,6 +36,7 @@ RECIPE = Recipe(
 )
 UNIFORM = replace(RECIPE, sampler="uniform", distill="none", clip_norm=0.0)
 ADAMW = replace(RECIPE, optimizer="adamw", learning_rate=0.01)
+MUON = replace(RECIPE, optimizer="muon", distill="none", sequential=True)
 
 
 def run(folder: Path, recipe: Recipe = RECIPE, seed: int = 0, **options: Any) -> dict[str, Tensor]:
@@ -61,7 +62,9 @@ def contents(folder: Path, step: int) -> dict[str, str]:
     return {file.name: files.digest_file(file) for file in path.iterdir()}
 
 
-@pytest.mark.parametrize("recipe", [RECIPE, UNIFORM, ADAMW], ids=["sgd", "uniform", "adamw"])
+@pytest.mark.parametrize(
+    "recipe", [RECIPE, UNIFORM, ADAMW, MUON], ids=["sgd", "uniform", "adamw", "muon"]
+)
 def test_ten_steps_and_ten_more_are_twenty_bit_for_bit(tmp_path: Path, recipe: Recipe) -> None:
     whole = run(tmp_path / "whole", recipe)
     recipe = replace(recipe, checkpoint_every=10)
