@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from app.auditing.request import SETTINGS, AuditRequest, holds_other, plan_audit, plan_training
+from app.auditing.request import AuditRequest, holds_other, plan_audit, plan_training
 from app.auditing.summary import summarise
 from app.jobs.outcomes import AuditOutcome
 from app.progress import Say, Step
@@ -34,6 +34,7 @@ from app.runs.directory import Run, open_run, writing
 from app.runs.diverged import suggest_rate
 from app.runs.origin import has_steps
 from app.runs.precision import extend
+from app.runs.settings import SETTINGS
 from app.runs.trained import (
     Trained,
     best_device,

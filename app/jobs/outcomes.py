@@ -8,6 +8,7 @@ from pathlib import Path
 
 from app.records.audit import AuditRecord
 from app.records.class_balance import LargestClass
+from app.records.finetune import FinetuneRecord
 from app.records.searches.front import Point
 from app.records.searches.front_extras import FinalistsRecord
 from app.reporting.report_text import SearchSummary
@@ -223,6 +224,27 @@ class AuditOutcome:
     folder: Path
     stored: bool
     report: AuditRecord
+
+
+@dataclass(frozen=True)
+class FinetuneOutcome:
+    """A finished fine-tuning.
+
+    Args:
+        run: The run.
+        name: What it is called.
+        folder: Where it is stored.
+        export: The folder of the exported network.
+        stored: Whether it was there already, complete.
+        report: What came of it.
+    """
+
+    run: Path
+    name: str
+    folder: Path
+    export: Path
+    stored: bool
+    report: FinetuneRecord
 
 
 @dataclass(frozen=True)

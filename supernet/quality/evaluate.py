@@ -200,6 +200,49 @@ def evaluate(
         InputError: Unknown split, or an architecture of another space.
     """
     began = time.perf_counter()
+    values, used = score_architecture(
+        supernet,
+        architecture,
+        data,
+        split,
+        calibration_samples=calibration_samples,
+        batch_size=batch_size,
+        cache=cache,
+        estimator=estimator,
+    )
+    seconds = time.perf_counter() - began
+    return summarise_scores(values, data.shape.task, split, used, seconds, data.split(split))
+
+
+def score_architecture(
+    supernet: Supernet,
+    architecture: Architecture,
+    data: DataSource,
+    split: str,
+    *,
+    calibration_samples: int = CALIBRATION_SAMPLES,
+    batch_size: int | None = None,
+    cache: BatchCache | None = None,
+    estimator: str = DEFAULT_ESTIMATOR,
+) -> tuple[NDArray[np.float64], int]:
+    """Score the samples of a split by a subnetwork, as :func:`evaluate` does, which sums them up.
+
+    Args:
+        supernet: Holds the weights; it is not touched.
+        architecture: The subnetwork to evaluate.
+        data: Where splits and calibration samples come from.
+        split: Name of the split.
+        calibration_samples: Training samples for normalisation statistics.
+        batch_size: Samples at a time; by default as many as fit comfortably.
+        cache: Keeps batches from one architecture to the next.
+        estimator: How ranges follow from the values of activations.
+
+    Returns:
+        The scores ``(samples,)`` of :func:`score_samples`, and the calibration samples used.
+
+    Raises:
+        InputError: Unknown split, or an architecture of another space.
+    """
     # The network is thrown away afterwards; one that is kept must not see this mode, since what a
     # module remembers of such a forward pass could never be trained.
     with torch.inference_mode(), ExitStack() as stack:
@@ -221,8 +264,7 @@ def evaluate(
         values = score_samples(
             model, supernet, architecture, data, split, batch_size=batch_size, cache=cache
         )
-    seconds = time.perf_counter() - began
-    return summarise_scores(values, data.shape.task, split, used, seconds, data.split(split))
+    return values, used
 
 
 def summarise_scores(
