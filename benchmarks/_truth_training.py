@@ -17,7 +17,7 @@ from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -33,6 +33,7 @@ from supernet.training.recipe import NEUTRAL
 from supernet.training.standalone import make_standalone
 
 ALONE = "alone"
+_Asked = TypeVar("_Asked")
 
 
 @dataclass(frozen=True)
@@ -182,11 +183,15 @@ def carry_out(training: Training) -> Record:
 
 
 def carry_out_all(
-    trainings: Sequence[Training], jobs: int, keep: Callable[[Training, Record], None]
+    work: Callable[[_Asked], Record],
+    trainings: Sequence[_Asked],
+    jobs: int,
+    keep: Callable[[_Asked, Record], None],
 ) -> None:
     """Train in processes of one thread each; every result is kept as soon as it is there.
 
     Args:
+        work: Carries out one training, as :func:`carry_out` does.
         trainings: What to train, in this order.
         jobs: Processes at once.
         keep: Called in this process with each training and its record.
@@ -200,7 +205,7 @@ def carry_out_all(
     width = min(jobs, len(trainings))
     pool = ProcessPoolExecutor(width, mp_context=get_context("spawn"), initializer=_begin)
     try:
-        futures = {pool.submit(carry_out, training): training for training in trainings}
+        futures = {pool.submit(work, training): training for training in trainings}
         for done, future in enumerate(as_completed(futures), start=1):
             keep(futures[future], future.result())
             print(f"{done}/{len(futures)} {futures[future]}", file=sys.stderr, flush=True)

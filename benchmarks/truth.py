@@ -34,7 +34,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from _truth_records import Record, Records
 from _truth_statistics import Truth, measure_macs, measure_recipe, measure_truth, round_all
 from _truth_table import write_table
-from _truth_training import ALONE, TASKS, Task, Training, carry_out_all, seed_alone
+from _truth_training import ALONE, TASKS, Task, Training, carry_out, carry_out_all, seed_alone
 
 from app.runs.directory import writing
 from supernet import files
@@ -250,7 +250,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise files.explain(error, folder) from error
         with writing(folder):
             kept = Kept(folder)
-            carry_out_all(list_missing(plan, kept), options.jobs, kept.keep)
+            carry_out_all(carry_out, list_missing(plan, kept), options.jobs, kept.keep)
         found = measure(plan, kept)
     except (InputError, DivergedError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 from app.records.audit import FEWEST_JUDGED, AuditSettings
 from app.records.typed_json.plain import plain
-from app.records.typed_json.record import to_json
-from app.records.typed_json.record_files import read_record
+from app.runs import settings
 from app.runs.batch_size import check_batch
+from app.runs.recipe_parts import read_parts
 from app.runs.trained import Trained, read_recipe
 from supernet import files
 from supernet.errors import InputError
@@ -22,8 +22,6 @@ SPLITS = ("val", "test")
 FEWEST = 4
 # Below this a difference says nothing: 0.1 % as in "How to Train Your Super-Net".
 BINS = {"accuracy": 0.001, "loss": 0.01}
-SETTINGS = "settings.json"
-_REMEDY = "choose another --name, or --replace it"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +105,7 @@ def plan_training(request: AuditRequest, trained: Trained) -> Recipe:
     Raises:
         InputError: A part of the recipe is unknown, impossible or means nothing for one network.
     """
-    changes = _read_parts(request.recipe_part)
+    changes = read_parts(request.recipe_part)
     if "epochs" in changes or "seed" in changes:
         name = "epochs" if "epochs" in changes else "seed"
         raise InputError(f"{name} is not a part of --recipe-part; use --{name}")
@@ -119,31 +117,6 @@ def plan_training(request: AuditRequest, trained: Trained) -> Recipe:
     recipe = make_standalone_recipe(ours, changes, trained.data.epoch)
     check_batch(recipe, trained.data, trained.supernet)
     return recipe
-
-
-def _read_parts(text: str) -> dict[str, str | float | None]:
-    """``"learning_rate=0.1,steps=300"`` as fields of a recipe."""
-    kinds = {field.name: str(field.type) for field in fields(Recipe)}
-    changes: dict[str, str | float | None] = {}
-    for part in filter(None, (p.strip() for p in text.split(","))):
-        name, equals, value = (p.strip() for p in part.partition("="))
-        if not equals or not value:
-            raise InputError(f"recipe part {part!r} is not NAME=VALUE (learning_rate=0.1)")
-        if name not in kinds:
-            raise InputError(f"a recipe has no field {name!r}{nearest(name, list(kinds))}")
-        changes[name] = _read_value(name, value, kinds[name])
-    return changes
-
-
-def _read_value(name: str, text: str, kind: str) -> str | float:
-    if kind.startswith("bool"):
-        raise InputError(f"{name} cannot be changed for a stand-alone training")
-    read = int if kind.startswith("int") else float if kind.startswith("float") else str
-    try:
-        return read(text)
-    except ValueError:
-        wanted = "a whole number" if read is int else "a number"
-        raise InputError(f"{name} = {text!r} is impossible; it must be {wanted}") from None
 
 
 def plan_audit(request: AuditRequest, trained: Trained, recipe: Recipe) -> AuditSettings:
@@ -174,23 +147,6 @@ def holds_other(folder: Path, plan: AuditSettings, *, replace: bool) -> bool:
     Raises:
         InputError: There is one, and the message says what differs.
     """
-    path = folder / SETTINGS
-    if not path.exists():
-        unknown = any((folder / name).exists() for name in ("records.jsonl", "audit.json"))
-        if unknown and not replace:
-            raise InputError(f"{path} is missing or damaged; {_REMEDY}")
-        return unknown
-    try:
-        old = read_record(path, AuditSettings, _REMEDY)
-    except InputError:
-        if not replace:
-            raise
-        return True
-    if old == plan:
-        return False
-    if not replace:
-        before, now = to_json(old), to_json(plan)
-        names = [name for name in {**now, **before} if before.get(name) != now.get(name)]
-        changes = ", ".join(f"{name}: {before.get(name)} -> {now.get(name)}" for name in names)
-        raise InputError(f"audit {folder.name!r} has other settings ({changes}); {_REMEDY}")
-    return True
+    return settings.holds_other(
+        "audit", folder, plan, ("records.jsonl", "audit.json"), replace=replace
+    )

@@ -389,6 +389,47 @@ def export(
     show(result, format_export(result), json)
 
 
+@app.command(epilog="Example: supernet finetune --run runs/a --arch 3f2a90c1d2e4")
+def finetune(
+    run: RunDir,
+    arch: Arch,
+    steps: Annotated[int | None, typer.Option(help="How long; as the supernet's.")] = None,
+    recipe_part: Annotated[
+        str, typer.Option(help="Settings of the training: learning_rate=0.1,label_share=2,...")
+    ] = "",
+    teacher: Annotated[
+        bool, typer.Option(help="Learn from the largest network, beside the labels.")
+    ] = True,
+    seed: Seed = 0,
+    name: Annotated[str | None, typer.Option(help="Name of the fine-tuning [DIGEST].")] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace another one.")] = False,
+    data: MovedData = None,
+    trust: Trust = None,
+    config: Config = None,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Train one subnetwork on from inherited weights, and write it as export does."""
+    with showing(quiet=quiet) as say:
+        from app.commands.texts.finetunes import format_finetuning
+        from app.jobs.finetune import FinetuneRequest, finetune_job
+
+        request = FinetuneRequest(
+            run=run,
+            architecture=arch,
+            steps=steps,
+            recipe_part=recipe_part,
+            teacher=teacher,
+            seed=seed,
+            name=name,
+            replace=replace,
+            data=data,
+            trust=tuple(trust or ()),
+        )
+        result = finetune_job(request, say)
+    show(result, format_finetuning(result), json)
+
+
 @app.command(epilog="Example: supernet explore runs/quickstart")
 def explore(
     runs: Annotated[list[Path] | None, typer.Argument(help="Runs, or folders of runs.")] = None,

@@ -11,7 +11,7 @@ from app.auditing.alone import record_alone
 from app.auditing.examination import Examination
 from app.auditing.recipe_plans import RecipePlan, drop_known, plan_recipes
 from app.auditing.recipes import is_complete, train_recipe
-from app.auditing.request import SETTINGS, AuditRequest, holds_other, plan_audit, plan_training
+from app.auditing.request import AuditRequest, holds_other, plan_audit, plan_training
 from app.auditing.summary import summarise
 from app.auditing.work import LOG, Work
 from app.jobs.outcomes import AuditOutcome
@@ -22,6 +22,7 @@ from app.records.numbers import format_items
 from app.records.typed_json.record_files import write_record
 from app.reporting.audit_verdict import describe_worth, list_advice
 from app.runs.directory import Run, open_run, writing
+from app.runs.settings import SETTINGS
 from app.runs.trained import Trained, open_trained
 from supernet import files
 from supernet.errors import InputError

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from app.records.audit import AuditRecord
 from app.records.class_balance import LargestClass
+from app.records.finetune import FinetuneRecord
 from app.records.searches.alone import CalibrationRecord
 from app.records.searches.front import Point
 from app.records.searches.front_extras import FinalistsRecord
@@ -234,6 +235,27 @@ class AuditOutcome:
     report: AuditRecord
     verdict: str = ""
     advice: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class FinetuneOutcome:
+    """A finished fine-tuning.
+
+    Args:
+        run: The run.
+        name: What it is called.
+        folder: Where it is stored.
+        export: The folder of the exported network.
+        stored: Whether it was there already, complete.
+        report: What came of it.
+    """
+
+    run: Path
+    name: str
+    folder: Path
+    export: Path
+    stored: bool
+    report: FinetuneRecord
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from inspect import getsource
 from app.records.class_balance import LargestClass
 from app.records.evaluation import EvaluationRecord
 from app.records.export import LatencyRecord, ParityRecord, PrecisionFacts, StorageRecord
+from app.records.finetune import TuningRecord
 from app.records.formats import count_formats
 from app.records.quantities import find_stored_quantity
 from app.records.run import RunRecord
@@ -27,13 +28,14 @@ class CardFacts:
     Args:
         record: Content of the run's ``run.json``.
         shape: What the network was built for.
-        checkpoint: Digest of the weights.
+        checkpoint: Digest of the weights of the supernet.
         qualities: Evaluation records, by split.
         latency: A measured latency with device and method, or ``None``.
         parity: Content of ``parity.json``.
         storage: Bytes as promised and as written.
         largest: The most frequent class of splits that have classes, by split.
         precision: What the network is made of that computes in integers; ``None`` for float.
+        tuning: How the weights were fine-tuned; ``None`` for inherited ones.
     """
 
     record: RunRecord
@@ -45,6 +47,7 @@ class CardFacts:
     storage: StorageRecord
     largest: Mapping[str, LargestClass] = field(default_factory=dict)
     precision: PrecisionFacts | None = None
+    tuning: TuningRecord | None = None
 
 
 def write_model_card(architecture: Architecture, exported: Exported, facts: CardFacts) -> str:
@@ -71,6 +74,8 @@ def write_model_card(architecture: Architecture, exported: Exported, facts: Card
         parity=facts.parity,
         storage=facts.storage,
         precision=facts.precision,
+        tuning=facts.tuning,
+        inherited=_describe_inherited(facts.tuning),
         counted="" if facts.precision is None else count_formats(facts.precision.formats),
         runtime_quality="" if facts.precision is None else _show_runtime_quality(facts.precision),
         balances=_describe_balances(facts),
@@ -86,6 +91,12 @@ def write_model_card(architecture: Architecture, exported: Exported, facts: Card
 
 def _show_runtime_quality(facts: PrecisionFacts) -> str:
     return find_stored_quantity(facts.objective).show(facts.value)
+
+
+def _describe_inherited(tuning: TuningRecord | None) -> dict[str, str]:
+    """Qualities that a fine-tuned network had before, by split."""
+    before = {} if tuning is None else tuning.before
+    return {split: describe_quality(found) for split, found in before.items()}
 
 
 def _describe_balances(facts: CardFacts) -> dict[str, str]:

@@ -51,7 +51,8 @@ _LOCK = ".lock"
 # What commands write in a run; what else a user keeps there is none of their business.
 _OWN = (
     *("run.json", "space.json", "metrics.jsonl", "evaluations.jsonl", _LOCK),
-    *("checkpoints", "devices", "searches", "audits", "exports", "report", "notes.json"),
+    *("checkpoints", "devices", "searches", "audits", "finetunes", "exports", "report"),
+    "notes.json",
 )
 # Optuna locks its journal by a link, and only ever makes, renames and removes it; one that was
 # being released when its process was killed has the other name.
@@ -145,6 +146,15 @@ class Run:
     def audit(self, name: str) -> Path:
         """Folder of an audit; InputError when the name is no part of a path."""
         return self.path / "audits" / files.check_name("audit", name)
+
+    @property
+    def finetunes(self) -> tuple[str, ...]:
+        """Names of the finished fine-tunings."""
+        return _names(self.path / "finetunes", "finetune.json")
+
+    def finetune(self, name: str) -> Path:
+        """Folder of a fine-tuning; InputError when the name is no part of a path."""
+        return self.path / "finetunes" / files.check_name("fine-tuning", name)
 
     def device(self, name: str) -> Path:
         """Folder of a device; InputError when the name is no part of a path."""

@@ -17,7 +17,7 @@ from supernet.errors import InputError
 from supernet.quantization.formats import FP32
 
 # What belongs to the space of a run and to no other.
-_RESULTS = ("evaluations.jsonl", "devices", "searches", "audits", "exports")
+_RESULTS = ("evaluations.jsonl", "devices", "searches", "audits", "finetunes", "exports")
 
 
 def offer_precision(run: Run, asked: str | None, say: Say) -> None:

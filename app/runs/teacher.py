@@ -55,13 +55,26 @@ def open_teacher(
     run = open_run(path, trusted)
     _check_fits(path, read_shape(run.record), data)
     trained: Trained = open_trained(run, say)
-    supernet, largest = trained.supernet, trained.supernet.space.largest
+    place = str(path.expanduser().resolve())
+    record = TeacherRecord(run=place, checkpoint=trained.checkpoint.digest)
+    return make_teacher(trained.supernet, data), record
+
+
+def make_teacher(supernet: Supernet, data: DataSource) -> nn.Module:
+    """Take the largest network out of a supernet, ready to teach at the native resolution of data.
+
+    Args:
+        supernet: In evaluation mode; it is not touched.
+        data: Whose training split gives the normalisation statistics.
+
+    Returns:
+        The network in eval mode, on the supernet's device, with copied weights.
+    """
+    largest = supernet.space.largest
     network = supernet.extract(largest)
     with torch.no_grad():
         recalibrate_extracted(network, supernet, largest, data)
-    place = str(path.expanduser().resolve())
-    record = TeacherRecord(run=place, checkpoint=trained.checkpoint.digest)
-    return AtOwnSize(supernet, network), record
+    return AtOwnSize(supernet, network)
 
 
 def _check_fits(path: Path, theirs: DataShape, data: DataSource) -> None:

@@ -1,4 +1,8 @@
-"""One architecture as a network of its own, trained alone by the same loop as its supernet."""
+"""One architecture as a network of its own, trained alone by the same loop as its supernet.
+
+From fresh weights that tells what the architecture is worth; from inherited ones, which is
+fine-tuning, it makes more of a network that is to be used.
+"""
 
 from __future__ import annotations
 
@@ -33,6 +37,14 @@ ALONE: Mapping[str, Any] = {
     "regularise": "all",
     "weight_distribution": 0.0,
 }
+# Of the supernet's peak rate and of all steps: inherited weights are good already, and a rate as
+# high as theirs would first undo some of that (measured in docs/recipes.md, "Fine-tuning").
+RATE_SHARE = 0.25
+WARMUP_SHARE = 0.1
+# The weight of the labels beside the teacher.
+LABEL_SHARE = 1.0
+# What a recipe says about a teacher, which one architecture alone may have.
+TAUGHT = ("divergence", "label_share")
 
 
 def make_standalone(supernet: Supernet, architecture: Architecture) -> Supernet:
@@ -125,3 +137,34 @@ def make_standalone_recipe(recipe: Recipe, changes: Mapping[str, Any], epoch: in
     if "warmup_steps" not in changes and alone.warmup_steps > steps:
         alone = alone.replace({"warmup_steps": steps // 4})
     return alone
+
+
+def make_finetuning_recipe(
+    recipe: Recipe, changes: Mapping[str, Any], epoch: int, *, taught: bool
+) -> Recipe:
+    """Make the recipe of a supernet fit one of its networks that trains on from inherited weights.
+
+    Args:
+        recipe: The recipe of the supernet.
+        changes: Fields that shall differ, among them ``seed``.
+        epoch: Training samples in one pass over the data.
+        taught: Whether a teacher from outside is listened to (Hinton et al. 2015, "Distilling the
+            Knowledge in a Neural Network"), beside the labels; without one these teach alone.
+
+    Returns:
+        As :func:`make_standalone_recipe`, at ``RATE_SHARE`` of the peak rate, with a warm-up of
+        ``WARMUP_SHARE`` of the training at most.
+
+    Raises:
+        InputError: An unknown field, or a value out of range.
+    """
+    guided = {name: changes[name] for name in TAUGHT if taught and name in changes}
+    others = {name: value for name, value in changes.items() if name not in guided}
+    slower = recipe.replace({"learning_rate": recipe.learning_rate * RATE_SHARE})
+    tuned = make_standalone_recipe(slower, others, epoch)
+    if "warmup_steps" not in changes:
+        longest = int(WARMUP_SHARE * tuned.total_steps(epoch))
+        tuned = tuned.replace({"warmup_steps": min(tuned.warmup_steps, longest)})
+    if taught:
+        tuned = tuned.replace({"distill": "teacher", "label_share": LABEL_SHARE, **guided})
+    return tuned

@@ -31,7 +31,7 @@ def export_smallest(
 ) -> tuple[str, dict[str, Any]]:
     """Card of the smallest network, and the names that its code defines, run in its folder."""
     # Latency has nothing to do with it, and takes seconds.
-    monkeypatch.setattr("app.jobs.export._find_latency", lambda *_: None)
+    monkeypatch.setattr("app.jobs.export_files._find_latency", lambda *_: None)
     evaluate_job(run, "smallest", print, split="test")
     folder = export_job(run, "smallest", None, print).folder
     card = (folder / "card.md").read_text()

@@ -153,8 +153,9 @@ def test_every_command_that_reads_the_data_takes_their_new_place(
         (0, "search", *search),
         (0, "report"),
         (0, "report", "--no-baseline"),
-        # Its plan is what needs the data first; this one goes no further.
+        # Their plans are what needs the data first; these go no further.
         (2, "audit", "--recipe-part", "momentum=x"),
+        (2, "finetune", "--arch", "largest", "--recipe-part", "momentum=x"),
     ):
         (moved.run / "run.json").write_bytes(untouched)
         # A relative place is recorded as an absolute one.

@@ -75,6 +75,7 @@ def test_what_must_be_written_says_so(
         ("audit", "--run", run, "--networks", "4"),
         ("report", "--run", run, "--no-baseline"),
         ("export", "--run", run, "--arch", "largest"),
+        ("finetune", "--run", run, "--arch", "largest"),
     ):
         assert "cannot be written" in refused(*arguments), arguments
     assert contents(run) == before

@@ -11,6 +11,7 @@ import torch
 
 from supernet import checkpoints
 from supernet.data import open_data
+from supernet.errors import InputError
 from supernet.families import matlm, ofa_mobilenetv3
 from supernet.precision.elastic import make_precision_elastic
 from supernet.quality.evaluate import evaluate
@@ -20,7 +21,15 @@ from supernet.supernet import Supernet
 from supernet.testing.exactness import assert_same_outputs, relative_difference
 from supernet.testing.toy_supernets import build_toy_supernet, make_toy_data
 from supernet.training import Recipe, train
-from supernet.training.standalone import ALONE, make_standalone, make_standalone_recipe
+from supernet.training.standalone import (
+    ALONE,
+    LABEL_SHARE,
+    RATE_SHARE,
+    WARMUP_SHARE,
+    make_finetuning_recipe,
+    make_standalone,
+    make_standalone_recipe,
+)
 from tests.toys.networks import shake_statistics
 
 RECIPE = Recipe(
@@ -154,3 +163,27 @@ def test_a_recipe_with_phases_still_trains_one_network(tmp_path: Path) -> None:
     alone = make_standalone(supernet, supernet.space.largest)
     result = train(alone, make_toy_data(), make_standalone_recipe(ours, {}, 60), tmp_path)
     assert result.steps == 12
+
+
+def test_fine_tuning_differs_from_a_network_alone_in_rate_warm_up_and_teacher() -> None:
+    supernets = RECIPE.replace({"steps": 200, "warmup_steps": 100, "learning_rate": 0.3})
+    changes = {"momentum": 0.8, "seed": 5}
+    alone = make_standalone_recipe(supernets, changes, epoch=60)
+    warmup = int(WARMUP_SHARE * 200)
+    slower = {"learning_rate": RATE_SHARE * 0.3, "warmup_steps": warmup}
+    tuned = make_finetuning_recipe(supernets, changes, 60, taught=False)
+    assert tuned == alone.replace(slower)
+    taught = make_finetuning_recipe(supernets, changes, 60, taught=True)
+    assert taught == tuned.replace({"distill": "teacher", "label_share": LABEL_SHARE})
+    short = make_finetuning_recipe(supernets, {"epochs": 1}, 60, taught=True)
+    assert short.warmup_steps <= WARMUP_SHARE * short.total_steps(60)
+
+
+def test_what_fine_tuning_is_asked_for_holds() -> None:
+    asked = {"learning_rate": 0.7, "warmup_steps": 4, "divergence": "alpha", "label_share": 0.5}
+    taught = make_finetuning_recipe(RECIPE, asked, 60, taught=True)
+    assert {name: getattr(taught, name) for name in asked} == asked
+    with pytest.raises(InputError, match="divergence cannot be changed"):
+        make_finetuning_recipe(RECIPE, asked, 60, taught=False)
+    with pytest.raises(InputError, match="sampler cannot be changed"):
+        make_finetuning_recipe(RECIPE, {"sampler": "sandwich"}, 60, taught=True)
