@@ -39,12 +39,13 @@ def write_table(found: Mapping[str, Any]) -> str:
         for name in ("of_one_seed", "of_one_seed_top_quarter", "from_samples")
     )
     seconds = _write(alone["cpu_seconds"], ".0f")
+    times = format_items(alone["seeds"], "time")
     about = (
-        f"{found['task']}: {found['networks']} networks, each trained alone "
-        f"{format_items(alone['seeds'], 'time')} ({alone['steps']} steps, {seconds} CPU s, {ends} "
-        f"% smallest and largest), {found['samples']} samples of {found['bases']} bases. Standard "
-        f"error of one training alone {one} points, {top} in the top quarter; of an accuracy from "
-        f"its samples {sampling}."
+        f"{found['task']}: {found['networks']} networks, each trained alone {times} "
+        f"(`{alone['recipe']}`, {alone['steps']} steps, {seconds} CPU s, {ends} % smallest and "
+        f"largest), {found['samples']} samples of {found['bases']} bases. Standard error of one "
+        f"training alone {one} points, {top} in the top quarter; of an accuracy from its samples "
+        f"{sampling}."
     )
     return "\n".join([*lines, "", about])
 

@@ -2,14 +2,17 @@
 
     python benchmarks/truth.py --recipes digits,sandwich,spos --seeds 3 --networks 64 --keep FOLDER
     python benchmarks/truth.py --recipes spos --budgets 1,2,4 --keep FOLDER --markdown
+    python benchmarks/truth.py --recipes spos,spos@learning_rate=0.1@momentum=0.95 --keep FOLDER
 
 The truth: networks from the smallest to the largest, each trained alone from scratch
-``--truth-seeds`` times for ``--alone-steps`` steps of the task's base recipe. Beside it, every
-recipe trains a supernet ``--seeds`` times at equal passes: ``--budget`` single forward and backward
-passes, times each of ``--budgets``; a step that runs four networks counts four. All answer the
-test split, their statistics recalibrated. Answers are kept in FOLDER one training at a time: an
-interrupted run goes on where it was, and later ones train only what is new. What is kept knows
-data, family and recipe, and not the code: after a change of how networks train, take a new folder.
+``--truth-seeds`` times for ``--alone-steps`` steps of ``--alone-recipe``, by default the task's
+base. Beside it, every recipe trains a supernet ``--seeds`` times at equal passes: ``--budget``
+single forward and backward passes, times each of ``--budgets``; a step that runs four networks
+counts four, and one on half of the task's batch counts half. Fields of a recipe are changed after
+its name, each as ``@field=value``: one factor at a time. All answer the test split, their
+statistics recalibrated. Answers are kept in FOLDER one training at a time: an interrupted run goes
+on where it was, and later ones train only what is new. What is kept knows data, family and recipe,
+and not the code: after a change of how networks train, take a new folder.
 
 Intervals are of 90 %, by drawing base images and seeds anew; the networks stay. Prints one JSON
 object, or with ``--markdown`` its table.
@@ -41,7 +44,7 @@ from supernet import files
 from supernet.errors import DivergedError, InputError
 from supernet.quality.audit import sample_across_costs
 from supernet.space import nearest
-from supernet.training import find_recipe
+from supernet.training import Recipe, find_recipe
 from supernet.training.equal_passes import fit_to_passes, needs_teacher
 from supernet.training.standalone import make_standalone_recipe
 
@@ -55,12 +58,14 @@ class Plan:
     Args:
         task: What for.
         macs: Multiply-accumulates of each network.
+        alone_recipe: Name of the recipe of networks alone.
         alone: A training for each network and seed, network by network.
         supernets: Trainings of each recipe and number of passes, one for each seed.
     """
 
     task: Task
     macs: tuple[float, ...]
+    alone_recipe: str
     alone: tuple[Training, ...]
     supernets: dict[tuple[str, int], tuple[Training, ...]]
 
@@ -83,7 +88,8 @@ def make_plan(task: Task, options: argparse.Namespace) -> Plan:
     positions = space.encode(chosen)
     rows = tuple(tuple(int(position) for position in row) for row in positions)
     networks = tuple(architecture.digest for architecture in chosen)
-    base = find_recipe(task.base)
+    alone_recipe = options.alone_recipe or task.base
+    base, usual = read_recipe(alone_recipe, task.base), find_recipe(task.base)
     alone = []
     for network, row in zip(networks, rows, strict=True):
         for seed in range(options.truth_seeds):
@@ -101,17 +107,43 @@ def make_plan(task: Task, options: argparse.Namespace) -> Plan:
             passes = options.budget * budget
             trainings = []
             for seed in range(options.seeds):
-                recipe = find_recipe(name, base=task.base).replace({"seed": seed})
+                recipe = read_recipe(name, task.base).replace({"seed": seed})
                 if needs_teacher(recipe):
                     raise InputError(
                         f"recipe {name!r} needs a teacher from outside, which would have to be "
                         "trained, too; choose one that makes its own"
                     )
-                fitted = fit_to_passes(recipe, task.build(seed), data, passes)
+                own = max(1, round(passes * usual.batch_size / recipe.batch_size))
+                fitted = fit_to_passes(recipe, task.build(seed), data, own)
                 trainings.append(Training(task, name, seed, fitted, networks, rows))
             supernets[name, passes] = tuple(trainings)
     macs = tuple(float(value) for value in costs.macs(positions))
-    return Plan(task, macs, tuple(alone), supernets)
+    return Plan(task, macs, alone_recipe, tuple(alone), supernets)
+
+
+def read_recipe(text: str, base: str) -> Recipe:
+    """Read the name of a recipe, and fields that shall differ: ``spos@momentum=0.95``.
+
+    Args:
+        text: The name as ``supernet train --recipe`` takes it, each change after an ``@``.
+        base: The base when the name has methods only.
+
+    Raises:
+        InputError: The name or a field is unknown, or a value is impossible.
+    """
+    name, *changes = text.split("@")
+    fields: dict[str, Any] = {}
+    for change in changes:
+        field, equals, value = change.partition("=")
+        if not equals:
+            raise InputError(
+                f"recipe {text!r}: {change!r} must be a field and its value, as in a=1"
+            )
+        try:
+            fields[field] = json.loads(value)
+        except ValueError:
+            fields[field] = value
+    return find_recipe(name, base=base).replace(fields)
 
 
 class Kept:
@@ -186,6 +218,7 @@ def measure(plan: Plan, kept: Kept) -> dict[str, Any]:
         "samples": len(split),
         "bases": len(truth.sizes),
         "alone": {
+            "recipe": plan.alone_recipe,
             "steps": plan.alone[0].recipe.steps,
             "cpu_seconds": float(np.mean([record.cpu_seconds for record in alone])),
             **measure_truth(truth),
@@ -229,6 +262,7 @@ def read_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--networks", type=read_count, default=64, help="at least 4")
     parser.add_argument("--truth-seeds", type=read_count, default=2, help="of a network alone")
     parser.add_argument("--alone-steps", type=read_count, default=700, help="of a network alone")
+    parser.add_argument("--alone-recipe", help="of a network alone, instead of the task's base")
     parser.add_argument("--jobs", type=read_count, default=1, help="processes of one thread each")
     parser.add_argument("--keep", type=Path, required=True, help="folder of what is trained")
     parser.add_argument("--markdown", action="store_true", help="print the table instead of JSON")

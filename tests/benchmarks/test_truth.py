@@ -40,6 +40,32 @@ def _drop_times(text: str) -> dict:
     return found
 
 
+def test_fields_of_a_recipe_are_changed_after_its_name(benchmark) -> None:
+    read = benchmark.read_recipe("spos@momentum=0.95@optimizer=muon@sequential=true", "clutter")
+    changes = {"momentum": 0.95, "optimizer": "muon", "sequential": True}
+    assert read == find_recipe("clutter+spos").replace(changes)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("spos@momentum", "must be a field and its value"),
+        ("spos@momentom=0.9", "did you mean 'momentum'"),
+        ("spos@momentum=high", "momentum = 'high'"),
+    ],
+)
+def test_changes_that_are_none_are_explained(benchmark, text: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        benchmark.read_recipe(text, "clutter")
+
+
+def test_equal_passes_are_equal_samples(benchmark, tmp_path: Path) -> None:
+    arguments = ["--recipes", "spos,spos@batch_size=32,sandwich", "--seeds", "1", "--budget", "80"]
+    options = benchmark.read_arguments([*arguments, "--keep", str(tmp_path)])
+    plan = benchmark.make_plan(options.task, options)
+    assert [one[0].recipe.steps for one in plan.supernets.values()] == [80, 160, 20]
+
+
 @pytest.mark.slow
 def test_interrupted_run_goes_on_and_gives_the_same(benchmark, capsys, tmp_path: Path) -> None:
     arguments = [*SMOKE, "--keep", str(tmp_path)]

@@ -21,7 +21,7 @@ def no_score(architectures: Any) -> list[float]:
 
 
 def test_steps_put_together_are_the_draws() -> None:
-    choices = [Choice("width", (1, 2, 3)), Choice("depth", (1, 2))]
+    choices = [Choice("width", (1, 2, 3), "width"), Choice("depth", (1, 2), "depth")]
     sandwich = Sandwich(SearchSpace(choices), seed=3, random=2)
     taken = Sequential(sandwich)
     assert taken.period == 4
