@@ -88,6 +88,7 @@ def plan_tunings(options: argparse.Namespace) -> Plan:
             networks=options.of,
             truth_seeds=options.truth_seeds,
             alone_steps=options.steps,
+            alone_recipe=None,
         ),
     )
     chosen = np.unique(np.linspace(0, options.of - 1, options.networks).round().astype(int))

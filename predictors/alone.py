@@ -84,7 +84,7 @@ class Networks:
     @cached_property
     def scale(self) -> float:
         """Spread of the estimates, which is the unit of the model; 1 where all are the same."""
-        return float(self.estimates.std()) or 1.0
+        return _find_spread(self.estimates)
 
     @cached_property
     def linear(self) -> Matrix:
@@ -341,6 +341,10 @@ def _condition(
 
 
 def _standardise(values: Vector) -> Vector:
-    spread = float(values.std())
-    standard: Vector = (values - values.mean()) / (spread or 1.0)
+    standard: Vector = (values - values.mean()) / _find_spread(values)
     return standard
+
+
+def _find_spread(values: Vector) -> float:
+    # The deviation of equal numbers is not always 0, since their mean is rounded.
+    return float(values.std()) if np.ptp(values) else 1.0

@@ -8,7 +8,7 @@ from pathlib import Path
 from app.auditing.work import Work
 from app.records.audit_pieces import AlonePiece
 from app.runs.alone import train_alone
-from app.runs.diverged import suggest_rate
+from app.runs.diverged import explain_part
 from supernet.errors import DivergedError
 from supernet.space import Architecture
 from supernet.training import Recipe
@@ -45,11 +45,7 @@ def _train(
             work.trained, architecture, recipe, work.request.seed, folder, title, work.say
         )
     except DivergedError as error:
-        rate = recipe.learning_rate
-        raise DivergedError(
-            f"network {architecture.digest} alone: {error.found}",
-            f"add --replace --recipe-part learning_rate={suggest_rate(rate)} to train with "
-            f"less than {rate:g}, or --replace --recipe-part clip_norm=1",
-        ) from error
+        title = f"network {architecture.digest} alone"
+        raise explain_part(error, title, recipe.learning_rate) from error
     numbers = work.evaluate(alone.supernet, alone.supernet.space.smallest)
     return AlonePiece(steps=alone.steps, resumed_from=alone.resumed_from, **numbers)

@@ -24,7 +24,8 @@ from supernet.training.recipe import NEUTRAL
 # What a recipe under another base does not change either: how passes are counted, what the weights
 # are of, and how a training is run.
 _OF_RUN = ("batch_size", "precision", "quantizer", "seed", *NEUTRAL)
-_OF_METHODS = frozenset(field for changes in METHODS.values() for field in changes)
+# A method that has an optimiser names it; all others leave that of the run.
+_OF_METHODS = frozenset(field for changes in METHODS.values() for field in changes) - {"optimizer"}
 
 
 @dataclass(frozen=True)
@@ -114,12 +115,18 @@ def drop_known(
 
 
 def describe_training(trained: Trained) -> TrainingRecord | None:
-    """How long the supernet of a run trained; ``None`` where that is not all its weights saw."""
+    """How long the supernet of a run trained; ``None`` where that is not all its weights saw.
+
+    Raises:
+        InputError: It was trained by a sampler of the user's own that is gone.
+    """
     run = trained.run
     stage = run.stage("train")
     if run.record.origin is not None or stage is None or stage.source is not None:
         return None
     recipe = read_recipe(run)
+    # It was typed after --trust.
+    plugins.load_own_sampler(recipe.sampler)
     supernet = build_to_train(run, recipe.seed)
     return TrainingRecord(
         steps=recipe.total_steps(trained.data.epoch),
@@ -137,10 +144,10 @@ def build_to_train(run: Run, seed: int) -> Supernet:
 def _choose_recipe(name: str, run: Run) -> Recipe:
     own = read_recipe(run)
     found = find_recipe(name, base=name_recipe(run.record.data.spec))
-    if plugins.is_own(found.sampler):
-        # It was typed, so it may lie in the working directory.
-        plugins.load_own(found.sampler, "sampler", ("build", "LARGEST_FIRST"))
+    # It was typed, so it may lie in the working directory.
+    plugins.load_own_sampler(found.sampler)
     if name.partition("+")[0] in PRESETS:
         return found.replace({field: getattr(own, field) for field in _OF_RUN})
-    methods = {field: getattr(found, field) for field in (*_OF_METHODS, "sampler")}
+    named = {field for part in name.split("+") for field in METHODS.get(part, ())}
+    methods = {field: getattr(found, field) for field in (*_OF_METHODS, *named, "sampler")}
     return own.replace(methods)

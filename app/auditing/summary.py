@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from app.auditing.evidence import Evidence, collect_evidence, describe_gap, describe_statistic
 from app.auditing.recipe_comparison import compare_recipes
-from app.auditing.recipe_plans import describe_training
 from app.auditing.recipes import is_complete
 from app.auditing.resampling import Matrix, Vector, kendall_taus, mean_gaps, measure, spearmans
 from app.records.audit import (
@@ -25,6 +24,7 @@ from app.records.audit import (
     SizeRecord,
     SparseStatistic,
     SpreadRecord,
+    TrainingRecord,
 )
 from app.records.audit_pieces import CurvePiece, EvaluatedPiece, NestedPiece, Pieces, ProbePiece
 from app.records.typed_json.record import drop_infinite
@@ -38,13 +38,16 @@ PARTS = 3
 FEWEST_IN_PART = 4
 
 
-def summarise(pieces: Pieces, plan: AuditSettings, trained: Trained) -> AuditRecord:
+def summarise(
+    pieces: Pieces, plan: AuditSettings, trained: Trained, training: TrainingRecord | None
+) -> AuditRecord:
     """The content of ``audit.json``.
 
     Args:
         pieces: Every finished piece.
         plan: The settings of the audit.
         trained: The run.
+        training: How long its supernet trained, where that is known.
     """
     networks = collect_networks(pieces, trained)
     first = pieces.inherited[f"inherited/{networks[0].digest}"]
@@ -60,7 +63,6 @@ def summarise(pieces: Pieces, plan: AuditSettings, trained: Trained) -> AuditRec
     compared = compare_qualities(
         networks, plan.bin, plan.seed, higher_is_better=higher_is_better, evidence=evidence
     )
-    training = describe_training(trained)
     found = AuditRecord(
         settings=plan,
         objective=first.objective,

@@ -9,7 +9,7 @@ import numpy as np
 
 from app.auditing.alone import record_alone
 from app.auditing.examination import Examination
-from app.auditing.recipe_plans import RecipePlan, drop_known, plan_recipes
+from app.auditing.recipe_plans import RecipePlan, describe_training, drop_known, plan_recipes
 from app.auditing.recipes import is_complete, train_recipe
 from app.auditing.request import AuditRequest, holds_other, plan_audit, plan_training
 from app.auditing.summary import summarise
@@ -57,6 +57,8 @@ def audit_job(request: AuditRequest, say: Say) -> AuditOutcome:
         # What is only read needs no lock, and may lie on a read-only disk.
         say(f"audit {request.name}: already complete")
         return _conclude(run, request, folder, found, stored=True)
+    # Before anything is trained, since it may be refused.
+    training = describe_training(trained)
     architectures = _networks(request, trained)
     run.check_links(folder)
     try:
@@ -76,7 +78,7 @@ def audit_job(request: AuditRequest, say: Say) -> AuditOutcome:
             say(note)
         for number, one in enumerate(plans, start=1):
             train_recipe(work, one, architectures, f"{number}/{len(plans)}")
-        found = summarise(work.pieces, plan, trained)
+        found = summarise(work.pieces, plan, trained, training)
         files.write_text(folder / "scatter.svg", _draw(found, run.path.resolve().name))
         # Last, because it says that everything else is there.
         write_record(folder / FILE, found)

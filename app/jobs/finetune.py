@@ -24,9 +24,10 @@ from app.records.finetune import (
 )
 from app.records.typed_json.plain import plain
 from app.records.typed_json.record_files import write_record
+from app.runs.alone import describe_progress
 from app.runs.batch_size import check_batch
 from app.runs.directory import now, open_run, writing
-from app.runs.diverged import suggest_rate
+from app.runs.diverged import explain_part
 from app.runs.origin import has_steps
 from app.runs.recipe_parts import read_parts
 from app.runs.settings import SETTINGS, holds_other
@@ -40,7 +41,7 @@ from supernet.quality.evaluate import CALIBRATION_SAMPLES, evaluate_scored
 from supernet.quality.sampling_error import Z_TWO_SIDED_95, compute_standard_error
 from supernet.space import Architecture
 from supernet.supernet import Supernet
-from supernet.training import Progress, Recipe, TrainResult, train
+from supernet.training import Recipe, TrainResult, train
 from supernet.training.standalone import make_finetuning_recipe, make_standalone
 
 EXPORT, CHECKPOINTS, METRICS = "export", "checkpoints", "metrics.jsonl"
@@ -235,16 +236,11 @@ def _train(
             recipe,
             folder,
             teacher=teacher,
-            progress=lambda p: say(_describe(title, p)),
+            progress=lambda p: say(describe_progress(title, p, passing=False)),
             stepped=lambda step, steps: say(Step(title, step, steps)),
         )
     except DivergedError as error:
-        rate = recipe.learning_rate
-        raise DivergedError(
-            f"{title}: {error.found}",
-            f"add --replace --recipe-part learning_rate={suggest_rate(rate)} to train with "
-            f"less than {rate:g}, or --replace --recipe-part clip_norm=1",
-        ) from error
+        raise explain_part(error, title, recipe.learning_rate) from error
     for note in result.notes:
         say(f"warning: {note}")
     return result
@@ -341,9 +337,3 @@ def _export(
         storage=written.storage,
         at=now(),
     )
-
-
-def _describe(title: str, progress: Progress) -> Step:
-    loss = progress.loss_largest
-    shown = "" if loss is None else f"loss {loss:.3f}"
-    return Step(title, progress.step, progress.steps, figures=shown)

@@ -480,9 +480,8 @@ def _choose_recipe(request: TrainRequest, run: Run | None, data: DataSource) -> 
             recipe = find_recipe(f"{name}+teacher", base=suitable)
         if request.origin is not None and request.recipe is None:
             recipe = recipe.replace({"learning_rate": recipe.learning_rate * RATE_FROM_WEIGHTS})
-    if plugins.is_own(recipe.sampler):
-        # It was typed, here or after --trust, so it may lie in the working directory.
-        plugins.load_own(recipe.sampler, "sampler", ("build", "LARGEST_FIRST"))
+    # It was typed, here or after --trust, so it may lie in the working directory.
+    plugins.load_own_sampler(recipe.sampler)
     names = ("seed", "epochs", "batch_size", "learning_rate", "checkpoint_every")
     changes = {n: getattr(request, n) for n in names if getattr(request, n) is not None}
     if request.steps is not None:

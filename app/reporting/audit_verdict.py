@@ -220,14 +220,14 @@ def _advise_training(found: AuditRecord, *, behind: bool) -> list[str]:
         name = found.preferred[0]
         steps = next(recipe.steps for recipe in found.recipes if recipe.name == name)
         return [
-            f"Train with the recipe that was better here: `supernet train --recipe {name} "
-            f"--steps {steps}`, or longer."
+            "Train with the recipe that was better here: `supernet train --out NEW --recipe "
+            f"{name} --steps {steps}` with the other options of the run, or longer."
         ]
     training, tried = found.training, {recipe.name for recipe in found.recipes}
     each = 1.0 if training is None else training.passes / max(1, training.steps)
     if each >= _SHARED_STEP and SINGLE_PATH not in tried:
         return [
             f"Take an optimiser step for every network instead of one for {each:.3g}: "
-            f"`supernet audit --run RUN --recipes {SINGLE_PATH}` tells what that brings here."
+            f"the command of this audit with --recipes {SINGLE_PATH} tells what that brings here."
         ] + (["Or train longer."] if behind else [])
     return ["Train longer; docs/recipes.md has what more passes brought."] if behind else []

@@ -100,8 +100,14 @@ def fresh_supernet(run: Run, seed: int) -> Supernet:
         return cast(Supernet, family.build(config))
 
 
-def describe_progress(title: str, progress: Progress) -> Step:
-    """How far a training is, with the loss of its largest network."""
+def describe_progress(title: str, progress: Progress, *, passing: bool = True) -> Step:
+    """How far a training is, with the loss of its largest network.
+
+    Args:
+        title: What the training is called.
+        progress: As it was reported.
+        passing: As for :class:`app.progress.Step`.
+    """
     loss = progress.loss_largest
     shown = "" if loss is None else f"loss {loss:.3f}"
-    return Step(title, progress.step, progress.steps, figures=shown, passing=True)
+    return Step(title, progress.step, progress.steps, figures=shown, passing=passing)

@@ -35,6 +35,21 @@ def explain_divergence(error: DivergedError, out: Path, learning_rate: float) ->
     )
 
 
+def explain_part(error: DivergedError, title: str, learning_rate: float) -> DivergedError:
+    """What happened to a training that takes parts of a recipe, and the flags that help.
+
+    Args:
+        error: As the training raised it.
+        title: What the training is called.
+        learning_rate: What it was trained with.
+    """
+    return DivergedError(
+        f"{title}: {error.found}",
+        f"add --replace --recipe-part learning_rate={suggest_rate(learning_rate)} to train with "
+        f"less than {learning_rate:g}, or --replace --recipe-part clip_norm=1",
+    )
+
+
 def clear_diverged(path: Path, identity: RunIdentity) -> bool:
     """Remove a training that diverged from its run, when another one is to take its place.
 

@@ -101,6 +101,16 @@ def load_own(path: str, word: str, parts: Sequence[str]) -> ModuleType:
     return _check_parts(_import(path, path, word), Kind(word, "", "", tuple(parts)), path)
 
 
+def load_own_sampler(name: str) -> None:
+    """Load a sampler of the user's own, so that training finds it; it was typed or is trusted.
+
+    Args:
+        name: Of a sampler; nothing happens for those of this project.
+    """
+    if is_own(name):
+        load_own(name, "sampler", ("build", "LARGEST_FIRST"))
+
+
 def load_family(name: str) -> ModuleType:
     """Load the family module ``name``; :data:`FAMILY` says what it has."""
     return load_module(FAMILY, name)

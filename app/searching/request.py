@@ -273,12 +273,13 @@ def is_complete(folder: Path, plan: SearchRecord, *, replace: bool) -> bool:
         return False
     before, now = (record.config.model_dump(mode="json") for record in (old, plan))
     changed = [key for key, value in now.items() if before[key] != value]
-    shorter = plan.config.evaluations < old.config.evaluations
+    # What was evaluated or trained for a front is not given up by the way.
+    shorter = [key for key in ("evaluations", "calibrate_alone") if now[key] < before[key]]
     if shorter or any(key not in LENGTH for key in changed):
         shown = [
             f"{key}: {before[key]} -> {now[key]}"
             for key in changed
-            if key not in LENGTH or (key == "evaluations" and shorter)
+            if key not in LENGTH or key in shorter
         ]
         raise InputError(
             f"search {folder.name!r} has other settings ({', '.join(shown)}); choose another "

@@ -100,7 +100,12 @@ def _check_steps(supernet: Supernet, recipe: Recipe) -> None:
 def _make_progressive(
     supernet: Supernet, recipe: Recipe, steps: int, external: bool
 ) -> ProgressiveShrinking:
-    wanted = {"sampler": ("uniform",), "distill": ("teacher", "none"), "split": (False,)}
+    wanted = {
+        "sampler": ("uniform",),
+        "distill": ("teacher", "none"),
+        "split": (False,),
+        "sequential": (False,),
+    }
     for name, values in wanted.items():
         if getattr(recipe, name) not in values:
             raise InputError(

@@ -13,9 +13,12 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from app.auditing import work
+from app.auditing.recipe_plans import plan_recipes
 from app.jobs.report import report_job
 from app.records.audit import read_audit
 from app.reporting.audit_verdict import judge_recipes
+from app.runs.directory import open_run
+from app.runs.trained import open_trained
 from supernet import checksums
 from supernet.training import PRESETS, presets
 from tests.app.conftest import Command, contents
@@ -111,6 +114,19 @@ def test_comparisons_are_of_the_networks_of_the_audit(compared: Path) -> None:
     assert (comparison["smallest"], comparison["largest"]) == (values[0], values[-1])
     own = [network["inherited"]["value"] for network in found["networks"]]
     assert comparison["quality_gain"]["value"] == pytest.approx((sum(values) - sum(own)) / 8)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "muon"])
+def test_methods_change_what_they_are_about_and_no_optimiser(a_run: Path, optimizer: str) -> None:
+    record = checksums.read_json(a_run / "run.json")
+    record["recipe"] |= {"optimizer": optimizer, "learning_rate": 0.07}
+    (a_run / "run.json").write_text(json.dumps(record))
+    trained = open_trained(open_run(a_run), lambda _: None)
+    plans = plan_recipes(["spos", "muon", "sandwich+muon"], trained)
+    assert [plan.recipe.optimizer for plan in plans] == [optimizer, "muon", "muon"]
+    assert {plan.recipe.learning_rate for plan in plans} == {0.07}
+    (based,) = plan_recipes(["digits+spos"], trained)
+    assert based.recipe.optimizer == PRESETS["digits"].optimizer
 
 
 def test_what_is_there_is_only_read(command: Command, compared: Path) -> None:

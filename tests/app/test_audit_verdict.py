@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
+import typer
 
-from app.records.audit import AuditRecord, Statistic, TrainingRecord
+from app.commands.main import app
+from app.records.audit import AuditRecord, RecipeRecord, Statistic, TrainingRecord
 from app.records.typed_json.record import to_json
 from app.records.typed_json.record_files import parse_record
 from app.reporting.audit_text import list_figures
@@ -104,6 +107,26 @@ def test_advice_goes_by_how_the_supernet_was_trained() -> None:
     assert not any("longer" in line for line in list_advice(ranked)), "more passes rank no better"
     fine = _set_margin(make_audit(RISING, RISING), 0.2, 0.1, 0.3)
     assert len(list_advice(fine)) == 1, "nothing to change"
+
+
+def test_advised_commands_have_the_options_that_are_named() -> None:
+    single = TrainingRecord(steps=2800, passes=2800)
+    found = make_audit(WORSE, RISING, training=single)
+    recipe = RecipeRecord(name="spos", key="0" * 12, changes={}, steps=9, passes=9, cpu_seconds=1.0)
+    audits = (
+        _set_margin(found, -0.1, -0.3, 0.1),
+        found.replace(recipes=(recipe,), preferred=("spos",)),
+        make_audit(WORSE, RISING, training=TrainingRecord(steps=700, passes=2800)),
+    )
+    said = " ".join(line for audit in audits for line in list_advice(audit))
+    commands = [text.split()[1:] for text in re.findall(r"`(supernet [^`]*)`", said)]
+    assert {name for name, *_ in commands} == {"finetune", "search", "train"}
+    group = typer.main.get_command(app)
+    for name, *arguments in commands:
+        # Raises where an option is unknown, is missing or has a value of another type.
+        group.commands[name].make_context(name, arguments)  # type: ignore[attr-defined]
+    # An audit that has other settings than the usual ones is not that of a bare command.
+    assert "the command of this audit with --recipes spos" in said
 
 
 def test_audits_of_earlier_releases_are_read_and_judged() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,12 +18,14 @@ from app.commands.texts.searches import format_search
 from app.explorer.networks.chosen_card import list_figures
 from app.jobs.pick import pick_job
 from app.jobs.search import SearchRequest, search_job
+from app.progress import Step
 from app.records.audit_pieces import AlonePiece
 from app.records.searches.alone import FILE, AloneRecord
 from app.records.searches.front import Front, read_front
 from app.records.typed_json.record_files import read_log
 from app.reporting.calibration import describe_calibration, list_calibrating
 from app.reporting.report_text import write_search_page
+from app.runs.alone import train_alone
 from app.runs.directory import open_run
 from app.runs.trained import Trained, open_trained, read_recipe
 from app.searching.results import calibrate
@@ -31,6 +35,7 @@ from app.searching.results.final_quality import FinalQuality
 from predictors.posterior import Posterior
 from search import History, Objective, SearchProblem
 from supernet.errors import DivergedError
+from supernet.quality.evaluate import evaluate
 from supernet.space import Choice, SearchSpace
 from supernet.training import Recipe
 from supernet.training.standalone import make_standalone_recipe
@@ -200,6 +205,76 @@ def test_a_killed_calibration_goes_on_with_the_same_result(
     assert keep_inferred(read(a_run)) == keep_inferred(read(calibrated))
 
 
+@pytest.mark.parametrize("place", ["train_alone", "evaluate", "append_record"])
+def test_a_network_that_is_stopped_keeps_its_checkpoints(
+    a_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    trained = open_trained(open_run(a_run), lambda _: None)
+    recipe = job.make_alone_recipe(trained).replace({"checkpoint_every": 1})
+    plan = AlonePlan(trained, recipe, 1, 0, tmp_path, "t")
+    ends = [trained.supernet.space.smallest]
+
+    def stop(*_: Any, **__: Any) -> Any:
+        raise KeyboardInterrupt
+
+    def train_a_part(*arguments: Any) -> Any:
+        def say(said: Any) -> None:
+            if isinstance(said, Step) and said.done == 2:
+                raise KeyboardInterrupt
+
+        return train_alone(*arguments[:-1], say)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(calibrate, place, train_a_part if place == "train_alone" else stop)
+        with pytest.raises(KeyboardInterrupt):
+            calibrate._train_all(ends, plan, lambda _: None)
+    resumed: list[int] = []
+
+    def train_on(*arguments: Any) -> Any:
+        found = train_alone(*arguments)
+        resumed.append(found.resumed_from)
+        return found
+
+    # What was begun with another seed is no part of this.
+    other = AlonePlan(trained, recipe, 1, 1, tmp_path / "other", "t")
+    shutil.copytree(tmp_path / "training", other.folder / "training")
+    with monkeypatch.context() as patch:
+        patch.setattr(calibrate, "train_alone", train_on)
+        (record,) = calibrate._train_all(ends, plan, lambda _: None)
+        calibrate._train_all(ends, other, lambda _: None)
+    assert record.value is not None
+    assert resumed[0] >= 1
+    assert resumed[1] == 0
+    assert not (tmp_path / "training").exists()
+
+
+def test_ranges_are_found_as_in_the_run(
+    a_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained = open_trained(open_run(a_run), lambda _: None)
+    vars(trained)["estimator"] = "percentile"
+    plan = AlonePlan(trained, job.make_alone_recipe(trained), 1, 0, tmp_path, "t")
+    asked: list[str] = []
+
+    def look(*arguments: Any, estimator: str = "", **others: Any) -> Any:
+        asked.append(estimator)
+        return dataclasses.replace(evaluate(*arguments, **others), value=float("nan"))
+
+    monkeypatch.setattr(calibrate, "evaluate", look)
+    (record,) = calibrate._train_all([trained.supernet.space.smallest], plan, lambda _: None)
+    assert asked == ["percentile"]
+    assert (record.value, record.failure) == (None, "its outputs are not finite numbers")
+
+
+def test_a_calibration_is_not_given_up_by_the_way(
+    refused: Callable[..., str], calibrated: Path, tmp_path: Path
+) -> None:
+    path = Path(shutil.copytree(calibrated, tmp_path / "run"))
+    said = refused("search", "--run", path, *SEARCH)
+    assert f"calibrate_alone: {COUNT} -> 0" in said
+    assert read(path).calibration == read(calibrated).calibration
+
+
 def test_more_networks_keep_those_that_were_trained(calibrated: Path, tmp_path: Path) -> None:
     path = Path(shutil.copytree(calibrated, tmp_path / "run"))
     before = list_alone(path)
@@ -302,6 +377,10 @@ def test_losses_are_calibrated_likewise() -> None:
     quality = FinalQuality("loss", every, posterior, np.zeros(len(rows)), np.full(len(rows), 500))
     evaluated = Evaluated(problem, history, quality, costs)
     probability = np.zeros(len(rows))
+    alike = Evaluated(problem, history, quality, np.full(len(rows), 123457.0))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(choose_alone(alike, probability, 8)) == 8, "formats alone change no costs"
     places = choose_alone(evaluated, probability, 8)
     assert len(places) == 8, "others are taken where too few may be on the front"
     assert len(choose_alone(evaluated, probability, 1000)) == len(rows)

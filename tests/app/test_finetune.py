@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from app.jobs.export_files import OURS
 from app.jobs.finetune import FinetuneRequest, finetune_job
-from app.records.finetune import read_finetune
+from app.records.finetune import FinetuneSettings, read_finetune
+from app.records.typed_json.record_files import read_record
 from app.runs.directory import open_run
 from app.runs.teacher import make_teacher
 from app.runs.trained import open_trained
@@ -27,6 +28,7 @@ from supernet.data import DataSource
 from supernet.quality.evaluate import evaluate
 from supernet.supernet import Supernet
 from tests.app.conftest import Command, contents
+from tests.app.test_records import damaged_leaves, is_refused
 from tests.app.test_resume import kill_when
 
 FLAGS = ["--arch", "smallest", "--steps", "6", "--recipe-part",
@@ -257,6 +259,27 @@ def test_damage_is_named(refused: Callable[..., str], tuned: Path, tmp_path: Pat
     assert "finetune.json was damaged or edited" in try_again()
     (folder / "settings.json").unlink()
     assert "settings.json is missing or damaged" in try_again()
+
+
+@pytest.mark.parametrize(
+    ("file", "use"),
+    [
+        ("finetune.json", lambda path: read_finetune(path.parent)),
+        ("settings.json", lambda path: read_record(path, FinetuneSettings, "mend it")),
+    ],
+)
+def test_every_leaf_is_read_or_refused_in_a_sentence(
+    tuned: Path, tmp_path: Path, file: str, use: Callable[[Path], object]
+) -> None:
+    content = json.loads((folder_of(tuned) / file).read_text())
+    del content[checksums.KEY]
+    path = tmp_path / file
+    count = refused = 0
+    for place, changed in damaged_leaves(content):
+        path.write_text(changed)
+        refused += is_refused(use, path, f"{place}: {changed[:80]}")
+        count += 1
+    assert refused > count / 2, "most values have one type only"
 
 
 def test_a_training_that_diverges_names_flags_that_work(

@@ -168,6 +168,31 @@ def test_a_sampler_that_is_trusted_is_found_in_the_working_directory(
     assert was_imported(file)
 
 
+def test_a_run_of_an_own_sampler_is_audited(
+    command: Command,
+    refused: Callable[..., str],
+    a_run: Path,
+    own: Callable[[str, str], Path],
+) -> None:
+    source = "from supernet.training.samplers.sandwich import LARGEST_FIRST, build\n"
+    file = own("mine13.sampler", source)
+    edit(a_run / "run.json", "recipe", "sampler", value="mine13.sampler")
+    flags = ("audit", "--run", a_run, "--networks", 4, "--probes", 0)
+    # As a new process begins: the working directory is not on the path.
+    sys.path[:] = [place for place in sys.path if place != str(Path.cwd())]
+    short = ("--recipe-part", "steps=1,batch_size=16", "--trust", "mine13.sampler")
+    outcome = command(*flags, *short)
+    assert outcome.code == 0, outcome.err
+    found = json.loads((a_run / "audits/default/audit.json").read_text())
+    assert found["training"]["passes"] > 0
+    # One that is gone is missed before anything is trained.
+    for name in ("mine13", "mine13.sampler"):
+        sys.modules.pop(name)
+    file.unlink()
+    assert "there is no module" in refused(*flags, *short, "--name", "second")
+    assert not (a_run / "audits/second").exists()
+
+
 @pytest.mark.parametrize("name", ["x; touch y #", "$(touch y)", "a.b`c`", "../x", "a b.c", ""])
 def test_what_cannot_be_a_module_is_not_offered_for_copying(name: str) -> None:
     with pytest.raises(ValueError, match="cannot be a module of your own") as error:

@@ -17,6 +17,7 @@ from app.commands.errors import BAD_INPUT, is_bad_input, sentence
 
 TRAIN = ("--steps", "30", "--batch-size", "64", "--checkpoint-every", "10")
 AUDIT = ("--networks", "4", "--recipe-part", "steps=2", "--probes", "1")
+FINETUNE = ("--arch", "smallest", "--steps", "2", "--recipe-part", "checkpoint_every=1")
 SEARCH = ("--evaluations", "12", "--strategy", "random_search")
 SECOND = (*SEARCH, "--name", "second", "--seed", "1")
 PROFILE = ("--passes", "2", "--networks", "4")
@@ -223,6 +224,7 @@ def make_run(run: Path) -> None:
         ("search", "--run", run, *SEARCH, "--baseline"),
         ("search", "--run", run, *SECOND, "--baseline"),
         ("audit", "--run", run, *AUDIT),
+        ("finetune", "--run", run, *FINETUNE),
         ("evaluate", "--run", run, "--arch", "largest", "--split", "test"),
         ("evaluate", "--run", run, "--arch", "smallest"),
         ("export", "--run", run, "--arch", "smallest"),
@@ -282,6 +284,7 @@ def list_commands(whole: Path) -> dict[str, Command | View]:
         "go on auditing": Command(
             lambda run: ("audit", "--run", run, *AUDIT), _forget("audits/default/audit.json")
         ),
+        "finetune": Command(lambda run: ("finetune", "--run", run, *FINETUNE)),
         "view": View(),
         "look": View(charts=False),
     }
@@ -290,7 +293,7 @@ def list_commands(whole: Path) -> dict[str, Command | View]:
 # Which commands read a file, the quick ones first; by the end of its path.
 READERS: dict[str, tuple[str, ...]] = {
     "run.json": ("pick", "look", "view", "evaluate", "resume", "train", "search", "report",
-                 "export", "profile", "audit"),
+                 "export", "profile", "audit", "finetune"),
     "space.json": ("look", "view", "search", "train"),
     "state.json": ("evaluate", "train", "go on training"),
     "weights.safetensors": ("evaluate", "train", "go on training", "search", "audit"),
@@ -308,6 +311,7 @@ READERS: dict[str, tuple[str, ...]] = {
     "hypervolume.csv": ("look", "view", "report", "go on searching"),
     "front.csv": ("search", "report"),
     "optuna.log": ("search", "go on searching"),
+    "finetune.json": ("finetune",),
     "audit.json": ("look", "view", "audit"),
     "settings.json": ("audit", "go on auditing"),
     "records.jsonl": ("go on auditing", "audit"),
@@ -326,6 +330,9 @@ def list_readers(file: str) -> tuple[str, ...]:
     """Names of the commands that may read a file of a run."""
     if "/artifacts/" in file:
         return ("search",)
+    if file.startswith("finetunes/"):
+        # Whether an export is there is looked at; its files are for others.
+        return ("finetune",) if Path(file).name in ("finetune.json", "settings.json") else ()
     if file.startswith("exports/") and file.endswith("weights.safetensors"):
         return ("export",)
     return READERS.get(Path(file).name, ())

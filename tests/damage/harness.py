@@ -241,14 +241,15 @@ def list_lost(
     kept_lines = {line for name, content in now.items() if ".jsonl" in name
                   for line in content.split(b"\n")}  # fmt: skip
     for name, content in before.items():
-        if name.startswith(_DERIVED) or Path(name).name in _REWRITTEN:
+        derived = name.startswith(_DERIVED) or "/export/" in name
+        if derived or Path(name).name in _REWRITTEN:
             continue
         if name.endswith(".jsonl"):
             # What damage put there is no work, and the writer cuts a torn last line off.
             work = set(undamaged[name].split(b"\n"))
             gone = [x for x in content.split(b"\n")[:-1] if x in work and x not in kept_lines]
             # A training that goes back to an earlier checkpoint writes its steps again.
-            if gone and name != "metrics.jsonl":
+            if gone and Path(name).name != "metrics.jsonl":
                 yield f"{len(gone)} lines of {name}"
         elif (
             name.startswith(case.file)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
@@ -124,7 +126,10 @@ def test_chosen_networks_tell_more_than_others() -> None:
 @pytest.mark.parametrize("space", [SPACE, OPERATIONS])
 def test_networks_that_seem_all_the_same_are_no_obstacle(space: SearchSpace) -> None:
     rows = np.unique(space.sample(np.random.default_rng(0), 12), axis=0)
-    networks = Networks(space, rows, np.full(len(rows), 2.0), np.ones(len(rows)), True)
+    # Numbers whose means are rounded, so that their deviations are not 0.
+    estimates, costs = np.full(len(rows), math.log(9.0)), np.full(len(rows), math.log(123457.0))
+    networks = Networks(space, rows, estimates, costs, True)
+    assert networks.scale == 1.0
     trained = Trainings(np.array([0, 4]), np.array([2.5, 2.5]), np.zeros(2))
     found = infer_alone(networks, trained)
     assert np.isfinite(found.posterior.covariance).all()

@@ -63,6 +63,13 @@ def test_impossible_combinations_are_explained(changes: dict[str, Any], message:
         Recipe(sequential=True, **changes)
 
 
+def test_phases_draw_for_themselves() -> None:
+    changes = {"phases": "progressive", "sampler": "uniform", "sequential": True}
+    recipe = find_recipe("digits+progressive").replace(changes)
+    with pytest.raises(InputError, match="cannot go with sequential = True; use False"):
+        compose(build_toy_supernet(0), make_toy_data(), recipe, 8)
+
+
 def test_a_method_of_a_recipe_takes_draws_apart() -> None:
     recipe = find_recipe("clutter+sequential")
     sampler = compose(build_toy_supernet(0), make_toy_data(), recipe, 8).sampler

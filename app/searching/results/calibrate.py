@@ -162,8 +162,11 @@ def choose_alone(evaluated: Evaluated, probability: Vector, count: int) -> Place
     chances = probability[quality.rows]
     sign = 1.0 if networks.maximize else -1.0
     # What is left of the quality after what a straight line says of the cost.
-    slope, level = np.polyfit(networks.costs, networks.estimates, 1) if len(chances) > 2 else (0, 0)
-    ahead = sign * (networks.estimates - slope * networks.costs - level)
+    costs = networks.costs - networks.costs.mean()
+    # Networks that differ in number formats alone all cost the same.
+    differ = bool(np.ptp(networks.costs))
+    slope = float(costs @ networks.estimates) / float(costs @ costs) if differ else 0.0
+    ahead = sign * (networks.estimates - slope * costs)
     order = np.lexsort((-ahead, -chances))
     likely = int((chances >= LEAST_PROBABILITY).sum())
     candidates = np.sort(order[: max(likely, count)])
@@ -187,6 +190,8 @@ def _train_all(
             else:
                 record = _train(architecture, plan, title, say)
             append_record(path, record)
+            # Not before: a training that is stopped goes on from its checkpoints.
+            shutil.rmtree(_find_folder(plan, digest), ignore_errors=True)
             known[digest] = record
             _tell(title, record, say)
         found.append(known[digest])
@@ -201,8 +206,13 @@ def _tell(title: str, record: AloneRecord, say: Say) -> None:
         say(f"{title}: {record.objective} {record.value:.4f}")
 
 
+def _find_folder(plan: AlonePlan, digest: str) -> Path:
+    """Where a network trains; what was begun with other settings is no part of it."""
+    return plan.folder / "training" / f"{plan.settings}-{digest}"
+
+
 def _train(architecture: Architecture, plan: AlonePlan, title: str, say: Say) -> AloneRecord:
-    folder = plan.folder / "training" / architecture.digest
+    folder = _find_folder(plan, architecture.digest)
     began = time.perf_counter()
     try:
         result = train_alone(plan.trained, architecture, plan.recipe, plan.seed, folder, title, say)
@@ -213,10 +223,17 @@ def _train(architecture: Architecture, plan: AlonePlan, title: str, say: Say) ->
             objective=plan.trained.quality,
             failure=f"training diverged ({error.found})",
         )
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-    network = result.supernet
-    found = evaluate(network, network.space.smallest, plan.trained.data, SPLIT)
+    network, trained = result.supernet, plan.trained
+    found = evaluate(
+        network, network.space.smallest, trained.data, SPLIT, estimator=trained.estimator
+    )
+    if not np.isfinite(found.value):
+        return AloneRecord(
+            digest=architecture.digest,
+            settings=plan.settings,
+            objective=found.objective,
+            failure="its outputs are not finite numbers",
+        )
     return AloneRecord(
         digest=architecture.digest,
         settings=plan.settings,
