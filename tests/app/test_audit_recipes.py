@@ -141,6 +141,7 @@ def test_what_is_there_is_only_read(command: Command, compared: Path) -> None:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals are POSIX")
+@pytest.mark.slow
 def test_a_killed_recipe_goes_on_to_the_same_result(
     command: Command, truth: Path, compared: Path, tmp_path: Path
 ) -> None:
