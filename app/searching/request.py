@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from app.records.numbers import format_items
 from app.records.searches.search import (
     EMPTY,
     FILE,
@@ -109,7 +110,8 @@ class SearchRequest:
         if self.calibrate_alone and not FEWEST_ALONE <= self.calibrate_alone <= self.evaluations:
             raise InputError(
                 f"calibrate-alone = {self.calibrate_alone} cannot work; it is a number of the "
-                f"{self.evaluations} evaluated networks, at least {FEWEST_ALONE}, or 0 for none"
+                f"{format_items(self.evaluations, 'evaluated network')}, at least {FEWEST_ALONE}, "
+                "or 0 for none"
             )
         if self.seed < 0:
             raise InputError(f"seed = {self.seed} is impossible; it must be at least 0")

@@ -97,6 +97,8 @@ def test_templates_count_by_the_same_helper() -> None:
         "search.md.jinja",
         front=_Front(),
         finalists="",
+        calibration="",
+        calibrating="",
         points="",
         volumes="",
         traced=False,

@@ -412,7 +412,7 @@ def test_the_export_button_runs_the_job(
 
 
 def test_exporting_without_torch_says_so(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("app.jobs.export", "app.jobs.parity"):
+    for name in ("app.jobs.export", "app.jobs.export_files", "app.jobs.parity"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.setitem(sys.modules, "torch", None)
     page = open_page(monkeypatch, run, screen="Network")

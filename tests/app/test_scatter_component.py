@@ -131,7 +131,9 @@ def page(address: str) -> Iterator[Any]:
 def told(page: Any, count: int) -> list[Any]:
     """What Python was told, once it was told so much."""
     page.wait_for_function(
-        "(count) => JSON.parse(document.querySelector('code').textContent).length === count",
+        # While Streamlit draws the page anew there may be no such element for a moment.
+        "(count) => { const code = document.querySelector('code');"
+        " return code !== null && JSON.parse(code.textContent).length === count; }",
         arg=count,
     )
     return list(json.loads(page.locator("code").inner_text()))
