@@ -29,7 +29,6 @@ from supernet.errors import DivergedError, InputError
 from supernet.family_config import encode_config
 from supernet.supernet import Supernet
 from supernet.training import Recipe, train
-from supernet.training.recipe import NEUTRAL
 from supernet.training.standalone import make_standalone
 
 ALONE = "alone"
@@ -118,13 +117,12 @@ class Training:
 
         Trainings of one hash differ at most in which networks answer.
         """
-        recipe = {k: v for k, v in self.recipe.to_json().items() if k not in NEUTRAL}
         content = {
             "data": self.task.open().fingerprint,
             "split": self.task.split,
             "family": self.task.family,
             "config": encode_config(self.task.load(), self.task.configure(self.recipe.seed)),
-            "recipe": recipe,
+            "recipe": self.recipe.to_json(neutral=False),
             "alone": self.networks if self.name == ALONE else None,
         }
         text = json.dumps(content, sort_keys=True, default=str)

@@ -22,7 +22,6 @@ images and seeds anew. Prints one JSON object, or with ``--markdown`` its table.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -36,15 +35,13 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+from _kept_run import run_kept
 from _truth_records import Record, Records
 from _truth_statistics import REPLICATES, Truth, make_interval, measure_recipe, round_all
 from _truth_training import TASKS, Task, Training, carry_out, carry_out_all
 from _tuning import INHERITED, Tuning, Way, tune
 from truth import FEWEST, make_plan, read_count, read_task
 
-from app.runs.directory import writing
-from supernet import files
-from supernet.errors import DivergedError, InputError
 from supernet.training.standalone import LABEL_SHARE, RATE_SHARE
 
 SPLITS = ("val", "test")
@@ -319,24 +316,14 @@ def read_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Train what is not kept, and print the comparison; returns the exit code."""
     options = read_arguments(arguments)
-    try:
-        plan = plan_tunings(options)
-        try:
-            options.keep.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise files.explain(error, options.keep) from error
-        with writing(options.keep):
-            kept = Kept(options.keep)
-            carry_out_missing(plan, kept, options.jobs)
-        found = measure(plan, kept)
-    except (InputError, DivergedError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on from what is finished", file=sys.stderr)
-        return 130
-    print(write_table(found) if options.markdown else json.dumps(found, allow_nan=False))
-    return 0
+
+    def train_and_measure(plan: Plan) -> dict[str, Any]:
+        kept = Kept(options.keep)
+        carry_out_missing(plan, kept, options.jobs)
+        return measure(plan, kept)
+
+    write = write_table if options.markdown else None
+    return run_kept(options.keep, lambda: plan_tunings(options), train_and_measure, write)
 
 
 if __name__ == "__main__":

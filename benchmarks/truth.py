@@ -34,14 +34,13 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+from _kept_run import run_kept
 from _truth_records import Record, Records
 from _truth_statistics import Truth, measure_macs, measure_recipe, measure_truth, round_all
 from _truth_table import write_table
 from _truth_training import ALONE, TASKS, Task, Training, carry_out, carry_out_all, seed_alone
 
-from app.runs.directory import writing
-from supernet import files
-from supernet.errors import DivergedError, InputError
+from supernet.errors import InputError
 from supernet.quality.audit import sample_across_costs
 from supernet.space import nearest
 from supernet.training import Recipe, find_recipe
@@ -275,25 +274,16 @@ def read_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Train what is not kept, and print the comparison; returns the exit code."""
     options = read_arguments(arguments)
-    try:
-        plan = make_plan(options.task, options)
-        folder = options.keep
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise files.explain(error, folder) from error
-        with writing(folder):
-            kept = Kept(folder)
-            carry_out_all(carry_out, list_missing(plan, kept), options.jobs, kept.keep)
-        found = measure(plan, kept)
-    except (InputError, DivergedError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on from what is finished", file=sys.stderr)
-        return 130
-    print(write_table(found) if options.markdown else json.dumps(found, allow_nan=False))
-    return 0
+
+    def train_and_measure(plan: Plan) -> dict[str, Any]:
+        kept = Kept(options.keep)
+        carry_out_all(carry_out, list_missing(plan, kept), options.jobs, kept.keep)
+        return measure(plan, kept)
+
+    write = write_table if options.markdown else None
+    return run_kept(
+        options.keep, lambda: make_plan(options.task, options), train_and_measure, write
+    )
 
 
 if __name__ == "__main__":

@@ -280,6 +280,18 @@ def is_partial(path: Path) -> bool:
     return _parse_partial(Path(path)) is not None
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it, where they are not there yet.
+
+    Raises:
+        OSError: It cannot be made; the message names it.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise explain(error, path) from error
+
+
 def explain(error: OSError, path: Path) -> OSError:
     """Put an error into a sentence that names the file and says what is safe."""
     number = error.errno

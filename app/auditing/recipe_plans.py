@@ -45,8 +45,7 @@ class RecipePlan:
     @property
     def key(self) -> str:
         """Hash of all settings that decide the weights."""
-        settings = {k: v for k, v in self.recipe.to_json().items() if k not in NEUTRAL}
-        text = json.dumps(settings, sort_keys=True)
+        text = json.dumps(self.recipe.to_json(neutral=False), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 

@@ -22,10 +22,9 @@ from app.records.numbers import format_items
 from app.records.typed_json.record_files import write_record
 from app.reporting.audit_verdict import describe_worth, list_advice
 from app.runs.directory import Run, open_run, writing
-from app.runs.settings import SETTINGS
+from app.runs.settings import SETTINGS, check_stored
 from app.runs.trained import Trained, open_trained
 from supernet import files
-from supernet.errors import InputError
 from supernet.quality import audit
 from supernet.space import Architecture
 
@@ -61,10 +60,7 @@ def audit_job(request: AuditRequest, say: Say) -> AuditOutcome:
     training = describe_training(trained)
     architectures = _networks(request, trained)
     run.check_links(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise files.explain(error, folder) from error
+    files.make_folder(folder)
     with writing(folder):
         if holds_other(folder, plan, replace=request.replace):
             _clear(folder)
@@ -102,11 +98,8 @@ def _conclude(
 
 def _read_finished(folder: Path, plan: AuditSettings) -> AuditRecord:
     found = read_audit(folder)
-    if found.settings != plan:
-        raise InputError(
-            f"{folder / FILE} is of other settings than {folder / SETTINGS}: one of them was "
-            "damaged or edited; restore it, or audit again with --replace"
-        )
+    remedy = "restore it, or audit again with --replace"
+    check_stored(folder / FILE, found.settings, plan, remedy)
     return found
 
 

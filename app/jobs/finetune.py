@@ -30,7 +30,7 @@ from app.runs.directory import now, open_run, writing
 from app.runs.diverged import explain_part
 from app.runs.origin import has_steps
 from app.runs.recipe_parts import read_parts
-from app.runs.settings import SETTINGS, holds_other
+from app.runs.settings import SETTINGS, check_stored, holds_other
 from app.runs.teacher import make_teacher
 from app.runs.trained import Trained, open_trained, read_recipe
 from supernet import files
@@ -119,10 +119,7 @@ def finetune_job(request: FinetuneRequest, say: Say) -> FinetuneOutcome:
         stored = _read_stored(folder, plan)
         return FinetuneOutcome(run.path, name, folder, folder / EXPORT, True, stored)
     run.check_links(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise files.explain(error, folder) from error
+    files.make_folder(folder)
     with writing(folder):
         if _holds_other(folder, plan, replace=request.replace):
             _clear(folder)
@@ -202,11 +199,7 @@ def _read_stored(folder: Path, plan: FinetuneSettings) -> FinetuneRecord:
         InputError: A part of it is damaged or gone.
     """
     found = read_finetune(folder)
-    if found.settings != plan:
-        raise InputError(
-            f"{folder / FILE} is of other settings than {folder / SETTINGS}: one of them was "
-            f"damaged or edited; {_REMEDY}"
-        )
+    check_stored(folder / FILE, found.settings, plan, _REMEDY)
     for name in sorted(OURS):
         if not (folder / EXPORT / name).is_file():
             raise InputError(f"{folder / EXPORT / name} is gone; {_REMEDY}")

@@ -13,6 +13,25 @@ SETTINGS = "settings.json"
 _REMEDY = "choose another --name, or --replace it"
 
 
+def check_stored(path: Path, stored: FileRecord, plan: FileRecord, remedy: str) -> None:
+    """Refuse a finished result whose own settings are not those beside it.
+
+    Args:
+        path: The file of the result, in the folder of the settings.
+        stored: The settings that it says it has.
+        plan: Those that are stored beside it.
+        remedy: What to do about it.
+
+    Raises:
+        InputError: They differ, so that one of the files is damaged.
+    """
+    if stored != plan:
+        raise InputError(
+            f"{path} is of other settings than {path.with_name(SETTINGS)}: one of them was damaged "
+            f"or edited; {remedy}"
+        )
+
+
 def holds_other(
     what: str, folder: Path, plan: FileRecord, results: Sequence[str], *, replace: bool
 ) -> bool:

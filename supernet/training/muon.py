@@ -24,6 +24,9 @@ def orthogonalise(matrices: Tensor) -> Tensor:
 
     Args:
         matrices: Of one shape, ``(n, rows, columns)``.
+
+    Returns:
+        As many of the same shape.
     """
     tall = matrices.shape[-2] > matrices.shape[-1]
     x = matrices.mT if tall else matrices

@@ -195,13 +195,17 @@ class Recipe:
             return self.steps
         return math.ceil(self.epochs * epoch / self.batch_size)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self, *, neutral: bool = True) -> dict[str, Any]:
         """A JSON-able record of every field, but for later ones that change nothing.
 
         So the record of a training that is continued is what an earlier release wrote.
+
+        Args:
+            neutral: Whether fields are in it that do not change which weights come out.
         """
         usual = Recipe()
         left_out = {name for name in LATER if getattr(self, name) == getattr(usual, name)}
+        left_out |= set() if neutral else set(NEUTRAL)
         return {name: value for name, value in asdict(self).items() if name not in left_out}
 
     @classmethod

@@ -27,6 +27,7 @@ from app.records.typed_json.plain import plain
 from app.records.typed_json.record_files import append_record, read_log, read_record
 from app.runs.alone import train_alone
 from app.runs.batch_size import check_batch
+from app.runs.settings import SETTINGS
 from app.runs.trained import Trained, read_recipe
 from app.searching.results.alone_quality import (
     Evaluated,
@@ -41,7 +42,6 @@ from supernet.errors import DivergedError, InputError
 from supernet.quality.evaluate import evaluate
 from supernet.space import Architecture
 from supernet.training import Recipe
-from supernet.training.recipe import NEUTRAL
 from supernet.training.standalone import make_standalone_recipe
 
 Vector = NDArray[np.float64]
@@ -76,10 +76,9 @@ class AlonePlan:
     def settings(self) -> str:
         """Hash of everything but the network that decides what comes of a training."""
         run = self.trained.run.record
-        recipe = {k: v for k, v in self.recipe.to_json().items() if k not in NEUTRAL}
         precision = run.precision
         content = {
-            "recipe": recipe,
+            "recipe": self.recipe.to_json(neutral=False),
             "seed": self.seed,
             "split": SPLIT,
             "data": run.data.fingerprint,
@@ -277,7 +276,7 @@ def _read_audited(plan: AlonePlan, say: Say) -> dict[str, AlonePiece]:
     for name in trained.run.audits:
         folder = trained.run.audit(name)
         try:
-            settings = read_record(folder / "settings.json", AuditSettings, "audit again")
+            settings = read_record(folder / SETTINGS, AuditSettings, "audit again")
         except (InputError, OSError):
             # What is wrong with an audit is said by those who need it.
             continue
