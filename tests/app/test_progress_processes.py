@@ -54,6 +54,8 @@ def start(*arguments: object, cwd: Path, stderr: int) -> subprocess.Popen[bytes]
         env=environment,
         stdout=subprocess.PIPE,
         stderr=stderr,
+        # A suite that runs in the background of a shell ignores Ctrl-C, and hands that on.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
 
 
