@@ -55,22 +55,23 @@ class Truth:
         return _average(self.right, (2,))
 
     @cached_property
-    def _bases(self) -> tuple[NDArray[np.int64], Floats]:
-        _, places, sizes = np.unique(self.groups, return_inverse=True, return_counts=True)
-        return places, sizes.astype(np.float64)
+    def _bases(self) -> tuple[Indices, Indices]:
+        """Samples in the order of their bases, and where each base begins there."""
+        order = np.argsort(self.groups, kind="stable")
+        starts = np.flatnonzero(np.diff(self.groups[order], prepend=self.groups[order][:1] - 1))
+        return order, starts
 
-    @property
+    @cached_property
     def sizes(self) -> Floats:
         """Samples of each base, ``(bases,)``."""
-        return self._bases[1]
+        order, starts = self._bases
+        return np.diff(starts, append=len(order)).astype(np.float64)
 
     def count(self, right: Bools) -> Floats:
         """Count right answers ``(..., samples)`` by base, ``(..., bases)``."""
-        places, sizes = self._bases
-        membership = np.zeros((len(places), len(sizes)))
-        membership[np.arange(len(places)), places] = 1.0
-        counts: Floats = right.astype(np.float64) @ membership
-        return counts
+        order, starts = self._bases
+        counts = np.add.reduceat(right[..., order], starts, axis=-1, dtype=np.int64)
+        return counts.astype(np.float64)
 
 
 @dataclass(frozen=True)

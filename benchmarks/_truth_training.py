@@ -21,10 +21,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from _answers import answer
+from _answers import answer, count_samples
 from _truth_records import Record, pack_answers
 
-from supernet.data import IMAGES, DataSource, open_data
+from supernet.data import DataSource, open_data
 from supernet.errors import DivergedError, InputError
 from supernet.family_config import encode_config
 from supernet.supernet import Supernet
@@ -41,7 +41,7 @@ class Task:
 
     Args:
         name: What records and tables call it.
-        data: What :func:`supernet.data.open_data` opens; images.
+        data: What :func:`supernet.data.open_data` opens; nothing where it has to be given.
         family: A module of ``supernet.families``.
         preset: A preset of the family.
         base: The base of all recipes; the recipe of networks that train alone.
@@ -59,12 +59,9 @@ class Task:
         """Open the data, once in a process.
 
         Raises:
-            InputError: It does not hold images.
+            InputError: They cannot be opened.
         """
-        data = _open(self.data)
-        if data.shape.task != IMAGES:
-            raise InputError(f"{self.data} has no right and wrong answers; the truth needs images")
-        return data
+        return _open(self.data, getattr(self.load().PRESETS[self.preset], "context", None))
 
     def load(self) -> ModuleType:
         """Load the family's module."""
@@ -83,12 +80,14 @@ class Task:
 TASKS = (
     Task("clutter", "clutter", "ofa_mobilenetv3", "clutter", "clutter"),
     Task("resnet", "clutter", "resnet", "tiny", "clutter"),
+    Task("cells", "clutter", "nas_bench_macro", "tiny", "clutter"),
+    Task("text", "", "matlm", "tiny", "text"),
 )
 
 
 @cache
-def _open(spec: str) -> DataSource:
-    return open_data(spec)
+def _open(spec: str, context: int | None) -> DataSource:
+    return open_data(spec) if context is None else open_data(spec, context=context)
 
 
 @dataclass(frozen=True)
@@ -154,7 +153,7 @@ def carry_out(training: Training) -> Record:
     if training.name == ALONE:
         supernet = make_standalone(supernet, networks[0])
         networks = [supernet.space.smallest]
-    diverged, answers = "", np.zeros((0, len(data.split(task.split))), dtype=bool)
+    diverged, answers = "", np.zeros((0, count_samples(data, task.split)), dtype=bool)
     began = time.process_time()
     with tempfile.TemporaryDirectory() as folder:
         try:

@@ -3,6 +3,7 @@
     python benchmarks/truth.py --recipes digits,sandwich,spos --seeds 3 --networks 64 --keep FOLDER
     python benchmarks/truth.py --recipes spos --budgets 1,2,4 --keep FOLDER --markdown
     python benchmarks/truth.py --recipes spos,spos@learning_rate=0.1@momentum=0.95 --keep FOLDER
+    python benchmarks/truth.py --task text --data text:BOOK --keep FOLDER
 
 The truth: networks from the smallest to the largest, each trained alone from scratch
 ``--truth-seeds`` times for ``--alone-steps`` steps of ``--alone-recipe``, by default the task's
@@ -24,16 +25,16 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+from _answers import group_samples
 from _kept_run import run_kept
 from _truth_records import Record, Records
 from _truth_statistics import Truth, measure_macs, measure_recipe, measure_truth, round_all
@@ -183,14 +184,11 @@ def list_missing(plan: Plan, kept: Kept) -> list[Training]:
 
 def measure(plan: Plan, kept: Kept) -> dict[str, Any]:
     """Compare everything that a plan needs and that is kept."""
-    split = plan.task.open().split(plan.task.split)
+    groups = group_samples(plan.task.open(), plan.task.split)
     alone = [kept.take(one) for one in plan.alone]
     answers = np.concatenate([record.unpack(record.networks) for record in alone])
-    groups = torch.arange(len(split)) if split.groups is None else split.groups
     truth = Truth(
-        np.array(plan.macs),
-        answers.reshape(len(plan.macs), -1, len(split)),
-        groups.numpy(),
+        np.array(plan.macs), answers.reshape(len(plan.macs), -1, len(groups)), groups
     )
     recipes = []
     for (name, passes), trainings in plan.supernets.items():
@@ -214,7 +212,7 @@ def measure(plan: Plan, kept: Kept) -> dict[str, Any]:
     found: dict[str, Any] = {
         "task": plan.task.name,
         "networks": len(plan.macs),
-        "samples": len(split),
+        "samples": len(groups),
         "bases": len(truth.sizes),
         "alone": {
             "recipe": plan.alone_recipe,
@@ -253,7 +251,9 @@ def read_task(text: str) -> Task:
 def read_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--task", type=read_task, default=TASKS[0], help="clutter or resnet")
+    names = ", ".join(task.name for task in TASKS)
+    parser.add_argument("--task", type=read_task, default=TASKS[0], help=names)
+    parser.add_argument("--data", help="instead of the task's own; needed for text (text:PATH)")
     parser.add_argument("--recipes", default="digits,sandwich,spos", help="divided by commas")
     parser.add_argument("--seeds", type=read_count, default=3, help="supernets of a recipe")
     parser.add_argument("--budget", type=read_count, default=2800, help="single passes")
@@ -268,6 +268,10 @@ def read_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if options.networks < FEWEST:
         parser.error(f"--networks {options.networks} are too few; it must be at least {FEWEST}")
+    if options.data is not None:
+        options.task = replace(options.task, data=options.data)
+    if not options.task.data:
+        parser.error(f"the task {options.task.name} has no data of its own; give them with --data")
     return options
 
 
