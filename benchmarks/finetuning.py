@@ -29,18 +29,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+from _answers import group_samples
 from _kept_run import run_kept
 from _truth_records import Record, Records
 from _truth_statistics import REPLICATES, Truth, make_interval, measure_recipe, round_all
-from _truth_training import TASKS, Task, Training, carry_out, carry_out_all
+from _truth_training import Task, Training, carry_out, carry_out_all
 from _tuning import INHERITED, Tuning, Way, tune
-from truth import FEWEST, make_plan, read_count, read_task
+from truth import FEWEST, add_task_options, make_plan, read_count, settle_task
 
 from supernet.training.standalone import LABEL_SHARE, RATE_SHARE
 
@@ -153,8 +153,7 @@ def carry_out_missing(plan: Plan, kept: Kept, jobs: int) -> None:
 
 def measure(plan: Plan, kept: Kept) -> dict[str, Any]:
     """Compare everything that a plan needs and that is kept."""
-    split = plan.task.open().split(plan.task.split)
-    groups = (torch.arange(len(split)) if split.groups is None else split.groups).numpy()
+    groups = group_samples(plan.task.open(), plan.task.split)
     count = len(plan.macs)
     supernets = [kept.take(one) for one in plan.inherited]
     inherited = np.array([
@@ -166,7 +165,7 @@ def measure(plan: Plan, kept: Kept) -> dict[str, Any]:
         "task": plan.task.name,
         "split": plan.task.split,
         "networks": count,
-        "samples": len(split),
+        "samples": len(groups),
         "bases": len(np.unique(groups)),
         "supernet": {
             "recipe": plan.inherited[0].supernet.name,
@@ -181,7 +180,7 @@ def measure(plan: Plan, kept: Kept) -> dict[str, Any]:
     if plan.alone:
         alone = [kept.take(one) for one in plan.alone]
         answers = np.concatenate([record.unpack(record.networks) for record in alone])
-        truth = Truth(macs, answers.reshape(count, -1, len(split)), groups)
+        truth = Truth(macs, answers.reshape(count, -1, len(groups)), groups)
         found["alone"] = {
             "steps": alone[0].steps,
             "seeds": truth.right.shape[1],
@@ -198,7 +197,7 @@ def measure(plan: Plan, kept: Kept) -> dict[str, Any]:
             "name": way.describe(),
             "steps": records[0].steps,
             "cpu_seconds": float(np.mean([record.cpu_seconds for record in records])),
-            **compare(truth, base, right.reshape(len(supernets), count, len(split))),
+            **compare(truth, base, right.reshape(len(supernets), count, len(groups))),
         })  # fmt: skip
     rounded: dict[str, Any] = round_all({**found, "ways": rows})
     return rounded
@@ -294,8 +293,8 @@ def read_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     usual = (Way(RATE_SHARE, LABEL_SHARE), Way(RATE_SHARE, None))
-    parser.add_argument("--task", type=read_task, default=TASKS[0], help="clutter or resnet")
-    parser.add_argument("--recipe", default="spos", help="of the supernets")
+    add_task_options(parser)
+    parser.add_argument("--recipe", default="clutter", help="of the supernets")
     parser.add_argument("--ways", type=read_ways, default=usual, help="divided by commas")
     parser.add_argument("--split", choices=SPLITS, default="test", help="that networks answer")
     parser.add_argument("--seeds", type=read_count, default=3, help="supernets")
@@ -308,6 +307,7 @@ def read_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--keep", type=Path, required=True, help="folder of what is trained")
     parser.add_argument("--markdown", action="store_true", help="print the table instead of JSON")
     options = parser.parse_args(arguments)
+    settle_task(options, parser)
     if not FEWEST <= options.networks <= options.of:
         parser.error(f"--networks {options.networks} must be from {FEWEST} to --of, {options.of}")
     return options

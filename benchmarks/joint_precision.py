@@ -125,7 +125,7 @@ def make_digits() -> Task:
     return Task(
         data,
         lambda seed: ofa_mobilenetv3.build(replace(config, seed=seed)),
-        find_recipe("digits"),
+        find_recipe("digits+inplace+sgd"),
         "fp32,int8,w4a8",
         1_000,
     )
@@ -138,10 +138,10 @@ def make_clutter() -> Task:
     return Task(
         data,
         lambda seed: ofa_mobilenetv3.build(replace(config, seed=seed)),
-        find_recipe("clutter"),
+        find_recipe("clutter+inplace+sgd"),
         "fp32,int8,w4a8,w2a8",
         len(data.val),
-        slow_down(find_recipe("clutter+eqnet").replace({"steps": 350})),
+        slow_down(find_recipe("clutter+eqnet+sgd").replace({"steps": 350, "warmup_steps": 50})),
     )
 
 
@@ -157,7 +157,7 @@ def make_text(path: Path) -> Task:
     return Task(
         data,
         lambda seed: matlm.build(replace(config, seed=seed)),
-        replace(find_recipe("text"), steps=400, warmup_steps=50),
+        replace(find_recipe("text+sandwich+adamw"), steps=400, warmup_steps=50),
         "fp32,int8,int8-dynamic,weights4",
         128,
     )

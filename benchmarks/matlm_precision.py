@@ -151,7 +151,7 @@ def prepare(
         if any(size % BLOCK for size in sizes):
             raise SystemExit(f"{name} = {list(sizes)}: blocks of weights need multiples of {BLOCK}")
     supernet = matlm.build(config)
-    recipe = replace(find_recipe("text"), seed=seed)
+    recipe = replace(find_recipe("text+sandwich+adamw"), seed=seed)
     if steps is not None:
         recipe = replace(recipe, steps=steps, warmup_steps=min(recipe.warmup_steps, steps // 4))
     train(supernet, data, recipe, cache)

@@ -1,6 +1,7 @@
 """Train a MatLM on a text file and report the loss of every uniform granularity.
 
     python benchmarks/matlm_text.py --text shakespeare.txt
+    python benchmarks/matlm_text.py --text shakespeare.txt --recipe text+sandwich+adamw
 
 Losses are in nats per character on the validation and test parts of the file. ``seconds`` and
 ``cpu_seconds`` cover the training alone; the evaluation of all members follows.
@@ -56,10 +57,12 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     data = open_data(f"text:{options.text}", context=context)
     supernet = matlm.build(matlm.configure(options.preset, data.shape))
     changes: dict[str, Any] = {"seed": options.seed}
-    for name in ("steps", "learning_rate", "distill"):
-        if getattr(options, name) is not None:
-            changes[name] = getattr(options, name)
-    recipe = find_recipe("text").replace(changes)
+    recipe = find_recipe(options.recipe, base="text")
+    if options.steps is not None:
+        recipe = recipe.resize(options.steps)
+    if options.learning_rate is not None:
+        changes["learning_rate"] = options.learning_rate
+    recipe = recipe.replace(changes)
 
     def show(progress: Progress) -> None:
         print(progress, file=sys.stderr)
@@ -93,7 +96,7 @@ def main() -> None:
     parser.add_argument("--preset", default=matlm.DEFAULT_PRESET, choices=list(matlm.PRESETS))
     parser.add_argument("--steps", type=int, help="optimiser steps; the recipe's by default")
     parser.add_argument("--learning-rate", type=float, help="the recipe's by default")
-    parser.add_argument("--distill", choices=["inplace", "none"], help="the recipe's by default")
+    parser.add_argument("--recipe", default="text", help="at as many passes as text has")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--verbose", action="store_true", help="print progress to stderr")

@@ -48,7 +48,7 @@ def make_supernet(data: DataSource, options: argparse.Namespace) -> Supernet:
     if kept is not None and kept.exists():
         load_model(net, kept)
         return net.eval()
-    recipe = replace(find_recipe("digits"), steps=options.steps)
+    recipe = replace(find_recipe("digits+inplace+sgd"), steps=options.steps)
     with tempfile.TemporaryDirectory() as folder:
         train(net, data, recipe, Path(folder))
     if kept is not None:

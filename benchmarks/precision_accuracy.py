@@ -81,7 +81,7 @@ def build(data: DataSource, seed: int) -> Supernet:
 
 def make_recipe(data: DataSource, steps: int, seed: int) -> Recipe:
     """EQ-Net's sandwich and guidance over the optimisation that suits the data."""
-    base = find_recipe("digits+eqnet" if data.spec == "digits" else "image+eqnet")
+    base = find_recipe("digits+eqnet+sgd" if data.spec == "digits" else "image+eqnet")
     return base.replace(
         {
             "steps": steps,

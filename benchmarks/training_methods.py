@@ -46,9 +46,15 @@ def build(data: DataSource, family: str, seed: int) -> Supernet:
     return module.build(replace(module.configure("tiny", data.shape), seed=seed))
 
 
+def find_named(method: str) -> Recipe:
+    """A method over the optimisation by SGD that all are compared with; some have their own."""
+    own = "optimizer" in METHODS[method]
+    return find_recipe(f"digits+{method}" if own else f"digits+{method}+sgd")
+
+
 def recipe_of(method: str, data: DataSource, family: str, passes: int, seed: int) -> Recipe:
     """The method's recipe with as many steps as the passes allow."""
-    recipe = find_recipe(f"digits+{method}").replace({"seed": seed})
+    recipe = find_named(method).replace({"seed": seed})
     return fit_to_passes(recipe, build(data, family, seed), data, passes)
 
 
@@ -114,7 +120,7 @@ def main() -> int:
             if any(r["method"] == method and r["seed"] == seed for r in rows):
                 continue
             teacher = None
-            if needs_teacher(find_recipe(f"digits+{method}")):
+            if needs_teacher(find_named(method)):
                 teacher = teacher_of(data, options.family, options.passes, seed)
             row = run(method, data, options.family, options.passes, seed, teacher)
             rows.append(row)

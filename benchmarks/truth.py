@@ -1,16 +1,18 @@
 """What networks of a supernet are worth beside the same networks trained alone, by recipe.
 
-    python benchmarks/truth.py --recipes digits,sandwich,spos --seeds 3 --networks 64 --keep FOLDER
-    python benchmarks/truth.py --recipes spos --budgets 1,2,4 --keep FOLDER --markdown
+    python benchmarks/truth.py --recipes clutter,spos+sgd --seeds 3 --networks 64 --keep FOLDER
+    python benchmarks/truth.py --recipes clutter --budgets 1,2,4 --keep FOLDER --markdown
     python benchmarks/truth.py --recipes spos,spos@learning_rate=0.1@momentum=0.95 --keep FOLDER
     python benchmarks/truth.py --task text --data text:BOOK --keep FOLDER
 
 The truth: networks from the smallest to the largest, each trained alone from scratch
-``--truth-seeds`` times for ``--alone-steps`` steps of ``--alone-recipe``, by default the task's
-base. Beside it, every recipe trains a supernet ``--seeds`` times at equal passes: ``--budget``
-single forward and backward passes, times each of ``--budgets``; a step that runs four networks
-counts four, and one on half of the task's batch counts half. Fields of a recipe are changed after
-its name, each as ``@field=value``: one factor at a time. All answer the test split, their
+``--truth-seeds`` times for ``--alone-steps`` steps of ``--alone-recipe``, by default one by SGD
+(AdamW for text). Beside it, every recipe trains a supernet ``--seeds`` times at equal passes:
+``--budget`` single forward and backward passes, times each of ``--budgets``; a step that runs four
+networks counts four, and one on half of the task's batch counts half. With ``--equal seconds`` they
+have as many passes as fit the processor time of the first recipe, by what trainings at equal passes
+took, which come first. Fields of a recipe are changed after its name, each as ``@field=value``: one
+factor at a time. All answer the test split, their
 statistics recalibrated. Answers are kept in FOLDER one training at a time: an interrupted run goes
 on where it was, and later ones train only what is new. What is kept knows data, family and recipe,
 and not the code: after a change of how networks train, take a new folder.
@@ -24,7 +26,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -49,6 +51,7 @@ from supernet.training.equal_passes import fit_to_passes, needs_teacher
 from supernet.training.standalone import make_standalone_recipe
 
 FEWEST = 4
+EQUAL = ("passes", "seconds")
 
 
 @dataclass(frozen=True)
@@ -75,8 +78,15 @@ class Plan:
         return sorted(supernets, key=lambda one: -one.recipe.steps) + list(self.alone)
 
 
-def make_plan(task: Task, options: argparse.Namespace) -> Plan:
+def make_plan(
+    task: Task, options: argparse.Namespace, shares: Mapping[str, float] | None = None
+) -> Plan:
     """Choose networks and recipes.
+
+    Args:
+        task: What for.
+        options: The command line.
+        shares: What share of the passes a recipe has; by default all have all.
 
     Raises:
         InputError: A recipe is unknown, does not suit the family or needs a teacher from outside;
@@ -88,7 +98,7 @@ def make_plan(task: Task, options: argparse.Namespace) -> Plan:
     positions = space.encode(chosen)
     rows = tuple(tuple(int(position) for position in row) for row in positions)
     networks = tuple(architecture.digest for architecture in chosen)
-    alone_recipe = options.alone_recipe or task.base
+    alone_recipe = options.alone_recipe or task.alone
     base, usual = read_recipe(alone_recipe, task.base), find_recipe(task.base)
     alone = []
     for network, row in zip(networks, rows, strict=True):
@@ -104,7 +114,7 @@ def make_plan(task: Task, options: argparse.Namespace) -> Plan:
     supernets = {}
     for name in dict.fromkeys(options.recipes.split(",")):
         for budget in options.budgets:
-            passes = options.budget * budget
+            passes = round(options.budget * budget * (shares or {}).get(name, 1.0))
             trainings = []
             for seed in range(options.seeds):
                 recipe = read_recipe(name, task.base).replace({"seed": seed})
@@ -119,6 +129,16 @@ def make_plan(task: Task, options: argparse.Namespace) -> Plan:
             supernets[name, passes] = tuple(trainings)
     macs = tuple(float(value) for value in costs.macs(positions))
     return Plan(task, macs, alone_recipe, tuple(alone), supernets)
+
+
+def find_shares(plan: Plan, kept: Kept) -> dict[str, float]:
+    """What share of passes lets each recipe take the processor time of the first."""
+    seconds: dict[str, float] = {}
+    for (name, passes), trainings in plan.supernets.items():
+        took = sum(kept.take(one).cpu_seconds for one in trainings) / len(trainings)
+        seconds.setdefault(name, took / passes)
+    first = next(iter(seconds.values()))
+    return {name: first / found for name, found in seconds.items()}
 
 
 def read_recipe(text: str, base: str) -> Recipe:
@@ -187,9 +207,7 @@ def measure(plan: Plan, kept: Kept) -> dict[str, Any]:
     groups = group_samples(plan.task.open(), plan.task.split)
     alone = [kept.take(one) for one in plan.alone]
     answers = np.concatenate([record.unpack(record.networks) for record in alone])
-    truth = Truth(
-        np.array(plan.macs), answers.reshape(len(plan.macs), -1, len(groups)), groups
-    )
+    truth = Truth(np.array(plan.macs), answers.reshape(len(plan.macs), -1, len(groups)), groups)
     recipes = []
     for (name, passes), trainings in plan.supernets.items():
         records = [kept.take(one) for one in trainings]
@@ -248,30 +266,42 @@ def read_task(text: str) -> Task:
     return TASKS[names.index(text)]
 
 
-def read_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+def add_task_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say what networks are trained for."""
     names = ", ".join(task.name for task in TASKS)
     parser.add_argument("--task", type=read_task, default=TASKS[0], help=names)
     parser.add_argument("--data", help="instead of the task's own; needed for text (text:PATH)")
-    parser.add_argument("--recipes", default="digits,sandwich,spos", help="divided by commas")
+
+
+def settle_task(options: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    """Give the task the data that were asked for; a task without any is an error."""
+    if options.data is not None:
+        options.task = replace(options.task, data=options.data)
+    if not options.task.data:
+        parser.error(f"the task {options.task.name} has no data of its own; give them with --data")
+
+
+def read_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    add_task_options(parser)
+    usual = "clutter,spos+sgd,inplace+sgd"
+    parser.add_argument("--recipes", default=usual, help="divided by commas")
     parser.add_argument("--seeds", type=read_count, default=3, help="supernets of a recipe")
     parser.add_argument("--budget", type=read_count, default=2800, help="single passes")
     parser.add_argument("--budgets", type=read_counts, default=(1,), help="multiples of --budget")
+    parser.add_argument("--equal", choices=EQUAL, default=EQUAL[0], help="between recipes")
     parser.add_argument("--networks", type=read_count, default=64, help="at least 4")
     parser.add_argument("--truth-seeds", type=read_count, default=2, help="of a network alone")
     parser.add_argument("--alone-steps", type=read_count, default=700, help="of a network alone")
-    parser.add_argument("--alone-recipe", help="of a network alone, instead of the task's base")
+    parser.add_argument("--alone-recipe", help="of a network alone, instead of the task's")
     parser.add_argument("--jobs", type=read_count, default=1, help="processes of one thread each")
     parser.add_argument("--keep", type=Path, required=True, help="folder of what is trained")
     parser.add_argument("--markdown", action="store_true", help="print the table instead of JSON")
     options = parser.parse_args(arguments)
     if options.networks < FEWEST:
         parser.error(f"--networks {options.networks} are too few; it must be at least {FEWEST}")
-    if options.data is not None:
-        options.task = replace(options.task, data=options.data)
-    if not options.task.data:
-        parser.error(f"the task {options.task.name} has no data of its own; give them with --data")
+    settle_task(options, parser)
     return options
 
 
@@ -282,6 +312,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def train_and_measure(plan: Plan) -> dict[str, Any]:
         kept = Kept(options.keep)
         carry_out_all(carry_out, list_missing(plan, kept), options.jobs, kept.keep)
+        if options.equal == "seconds":
+            plan = make_plan(options.task, options, find_shares(plan, kept))
+            carry_out_all(carry_out, list_missing(plan, kept), options.jobs, kept.keep)
         return measure(plan, kept)
 
     write = write_table if options.markdown else None

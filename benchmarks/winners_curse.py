@@ -262,7 +262,7 @@ def make_pool(spec: str, networks: int, sets: int) -> tuple[SearchSpace, Any, Sc
     preset = "clutter" if spec == "clutter" else ofa_mobilenetv3.DEFAULT_PRESET
     supernet = ofa_mobilenetv3.build(ofa_mobilenetv3.configure(preset, data.shape))
     with tempfile.TemporaryDirectory() as folder:
-        train(supernet, data, find_recipe(spec, base=spec), Path(folder))
+        train(supernet, data, find_recipe(f"{spec}+inplace+sgd"), Path(folder))
     supernet.eval()
     costs = supernet.cost_model()
     chosen = sample_across_costs(supernet.space, costs.macs, networks, np.random.default_rng(0))

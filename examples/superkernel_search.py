@@ -66,7 +66,7 @@ def main() -> None:
             supernet, superkernel.list_superkernels(config), tables_of(cost_model, compiled)
         ),
         trained.data,
-        find_recipe("digits").replace({"steps": asked.steps}),
+        find_recipe("digits+sgd").resize(asked.steps),
         Pressure(strength=asked.strength, warmup_steps=asked.steps // 4),
     )
     largest = compiled.predict(supernet.space.encode([supernet.space.largest]))[0]

@@ -27,7 +27,7 @@ def main() -> None:
     weights = sum(parameter.numel() for parameter in supernet.parameters())
     print(f"{supernet.space.size:,} subnetworks share {weights:,} weights")
 
-    recipe = find_recipe("digits").replace({"steps": asked.steps})
+    recipe = find_recipe("digits").resize(asked.steps)
     result = train(supernet, data, recipe, asked.out, progress=print)
     print("checkpoint", checkpoints.read(result.checkpoint.path).digest)
 

@@ -130,6 +130,7 @@ def describe_training(trained: Trained) -> TrainingRecord | None:
     return TrainingRecord(
         steps=recipe.total_steps(trained.data.epoch),
         passes=count_passes(recipe, supernet, trained.data),
+        optimizer=recipe.optimizer,
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from app.records.audit import FEWEST_JUDGED, AuditSettings
 from app.records.typed_json.plain import plain
 from app.runs import settings
+from app.runs.alone import state_steps
 from app.runs.batch_size import check_batch
 from app.runs.recipe_parts import read_parts
 from app.runs.trained import Trained, read_recipe
@@ -31,7 +32,8 @@ class AuditRequest:
     Args:
         run: The run directory.
         networks: How many train alone, at least 4.
-        epochs: How long they are trained; by default as long as the supernet's.
+        epochs: How long they are trained; by default for a quarter of the
+            supernet's passes.
         seed: Decides the choice of networks, their initial weights and batches.
         split: ``"val"`` or ``"test"``.
         recipe_part: Other settings of the stand-alone training, ``"name=value,name=value"``.
@@ -114,6 +116,7 @@ def plan_training(request: AuditRequest, trained: Trained) -> Recipe:
     elif "steps" in changes:
         changes["epochs"] = None
     ours = read_recipe(trained.run)
+    changes = state_steps(trained, changes)
     recipe = make_standalone_recipe(ours, changes, trained.data.epoch)
     check_batch(recipe, trained.data, trained.supernet)
     return recipe

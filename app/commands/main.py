@@ -325,7 +325,9 @@ def evaluate(
 def audit(
     run: RunDir,
     networks: Annotated[int, typer.Option(help="How many train alone, at least 4.")] = 12,
-    epochs: Annotated[int | None, typer.Option(help="Of each; as the supernet's.")] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="Of each; by default a quarter of the supernet's passes.")
+    ] = None,
     seed: Seed = 0,
     split: Annotated[str, typer.Option(help="val or test.")] = "val",
     recipe_part: Annotated[
@@ -393,7 +395,9 @@ def export(
 def finetune(
     run: RunDir,
     arch: Arch,
-    steps: Annotated[int | None, typer.Option(help="How long; as the supernet's.")] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="How long; by default a quarter of the supernet's passes.")
+    ] = None,
     recipe_part: Annotated[
         str, typer.Option(help="Settings of the training: learning_rate=0.1,label_share=2,...")
     ] = "",

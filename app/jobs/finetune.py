@@ -24,7 +24,7 @@ from app.records.finetune import (
 )
 from app.records.typed_json.plain import plain
 from app.records.typed_json.record_files import write_record
-from app.runs.alone import describe_progress
+from app.runs.alone import describe_progress, state_steps
 from app.runs.batch_size import check_batch
 from app.runs.directory import now, open_run, writing
 from app.runs.diverged import explain_part
@@ -59,7 +59,7 @@ class FinetuneRequest:
     Args:
         run: The run directory.
         architecture: Digest, ``smallest``, ``largest`` or a JSON file.
-        steps: How long; by default as long as the supernet was trained.
+        steps: How long; by default for a quarter of the supernet's passes.
         recipe_part: Other settings of the training, ``"name=value,name=value"``.
         teacher: Whether the largest network of the supernet teaches, beside the labels.
         seed: Decides batches and augmentation.
@@ -156,7 +156,7 @@ def plan_training(request: FinetuneRequest, trained: Trained, alone: Supernet) -
         changes |= {"steps": request.steps, "epochs": None}
     recipe = make_finetuning_recipe(
         read_recipe(trained.run),
-        {**changes, "seed": request.seed},
+        {**state_steps(trained, changes), "seed": request.seed},
         trained.data.epoch,
         taught=request.teacher,
     )

@@ -22,10 +22,6 @@ from app.runs.trained import Say
 from app.searching.choice import find_choice
 from predictors import fit
 
-# One architecture a step and four times the steps: in the time of the usual recipe a front that is
-# two points higher in its middle and half a point lower at its dear end.
-RECIPE, STEPS = "spos", 2800
-
 
 @dataclass(frozen=True, kw_only=True)
 class QuickstartRequest:
@@ -34,7 +30,7 @@ class QuickstartRequest:
     Args:
         out: The run directory.
         seed: Seed of every random decision of every stage.
-        steps: Training steps; ``None`` for :data:`STEPS`.
+        steps: Training steps; ``None`` for the recipe's.
         evaluations: Architectures that the search evaluates.
         passes: Sessions of every profiled unit; ``None`` for what suits the space.
         networks: Networks that judge the latency table; likewise.
@@ -79,9 +75,8 @@ def quickstart_job(request: QuickstartRequest, say: Say) -> QuickstartOutcome:
             family="ofa_mobilenetv3",
             preset="clutter",
             data="clutter",
-            recipe=RECIPE,
             seed=request.seed,
-            steps=request.steps or STEPS,
+            steps=request.steps,
         ),
         say,
     )

@@ -488,9 +488,8 @@ def _choose_recipe(request: TrainRequest, run: Run | None, data: DataSource) -> 
         if request.epochs is not None:
             raise InputError("--steps and --epochs exclude each other; give one of them")
         changes |= {"steps": request.steps, "epochs": None}
-    steps = request.steps or 0
-    if steps and request.recipe is None and run is None and recipe.warmup_steps > steps:
-        changes["warmup_steps"] = steps // 4
+        if request.recipe is not None or run is None:
+            changes["warmup_steps"] = recipe.resize(request.steps, data.epoch).warmup_steps
     return recipe.replace(changes)
 
 

@@ -235,10 +235,12 @@ class TrainingRecord(Record):
     Args:
         steps: Optimiser steps.
         passes: Forward and backward passes of single networks over a batch.
+        optimizer: The recipe's.
     """
 
     steps: Count
     passes: Count
+    optimizer: str | None = None
 
 
 class RecipeComparisonRecord(Record):

@@ -17,7 +17,7 @@ _MINUS = "\N{MINUS SIGN}"
 _MORE = 32
 # From so many passes a step, several networks share one.
 _SHARED_STEP = 1.5
-SINGLE_PATH = "spos"
+SINGLE_PATH, ORTHOGONAL = "spos", "muon"
 
 
 def describe_worth(found: AuditRecord) -> str:
@@ -225,9 +225,17 @@ def _advise_training(found: AuditRecord, *, behind: bool) -> list[str]:
         ]
     training, tried = found.training, {recipe.name for recipe in found.recipes}
     each = 1.0 if training is None else training.passes / max(1, training.steps)
-    if each >= _SHARED_STEP and SINGLE_PATH not in tried:
+    changes = []
+    if each >= _SHARED_STEP:
+        changes.append(
+            (SINGLE_PATH, f"an optimiser step for every network, not one for {each:.3g}")
+        )
+    if training is not None and training.optimizer not in (None, ORTHOGONAL):
+        changes.append((ORTHOGONAL, "steps on matrices that are made orthogonal"))
+    name = "+".join(method for method, _ in changes)
+    if changes and name not in tried:
         return [
-            f"Take an optimiser step for every network instead of one for {each:.3g}: "
-            f"the command of this audit with --recipes {SINGLE_PATH} tells what that brings here."
+            f"Take {', and '.join(what for _, what in changes)}: the command of this audit with "
+            f"--recipes {name} tells what that brings here."
         ] + (["Or train longer."] if behind else [])
     return ["Train longer; docs/recipes.md has what more passes brought."] if behind else []

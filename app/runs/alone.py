@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -13,11 +13,12 @@ from app.progress import Say, Step
 from app.runs.directory import Run
 from app.runs.origin import has_steps
 from app.runs.precision import extend
-from app.runs.trained import Trained, best_device, load_own_family, read_config
+from app.runs.trained import Trained, best_device, load_own_family, read_config, read_recipe
 from supernet.precision.steps import MINMAX, calibrate_steps
 from supernet.space import Architecture
 from supernet.supernet import Supernet
 from supernet.training import Progress, Recipe, train
+from supernet.training.equal_passes import count_alone_steps
 from supernet.training.standalone import make_standalone
 
 
@@ -34,6 +35,28 @@ class TrainedAlone:
     supernet: Supernet
     steps: int
     resumed_from: int
+
+
+def state_steps(trained: Trained, changes: dict[str, Any]) -> dict[str, Any]:
+    """Add to changes of a recipe how long a network alone trains, unless they say it.
+
+    A quarter of the passes of the supernet's training
+    (:func:`supernet.training.equal_passes.count_alone_steps`).
+
+    Args:
+        trained: The run.
+        changes: Fields of its recipe that differ for the network alone.
+
+    Raises:
+        InputError: The recipe does not suit the supernet.
+    """
+    if "steps" in changes or "epochs" in changes:
+        return changes
+    recipe = read_recipe(trained.run)
+    steps = count_alone_steps(recipe, trained.supernet, trained.data)
+    if steps == recipe.total_steps(trained.data.epoch):
+        return changes
+    return {**changes, "steps": steps, "epochs": None}
 
 
 def train_alone(

@@ -6,6 +6,7 @@ part of the batch counts as one.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -20,6 +21,8 @@ from supernet.training.recipe import Recipe
 # Steps at which a sampler is asked how many networks it draws.
 _ASKED = 60
 _WARMUP_SHARE = 10
+# A network alone trains for the passes that it would have in every step of a sandwich of four.
+_ALONE_SHARE = 4
 
 
 def fit_to_passes(recipe: Recipe, supernet: Supernet, data: DataSource, passes: int) -> Recipe:
@@ -59,6 +62,29 @@ def count_passes(recipe: Recipe, supernet: Supernet, data: DataSource) -> int:
     """
     steps = recipe.total_steps(data.epoch)
     return max(1, round(steps * _count_per_step(recipe, supernet, data, steps)))
+
+
+def count_alone_steps(recipe: Recipe, supernet: Supernet, data: DataSource) -> int:
+    """Count the steps that a network alone trains for beside its supernet.
+
+    A quarter of the passes of the supernet's training, whatever its steps are: as many as steps of
+    a sandwich of four. So the truth about a network is the same for all recipes at equal passes.
+
+    Args:
+        recipe: How the supernet trains. A sampler of one's own is not asked, and counts as one that
+            draws four.
+        supernet: What it trains.
+        data: What it is trained on.
+
+    Raises:
+        InputError: The recipe does not suit the supernet.
+    """
+    steps = recipe.total_steps(data.epoch)
+    if "." in recipe.sampler:
+        return steps
+    # Draws that happen to repeat an architecture are meant as full ones.
+    full = math.ceil(_count_per_step(recipe, supernet, data, steps))
+    return math.ceil(steps * full / _ALONE_SHARE)
 
 
 def needs_teacher(recipe: Recipe) -> bool:

@@ -225,6 +225,24 @@ class Recipe:
                 raise InputError(f"a recipe has no field {name!r}{nearest(name, names)}")
         return replace(self, **changes)
 
+    def resize(self, steps: int, epoch: int | None = None) -> Recipe:
+        """Copy it with another number of steps; warm-up keeps its share of them.
+
+        Args:
+            steps: Optimiser steps.
+            epoch: Training samples in one pass over the data, which a recipe in epochs needs.
+
+        Raises:
+            InputError: ``steps`` are none, or the recipe is in epochs and ``epoch`` is not given.
+        """
+        if self.epochs is not None and epoch is None:
+            raise InputError(
+                f"the recipe has epochs = {self.epochs}; resize needs the samples of an epoch, too"
+            )
+        share = self.warmup_steps / self.total_steps(epoch or 1)
+        warmup = min(round(steps * share), steps)
+        return self.replace({"epochs": None, "steps": steps, "warmup_steps": warmup})
+
     def diff(self, other: Recipe) -> dict[str, tuple[Any, Any]]:
         """Fields that lead to other weights, as ``{name: (ours, theirs)}``."""
         ours, theirs = asdict(self), asdict(other)

@@ -121,7 +121,7 @@ def make_standalone_recipe(recipe: Recipe, changes: Mapping[str, Any], epoch: in
 
     Returns:
         The same optimisation, with one architecture a step that learns from the labels alone. A
-        warm-up longer than the training is cut to a quarter of it.
+        warm-up keeps its share of the training, and one longer than it is cut to a quarter.
 
     Raises:
         InputError: An unknown field, or a value out of range.
@@ -134,7 +134,11 @@ def make_standalone_recipe(recipe: Recipe, changes: Mapping[str, Any], epoch: in
         )
     alone = recipe.replace({**ALONE, **changes})
     steps = alone.total_steps(epoch)
-    if "warmup_steps" not in changes and alone.warmup_steps > steps:
+    if "warmup_steps" in changes:
+        return alone
+    if steps != recipe.total_steps(epoch):
+        alone = alone.replace({"warmup_steps": recipe.resize(steps, epoch).warmup_steps})
+    if alone.warmup_steps > steps:
         alone = alone.replace({"warmup_steps": steps // 4})
     return alone
 

@@ -99,9 +99,20 @@ def test_costs_that_rank_as_well_are_warned_of(
 
 def test_advice_goes_by_how_the_supernet_was_trained() -> None:
     shared = make_audit(WORSE, RISING, training=TrainingRecord(steps=700, passes=2800))
-    assert any("instead of one for 4" in line and "--recipes spos" in line
+    assert any("not one for 4" in line and "--recipes spos tells" in line
                for line in list_advice(shared))  # fmt: skip
-    single = make_audit(WORSE, RISING, training=TrainingRecord(steps=2800, passes=2800))
+    both = TrainingRecord(steps=700, passes=2800, optimizer="sgd")
+    said = " ".join(list_advice(make_audit(WORSE, RISING, training=both)))
+    assert "not one for 4, and steps on matrices" in said
+    assert "--recipes spos+muon tells" in said
+    by_sgd = TrainingRecord(steps=2800, passes=2800, optimizer="sgd")
+    found = make_audit(WORSE, RISING, training=by_sgd)
+    assert any("--recipes muon tells" in line for line in list_advice(found))
+    tried = RecipeRecord(name="muon", key="0" * 12, changes={}, steps=9, passes=9, cpu_seconds=1.0)
+    assert not any("--recipes" in line for line in list_advice(found.replace(recipes=(tried,))))
+    single = make_audit(
+        WORSE, RISING, training=TrainingRecord(steps=2800, passes=2800, optimizer="muon")
+    )
     assert any(line.startswith("Train longer") for line in list_advice(single))
     ranked = _set_margin(make_audit(RISING, RISING), -0.1, -0.3, 0.1)
     assert not any("longer" in line for line in list_advice(ranked)), "more passes rank no better"

@@ -10,6 +10,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+import torch
 
 from supernet.data import open_data
 from supernet.errors import InputError
@@ -64,6 +65,59 @@ def test_equal_passes_are_equal_samples(benchmark, tmp_path: Path) -> None:
     options = benchmark.read_arguments([*arguments, "--keep", str(tmp_path)])
     plan = benchmark.make_plan(options.task, options)
     assert [one[0].recipe.steps for one in plan.supernets.values()] == [80, 160, 20]
+
+
+def test_equal_seconds_are_as_many_passes_as_fit_those_of_the_first(
+    benchmark, records, tmp_path: Path
+) -> None:
+    arguments = ["--recipes", "spos,sandwich", "--seeds", "2", "--budget", "80", "--networks", "4"]
+    options = benchmark.read_arguments([*arguments, "--keep", str(tmp_path)])
+    plan, kept = benchmark.make_plan(options.task, options), benchmark.Kept(tmp_path)
+    for (name, _), trainings in plan.supernets.items():
+        for training, seconds in zip(trainings, (8.0, 10.0), strict=True):
+            took = seconds if name == "spos" else 2 * seconds
+            networks = training.networks
+            kept.keep(
+                training,
+                records.Record(
+                    "clutter", name, training.settings, training.seed, training.recipe.steps,
+                    networks, 13, ("//8=",) * len(networks), took,
+                ),
+            )  # fmt: skip
+    shares = benchmark.find_shares(plan, kept)
+    assert shares == {"spos": 1.0, "sandwich": 0.5}
+    shorter = benchmark.make_plan(options.task, options, shares).supernets
+    assert [(key, one[0].recipe.steps) for key, one in shorter.items()] == [
+        (("spos", 80), 80), (("sandwich", 40), 10)
+    ]  # fmt: skip
+
+
+def test_text_is_answered_token_by_token(benchmark, tmp_path: Path) -> None:
+    book = tmp_path / "book.txt"
+    book.write_text("".join(chr(97 + (7 * i * i) % 26) for i in range(6000)))
+    arguments = ["--task", "text", "--data", f"text:{book}", "--networks", "4", "--budget", "4"]
+    options = benchmark.read_arguments([*arguments, "--alone-steps", "1", "--keep", str(tmp_path)])
+    plan = benchmark.make_plan(options.task, options)
+    data = plan.task.open()
+    record = sys.modules["_truth_training"].carry_out(plan.alone[0])
+    (right,) = record.unpack(record.networks)
+    answers = sys.modules["_answers"]
+    groups = answers.group_samples(data, "test")
+    assert right.shape == groups.shape == (data.test.targets.numel(),)
+    assert (np.bincount(groups) == data.shape.input[0]).all()
+    supernet = plan.task.build(0)
+    ((found,),) = answers.answer(supernet, [supernet.space.largest], data, ["test"])
+    with torch.no_grad():
+        model = supernet.extract(supernet.space.largest)
+        expected = model(data.test.inputs).argmax(-1) == data.test.targets
+    assert (found == expected.flatten().numpy()).all()
+    assert 0 < found.sum() < found.size
+
+
+def test_task_without_data_asks_for_some(benchmark, capsys) -> None:
+    with pytest.raises(SystemExit):
+        benchmark.read_arguments(["--task", "text", "--keep", "folder"])
+    assert "give them with --data" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -78,7 +78,7 @@ def test_training_refuses_before_it_writes(
     tmp_path: Path, changes: dict[str, object], message: str
 ) -> None:
     size = 8 if "micro_batches" in changes else 5
-    recipe = find_recipe("digits").replace({"steps": 2, "batch_size": size, **changes})
+    recipe = find_recipe("digits+inplace").replace({"steps": 2, "batch_size": size, **changes})
     with pytest.raises(InputError, match=message.replace("8 samples", f"{size} samples")):
         train(build_toy_supernet(), make_toy_data(), recipe, tmp_path / "run")
     assert not (tmp_path / "run").exists()

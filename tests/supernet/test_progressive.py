@@ -213,7 +213,7 @@ def test_an_external_teacher_takes_the_place_of_the_frozen_largest() -> None:
     assert method.begin(method.sampler.phases[1].start, optimizer)
     assert method.state_dict() == {}
     with pytest.raises(ValueError, match="distill = 'inplace' would not listen"):
-        compose(network(), make_toy_data(classes=10), find_recipe("digits"), STEPS, outside)
+        compose(network(), make_toy_data(classes=10), find_recipe("digits+inplace"), STEPS, outside)
 
 
 # -- resuming ----------------------------------------------------------------------------------

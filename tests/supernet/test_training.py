@@ -224,8 +224,25 @@ def test_unknown_preset_names_the_nearest() -> None:
 def test_strategies_combine_with_a_base(name: str) -> None:
     recipe = find_recipe(f"digits+{name}")
     changed = find_recipe("digits").diff(recipe)
-    assert set(changed) <= set(METHODS[name])
+    assert set(changed) <= {*METHODS[name], "steps", "warmup_steps"}
     assert find_recipe(name, base="digits") == recipe
+
+
+def test_methods_leave_epochs_as_they_are() -> None:
+    assert find_recipe("image+spos").epochs == find_recipe("image").epochs == 100
+
+
+def test_warm_up_keeps_its_share_of_another_number_of_steps() -> None:
+    recipe = Recipe(steps=400, warmup_steps=100)
+    assert recipe.resize(100) == Recipe(steps=100, warmup_steps=25)
+    in_epochs = Recipe(epochs=10, batch_size=64, warmup_steps=20)
+    resized = in_epochs.resize(50, epoch=640)
+    assert (resized.epochs, resized.steps, resized.warmup_steps) == (None, 50, 10)
+    assert Recipe(steps=10, warmup_steps=50).resize(20).warmup_steps == 20
+    with pytest.raises(ValueError, match="resize needs the samples of an epoch"):
+        in_epochs.resize(50)
+    with pytest.raises(ValueError, match="steps = 0 is impossible"):
+        recipe.resize(0)
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from app.records.numbers import format_items
 from app.records.searches.alone import FILE, AloneRecord
 from app.records.typed_json.plain import plain
 from app.records.typed_json.record_files import append_record, read_log, read_record
-from app.runs.alone import train_alone
+from app.runs.alone import state_steps, train_alone
 from app.runs.batch_size import check_batch
 from app.runs.settings import SETTINGS
 from app.runs.trained import Trained, read_recipe
@@ -90,12 +90,13 @@ class AlonePlan:
 
 
 def make_alone_recipe(trained: Trained) -> Recipe:
-    """Make the recipe of networks of a run that train alone, as long as the supernet did.
+    """Make the recipe of networks of a run that train alone, for a quarter of its passes.
 
     Raises:
         InputError: The run has no recipe that one network could be trained by.
     """
-    recipe = make_standalone_recipe(read_recipe(trained.run), {}, trained.data.epoch)
+    changes = state_steps(trained, {})
+    recipe = make_standalone_recipe(read_recipe(trained.run), changes, trained.data.epoch)
     check_batch(recipe, trained.data, trained.supernet)
     return recipe
 
