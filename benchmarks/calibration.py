@@ -1,7 +1,7 @@
 """What a few stand-alone trainings, costs and a posterior add to a ranking by inherited weights.
 
-    python benchmarks/truth.py --recipes digits,sandwich,spos --keep FOLDER
-    python benchmarks/calibration.py --recipes digits,sandwich,spos --keep FOLDER --markdown
+    python benchmarks/truth.py --recipes clutter,spos+sgd --keep FOLDER
+    python benchmarks/calibration.py --recipes clutter,spos+sgd --keep FOLDER --markdown
 
 Everything that was trained is taken from the FOLDER of ``truth.py``, whose options this takes, too.
 Of each supernet, networks are calibrated by ``--counts`` of them: one training alone of each, with

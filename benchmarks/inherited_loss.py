@@ -1,7 +1,7 @@
 """Whether inherited loss ranks networks better than inherited accuracy does.
 
-    python benchmarks/truth.py --recipes spos --keep FOLDER
-    python benchmarks/inherited_loss.py --recipes spos --seeds 2 --keep FOLDER
+    python benchmarks/truth.py --recipes clutter --keep FOLDER
+    python benchmarks/inherited_loss.py --recipes clutter --seeds 2 --keep FOLDER
 
 The truth is taken from the FOLDER of ``truth.py``, whose options this takes, too. Supernets are
 trained once more, since nothing but their right answers was kept, and all networks answer the test

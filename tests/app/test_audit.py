@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -15,11 +16,18 @@ import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from app.auditing.request import AuditRequest, plan_training
 from app.auditing.summary import compare_qualities
+from app.jobs.finetune import FinetuneRequest
+from app.jobs.finetune import plan_training as plan_tuning
 from app.records.audit import Statistic, read_audit
 from app.reporting.audit_verdict import describe_worth
+from app.runs.directory import open_run
+from app.runs.trained import open_trained, read_recipe
+from app.searching.results.calibrate import make_alone_recipe
 from supernet import checksums
 from supernet.quality import audit
+from supernet.training.standalone import make_standalone
 from tests.app.audit_records import make_networks
 from tests.app.chart_reading import chart_with
 from tests.app.conftest import Command, contents
@@ -71,13 +79,32 @@ def test_it_compares_networks_over_the_whole_range(command: Command, audited: Pa
     assert found["gap"]["value"] == pytest.approx(np.mean(gaps))
     assert found["gap"]["low"] < np.mean(gaps) < found["gap"]["high"]
     assert found["groups"] == found["samples"], "samples of this data are independent"
-    assert found["training"] == {"steps": 30, "passes": 120}
+    assert found["training"] == {"steps": 30, "passes": 30, "optimizer": "muon"}
     space = json.loads((audited / "space.json").read_text())
     assert found["monotonicity"]["pairs"] == 15 + 2 * len(space["choices"])
     assert [c["name"] for c in found["choices"]] == [c["name"] for c in space["choices"]]
     assert len(found["calibration"]) == 2
     changed = found["settings"]["recipe"]
-    assert changed["distill"] == "none" and changed["sampler"] == "uniform"  # noqa: PT018
+    own = checksums.read_json(audited / "run.json")["recipe"]
+    assert changed["batch_size"] == 16 != own["batch_size"]
+    assert all(value != own.get(name) for name, value in changed.items())
+
+
+def test_networks_alone_train_for_a_quarter_of_the_passes_unless_told(a_run: Path) -> None:
+    trained = open_trained(open_run(a_run), lambda _: None)
+    whole = read_recipe(trained.run)
+    asked = AuditRequest(run=a_run)
+    recipe = plan_training(asked, trained)
+    assert (whole.steps, recipe.steps) == (30, 8)
+    assert recipe.warmup_steps == round(8 * whole.warmup_steps / 30)
+    longer = replace(asked, recipe_part="steps=20")
+    assert plan_training(longer, trained).steps == 20
+    assert plan_training(replace(asked, epochs=1), trained).epochs == 1
+    tuning = FinetuneRequest(run=a_run, architecture="smallest")
+    alone = make_standalone(trained.supernet, trained.supernet.space.smallest)
+    assert plan_tuning(tuning, trained, alone).steps == 8
+    assert plan_tuning(replace(tuning, steps=9), trained, alone).steps == 9
+    assert make_alone_recipe(trained).steps == 8
 
 
 def test_it_leaves_results_and_nothing_else(audited: Path, finished_run: Path) -> None:

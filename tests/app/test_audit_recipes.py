@@ -79,19 +79,19 @@ def test_recipes_are_added_to_a_truth_that_is_kept(
     log = "audits/default/records.jsonl"
     assert lines(compared / log)[: len(lines(truth / log))] == lines(truth / log)
     (recipe,) = after["recipes"]
-    # The run's own training is 30 steps of a sandwich, which distils: four networks in each.
-    assert (recipe["name"], recipe["steps"], recipe["passes"]) == ("sandwich", 30, 120)
-    assert recipe["changes"]["distill"] == "none"
+    # The run's own training is 30 steps of one network each.
+    assert (recipe["name"], recipe["steps"], recipe["passes"]) == ("sandwich", 8, 32)
+    assert recipe["changes"]["sampler"] == "sandwich"
     assert recipe["cpu_seconds"] > 0
     assert not (compared / "audits/default/training").exists()
 
     path = Path(shutil.copytree(compared, tmp_path / "run"))
-    outcome = command("audit", "--run", path, *FLAGS, "--recipes", "spos,sandwich")
+    outcome = command("audit", "--run", path, *FLAGS, "--recipes", "inplace,sandwich")
     assert outcome.code == 0, outcome.err
-    assert "recipe 1/1 (spos)" in outcome.err
+    assert "recipe 1/1 (inplace)" in outcome.err
     assert lines(path / log)[: len(lines(compared / log))] == lines(compared / log)
     first, second = stored(path)["recipes"]
-    assert (second["name"], second["steps"], second["passes"]) == ("spos", 120, 120)
+    assert (second["name"], second["steps"], second["passes"]) == ("inplace", 8, 32)
     gains = ("tau_gain", "quality_gain", "judgement")
     for name in first["comparison"].keys() - set(gains):
         assert first["comparison"][name] == recipe["comparison"][name]
@@ -258,4 +258,4 @@ def test_reports_and_the_explorer_show_recipes(
     assert not page.exception
     (table,) = [t.value for t in page.dataframe if "recipe" in t.value]
     assert table["recipe"].tolist() == ["the run's own", "sandwich"]
-    assert table["steps"].tolist() == ["30", "30"]
+    assert table["steps"].tolist() == ["30", "8"]

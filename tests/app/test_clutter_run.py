@@ -53,11 +53,10 @@ def test_what_suits_the_data_is_chosen(trained: Path) -> None:
     assert (record.family, record.preset) == ("ofa_mobilenetv3", "clutter")
     assert record.data.spec == "clutter"
     assert record.data.options == {}
-    # Shorter than its own warm-up, which then is a quarter.
-    expected = find_recipe("clutter").replace({"steps": 5, "warmup_steps": 1})
+    expected = find_recipe("clutter").resize(5)
     assert record.recipe == expected.to_json()
-    assert find_recipe("clutter").steps == 700
-    assert find_recipe("clutter").replace({"steps": 500}) == find_recipe("digits")
+    assert find_recipe("clutter").steps == 2800
+    assert find_recipe("clutter").replace({"steps": 2000}) == find_recipe("digits")
 
 
 def test_presets_follow_data_that_are_called_like_them() -> None:
