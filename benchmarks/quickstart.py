@@ -128,12 +128,11 @@ def main() -> None:
 
 def search_with_table(out: Path, table: Path, seed: int) -> dict[str, Any]:
     """Train, search and pick as quickstart does, with the latency table of another run."""
-    from app.jobs.quickstart import RECIPE, STEPS, choose_budget
+    from app.jobs.quickstart import choose_budget
     from app.records.searches.front import read_front
 
     started = time.monotonic()
-    settings = ("--data", "clutter", "--recipe", RECIPE, "--steps", str(STEPS))
-    call("train", "--out", str(out), "--seed", str(seed), *settings)
+    call("train", "--out", str(out), "--seed", str(seed), "--data", "clutter")
     shutil.copytree(table / "devices", out / "devices")
     call("search", "--run", str(out), "--seed", str(seed), "--evaluations", "150")
     seconds = time.monotonic() - started

@@ -25,7 +25,8 @@ from supernet.training.recipe import NEUTRAL
 # are of, and how a training is run.
 _OF_RUN = ("batch_size", "precision", "quantizer", "seed", *NEUTRAL)
 # A method that has an optimiser names it; all others leave that of the run.
-_OF_METHODS = frozenset(field for changes in METHODS.values() for field in changes) - {"optimizer"}
+_OPTIMISATION = frozenset({"optimizer", "learning_rate", "weight_decay"})
+_OF_METHODS = frozenset(field for changes in METHODS.values() for field in changes) - _OPTIMISATION
 
 
 @dataclass(frozen=True)
@@ -148,6 +149,8 @@ def _choose_recipe(name: str, run: Run) -> Recipe:
     plugins.load_own_sampler(found.sampler)
     if name.partition("+")[0] in PRESETS:
         return found.replace({field: getattr(own, field) for field in _OF_RUN})
-    named = {field for part in name.split("+") for field in METHODS.get(part, ())}
-    methods = {field: getattr(found, field) for field in (*_OF_METHODS, *named, "sampler")}
-    return own.replace(methods)
+    parts = name.split("+")
+    named = {field for part in parts for field in METHODS.get(part, ("sampler",))}
+    # A method takes the place of the run's own with all its parts; an optimiser alone does not.
+    changed = named if named <= _OPTIMISATION else named | _OF_METHODS
+    return own.replace({field: getattr(found, field) for field in changed})

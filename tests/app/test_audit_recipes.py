@@ -125,6 +125,8 @@ def test_methods_change_what_they_are_about_and_no_optimiser(a_run: Path, optimi
     plans = plan_recipes(["spos", "muon", "sandwich+muon"], trained)
     assert [plan.recipe.optimizer for plan in plans] == [optimizer, "muon", "muon"]
     assert {plan.recipe.learning_rate for plan in plans} == {0.07}
+    (with_rate,) = plan_recipes(["spos+adamw"], trained)
+    assert (with_rate.recipe.optimizer, with_rate.recipe.learning_rate) == ("adamw", 0.005)
     (based,) = plan_recipes(["digits+spos"], trained)
     assert based.recipe.optimizer == PRESETS["digits"].optimizer
 
@@ -238,6 +240,17 @@ def test_weights_of_unknown_length_are_compared_with_none(
     sentence = refused("audit", "--run", a_run, *FLAGS, "--recipes", "spos")
     assert "were not trained in it from the start" in sentence
     assert not (a_run / "audits").exists()
+
+
+def test_an_optimiser_alone_leaves_the_method_of_the_run(a_run: Path) -> None:
+    record = checksums.read_json(a_run / "run.json")
+    record["recipe"] |= {"sampler": "sandwich", "random_architectures": 3, "distill": "inplace"}
+    (a_run / "run.json").write_text(json.dumps(record))
+    trained = open_trained(open_run(a_run), lambda _: None)
+    plans = plan_recipes(["muon", "sgd", "spos"], trained)
+    found = [(plan.recipe.sampler, plan.recipe.random_architectures) for plan in plans]
+    assert found == [("sandwich", 3), ("sandwich", 3), ("uniform", 1)]
+    assert [plan.recipe.distill for plan in plans] == ["inplace", "inplace", "none"]
 
 
 def test_reports_and_the_explorer_show_recipes(
