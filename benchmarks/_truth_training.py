@@ -80,12 +80,12 @@ class Task:
 
 
 # Networks alone are trained in the ordinary way of their field, whatever is best for supernets.
-_BY_SGD = "clutter+sgd"
+_BY_SGD, _BY_ADAMW = "clutter+sgd", "text+adamw@warmup_steps=1000"
 TASKS = (
     Task("clutter", "clutter", "ofa_mobilenetv3", "clutter", "clutter", _BY_SGD),
     Task("resnet", "clutter", "resnet", "tiny", "clutter", _BY_SGD),
     Task("cells", "clutter", "nas_bench_macro", "tiny", "clutter", _BY_SGD),
-    Task("text", "", "matlm", "tiny", "text", "text"),
+    Task("text", "", "matlm", "tiny", "text", _BY_ADAMW),
 )
 
 

@@ -27,7 +27,7 @@ from supernet.training.weight_distribution import list_quantized_weights
 
 PRECISIONS = ("w2a8", "w3a8", "w4a8", "int8")
 SEEDS = (0, 1)
-RECIPE = find_recipe("digits+eqnet").replace(
+RECIPE = find_recipe("digits+eqnet+sgd").replace(
     {"weight_distribution": 0.0, "checkpoint_every": 10**9, "log_every": 10**9}
 )
 VARIANTS: dict[str, dict[str, Any]] = {
