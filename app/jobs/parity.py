@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from app.records.export import IntegerParityRecord, ParityRecord
 from app.runs.trained import Trained
+from supernet.errors import InputError
 from supernet.export import Exported, run_torch
 from supernet.graph.integer.integer_simulator import simulate
 from supernet.quality.evaluate import choose_batch_size, score_samples
@@ -109,7 +110,9 @@ def compare_outputs(
         equal=float((difference == 0).mean()),
         same_decision=_share_decisions(compared, expected),
     )
-    _check_integers(record, integers)
+    unsafe = {name: found for name, found in exported.saturation.items() if not found.safe}
+    remedy = next((found.remedy for found in unsafe.values()), "")
+    _check_integers(record, integers, remedy)
     return record.replace(integers=integers)
 
 
@@ -166,11 +169,18 @@ def _share_decisions(ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> 
     return float((ours.argmax(-1) == theirs.argmax(-1)).mean())
 
 
-def _check_integers(record: ParityRecord, integers: IntegerParityRecord) -> None:
+def _check_integers(record: ParityRecord, integers: IntegerParityRecord, remedy: str) -> None:
     """Refuse what no rounding explains.
 
+    Args:
+        record: How far outputs are from those of torch.
+        integers: How far they are from those that the integers say.
+        remedy: What keeps layers from saturating on processors without 8-bit dot products, where
+            some of this network can.
+
     Raises:
-        RuntimeError: Outputs or decisions differ.
+        InputError: Outputs or decisions differ, and saturation may be why.
+        RuntimeError: They differ, and nothing explains it.
     """
     most = MEAN_SHARE * record.output_spread
     outputs = record.max_abs_difference <= record.limit and integers.mean_abs_difference <= most
@@ -184,10 +194,16 @@ def _check_integers(record: ParityRecord, integers: IntegerParityRecord) -> None
     )
     if outputs and decisions:
         return
-    raise RuntimeError(
+    said = (
         f"ONNX Runtime {record.onnxruntime} gives other results for {record.architecture} on this "
         f"machine than its integers say: outputs differ by up to {record.max_abs_difference:.3g} "
         f"and {integers.mean_abs_difference:.2g} on average (at most {record.limit:.2g} and "
         f"{most:.2g}), and {1 - record.same_decision:.1%} of {record.samples} decisions are others "
         "than those of the network that was evaluated; nothing was exported"
+    )
+    if not remedy:
+        raise RuntimeError(said)
+    raise InputError(
+        f"{said}. Sums of pairs in some of its layers can saturate at 16 bits on processors "
+        f"without 8-bit dot products; use {remedy}, or export on another processor"
     )

@@ -26,7 +26,6 @@ _DIGITS = Recipe(
     distill="none",
     ema_decay=0.99,
     checkpoint_every=400,
-    log_every=100,
 )
 PRESETS: dict[str, Recipe] = {
     "digits": _DIGITS,
@@ -56,7 +55,6 @@ PRESETS: dict[str, Recipe] = {
         ema_decay=0.99,
         clip_norm=1.0,
         checkpoint_every=1000,
-        log_every=100,
     ),
 }
 
@@ -184,7 +182,7 @@ def _keep_passes(base: Recipe, recipe: Recipe) -> Recipe:
         return recipe
     fewer = {
         name: math.ceil(getattr(base, name) * before / now)
-        for name in ("steps", "checkpoint_every", "log_every")
+        for name in ("steps", "checkpoint_every")
     }
     return recipe.replace(fewer).replace({"warmup_steps": base.resize(fewer["steps"]).warmup_steps})
 

@@ -383,9 +383,12 @@ def test_wrong_integers_of_a_processor_leave_nothing_behind(
     monkeypatch.setattr(parity.RuntimeNetwork, "run", wrong)
     out = tmp_path / "deploy"
     outcome = command("export", "--run", quantized, "--arch", "smallest", "--out", out)
-    assert outcome.code == 1
+    # Layers of this network can saturate, which may be why.
+    assert outcome.code == 2
+    assert "Traceback" not in outcome.err
     assert "gives other results for" in outcome.err
-    assert "nothing was exported" in outcome.err
+    assert "nothing was exported. Sums of pairs" in outcome.err
+    assert "w6a8, or export on another processor" in outcome.err
     assert not out.exists()
 
 

@@ -131,7 +131,7 @@ def test_a_terminal_shows_a_bar_and_the_result_is_the_same(
     assert process.wait() == 0, text
     assert "loading libraries ━" in strip(text)
     assert re.search(r"train [━╸╺]{8,} \d/2 steps", strip(text))
-    assert "train: 2/2 steps, loss largest" in strip(text)
+    assert "train: 2/2 steps, loss sampled" in strip(text)
     # Every frame is one line, so that the bar never has to climb over lines that wrapped.
     frames = re.split(r"[\r\n]+", strip(text))
     assert max(len(frame) for frame in frames if "━" in frame) < 60

@@ -35,8 +35,9 @@ TEXT = "the quick brown fox jumps over the lazy dog; " * 60
 
 def training(family: str, folder: Path, micro_batches: int) -> dict[str, torch.Tensor]:
     """Raw weights after a few steps of a tiny training, in double precision where it can be."""
-    recipe = replace(find_recipe("digits+inplace"), steps=3, batch_size=16, warmup_steps=1, log_every=1,
-                     checkpoint_every=2, micro_batches=micro_batches, ema_decay=0.0)  # fmt: skip
+    changes = {"steps": 3, "batch_size": 16, "warmup_steps": 1, "log_every": 1,
+               "checkpoint_every": 2, "micro_batches": micro_batches, "ema_decay": 0.0}  # fmt: skip
+    recipe = find_recipe("digits+inplace").replace(changes)
     if family == "matlm":
         path = folder.parent / "text.txt"
         data = open_data(f"text:{path}", context=16)

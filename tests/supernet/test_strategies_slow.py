@@ -25,7 +25,11 @@ from supernet.training.schedules.reorganise import reorganise
 
 WIDTHS = (4, 8, 16, 32)
 BASE = replace(
-    find_recipe("digits+inplace+sgd"), distill="none", augment="none", checkpoint_every=10**6, log_every=10**6
+    find_recipe("digits+inplace+sgd"),
+    distill="none",
+    augment="none",
+    checkpoint_every=10**6,
+    log_every=10**6,
 )
 
 
