@@ -25,7 +25,7 @@ from supernet.training.recipe import NEUTRAL
 # are of, and how a training is run.
 _OF_RUN = ("batch_size", "precision", "quantizer", "seed", *NEUTRAL)
 # A method that has an optimiser names it; all others leave that of the run.
-_OPTIMISATION = frozenset({"optimizer", "learning_rate", "weight_decay"})
+_OPTIMISATION = frozenset({"optimizer", "learning_rate", "matrix_rate", "weight_decay"})
 _OF_METHODS = frozenset(field for changes in METHODS.values() for field in changes) - _OPTIMISATION
 
 
