@@ -18,7 +18,6 @@ _DIGITS = Recipe(
     batch_size=64,
     learning_rate=0.2,
     optimizer="muon",
-    matrix_rate=0.2,
     weight_decay=1e-4,
     warmup_steps=200,
     label_smoothing=0.05,
@@ -30,7 +29,7 @@ _DIGITS = Recipe(
 )
 PRESETS: dict[str, Recipe] = {
     "digits": _DIGITS,
-    "clutter": _DIGITS.replace({"steps": 2800}),
+    "clutter": _DIGITS.replace({"steps": 2800, "matrix_rate": 0.2}),
     "image": Recipe(
         epochs=100,
         batch_size=128,

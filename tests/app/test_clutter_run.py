@@ -56,7 +56,7 @@ def test_what_suits_the_data_is_chosen(trained: Path) -> None:
     expected = find_recipe("clutter").resize(5)
     assert record.recipe == expected.to_json()
     assert find_recipe("clutter").steps == 2800
-    assert find_recipe("clutter").replace({"steps": 2000}) == find_recipe("digits")
+    assert find_recipe("clutter+sgd").replace({"steps": 2000}) == find_recipe("digits+sgd")
 
 
 def test_presets_follow_data_that_are_called_like_them() -> None:
