@@ -26,6 +26,7 @@ from supernet.errors import InputError
 from supernet.quality.evaluate import evaluate
 from supernet.quantization.formats import parse_policy
 from tests.app.conftest import Command, contents
+from tests.app.exact_exports import skip_unless_smallest_is_exact
 
 Refused = Callable[..., str]
 SHORT = ["--family", "resnet", "--steps", "8", "--batch-size", "32", "--checkpoint-every", "4"]
@@ -351,11 +352,33 @@ def test_a_format_that_the_runtime_cannot_execute(
 def test_an_export_in_integers_proves_itself(
     quantized: Path, tmp_path: Path, command: Command
 ) -> None:
-    out = tmp_path / "deploy"
-    outcome = command("export", "--run", quantized, "--arch", "smallest", "--out", out, "--json")
+    skip_unless_smallest_is_exact(quantized)
+    assert "VNNI" in export_smallest(quantized, "int8", tmp_path / "deploy", command)
+
+
+def test_an_export_of_weights_of_six_bits_proves_itself_on_every_processor(
+    floating: Path, tmp_path: Path, command: Command
+) -> None:
+    run = tmp_path / "quantized"
+    done = command("quantize", "--run", floating, "--precision", "w6a8", "--out", run)
+    assert done.code == 0, done.err
+    card = export_smallest(run, "w6a8", tmp_path / "deploy", command)
+    assert "are exact on processors without 8-bit dot products (VNNI), too" in card
+
+
+def export_smallest(run: Path, precision: str, out: Path, command: Command) -> str:
+    """Export the smallest network of a run; its card, after a look at all of its files.
+
+    Args:
+        run: whose smallest network computes in ``precision``.
+        precision: the format of every unit.
+        out: the folder to write.
+        command: runs the command line.
+    """
+    outcome = command("export", "--run", run, "--arch", "smallest", "--out", out, "--json")
     assert outcome.code == 0, outcome.err
     result = json.loads(outcome.out)
-    assert set(result["formats"].values()) == {"int8"}
+    assert set(result["formats"].values()) == {precision}
     assert result["tensor_bytes"] == result["size_bytes"]
     size = (out / "model.onnx").stat().st_size
     assert size == result["size_bytes"] + result["overhead_bytes"]
@@ -365,9 +388,9 @@ def test_an_export_in_integers_proves_itself(
     assert count_operators(out / "model.onnx")["QLinearConv"] > 3
     card = (out / "card.md").read_text()
     assert "Integer simulator against ONNX Runtime" in card
-    assert "| stem | int8 |" in card
+    assert f"| stem | {precision} |" in card
     assert "in ONNX Runtime" in card
-    assert "VNNI" in card
+    return card
 
 
 def test_wrong_integers_of_a_processor_leave_nothing_behind(

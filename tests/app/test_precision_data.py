@@ -14,6 +14,7 @@ from PIL import Image
 from supernet.families import ofa_mobilenetv3
 from supernet.importing.ofa import map_names
 from tests.app.conftest import Command
+from tests.app.exact_exports import skip_unless_smallest_is_exact
 
 Refused = Callable[..., str]
 SIZE, IMPORTED = 32, 64
@@ -90,12 +91,16 @@ def _search_and_export(
     assert result["tensor_bytes"] == result["size_bytes"]
 
 
-def test_images_of_one_color_each_are_data_like_any(tmp_path: Path, command: Command) -> None:
+@pytest.mark.parametrize("precision", ["fp32,int8", "fp32,w6a8"])
+def test_images_of_one_color_each_are_data_like_any(
+    tmp_path: Path, command: Command, precision: str
+) -> None:
     data = _write_images(tmp_path / "images", lambda label, n: _fill(100 * label + n))
-    _quantize(tmp_path, data, command)
+    _quantize(tmp_path, data, command, precision)
     run = tmp_path / "quantized"
     done = command("search", "--run", run, *RANDOM, "--objectives", "accuracy,size")
     assert done.code == 0, done.err
+    skip_unless_smallest_is_exact(run)
     done = command("export", "--run", run, "--arch", "smallest", "--out", tmp_path / "exported")
     assert done.code == 0, done.err
 
@@ -119,7 +124,7 @@ def test_images_that_are_all_of_one_color_have_no_ranges(
     assert why in said, "five times the same reason is one"
 
 
-def _quantize(folder: Path, data: Path, command: Command, precision: str = "fp32,int8") -> None:
+def _quantize(folder: Path, data: Path, command: Command, precision: str) -> None:
     flags = ("--family", "resnet", "--image-size", SIZE, "--steps", 2, "--batch-size", 8)
     float_ = folder / "float"
     done = command("train", "--data", f"folder:{data}", *flags, "--out", float_)

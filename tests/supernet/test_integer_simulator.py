@@ -19,6 +19,7 @@ from supernet.graph.integer.fused_operators import find_fused_operators
 from supernet.graph.integer.graph_values import read_stored
 from supernet.graph.integer.integer_simulator import simulate, simulate_layers
 from supernet.graph.integer.runtime_rewrites import rewrite
+from supernet.graph.integer.saturation import check_graph
 from supernet.graph.language import Graph, Node
 from supernet.graph.lowering import lower
 from tests.toys.integer_layers import (
@@ -35,6 +36,7 @@ from tests.toys.integer_layers import (
     product_with_a_bias_vector,
     product_with_four_bit_weights,
 )
+from tests.toys.saturating_processors import skip_unless_exact
 
 onnx = pytest.importorskip("onnx")
 ort = pytest.importorskip("onnxruntime")
@@ -119,16 +121,23 @@ def compare(
     tmp_path: Path,
     *,
     dynamic: bool = False,
+    reduce_range: bool = False,
     seeds: int = 4,
     fewest_levels: int = 9,
 ) -> Counter[str]:
-    """Hold the simulator against ONNX Runtime layer by layer; the operators both of them ran."""
+    """Hold the simulator against ONNX Runtime layer by layer; the operators both of them ran.
+
+    Skips where the processor may compute a layer wrong; with reduced ranges there is none.
+    """
     differences: dict[int, list[np.ndarray]] = {}
     levels: dict[int, set[int]] = {}
     for seed in range(seeds):
-        builder = QdqBuilder(seed, dynamic=dynamic)
+        builder = QdqBuilder(seed, dynamic=dynamic, reduce_range=reduce_range)
         build(builder)
         graph = builder.graph(builder.kept)
+        if reduce_range:
+            assert all(v.safe for v in check_graph(graph, builder.values).values())
+        skip_unless_exact(graph, builder.values)
         expected, ran = run_onnx_runtime(builder, graph, tmp_path / "optimized.onnx")
         found = simulate(graph, builder.values, builder.feeds)
         for layer, name in enumerate(builder.kept):
@@ -147,14 +156,38 @@ def compare(
     return fused
 
 
+PRODUCTS = [name for name in LAYERS if "product" in name or "four" in name]
+
+
+def depends_on_range(name: str) -> bool:
+    """Whether a layer has weights that a reduced range makes other ones."""
+    builders = QdqBuilder(0), QdqBuilder(0, reduce_range=True)
+    for builder in builders:
+        LAYERS[name](builder)
+    full, reduced = (builder.values for builder in builders)
+    return any(not np.array_equal(full[weight], reduced[weight]) for weight in full)
+
+
 @pytest.mark.parametrize("name", LAYERS)
 def test_layer_equals_onnx_runtime(name: str, tmp_path: Path) -> None:
     compare(LAYERS[name], tmp_path)
 
 
-@pytest.mark.parametrize("name", [name for name in LAYERS if "product" in name or "four" in name])
+@pytest.mark.parametrize("name", filter(depends_on_range, LAYERS))
+def test_layer_of_reduced_range_equals_onnx_runtime(name: str, tmp_path: Path) -> None:
+    compare(LAYERS[name], tmp_path, reduce_range=True)
+
+
+@pytest.mark.parametrize("name", PRODUCTS)
 def test_products_with_an_open_batch_equal_onnx_runtime(name: str, tmp_path: Path) -> None:
     compare(LAYERS[name], tmp_path, dynamic=True)
+
+
+@pytest.mark.parametrize("name", filter(depends_on_range, PRODUCTS))
+def test_products_of_reduced_range_with_an_open_batch_equal_onnx_runtime(
+    name: str, tmp_path: Path
+) -> None:
+    compare(LAYERS[name], tmp_path, dynamic=True, reduce_range=True)
 
 
 @pytest.mark.slow
@@ -166,22 +199,32 @@ def test_layer_equals_onnx_runtime_on_many_scales(name: str, dynamic: bool, tmp_
 
 # -- what the runtime does by itself --------------------------------------------------------------
 
+both_ranges = pytest.mark.parametrize(
+    "weights", [{}, {"reduce_range": True}], ids=["full_range", "reduced_range"]
+)
 
-def test_bias_vector_becomes_int32_only_before_a_quantizer(tmp_path: Path) -> None:
-    assert compare(product_with_a_bias_vector, tmp_path) == {"QGemm": 1}
-    assert compare(product_with_a_bias_row, tmp_path) == {"MatMulIntegerToFloat": 1}
-    assert compare(product_with_a_bias_vector, tmp_path, dynamic=True) == {
+
+@both_ranges
+def test_bias_vector_becomes_int32_only_before_a_quantizer(
+    weights: dict[str, bool], tmp_path: Path
+) -> None:
+    assert compare(product_with_a_bias_vector, tmp_path, **weights) == {"QGemm": 1}
+    assert compare(product_with_a_bias_row, tmp_path, **weights) == {"MatMulIntegerToFloat": 1}
+    assert compare(product_with_a_bias_vector, tmp_path, dynamic=True, **weights) == {
         "MatMulIntegerToFloat": 1
     }
-    assert compare(biased_product_that_stays_float, tmp_path) == {}
+    assert compare(biased_product_that_stays_float, tmp_path, **weights) == {}
 
 
-def test_float_convolution_between_quantizers_is_quantized(tmp_path: Path) -> None:
+@both_ranges
+def test_float_convolution_between_quantizers_is_quantized(
+    weights: dict[str, bool], tmp_path: Path
+) -> None:
     normalised = normalised_float_convolution_between_quantizers
-    assert compare(float_convolution_between_quantizers, tmp_path) == {"QLinearConv": 1}
-    assert compare(normalised, tmp_path) == {"QLinearConv": 1}
-    assert compare(float_convolution_before_an_activation, tmp_path) == {}
-    assert compare(float_convolution_behind_a_scale_per_channel, tmp_path) == {}
+    assert compare(float_convolution_between_quantizers, tmp_path, **weights) == {"QLinearConv": 1}
+    assert compare(normalised, tmp_path, **weights) == {"QLinearConv": 1}
+    assert compare(float_convolution_before_an_activation, tmp_path, **weights) == {}
+    assert compare(float_convolution_behind_a_scale_per_channel, tmp_path, **weights) == {}
 
 
 def test_four_bit_weights_need_float_neighbours(tmp_path: Path) -> None:
@@ -201,16 +244,23 @@ def convolution_with_a_bias(b: QdqBuilder, bias: int, factor: float) -> None:
     b.quantize(b.node("Conv", x, weight, offset, pads=(1,) * 4), 0.5, 128)
 
 
-def test_sums_wrap_around_as_in_the_runtime(tmp_path: Path) -> None:
+@both_ranges
+def test_sums_wrap_around_as_in_the_runtime(weights: dict[str, bool], tmp_path: Path) -> None:
     def build(b: QdqBuilder) -> None:
         convolution_with_a_bias(b, 2**31 - 1, 1.0)
 
-    assert compare(build, tmp_path, fewest_levels=2) == {"QLinearConv": 1}
+    assert compare(build, tmp_path, fewest_levels=2, **weights) == {"QLinearConv": 1}
 
 
-def test_convolution_whose_bias_has_other_steps_stays_float(tmp_path: Path) -> None:
-    assert compare(lambda b: convolution_with_a_bias(b, 90, 1.005), tmp_path) == {"QLinearConv": 1}
-    assert compare(lambda b: convolution_with_a_bias(b, 90, 3.0), tmp_path) == {}
+@both_ranges
+def test_convolution_whose_bias_has_other_steps_stays_float(
+    weights: dict[str, bool], tmp_path: Path
+) -> None:
+    def build(factor: float) -> Callable[[QdqBuilder], None]:
+        return lambda b: convolution_with_a_bias(b, 90, factor)
+
+    assert compare(build(1.005), tmp_path, **weights) == {"QLinearConv": 1}
+    assert compare(build(3.0), tmp_path, **weights) == {}
 
 
 # -- blocks ---------------------------------------------------------------------------------------
@@ -239,9 +289,12 @@ def attention(b: QdqBuilder) -> None:
     b.quantize(b.node("MatMul", shares, heads[2]))
 
 
+@both_ranges
 @pytest.mark.parametrize("build", [inverted_residual, attention])
-def test_block_equals_onnx_runtime(build: Callable[[QdqBuilder], None], tmp_path: Path) -> None:
-    compare(build, tmp_path)
+def test_block_equals_onnx_runtime(
+    build: Callable[[QdqBuilder], None], weights: dict[str, bool], tmp_path: Path
+) -> None:
+    compare(build, tmp_path, **weights)
 
 
 # -- float graphs ---------------------------------------------------------------------------------

@@ -16,10 +16,13 @@ class QdqBuilder:
     Args:
         seed: of all random numbers.
         dynamic: leaves the batch dimension open.
+        reduce_range: draws weights no pair of which saturates on any processor: of 7 bits, and
+            float ones such that the int8 that the runtime makes of them are safe, too.
     """
 
-    def __init__(self, seed: int, *, dynamic: bool = False) -> None:
+    def __init__(self, seed: int, *, dynamic: bool = False, reduce_range: bool = False) -> None:
         self.dynamic = dynamic
+        self.reduce_range = reduce_range
         self.rng = np.random.default_rng(seed)
         self.values: dict[str, np.ndarray] = {}
         self.feeds: dict[str, np.ndarray] = {}
@@ -108,10 +111,25 @@ class QdqBuilder:
     ) -> tuple[str, np.ndarray]:
         """A dequantized int8 weight with a scale per channel of ``axis``, and those scales."""
         steps = np.exp(self.rng.uniform(-7, -4, shape[axis])).astype(np.float32)
-        values = self.rng.integers(-127, 128, shape).astype(np.int8)
+        values = self.integers(shape)
         zeros = self.constant(np.zeros(shape[axis], np.int8))
         names = self.weight(values), self.weight(steps), zeros
         return self.node("DequantizeLinear", *names, axis=axis), steps
+
+    def integers(self, shape: tuple[int, ...]) -> np.ndarray:
+        """Values of an int8 weight."""
+        largest = 64 if self.reduce_range else 127
+        return self.rng.integers(-largest, largest + 1, shape).astype(np.int8)
+
+    def float_kernel(self, *shape: int) -> str:
+        """A float32 weight (output channels, input channels, ...) for the runtime to quantize."""
+        values = self.rng.standard_normal(shape).astype(np.float32)
+        if self.reduce_range:
+            # Neighbours of opposite signs are safe, and as many steps to either side make zero the
+            # int8 zero; no weight is so small that rounding changes its sign.
+            values = np.abs(values) + np.float32(0.1)
+            values[:, 1::2] = -np.roll(values[:, ::2], 1, axis=1)
+        return self.weight(values)
 
     def bias(self, x: str, steps: np.ndarray) -> str:
         """A dequantized int32 bias in steps of the product of both scales."""
@@ -414,7 +432,7 @@ def graph_border(b: QdqBuilder) -> None:
 @layer
 def dynamically_quantized_product(b: QdqBuilder) -> None:
     x = b.node("DynamicQuantizeLinear", b.floats((1, 20, 96)), outputs=3)
-    weight = b.weight(b.rng.integers(-127, 128, (96, 50)).astype(np.int8))
+    weight = b.weight(b.integers((96, 50)))
     sums = b.node("Cast", b.node("MatMulInteger", x, weight, f"{x}.2"), to=1)
     steps = b.weight(np.exp(b.rng.uniform(-7, -4, 50)).astype(np.float32))
     product = b.node("Mul", sums, b.node("Mul", f"{x}.1", steps))
@@ -441,7 +459,7 @@ def four_bit_weights_after_a_quantizer(b: QdqBuilder) -> None:
 @layer
 def float_convolution_between_quantizers(b: QdqBuilder) -> None:
     x = b.activation((2, 16, 12, 12))
-    b.quantize(b.node("Conv", x, b.noise(24, 16, 3, 3), b.noise(24), pads=(1,) * 4), 0.5)
+    b.quantize(b.node("Conv", x, b.float_kernel(24, 16, 3, 3), b.noise(24), pads=(1,) * 4), 0.5)
 
 
 @layer
@@ -449,12 +467,12 @@ def float_convolution_behind_a_scale_per_channel(b: QdqBuilder) -> None:
     values = b.uint8((2, 16, 12, 12))
     steps = b.weight(np.full(16, 0.05, np.float32)), b.weight(np.full(16, 100, np.uint8))
     x = b.node("DequantizeLinear", values, *steps, axis=1)
-    b.quantize(b.node("Conv", x, b.noise(24, 16, 3, 3), b.noise(24), pads=(1,) * 4), 0.5)
+    b.quantize(b.node("Conv", x, b.float_kernel(24, 16, 3, 3), b.noise(24), pads=(1,) * 4), 0.5)
 
 
 @layer
 def normalised_float_convolution_between_quantizers(b: QdqBuilder) -> None:
-    y = b.node("Conv", b.activation((2, 16, 12, 12)), b.noise(24, 16, 3, 3), pads=(1,) * 4)
+    y = b.node("Conv", b.activation((2, 16, 12, 12)), b.float_kernel(24, 16, 3, 3), pads=(1,) * 4)
     variance = b.weight(b.rng.uniform(0.5, 2.0, 24).astype(np.float32))
     y = b.node("BatchNormalization", y, b.noise(24), b.noise(24), b.noise(24), variance)
     b.quantize(b.node("Relu", y), 0.5, 0)
@@ -463,12 +481,12 @@ def normalised_float_convolution_between_quantizers(b: QdqBuilder) -> None:
 @layer
 def float_convolution_before_an_activation(b: QdqBuilder) -> None:
     x = b.activation((2, 16, 12, 12))
-    y = b.node("Conv", x, b.noise(24, 16, 3, 3), b.noise(24), pads=(1,) * 4)
+    y = b.node("Conv", x, b.float_kernel(24, 16, 3, 3), b.noise(24), pads=(1,) * 4)
     b.quantize(b.node("HardSwish", y), 0.5)
 
 
 @layer
 def float_linear_between_quantizers(b: QdqBuilder) -> None:
-    weight = b.node("Transpose", b.noise(50, 96), perm=(1, 0))
+    weight = b.node("Transpose", b.float_kernel(50, 96), perm=(1, 0))
     product = b.node("MatMul", b.activation((4, 20, 96)), weight)
     b.quantize(b.node("Add", product, b.noise(50)), 0.5)
