@@ -20,6 +20,7 @@ from supernet.graph.language import Constant, Graph, Node, TensorSpec
 from supernet.graph.onnx_model import to_onnx
 from supernet.quantization.formats import FLOAT_BITS, WEIGHT_BITS, find_format
 from supernet.testing.saturation_layers import compare_proof_with_emulation, draw_layer
+from tests.toys.integer_layers import QdqBuilder, float_convolution_read_twice
 from tests.toys.saturating_processors import pairs_saturate
 
 
@@ -237,6 +238,13 @@ def test_images_are_paired_with_the_channels_that_they_are_written_with(
     session = ort.InferenceSession(model, providers=["CPUExecutionProvider"])
     found = session.run(None, image)[0]
     assert np.array_equal(found, exact) is (safe or not pairs_saturate())
+
+
+def test_float_weights_whose_output_is_read_twice_are_checked() -> None:
+    builder = QdqBuilder(0)
+    float_convolution_read_twice(builder)
+    verdicts = check_graph(builder.graph(builder.kept), builder.values)
+    assert [verdict.safe for verdict in verdicts.values()] == [False]
 
 
 def test_the_remedy_is_a_format_on_offer_whose_weights_cannot_saturate() -> None:
