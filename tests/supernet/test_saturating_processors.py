@@ -13,7 +13,6 @@ from supernet.testing.saturation_layers import draw_layer
 from tests.toys import saturating_processors
 from tests.toys.integer_layers import (
     QdqBuilder,
-    convolution_with_a_working_relu,
     depthwise_convolution,
     dynamically_quantized_product,
     float_linear_between_quantizers,
@@ -73,7 +72,6 @@ def test_layers_proven_safe_are_exact_on_every_processor() -> None:
         (float_linear_between_quantizers, 1),
         (dynamically_quantized_product, 1),
         (depthwise_convolution, 0),
-        (convolution_with_a_working_relu, 0),  # the runtime leaves it in float
     ],
 )
 def test_layers_that_are_not_proven_safe_are_inexact(

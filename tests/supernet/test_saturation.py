@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from supernet.errors import InputError
+from supernet.graph.integer.integer_simulator import simulate
 from supernet.graph.integer.saturation import (
     REMEDY,
     Layout,
@@ -16,8 +17,11 @@ from supernet.graph.integer.saturation import (
     prove_no_saturation,
 )
 from supernet.graph.language import Constant, Graph, Node, TensorSpec
+from supernet.graph.onnx_model import to_onnx
 from supernet.quantization.formats import FLOAT_BITS, WEIGHT_BITS, find_format
 from supernet.testing.saturation_layers import compare_proof_with_emulation, draw_layer
+from tests.toys.integer_layers import QdqBuilder, float_convolution_read_twice
+from tests.toys.saturating_processors import pairs_saturate
 
 
 def rows(*weights: list[int]) -> np.ndarray:
@@ -175,6 +179,72 @@ def test_layers_of_a_graph_are_checked_by_their_layout() -> None:
     }
     assert verdicts["dynamic"].unsafe_channels == (0, 1, 2, 3, 4)
     assert verdicts["pointwise"].pairs == 8
+
+
+def build_convolution_of_images(
+    weight: np.ndarray,
+) -> tuple[Graph, dict[str, np.ndarray]]:
+    """A convolution of an image with as many pixels as the kernel has, all in whole numbers."""
+    found = {
+        "weight": weight,
+        "steps": np.ones(len(weight), np.float32),
+        "step": np.float32(1),
+        "zero": np.uint8(0),
+        "output_step": np.float32(400),
+    }
+    values = {name: np.asarray(value) for name, value in found.items()}
+    nodes = (
+        Node("DequantizeLinear", ("x", "step", "zero"), ("image",)),
+        Node("DequantizeLinear", ("weight", "steps", "zeros"), ("kernel",), (("axis", 0),)),
+        Node("Conv", ("image", "kernel"), ("sums",), (("kernel_shape", weight.shape[2:]),)),
+        Node("QuantizeLinear", ("sums", "output_step", "zero"), ("y",)),
+    )
+    graph = Graph(
+        inputs=(TensorSpec("x", (1, *weight.shape[1:]), "uint8"),),
+        outputs=(TensorSpec("y", (1, len(weight), 1, 1), "uint8"),),
+        nodes=nodes,
+        weights=tuple(TensorSpec(n, v.shape, v.dtype.name) for n, v in values.items()),
+        constants=(Constant.from_array("zeros", np.zeros(len(weight), np.int8)),),
+        macs=0,
+        parameters=0,
+    )
+    return graph, values
+
+
+@pytest.mark.parametrize(
+    ("outputs", "large", "safe"),
+    [
+        # Of sixteen outputs the runtime reads four channels a pixel: the last is paired with zero.
+        (16, [(0, 1), (1, 1)], False),
+        (16, [(2, 0), (0, 1)], True),
+        # Of seventeen it reads three, and the last has its neighbour in the next pixel.
+        (17, [(0, 1), (1, 1)], True),
+        (17, [(2, 0), (0, 1)], False),
+    ],
+)
+def test_images_are_paired_with_the_channels_that_they_are_written_with(
+    outputs: int, large: list[tuple[int, int]], safe: bool
+) -> None:
+    weight = np.zeros((outputs, 3, 1, 2), np.int8)
+    for channel, column in large:
+        weight[:, channel, 0, column] = 100
+    graph, values = build_convolution_of_images(weight)
+    verdicts = check_graph(graph, values)
+    assert {name: v.safe for name, v in verdicts.items()} == {"weight": safe}
+    image = {"x": np.full((1, 3, 1, 2), 255, np.uint8)}
+    exact = simulate(graph, values, image)["y"]
+    ort = pytest.importorskip("onnxruntime")
+    model = to_onnx(graph, values).SerializeToString()
+    session = ort.InferenceSession(model, providers=["CPUExecutionProvider"])
+    found = session.run(None, image)[0]
+    assert np.array_equal(found, exact) is (safe or not pairs_saturate())
+
+
+def test_float_weights_whose_output_is_read_twice_are_checked() -> None:
+    builder = QdqBuilder(0)
+    float_convolution_read_twice(builder)
+    verdicts = check_graph(builder.graph(builder.kept), builder.values)
+    assert [verdict.safe for verdict in verdicts.values()] == [False]
 
 
 def test_the_remedy_is_a_format_on_offer_whose_weights_cannot_saturate() -> None:

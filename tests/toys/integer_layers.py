@@ -462,6 +462,26 @@ def float_convolution_between_quantizers(b: QdqBuilder) -> None:
     b.quantize(b.node("Conv", x, b.float_kernel(24, 16, 3, 3), b.noise(24), pads=(1,) * 4), 0.5)
 
 
+def read_twice(b: QdqBuilder, x: str) -> None:
+    """Quantize a tensor in the same way for each of two readers, as networks are written."""
+    first = b.quantize(x, 0.5, 120)
+    second = b.requantize(x, first)
+    # What is returned would not be merged.
+    b.kept.clear()
+    b.quantize(b.node("Add", first, second), 1.0, 120)
+
+
+@layer
+def convolution_read_twice(b: QdqBuilder) -> None:
+    read_twice(b, b.convolve(b.activation((2, 16, 12, 12)), 16, 24, 3))
+
+
+@layer
+def float_convolution_read_twice(b: QdqBuilder) -> None:
+    x = b.activation((2, 16, 12, 12))
+    read_twice(b, b.node("Conv", x, b.float_kernel(24, 16, 3, 3), b.noise(24), pads=(1,) * 4))
+
+
 @layer
 def float_convolution_behind_a_scale_per_channel(b: QdqBuilder) -> None:
     values = b.uint8((2, 16, 12, 12))

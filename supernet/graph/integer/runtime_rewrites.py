@@ -2,9 +2,9 @@
 
 Found by experiment with ONNX Runtime 1.32 and in its sources
 (https://github.com/microsoft/onnxruntime, onnxruntime/core/optimizer): ConvBNFusion,
-MatMulAddFusion, QDQPropagation and WeightBiasQuantization. The last is a trap: a float convolution
-or Gemm between DequantizeLinear and QuantizeLinear gets 8-bit weights, with one scale for all
-channels, without being asked.
+CommonSubexpressionElimination, MatMulAddFusion, QDQPropagation and WeightBiasQuantization. The
+last is a trap: a float convolution or Gemm between DequantizeLinear and QuantizeLinear gets 8-bit
+weights, with one scale for all channels, without being asked.
 
 A node whose output is replaced stays in the graph, unread, so that its float output can be asked
 for; :class:`supernet.graph.integer.wiring.Wiring` does not count what it reads.
@@ -42,6 +42,7 @@ def rewrite(graph: Graph, stored: Mapping[str, Tensor]) -> tuple[Graph, Stored]:
         have an input of any rank, and the values of all stored tensors.
     """
     graph, values = _fold_constants(graph, dict(stored))
+    graph = _merge_quantizers(graph)
     graph = _fold_normalizations(graph, values)
     graph = _merge_biases(graph, values)
     graph = _carry_quantizers_up(graph, values)
@@ -61,6 +62,21 @@ def _fold_constants(graph: Graph, stored: Stored) -> tuple[Graph, Stored]:
         else:
             nodes.append(node)
     return replace(graph, nodes=tuple(nodes)), stored
+
+
+def _merge_quantizers(graph: Graph) -> Graph:
+    """Whoever reads what is quantized a second time in the same way reads the first."""
+    outputs = {o.name for o in graph.outputs}
+    known: dict[tuple[object, ...], str] = {}
+    merged: dict[str, str] = {}
+    nodes: list[Node] = []
+    for node in graph.nodes:
+        read = replace(node, inputs=tuple(merged.get(name, name) for name in node.inputs))
+        nodes.append(read)
+        if read.op == "QuantizeLinear" and read.outputs[0] not in outputs:
+            first = known.setdefault((read.inputs, read.attributes), read.outputs[0])
+            merged[read.outputs[0]] = first
+    return replace(graph, nodes=tuple(nodes))
 
 
 def _fold_normalizations(graph: Graph, stored: Stored) -> Graph:

@@ -27,6 +27,7 @@ from supernet.graph.integer.reference_operators import read_integer
 from supernet.graph.integer.runtime_rewrites import rewrite
 from supernet.graph.integer.wiring import Wiring
 from supernet.graph.language import Graph, Node
+from supernet.graph.quantized.channel_padding import pad_channels
 
 LARGEST_ACTIVATION = 255
 LOWEST, HIGHEST = -(2**15), 2**15 - 1
@@ -161,8 +162,12 @@ def find_worst_activations(weights: np.ndarray) -> np.ndarray:
 def check_graph(graph: Graph, values: Mapping[str, np.ndarray]) -> dict[str, SaturationVerdict]:
     """Prove or refute for every layer that multiplies uint8 activations by int8 weights.
 
+    Layers have the channels that they are written with, which decide over who is whose neighbour:
+    a pixel of three channels becomes one of four in the model, and its third weight is paired with
+    zero (:mod:`supernet.graph.quantized.channel_padding`).
+
     Args:
-        graph: a QDQ graph.
+        graph: a QDQ graph, before it is written.
         values: the graph's weights by name.
 
     Returns:
@@ -173,14 +178,19 @@ def check_graph(graph: Graph, values: Mapping[str, np.ndarray]) -> dict[str, Sat
     Raises:
         InputError: if a weight is missing or has another shape.
     """
-    rewritten, stored = rewrite(graph, read_stored(graph, values))
+    written = pad_channels(graph)
+    rewritten, stored = rewrite(written, read_stored(written, values))
     wiring = Wiring(rewritten, stored)
+    names = {spec.name for spec in graph.weights}
     verdicts: dict[str, SaturationVerdict] = {}
     for node in rewritten.nodes:
         found = _find_layer(wiring, node)
         if found is not None:
             name, layout = found
-            verdicts[name] = prove_no_saturation(stored[name].numpy(), layout)
+            # A weight with more channels is named after the one that it was, "+" and numbers.
+            stem = name.rpartition("+")[0]
+            verdict = prove_no_saturation(stored[name].numpy(), layout)
+            verdicts[stem if stem in names else name] = verdict
     return verdicts
 
 
