@@ -95,6 +95,9 @@ def check_draws(sampler: ModuleType) -> None:
     for step in reversed(range(STEPS)):
         assert built.draw(step, score) == drawn[step], f"step {step} drawn again differs"
         assert again.draw(step, score) == drawn[step], f"step {step} differs in another object"
+    if hasattr(sampler, "count"):
+        most = max(len(architectures) for architectures in drawn)
+        assert most == sampler.count(recipe), "count says another number than most steps draw"
     for architectures in drawn:
         assert len(set(architectures)) == len(architectures) >= 1
         positions = space.encode(architectures)  # refuses members of another space

@@ -9,7 +9,7 @@ from typing import Any
 from supernet.errors import InputError
 from supernet.space import nearest
 from supernet.training.recipe import Recipe
-from supernet.training.sampler_modules import list_samplers
+from supernet.training.sampler_modules import list_samplers, load_sampler
 
 # One network a step, and steps on matrices made orthogonal: of what was measured beside networks
 # trained alone (docs/recipes.md) the only recipe that is as good as they are.
@@ -130,12 +130,6 @@ METHODS: dict[str, Mapping[str, Any]] = {
     },
 }
 
-# Samplers whose draws are the ends and random architectures, or the latter alone.
-_WITH_ENDS = ("sandwich", "best_up", "worst_up", "precision_sandwich")
-_WITHOUT_ENDS = ("uniform", "budget", "shift", "panda")
-# Of the choice with most options, in most families.
-_OPTIONS = 3
-
 
 def find_recipe(name: str, base: str | None = None) -> Recipe:
     """Find the recipe called ``name``.
@@ -194,16 +188,18 @@ def _keep_passes(base: Recipe, recipe: Recipe) -> Recipe:
 
 
 def _count_networks(recipe: Recipe) -> int | None:
-    """Networks that train in a step on a whole batch each; none is known of one's own sampler."""
+    """Networks that train in a step on a whole batch each; ``None`` where a sampler does not say.
+
+    Samplers of one's own are not asked: a name alone imports nothing.
+    """
     if recipe.split or recipe.sequential:
         return 1
     if recipe.phases == "progressive":
         return recipe.random_architectures
-    return {
-        "fair": _OPTIONS,
-        **dict.fromkeys(_WITH_ENDS, recipe.random_architectures + 2),
-        **dict.fromkeys(_WITHOUT_ENDS, recipe.random_architectures),
-    }.get(recipe.sampler)
+    if "." in recipe.sampler:
+        return None
+    module = load_sampler(recipe.sampler)
+    return module.count(recipe) if hasattr(module, "count") else None
 
 
 def _is_sampler(part: str) -> bool:

@@ -13,3 +13,8 @@ LARGEST_FIRST = True
 def build(supernet: Supernet, recipe: Recipe, steps: int) -> Attentive:
     """Build the sampler of a recipe; InputError when all architectures cost the same."""
     return make_attentive(supernet, recipe, best=True)
+
+
+def count(recipe: Recipe) -> int:
+    """Count the architectures of a step: both ends and the random ones."""
+    return recipe.random_architectures + 2

@@ -69,3 +69,8 @@ class Fair:
 def build(supernet: Supernet, recipe: Recipe, steps: int) -> Fair:
     """Build the sampler of a recipe; ``random_architectures`` plays no part."""
     return Fair(supernet.space, recipe.seed)
+
+
+def count(recipe: Recipe) -> int:
+    """Count the architectures of a step: as many as most choices have options, which is three."""
+    return 3

@@ -165,3 +165,8 @@ def build(supernet: Supernet, recipe: Recipe, steps: int) -> Panda:
     period = max(1, steps // (recipe.epochs or PERIODS))
     count = max(1, recipe.random_architectures)
     return Panda(supernet, steps, recipe.seed, count, period)
+
+
+def count(recipe: Recipe) -> int:
+    """Count the architectures of a step."""
+    return recipe.random_architectures

@@ -73,3 +73,8 @@ class PrecisionSandwich:
 def build(supernet: Supernet, recipe: Recipe, steps: int) -> PrecisionSandwich:
     """Build the sampler of a recipe."""
     return PrecisionSandwich(supernet.space, recipe.seed, recipe.random_architectures)
+
+
+def count(recipe: Recipe) -> int:
+    """Count the architectures of a step: both ends and the random ones."""
+    return recipe.random_architectures + 2

@@ -48,3 +48,8 @@ def build(supernet: Supernet, recipe: Recipe, steps: int) -> Sandwich:
     """Build the sampler of a recipe."""
     smallest_last = recipe.distill == "previous"
     return Sandwich(supernet.space, recipe.seed, recipe.random_architectures, smallest_last)
+
+
+def count(recipe: Recipe) -> int:
+    """Count the architectures of a step: both ends and the random ones."""
+    return recipe.random_architectures + 2

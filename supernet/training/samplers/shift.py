@@ -111,3 +111,8 @@ def build(supernet: Supernet, recipe: Recipe, steps: int) -> Shift:
     """Build the sampler of a recipe; InputError when all architectures cost the same."""
     count = max(1, recipe.random_architectures)
     return Shift(cut_into_mac_bins(supernet.cost_model(), seed=recipe.seed), recipe.seed, count)
+
+
+def count(recipe: Recipe) -> int:
+    """Count the architectures of a step."""
+    return recipe.random_architectures

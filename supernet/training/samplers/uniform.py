@@ -32,3 +32,8 @@ class Uniform:
 def build(supernet: Supernet, recipe: Recipe, steps: int) -> Uniform:
     """Build the sampler of a recipe."""
     return Uniform(supernet.space, recipe.seed, recipe.random_architectures)
+
+
+def count(recipe: Recipe) -> int:
+    """Count the architectures of a step."""
+    return recipe.random_architectures
