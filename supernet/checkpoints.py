@@ -159,9 +159,12 @@ def load_weights(supernet: Supernet, checkpoint: Checkpoint) -> None:
 def restore(supernet: Supernet, weights: Mapping[str, Tensor], source: Path) -> None:
     """Copy named tensors into a network, in place, so that everything that shares them follows.
 
+    Those of an earlier release of the network's family are upgraded first.
+
     Raises:
         InputError: Names or shapes differ; the message names the first difference.
     """
+    weights = supernet.upgrade(weights)
     ours = supernet.state_dict()
     for name in (*ours, *weights):
         here = tuple(ours[name].shape) if name in ours else "nothing"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,6 +56,9 @@ class Supernet(nn.Module):
         shared: Parameters that only ``Derive`` rows use; they are trained with the rest.
         no_decay: Names of parameters (as in ``named_parameters``) to keep out of weight decay,
             besides normalisation and biases.
+        upgrade: Gives tensors of earlier releases, by the names of ``state_dict`` then, the names
+            and shapes that they have now, and leaves others as they are. Called with weights, and
+            with what an optimiser knows of each.
 
     Raises:
         InputError: The table does not fit the model or the space.
@@ -71,6 +74,7 @@ class Supernet(nn.Module):
         inputs: InputSpec,
         shared: Mapping[str, nn.Parameter] | None = None,
         no_decay: Sequence[str] = (),
+        upgrade: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]] = dict,
     ) -> None:
         super().__init__()
         self.model = model
@@ -80,6 +84,7 @@ class Supernet(nn.Module):
         self.units = tuple(units)
         self.inputs = inputs
         self.no_decay = frozenset(no_decay)
+        self.upgrade = upgrade
         self.edit_index = index_edits(model, self.shared, space, self.edits)
         self._shells: OrderedDict[Architecture, Shell] = OrderedDict()
 

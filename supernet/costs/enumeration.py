@@ -272,6 +272,7 @@ class _Tracer:
         network = _extract_float(self.supernet, architecture)
         places = self._list_places(network, values)
         calls, folds = self._run(network, self.supernet.example(architecture, 1), places)
+        owners = _find_owners(network, self.supernet.units)
         for unit, names in self.shapes.items():
             rows = self.left[unit].pop(values.find_choices(names), None)
             if rows is None:
@@ -286,8 +287,9 @@ class _Tracer:
                 if all(_is_inside(path, unit) for path in pair)
             )
             known = tuple(name_inside(path, unit) for path in inside)
-            met = MetUnit(unit, module, calls[unit], ours, known)
-            size = _measure_unit(module)
+            elsewhere = tuple(name for name, p in module.named_parameters() if owners[p] != unit)
+            met = MetUnit(unit, module, calls[unit], ours, known, elsewhere)
+            size = _measure_unit(unit, module, owners)
             self._trace(met, inside, self.rows[unit][rows], size)
 
     def _list_places(self, network: nn.Module, values: Values) -> dict[str, tuple[Rule, ...]]:
@@ -366,12 +368,26 @@ def measure_size(supernet: ElasticNetwork, architecture: Architecture, network: 
     if find_execution(network) is not None:
         return stored_bytes(trace_network(supernet, architecture))
     modules = dict(network.named_modules())
-    return sum(_measure_unit(modules[unit]) for unit in supernet.units if unit in modules)
+    owners = _find_owners(network, supernet.units)
+    return sum(
+        _measure_unit(unit, modules[unit], owners) for unit in supernet.units if unit in modules
+    )
 
 
-def _measure_unit(module: nn.Module) -> int:
+def _find_owners(network: nn.Module, units: Sequence[str]) -> dict[nn.Parameter, str]:
+    """Find the unit of every parameter: of those that share it, the first."""
+    modules = dict(network.named_modules())
+    owners: dict[nn.Parameter, str] = {}
+    for unit in units:
+        for parameter in modules[unit].parameters() if unit in modules else ():
+            owners.setdefault(parameter, unit)
+    return owners
+
+
+def _measure_unit(path: str, module: nn.Module, owners: Mapping[nn.Parameter, str]) -> int:
+    own = (p for p in module.parameters() if owners[p] == path)
     floating = (b for b in module.buffers() if b.is_floating_point())
-    return 4 * sum(tensor.numel() for tensor in (*module.parameters(), *floating))
+    return 4 * sum(tensor.numel() for tensor in (*own, *floating))
 
 
 def _make_recorder(calls: dict[str, Call], unit: str) -> Any:

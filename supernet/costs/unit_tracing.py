@@ -7,6 +7,7 @@ mixtures of formats as its layers have: formats of other units change nothing in
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -51,6 +52,8 @@ class MetUnit:
         call: What it was called with; only shapes, dtypes and what is no tensor matter.
         folds: Which of its normalisations follow a convolution.
         places: Paths within the unit of the modules that may have formats of their own.
+        elsewhere: Names within the unit of parameters that count as those of an earlier unit, which
+            shares them (an output layer those of the embedding).
     """
 
     path: str
@@ -58,6 +61,7 @@ class MetUnit:
     call: Call
     folds: tuple[Fold, ...] = ()
     places: tuple[str, ...] = ()
+    elsewhere: tuple[str, ...] = ()
 
 
 class UnitTracer:
@@ -82,7 +86,10 @@ class UnitTracer:
         tensors, rebuild = _split_call(unit.call)
         sizes = tuple(tuple(t.shape) for t in tensors)
         kinds = tuple((t.dim(), t.dtype) for t in tensors)
-        family = (_describe(unit.module), kinds, rebuild.key, unit.folds, unit.places)
+        family = (
+            *(_describe(unit.module), kinds, rebuild.key),
+            *(unit.folds, unit.places, unit.elsewhere),
+        )
         number = self._numbers.setdefault((family, sizes), len(self._numbers))
         self._families[number] = self._by_family.setdefault(family, [])
         return number
@@ -153,7 +160,8 @@ class UnitTracer:
     def _trace(self, unit: MetUnit, inside: Mapping[str, Format]) -> Graph:
         tensors, rebuild = _split_call(unit.call)
         if not inside:
-            return lower(_Bound(unit.module, rebuild, None), tensors, structure_only=True)[0]
+            bound = _Bound(unit.module, rebuild, None)
+            return _leave_out(lower(bound, tensors, structure_only=True)[0], unit.elsewhere)
         formats = {f"{unit.path}.{path}" if path else unit.path: f for path, f in inside.items()}
         execution = Execution(formats, per_layer=self.per_layer)
         modules = {
@@ -163,10 +171,18 @@ class UnitTracer:
             handles = execution.guard(modules)
             try:
                 bound = _Bound(unit.module, rebuild, execution)
-                return pass_integers(lower(bound, tensors, structure_only=True)[0])
+                graph = lower(bound, tensors, structure_only=True)[0]
+                return pass_integers(_leave_out(graph, unit.elsewhere))
             finally:
                 for handle in handles:
                     handle.remove()
+
+
+def _leave_out(graph: Graph, parameters: Sequence[str]) -> Graph:
+    """Do not count some parameters of a graph, by their names within the unit."""
+    shapes = {spec.name.removeprefix(f"{_ROOT}."): spec.shape for spec in graph.weights}
+    counted = (math.prod(int(d) for d in shapes[name]) for name in parameters if name in shapes)
+    return replace(graph, parameters=graph.parameters - sum(counted))
 
 
 def name_inside(path: str, unit: str) -> str:

@@ -70,24 +70,21 @@ class TrainingState:
     def restore(self, checkpoint: Checkpoint) -> None:
         """Continue exactly where :meth:`save` was called."""
         self.reserve = checkpoint.step
-        raw: dict[str, Tensor] = {}
-        remembered: dict[str, Tensor] = {}
-        parameters = dict(self.supernet.named_parameters())
+        kinds: dict[str, dict[str, Tensor]] = {"weights": {}, "strategy": {}}
         for key, tensor in checkpoints.read_tensors(checkpoint, checkpoints.OPTIMIZER).items():
             kind, name = key.split("/", maxsplit=1)
-            if kind == "weights":
-                raw[name] = tensor
-                continue
-            if kind == "strategy":
-                remembered[name] = tensor
-                continue
-            parameter = parameters[name]
-            # AdamW keeps its step counter on the CPU wherever the parameter lives.
-            device = "cpu" if kind == "step" else parameter.device
-            self.optimizer.state[parameter][kind] = tensor.to(device)
-        checkpoints.restore(self.supernet, raw, checkpoint.path)
-        self.method.load_state_dict(remembered)
-        self.average.restore(checkpoints.read_tensors(checkpoint, checkpoints.WEIGHTS))
+            kinds.setdefault(kind, {})[name] = tensor
+        checkpoints.restore(self.supernet, kinds.pop("weights"), checkpoint.path)
+        self.method.load_state_dict(kinds.pop("strategy"))
+        upgrade = self.supernet.upgrade
+        parameters = dict(self.supernet.named_parameters())
+        for kind, tensors in kinds.items():
+            for name, tensor in upgrade(tensors).items():
+                parameter = parameters[name]
+                # AdamW keeps its step counter on the CPU wherever the parameter lives.
+                device = "cpu" if kind == "step" else parameter.device
+                self.optimizer.state[parameter][kind] = tensor.to(device)
+        self.average.restore(upgrade(checkpoints.read_tensors(checkpoint, checkpoints.WEIGHTS)))
 
     def _continuation(self) -> dict[str, Tensor]:
         result = {f"weights/{name}": t for name, t in self.supernet.state_dict().items()}

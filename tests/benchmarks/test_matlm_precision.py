@@ -35,7 +35,7 @@ def text(tmp_path_factory) -> Path:
 def small(benchmark, text):
     data = open_data(f"text:{text}", context=8)
     config = matlm.Config(
-        vocabulary=data.shape.classes, context=8, width=32, heads=2, ffn=(32, 64, 96, 128),
+        vocabulary=data.shape.classes, context=8, widths=(32,), heads=(2,), ffn=(32, 64, 96, 128),
         depths=(1,),
     )  # fmt: skip
     return make_precision_elastic(
@@ -89,7 +89,7 @@ def test_table_has_a_line_for_each_row(benchmark) -> None:
 
 
 def test_widths_that_blocks_do_not_divide_are_refused(benchmark, text, monkeypatch) -> None:
-    odd = matlm.Config(width=48, context=8)
+    odd = matlm.Config(widths=(48,), context=8)
     monkeypatch.setitem(matlm.PRESETS, "tiny", odd)
     with pytest.raises(SystemExit, match="multiples of 32"):
         benchmark.prepare("tiny", text, text.parent / "run", 0, 2)

@@ -97,7 +97,9 @@ def test_float_blocks_that_add_their_input_to_their_output_pay_for_it_after_inte
 
 
 def test_formats_of_matrix_products_have_no_borders_and_units_have_their_rows() -> None:
-    config = matlm.Config(vocabulary=64, context=24, depths=(1, 2), width=32, heads=2, ffn=(32, 64))
+    config = matlm.Config(
+        vocabulary=64, context=24, depths=(1, 2), widths=(32,), heads=(2,), ffn=(32, 64)
+    )
     policy = parse_policy("weights4,int8-dynamic,fp32")
     cost_model = make_precision_elastic(matlm.build(config), policy).cost_model()
     found = {unit.precision for unit in cost_model.distinct}

@@ -20,7 +20,7 @@ def test_language_model_learns_a_pattern(tmp_path: Path) -> None:
     (tmp_path / "t.txt").write_text("abcdefgh" * 400, encoding="utf-8")
     data = open_data(f"text:{tmp_path / 't.txt'}", context=8)
     config = replace(
-        matlm.configure("tiny", data.shape), width=16, heads=2, ffn=(8, 32), depths=(1, 2)
+        matlm.configure("tiny", data.shape), widths=(16,), heads=(2,), ffn=(8, 32), depths=(1, 2)
     )
     supernet = matlm.build(config)
     recipe = Recipe(
