@@ -147,7 +147,7 @@ def prepare(
     context = matlm.PRESETS[preset].context
     data = open_data(f"text:{text}", context=context)
     config = replace(matlm.configure(preset, data.shape), seed=seed)
-    for name, sizes in (("width", (config.width,)), ("ffn", config.ffn)):
+    for name, sizes in (("widths", config.widths), ("ffn", config.ffn)):
         if any(size % BLOCK for size in sizes):
             raise SystemExit(f"{name} = {list(sizes)}: blocks of weights need multiples of {BLOCK}")
     supernet = matlm.build(config)
