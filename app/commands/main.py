@@ -321,6 +321,59 @@ def evaluate(
     show(result, format_evaluation(result), json)
 
 
+@app.command(
+    epilog="Example: supernet generate --run runs/text --arch largest --prompt 'KING: ' --tokens 40"
+)
+def generate(
+    run: RunDir,
+    arch: Arch,
+    prompt: Annotated[str, typer.Option(help="Text to go on from.")],
+    tokens: Annotated[
+        int | None, typer.Option(help="How many to generate [as many as the context holds].")
+    ] = None,
+    temperature: Annotated[
+        float, typer.Option(help="Divides the logits of a drawn token; 0 takes the likeliest.")
+    ] = 0.0,
+    top_p: Annotated[
+        float, typer.Option(help="Probability of the likeliest tokens that are drawn from.")
+    ] = 1.0,
+    seed: Seed = 0,
+    engine: Annotated[str, typer.Option(help="torch or onnxruntime.")] = "torch",
+    draft: Annotated[
+        str | None, typer.Option(help="Architecture that drafts tokens for --arch to verify.")
+    ] = None,
+    drafted: Annotated[
+        int | None, typer.Option(help="Tokens drafted before they are verified [4].")
+    ] = None,
+    data: MovedData = None,
+    trust: Trust = None,
+    config: Config = None,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Let a language model go on from a text, token by token; a smaller one may draft for it."""
+    with showing(quiet=quiet) as say:
+        from app.commands.texts.generations import format_generation
+        from app.jobs.generate import GenerateRequest, generate_job
+
+        request = GenerateRequest(
+            run=run,
+            architecture=arch,
+            prompt=prompt,
+            tokens=tokens,
+            temperature=temperature,
+            top_p=top_p,
+            seed=seed,
+            engine=engine,
+            draft=draft,
+            drafted=drafted,
+            data=data,
+            trust=tuple(trust or ()),
+        )
+        result = generate_job(request, say)
+    show(result, format_generation(result), json)
+
+
 @app.command(epilog="Example: supernet audit --run runs/a --networks 12")
 def audit(
     run: RunDir,

@@ -70,6 +70,29 @@ class QuantizeOutcome:
 
 
 @dataclass(frozen=True)
+class GenerateOutcome:
+    """A text that a language model went on with.
+
+    ``first_ms`` is the time until the first token (the prompt was read), ``token_ms`` that of each
+    one after it, both as they happened, on whatever else the machine did. With a draft,
+    ``acceptance`` is the share of its tokens that were right, and ``passes`` the forward passes of
+    the model.
+    """
+
+    run: Path
+    digest: str
+    prompt: str
+    text: str
+    prompt_tokens: int
+    tokens: int
+    first_ms: float
+    token_ms: float | None
+    draft: str | None = None
+    acceptance: float | None = None
+    passes: int | None = None
+
+
+@dataclass(frozen=True)
 class ProfileOutcome:
     """A latency table and how far it can be trusted; errors are fractions.
 

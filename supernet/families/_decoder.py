@@ -46,7 +46,8 @@ class Embedding(nn.Module):
             raise InputError(f"{end} tokens are more than the context of {self.context}")
         x = self.tokens(ids)
         if self.positions is not None:
-            x = x + self.positions[before:end]
+            # Looked up and not sliced: in a graph of any length, a slice would end at the context.
+            x = x + F.embedding(torch.arange(before, end, device=ids.device), self.positions)
         return self.dropout(x)
 
 
@@ -224,36 +225,33 @@ class Decoder(nn.Module):
         if tied:
             head.scores.weight = embedding.tokens.weight
 
-    def forward(self, ids: Tensor) -> Tensor:
-        x = self.embedding(ids)
-        for layer in self.layers:
-            x, _ = layer(x)
-        return self.head(x)
-
-    def follow(self, ids: Tensor, past: Sequence[KeyValue]) -> tuple[Tensor, list[KeyValue]]:
-        """Run on tokens that follow others, whose keys and values are known.
+    def forward(
+        self, ids: Tensor, past: Sequence[KeyValue] | None = None
+    ) -> Tensor | tuple[Tensor, list[KeyValue]]:
+        """Score the token after each.
 
         Args:
             ids: ``(N, T)``.
-            past: Of every layer, for the tokens before; without tokens (``(N, groups, 0, size)``)
-                at the beginning of a text.
+            past: Keys and values of every layer for the tokens before these;
+                at the beginning of a text those of no tokens, which :meth:`start` gives.
 
         Returns:
-            Logits ``(N, T, vocabulary)``, and keys and values of all tokens so far.
+            Logits ``(N, T, vocabulary)``; with ``past``, also the keys and values of all tokens.
 
         Raises:
             InputError: More tokens than the context.
         """
-        before = past[0][0].shape[2]
-        x = self.embedding(ids, before)
-        present = []
-        for layer, known in zip(self.layers, past, strict=True):
-            x, keys = layer(x, known)
-            present.append(keys)
-        return self.head(x), present
+        known = [None] * len(self.layers) if past is None else past
+        before = 0 if past is None else past[0][0].shape[2]
+        x, present = self.embedding(ids, before), []
+        for layer, pair in zip(self.layers, known, strict=True):
+            x, all_of_them = layer(x, pair)
+            present.append(all_of_them)
+        logits = self.head(x)
+        return logits if past is None else (logits, present)
 
     def start(self, batch: int) -> list[KeyValue]:
-        """Keys and values of no tokens, for :meth:`follow`."""
+        """Keys and values of no tokens, to give :meth:`forward` at the beginning of a text."""
         past = []
         for layer in self.layers:
             attention = layer.attention

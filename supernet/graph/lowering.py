@@ -18,7 +18,7 @@ from supernet.graph.language import Graph
 from supernet.graph.operators.elementwise import ELEMENTWISE
 from supernet.graph.operators.layers import FUNCTIONS, HOT, LAYERS
 from supernet.graph.operators.shape_rules import find_result
-from supernet.graph.operators.shapes import SHAPES
+from supernet.graph.operators.shapes import SHAPES, make_range
 from supernet.graph.trace import Trace
 
 _OPERATORS = {**ELEMENTWISE, **SHAPES, **LAYERS}
@@ -46,6 +46,7 @@ def lower(
     output_names: Sequence[str] | None = None,
     scope: str = "",
     structure_only: bool = False,
+    lengths: Mapping[str, Mapping[int, str]] | None = None,
     **kwargs: Any,
 ) -> tuple[Graph, dict[str, np.ndarray | None]]:
     """Trace ``module(*inputs, **kwargs)`` into ONNX operators.
@@ -61,6 +62,8 @@ def lower(
         output_names: names of the graph's outputs; default "output", "output1", ...
         scope: module path put before the paths inside ``module``.
         structure_only: leave all values out; rounding weights takes longer than the trace.
+        lengths: names of further dynamic dimensions, by name of the input and dimension; equal
+            names have equal sizes. The graph then counts no multiply-accumulates.
         kwargs: further arguments of the forward that are not tensors.
 
     Returns:
@@ -71,7 +74,7 @@ def lower(
     """
     if module.training:
         raise InputError(f"{type(module).__name__} is in training mode; call .eval() first")
-    trace = Trace(module, inputs, scope)
+    trace = Trace(module, inputs, scope, lengths)
     if input_names is None:
         input_names = ["input" if i == 0 else f"input{i}" for i in range(len(inputs))]
     metas = [trace.add_input(n, t) for n, t in zip(input_names, inputs, strict=True)]
@@ -144,6 +147,9 @@ class _Dispatch(TorchDispatchMode):
             shape, emit = HOT[op]
             out = shape(*args, **kwargs)
             return trace.bind(out, emit(trace, out, *args, **kwargs))
+        if base == "aten.arange" and trace.lengths.are_in(args):
+            out = func(*args, **{**kwargs, "device": "meta"})
+            return trace.bind(out, make_range(trace, out, *args))
         if base == "aten.empty":
             return func(*args, **{**kwargs, "device": "meta"})
         tensors = _list_tensors((args, kwargs))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 from supernet.errors import InputError
 from supernet.graph.language import BATCH, Attribute, Constant, Graph, Node, TensorSpec
+from supernet.graph.lengths import Lengths
 from supernet.quantization.tracking import find_layer, name_layer
 
 # A prime no layer size is likely to be a multiple of: every dimension that is a multiple of it
@@ -22,10 +23,20 @@ _SENTINELS = (211, 223, 227, 229, 233, 239, 241, 251)
 class Trace:
     """What one trace has recorded so far: tensor names, nodes, weights, constants and costs."""
 
-    def __init__(self, module: nn.Module, inputs: Sequence[torch.Tensor], scope: str) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        inputs: Sequence[torch.Tensor],
+        scope: str,
+        lengths: Mapping[str, Mapping[int, str]] | None = None,
+    ) -> None:
         parameters = list(module.named_parameters(remove_duplicate=False))
         buffers = list(module.named_buffers(remove_duplicate=False))
         self.batch = _choose_sentinel(inputs, [t for _, t in (*parameters, *buffers)])
+        sizes = {
+            int(d) for t in (*inputs, *(t for _, t in (*parameters, *buffers))) for d in t.shape
+        }
+        self.lengths = Lengths(lengths or {}, sizes)
         self.inputs: list[TensorSpec] = []
         self.nodes: list[Node] = []
         self.constants: dict[str, Constant] = {}
@@ -44,6 +55,7 @@ class Trace:
         self._scopes = [(scope, type(module).__name__)]
         self._root = scope
         self._batch_vector = ""
+        self._sizes: dict[int, str] = {}
         self._add_state(parameters, buffers)
 
     # -- tensors ---------------------------------------------------------------------------
@@ -72,8 +84,9 @@ class Trace:
         self._alive.extend(metas.values())
 
     def add_input(self, name: str, example: torch.Tensor) -> torch.Tensor:
-        """Register a graph input shaped like ``example`` with the sentinel batch size."""
-        meta = torch.empty((self.batch, *example.shape[1:]), dtype=example.dtype, device="meta")
+        """Register a graph input shaped like ``example`` with sentinels where it is dynamic."""
+        shape = self.lengths.fill(name, (self.batch, *example.shape[1:]))
+        meta = torch.empty(shape, dtype=example.dtype, device="meta")
         self.inputs.append(TensorSpec(name, self.symbolic(meta.shape), name_dtype(example.dtype)))
         return self.bind(meta, name)
 
@@ -183,6 +196,8 @@ class Trace:
 
     def _materialise(self, value: torch.Tensor, broadcast: bool) -> str:
         full = tuple(value.shape)
+        if self.lengths.are_in(full):
+            raise InputError(f"{self.where()} makes a constant whose size follows a dynamic length")
         with _disable_current_modes():
             array = value.detach().cpu().numpy()
         for axis, size in enumerate(full):
@@ -210,15 +225,31 @@ class Trace:
         """A rank-0 constant of exactly ``dtype``."""
         return self.constant(np.asarray(value, dtype=name_dtype(dtype)))
 
-    # -- batch -----------------------------------------------------------------------------
+    # -- batch and lengths ---------------------------------------------------------------------
 
     def symbolic(self, shape: Sequence[int]) -> tuple[int | str, ...]:
-        """A traced shape with the sentinel turned back into ``"batch"``."""
-        factors = [(int(d), int(d) // self.batch) for d in shape]
-        return tuple(
-            d if d == 0 or d % self.batch else BATCH if k == 1 else f"{BATCH}*{k}"
-            for d, k in factors
-        )
+        """A traced shape with sentinels turned back into ``"batch"`` and the names of lengths."""
+        return tuple(self._name_size(int(d)) for d in shape)
+
+    def _name_size(self, size: int) -> int | str:
+        if self.lengths.is_dynamic(size):
+            return self.lengths.describe(size)
+        if size == 0 or size % self.batch:
+            return size
+        times = size // self.batch
+        return BATCH if times == 1 else f"{BATCH}*{times}"
+
+    def size(self, size: int) -> str:
+        """Name of an int64 vector of one entry that holds a size, dynamic or not."""
+        if not self.lengths.is_dynamic(size):
+            return self.constant([size])
+        if size not in self._sizes:
+            terms = [
+                self.emit("Shape", [name], start=axis, end=axis + 1)
+                for name, axis in self.lengths.find_places(size)
+            ]
+            self._sizes[size] = terms[0] if len(terms) == 1 else self.emit("Add", terms)
+        return self._sizes[size]
 
     def shape_tensor(self, shape: Sequence[int]) -> str:
         """Name of an int64 vector holding ``shape``, computed from the input where dynamic.
@@ -228,16 +259,16 @@ class Trace:
         """
         shape = [int(d) for d in shape]
         dynamic = [i for i, d in enumerate(shape) if d and d % self.batch == 0]
-        if not dynamic:
+        if not dynamic and not self.lengths.are_in(shape):
             return self.constant(shape)
         if any(shape[i] != self.batch for i in dynamic):
             raise InputError(f"{self.where()} makes a tensor whose size is a multiple of the batch")
-        if not self._batch_vector:
+        if dynamic and not self._batch_vector:
             first = self.inputs[0].name
             self._batch_vector = self.emit("Shape", [first], start=0, end=1)
         parts: list[str] = []
         for d in shape:
-            parts.append(self._batch_vector if d == self.batch else self.constant([d]))
+            parts.append(self._batch_vector if d == self.batch else self.size(d))
         return parts[0] if len(parts) == 1 else self.emit("Concat", parts, axis=0)
 
     # -- nodes -----------------------------------------------------------------------------
@@ -317,7 +348,8 @@ class Trace:
             nodes=nodes,
             weights=tuple(self._weights.values()),
             constants=tuple(c for c in self.constants.values() if c.name in needed),
-            macs=self.macs,
+            # Of no use at lengths that nothing has.
+            macs=0 if self.lengths.names else self.macs,
             parameters=sum(
                 self._sources[n].numel() for n in self._weights if n in self._parameters
             ),

@@ -354,7 +354,7 @@ def test_any_division_of_a_text_gives_the_logits_of_the_whole(
             network = net.extract(architecture)
             past, found = network.start(len(ids)), []
             for part in ids.split(parts, dim=1):
-                logits, past = network.follow(part, past)
+                logits, past = network(part, past)
                 found.append(logits)
             torch.testing.assert_close(torch.cat(found, 1), network(ids), rtol=1e-10, atol=1e-10)
             assert all(k.shape[2] == v.shape[2] == ids.shape[1] for k, v in past)
@@ -362,15 +362,15 @@ def test_any_division_of_a_text_gives_the_logits_of_the_whole(
 
 def test_a_text_beyond_the_context_is_refused() -> None:
     network = family.build(CONFIG).model
-    _, past = network.follow(TOKENS, network.start(len(TOKENS)))
+    _, past = network(TOKENS, network.start(len(TOKENS)))
     with pytest.raises(ValueError, match="13 tokens are more than the context of 12"):
-        network.follow(TOKENS[:, :1], past)
+        network(TOKENS[:, :1], past)
 
 
 def test_key_value_heads_are_as_many_as_their_groups() -> None:
     """That is what they are for: a third of the memory of a text that has been read."""
     net = family.build(EVERYTHING)
-    _, past = net.model.follow(TOKENS, net.model.start(3))
+    _, past = net.model(TOKENS, net.model.start(3))
     assert {tuple(part.shape) for pair in past for part in pair} == {(3, 3, 12, 4)}
 
 

@@ -234,6 +234,8 @@ def _attention(
     name = t.emit("MatMul", [t.name(query), turned])
     name = t.emit("Mul", [name, t.scalar(factor, query.dtype)])
     if is_causal:
+        if t.lengths.is_dynamic(rows):
+            raise InputError(f"{t.where()} is causal over a dynamic length; give it a mask")
         mask = np.triu(np.full((rows, columns), -np.inf, dtype=np.float32), 1)
         name = t.emit("Add", [name, t.constant(mask)])
     elif attn_mask is not None and attn_mask.dtype == torch.bool:

@@ -18,22 +18,22 @@ _INT64_MAX = 2**63 - 1
 
 
 def reshape(t: Trace, name: str, before: Sequence[int], after: Sequence[int]) -> str:
-    """Emit a Reshape that works for any batch size: 0 copies a dimension, -1 infers one.
+    """Emit a Reshape that works for any batch size and length: 0 copies a dimension, -1 infers one.
 
     Raises:
-        InputError: if two dimensions depend on the batch.
+        InputError: if two dimensions that are not copied are dynamic.
     """
     if tuple(before) == tuple(after):
         return name
     target: list[int] = []
     for axis, size in enumerate(int(d) for d in after):
-        if size and size % t.batch == 0:
+        if size and (size % t.batch == 0 or t.lengths.is_dynamic(size)):
             copied = axis < len(before) and int(before[axis]) == size
             target.append(0 if copied else -1)
         else:
             target.append(size)
     if target.count(-1) > 1:
-        raise InputError(f"{t.where()} reshapes to {tuple(after)}: two dimensions hold the batch")
+        raise InputError(f"{t.where()} reshapes to {tuple(after)}: two dimensions are dynamic")
     return t.emit("Reshape", [name, t.constant(target)])
 
 
@@ -79,8 +79,8 @@ def _slice(
     if out.shape == x.shape:
         return t.name(x)
     end = _INT64_MAX if end is None or end >= x.shape[dim] else end
-    bounds = [[start or 0], [end], [dim % x.dim()], [step]]
-    return t.emit("Slice", [t.name(x), *(t.constant(b) for b in bounds)])
+    bounds = [t.size(start or 0), t.size(end), t.constant([dim % x.dim()]), t.constant([step])]
+    return t.emit("Slice", [t.name(x), *bounds])
 
 
 def _select(t: Trace, out: Tensor, x: Tensor, dim: int, index: int) -> str:
@@ -142,6 +142,13 @@ def _index(t: Trace, out: Tensor, x: Tensor, indices: Sequence[Tensor | None]) -
 
 def _gather(t: Trace, out: Tensor, x: Tensor, dim: int, index: Tensor, **kwargs: Any) -> str:
     return t.emit("GatherElements", [t.name(x), t.name(index)], axis=dim % x.dim())
+
+
+def make_range(t: Trace, out: Tensor, *bounds: int) -> str:
+    """Emit the numbers ``torch.arange`` gives, of whose bounds one is a dynamic length."""
+    start, end, step = {1: (0, *bounds, 1), 2: (*bounds, 1), 3: bounds}[len(bounds)]
+    ends = [t.emit("Squeeze", [t.size(bound)]) for bound in (start, end)]
+    return t.emit("Range", [*ends, t.scalar(step, torch.int64)])
 
 
 SHAPES: dict[str, Handler] = {

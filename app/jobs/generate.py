@@ -1,0 +1,204 @@
+"""Generating as a job: a subnetwork of a language model goes on from a prompt."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from app.evaluation.log import find_architecture
+from app.jobs.outcomes import GenerateOutcome
+from app.progress import Say, Step
+from app.runs.directory import open_run
+from app.runs.trained import Trained, open_trained
+from app.runs.vocabulary import open_vocabulary
+from supernet.data import TEXT
+from supernet.data.vocabulary import Vocabulary, encode_prompt
+from supernet.errors import InputError
+from supernet.generation.decoding import generate
+from supernet.generation.language_model import (
+    LanguageModel,
+    TorchModel,
+    check_room,
+    require_decoder,
+)
+from supernet.generation.onnx_decoder import open_decoder
+from supernet.generation.sampling import Sampling
+from supernet.generation.speculative import DRAFTED, speculate
+from supernet.quality.evaluate import CALIBRATION_SAMPLES, recalibrate_extracted
+from supernet.quantization.execution import find_execution
+from supernet.space import Architecture, nearest
+
+ENGINES = ("torch", "onnxruntime")
+
+
+@dataclass(frozen=True)
+class GenerateRequest:
+    """What to generate.
+
+    Args:
+        run: The run directory, of a language model.
+        architecture: Digest, ``smallest``, ``largest`` or a JSON file.
+        prompt: Text to go on from.
+        tokens: How many to generate; by default as many as the context holds.
+        temperature: Divides the logits of a drawn token; 0 takes the likeliest.
+        top_p: Probability of the likeliest tokens that are drawn from.
+        seed: Of what is drawn.
+        engine: ``"torch"`` or ``"onnxruntime"``.
+        draft: An architecture that drafts tokens for the other to verify.
+        drafted: Tokens drafted before they are verified.
+        data: Where the data of the run are now, if they moved; only number formats need them.
+        trust: Dotted paths of the user's own modules that files of the run may name.
+    """
+
+    run: Path
+    architecture: str
+    prompt: str
+    tokens: int | None = None
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+    engine: str = "torch"
+    draft: str | None = None
+    drafted: int | None = None
+    data: str | None = None
+    trust: tuple[str, ...] = ()
+
+
+@dataclass
+class _Clock:
+    """When the first token was there, and how many came after it."""
+
+    begin: float = field(default_factory=time.perf_counter)
+    first: float | None = None
+    tokens: int = 0
+
+    def count(self, _: Tensor) -> None:
+        self.tokens += 1
+        if self.first is None:
+            self.first = time.perf_counter()
+
+    @property
+    def first_ms(self) -> float:
+        return 1000 * ((self.first or self.begin) - self.begin)
+
+    @property
+    def token_ms(self) -> float | None:
+        if self.first is None or self.tokens < 2:
+            return None
+        return 1000 * (time.perf_counter() - self.first) / (self.tokens - 1)
+
+
+def generate_job(request: GenerateRequest, say: Say) -> GenerateOutcome:
+    """Extract a subnetwork of a language model and let it go on from a prompt.
+
+    Args:
+        request: What to generate.
+        say: Told about progress.
+
+    Raises:
+        InputError: No language model, an unknown architecture or engine, a prompt that the
+            vocabulary cannot hold, or more tokens than the context.
+    """
+    if request.engine not in ENGINES:
+        raise InputError(
+            f"unknown engine {request.engine!r}{nearest(request.engine, ENGINES)}; engines are "
+            f"{', '.join(ENGINES)}"
+        )
+    if request.drafted is not None and request.draft is None:
+        raise InputError("--drafted needs --draft, the architecture that drafts")
+    sampling = Sampling(request.temperature, request.top_p)
+    opened = open_run(request.run, request.trust)
+    trained = open_trained(opened, say, request.data)
+    if trained.shape.task != TEXT:
+        raise InputError(
+            f"{opened.path} is a run of {trained.shape.task}; generate needs a language model, "
+            "which train --family matlm --data text:PATH makes"
+        )
+    vocabulary = open_vocabulary(opened)
+    prompt = encode_prompt(vocabulary, request.prompt)[None]
+    find = trained.supernet.space
+    chosen = find_architecture(opened, find, request.architecture)
+    model = _open_model(trained, chosen, request.engine, say)
+    tokens = model.context - prompt.shape[1] if request.tokens is None else request.tokens
+    check_room(model, prompt.shape[1], max(1, tokens) if request.tokens is None else tokens)
+    if request.draft is None:
+        return _generate(request, model, prompt, tokens, sampling, chosen, vocabulary, say)
+    draft = find_architecture(opened, find, request.draft)
+    small = _open_model(trained, draft, request.engine, say)
+    say(Step(f"generating with {chosen.digest}, drafts by {draft.digest}", passing=True))
+    clock = _Clock()
+    found = speculate(
+        model,
+        small,
+        prompt,
+        tokens,
+        drafted=DRAFTED if request.drafted is None else request.drafted,
+        sampling=sampling,
+        seed=request.seed,
+        show=clock.count,
+    )
+    return GenerateOutcome(
+        opened.path,
+        chosen.digest,
+        request.prompt,
+        vocabulary.decode(found.ids),
+        prompt.shape[1],
+        tokens,
+        clock.first_ms,
+        clock.token_ms,
+        draft=draft.digest,
+        acceptance=found.acceptance,
+        passes=found.passes,
+    )
+
+
+def _generate(
+    request: GenerateRequest,
+    model: LanguageModel,
+    prompt: Tensor,
+    tokens: int,
+    sampling: Sampling,
+    chosen: Architecture,
+    vocabulary: Vocabulary,
+    say: Say,
+) -> GenerateOutcome:
+    say(Step(f"generating with {chosen.digest}", passing=True))
+    clock = _Clock()
+    found = generate(model, prompt, tokens, sampling=sampling, seed=request.seed, show=clock.count)
+    return GenerateOutcome(
+        request.run,
+        chosen.digest,
+        request.prompt,
+        vocabulary.decode(found[0]),
+        prompt.shape[1],
+        tokens,
+        clock.first_ms,
+        clock.token_ms,
+    )
+
+
+def _open_model(
+    trained: Trained, architecture: Architecture, engine: str, say: Say
+) -> LanguageModel:
+    """A subnetwork on the processor, ready to generate."""
+    say(Step(f"extracting {architecture.digest}", passing=True))
+    network = trained.supernet.extract(architecture).eval()
+    if find_execution(network) is not None:
+        recalibrate_extracted(
+            network,
+            trained.supernet,
+            architecture,
+            trained.data,
+            CALIBRATION_SAMPLES,
+            estimator=trained.estimator,
+            corrections=True,
+        )
+    family = trained.run.record.family
+    decoder = require_decoder(network.cpu().eval(), f"{architecture.digest} of family {family}")
+    if engine == "torch":
+        return TorchModel(decoder)
+    return open_decoder(decoder, threads=torch.get_num_threads())

@@ -1,0 +1,1 @@
+"""Text from language models token by token: in torch, under ONNX Runtime, with a draft."""
