@@ -15,6 +15,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from supernet import files
 from supernet.data import DataSource
 from supernet.errors import InputError
+from supernet.generation.language_model import find_decoder
+from supernet.generation.onnx_decoder import write_decoder
 from supernet.graph.integer.saturation import SaturationVerdict, check_graph
 from supernet.graph.language import Graph
 from supernet.graph.lowering import lower
@@ -28,6 +30,7 @@ from supernet.space import Architecture
 from supernet.supernet import Supernet
 
 ONNX, WEIGHTS, ARCHITECTURE = "model.onnx", "weights.safetensors", "architecture.json"
+DECODER = "decoder.onnx"
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,9 @@ class Exported:
         formats: Number format of every unit, or layer, that does not compute in float, by path.
         saturation: For layers that multiply integers, by the name of their weight, whether sums
             are exact on processors without 8-bit dot products, too.
+        decoder: Of a language model, a second model that takes and gives keys and values, at any
+            length (:mod:`supernet.generation.onnx_decoder`). Empty for other networks, and for
+            those whose activations have calibrated ranges, which are of whole contexts.
     """
 
     network: nn.Module
@@ -68,6 +74,7 @@ class Exported:
     calibrates: bool = False
     formats: Mapping[str, str] = field(default_factory=dict)
     saturation: Mapping[str, SaturationVerdict] = field(default_factory=dict)
+    decoder: bytes = b""
 
     @property
     def size_bytes(self) -> int:
@@ -145,7 +152,15 @@ def export(
         calibrates=execution is not None and bool(execution.calibrated),
         formats={} if execution is None else {p: f.name for p, f in execution.formats.items()},
         saturation={} if execution is None else check_graph(graph, values),
+        decoder=_write_decoder(network, execution),
     )
+
+
+def _write_decoder(network: nn.Module, execution: Execution | None) -> bytes:
+    decoder = find_decoder(network)
+    if decoder is None or (execution is not None and execution.calibrated):
+        return b""
+    return write_decoder(decoder)
 
 
 def _check_executable(execution: Execution) -> None:
@@ -167,6 +182,8 @@ def write_files(folder: Path, exported: Exported, architecture: Architecture) ->
         OSError: A write failed.
     """
     files.write_bytes(folder / ONNX, exported.onnx)
+    if exported.decoder:
+        files.write_bytes(folder / DECODER, exported.decoder)
     weights = (
         write_integer_weights(exported.graph, exported.weights)
         if exported.formats

@@ -27,13 +27,13 @@ from hardware.fusion_probe import probe_contract
 from supernet import files
 from supernet.costs.enumeration import measure_size
 from supernet.errors import InputError
-from supernet.export import ARCHITECTURE, ONNX, WEIGHTS, Exported, write_files
+from supernet.export import ARCHITECTURE, DECODER, ONNX, WEIGHTS, Exported, write_files
 from supernet.graph.fusion.plan import FLOAT, plan_operators
 from supernet.graph.quantized.overhead import itemise_overhead
 from supernet.space import Architecture
 
 CARD, PARITY, LABELS = "card.md", "parity.json", "labels.json"
-OURS = frozenset((ONNX, WEIGHTS, ARCHITECTURE, CARD, PARITY, LABELS))
+OURS = frozenset((ONNX, DECODER, WEIGHTS, ARCHITECTURE, CARD, PARITY, LABELS))
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,8 @@ def _measure_storage(
 ) -> StorageRecord:
     """Bytes that the costs promise, beside those of the files in a folder."""
     promised = measure_size(trained.supernet, architecture, exported.network)
-    written = {name: (folder / name).stat().st_size for name in (ONNX, WEIGHTS)}
+    names = (ONNX, DECODER, WEIGHTS) if exported.decoder else (ONNX, WEIGHTS)
+    written = {name: (folder / name).stat().st_size for name in names}
     if exported.formats:
         overhead = itemise_overhead(exported.onnx, exported.graph)
         return StorageRecord(

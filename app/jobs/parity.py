@@ -11,10 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from app.records.export import IntegerParityRecord, ParityRecord
+from app.records.export import GenerationParityRecord, IntegerParityRecord, ParityRecord
 from app.runs.trained import Trained
 from supernet.errors import InputError
 from supernet.export import Exported, run_torch
+from supernet.generation.language_model import TorchModel, find_decoder
+from supernet.generation.onnx_decoder import load_decoder
 from supernet.graph.integer.integer_simulator import simulate
 from supernet.quality.evaluate import choose_batch_size, score_samples
 from supernet.space import Architecture
@@ -28,6 +30,8 @@ LIMIT = 1e-4
 LARGEST_SHARE, MEAN_SHARE, DECISIONS = 0.25, 0.01, 0.02
 # The integer simulator is made to be exact, not fast.
 SIMULATED_SAMPLES = 64
+# Tokens that a decoder generates, as far as its context holds them after a prompt.
+GENERATED = 64
 
 
 class RuntimeNetwork(nn.Module):
@@ -80,6 +84,7 @@ def compare_outputs(
     Raises:
         RuntimeError: They differ by more than rounding; the message says by how much.
     """
+    generation = _compare_generation(trained, exported)
     outputs = _run(trained, architecture, exported)
     expected = outputs.torch if outputs.simulated is None else outputs.simulated
     compared = outputs.batched[: len(expected)]
@@ -96,7 +101,10 @@ def compare_outputs(
         output_spread=spread,
         onnxruntime=onnxruntime.__version__,
         torch=str(torch.__version__),
+        generation=generation,
     )
+    if generation is not None and not exported.formats:
+        _check_generation(generation, record)
     if outputs.simulated is None:
         if not worst <= record.limit:
             raise RuntimeError(
@@ -130,6 +138,40 @@ def score_under_runtime(
     network = RuntimeNetwork(exported)
     scores = score_samples(network, trained.supernet, architecture, trained.data, split)
     return float(scores.mean())
+
+
+def _compare_generation(trained: Trained, exported: Exported) -> GenerationParityRecord | None:
+    """Let ONNX Runtime read, one by one, the tokens that torch generates."""
+    network = find_decoder(exported.network)
+    if not exported.decoder or network is None:
+        return None
+    window = trained.data.val.inputs[:1].cpu()
+    prompt = window[:, : max(1, window.shape[1] - GENERATED)]
+    ours = TorchModel(network)
+    theirs = load_decoder(exported.decoder, ours.context)
+    count = min(GENERATED, ours.context - prompt.shape[1])
+    read, same, worst = prompt, 0, 0.0
+    past, other_past = ours.start(1), theirs.start(1)
+    for _ in range(count):
+        logits, past = ours.score(read, past)
+        others, other_past = theirs.score(read, other_past)
+        worst = max(worst, float((logits - others).abs().max()))
+        read = logits[:, -1:].argmax(-1)
+        same += int(torch.equal(read, others[:, -1:].argmax(-1)))
+    return GenerationParityRecord(
+        prompt_tokens=prompt.shape[1],
+        tokens=count,
+        same_tokens=same / count if count else 1.0,
+        max_abs_difference=worst,
+    )
+
+
+def _check_generation(found: GenerationParityRecord, record: ParityRecord) -> None:
+    if not found.max_abs_difference <= record.limit:
+        raise RuntimeError(
+            f"ONNX Runtime and torch disagree by {found.max_abs_difference:.3g} on tokens that "
+            f"{record.architecture} generates, more than {record.limit:.1g}; nothing was exported"
+        )
 
 
 def _run(trained: Trained, architecture: Architecture, exported: Exported) -> _Outputs:

@@ -23,6 +23,22 @@ class IntegerParityRecord(Record):
     same_decision: float
 
 
+class GenerationParityRecord(Record):
+    """How far ONNX Runtime and torch agree token by token on a text that torch generates.
+
+    Args:
+        prompt_tokens: Read at once, from the validation part.
+        tokens: Generated after it, each read alone.
+        same_tokens: Share of them that ONNX Runtime finds likeliest, too.
+        max_abs_difference: Largest difference of their logits.
+    """
+
+    prompt_tokens: Count
+    tokens: Count
+    same_tokens: float
+    max_abs_difference: float
+
+
 class ParityRecord(FileRecord):
     """``parity.json``: how far ONNX Runtime and torch agree on real inputs.
 
@@ -40,6 +56,7 @@ class ParityRecord(FileRecord):
         onnxruntime: Version.
         torch: Version.
         integers: Of an export in integers, more about the simulator.
+        generation: Of a language model, the same for its decoder with keys and values.
     """
 
     architecture: Digest
@@ -52,6 +69,7 @@ class ParityRecord(FileRecord):
     onnxruntime: str
     torch: str
     integers: IntegerParityRecord | None = None
+    generation: GenerationParityRecord | None = None
 
 
 class LatencyRecord(Record):

@@ -69,10 +69,16 @@ def write_decoder(network: Decoder) -> bytes:
 
 
 def open_decoder(network: Decoder, *, threads: int = 1) -> OnnxModel:
-    """Open a decoder in ONNX Runtime, on the processor.
+    """Open a decoder in ONNX Runtime, on the processor; see :func:`load_decoder`."""
+    return load_decoder(write_decoder(network), network.embedding.context, threads=threads)
+
+
+def load_decoder(model: bytes, context: int, *, threads: int = 1) -> OnnxModel:
+    """Load a model that :func:`write_decoder` wrote into ONNX Runtime, on the processor.
 
     Args:
-        network: Extracted, in eval mode.
+        model: Its content.
+        context: Most tokens of a text.
         threads: Threads of one operator.
     """
     import onnxruntime as ort
@@ -80,10 +86,8 @@ def open_decoder(network: Decoder, *, threads: int = 1) -> OnnxModel:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
-    session = ort.InferenceSession(
-        write_decoder(network), options, providers=["CPUExecutionProvider"]
-    )
-    return OnnxModel(session, network.embedding.context)
+    session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    return OnnxModel(session, context)
 
 
 @dataclass(frozen=True)
