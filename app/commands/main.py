@@ -435,13 +435,25 @@ def export(
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
-    """Write one subnetwork as ONNX, safetensors, JSON, model card and parity proof."""
-    with showing(quiet=quiet) as say:
-        from app.commands.texts.runs import format_export
-        from app.jobs.export import export_job
+    """Write one subnetwork as ONNX, safetensors, JSON, model card and parity proof.
 
-        result = export_job(run, arch, out, say, data=data, trust=trust or ())
-    show(result, format_export(result), json)
+    Several (--arch A,B,C) become ONNX models that share one file of weights.
+    """
+    several = [name.strip() for name in arch.split(",")]
+    with showing(quiet=quiet) as say:
+        if len(several) > 1 and not Path(arch).exists():
+            from app.commands.texts.nested_exports import format_nested_export
+            from app.jobs.export_nested import export_nested_job
+
+            nested = export_nested_job(run, several, out, say, data=data, trust=trust or ())
+            text, result = format_nested_export(nested), nested
+        else:
+            from app.commands.texts.runs import format_export
+            from app.jobs.export import export_job
+
+            alone = export_job(run, arch, out, say, data=data, trust=trust or ())
+            text, result = format_export(alone), alone
+    show(result, text, json)
 
 
 @app.command(epilog="Example: supernet finetune --run runs/a --arch 3f2a90c1d2e4")

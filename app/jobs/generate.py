@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from supernet.data.vocabulary import Vocabulary, encode_prompt
 from torch import Tensor
 
 from app.evaluation.log import find_architecture
@@ -16,8 +17,8 @@ from app.runs.directory import open_run
 from app.runs.trained import Trained, open_trained
 from app.runs.vocabulary import open_vocabulary
 from supernet.data import TEXT
-from supernet.data.vocabulary import Vocabulary, encode_prompt
 from supernet.errors import InputError
+from supernet.families._decoder import Decoder
 from supernet.generation.decoding import generate
 from supernet.generation.language_model import (
     LanguageModel,
@@ -27,6 +28,7 @@ from supernet.generation.language_model import (
 )
 from supernet.generation.onnx_decoder import open_decoder
 from supernet.generation.sampling import Sampling
+from supernet.generation.serving import serve
 from supernet.generation.speculative import DRAFTED, speculate
 from supernet.quality.evaluate import CALIBRATION_SAMPLES, recalibrate_extracted
 from supernet.quantization.execution import find_execution
@@ -112,22 +114,23 @@ def generate_job(request: GenerateRequest, say: Say) -> GenerateOutcome:
         raise InputError("--drafted needs --draft, the architecture that drafts")
     sampling = Sampling(request.temperature, request.top_p)
     opened = open_run(request.run, request.trust)
-    trained = open_trained(opened, say, request.data)
-    if trained.shape.task != TEXT:
+    task = opened.record.data.shape.task
+    if task != TEXT:
         raise InputError(
-            f"{opened.path} is a run of {trained.shape.task}; generate needs a language model, "
-            "which train --family matlm --data text:PATH makes"
+            f"{opened.path} is a run of {task}; generate needs a language model, which "
+            "train --family matlm --data text:PATH makes"
         )
+    trained = open_trained(opened, say, request.data)
     vocabulary = open_vocabulary(opened)
     prompt = encode_prompt(vocabulary, request.prompt)[None]
-    find = trained.supernet.space
-    chosen = find_architecture(opened, find, request.architecture)
+    space = trained.supernet.space
+    chosen = find_architecture(opened, space, request.architecture)
     model = _open_model(trained, chosen, request.engine, say)
     tokens = model.context - prompt.shape[1] if request.tokens is None else request.tokens
     check_room(model, prompt.shape[1], max(1, tokens) if request.tokens is None else tokens)
     if request.draft is None:
         return _generate(request, model, prompt, tokens, sampling, chosen, vocabulary, say)
-    draft = find_architecture(opened, find, request.draft)
+    draft = find_architecture(opened, space, request.draft)
     small = _open_model(trained, draft, request.engine, say)
     say(Step(f"generating with {chosen.digest}, drafts by {draft.digest}", passing=True))
     clock = _Clock()
@@ -185,6 +188,17 @@ def _open_model(
     trained: Trained, architecture: Architecture, engine: str, say: Say
 ) -> LanguageModel:
     """A subnetwork on the processor, ready to generate."""
+    if trained.run.record.precision is None:
+        model = serve(trained.supernet, architecture)
+    else:
+        model = TorchModel(_calibrate(trained, architecture, say))
+    if engine == "torch":
+        return model
+    return open_decoder(model.network, threads=torch.get_num_threads())
+
+
+def _calibrate(trained: Trained, architecture: Architecture, say: Say) -> Decoder:
+    """A subnetwork with ranges of its own, where its number formats have some."""
     say(Step(f"extracting {architecture.digest}", passing=True))
     network = trained.supernet.extract(architecture).eval()
     if find_execution(network) is not None:
@@ -197,8 +211,4 @@ def _open_model(
             estimator=trained.estimator,
             corrections=True,
         )
-    family = trained.run.record.family
-    decoder = require_decoder(network.cpu().eval(), f"{architecture.digest} of family {family}")
-    if engine == "torch":
-        return TorchModel(decoder)
-    return open_decoder(decoder, threads=torch.get_num_threads())
+    return require_decoder(network.eval(), architecture.digest)

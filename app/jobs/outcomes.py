@@ -313,6 +313,29 @@ class ExportOutcome:
 
 
 @dataclass(frozen=True)
+class NestedModel:
+    """One of several exported subnetworks; ``model_bytes`` is its file without the weights."""
+
+    file: str
+    digest: str
+    parameters: int
+    value: float | None
+    model_bytes: int
+
+
+@dataclass(frozen=True)
+class ExportNestedOutcome:
+    """Several subnetworks with one file of weights, beside the largest of them with its own."""
+
+    folder: Path
+    models: tuple[NestedModel, ...]
+    objective: str
+    weights_bytes: int
+    largest_alone_bytes: int
+    max_abs_difference: float
+
+
+@dataclass(frozen=True)
 class QuickstartOutcome:
     """What came out of each stage; ``ends`` are the smallest and the largest network."""
 

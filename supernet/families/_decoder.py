@@ -239,8 +239,13 @@ class Decoder(nn.Module):
             Logits ``(N, T, vocabulary)``; with ``past``, also the keys and values of all tokens.
 
         Raises:
-            InputError: More tokens than the context.
+            InputError: More tokens than the context, or keys and values of another number of
+                layers.
         """
+        if past is not None and len(past) != len(self.layers):
+            raise InputError(
+                f"keys and values of {len(past)} layers are none of a network of {len(self.layers)}"
+            )
         known = [None] * len(self.layers) if past is None else past
         before = 0 if past is None else past[0][0].shape[2]
         x, present = self.embedding(ids, before), []

@@ -127,6 +127,28 @@ class OnnxModel:
         return logits, list(zip(present[::2], present[1::2], strict=True))
 
 
+def draw_feeds(
+    network: Decoder, *, batch: int, length: int, past: int = 2, seed: int = 0
+) -> dict[str, np.ndarray]:
+    """Draw inputs of a decoder's ONNX model by their names.
+
+    Args:
+        network: The decoder.
+        batch: Texts.
+        length: New tokens of each.
+        past: Tokens before them, whose keys and values are standard normal.
+        seed: Of what is drawn.
+    """
+    rng = np.random.default_rng(seed)
+    vocabulary = network.embedding.tokens.num_embeddings
+    feeds: dict[str, np.ndarray] = {IDS: rng.integers(0, vocabulary, (batch, length))}
+    shapes = [part.shape for pair in network.start(batch) for part in pair]
+    for name, (_, groups, _, size) in zip(_name_parts(network), shapes, strict=True):
+        drawn = rng.standard_normal((batch, groups, past, size))
+        feeds[f"past_key_values.{name}"] = drawn.astype(np.float32)
+    return feeds
+
+
 def _name_parts(network: Decoder) -> list[str]:
     return [f"{i}.{part}" for i in range(len(network.layers)) for part in ("key", "value")]
 

@@ -16,6 +16,7 @@ from supernet.generation.decoding import generate
 from supernet.generation.language_model import Past, TorchModel, require_decoder
 from supernet.generation.onnx_decoder import open_decoder, trace_decoder
 from supernet.generation.sampling import Sampling, choose, find_probabilities
+from supernet.generation.serving import serve
 from supernet.generation.speculative import speculate
 from supernet.precision.elastic import make_precision_elastic
 from supernet.quantization.formats import parse_policy
@@ -295,3 +296,49 @@ def test_consistency_by_hand() -> None:
     assert found.tokens == 60
     own = measure_consistency(large, large, windows)
     assert (own.agreement, own.divergence) == (1.0, 0.0)
+
+
+# -- one model in memory -------------------------------------------------------------------------
+
+
+def list_storages(network: torch.nn.Module) -> set[int]:
+    return {p.untyped_storage().data_ptr() for p in network.parameters()}
+
+
+def test_served_sizes_have_no_weights_of_their_own_and_change_no_bit() -> None:
+    net = build(CONFIG)
+    for architecture in draw_members(net, 4):
+        served = serve(net, architecture)
+        assert list_storages(served.network) <= list_storages(net)
+        alone = TorchModel(extract(net, architecture))
+        assert torch.equal(generate(served, PROMPT, 30), generate(alone, PROMPT, 30))
+
+
+def test_a_text_goes_on_at_another_size() -> None:
+    """What the large model has read needs no second reading by the small one."""
+    net = build(CONFIG)
+    small = net.space.architecture(
+        {**net.space.smallest.to_dict(), "depth": 3}
+        | {f"layer{i}.ffn": 32 for i in (1, 2, 3)}
+        | {f"layer{i}.heads": 2 for i in (1, 2, 3)}
+    )
+    large, other = serve(net, net.space.largest), serve(net, small)
+    _, past = large.score(PROMPT, large.start(1))
+    logits, longer = other.score(PROMPT[:, :1], past)
+    assert longer[0][0].shape[2] == PROMPT.shape[1] + 1
+    assert torch.isfinite(logits).all()
+    with pytest.raises(ValueError, match="keys and values of 3 layers are none of a network of 1"):
+        serve(net, net.space.smallest).score(PROMPT[:, :1], past)
+
+
+def test_only_what_is_ready_serves() -> None:
+    net = build(CONFIG)
+    with pytest.raises(ValueError, match=r"in training mode; call .eval"):
+        serve(net.train(), net.space.largest)
+    rounded = make_precision_elastic(build(CONFIG), parse_policy("w4a32-group16,fp32")).eval()
+    values = {
+        n: "w4a32-group16" if n.endswith("precision") else v
+        for n, v in rounded.space.largest.to_dict().items()
+    }
+    with pytest.raises(ValueError, match="computes in number formats; extract"):
+        serve(rounded, rounded.space.architecture(values))

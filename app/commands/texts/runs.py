@@ -143,5 +143,5 @@ def _format_integers(result: ExportOutcome, latency: str) -> str:
 
 
 def _write_sizes(result: ExportOutcome) -> str:
-    written = " and ".join(f"{name} {SIZE.show(size)}" for name, size in result.file_bytes.items())
-    return f"Written: {written}."
+    sizes = [f"{name} {SIZE.show(size)}" for name, size in result.file_bytes.items()]
+    return f"Written: {', '.join(sizes[:-1])} and {sizes[-1]}."
