@@ -225,19 +225,19 @@ class DataSource:
             f"for each; what was made {what}"
         )
 
-    def count_bits_per_byte(self, loss: float, split: str) -> float | None:
+    def count_bits_per_byte(self, loss: float | None, split: str) -> float | None:
         """Convert a loss, so that those of networks with other tokens can be compared with it.
 
         Args:
-            loss: Nats per token.
+            loss: Nats per token; ``None`` where there is none.
             split: What it is of.
 
         Returns:
-            Bits per byte of the text in UTF-8; ``None`` where there is no text. Characters that
-            the vocabulary lacks cost what the unknown token costs, which flatters small ones.
+            Bits per byte of the text in UTF-8; ``None`` where there is no text or loss. Characters
+            that the vocabulary lacks cost what the unknown token costs, which flatters small ones.
         """
         size = self.bytes_per_token.get(split)
-        return None if size is None else loss / math.log(2) / size
+        return None if size is None or loss is None else loss / math.log(2) / size
 
     def check_same_classes(self, trained: DataShape) -> None:
         """InputError unless a network built for ``trained`` can be run on this data."""

@@ -101,8 +101,8 @@ class BytePairs:
 def learn_byte_pairs(text: str, size: int) -> BytePairs:
     """Learn which tokens of a text to join: again and again the pair that is most often there.
 
-    Of pairs that are there equally often, the one of the earliest tokens comes first, so that the
-    same text always gives the same merges.
+    Of pairs that are there equally often, the one of the earliest tokens comes first, bytes in the
+    order of the characters that show them, so that the same text always gives the same merges.
 
     Args:
         text: What is learnt from.
@@ -134,7 +134,8 @@ def split_text(text: str, length: int = _BLOCK) -> Iterator[str]:
 
     Args:
         text: The text.
-        length: Fewest characters of each block but the last; one without such a place is longer.
+        length: Fewest characters of each block but the last, at least 1; one without such a place
+            is longer.
     """
     start = 0
     while start < len(text):
