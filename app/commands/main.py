@@ -122,6 +122,12 @@ def train(
     checkpoint_every: Annotated[int | None, typer.Option(help="Instead of the recipe's.")] = None,
     image_size: Annotated[int | None, typer.Option(help="Pixels, for folders of images.")] = None,
     context: Annotated[int | None, typer.Option(help="Tokens seen at once, for text.")] = None,
+    tokens: Annotated[
+        str | None, typer.Option(help="What a text is cut into: characters, bytes, bpe.")
+    ] = None,
+    vocabulary: Annotated[
+        int | None, typer.Option(help="Largest number of distinct tokens, for text.")
+    ] = None,
     teacher: Annotated[
         Path | None, typer.Option(help="A finished run; its largest network teaches.")
     ] = None,
@@ -159,6 +165,8 @@ def train(
             checkpoint_every=checkpoint_every,
             image_size=image_size,
             context=context,
+            tokens=tokens,
+            vocabulary=vocabulary,
             teacher=teacher,
             precision=precision,
             precision_method=precision_method,

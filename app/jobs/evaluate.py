@@ -78,6 +78,7 @@ def evaluate_job(
             balanced=record.balanced,
             largest_class=describe_largest_class(own, split),
             failure=record.failure,
+            bits_per_byte=own.count_bits_per_byte(record.value, split),
         )
     source = trained.data if data is None else open_other_data(data, trained)
     say(evaluating)
@@ -99,4 +100,5 @@ def evaluate_job(
         *counts,
         balanced=result.balanced,
         largest_class=describe_largest_class(source, split),
+        bits_per_byte=source.count_bits_per_byte(result.value, split),
     )

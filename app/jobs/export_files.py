@@ -26,6 +26,7 @@ from app.runs.trained import Trained
 from hardware.fusion_probe import probe_contract
 from supernet import files
 from supernet.costs.enumeration import measure_size
+from supernet.data import DataSource
 from supernet.errors import InputError
 from supernet.export import ARCHITECTURE, DECODER, ONNX, WEIGHTS, Exported, write_files
 from supernet.graph.fusion.plan import FLOAT, plan_operators
@@ -122,11 +123,20 @@ def write_export(
             {split: found for split, found in classes.items() if found is not None},
             proof.precision,
             tuning,
+            _count_bits(trained.data, qualities),
         )
         write_record(temporary / PARITY, proof.parity)
         files.write_json(temporary / LABELS, list(trained.shape.labels))
         files.write_text(temporary / CARD, write_model_card(architecture, exported, facts))
     return Written(latency, storage)
+
+
+def _count_bits(data: DataSource, qualities: Mapping[str, EvaluationRecord]) -> dict[str, float]:
+    found = {
+        split: data.count_bits_per_byte(quality.value, split)
+        for split, quality in qualities.items()
+    }
+    return {split: bits for split, bits in found.items() if bits is not None}
 
 
 def _measure_storage(

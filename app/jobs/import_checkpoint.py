@@ -9,7 +9,7 @@ from typing import Any
 from app.jobs.outcomes import ImportOutcome
 from app.progress import Say, Step
 from app.records.numbers import format_items
-from app.records.run import DataRecord, RunIdentity, ShapeRecord
+from app.records.run import DataOptions, DataRecord, RunIdentity, ShapeRecord
 from app.records.typed_json.plain import plain
 from app.runs.directory import Run, check_same_run, open_run, writing_run
 from app.runs.trained import NO_DATA, absolute, count_images
@@ -136,7 +136,7 @@ def _fit_to_images(recognised: Recognised, data: DataSource | None, image_size: 
 def _describe_data(config: Any, data: DataSource | None) -> DataRecord:
     if data is not None:
         size = data.shape.input[-1]
-        options = {"image_size": size} if data.spec.startswith("folder:") else {}
+        options: DataOptions = {"image_size": size} if data.spec.startswith("folder:") else {}
         known = ShapeRecord(**asdict(data.shape))
         return DataRecord(spec=data.spec, fingerprint=data.fingerprint, shape=known, **options)
     labels = tuple(map(str, range(config.classes)))

@@ -216,7 +216,7 @@ class EvaluateOutcome:
 
     Of an accuracy, ``balanced`` is the mean over the classes, where it is known, and
     ``largest_class`` the one that is most frequent in the split. ``failure`` says why there is no
-    value.
+    value. ``bits_per_byte`` is the loss of a text in a unit that does not depend on its tokens.
     """
 
     run: Path
@@ -235,6 +235,7 @@ class EvaluateOutcome:
     balanced: float | None = None
     largest_class: LargestClass | None = None
     failure: str | None = None
+    bits_per_byte: float | None = None
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from app.runs.directory import Run, check_same_run, open_run, writing_run
 from app.runs.origin import Origin, open_origin, take_weights
 from app.runs.precision import read_precision, show_policy, was_trained_in_float
 from app.runs.trained import build_extended
+from app.runs.vocabulary import copy_vocabulary
 from supernet import checkpoints
 from supernet.checkpoints import WEIGHTS
 from supernet.errors import InputError
@@ -106,6 +107,7 @@ def _write(out: Path, identity: RunIdentity, supernet: Supernet, origin: Origin)
         known = _find_complete(run)
         if known is not None:
             return known
+        copy_vocabulary(origin.run, run)
         source = SourceRecord(
             format=FORMAT,
             file=origin.run.path.name,

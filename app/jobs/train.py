@@ -14,6 +14,8 @@ from app.jobs.failures import SaidElsewhereError
 from app.jobs.outcomes import TrainOutcome
 from app.progress import Say, Step
 from app.records.run import (
+    CHARACTERS,
+    DataOptions,
     DataRecord,
     PrecisionRecord,
     RunIdentity,
@@ -45,10 +47,12 @@ from app.runs.trained import (
     limit_threads,
     load_own_family,
     open_typed_data,
+    pick_options,
     read_config,
     read_recipe,
     reopen_data,
 )
+from app.runs.vocabulary import describe_vocabulary, keep_vocabulary, lacks_vocabulary
 from supernet import checkpoints
 from supernet.data import DataSource
 from supernet.errors import DivergedError, InputError
@@ -94,6 +98,8 @@ class TrainRequest:
         checkpoint_every: Instead of the recipe's.
         image_size: Square size in pixels for folders of images.
         context: Tokens a language model sees at once.
+        tokens: What a text is cut into, ``"characters"``, ``"bytes"`` or ``"bpe"``.
+        vocabulary: Largest number of distinct tokens of a text.
         teacher: A finished run whose largest network teaches all architectures.
         precision: Number formats that units may compute in, such as ``"fp32,int8"``; ``None`` for
             float alone.
@@ -117,6 +123,8 @@ class TrainRequest:
     checkpoint_every: int | None = None
     image_size: int | None = None
     context: int | None = None
+    tokens: str | None = None
+    vocabulary: int | None = None
     teacher: Path | None = None
     precision: str | None = None
     precision_method: str | None = None
@@ -151,7 +159,7 @@ def train_job(request: TrainRequest, say: Say) -> TrainOutcome:
                 limit_threads(supernet)
                 main = distributed.is_main()
                 steps = recipe.total_steps(data.epoch)
-                run = _begin(request.out, supernet, identity, steps, held) if main else None
+                run = _begin(request.out, supernet, identity, steps, data, held) if main else None
         except distributed.ElsewhereError as error:
             raise SaidElsewhereError(bad_input=error.bad_input) from error
         try:
@@ -195,7 +203,12 @@ def _count_architectures(run: Run | None, supernet: Supernet) -> int:
 
 
 def _begin(
-    out: Path, supernet: Supernet, identity: RunIdentity, steps: int, held: ExitStack
+    out: Path,
+    supernet: Supernet,
+    identity: RunIdentity,
+    steps: int,
+    data: DataSource,
+    held: ExitStack,
 ) -> Run:
     """The run of the process that writes; it is locked as long as ``held`` is open.
 
@@ -204,12 +217,14 @@ def _begin(
     clear_diverged(out, identity)
     if _is_finished(out, identity, steps):
         run = Run(out)
-        if _has_moved(run, identity):
+        if _has_moved(run, identity) or lacks_vocabulary(run, data.vocabulary):
             with run.writing():
                 _note_places(run, identity)
+                keep_vocabulary(run, data.vocabulary)
         return run
     run = held.enter_context(writing_run(out, identity, supernet.space))
     _note_places(run, identity)
+    keep_vocabulary(run, data.vocabulary)
     if not _is_trained(run):
         run.set_stage("train", "running", config=_list_settings(identity))
     return run
@@ -293,8 +308,8 @@ def _prepare(
         # Presets come and go: what has taken the place of one is said of the run that has it.
         read_config(base, family)
     # Data that moved are opened as they were.
-    before = {} if known is None else keep_options(spec, known.data.options)
-    options = {**before, **_list_options(request)}
+    before: DataOptions = {} if known is None else keep_options(spec, known.data.options)
+    options = _combine_options(before, request)
     if asked is not None and base is not None:
         data = reopen_data(base, options, say)
     else:
@@ -325,7 +340,13 @@ def _prepare(
     _begin_with(supernet, begun, data, recipe, request.out)
     check_batch(recipe, data, supernet)
     shape = ShapeRecord(**asdict(data.shape))
-    described = DataRecord(spec=data.spec, fingerprint=data.fingerprint, shape=shape, **options)
+    described = DataRecord(
+        spec=data.spec,
+        fingerprint=data.fingerprint,
+        shape=shape,
+        **options,
+        **describe_vocabulary(data),
+    )
     # Before anything is written: a recipe that this family cannot run must leave nothing behind.
     source = request.teacher or _find_teacher(request.out, old, recipe)
     teacher, taught = None, None
@@ -493,9 +514,12 @@ def _choose_recipe(request: TrainRequest, run: Run | None, data: DataSource) -> 
     return recipe.replace(changes)
 
 
-def _list_options(request: TrainRequest) -> dict[str, int]:
-    wanted = {"context": request.context, "image_size": request.image_size}
-    return {key: value for key, value in wanted.items() if value is not None}
+def _combine_options(before: DataOptions, request: TrainRequest) -> DataOptions:
+    """Options of the data as asked for, else as they were; other tokens have their own number."""
+    kept: dict[str, object] = dict(before)
+    if request.tokens is not None and request.tokens != before.get("tokens", CHARACTERS):
+        kept.pop("vocabulary", None)
+    return pick_options({**kept, **pick_options(vars(request))})
 
 
 def _list_settings(identity: RunIdentity) -> dict[str, JsonValue]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypedDict
+
 from pydantic import Field
 
 from app.records.typed_json.record import Count, FileRecord, Json, Record, Seed
@@ -9,6 +11,17 @@ from app.records.typed_json.record import Count, FileRecord, Json, Record, Seed
 REMEDY = "restore the file, or train a new run"
 # How the precisions of weights came about that were trained in float.
 CALIBRATED = "calibrated"
+# What a text is cut into unless something else is asked for, and was in every earlier release.
+CHARACTERS = "characters"
+
+
+class DataOptions(TypedDict, total=False):
+    """Options of :func:`supernet.data.open_data`, as far as they were given."""
+
+    context: int
+    image_size: int
+    tokens: str
+    vocabulary: int
 
 
 class ShapeRecord(Record):
@@ -40,6 +53,10 @@ class DataRecord(Record):
         shape: Shape of the samples.
         context: Tokens a language model sees at once, of text.
         image_size: Square size in pixels, of folders of images.
+        tokens: What a text is cut into.
+        vocabulary: Largest number of distinct tokens that was asked for.
+        vocabulary_digest: SHA-256 of the vocabulary of a text, as
+            :func:`supernet.data.vocabulary.digest_vocabulary` computes it.
     """
 
     spec: str
@@ -47,12 +64,23 @@ class DataRecord(Record):
     shape: ShapeRecord
     context: Count | None = None
     image_size: Count | None = None
+    tokens: str = CHARACTERS
+    vocabulary: Count | None = None
+    vocabulary_digest: str | None = None
 
     @property
-    def options(self) -> dict[str, int]:
+    def options(self) -> DataOptions:
         """The options of :func:`supernet.data.open_data` that it was opened with."""
-        asked = {"context": self.context, "image_size": self.image_size}
-        return {name: value for name, value in asked.items() if value is not None}
+        found: DataOptions = {}
+        if self.context is not None:
+            found["context"] = self.context
+        if self.image_size is not None:
+            found["image_size"] = self.image_size
+        if self.tokens != CHARACTERS:
+            found["tokens"] = self.tokens
+        if self.vocabulary is not None:
+            found["vocabulary"] = self.vocabulary
+        return found
 
 
 class TeacherRecord(Record):

@@ -12,7 +12,7 @@ from app.records.export import LatencyRecord, ParityRecord, PrecisionFacts, Stor
 from app.records.finetune import TuningRecord
 from app.records.formats import count_formats
 from app.records.quantities import find_stored_quantity
-from app.records.run import RunRecord
+from app.records.run import CHARACTERS, RunRecord
 from app.reporting.class_balance import describe_balance, warn_of_largest_class
 from app.reporting.markdown import Markdown, render_markdown
 from supernet.data import IMAGES, DataShape
@@ -36,6 +36,7 @@ class CardFacts:
         largest: The most frequent class of splits that have classes, by split.
         precision: What the network is made of that computes in integers; ``None`` for float.
         tuning: How the weights were fine-tuned; ``None`` for inherited ones.
+        bits_per_byte: Losses of a text in a unit that does not depend on its tokens, by split.
     """
 
     record: RunRecord
@@ -48,6 +49,7 @@ class CardFacts:
     largest: Mapping[str, LargestClass] = field(default_factory=dict)
     precision: PrecisionFacts | None = None
     tuning: TuningRecord | None = None
+    bits_per_byte: Mapping[str, float] = field(default_factory=dict)
 
 
 def write_model_card(architecture: Architecture, exported: Exported, facts: CardFacts) -> str:
@@ -81,7 +83,9 @@ def write_model_card(architecture: Architecture, exported: Exported, facts: Card
         balances=_describe_balances(facts),
         warnings=_list_warnings(facts),
         images=IMAGES,
-        from_files=data.spec.startswith(("folder:", "text:")),
+        from_files=data.spec.startswith(("folder:", "text:")) and data.tokens == CHARACTERS,
+        symbols=data.spec.startswith("text:") and data.tokens != CHARACTERS,
+        bits=facts.bits_per_byte,
         crop=data.image_size or square,
         resized=exported.input_shape[1:] != shape.input[1:],
         read_pixels=Markdown(getsource(read_pixels).strip()),

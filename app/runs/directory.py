@@ -18,6 +18,7 @@ from pydantic import JsonValue
 
 from app.records.run import (
     REMEDY,
+    DataRecord,
     PrecisionRecord,
     RunIdentity,
     RunRecord,
@@ -26,6 +27,7 @@ from app.records.run import (
 from app.records.space import SpaceRecord
 from app.records.typed_json.record import to_json
 from app.records.typed_json.record_files import parse_record, read_record, write_record
+from app.records.vocabulary import FILE as VOCABULARY
 from supernet import __version__, files
 from supernet.errors import InputError
 from supernet.space import SearchSpace
@@ -37,6 +39,10 @@ _FREE = (
     "data.spec",
     "data.image_size",
     "data.context",
+    # Other tokens have another fingerprint.
+    "data.tokens",
+    "data.vocabulary",
+    "data.vocabulary_digest",
     "recipe.checkpoint_every",
     "recipe.log_every",
     "teacher.run",
@@ -53,6 +59,7 @@ _OWN = (
     *("run.json", "space.json", "metrics.jsonl", "evaluations.jsonl", _LOCK),
     *("checkpoints", "devices", "searches", "audits", "finetunes", "exports", "report"),
     "notes.json",
+    VOCABULARY,
 )
 # Optuna locks its journal by a link, and only ever makes, renames and removes it; one that was
 # being released when its process was killed has the other name.
@@ -476,15 +483,22 @@ def find_differences(ours: RunIdentity, theirs: RunIdentity) -> list[Difference]
     ]
     if any(difference.name == "data.fingerprint" for difference in causes):
         others = [d for d in causes if d.name != "data.fingerprint"]
-        causes = [_describe_data(ours.data.spec, theirs.data.spec), *others]
+        causes = [_describe_data(ours.data, theirs.data), *others]
     return causes or found
 
 
-def _describe_data(ours: str, theirs: str) -> Difference:
-    """Other data by its specification; a fingerprint says nothing to people."""
-    if ours == theirs:
-        return Difference("data", f"{ours} as it was", "changed content")
-    return Difference("data", ours, theirs)
+def _describe_data(ours: DataRecord, theirs: DataRecord) -> Difference:
+    """Other data by what was asked for; a fingerprint says nothing to people."""
+    if ours.spec != theirs.spec:
+        return Difference("data", ours.spec, theirs.spec)
+    before, now = _describe_tokens(ours), _describe_tokens(theirs)
+    if before != now:
+        return Difference("tokens", before, now)
+    return Difference("data", f"{ours.spec} as it was", "changed content")
+
+
+def _describe_tokens(data: DataRecord) -> str:
+    return f"{data.shape.classes} {data.tokens}"
 
 
 def _compare_leaves(ours: JsonValue, theirs: JsonValue, name: str) -> Iterator[Difference]:

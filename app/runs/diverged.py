@@ -7,6 +7,7 @@ from pathlib import Path
 
 from app.records.run import RunIdentity
 from app.records.typed_json.record_files import write_record
+from app.records.vocabulary import FILE as VOCABULARY
 from app.runs.directory import Run, find_differences
 from supernet.errors import DivergedError
 
@@ -82,6 +83,7 @@ def clear_diverged(path: Path, identity: RunIdentity) -> bool:
         if run.checkpoints.exists():
             shutil.rmtree(run.checkpoints)
         (path / "metrics.jsonl").unlink(missing_ok=True)
+        (path / VOCABULARY).unlink(missing_ok=True)
         # The record changes last: as long as it says so, the rest is what may be removed.
         if others:
             write_record(path / "run.json", record.replace(**dict(identity), stages=others))

@@ -10,12 +10,12 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 import torch
 
 from app.progress import Say, Step, say_nothing
-from app.records.run import REMEDY, PrecisionRecord, RunRecord
+from app.records.run import REMEDY, DataOptions, PrecisionRecord, RunRecord
 from app.runs import plugins
 from app.runs.allocator import keep_freed_memory
 from app.runs.command_lines import resume_command
@@ -39,7 +39,12 @@ _UNUSABLE = (ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeE
 # What stands for the data of a run whose weights were imported without any.
 NO_DATA = "none"
 # What each kind of data can be asked for; a function may take anything.
-_OPTIONS = {"digits": (), "clutter": (), "folder": ("image_size",), "text": ("context",)}
+_OPTIONS = {
+    "digits": (),
+    "clutter": (),
+    "folder": ("image_size",),
+    "text": ("context", "tokens", "vocabulary"),
+}
 _READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
@@ -274,7 +279,7 @@ def open_run_data(run: Run, say: Say = say_nothing) -> DataSource:
     return data
 
 
-def reopen_data(run: Run, options: Mapping[str, int], say: Say = say_nothing) -> DataSource:
+def reopen_data(run: Run, options: DataOptions, say: Say = say_nothing) -> DataSource:
     """Open what is now where the data of a run were, whatever it holds.
 
     Args:
@@ -339,10 +344,17 @@ def move_data(run: Run, spec: str, say: Say) -> tuple[Run, DataSource]:
     return run, data
 
 
-def keep_options(spec: str, options: Mapping[str, int]) -> dict[str, int]:
+def keep_options(spec: str, options: DataOptions) -> DataOptions:
     """Keep the options that data of this kind take."""
     taken = _OPTIONS.get(spec.partition(":")[0], tuple(options))
-    return {name: value for name, value in options.items() if name in taken}
+    return pick_options({name: value for name, value in options.items() if name in taken})
+
+
+def pick_options(given: Mapping[str, object]) -> DataOptions:
+    """Take the options of data that have a value from what was given by name."""
+    names = DataOptions.__annotations__
+    found = {name: given[name] for name in names if given.get(name) is not None}
+    return cast(DataOptions, found)
 
 
 def trust_data(run: Run, spec: str) -> None:
@@ -365,9 +377,13 @@ def open_other_data(spec: str, trained: Trained) -> DataSource:
     Raises:
         InputError: Its task, classes or input shape differ from those of the training.
     """
-    size = {"image_size": trained.shape.input[-1]} if spec.startswith("folder:") else {}
-    context = {"context": trained.shape.input[0]} if spec.startswith("text:") else {}
-    data = open_typed_data(absolute(spec), {**size, **context}, trained.say)
+    options: DataOptions = {}
+    if spec.startswith("folder:"):
+        options = {"image_size": trained.shape.input[-1]}
+    elif spec.startswith("text:"):
+        own = keep_options(spec, trained.run.record.data.options)
+        options = {**own, "context": trained.shape.input[0]}
+    data = open_typed_data(absolute(spec), options, trained.say)
     shape = trained.shape
     if trained.run.record.data.spec == NO_DATA and data.shape.classes == shape.classes:
         # Nobody has said what its classes are called; their number and order must do.
@@ -376,7 +392,7 @@ def open_other_data(spec: str, trained: Trained) -> DataSource:
     return data
 
 
-def open_typed_data(spec: str, options: Mapping[str, int], say: Say = say_nothing) -> DataSource:
+def open_typed_data(spec: str, options: DataOptions, say: Say = say_nothing) -> DataSource:
     """Open data that the user has named, if need be by a function in the working directory.
 
     Args:
@@ -390,12 +406,7 @@ def open_typed_data(spec: str, options: Mapping[str, int], say: Say = say_nothin
     say(Step(f"reading {spec}", passing=True))
     if _is_function(spec) and plugins.is_own(spec):
         plugins.load_own(spec.partition(":")[0], f"data {spec!r}", ())
-    return open_data(
-        spec,
-        context=options.get("context"),
-        image_size=options.get("image_size"),
-        count=count_images(spec, say),
-    )
+    return open_data(spec, **options, count=count_images(spec, say))
 
 
 def count_images(spec: str, say: Say) -> Count:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from supernet.errors import InputError
 from supernet.space import nearest
@@ -48,6 +50,8 @@ def open_data(
     *,
     context: int | None = None,
     image_size: int | None = None,
+    tokens: str | None = None,
+    vocabulary: int | None = None,
     own_modules: bool = False,
     count: Count = count_nothing,
 ) -> DataSource:
@@ -62,23 +66,34 @@ def open_data(
             that take it.
         image_size: Square size in pixels to which images are brought; for folders, and for
             functions that take it.
+        tokens: What a text is cut into, ``"characters"`` (the default), ``"bytes"`` or ``"bpe"``,
+            byte pairs learnt from its training part; for texts, and for functions that take it.
+        vocabulary: Largest number of distinct tokens, by default 256 characters or 1,024 byte
+            pairs; for texts, and for functions that take it.
         own_modules: Whether the module of a function may lie in the working directory, too: right
             for a spec that was typed, wrong for one that a file brought along.
         count: Told how many images are read, where there are files of them.
 
     Raises:
         InputError: The spec is unknown or its data cannot be used; the message says why.
+        MissingPackageError: Byte pairs need ``tokenizers``, which is not installed.
     """
     kind, colon, path = spec.partition(":")
-    given = {"context": context, "image_size": image_size}
+    given = {
+        "context": context,
+        "image_size": image_size,
+        "tokens": tokens,
+        "vocabulary": vocabulary,
+    }
     options = {name: value for name, value in given.items() if value is not None}
     if kind not in KINDS and SPECIFICATION.fullmatch(spec):
         hint = nearest(kind, KINDS)
         return call_data_function(
             spec, options, working_directory=own_modules, hint=hint, count=count
         )
-    for name, owner in (("context", "text"), ("image_size", "folder")):
-        if name in options and kind != owner:
+    for name in options:
+        owner = "folder" if name == "image_size" else "text"
+        if kind != owner:
             option = f"{name.replace('_', ' ')} {options[name]}"
             raise InputError(f"{option} applies to {owner}:PATH data; {spec!r} has none")
     if kind == "digits" and not colon:
@@ -90,7 +105,7 @@ def open_data(
 
         return open_clutter()
     if kind in ("folder", "text") and path:
-        return _open_path(kind, Path(path).expanduser(), context, image_size, count)
+        return _open_path(kind, Path(path).expanduser(), options, count)
     if kind in ("folder", "text"):
         raise InputError(f"data {spec!r} lacks a path; write {kind}:PATH")
     if Path(spec).exists():
@@ -102,13 +117,11 @@ def open_data(
     )
 
 
-def _open_path(
-    kind: str, path: Path, context: int | None, image_size: int | None, count: Count
-) -> DataSource:
+def _open_path(kind: str, path: Path, options: Mapping[str, Any], count: Count) -> DataSource:
     if kind == "folder":
         from .folder import open_folder
 
-        return open_folder(path, image_size=image_size, count=count)
+        return open_folder(path, **options, count=count)
     from .text import open_text
 
-    return open_text(path, context=DEFAULT_CONTEXT if context is None else context)
+    return open_text(path, **{"context": DEFAULT_CONTEXT, **options})

@@ -31,8 +31,9 @@ def call_data_function(
 
     Args:
         spec: ``"package.module:function"``.
-        options: What the user asked for by name (``image_size``, ``context``); the function is
-            given those, and without any it is called without arguments.
+        options: What the user asked for by name (``image_size``, ``context``, ``tokens``,
+            ``vocabulary``); the function is given those, and without any it is called without
+            arguments.
         working_directory: Whether the module may lie in the working directory, too.
         hint: What a message about a missing module ends with.
         count: Told how many images are read of data sets that it returns.
@@ -92,8 +93,8 @@ def _check_call(spec: str, function: Callable[..., Any], options: Mapping[str, A
     ]
     if needed:
         raise InputError(
-            f"data {spec!r} needs {', '.join(needed)}; only image_size and context can be given, "
-            "so every other argument must have a default"
+            f"data {spec!r} needs {', '.join(needed)}; only image_size, context, tokens and "
+            "vocabulary can be given, so every other argument must have a default"
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +15,7 @@ from torch import Tensor
 from supernet.data.augment import AUGMENTATIONS
 from supernet.data.memory import count_in_bytes, split_by_bytes
 from supernet.data.reading import Count, count_nothing
+from supernet.data.vocabulary import Vocabulary
 from supernet.dataclass_json import decode_dataclass, encode_dataclass
 from supernet.errors import InputError
 
@@ -35,7 +37,7 @@ class DataShape:
         task: ``"image-classification"`` or ``"language-modelling"``.
         input: ``(channels, height, width)`` of an image, or ``(context,)`` in tokens.
         classes: Number of classes, or size of the vocabulary.
-        labels: Name of each class, or each character of the vocabulary.
+        labels: Name of each class, or of each token of the vocabulary.
         mean: Mean of each channel over the training split, pixels in 0..1; ``()`` for text.
         std: Standard deviation of each channel over the training split.
     """
@@ -126,6 +128,10 @@ class DataSource:
         further: Makes the 1st, 2nd, ... set of further samples of what ``val`` is drawn from, such
             as other renderings of its objects, whose groups are then those of ``val``; the same
             ones every time. ``None`` where there is no more than ``val``.
+        vocabulary: What turns text into the token ids of this data and back; ``None`` for images,
+            and where nobody says it.
+        bytes_per_token: Mean number of bytes, in UTF-8, that a token stands for, by split; empty
+            where there is no text.
     """
 
     spec: str
@@ -138,6 +144,8 @@ class DataSource:
     augmentation: str
     notes: tuple[str, ...] = ()
     further: Callable[[int], Split] | None = None
+    vocabulary: Vocabulary | None = None
+    bytes_per_token: Mapping[str, float] = field(default_factory=dict)
     _made: dict[int, Split] = field(default_factory=dict, init=False, repr=False, compare=False)
     _hashed: dict[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)
 
@@ -216,6 +224,20 @@ class DataSource:
             f"val, {self.val.inputs.dtype} and shape {tuple(self.val.inputs.shape)} with a target "
             f"for each; what was made {what}"
         )
+
+    def count_bits_per_byte(self, loss: float | None, split: str) -> float | None:
+        """Convert a loss, so that those of networks with other tokens can be compared with it.
+
+        Args:
+            loss: Nats per token; ``None`` where there is none.
+            split: What it is of.
+
+        Returns:
+            Bits per byte of the text in UTF-8; ``None`` where there is no text or loss. Characters
+            that the vocabulary lacks cost what the unknown token costs, which flatters small ones.
+        """
+        size = self.bytes_per_token.get(split)
+        return None if size is None or loss is None else loss / math.log(2) / size
 
     def check_same_classes(self, trained: DataShape) -> None:
         """InputError unless a network built for ``trained`` can be run on this data."""
@@ -305,7 +327,9 @@ def make_image_source(
     return DataSource(
         spec=spec,
         shape=DataShape(IMAGES, (channels, height, width), len(labels), labels, mean, std),
-        **content,
+        train=content["train"],
+        val=content["val"],
+        test=content["test"],
         fingerprint=fingerprint_splits(content),
         epoch=len(images),
         augmentation=augmentation,

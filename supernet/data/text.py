@@ -1,49 +1,78 @@
-"""A text file as next-character prediction: 90 % for training, then 5 % and 5 %."""
+"""A text file as prediction of the next token: 90 % for training, then 5 % and 5 %."""
 
 from __future__ import annotations
 
-import sys
-from collections import Counter
 from pathlib import Path
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from supernet.errors import InputError
 from supernet.text_encoding import read_text
 
 from .memory import check_memory
-from .source import TEXT, DataShape, DataSource, Split, fingerprint
+from .source import SPLITS, TEXT, DataShape, DataSource, Split, fingerprint
+from .vocabulary import CHARACTERS, PAIRS, Vocabulary, find_size, learn_vocabulary
 
-UNKNOWN = "\ufffd"
-# A token is a 64-bit number, beside the text itself.
-BYTES_PER_CHARACTER = 10
-_BLOCK = 1 << 20
+# A token is a 64-bit number, beside the text itself; no byte of it gives more than one.
+BYTES_PER_TOKEN = 10
+_NAMES = {PAIRS: "tokens"}
 
 
-def open_text(path: Path, *, context: int = 64, vocabulary: int = 256) -> DataSource:
-    """Characters of a text file; the vocabulary comes from the training part alone.
+def open_text(
+    path: Path, *, context: int = 64, tokens: str = CHARACTERS, vocabulary: int | None = None
+) -> DataSource:
+    """Tokens of a text file; the vocabulary comes from the training part alone.
 
-    The text is UTF-8, or what a byte-order mark tells, which is no part of it.
+    The text is UTF-8, or what a byte-order mark tells, which is no part of it. It is cut by
+    characters whatever the tokens are, so that each part has the same text with all vocabularies.
 
     Args:
         path: The file.
         context: Tokens a model sees at once.
-        vocabulary: Largest number of distinct tokens; rarer characters become the unknown
-            token, number 0.
+        tokens: ``"characters"``; ``"bytes"`` of UTF-8; or ``"bpe"``, byte pairs that are learnt.
+        vocabulary: Largest number of distinct tokens, by default 256 characters or 1,024 byte
+            pairs; rarer characters become the unknown token, number 0.
 
     Raises:
-        InputError: No such file, no text, too short, or an impossible context.
+        InputError: No such file, no text, too short, an impossible context or vocabulary.
+        MissingPackageError: Byte pairs need ``tokenizers``, which is not installed.
     """
     if context < 1:
         raise InputError(f"context = {context} tokens is impossible; it must be at least 1")
+    size = find_size(tokens, vocabulary)
+    text = _read(path, _NAMES.get(tokens, tokens))
+    first, second = int(len(text) * 0.90), int(len(text) * 0.95)
+    if tokens == CHARACTERS:
+        _check_characters(path, len(text), context)
+    cut = dict(zip(SPLITS, (text[:first], text[first:second], text[second:]), strict=True))
+    found = learn_vocabulary(tokens, cut["train"], size)
+    parts = {name: found.encode(part) for name, part in cut.items()}
+    for name, part in parts.items():
+        _check_windows(path, name, len(part), context)
+    labels = found.labels
+    return DataSource(
+        spec=f"text:{path}",
+        shape=DataShape(TEXT, (context,), len(labels), labels),
+        train=_slide_windows(parts["train"], context, stride=1),
+        val=_slide_windows(parts["val"], context, stride=context),
+        test=_slide_windows(parts["test"], context, stride=context),
+        fingerprint=fingerprint(parts.items()),
+        epoch=len(parts["train"]) // context,
+        augmentation="none",
+        notes=_note_fewer(path, found, size),
+        vocabulary=found,
+        bytes_per_token={n: len(cut[n].encode()) / len(part) for n, part in parts.items()},
+    )
+
+
+def _read(path: Path, what: str) -> str:
+    """The text of a file; InputError unless it is one, and its tokens fit into memory."""
     if path.exists() and not path.is_file():
         raise InputError(f"{path} is no text file; a pipe, a device or a folder cannot be read")
     if not path.is_file():
         raise InputError(f"there is no text file {path}")
-    needed = path.stat().st_size * BYTES_PER_CHARACTER
-    check_memory(needed, f"the characters of {path}", "give a smaller file")
+    needed = path.stat().st_size * BYTES_PER_TOKEN
+    check_memory(needed, f"the {what} of {path}", "give a smaller file")
     try:
         text = read_text(path)
     except UnicodeDecodeError as error:
@@ -56,42 +85,37 @@ def open_text(path: Path, *, context: int = 64, vocabulary: int = 256) -> DataSo
             f"{path} holds NUL characters, so that it is no text, or UTF-16 without a byte-order "
             "mark; save it as UTF-8"
         )
+    return text
+
+
+def _check_characters(path: Path, length: int, context: int) -> None:
+    """Refuse a text that is too short as a whole, where a character is a token."""
     needed = 20 * (2 * context + 1)
-    if len(text) < needed:
+    if length < needed:
         raise InputError(
-            f"{path} has {len(text)} characters; with a context of {context} tokens at least "
+            f"{path} has {length} characters; with a context of {context} tokens at least "
             f"{needed} are needed so that the 5 % validation and test parts hold two windows each"
         )
-    first, second = int(len(text) * 0.90), int(len(text) * 0.95)
-    counts = Counter(text[:first])
-    frequent = sorted(counts, key=lambda c: (-counts[c], c))[: vocabulary - 1]
-    labels = (UNKNOWN, *sorted(set(frequent) - {UNKNOWN}))
-    tokens = _encode(text, labels)
-    parts = {"train": tokens[:first], "val": tokens[first:second], "test": tokens[second:]}
-    return DataSource(
-        spec=f"text:{path}",
-        shape=DataShape(TEXT, (context,), len(labels), labels),
-        train=_slide_windows(parts["train"], context, stride=1),
-        val=_slide_windows(parts["val"], context, stride=context),
-        test=_slide_windows(parts["test"], context, stride=context),
-        fingerprint=fingerprint(parts.items()),
-        epoch=first // context,
-        augmentation="none",
+
+
+def _check_windows(path: Path, name: str, length: int, context: int) -> None:
+    needed = 2 * context + 1
+    if length < needed:
+        raise InputError(
+            f"the {name} part of {path} has {length} tokens; with a context of {context} tokens at "
+            f"least {needed} are needed so that it holds two windows; give a longer text or a "
+            "shorter context"
+        )
+
+
+def _note_fewer(path: Path, vocabulary: Vocabulary, size: int) -> tuple[str, ...]:
+    count = len(vocabulary.labels)
+    if vocabulary.kind != PAIRS or count == size:
+        return ()
+    return (
+        f"{path} has no more to learn than a vocabulary of {count:,} tokens, and {size:,} were "
+        "asked for",
     )
-
-
-def _encode(text: str, labels: tuple[str, ...]) -> Tensor:
-    """Token ids of a text, ``(characters,)`` int64; characters without a label are 0."""
-    table = np.zeros(sys.maxunicode + 1, dtype=np.int64)
-    for token, label in enumerate(labels):
-        if token:
-            table[ord(label)] = token
-    tokens = np.empty(len(text), dtype=np.int64)
-    for start in range(0, len(text), _BLOCK):
-        block = text[start : start + _BLOCK]
-        codes = np.frombuffer(block.encode("utf-32-le"), dtype=np.uint32)
-        tokens[start : start + len(block)] = table[codes]
-    return torch.from_numpy(tokens)
 
 
 def _slide_windows(tokens: Tensor, context: int, stride: int) -> Split:

@@ -93,6 +93,8 @@ def format_evaluation(result: EvaluateOutcome) -> str:
             f"{result.failure}"
         )
     clause = describe_balance(result.largest_class, result.balanced)
+    if result.bits_per_byte is not None:
+        clause = f"{result.bits_per_byte:.3f} bits per byte"
     line = (
         f"{result.digest}: {judged.name} {show_or_failed(judged, result.value)} on the "
         f"{result.split} split of {result.data} (95 % interval {judged.show(result.low)} to "
