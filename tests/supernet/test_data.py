@@ -433,7 +433,7 @@ def test_options_reach_functions_that_take_them(own_data: str) -> None:
         ("data:COUNT", "module 'own.*data' has no function 'COUNT'"),
         ("data:other", "returned int; it must return a DataSource, the three data sets"),
         ("data:overlapping", "image 0 of the val split of own.*:overlapping is also image 0"),
-        ("data:needy", "data 'own.*:needy' needs where; only image_size and context can be given"),
+        ("data:needy", "data 'own.*:needy' needs where; only image_size, context, tokens and"),
         ("data:broken", "data 'own.*:broken' failed with KeyError: 'nothing'"),
         (
             "unready:load",
