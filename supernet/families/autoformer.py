@@ -40,8 +40,8 @@ def compute_hidden(width: int, ratio: float) -> int:
 class Config:
     """Everything that defines one AutoFormer supernet.
 
-    Its networks classify by the class token, as the paper says, and heads keep their size; released
-    checkpoints were trained with the mean over patches in its place.
+    Heads keep their size and the class token is classified, as in DeiT; the released code can
+    average patches instead (``--gp``).
 
     Args:
         classes: Number of classes.
