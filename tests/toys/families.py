@@ -6,7 +6,9 @@ import pytest
 
 from supernet.families import (
     attentivenas,
+    autoformer,
     matlm,
+    matvit,
     nas_bench_macro,
     ofa_mobilenetv3,
     ofa_proxyless,
@@ -17,7 +19,7 @@ from supernet.families import (
     uib,
 )
 
-FAMILIES = (attentivenas, matlm, nas_bench_macro, ofa_mobilenetv3, ofa_proxyless, ofa_resnet50,
-            resnet, spos, superkernel, uib)  # fmt: skip
+FAMILIES = (attentivenas, autoformer, matlm, matvit, nas_bench_macro, ofa_mobilenetv3,
+            ofa_proxyless, ofa_resnet50, resnet, spos, superkernel, uib)  # fmt: skip
 every_family = pytest.mark.parametrize("family", FAMILIES, ids=lambda f: f.__name__[18:])
 """Gives a test the module of each family that needs no other package, as ``family``."""
