@@ -454,14 +454,14 @@ def export(
             from app.jobs.export_nested import export_nested_job
 
             nested = export_nested_job(run, several, out, say, data=data, trust=trust or ())
-            text, result = format_nested_export(nested), nested
+            shown: tuple[object, str] = nested, format_nested_export(nested)
         else:
             from app.commands.texts.runs import format_export
             from app.jobs.export import export_job
 
             alone = export_job(run, arch, out, say, data=data, trust=trust or ())
-            text, result = format_export(alone), alone
-    show(result, text, json)
+            shown = alone, format_export(alone)
+    show(*shown, json)
 
 
 @app.command(epilog="Example: supernet finetune --run runs/a --arch 3f2a90c1d2e4")

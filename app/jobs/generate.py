@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from supernet.data.vocabulary import Vocabulary, encode_prompt
 from torch import Tensor
 
 from app.evaluation.log import find_architecture
@@ -17,6 +16,7 @@ from app.runs.directory import open_run
 from app.runs.trained import Trained, open_trained
 from app.runs.vocabulary import open_vocabulary
 from supernet.data import TEXT
+from supernet.data.vocabulary import Vocabulary, encode_prompt
 from supernet.errors import InputError
 from supernet.families._decoder import Decoder
 from supernet.generation.decoding import generate

@@ -259,6 +259,7 @@ class Decoder(nn.Module):
         """Keys and values of no tokens, to give :meth:`forward` at the beginning of a text."""
         past = []
         for layer in self.layers:
+            assert isinstance(layer, Layer)
             attention = layer.attention
             empty = attention.key.weight.new_zeros((batch, attention.groups, 0, attention.size))
             past.append((empty, empty))

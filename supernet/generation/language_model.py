@@ -103,7 +103,7 @@ def check_room(model: LanguageModel, prompt: int, tokens: int) -> None:
         raise InputError(f"tokens = {tokens} must be at least 1")
     if prompt + tokens > model.context:
         raise InputError(
-            f"{prompt} tokens of the prompt and {tokens} to generate are more than the context of "
-            f"{model.context}; give a shorter prompt or at most {max(0, model.context - prompt)} "
-            "tokens"
+            f"a prompt of {prompt} and {tokens} to generate are more tokens than the context of "
+            f"{model.context}; give a shorter prompt or ask for at most "
+            f"{max(0, model.context - prompt)}"
         )

@@ -188,7 +188,7 @@ def test_impossible_sampling(change: dict, message: str) -> None:
 
 def test_what_does_not_fit_the_model_is_refused() -> None:
     model = TorchModel(extract(build(CONFIG)))
-    with pytest.raises(ValueError, match="6 tokens of the prompt and 75 to generate are more than"):
+    with pytest.raises(ValueError, match="a prompt of 6 and 75 to generate are more tokens than"):
         generate(model, PROMPT, 75)
     with pytest.raises(ValueError, match="the prompt is empty"):
         generate(model, PROMPT[:, :0], 5)
