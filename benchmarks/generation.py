@@ -177,7 +177,7 @@ def main() -> None:
         },
         "consistency": {
             name: asdict(measure_consistency(model, draft, windows))
-            for name, draft in (("nested", small), ("alone", alone))
+            for name, draft in (("nested", small), ("independent", alone))
         },
         "switching": measure_switching(supernet),
         "files": measure_files(supernet),
@@ -185,7 +185,7 @@ def main() -> None:
     for engine, (large, nested, other) in engines.items():
         result[engine] = compare_drafts(
             large,
-            {"shared": (nested, True), "own": (nested, False), "alone": (other, False)},
+            {"shared": (nested, True), "own": (nested, False), "independent": (other, False)},
             prompts,
         )
     print(json.dumps(result, indent=2))
