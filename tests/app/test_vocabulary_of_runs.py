@@ -272,6 +272,13 @@ def test_the_same_tokens_from_other_pairs_are_another_vocabulary(runs: Path) -> 
         open_vocabulary(open_run(runs / "bpe"))
 
 
+def test_nothing_is_written_where_a_link_leads(refused: Callable[..., str], runs: Path) -> None:
+    path = runs / "bpe" / "vocabulary.json"
+    elsewhere = path.replace(runs / "elsewhere.json")
+    path.symlink_to(elsewhere)
+    assert "is a link to" in refused("evaluate", "--run", runs / "bpe", "--arch", "largest")
+
+
 def test_images_have_no_vocabulary(runs: Path) -> None:
     task = "image-classification"
     edit(runs / "bpe" / "run.json", lambda record: record["data"]["shape"].update(task=task))
