@@ -35,6 +35,19 @@ class InputSpec:
     dtype: torch.dtype
 
 
+@dataclass(frozen=True)
+class OnePass:
+    """How the largest network answers for several architectures in one forward pass.
+
+    Args:
+        places: Where in the list of logits that the model then returns each architecture's are.
+        options: Keyword arguments of the model's forward that make it return that list.
+    """
+
+    places: Mapping[Architecture, int]
+    options: Mapping[str, Any]
+
+
 class Supernet(nn.Module):
     """A network that contains every subnetwork of a space.
 
@@ -59,6 +72,7 @@ class Supernet(nn.Module):
         upgrade: Gives tensors of earlier releases, by the names of ``state_dict`` then, the names
             and shapes that they have now, and leaves others as they are. Called with weights, and
             with what an optimiser knows of each.
+        one_pass: How one forward pass answers for several architectures, where it can.
 
     Raises:
         InputError: The table does not fit the model or the space.
@@ -75,6 +89,7 @@ class Supernet(nn.Module):
         shared: Mapping[str, nn.Parameter] | None = None,
         no_decay: Sequence[str] = (),
         upgrade: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]] = dict,
+        one_pass: OnePass | None = None,
     ) -> None:
         super().__init__()
         self.model = model
@@ -85,6 +100,7 @@ class Supernet(nn.Module):
         self.inputs = inputs
         self.no_decay = frozenset(no_decay)
         self.upgrade = upgrade
+        self.one_pass = one_pass
         self.edit_index = index_edits(model, self.shared, space, self.edits)
         self._shells: OrderedDict[Architecture, Shell] = OrderedDict()
 
@@ -113,6 +129,25 @@ class Supernet(nn.Module):
         if torch.is_grad_enabled():
             shell.watch(outputs)
         return outputs
+
+    def answers_together(self, architectures: Sequence[Architecture]) -> bool:
+        """Whether one forward pass answers for all of several architectures."""
+        known = {} if self.one_pass is None else self.one_pass.places
+        return len(architectures) > 1 and all(a in known for a in architectures)
+
+    def run_together(self, inputs: Tensor, architectures: Sequence[Architecture]) -> list[Tensor]:
+        """Run several architectures in one forward pass of the largest.
+
+        Args:
+            inputs: A batch, as for :meth:`forward`.
+            architectures: Those that :meth:`answers_together` says yes to.
+
+        Returns:
+            The logits of each.
+        """
+        assert self.one_pass is not None, "answers_together says no"
+        found = self(inputs, self.space.largest, **self.one_pass.options)
+        return [found[self.one_pass.places[architecture]] for architecture in architectures]
 
     def shell(self, architecture: Architecture) -> Shell:
         """The live module tree of an architecture; its tensors are views into the supernet."""

@@ -69,6 +69,7 @@ def make_precision_elastic(supernet: Supernet, policy: Policy) -> Supernet:
         inputs=supernet.inputs,
         shared=dict(supernet.shared),
         no_decay=sorted(supernet.no_decay),
+        upgrade=supernet.upgrade,
     )
 
 

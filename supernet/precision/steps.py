@@ -110,6 +110,7 @@ def make_step_parameters(supernet: Supernet, quantizer: str = LSQ) -> Supernet:
         inputs=supernet.inputs,
         shared={**supernet.shared, **found},
         no_decay=sorted({*supernet.no_decay, *(f"shared.{name}" for name in found)}),
+        upgrade=supernet.upgrade,
     )
 
 

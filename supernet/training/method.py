@@ -121,8 +121,9 @@ class TrainingMethod:
             optimizer.step()
 
     Architectures run one after the other, so only one graph is alive at a time, and gradients of
-    the mean of their losses are accumulated. Under ``torch.distributed`` gradients are averaged
-    over the ranks, each of which brings its own part of the batch.
+    the mean of their losses are accumulated; those that one forward pass answers for
+    (:meth:`supernet.supernet.Supernet.answers_together`) run at once. Under ``torch.distributed``
+    gradients are averaged over the ranks, each of which brings its own part of the batch.
 
     Args:
         supernet: The network that is trained, in training mode.
@@ -251,16 +252,20 @@ class TrainingMethod:
             with autocast(x.device, self.precision):
                 self.guide.begin(x, y)
             earlier: dict[Architecture, Tensor] = {}
-            for architecture in chosen:
-                logits = self._forward(architecture, x)
-                loss = self.guide.loss(architecture, logits, y, earlier)
-                (loss / (len(chosen) * len(pieces))).backward()
-                earlier[architecture] = logits.detach()
-                label = cross_entropy(earlier[architecture], y)
-                share = label if self.split else label / len(pieces)
-                losses[architecture] = losses.get(architecture, 0) + share
-                if self.rows is not None and part is not None:
-                    self.rows.observe(step, part, architecture, earlier[architecture], y)
+            for group in self._group(chosen):
+                total: Tensor | None = None
+                answers = zip(group, self._forward_group(group, x), strict=True)
+                for architecture, logits in answers:
+                    loss = self.guide.loss(architecture, logits, y, earlier)
+                    total = loss if total is None else total + loss
+                    earlier[architecture] = logits.detach()
+                    label = cross_entropy(earlier[architecture], y)
+                    share = label if self.split else label / len(pieces)
+                    losses[architecture] = losses.get(architecture, 0) + share
+                    if self.rows is not None and part is not None:
+                        self.rows.observe(step, part, architecture, earlier[architecture], y)
+                assert total is not None, "no group is empty"
+                (total / (len(chosen) * len(pieces))).backward()
         distributed.average_gradients(self.supernet.parameters())
         self._learn(step, losses)
         if self.penalty is not None:
@@ -340,6 +345,19 @@ class TrainingMethod:
             )
             for index, cut in enumerate(cuts)
         ]
+
+    def _group(self, architectures: tuple[Architecture, ...]) -> list[tuple[Architecture, ...]]:
+        """Which architectures run together: all, where one pass answers for them, or each alone."""
+        # What is suspended in all but one of them cannot be suspended in one pass.
+        together = self.regularise != "largest" and self.supernet.answers_together(architectures)
+        return [architectures] if together else [(one,) for one in architectures]
+
+    def _forward_group(self, group: tuple[Architecture, ...], inputs: Tensor) -> list[Tensor]:
+        if len(group) == 1:
+            return [self._forward(group[0], inputs)]
+        with autocast(inputs.device, self.precision):
+            prepared = self.supernet.prepare(inputs, self.supernet.space.largest)
+            return self.supernet.run_together(prepared, group)
 
     def _forward(self, architecture: Architecture, inputs: Tensor) -> Tensor:
         supernet = self.supernet

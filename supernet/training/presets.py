@@ -122,6 +122,7 @@ METHODS: dict[str, Mapping[str, Any]] = {
         "distill": "guidance",
         "weight_distribution": 1.0,
     },
+    "matformer": {"sampler": "granularities", "random_architectures": 4, "distill": "none"},
     "multi": {
         "sampler": "uniform",
         "random_architectures": 4,

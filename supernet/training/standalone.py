@@ -80,6 +80,7 @@ def make_standalone(supernet: Supernet, architecture: Architecture) -> Supernet:
             *(f"model.{n}" for n, s in sources.items() if f"model.{s}" in supernet.no_decay),
             *(f"shared.{name}" for name in steps),
         ],
+        upgrade=supernet.upgrade,
     )
 
 
