@@ -238,7 +238,8 @@ class Head(nn.Module):
 
     def score_every_width(self, x: Tensor) -> list[Tensor]:
         """Logits of every width, the narrowest first; each adds what its own shell says."""
-        normal, found = self.norm(x), []
+        normal = self.norm(x)
+        found: list[Tensor] = []
         for begin, end in pairwise((0, *self.norm.edges)):
             shell = F.linear(normal[..., begin:end], self.scores.weight[:, begin:end])
             found.append(shell if not found else found[-1] + shell)
