@@ -42,6 +42,8 @@ class Device:
         threads: Threads of one operator.
         backend: Module in ``hardware/devices``, or the dotted path of a module of your own; see
             :class:`hardware.backend.Backend`.
+        workload: What models are asked to do, by a name that this package does not read; empty for
+            whole inputs. Tables of one machine and two workloads are two devices.
 
     Raises:
         InputError: The name cannot be a folder's, there is no thread, or the provider is left to
@@ -53,6 +55,7 @@ class Device:
     provider_options: tuple[tuple[str, str], ...] = ()
     threads: int = 1
     backend: str = "onnx_runtime"
+    workload: str = ""
 
     def __post_init__(self) -> None:
         if self.threads < 1:
@@ -173,6 +176,7 @@ class Device:
             "provider_options": dict(self.provider_options),
             "threads": self.threads,
             "backend": self.backend,
+            **({"workload": self.workload} if self.workload else {}),
         }
 
     @classmethod
@@ -187,8 +191,16 @@ class Device:
             if not isinstance(payload, Mapping) or not isinstance(payload.get(key), kind):
                 raise InputError(f"the device description has no usable {key}; profile it again")
         options = tuple(sorted((str(k), str(v)) for k, v in payload["provider_options"].items()))
+        workload = payload.get("workload", "")
+        if not isinstance(workload, str):
+            raise InputError("the device description has no usable workload; profile it again")
         return cls(
-            payload["name"], payload["provider"], options, payload["threads"], payload["backend"]
+            payload["name"],
+            payload["provider"],
+            options,
+            payload["threads"],
+            payload["backend"],
+            workload,
         )
 
     def _module(self) -> Backend:

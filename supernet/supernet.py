@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from supernet.costs.cost_model import CostModel
 from supernet.costs.enumeration import build_cost_model, trace_network
+from supernet.costs.workloads import Workload
 from supernet.elastic.edit_index import index_edits
 from supernet.elastic.edits import Edit
 from supernet.elastic.slicing import Shell, build_shell
@@ -207,13 +208,28 @@ class Supernet(nn.Module):
         shell = build_shell(self.model, self.shared, self.edit_index, architecture, copied=True)
         return shell.network
 
-    def graph(self, architecture: Architecture) -> Graph:
-        """The whole subnetwork as a graph without weight values, with a dynamic batch."""
-        return trace_network(self, architecture)
+    def graph(self, architecture: Architecture, workload: Workload | None = None) -> Graph:
+        """The whole subnetwork as a graph without weight values, with a dynamic batch.
 
-    def cost_model(self) -> CostModel:
-        """Every variant of every unit, ready to be profiled and added up."""
-        return build_cost_model(self)
+        Args:
+            architecture: The subnetwork.
+            workload: What it is asked to do; by default to read a whole input.
+
+        Raises:
+            InputError: The network cannot do the workload.
+        """
+        return trace_network(self, architecture, workload)
+
+    def cost_model(self, workload: Workload | None = None) -> CostModel:
+        """Every variant of every unit, ready to be profiled and added up.
+
+        Args:
+            workload: What networks are asked to do; by default to read whole inputs.
+
+        Raises:
+            InputError: Networks cannot do the workload.
+        """
+        return build_cost_model(self, workload)
 
     def parameter_count(self, architecture: Architecture) -> int:
         """Number of learned weights of the extracted network."""

@@ -247,6 +247,10 @@ def profile(
     precision: Annotated[
         str | None, typer.Option(help="Number formats of units: fp32,int8 [those of the run].")
     ] = None,
+    workload: Annotated[
+        str | None,
+        typer.Option(help="Of language models: prefill:TOKENS or decode:CACHED [whole inputs]."),
+    ] = None,
     seed: Seed = 0,
     passes: Annotated[int | None, typer.Option(help="Sessions of every unit.")] = None,
     networks: Annotated[int | None, typer.Option(help="Networks that judge the table.")] = None,
@@ -272,6 +276,7 @@ def profile(
             networks=networks,
             replace=replace,
             backend=backend,
+            workload=workload,
             trust=tuple(trust or ()),
         )
         result = profile_job(request, say)

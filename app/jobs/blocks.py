@@ -9,6 +9,7 @@ from pathlib import Path
 from app.runs.directory import open_run
 from app.runs.latency_table import open_table
 from app.runs.trained import build
+from supernet.costs.workloads import parse_workload
 from supernet.space import Value
 
 
@@ -69,6 +70,11 @@ def break_down(
     """
     opened = open_run(run)
     supernet = build(opened)
-    table = open_table(opened, device, supernet.cost_model(), lambda _warning: None)
+    table = open_table(
+        opened,
+        device,
+        lambda workload: supernet.cost_model(parse_workload(workload)),
+        lambda _warning: None,
+    )
     found = table.breakdown(supernet.space.architecture(choices))
     return tuple((part.unit, part.latency_ms) for part in found)

@@ -23,6 +23,7 @@ from hardware.profile import Budget, choose_budget, is_replaced, profile
 from hardware.table import LatencyTable, list_precisions
 from supernet import files
 from supernet.costs.cost_model import CostModel
+from supernet.costs.workloads import parse_workload
 from supernet.errors import InputError
 from supernet.space import nearest
 
@@ -33,7 +34,7 @@ class ProfileRequest:
 
     Args:
         run: The run directory.
-        device: Name of the device; any but ``cpu`` needs a provider.
+        device: Name of the device; a new one but ``cpu`` needs a provider, backend or workload.
         provider: ONNX Runtime execution provider.
         threads: Threads of one operator.
         precision: Number formats of the units, such as ``"fp32,int8"``; ``None`` for those that
@@ -44,6 +45,8 @@ class ProfileRequest:
         replace: Measure again what is already there.
         backend: Module name in ``hardware/devices`` or a dotted path; ``None`` keeps the one of a
             known device, else ``onnx_runtime``.
+        workload: What networks are asked to do, ``"prefill:TOKENS"`` or ``"decode:CACHED"``;
+            ``None`` keeps that of a known device, else whole inputs.
         trust: Dotted paths of the user's own modules that files of the run may name.
     """
 
@@ -57,6 +60,7 @@ class ProfileRequest:
     networks: int | None = None
     replace: bool = False
     backend: str | None = None
+    workload: str | None = None
     trust: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -91,9 +95,10 @@ def profile_job(request: ProfileRequest, say: Say) -> ProfileOutcome:
     offer_precision(run, request.precision, say)
     say(Step("building the network", passing=True))
     supernet = build(run)
+    workload = parse_workload(device.workload)
     if run.record.precision is not None and device.backend == Device().backend:
         check_executable(supernet, probe_contract())
-    cost_model = supernet.cost_model()
+    cost_model = supernet.cost_model(workload)
     budget = _choose_budget(request, cost_model)
     folder = run.device(device.name)
     config = {
@@ -123,7 +128,7 @@ def profile_job(request: ProfileRequest, say: Say) -> ProfileOutcome:
         say(Step(f"profile {device.name}: preparing", passing=True))
         table = profile(
             cost_model,
-            supernet.graph,
+            lambda architecture: supernet.graph(architecture, workload),
             device,
             folder=folder,
             seed=request.seed,
@@ -146,10 +151,11 @@ def _find_interrupted(run: Run) -> Mapping[str, object] | None:
 def _choose_device(request: ProfileRequest, run: Run) -> Device:
     known = tuple(dict.fromkeys(("cpu", *run.devices)))
     new = request.device not in known
-    if new and request.provider is None and request.backend is None:
+    own = (request.provider, request.backend, request.workload)
+    if new and own == (None, None, None):
         raise InputError(
             f"unknown device {request.device!r}{nearest(request.device, known)}; known are "
-            f"{', '.join(known)}; a new device needs --provider or --backend"
+            f"{', '.join(known)}; a new device needs --provider, --backend or --workload"
         )
     old = find_device(run, request.device) or Device()
     if new:
@@ -160,7 +166,11 @@ def _choose_device(request: ProfileRequest, run: Run) -> Device:
         # The default provider of another backend is its own.
         provider = old.provider if backend == old.backend else ""
     plugins.load_backend(backend)
-    found = Device(request.device, provider, threads=request.threads, backend=backend)
+    workload = old.workload if request.workload is None else request.workload
+    parse_workload(workload)
+    found = Device(
+        request.device, provider, threads=request.threads, backend=backend, workload=workload
+    )
     found.check()
     return found
 
@@ -188,7 +198,11 @@ def _find_table(
         return None
     if table.device != device:
         old, new = table.device.to_json(), device.to_json()
-        changes = [f"{k}: {old[k]} -> {new[k]}" for k in old if old[k] != new[k]]
+        changes = [
+            f"{k}: {old.get(k, 'none')} -> {new.get(k, 'none')}"
+            for k in dict.fromkeys((*old, *new))
+            if old.get(k) != new.get(k)
+        ]
         raise InputError(
             f"{folder} holds another table ({', '.join(changes)}); choose another --device name, "
             "or --replace it"

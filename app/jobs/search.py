@@ -213,7 +213,7 @@ def _open_tables(
     if not needed and len(devices) == 1 and devices[0] not in run.devices:
         say(f"search: device {devices[0]!r} is not profiled; latency is left out")
         return {}
-    return {name: open_table(run, name, trained.cost_model, say) for name in devices}
+    return {name: open_table(run, name, trained.find_costs, say) for name in devices}
 
 
 def _run_search(setting: Setting, folder: Path, say: Say) -> tuple[Front, int]:

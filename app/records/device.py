@@ -90,6 +90,7 @@ class DeviceRecord(FileRecord):
         provider: Execution provider of ONNX Runtime.
         threads: It uses.
         precision: Precision of the numbers.
+        workload: What networks were asked to do; empty for whole inputs.
         fingerprint: The machine.
         created: When the table was made, ISO 8601.
     """
@@ -97,6 +98,7 @@ class DeviceRecord(FileRecord):
     provider: str = ""
     threads: Count | None = None
     precision: str = ""
+    workload: str = ""
     fingerprint: FingerprintRecord = FingerprintRecord()
     created: str = ""
 
@@ -108,6 +110,7 @@ class DeviceRecord(FileRecord):
             self.provider.removesuffix("ExecutionProvider"),
             describe_threads(self.threads, self.fingerprint.allowed_processors),
             self.precision,
+            self.workload,
         )
         return ", ".join(part for part in parts if part)
 

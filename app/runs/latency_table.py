@@ -122,13 +122,15 @@ def _require_trust(run: Run, name: str) -> None:
             plugins.require_trust("device backend", backend, run.trusted, file)
 
 
-def open_table(run: Run, name: str, cost_model: CostModel, say: Say) -> DeviceTable:
+def open_table(
+    run: Run, name: str, find_costs: Callable[[str], CostModel], say: Say
+) -> DeviceTable:
     """The latency table of a device of a run.
 
     Args:
         run: The run.
         name: Name of the device.
-        cost_model: Cost model of the run's supernet.
+        find_costs: Gives the cost model of the run's supernet under a workload, by its name.
         say: Told when a damaged table was passed over, or when the table is not trustworthy.
 
     Raises:
@@ -145,7 +147,7 @@ def open_table(run: Run, name: str, cost_model: CostModel, say: Say) -> DeviceTa
     table = load_table(run, name)
     if table.note:
         say(f"warning: {table.note}")
-    compiled = compile_table(run, name, table, cost_model)
+    compiled = compile_table(run, name, table, find_costs(table.device.workload))
     if table.report.get("trustworthy") is False:
         say(f"warning: the latency table of {name}: {table.report.get('verdict')}")
     return DeviceTable(table, compiled, _digest_table(table))

@@ -25,6 +25,7 @@ from app.runs.precision import extend, read_precision
 from supernet import checkpoints
 from supernet.checkpoints import Checkpoint
 from supernet.costs.cost_model import CostModel
+from supernet.costs.workloads import parse_workload
 from supernet.data import IMAGES, KINDS, Count, DataShape, DataSource, open_data
 from supernet.errors import InputError, OutdatedError
 from supernet.family_config import decode_config
@@ -81,6 +82,17 @@ class Trained:
         """Every variant of every unit of the supernet."""
         self.say(Step("listing the units of the network", passing=True))
         return self.supernet.cost_model()
+
+    def find_costs(self, workload: str) -> CostModel:
+        """The cost model under a workload, by its name; the usual one where that is empty.
+
+        Raises:
+            InputError: No workload, or one that networks cannot do.
+        """
+        if not workload:
+            return self.cost_model
+        self.say(Step(f"listing the units of the network for {workload}", passing=True))
+        return self.supernet.cost_model(parse_workload(workload))
 
     @property
     def quality(self) -> str:

@@ -20,6 +20,7 @@ from supernet.costs.combinations import (
 )
 from supernet.costs.cost_model import CostModel, CostUnit, UnitVariants
 from supernet.costs.unit_tracing import Call, Fold, MetUnit, UnitTracer, name_inside
+from supernet.costs.workloads import FlatCall, Workload, make_inputs
 from supernet.elastic.edit_index import EditIndex, Values, find_source_path
 from supernet.elastic.edits import (
     Cut,
@@ -91,10 +92,20 @@ class ElasticNetwork(Protocol):
         ...
 
 
-def trace_network(supernet: ElasticNetwork, architecture: Architecture) -> Graph:
-    """Trace a whole subnetwork as a graph without weight values, with a dynamic batch."""
+def trace_network(
+    supernet: ElasticNetwork, architecture: Architecture, workload: Workload | None = None
+) -> Graph:
+    """Trace a whole subnetwork as a graph without weight values, with a dynamic batch.
+
+    Raises:
+        InputError: The network cannot do the workload.
+    """
     network = _extract_folded(supernet, architecture)
-    return lower(network, (supernet.example(architecture, 1),), structure_only=True)[0]
+    inputs = make_inputs(network, supernet.example(architecture, 1), workload)
+    if len(inputs) == 1:
+        return lower(network, inputs, structure_only=True)[0]
+    flat = FlatCall(network, inputs)
+    return lower(flat, flat.tensors, structure_only=True)[0]
 
 
 def _extract_folded(supernet: ElasticNetwork, architecture: Architecture) -> nn.Module:
@@ -138,18 +149,23 @@ def _reshapes(edit: Edit, unit: str) -> bool:
     return path == unit or path.startswith(unit + ".")
 
 
-def build_cost_model(supernet: ElasticNetwork) -> CostModel:
+def build_cost_model(supernet: ElasticNetwork, workload: Workload | None = None) -> CostModel:
     """Trace every variant of every unit of a supernet, each distinct one once.
 
+    Args:
+        supernet: The supernet.
+        workload: What its networks are asked to do; by default to read whole inputs.
+
     Raises:
-        InputError: A unit is not a module of the network, never runs, or has too many variants.
+        InputError: A unit is not a module of the network, never runs, or has too many variants; or
+            networks cannot do the workload.
     """
     modules = dict(supernet.model.named_modules())
     for unit in supernet.units:
         if unit not in modules:
             raise InputError(f"unit {unit!r} is not a module of the network")
         _check_combinations(supernet, unit)
-    found = _Tracer(supernet).cover()
+    found = _Tracer(supernet, workload).cover()
     units = tuple(_list_variants(supernet, unit, *found[unit]) for unit in supernet.units)
     return CostModel(supernet.space, (*units, *list_borders(supernet.space, units)))
 
@@ -213,8 +229,8 @@ class _Tracer:
     traced from the unit alone, so that passes are as many as the float supernet needs.
     """
 
-    def __init__(self, supernet: ElasticNetwork) -> None:
-        self.supernet = supernet
+    def __init__(self, supernet: ElasticNetwork, workload: Workload | None) -> None:
+        self.supernet, self.workload = supernet, workload
         formats = [edit for edit in supernet.edits if isinstance(edit, Quantize)]
         shaping = {
             name
@@ -271,7 +287,8 @@ class _Tracer:
         values = Values(architecture)
         network = _extract_float(self.supernet, architecture)
         places = self._list_places(network, values)
-        calls, folds = self._run(network, self.supernet.example(architecture, 1), places)
+        inputs = make_inputs(network, self.supernet.example(architecture, 1), self.workload)
+        calls, folds = self._run(network, inputs, places)
         owners = _find_owners(network, self.supernet.units)
         for unit, names in self.shapes.items():
             rows = self.left[unit].pop(values.find_choices(names), None)
@@ -304,7 +321,7 @@ class _Tracer:
         return places
 
     def _run(
-        self, network: nn.Module, example: Tensor, places: Iterable[str]
+        self, network: nn.Module, inputs: Sequence[Any], places: Iterable[str]
     ) -> tuple[dict[str, Call], list[tuple[str, str]]]:
         """What units are called with, and which convolutions and normalisations are one piece."""
         # As if all were in integers; of those that are not, nothing is folded later on.
@@ -319,7 +336,7 @@ class _Tracer:
             handles += execution.guard({p: modules[p] for p in ("", *execution.formats)})
         try:
             # A real forward: on shapes alone torch takes its slow Python paths.
-            found = find_folds(network, execution, example)
+            found = find_folds(network, execution, *inputs)
         finally:
             execution.abandon()
             for handle in handles:

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
 from supernet.costs.cost_model import JOINT, CostUnit
 from supernet.graph.language import Graph
@@ -270,31 +271,27 @@ def _folded(unit: MetUnit, inside: Mapping[str, Format]) -> Iterator[None]:
 
 
 class _Rebuild:
-    """Where the tensors go in a call that also has constants."""
+    """Where the tensors go in a call that also has constants, and lists and tuples of tensors."""
 
-    def __init__(self, args: tuple[Any, ...], names: tuple[str, ...], values: tuple[Any, ...]):
-        self.args, self.names, self.values = args, names, values
-        self.key = repr((args, names, values))
+    def __init__(self, marked: Sequence[Any], spec: TreeSpec):
+        self.marked, self.spec = tuple(marked), spec
+        self.key = repr((self.marked, spec))
 
     def __call__(self, tensors: Sequence[Tensor]) -> Call:
         rest = iter(tensors)
-        args = tuple(next(rest) if a is _TENSOR else a for a in self.args)
-        kwargs = {
-            n: next(rest) if v is _TENSOR else v
-            for n, v in zip(self.names, self.values, strict=True)
-        }
-        return args, kwargs
+        leaves = [next(rest) if leaf is _TENSOR else leaf for leaf in self.marked]
+        call: Call = tree_unflatten(leaves, self.spec)
+        return call
 
 
 _TENSOR = type("_Tensor", (), {"__repr__": lambda self: "tensor"})()
 
 
 def _split_call(call: Call) -> tuple[tuple[Tensor, ...], _Rebuild]:
-    args, kwargs = call
-    flat = (*args, *kwargs.values())
-    tensors = tuple(value for value in flat if isinstance(value, Tensor))
-    marked = tuple(_TENSOR if isinstance(value, Tensor) else value for value in flat)
-    return tensors, _Rebuild(marked[: len(args)], tuple(kwargs), marked[len(args) :])
+    leaves, spec = tree_flatten(call)
+    tensors = tuple(leaf for leaf in leaves if isinstance(leaf, Tensor))
+    marked = [_TENSOR if isinstance(leaf, Tensor) else leaf for leaf in leaves]
+    return tensors, _Rebuild(marked, spec)
 
 
 class _Bound(nn.Module):

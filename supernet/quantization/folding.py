@@ -39,7 +39,7 @@ def fold_normalization(network: nn.Module, execution: Execution, example: Any) -
 
 
 def find_folds(
-    network: nn.Module, execution: Execution, example: Any
+    network: nn.Module, execution: Execution, *inputs: Any
 ) -> list[tuple[nn.Conv2d, str, _BatchNorm]]:
     """Find which normalisation follows which convolution of an integer unit, each once.
 
@@ -48,7 +48,7 @@ def find_folds(
     Args:
         network: A network in eval mode.
         execution: Its number formats.
-        example: A batch it runs on.
+        inputs: What it is called with.
 
     Returns:
         Convolutions, paths of their normalisations, and these.
@@ -56,7 +56,7 @@ def find_folds(
     execution.folds = []
     try:
         with torch.no_grad():
-            network(example)
+            network(*inputs)
         pairs = execution.folds
     finally:
         execution.folds = None

@@ -267,7 +267,7 @@ def test_a_backend_is_used_when_typed_and_refused_when_only_a_table_names_it(
     assert "names the device backend" in refused("profile", "--run", a_run, "--device", "phone")
     assert not was_imported(file)
     run = open_run(a_run, ("mine5.backend",))
-    table = open_table(run, "phone", build(run).cost_model(), lambda _: None)
+    table = open_table(run, "phone", lambda _: build(run).cost_model(), lambda _: None)
     assert table.device.backend == "mine5.backend"
 
 

@@ -11,6 +11,7 @@ from app.progress import Say, Step
 from app.records.evaluation import EvaluationRecord
 from app.runs.latency_table import DeviceTable
 from hardware.timing import Measurement
+from supernet.costs.workloads import parse_workload
 from supernet.errors import InputError
 from supernet.space import Architecture
 
@@ -73,10 +74,10 @@ def verify(
     measured: dict[str, list[Measurement]] = {}
     supernet = log.trained.supernet
     for name, table in tables.items():
-        task = f"verify: measuring on {name}"
+        task, workload = f"verify: measuring on {name}", parse_workload(table.device.workload)
         say(Step(task, passing=True))
         measured[name] = table.measure(
-            [supernet.graph(a) for a in architectures],
+            [supernet.graph(a, workload) for a in architectures],
             partial(_tell_measurements, task, say),
         )
     return {
