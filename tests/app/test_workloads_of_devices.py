@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from app.records.searches.front import read_front
+from app.runs import latency_table
 from app.runs.directory import open_run
 from app.runs.latency_table import open_table
 from app.runs.trained import open_trained
+from hardware.campaign import measure_networks
 from supernet.costs.workloads import parse_workload
 from tests.app.conftest import Command
 
@@ -31,8 +34,6 @@ def profiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
          "--context", 24, "--steps", 4, "--batch-size", 8],
         ["profile", "--run", path, "--device", "prompts", "--workload", "prefill:24", *PROFILE],
         ["profile", "--run", path, "--device", "tokens", "--workload", "decode:16", *PROFILE],
-        ["search", "--run", path, "--device", "prompts,tokens", "--evaluations", 8,
-         "--objectives", "loss,latency@prompts,latency@tokens", "--strategy", "random_search"],
     ):  # fmt: skip
         assert run([*map(str, arguments), "--quiet"]) == 0
     return path
@@ -41,28 +42,39 @@ def profiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_tables_are_of_their_workload(profiled: Path) -> None:
     opened = open_run(profiled)
     trained = open_trained(opened, print)
-    space = trained.supernet.space
-    positions = space.encode([space.smallest, space.largest])
-    tables = {n: open_table(opened, n, trained.find_costs, print) for n in ("prompts", "tokens")}
-    assert tables["prompts"].device.workload == "prefill:24"
-    assert tables["tokens"].device.workload == "decode:16"
-    prompts, tokens = (tables[name].latency_ms(positions) for name in tables)
-    assert (prompts > tokens).all(), "a token is less work than a prompt"
-    (measured,) = tables["tokens"].measure(
-        [trained.supernet.graph(space.largest, parse_workload("decode:16"))]
-    )
-    assert 0.3 < tokens[1] / measured.latency_ms < 3
+    for name, workload in (("prompts", "prefill:24"), ("tokens", "decode:16")):
+        table = open_table(opened, name, trained.find_costs, print).table
+        assert table.device.workload == workload
+        units = trained.supernet.cost_model(parse_workload(workload)).distinct
+        assert set(table.rows) == {unit.digest for unit in units}
 
 
-def test_a_search_has_both_latencies_and_verifies_them(profiled: Path) -> None:
-    front = read_front(open_run(profiled).search("default"))
-    assert front.points
-    for point in front.points:
-        prompt, token = (point.estimates[f"latency@{n}"] for n in ("prompts", "tokens"))
+def test_a_search_has_both_latencies_and_measures_networks_at_their_work(
+    command: Command, profiled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Path(shutil.copytree(profiled, tmp_path / "run"))
+    work = set()
+
+    def measure(graphs, device, **options):
+        work.update((device.name, graph.inputs[0].shape[1], len(graph.inputs)) for graph in graphs)
+        return measure_networks(graphs, device, **options)
+
+    monkeypatch.setattr(latency_table, "measure_networks", measure)
+    outcome = command(
+        "search", "--run", run, "--device", "prompts,tokens", "--evaluations", 8,
+        "--objectives", "loss,latency@prompts,latency@tokens", "--strategy", "random_search",
+    )  # fmt: skip
+    assert outcome.code == 0, outcome.err
+    tokens = {count for name, _, count in work if name == "tokens"}
+    assert {(name, length) for name, length, _ in work} == {("prompts", 24), ("tokens", 1)}
+    assert tokens <= {1 + 2 * depth for depth in (2, 3, 4)}
+    front = read_front(open_run(run).search("default"))
+    verified = [point for point in front.points if point.verified]
+    assert verified
+    for point in verified:
+        prompt, token = (point.estimates[f"latency_ms@{n}"] for n in ("prompts", "tokens"))
         assert prompt.source == token.source == "measured"
-        assert prompt.value is not None
-        assert token.value is not None
-        assert prompt.value > token.value > 0
+        assert prompt.value != token.value
 
 
 def test_what_is_there_is_kept_and_other_workloads_are_other_devices(
