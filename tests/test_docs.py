@@ -23,6 +23,7 @@ from supernet.families import ofa_mobilenetv3, resnet
 from supernet.losses import adaptive_alpha
 from supernet.quality.evaluate import evaluate
 from supernet.training import METHODS, InPlace, Sandwich, TrainingMethod, find_recipe, train
+from tests.toys.counting import count_once
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 
@@ -66,7 +67,8 @@ TESTED = [e.title for e in EXAMPLES if any(name.startswith("tests/") for name in
 SHORT = {
     "train": ["--steps", "20", "--batch-size", "32"],
     "profile": ["--passes", "2", "--networks", "4"],
-    "search": ["--evaluations", "40"],
+    # Two more than the first sample, so that predictors and engines have a say.
+    "search": ["--evaluations", "32"],
 }
 
 
@@ -81,7 +83,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         path.parent.mkdir(exist_ok=True)
         path.write_text(source, encoding="utf-8")
     (folder / "my_package" / "__init__.py").touch()
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, count_once():
         patch.syspath_prepend(folder)
         patch.chdir(folder)
         for words in (
@@ -105,11 +107,12 @@ def test_each_of_the_seven_kinds_has_a_whole_example() -> None:
     assert re.findall(r"^\| \[([\w ]+)\]", table, flags=re.MULTILINE) == list(kinds)
 
 
-@pytest.mark.parametrize("title", TESTED)
-def test_the_documented_test_of_an_example_passes(title: str, workplace: Path) -> None:
-    tests = [name for name in BY_TITLE[title].files if name.startswith("tests/")]
+@pytest.fixture(scope="module")
+def verdicts(workplace: Path) -> list[tuple[str, str]]:
+    """File and verdict of every documented test, all of them run by one process."""
+    tests = [name for e in EXAMPLES for name in e.files if name.startswith("tests/")]
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-n", "0", "--rootdir", ".", *tests],
+        [sys.executable, "-m", "pytest", "-v", "-n", "0", "--rootdir", ".", *tests],
         cwd=workplace,
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(workplace), str(DOCS.parent)])},
         capture_output=True,
@@ -117,7 +120,16 @@ def test_the_documented_test_of_an_example_passes(title: str, workplace: Path) -
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert re.search(r"\d+ passed", done.stdout)
+    return re.findall(r"^(\S+?)::.* ([A-Z]+) +\[ *\d+%\]$", done.stdout, flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize("title", TESTED)
+def test_the_documented_test_of_an_example_passes(
+    title: str, verdicts: list[tuple[str, str]]
+) -> None:
+    tests = {name for name in BY_TITLE[title].files if name.startswith("tests/")}
+    assert {file for file, _ in verdicts} >= tests
+    assert {verdict for file, verdict in verdicts if file in tests} == {"PASSED"}
 
 
 # Where a run says that a command used what it names: file below ``runs``, keys, and what is there.
