@@ -417,7 +417,7 @@ def test_full_disk_while_searching_keeps_evaluations(
     flags = ["search", "--run", a_run, "--name", "new", "--seed", 3, *QUICK_SEARCH]
     old = (a_run / "evaluations.jsonl").read_bytes()
     front = (a_run / "searches/default/front.json").read_bytes()
-    full_disk(9)
+    full_disk(15)
     _match("no space left", refused(*flags))
     monkeypatch.undo()
     kept = (a_run / "evaluations.jsonl").read_bytes()

@@ -96,7 +96,9 @@ def test_a_line_per_round_shows_the_front_and_a_card_comes_before_predictions(
     assert first.code == 0, first.err
     result = json.loads(first.out)
     assert (result["stopped"], result["evaluations"]) == ("time", 30), "the round is finished"
-    said = [line for line in first.err.splitlines() if line.startswith("search new:")]
+    # On a busy machine there are signs of life in between.
+    said = [line for line in first.err.splitlines()
+            if line.startswith("search new:") and not line.endswith(" so far")]  # fmt: skip
     begin = next(i for i, line in enumerate(said) if "on the front, hypervolume" in line)
     lines = said[begin:]
     assert "30/32 evaluations" in lines[0]
