@@ -23,7 +23,7 @@ from supernet.families import ofa_mobilenetv3, resnet
 from supernet.losses import adaptive_alpha
 from supernet.quality.evaluate import evaluate
 from supernet.training import METHODS, InPlace, Sandwich, TrainingMethod, find_recipe, train
-from tests.toys.counting import count_once
+from tests.toys.shortcuts import take_shortcuts
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 
@@ -83,12 +83,12 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         path.parent.mkdir(exist_ok=True)
         path.write_text(source, encoding="utf-8")
     (folder / "my_package" / "__init__.py").touch()
-    with pytest.MonkeyPatch.context() as patch, count_once():
+    with pytest.MonkeyPatch.context() as patch, take_shortcuts():
         patch.syspath_prepend(folder)
         patch.chdir(folder)
         for words in (
-            # The built-in family of the fewest units, which slow backends take a while to time.
-            ["train", "--out", "runs/quickstart", "--family", "superkernel"],
+            # Few units, because slow backends take a while to time one, and of varying depth.
+            ["train", "--out", "runs/quickstart", "--family", "resnet"],
             ["profile", "--run", "runs/quickstart"],
         ):
             assert run([*words, *SHORT[words[0]]]) == 0

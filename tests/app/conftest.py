@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.app import forked
-from tests.toys.counting import count_once
+from tests.toys.shortcuts import take_shortcuts
 
 STEPS = ["--steps", "30", "--batch-size", "64", "--checkpoint-every", "10"]
 PROFILE = ["--passes", "2", "--networks", "4"]
@@ -70,14 +70,14 @@ def refused(command: Command) -> Callable[..., str]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def counted_once() -> Iterator[None]:
-    """Commands that open networks of one kind do not each count the costs of all its variants."""
-    with count_once():
+def shortcuts() -> Iterator[None]:
+    """Commands do not each count the costs of the same network, and draw short curves."""
+    with take_shortcuts():
         yield
 
 
 @pytest.fixture(scope="session")
-def finished_run(counted_once: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished_run(shortcuts: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Trained for a few steps, profiled and searched; never write to it, copy it."""
     from app.commands.main import run
 

@@ -1,13 +1,15 @@
-"""Cost models of supernets that are alike, counted once for many tests."""
+"""What tests of commands need not compute again and again: all of it has tests of its own."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import pytest
 
 import supernet.supernet
+from predictors import measure_learning_curve
 from supernet.costs.cost_model import CostModel
 from supernet.costs.unit_tracing import _describe
 from supernet.supernet import Supernet
@@ -36,4 +38,23 @@ def count_once() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(supernet.supernet, "build_cost_model", count)
+        yield
+
+
+@contextmanager
+def measure_short_curves() -> Iterator[None]:
+    """Within it, the learning curve of a search's predictor has three points of one fit each.
+
+    By default it has six of three, which take longer than the search itself.
+    """
+    short = partial(measure_learning_curve, shares=(0.4, 0.7), repeats=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("app.searching.results.report_cards.measure_learning_curve", short)
+        yield
+
+
+@contextmanager
+def take_shortcuts() -> Iterator[None]:
+    """Within it, commands in this process take all of them."""
+    with count_once(), measure_short_curves():
         yield
