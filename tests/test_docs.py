@@ -87,13 +87,15 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.syspath_prepend(folder)
         patch.chdir(folder)
         for words in (
-            ["train", "--out", "runs/small", "--family", "my_package.perceptron"],
+            # Of the fewest units: a slow device takes a while to time each.
+            ["train", "--out", "runs/small", "--family", "superkernel"],
             # Of few units, and not always as many.
             ["train", "--out", "runs/quickstart", "--family", "resnet"],
             ["profile", "--run", "runs/quickstart"],
         ):
             assert run([*words, *SHORT[words[0]]]) == 0
-        shutil.copytree("runs/quickstart", "runs/untouched")
+        for name in ("quickstart", "small"):
+            shutil.copytree(f"runs/{name}", f"runs/untouched/{name}")
         yield folder
 
 
@@ -175,9 +177,7 @@ def test_the_documented_commands_of_an_example_work(
 
     for words in BY_TITLE[title].commands:
         if title == "A device":
-            # A slow one: of a network of two units it takes seconds.
             words = [word.replace("runs/quickstart", "runs/small") for word in words]
-            words += ["--trust", "my_package.perceptron"]
         assert run([*words, *SHORT[words[0]]]) == 0, capsys.readouterr().err
     file, keys, expected = TRACES[title]
     found: Any = json.loads((workplace / "runs" / file).read_text("utf-8"))
@@ -233,7 +233,7 @@ def test_one_file_in_its_folder_is_all_that_a_kind_needs(workplace: Path, tmp_pa
     for package in ("app", "hardware", "predictors", "search", "supernet"):
         leave = shutil.ignore_patterns("__pycache__")
         shutil.copytree(DOCS.parent / package, tmp_path / package, ignore=leave)
-    shutil.copytree(workplace / "runs/untouched", tmp_path / "runs/quickstart")
+    shutil.copytree(workplace / "runs/untouched", tmp_path / "runs")
     commands = []
     for title, folder in FOLDERS.items():
         example = BY_TITLE[title]
@@ -242,7 +242,7 @@ def test_one_file_in_its_folder_is_all_that_a_kind_needs(workplace: Path, tmp_pa
         for words in example.commands[:1]:
             plain = [word.replace("my_package.", "") for word in words]
             if title == "A device":
-                plain = [word.replace("runs/quickstart", "runs/perceptron") for word in plain]
+                plain = [word.replace("runs/quickstart", "runs/small") for word in plain]
             commands.append([*plain, *SHORT[plain[0]]])
     done = subprocess.run(
         [sys.executable, "-c", RUN_ALL, json.dumps(commands)],
