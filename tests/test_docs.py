@@ -23,6 +23,7 @@ from supernet.families import ofa_mobilenetv3, resnet
 from supernet.losses import adaptive_alpha
 from supernet.quality.evaluate import evaluate
 from supernet.training import METHODS, InPlace, Sandwich, TrainingMethod, find_recipe, train
+from tests.toys.shortcuts import take_shortcuts
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 
@@ -66,7 +67,8 @@ TESTED = [e.title for e in EXAMPLES if any(name.startswith("tests/") for name in
 SHORT = {
     "train": ["--steps", "20", "--batch-size", "32"],
     "profile": ["--passes", "2", "--networks", "4"],
-    "search": ["--evaluations", "40"],
+    # Two more than the first sample, so that predictors and engines have a say.
+    "search": ["--evaluations", "32"],
 }
 
 
@@ -81,15 +83,19 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         path.parent.mkdir(exist_ok=True)
         path.write_text(source, encoding="utf-8")
     (folder / "my_package" / "__init__.py").touch()
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, take_shortcuts():
         patch.syspath_prepend(folder)
         patch.chdir(folder)
         for words in (
-            ["train", "--out", "runs/quickstart"],
+            # Of the fewest units: a slow device takes a while to time each.
+            ["train", "--out", "runs/small", "--family", "superkernel"],
+            # Of few units, and not always as many.
+            ["train", "--out", "runs/quickstart", "--family", "resnet"],
             ["profile", "--run", "runs/quickstart"],
         ):
             assert run([*words, *SHORT[words[0]]]) == 0
-        shutil.copytree("runs/quickstart", "runs/untouched")
+        for name in ("quickstart", "small"):
+            shutil.copytree(f"runs/{name}", f"runs/untouched/{name}")
         yield folder
 
 
@@ -105,11 +111,12 @@ def test_each_of_the_seven_kinds_has_a_whole_example() -> None:
     assert re.findall(r"^\| \[([\w ]+)\]", table, flags=re.MULTILINE) == list(kinds)
 
 
-@pytest.mark.parametrize("title", TESTED)
-def test_the_documented_test_of_an_example_passes(title: str, workplace: Path) -> None:
-    tests = [name for name in BY_TITLE[title].files if name.startswith("tests/")]
+@pytest.fixture(scope="module")
+def verdicts(workplace: Path) -> list[tuple[str, str]]:
+    """File and verdict of every documented test, all of them run by one process."""
+    tests = [name for e in EXAMPLES for name in e.files if name.startswith("tests/")]
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-n", "0", "--rootdir", ".", *tests],
+        [sys.executable, "-m", "pytest", "-v", "-n", "0", "--rootdir", ".", *tests],
         cwd=workplace,
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(workplace), str(DOCS.parent)])},
         capture_output=True,
@@ -117,7 +124,16 @@ def test_the_documented_test_of_an_example_passes(title: str, workplace: Path) -
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert re.search(r"\d+ passed", done.stdout)
+    return re.findall(r"^(\S+?)::.* ([A-Z]+) +\[ *\d+%\]$", done.stdout, flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize("title", TESTED)
+def test_the_documented_test_of_an_example_passes(
+    title: str, verdicts: list[tuple[str, str]]
+) -> None:
+    tests = {name for name in BY_TITLE[title].files if name.startswith("tests/")}
+    assert {file for file, _ in verdicts} >= tests
+    assert {verdict for file, verdict in verdicts if file in tests} == {"PASSED"}
 
 
 # Where a run says that a command used what it names: file below ``runs``, keys, and what is there.
@@ -135,7 +151,7 @@ TRACES = {
         "bayesian_ridge",
     ),
     "A device": (
-        "quickstart/devices/reference/device.json",
+        "small/devices/reference/device.json",
         ("backend",),
         "my_package.reference",
     ),
@@ -160,6 +176,8 @@ def test_the_documented_commands_of_an_example_work(
     from app.commands.main import run
 
     for words in BY_TITLE[title].commands:
+        if title == "A device":
+            words = [word.replace("runs/quickstart", "runs/small") for word in words]
         assert run([*words, *SHORT[words[0]]]) == 0, capsys.readouterr().err
     file, keys, expected = TRACES[title]
     found: Any = json.loads((workplace / "runs" / file).read_text("utf-8"))
@@ -215,7 +233,7 @@ def test_one_file_in_its_folder_is_all_that_a_kind_needs(workplace: Path, tmp_pa
     for package in ("app", "hardware", "predictors", "search", "supernet"):
         leave = shutil.ignore_patterns("__pycache__")
         shutil.copytree(DOCS.parent / package, tmp_path / package, ignore=leave)
-    shutil.copytree(workplace / "runs/untouched", tmp_path / "runs/quickstart")
+    shutil.copytree(workplace / "runs/untouched", tmp_path / "runs")
     commands = []
     for title, folder in FOLDERS.items():
         example = BY_TITLE[title]
@@ -223,6 +241,8 @@ def test_one_file_in_its_folder_is_all_that_a_kind_needs(workplace: Path, tmp_pa
         shutil.copy(workplace / "my_package" / name, tmp_path / folder / name)
         for words in example.commands[:1]:
             plain = [word.replace("my_package.", "") for word in words]
+            if title == "A device":
+                plain = [word.replace("runs/quickstart", "runs/small") for word in plain]
             commands.append([*plain, *SHORT[plain[0]]])
     done = subprocess.run(
         [sys.executable, "-c", RUN_ALL, json.dumps(commands)],

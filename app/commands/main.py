@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -546,11 +547,17 @@ def doctor(quiet: Quiet = False, json: Json = False) -> None:
         raise typer.Exit(errors.FAILED)
 
 
+@cache
+def _build_command() -> Callable[..., Any]:
+    """The commands with their options, which Typer would find out anew for every call."""
+    return typer.main.get_command(app)
+
+
 def run(arguments: Sequence[str]) -> int:
     """Run one command; returns the exit code: 0, 2 (bad input), 130 (Ctrl-C) or 1."""
     try:
         check_arguments(arguments)
-        result = app(list(arguments), prog_name="supernet", standalone_mode=False)
+        result = _build_command()(list(arguments), prog_name="supernet", standalone_mode=False)
         if result == errors.INTERRUPTED:
             # Typer turns Ctrl-C into this exit code and says nothing.
             return errors.report(KeyboardInterrupt())

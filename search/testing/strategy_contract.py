@@ -85,7 +85,7 @@ def check_parts(strategy: ModuleType, fit: FitPredictor) -> None:
 
 def check_first_sample(strategy: ModuleType, fit: FitPredictor) -> None:
     """It learns from a first sample if, and only if, it says so."""
-    task, built = make_problem(most_blocks=16), strategy.build(fit)
+    task, built = make_problem(most_blocks=10), strategy.build(fit)
     found = search(task, built, evaluations=built.batch_size(0), seed=0).history
     opposite = found.values * [-1, 1]
     turned = History(found.names, found.positions, opposite, found.batches)

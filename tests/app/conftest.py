@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from tests.app import forked
+from tests.toys.shortcuts import take_shortcuts
 
 STEPS = ["--steps", "30", "--batch-size", "64", "--checkpoint-every", "10"]
 PROFILE = ["--passes", "2", "--networks", "4"]
 # Two more than the first sample, so that a predictor has proposed some of them.
 EVALUATIONS = 32
 SEARCH = ["--evaluations", str(EVALUATIONS)]
+# Where it only matters that there was one: nothing is predicted, and little evaluated.
+QUICK_SEARCH = ["--strategy", "random_search", "--evaluations", "6"]
 
 
 @dataclass(frozen=True)
@@ -64,8 +69,15 @@ def refused(command: Command) -> Callable[..., str]:
     return call
 
 
+@pytest.fixture(scope="session", autouse=True)
+def shortcuts() -> Iterator[None]:
+    """Commands do not each count the costs of the same network, and draw short curves."""
+    with take_shortcuts():
+        yield
+
+
 @pytest.fixture(scope="session")
-def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished_run(shortcuts: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Trained for a few steps, profiled and searched; never write to it, copy it."""
     from app.commands.main import run
 
@@ -83,6 +95,13 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def a_run(finished_run: Path, tmp_path: Path) -> Path:
     """A copy of the finished run that a test may change."""
     return Path(shutil.copytree(finished_run, tmp_path / "run"))
+
+
+@pytest.fixture
+def quick_workers() -> Iterator[None]:
+    """Pools of workers fork them from a process that has imported everything."""
+    with forked.quick_workers():
+        yield
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -15,7 +15,7 @@ from PIL import Image
 
 from hardware.table import LatencyTable
 from supernet import checksums
-from tests.app.conftest import SEARCH, STEPS, Command, contents
+from tests.app.conftest import QUICK_SEARCH, SEARCH, STEPS, Command, contents
 
 Refused = Callable[..., str]
 
@@ -257,11 +257,11 @@ def test_truncated_table_gives_way_to_the_previous_one(
     folder = a_run / "devices" / "cpu"
     LatencyTable.load(folder).save(folder)  # keeps the one before
     _truncate(folder / "table.parquet")
-    outcome = command("search", "--run", a_run, "--name", "new", *SEARCH)
+    outcome = command("search", "--run", a_run, "--name", "new", *QUICK_SEARCH)
     assert outcome.code == 0
     assert "the previous table is used instead" in outcome.err
     _truncate(folder / "previous" / "table.parquet")
-    sentence = refused("search", "--run", a_run, "--name", "newer", *SEARCH)
+    sentence = refused("search", "--run", a_run, "--name", "newer", *QUICK_SEARCH)
     _match("table.parquet is damaged or cut short; profile the device again", sentence)
 
 
@@ -414,10 +414,10 @@ def test_full_disk_while_searching_keeps_evaluations(
     command: Command, refused: Refused, a_run: Path, monkeypatch: pytest.MonkeyPatch,
     full_disk: Callable[[int], None],
 ) -> None:  # fmt: skip
-    flags = ["search", "--run", a_run, "--name", "new", "--seed", 3, *SEARCH]
+    flags = ["search", "--run", a_run, "--name", "new", "--seed", 3, *QUICK_SEARCH]
     old = (a_run / "evaluations.jsonl").read_bytes()
     front = (a_run / "searches/default/front.json").read_bytes()
-    full_disk(40)
+    full_disk(15)
     _match("no space left", refused(*flags))
     monkeypatch.undo()
     kept = (a_run / "evaluations.jsonl").read_bytes()

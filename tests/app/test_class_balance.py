@@ -18,7 +18,7 @@ from supernet.data import open_data
 from supernet.quality.class_balance import compute_balanced_accuracy, find_largest_class
 from supernet.quality.evaluate import evaluate
 from supernet.testing.toy_supernets import build_toy_supernet, make_toy_data
-from tests.app.conftest import Command
+from tests.app.conftest import QUICK_SEARCH, Command
 
 
 def _largest(share: float, classes: int) -> LargestClass:
@@ -113,8 +113,7 @@ def test_every_command_says_that_nothing_beats_the_largest_class(
     stored = json.loads(command("evaluate", "--run", run, "--arch", "smallest", "--json").out)
     assert stored["balanced"] == 0.5
     assert stored["largest_class"] == {"name": "many", "share": 0.95, "classes": 2, "split": "val"}
-    searched = command("search", "--run", run, "--objectives", "accuracy,macs",
-                       "--evaluations", "30")  # fmt: skip
+    searched = command("search", "--run", run, "--objectives", "accuracy,macs", *QUICK_SEARCH)
     assert f"warning: no point of the front is better than {always}, which is {share}." in (
         searched.out
     )

@@ -163,8 +163,8 @@ def list_findings(run: Path) -> dict[tuple[str, str], tuple[object, ...]]:
     return whole
 
 
-@pytest.mark.exactness
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.usefixtures("quick_workers")
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.exactness), 2])
 def test_a_search_that_was_killed_among_finalists_ends_the_same(
     command: Command,
     searched: Path,

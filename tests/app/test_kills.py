@@ -10,12 +10,10 @@ done nothing else: starting Python anew would take longer than most of the comma
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import random
 import shutil
 import signal
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +22,7 @@ import pytest
 
 from hardware.table import LatencyTable
 from tests.app.conftest import EVALUATIONS, PROFILE
+from tests.app.forked import start_command
 
 pytestmark = [
     pytest.mark.exactness,
@@ -32,37 +31,11 @@ pytestmark = [
 TRAIN = ["--steps", "40", "--batch-size", "64", "--checkpoint-every", "5"]
 # As many as leave some rounds to predictors, and a few to kill in.
 SEARCH = ["--evaluations", str(EVALUATIONS + 6)]
-IMPORTED = [
-    "app.commands.main",
-    "app.commands.texts.runs",
-    "app.commands.texts.searches",
-    "app.jobs.profile",
-    "app.jobs.search",
-    "app.jobs.train",
-    "hardware.devices.onnx_runtime",
-    "onnxruntime",
-    "optuna",
-    "sklearn.ensemble",
-    "sklearn.gaussian_process",
-    "supernet.families.ofa_mobilenetv3",
-    "tests.app.test_kills",
-]
 # No run is killed more often than this before it may end.
 MOST_KILLS = 4
 PATIENCE_SECONDS = 300
 
 Look = Callable[[Path], None]
-
-
-def run_command(arguments: tuple[str, ...], said: str) -> None:
-    """Run one command in this process, which a kill ends; what it says goes to a file."""
-    from app.commands import main
-
-    with open(said, "a") as file:
-        sys.stdout = sys.stderr = file
-        code = main.run(arguments)
-        file.flush()
-    os._exit(code)
 
 
 class Assault:
@@ -87,8 +60,6 @@ class Assault:
         self._folder, self._prepare = folder, prepare
         self._arguments, self._watch = arguments, watch
         self._rng = random.Random(seed)
-        self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(IMPORTED)
         self.kills = 0
         # Twice: the first one of a process server waits for its imports.
         for number in range(2):
@@ -118,10 +89,7 @@ class Assault:
     def _run(self, run: Path, seconds: float | None) -> bool:
         """Run the command, for so long at most; returns whether it came to its end."""
         said = self._folder / "said.txt"
-        process = self._context.Process(
-            target=run_command, args=(tuple(self._arguments(run)), str(said))
-        )
-        process.start()
+        process = start_command(tuple(self._arguments(run)), said)
         process.join(PATIENCE_SECONDS if seconds is None else seconds)
         if process.exitcode is None:
             process.kill()

@@ -334,7 +334,7 @@ def test_what_a_search_cannot_use_is_refused(
 def test_an_engine_is_part_of_a_search(command: Command, a_run: Path) -> None:
     fronts = []
     for name, flags in (("by-array", ()), ("by-nsga3", ("--engine", "nsga3"))):
-        out = command("search", "--run", a_run, "--evaluations", 60, "--name", name, *flags)
+        out = command("search", "--run", a_run, *SEARCH, "--name", name, *flags)
         assert out.code == 0, out.err
         plan = json.loads((a_run / "searches" / name / "search.json").read_text())
         fronts.append((plan["config"]["engine"], (a_run / "searches" / name / "front.json")))

@@ -25,16 +25,17 @@ from tests.benchmarks.loading import load_benchmark
 termios = pytest.importorskip("termios", reason="terminals are POSIX")
 
 ROOT = Path(__file__).parents[2]
-# Seconds that a user's own function takes without telling anything.
-BUSY = 12
+# Seconds that a user's own function takes without telling anything, and of them at full load.
+BUSY, COMPUTING = 12, 4
 OWN_DATA = f"""
 import time
 import torch
 
 def make():
-    end = time.monotonic() + {BUSY}
-    while time.monotonic() < end:
+    begin = time.monotonic()
+    while time.monotonic() < begin + {COMPUTING}:
         sum(range(20_000))
+    time.sleep({BUSY - COMPUTING})
     draw = torch.Generator().manual_seed(0)
     return [[(torch.rand(1, 8, 8, generator=draw), i % 2) for i in range(40)] for _ in range(3)]
 """

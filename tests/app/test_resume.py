@@ -8,39 +8,83 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
 from tests.app.conftest import EVALUATIONS, PROFILE, SEARCH, STEPS, Command
+from tests.app.forked import start_command
 
-pytestmark = [
-    pytest.mark.exactness,
-    pytest.mark.skipif(os.name != "posix", reason="signals are POSIX"),
-]
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals are POSIX")
 ROOT = Path(__file__).parents[2]
 
 
-def kill_when(condition: Callable[[], bool], *arguments: object) -> None:
+class Started(Protocol):
+    """A process as far as it matters here."""
+
+    def is_over(self) -> bool: ...
+
+    def kill(self) -> int:
+        """Kill it; gives the code that it ended with."""
+        ...
+
+
+class Forked:
+    """A command forked from a process that has imported what commands import."""
+
+    def __init__(self, arguments: tuple[str, ...], said: Path) -> None:
+        self._process = start_command(arguments, said)
+
+    def is_over(self) -> bool:
+        return self._process.exitcode is not None
+
+    def kill(self) -> int:
+        self._process.kill()
+        self._process.join()
+        assert self._process.exitcode is not None
+        return self._process.exitcode
+
+
+class Typed:
+    """A command as users type it, in a new interpreter."""
+
+    def __init__(self, arguments: tuple[str, ...], said: Path) -> None:
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+        with said.open("w") as file:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "supernet", *arguments],
+                stdout=subprocess.DEVNULL,
+                stderr=file,
+                env=environment,
+            )
+
+    def is_over(self) -> bool:
+        return self._process.poll() is not None
+
+    def kill(self) -> int:
+        self._process.send_signal(signal.SIGKILL)
+        return self._process.wait()
+
+
+def kill_when(
+    condition: Callable[[], bool],
+    *arguments: object,
+    start: Callable[[tuple[str, ...], Path], Started] = Forked,
+) -> None:
     """Run a command in a process of its own and kill it as soon as the condition holds."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "supernet", *map(str, arguments)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment,
-    )
-    limit = time.monotonic() + 120
-    while not condition():
-        assert process.poll() is None, f"ended before the kill: {process.communicate()[1]}"
-        assert time.monotonic() < limit, "nothing happened"
-        time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
+    with tempfile.TemporaryDirectory() as folder:
+        said = Path(folder) / "said.txt"
+        process = start(tuple(map(str, arguments)), said)
+        limit = time.monotonic() + 120
+        while not condition():
+            assert not process.is_over(), f"ended before the kill: {said.read_text()}"
+            assert time.monotonic() < limit, "nothing happened"
+            time.sleep(0.002)
+        assert process.kill() == -signal.SIGKILL
 
 
 def lines(path: Path) -> list[str]:
@@ -48,12 +92,13 @@ def lines(path: Path) -> list[str]:
     return path.read_text().split("\n")[:-1] if path.exists() else []
 
 
+@pytest.mark.exactness
 def test_training_gives_the_same_weights(
     command: Command, finished_run: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
     first = run / "checkpoints" / "10" / "state.json"
-    kill_when(first.exists, "train", "--out", run, *STEPS)
+    kill_when(first.exists, "train", "--out", run, *STEPS, start=Typed)
     assert not (run / "checkpoints" / "30").exists(), "killed in the middle"
     assert json.loads((run / "run.json").read_text())["stages"]["train"]["status"] == "running"
     outcome = command("train", "--out", run, *STEPS, "--json")
@@ -89,6 +134,7 @@ def test_profiling_keeps_what_was_measured(command: Command, a_run: Path) -> Non
     assert json.loads(outcome.out)["networks"] == 4
 
 
+@pytest.mark.exactness
 def test_searching_evaluates_the_same_set(command: Command, a_run: Path) -> None:
     log = a_run / "evaluations.jsonl"
     wanted = [json.loads(line) for line in lines(log)]

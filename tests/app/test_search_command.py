@@ -17,7 +17,7 @@ from app.runs.run_view import load_run
 from hardware.table import LatencyTable
 from supernet import checksums
 from supernet.space import SearchSpace
-from tests.app.conftest import EVALUATIONS, SEARCH, Command, contents
+from tests.app.conftest import EVALUATIONS, QUICK_SEARCH, SEARCH, Command, contents
 
 Refused = Callable[..., str]
 
@@ -96,7 +96,9 @@ def test_a_line_per_round_shows_the_front_and_a_card_comes_before_predictions(
     assert first.code == 0, first.err
     result = json.loads(first.out)
     assert (result["stopped"], result["evaluations"]) == ("time", 30), "the round is finished"
-    said = [line for line in first.err.splitlines() if line.startswith("search new:")]
+    # On a busy machine there are signs of life in between.
+    said = [line for line in first.err.splitlines()
+            if line.startswith("search new:") and not line.endswith(" so far")]  # fmt: skip
     begin = next(i for i, line in enumerate(said) if "on the front, hypervolume" in line)
     lines = said[begin:]
     assert "30/32 evaluations" in lines[0]
@@ -202,7 +204,8 @@ def test_points_behind_within_noise_are_marked(finished_run: Path) -> None:
 
 
 def test_several_devices_and_one_that_is_not_here(command: Command, two_devices: Path) -> None:
-    flags = ("search", "--run", two_devices, "--device", "cpu,phone", "--name", "both", *SEARCH)
+    flags = ("search", "--run", two_devices, "--device", "cpu,phone", "--name", "both",
+             *QUICK_SEARCH)  # fmt: skip
     outcome = command(*flags, "--objectives", "accuracy,worst_latency,latency@phone",
                       "--limit", "latency@cpu<=95%")  # fmt: skip
     assert outcome.code == 0, outcome.err
@@ -266,9 +269,9 @@ def test_impossible_limits_name_the_nearest_architecture(
 def test_an_evaluated_limit_that_nothing_meets_names_what_came_nearest_and_blocks_nothing(
     command: Command, refused: Refused, a_run: Path
 ) -> None:
-    flags = ("search", "--run", a_run, "--name", "never", *SEARCH)
+    flags = ("search", "--run", a_run, "--name", "never", *QUICK_SEARCH)
     with pytest.raises(
-        ValueError, match=r"none of 32 .* the nearest has accuracy 0\.\d+ \(\w{12}\)"
+        ValueError, match=r"none of 6 .* the nearest has accuracy 0\.\d+ \(\w{12}\)"
     ):
         raise ValueError(refused(*flags, "--limit", "accuracy>=0.99999"))
     assert json.loads((a_run / "searches/never/search.json").read_text())["status"] == "empty"
