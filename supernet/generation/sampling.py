@@ -47,7 +47,9 @@ def find_probabilities(logits: Tensor, sampling: Sampling) -> Tensor:
     Returns:
         Of the same shape, float64; zero outside of the likeliest ones.
     """
-    probabilities = (logits.double() / sampling.temperature).softmax(-1)
+    # Relative to the largest: logits that a tiny temperature divides would be infinite.
+    relative = logits.double() - logits.double().amax(-1, keepdim=True)
+    probabilities = (relative / sampling.temperature).softmax(-1)
     if sampling.top_p == 1:
         return probabilities
     ordered, order = probabilities.sort(dim=-1, descending=True, stable=True)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from itertools import combinations
 
-# Primes far above the sizes of layers, of which no sum of two is among them either.
-_SENTINELS = (10007, 20011, 40009, 80021, 160001)
+from supernet.errors import InputError
+
+# Primes far above the sizes of most layers, all sums of which differ from them and each other.
+_SENTINELS = (10007, 20011, 40009, 80021, 160001, 320009, 640007)
 
 
 class Lengths:
@@ -21,9 +24,7 @@ class Lengths:
         self.names = tuple(
             dict.fromkeys(name for axes in places.values() for name in axes.values())
         )
-        free = [size for size in _SENTINELS if size not in taken]
-        self._sizes = dict(zip(self.names, free, strict=False))
-        assert len(self._sizes) == len(self.names), "there are as many sentinels as lengths"
+        self._sizes = dict(zip(self.names, _choose_sizes(len(self.names), taken), strict=True))
         self._terms: dict[int, tuple[str, ...]] = {s: (n,) for n, s in self._sizes.items()}
         for i, first in enumerate(self.names):
             for second in self.names[i + 1 :]:
@@ -59,3 +60,12 @@ class Lengths:
             )
             for term in self._terms[size]
         ]
+
+
+def _choose_sizes(count: int, taken: Collection[int]) -> tuple[int, ...]:
+    """Sentinels of which neither one nor a sum of two is taken."""
+    for sizes in combinations(_SENTINELS, count):
+        sums = map(sum, combinations(sizes, 2))
+        if not {*sizes, *sums}.intersection(taken):
+            return sizes
+    raise InputError(f"layers have the sizes that stand for {count} dynamic lengths in a trace")

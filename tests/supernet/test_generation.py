@@ -123,6 +123,14 @@ def test_the_graph_names_inputs_outputs_and_dimensions() -> None:
     assert len(graph.inputs) == len(graph.outputs) == 1 + 2 * 3
 
 
+@pytest.mark.parametrize("vocabulary", [10007, 10007 + 20011, 20011 + 40009])
+def test_no_size_of_a_layer_is_taken_for_a_length(vocabulary: int) -> None:
+    config = replace(CONFIG, vocabulary=vocabulary, depths=(1,))
+    graph, _ = trace_decoder(extract(build(config)), structure_only=True)
+    assert graph.outputs[0].shape == ("batch", "length", vocabulary)
+    assert graph.outputs[1].shape == ("batch", 2, "length + past", 16)
+
+
 @pytest.mark.parametrize("form", ["weights4", "int8-dynamic"])
 def test_number_formats_generate_what_their_simulation_does(form: str) -> None:
     net = make_precision_elastic(build(replace(CONFIG, widths=(32,))), parse_policy(f"{form},fp32"))
@@ -154,6 +162,12 @@ def test_top_p_keeps_the_fewest_tokens_that_are_likely_enough() -> None:
     hot = find_probabilities(logits, Sampling(temperature=2.0))
     roots = logits.double().exp().sqrt()
     torch.testing.assert_close(hot, roots / roots.sum(), rtol=1e-6, atol=1e-9)
+
+
+def test_the_smallest_temperatures_take_the_likeliest() -> None:
+    logits = torch.tensor([[50.0, 3.0, -7.0]])
+    found = find_probabilities(logits, Sampling(temperature=5e-324))
+    assert torch.equal(found, torch.tensor([[1.0, 0.0, 0.0]]).double())
 
 
 def test_tokens_are_drawn_as_often_as_their_probability() -> None:
