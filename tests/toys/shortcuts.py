@@ -12,6 +12,7 @@ import supernet.supernet
 from predictors import measure_learning_curve
 from supernet.costs.cost_model import CostModel
 from supernet.costs.unit_tracing import _describe
+from supernet.costs.workloads import Workload
 from supernet.supernet import Supernet
 
 
@@ -25,15 +26,15 @@ def count_once() -> Iterator[None]:
     build = supernet.supernet.build_cost_model
     known: dict[object, tuple[CostModel, Supernet]] = {}
 
-    def count(network: Supernet) -> CostModel:
+    def count(network: Supernet, workload: Workload | None = None) -> CostModel:
         # Classes of modules by identity: two tests may each write a module of one name.
         kinds = tuple(type(module) for module in network.model.modules())
         shared = tuple((name, tuple(tensor.shape)) for name, tensor in network.shared.items())
         parts = (network.edits, network.space, network.units, network.inputs)
-        key = (_describe(network.model), kinds, shared, repr(parts))
+        key = (_describe(network.model), kinds, shared, repr(parts), workload)
         if key not in known:
             # The network is kept, too, so that no other object gets an address that is in its key.
-            known[key] = build(network), network
+            known[key] = build(network, workload), network
         return known[key][0]
 
     with pytest.MonkeyPatch.context() as patch:
