@@ -85,7 +85,7 @@ TASKS = (
     Task("clutter", "clutter", "ofa_mobilenetv3", "clutter", "clutter", _BY_SGD),
     Task("resnet", "clutter", "resnet", "tiny", "clutter", _BY_SGD),
     Task("cells", "clutter", "nas_bench_macro", "tiny", "clutter", _BY_SGD),
-    Task("text", "", "matlm", "tiny", "text", _BY_ADAMW),
+    Task("text", "", "matlm", "classic", "text", _BY_ADAMW),
 )
 
 

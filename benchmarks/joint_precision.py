@@ -152,8 +152,8 @@ def slow_down(recipe: Recipe) -> Recipe:
 
 def make_text(path: Path) -> Task:
     """The smallest MatLM on a text."""
-    data = open_data(f"text:{path}", context=matlm.PRESETS["tiny"].context)
-    config = matlm.configure("tiny", data.shape)
+    data = open_data(f"text:{path}", context=matlm.PRESETS["classic"].context)
+    config = matlm.configure("classic", data.shape)
     return Task(
         data,
         lambda seed: matlm.build(replace(config, seed=seed)),

@@ -162,7 +162,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Print one JSON object, and the table to stderr."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--text", type=Path, required=True, help="a UTF-8 text file")
-    parser.add_argument("--preset", default="tiny", choices=list(matlm.PRESETS))
+    parser.add_argument("--preset", default="classic", choices=list(matlm.PRESETS))
     parser.add_argument("--steps", type=int, default=600, help="of training")
     parser.add_argument("--windows", type=int, default=400, help="of validation, at most")
     parser.add_argument("--seed", type=int, default=0)
