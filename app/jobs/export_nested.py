@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,9 @@ from supernet.generation.onnx_decoder import draw_feeds
 from supernet.graph.onnx_model import draw_random_inputs
 from supernet.nested_export import SHARED_WEIGHTS, share_weights
 from supernet.space import Architecture
+
+# Names of models; others are not ours to replace.
+_MODEL = re.compile(r"[0-9a-f]{12}\.onnx")
 
 
 @dataclass(frozen=True)
@@ -161,7 +165,11 @@ def _compare(member: _Member, path: Path) -> None:
     if exported.decoder:
         network = find_decoder(exported.network)
         assert network is not None
-        feeds: Mapping[str, NDArray[np.generic]] = draw_feeds(network, batch=2, length=3)
+        past = min(2, network.embedding.context - 1)
+        length = min(3, network.embedding.context - past)
+        feeds: Mapping[str, NDArray[np.generic]] = draw_feeds(
+            network, batch=2, length=length, past=past
+        )
     else:
         feeds = draw_random_inputs(exported.graph, seed=0, batch=2)
     outputs = []
@@ -184,7 +192,7 @@ def _check_folder(folder: Path) -> None:
     if folder.is_file():
         raise InputError(f"{folder} is a file; an export needs a folder")
     names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    others = sorted(n for n in names - {FILE, SHARED_WEIGHTS} if not n.endswith(".onnx"))
+    others = sorted(n for n in names - {FILE, SHARED_WEIGHTS} if not _MODEL.fullmatch(n))
     if names and (FILE not in names or others):
         raise InputError(
             f"{folder} holds other files ({', '.join((others or sorted(names))[:3])}); choose a "

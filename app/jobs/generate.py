@@ -112,6 +112,8 @@ def generate_job(request: GenerateRequest, say: Say) -> GenerateOutcome:
         )
     if request.drafted is not None and request.draft is None:
         raise InputError("--drafted needs --draft, the architecture that drafts")
+    if not 0 <= request.seed < 2**63:
+        raise InputError(f"seed = {request.seed} is impossible; it must be from 0 to 2**63 - 1")
     sampling = Sampling(request.temperature, request.top_p)
     opened = open_run(request.run, request.trust)
     task = opened.record.data.shape.task
@@ -140,6 +142,8 @@ def generate_job(request: GenerateRequest, say: Say) -> GenerateOutcome:
         prompt,
         tokens,
         drafted=DRAFTED if request.drafted is None else request.drafted,
+        # A deeper one has layers of which the model knows no keys and values.
+        shared=len(small.start(1)) <= len(model.start(1)),
         sampling=sampling,
         seed=request.seed,
         show=clock.count,

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from pydantic import JsonValue
 
@@ -325,8 +326,11 @@ def _prepare(
     recipe = _choose_recipe(request, run, data)
     if begun is not None:
         begun.check_fits(data.shape)
-    if base is not None and (begun is not None or base.record.origin is not None):
-        # Presets do not tell of a network whose weights were imported.
+    shape = ShapeRecord(**asdict(data.shape))
+    again = old is not None and same_family and (preset, shape) == (old.preset, old.data.shape)
+    if base is not None and (begun is not None or base.record.origin is not None or again):
+        # Presets do not tell of a network whose weights were imported, and become others between
+        # releases.
         config = read_config(base, family)
     else:
         config = family.configure(preset, data.shape)
@@ -339,7 +343,6 @@ def _prepare(
     supernet = extend(family.build(config), precision)
     _begin_with(supernet, begun, data, recipe, request.out)
     check_batch(recipe, data, supernet)
-    shape = ShapeRecord(**asdict(data.shape))
     described = DataRecord(
         spec=data.spec,
         fingerprint=data.fingerprint,
@@ -358,7 +361,7 @@ def _prepare(
     identity = RunIdentity(
         family=name,
         preset=preset,
-        family_config=plain(encode_config(family, config)),
+        family_config=_record_config(family, config, run if again else None),
         data=described,
         recipe=plain(recipe.to_json()),
         seed=recipe.seed,
@@ -440,6 +443,13 @@ def _check_readable(family: ModuleType, config: object) -> None:
             f"the configuration of family {family.__name__!r} is another after a way through JSON; "
             "use numbers, strings, tuples and frozen dataclasses of them"
         )
+
+
+def _record_config(family: ModuleType, config: Any, run: Run | None) -> Any:
+    """Record a configuration; as the run to continue does, which an earlier release may have."""
+    if run is not None and config == read_config(run, family):
+        return run.record.family_config
+    return plain(encode_config(family, config))
 
 
 def _find_family(request: TrainRequest, run: Run | None) -> tuple[ModuleType, str]:

@@ -156,6 +156,11 @@ class Trace:
         """Whether a tensor is a parameter or buffer as the module has it."""
         return self._names.get(id(tensor), "") in self._sources
 
+    def name_stored(self, name: str) -> str:
+        """The name of a parameter in another form: its own, unless floats of it are read, too."""
+        read = name in self._weights and name not in self._made
+        return f"{name}.integers" if read else name
+
     def add_weight(
         self,
         name: str,

@@ -95,6 +95,7 @@ def test_what_is_shown_is_prompt_and_text(command: Command, text_run: Path) -> N
         (("--engine", "tensorflow"), "unknown engine 'tensorflow'; engines are torch, onnxruntime"),
         (("--drafted", 2), "--drafted needs --draft"),
         (("--draft", "smallest", "--drafted", 0), "drafted = 0 must be at least 1"),
+        (("--seed", 2**63), "seed = 9223372036854775808 is impossible; it must be from 0 to"),
         (("--temperature", -1), "temperature = -1 must be 0 (greedy) or above"),
         (("--draft", "nothing"), "no architecture 'nothing'"),
     ],
@@ -172,3 +173,15 @@ def test_nested_exports_that_cannot_be_written(
     held = refused(*flags, "--arch", "smallest,largest", "--out", tmp_path)
     assert "holds other files (mine.txt)" in held
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+    (tmp_path / "mine.txt").rename(tmp_path / "mine.onnx")
+    (tmp_path / "nested.json").write_text("{}")
+    models = refused(*flags, "--arch", "smallest,largest", "--out", tmp_path)
+    assert "holds other files (mine.onnx)" in models
+
+
+def test_a_deeper_draft_changes_no_token(command: Command, text_run: Path) -> None:
+    flags = ("generate", "--run", text_run, "--arch", "smallest", "--prompt", "the ", "--json")
+    alone = command(*flags, "--tokens", 9)
+    drafted = command(*flags, "--tokens", 9, "--draft", "largest")
+    assert drafted.code == 0, drafted.err
+    assert json.loads(drafted.out)["text"] == json.loads(alone.out)["text"]

@@ -155,3 +155,30 @@ def test_searching_evaluates_the_same_set(command: Command, a_run: Path) -> None
     again = json.loads(front.read_text())
     assert [p["digest"] for p in again["points"]] == [p["digest"] for p in expected["points"]]
     assert again["hypervolume"]["searched"] == expected["hypervolume"]["searched"]
+
+
+def test_a_training_of_an_earlier_release_goes_on(command: Command, tmp_path: Path) -> None:
+    text, run = tmp_path / "text.txt", tmp_path / "run"
+    text.write_text("a text that says the same again, and " * 200)
+    flags = ("--family", "matlm", "--preset", "classic", "--steps", 4, "--checkpoint-every", 2)
+    small = ("--context", 8, "--batch-size", 4)
+    first = command("train", "--out", run, "--data", f"text:{text}", *flags, *small)
+    assert first.code == 0, first.err
+    # What is the preset "classic" now was "tiny", and recorded in other words.
+    record = json.loads((run / "run.json").read_text())
+    config = record["family_config"]
+    former = {name: config[name] for name in ("vocabulary", "context", "ffn", "depths", "seed")}
+    record["family_config"] = {**former, "width": 64, "heads": 4, "dropout": 0.0}
+    record["preset"] = "tiny"
+    del record["checksum"]
+    record["stages"]["train"]["status"] = "running"
+    (run / "run.json").write_text(json.dumps(record))
+    expected = (run / "checkpoints" / "4" / "weights.safetensors").read_bytes()
+    shutil.rmtree(run / "checkpoints" / "4")
+    outcome = command("train", "--out", run, "--resume", "--json")
+    assert outcome.code == 0, outcome.err
+    assert json.loads(outcome.out)["resumed_from"] == 2
+    assert (run / "checkpoints" / "4" / "weights.safetensors").read_bytes() == expected
+    again = command("train", "--out", run, "--resume", "--context", 4)
+    assert again.code == 2, "a network for other data is another run"
+    assert "holds another run" in again.err

@@ -131,9 +131,11 @@ def test_no_size_of_a_layer_is_taken_for_a_length(vocabulary: int) -> None:
     assert graph.outputs[1].shape == ("batch", 2, "length + past", 16)
 
 
+@pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize("form", ["weights4", "int8-dynamic"])
-def test_number_formats_generate_what_their_simulation_does(form: str) -> None:
-    net = make_precision_elastic(build(replace(CONFIG, widths=(32,))), parse_policy(f"{form},fp32"))
+def test_number_formats_generate_what_their_simulation_does(form: str, tied: bool) -> None:
+    config = replace(CONFIG, widths=(32,), tied=tied)
+    net = make_precision_elastic(build(config), parse_policy(f"{form},fp32"))
     values = net.space.largest.to_dict()
     changed = {n: form if n.endswith("precision") else v for n, v in values.items()}
     network = extract(net, net.space.architecture(changed))

@@ -161,6 +161,7 @@ def _store(t: Trace, weight: Tensor, affine: WeightAffine, *, turned: bool) -> t
     def write_scale() -> np.ndarray:
         return _spread(integers().scale, shape[0])
 
+    name = t.name_stored(name)
     t.add_weight(
         name, shape[::-1] if turned else shape, "int8", write_values, bits=form.weight_bits
     )
@@ -326,6 +327,7 @@ def _linear_blocks(
     def write_scale() -> np.ndarray:
         return np.ascontiguousarray(integers().scale.float().cpu().numpy().T)
 
+    name = t.name_stored(name)
     t.add_weight(name, (rows, columns), "int4", write_values)
     shape = (rows // form.group, columns)
     scale = t.add_weight(f"{name}.scale", shape, "float32", write_scale)
