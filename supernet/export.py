@@ -133,7 +133,10 @@ def export(
     graph, found = lower(network, (example,))
     values = {name: value for name, value in found.items() if value is not None}
     model = to_onnx(graph, values)
-    state = {name: t.detach().cpu().numpy() for name, t in network.state_dict().items()}
+    # Weights that two layers share are stored once, by the name of the first.
+    own = {name for name, _ in (*network.named_parameters(), *network.named_buffers())}
+    stored = {name: t for name, t in network.state_dict().items() if name in own}
+    state = {name: tensor.detach().cpu().numpy() for name, tensor in stored.items()}
     if execution is not None:
         state = values
     return Exported(

@@ -35,7 +35,7 @@ from app.runs.teacher import make_teacher
 from app.runs.trained import Trained, open_trained, read_recipe
 from supernet import files
 from supernet.errors import DivergedError, InputError
-from supernet.export import export
+from supernet.export import DECODER, export
 from supernet.precision.steps import MINMAX
 from supernet.quality.evaluate import CALIBRATION_SAMPLES, evaluate_scored
 from supernet.quality.sampling_error import Z_TWO_SIDED_95, compute_standard_error
@@ -200,7 +200,9 @@ def _read_stored(folder: Path, plan: FinetuneSettings) -> FinetuneRecord:
     """
     found = read_finetune(folder)
     check_stored(folder / FILE, found.settings, plan, _REMEDY)
-    for name in sorted(OURS):
+    # Language models alone have a decoder.
+    none = set() if DECODER in found.storage.files else {DECODER}
+    for name in sorted(OURS - none):
         if not (folder / EXPORT / name).is_file():
             raise InputError(f"{folder / EXPORT / name} is gone; {_REMEDY}")
     return found

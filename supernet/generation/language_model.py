@@ -82,7 +82,10 @@ def require_decoder(network: nn.Module, what: str) -> Decoder:
     """
     found = find_decoder(network)
     if found is None:
-        raise InputError(f"{what} is no decoder language model, so that it cannot generate text")
+        raise InputError(
+            f"{what} keeps no keys and values of what it has read, so that it cannot generate "
+            "text; a matlm does"
+        )
     return found
 
 

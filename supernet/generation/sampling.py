@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass
 
 import torch
@@ -49,7 +50,9 @@ def find_probabilities(logits: Tensor, sampling: Sampling) -> Tensor:
     """
     # Relative to the largest: logits that a tiny temperature divides would be infinite.
     relative = logits.double() - logits.double().amax(-1, keepdim=True)
-    probabilities = (relative / sampling.temperature).softmax(-1)
+    # Smaller numbers are zero where a processor is told to flush them.
+    temperature = max(sampling.temperature, sys.float_info.min)
+    probabilities = (relative / temperature).softmax(-1)
     if sampling.top_p == 1:
         return probabilities
     ordered, order = probabilities.sort(dim=-1, descending=True, stable=True)

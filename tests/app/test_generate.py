@@ -18,7 +18,9 @@ from app.records.typed_json.record_files import read_record
 from app.runs.directory import open_run
 from app.runs.trained import open_trained
 from app.runs.vocabulary import open_vocabulary
-from supernet.export import DECODER
+from supernet.data import open_data
+from supernet.export import DECODER, export
+from supernet.families import matlm
 from supernet.generation.decoding import generate
 from supernet.generation.language_model import TorchModel
 from supernet.nested_export import SHARED_WEIGHTS
@@ -185,3 +187,13 @@ def test_a_deeper_draft_changes_no_token(command: Command, text_run: Path) -> No
     drafted = command(*flags, "--tokens", 9, "--draft", "largest")
     assert drafted.code == 0, drafted.err
     assert json.loads(drafted.out)["text"] == json.loads(alone.out)["text"]
+
+
+def test_weights_that_layers_share_are_written_once(tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text(TEXT)
+    data = open_data(f"text:{tmp_path / 'text.txt'}", context=16)
+    supernet = matlm.build(matlm.configure("wide", data.shape)).eval()
+    exported = export(supernet, supernet.space.largest, data)
+    assert sum(value.size for value in exported.weights.values()) == exported.parameters
+    assert "head.scores.weight" not in exported.weights
+    assert "embedding.tokens.weight" in exported.weights

@@ -212,7 +212,7 @@ def test_what_does_not_fit_the_model_is_refused() -> None:
         generate(model, torch.tensor([[29]]), 5)
     with pytest.raises(ValueError, match="tokens = 0 must be at least 1"):
         generate(model, PROMPT, 0)
-    with pytest.raises(ValueError, match="this is no decoder language model"):
+    with pytest.raises(ValueError, match="this keeps no keys and values of what it has read"):
         require_decoder(torch.nn.Linear(1, 1), "this")
 
 

@@ -151,7 +151,7 @@ def test_layers_can_have_formats_of_their_own() -> None:
 
 def test_groups_have_to_divide_what_they_group() -> None:
     with pytest.raises(
-        InputError, match=r"layer layers\.0\.ffn\.down has 32 input features, which"
+        InputError, match=r"layer layers\.0\.attention\.out has 32 input features, which"
     ):
         make_precision_elastic(build(matlm), parse_policy("w4a32-group64,fp32"))
 

@@ -34,8 +34,9 @@ FAMILIES = sorted(
 ANY = ("grad_norm", "jacob_cov", "naswot", "snip", "synflow")
 ATTENTION = ("head_confidence", "softmax_confidence")
 TRANSFORMERS = ("bert", "matlm", "matvit")
-# Attention with relative positions is written out, and there is no batch normalisation either.
-WRITTEN_OUT = ("autoformer",)
+# Attention with relative positions is written out, and shells have no depth to compare; there is no
+# batch normalisation either.
+OTHERS = ("autoformer", "shell_elastic")
 
 
 @cache
@@ -66,7 +67,7 @@ def batch(name, samples=6):
 def suits(proxy, name):
     if proxy in ATTENTION:
         return name in TRANSFORMERS
-    return proxy in ANY or (proxy == "zen" and name not in (*TRANSFORMERS, *WRITTEN_OUT))
+    return proxy in ANY or (proxy == "zen" and name not in (*TRANSFORMERS, *OTHERS))
 
 
 def members(net, count=1):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from app.commands.texts.quantities import show_or_failed
 from app.jobs.outcomes import ExportNestedOutcome
+from app.records.numbers import format_items
 from app.records.quantities import PARAMETERS, SIZE, find_quantity
 
 
@@ -16,9 +17,10 @@ def format_nested_export(result: ExportNestedOutcome) -> str:
         for model in result.models
     ]
     whole = result.weights_bytes + sum(model.model_bytes for model in result.models)
+    alone = SIZE.show(result.largest_alone_bytes)
     lines.append(
-        f"Exported {len(result.models)} subnetworks to {result.folder} in {SIZE.show(whole)}, "
-        f"where the largest alone takes {SIZE.show(result.largest_alone_bytes)}; ONNX Runtime "
-        f"differs from torch by at most {result.max_abs_difference:.2g}."
+        f"Exported {format_items(len(result.models), 'subnetwork')} to {result.folder} in "
+        f"{SIZE.show(whole)}, where the largest alone takes {alone}; ONNX Runtime differs from "
+        f"torch by at most {result.max_abs_difference:.2g}."
     )
     return "\n".join(lines)
