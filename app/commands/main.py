@@ -335,14 +335,12 @@ def evaluate(
     show(result, format_evaluation(result), json)
 
 
-@app.command(
-    epilog="Example: supernet generate --run runs/text --arch largest --prompt 'KING: ' --tokens 40"
-)
+@app.command(epilog="Example: supernet generate --run runs/text --arch largest --prompt 'KING: '")
 def generate(
     run: RunDir,
     arch: Arch,
     prompt: Annotated[str, typer.Option(help="Text to go on from.")],
-    tokens: Annotated[
+    new_tokens: Annotated[
         int | None, typer.Option(help="How many to generate [as many as the context holds].")
     ] = None,
     temperature: Annotated[
@@ -374,7 +372,7 @@ def generate(
             run=run,
             architecture=arch,
             prompt=prompt,
-            tokens=tokens,
+            new_tokens=new_tokens,
             temperature=temperature,
             top_p=top_p,
             seed=seed,

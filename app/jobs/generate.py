@@ -45,7 +45,7 @@ class GenerateRequest:
         run: The run directory, of a language model.
         architecture: Digest, ``smallest``, ``largest`` or a JSON file.
         prompt: Text to go on from.
-        tokens: How many to generate; by default as many as the context holds.
+        new_tokens: How many to generate; by default as many as the context holds.
         temperature: Divides the logits of a drawn token; 0 takes the likeliest.
         top_p: Probability of the likeliest tokens that are drawn from.
         seed: Of what is drawn.
@@ -59,7 +59,7 @@ class GenerateRequest:
     run: Path
     architecture: str
     prompt: str
-    tokens: int | None = None
+    new_tokens: int | None = None
     temperature: float = 0.0
     top_p: float = 1.0
     seed: int = 0
@@ -128,8 +128,8 @@ def generate_job(request: GenerateRequest, say: Say) -> GenerateOutcome:
     space = trained.supernet.space
     chosen = find_architecture(opened, space, request.architecture)
     model = _open_model(trained, chosen, request.engine, say)
-    tokens = model.context - prompt.shape[1] if request.tokens is None else request.tokens
-    check_room(model, prompt.shape[1], max(1, tokens) if request.tokens is None else tokens)
+    tokens = model.context - prompt.shape[1] if request.new_tokens is None else request.new_tokens
+    check_room(model, prompt.shape[1], max(1, tokens) if request.new_tokens is None else tokens)
     if request.draft is None:
         return _generate(request, model, prompt, tokens, sampling, chosen, vocabulary, say)
     draft = find_architecture(opened, space, request.draft)

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from supernet.errors import InputError
 
@@ -101,9 +102,9 @@ class FlatCall(nn.Module):
     def __init__(self, network: nn.Module, arguments: Sequence[Any]) -> None:
         super().__init__()
         self.network = network
-        self.tensors, self.spec = torch.utils._pytree.tree_flatten(tuple(arguments))
+        self.tensors, self.spec = tree_flatten(tuple(arguments))
         self.eval()
 
     def forward(self, *tensors: Tensor) -> Any:
         """Call the network with these tensors in the places of the first ones."""
-        return self.network(*torch.utils._pytree.tree_unflatten(list(tensors), self.spec))
+        return self.network(*tree_unflatten(list(tensors), self.spec))

@@ -103,7 +103,7 @@ def check_room(model: LanguageModel, prompt: int, tokens: int) -> None:
     if prompt < 1:
         raise InputError("the prompt is empty; give at least one token")
     if tokens < 1:
-        raise InputError(f"tokens = {tokens} must be at least 1")
+        raise InputError(f"{tokens} tokens cannot be generated; ask for at least 1")
     if prompt + tokens > model.context:
         raise InputError(
             f"a prompt of {prompt} and {tokens} to generate are more tokens than the context of "

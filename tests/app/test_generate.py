@@ -53,7 +53,7 @@ def ask(command: Command, run: Path, *arguments: object) -> dict[str, Any]:
 
 
 def test_the_text_is_that_of_the_extracted_network(command: Command, text_run: Path) -> None:
-    found = ask(command, text_run, "--arch", "smallest", "--prompt", "the q", "--tokens", 15)
+    found = ask(command, text_run, "--arch", "smallest", "--prompt", "the q", "--new-tokens", 15)
     opened = open_run(text_run)
     supernet = open_trained(opened, print).supernet
     vocabulary = open_vocabulary(opened)
@@ -81,7 +81,7 @@ def test_engines_drafts_and_seeds_agree(command: Command, text_run: Path) -> Non
 
 def test_what_is_shown_is_prompt_and_text(command: Command, text_run: Path) -> None:
     outcome = command(
-        "generate", "--run", text_run, "--arch", "largest", "--prompt", "the ", "--tokens", 5
+        "generate", "--run", text_run, "--arch", "largest", "--prompt", "the ", "--new-tokens", 5
     )
     shown, line = outcome.out.strip().split("\n\n")
     assert shown.startswith("the ")
@@ -93,7 +93,10 @@ def test_what_is_shown_is_prompt_and_text(command: Command, text_run: Path) -> N
     [
         (("--prompt", "Ünd"), "the prompt has characters that the vocabulary lacks: 'Ü'"),
         (("--prompt", ""), "--prompt is empty"),
-        (("--tokens", 23), "a prompt of 4 and 23 to generate are more tokens than the context of"),
+        (
+            ("--new-tokens", 23),
+            "a prompt of 4 and 23 to generate are more tokens than the context of",
+        ),
         (("--engine", "tensorflow"), "unknown engine 'tensorflow'; engines are torch, onnxruntime"),
         (("--drafted", 2), "--drafted needs --draft"),
         (("--draft", "smallest", "--drafted", 0), "drafted = 0 must be at least 1"),
@@ -105,7 +108,7 @@ def test_what_is_shown_is_prompt_and_text(command: Command, text_run: Path) -> N
 def test_bad_input(
     refused: Callable[..., str], text_run: Path, change: tuple[object, ...], message: str
 ) -> None:
-    flags = {"--arch": "largest", "--prompt": "the ", "--tokens": 4}
+    flags = {"--arch": "largest", "--prompt": "the ", "--new-tokens": 4}
     flags |= dict(zip(change[::2], change[1::2], strict=True))
     given = [part for pair in flags.items() for part in pair]
     assert message in refused("generate", "--run", text_run, *given)
@@ -183,8 +186,8 @@ def test_nested_exports_that_cannot_be_written(
 
 def test_a_deeper_draft_changes_no_token(command: Command, text_run: Path) -> None:
     flags = ("generate", "--run", text_run, "--arch", "smallest", "--prompt", "the ", "--json")
-    alone = command(*flags, "--tokens", 9)
-    drafted = command(*flags, "--tokens", 9, "--draft", "largest")
+    alone = command(*flags, "--new-tokens", 9)
+    drafted = command(*flags, "--new-tokens", 9, "--draft", "largest")
     assert drafted.code == 0, drafted.err
     assert json.loads(drafted.out)["text"] == json.loads(alone.out)["text"]
 

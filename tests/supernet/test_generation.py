@@ -210,7 +210,7 @@ def test_what_does_not_fit_the_model_is_refused() -> None:
         generate(model, PROMPT[:, :0], 5)
     with pytest.raises(ValueError, match="token 29 is none of the vocabulary, which has 29"):
         generate(model, torch.tensor([[29]]), 5)
-    with pytest.raises(ValueError, match="tokens = 0 must be at least 1"):
+    with pytest.raises(ValueError, match="0 tokens cannot be generated; ask for at least 1"):
         generate(model, PROMPT, 0)
     with pytest.raises(ValueError, match="this keeps no keys and values of what it has read"):
         require_decoder(torch.nn.Linear(1, 1), "this")
