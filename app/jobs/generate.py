@@ -16,7 +16,7 @@ from app.runs.directory import open_run
 from app.runs.trained import Trained, open_trained
 from app.runs.vocabulary import open_vocabulary
 from supernet.data import TEXT
-from supernet.data.vocabulary import Vocabulary, encode_prompt
+from supernet.data.vocabulary import encode_prompt
 from supernet.errors import InputError
 from supernet.families._decoder import Decoder
 from supernet.generation.decoding import generate
@@ -29,7 +29,7 @@ from supernet.generation.language_model import (
 from supernet.generation.onnx_decoder import open_decoder
 from supernet.generation.sampling import Sampling
 from supernet.generation.serving import serve
-from supernet.generation.speculative import DRAFTED, speculate
+from supernet.generation.speculative import DRAFTED, Speculated, speculate
 from supernet.quality.evaluate import CALIBRATION_SAMPLES, recalibrate_extracted
 from supernet.quantization.execution import find_execution
 from supernet.space import Architecture, nearest
@@ -72,26 +72,22 @@ class GenerateRequest:
 
 @dataclass
 class _Clock:
-    """When the first token was there, and how many came after it."""
+    """When each token was there."""
 
     begin: float = field(default_factory=time.perf_counter)
-    first: float | None = None
-    tokens: int = 0
+    times: list[float] = field(default_factory=list)
 
     def count(self, _: Tensor) -> None:
-        self.tokens += 1
-        if self.first is None:
-            self.first = time.perf_counter()
+        self.times.append(time.perf_counter())
 
     @property
     def first_ms(self) -> float:
-        return 1000 * ((self.first or self.begin) - self.begin)
+        return 1000 * (self.times[0] - self.begin)
 
     @property
     def token_ms(self) -> float | None:
-        if self.first is None or self.tokens < 2:
-            return None
-        return 1000 * (time.perf_counter() - self.first) / (self.tokens - 1)
+        after = len(self.times) - 1
+        return 1000 * (self.times[-1] - self.times[0]) / after if after else None
 
 
 def generate_job(request: GenerateRequest, say: Say) -> GenerateOutcome:
@@ -128,63 +124,47 @@ def generate_job(request: GenerateRequest, say: Say) -> GenerateOutcome:
     space = trained.supernet.space
     chosen = find_architecture(opened, space, request.architecture)
     model = _open_model(trained, chosen, request.engine, say)
-    tokens = model.context - prompt.shape[1] if request.new_tokens is None else request.new_tokens
-    check_room(model, prompt.shape[1], max(1, tokens) if request.new_tokens is None else tokens)
-    if request.draft is None:
-        return _generate(request, model, prompt, tokens, sampling, chosen, vocabulary, say)
-    draft = find_architecture(opened, space, request.draft)
-    small = _open_model(trained, draft, request.engine, say)
-    say(Step(f"generating with {chosen.digest}, drafts by {draft.digest}", passing=True))
+    # At least one, so that a prompt that fills the context is refused.
+    tokens = request.new_tokens
+    tokens = max(1, model.context - prompt.shape[1]) if tokens is None else tokens
+    check_room(model, prompt.shape[1], tokens)
+    say(Step(f"generating with {chosen.digest}", passing=True))
     clock = _Clock()
-    found = speculate(
-        model,
-        small,
-        prompt,
-        tokens,
-        drafted=DRAFTED if request.drafted is None else request.drafted,
-        # A deeper one has layers of which the model knows no keys and values.
-        shared=len(small.start(1)) <= len(model.start(1)),
-        sampling=sampling,
-        seed=request.seed,
-        show=clock.count,
-    )
+    drafted: Speculated | None = None
+    digest = None
+    if request.draft is None:
+        (ids,) = generate(
+            model, prompt, tokens, sampling=sampling, seed=request.seed, show=clock.count
+        )
+    else:
+        draft = find_architecture(opened, space, request.draft)
+        small = _open_model(trained, draft, request.engine, say)
+        clock, digest = _Clock(), draft.digest
+        drafted = speculate(
+            model,
+            small,
+            prompt,
+            tokens,
+            drafted=DRAFTED if request.drafted is None else request.drafted,
+            # A deeper one has layers of which the model knows no keys and values.
+            shared=len(small.start(1)) <= len(model.start(1)),
+            sampling=sampling,
+            seed=request.seed,
+            show=clock.count,
+        )
+        ids = drafted.ids
     return GenerateOutcome(
         opened.path,
         chosen.digest,
         request.prompt,
-        vocabulary.decode(found.ids),
+        vocabulary.decode(ids),
         prompt.shape[1],
         tokens,
         clock.first_ms,
         clock.token_ms,
-        draft=draft.digest,
-        acceptance=found.acceptance,
-        passes=found.passes,
-    )
-
-
-def _generate(
-    request: GenerateRequest,
-    model: LanguageModel,
-    prompt: Tensor,
-    tokens: int,
-    sampling: Sampling,
-    chosen: Architecture,
-    vocabulary: Vocabulary,
-    say: Say,
-) -> GenerateOutcome:
-    say(Step(f"generating with {chosen.digest}", passing=True))
-    clock = _Clock()
-    found = generate(model, prompt, tokens, sampling=sampling, seed=request.seed, show=clock.count)
-    return GenerateOutcome(
-        request.run,
-        chosen.digest,
-        request.prompt,
-        vocabulary.decode(found[0]),
-        prompt.shape[1],
-        tokens,
-        clock.first_ms,
-        clock.token_ms,
+        draft=digest,
+        acceptance=None if drafted is None else drafted.acceptance,
+        passes=None if drafted is None else drafted.passes,
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from supernet.data import DataShape
+from supernet.data import TEXT, DataShape
 from supernet.errors import InputError
 from supernet.families._pixels import DIGITS, PixelStatistics
 from supernet.space import nearest
@@ -67,6 +67,25 @@ def fit_size(presets: Mapping[str, Config], preset: str, shape: DataShape) -> Co
     base = find_preset(presets, preset)
     config: Config = _fit(base, preset, shape, size=_find_side(shape))
     return config
+
+
+def fit_text(presets: Mapping[str, Config], preset: str, shape: DataShape, family: str) -> Config:
+    """Fit a preset to the vocabulary and context of a text.
+
+    Args:
+        presets: Configurations with the fields ``vocabulary`` and ``context``.
+        preset: The name of one of them.
+        shape: What the text looks like.
+        family: The name of the family, for messages.
+
+    Raises:
+        InputError: Unknown preset, or data that is not text.
+    """
+    base: Any = find_preset(presets, preset)
+    if shape.task != TEXT:
+        raise InputError(f"{family} is for {TEXT}; this data is for {shape.task}, use text:PATH")
+    fitted: Config = replace(base, vocabulary=shape.classes, context=shape.input[0])
+    return fitted
 
 
 def fit_to_digits(config: Config) -> Config:

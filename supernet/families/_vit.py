@@ -6,7 +6,7 @@ no layer has to know how many there are, and the width of the residual stream ma
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -15,7 +15,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from supernet.data import DataShape
-from supernet.elastic.edits import Cut, Edit, Rule, Set
 from supernet.errors import InputError
 from supernet.families._configuration import find_preset, fit_size
 from supernet.families._mobile import Normalize
@@ -324,30 +323,3 @@ def list_undecayed(model: VisionTransformer) -> list[str]:
     """
     names = (name for name, _ in model.named_parameters())
     return [f"model.{name}" for name in names if not name.endswith((".weight", ".bias"))]
-
-
-def output_rows(path: str, size: Rule) -> list[Edit]:
-    """Let the outputs of a linear layer follow a rule."""
-    return [
-        Cut(f"{path}.weight", 0, size),
-        Cut(f"{path}.bias", 0, size),
-        Set(path, "out_features", size),
-    ]
-
-
-def input_rows(path: str, size: Rule) -> list[Edit]:
-    """Let the inputs of a linear layer follow a rule."""
-    return [Cut(f"{path}.weight", 1, size), Set(path, "in_features", size)]
-
-
-def find_need(depths: Sequence[int], layer: int) -> tuple[str, int] | None:
-    """Find what the choices of a layer need: the least of ``depth`` that has it.
-
-    Args:
-        depths: Numbers of layers, rising.
-        layer: The layer, counted from 1; it is one of the largest number.
-
-    Returns:
-        ``None`` for a layer that is always there.
-    """
-    return ("depth", min(d for d in depths if d >= layer)) if layer > depths[0] else None

@@ -11,17 +11,15 @@ from supernet.errors import InputError
 from supernet.families._checks import check_dropout, check_options, check_positive
 from supernet.families._configuration import describe_images, make_network
 from supernet.families._pixels import DIGITS, IMAGENET, PixelStatistics
+from supernet.families._transformer_rows import find_need, input_rows, norm_rows, output_rows
 from supernet.families._vit import (
     Dimensions,
     VisionTransformer,
     check_patches,
-    find_need,
     fit_patches,
     initialise,
-    input_rows,
     list_undecayed,
     list_units,
-    output_rows,
 )
 from supernet.space import Choice, SearchSpace
 from supernet.supernet import Supernet
@@ -161,7 +159,7 @@ def build(config: Config) -> Supernet:
     edits += _make_embedding_rows(width)
     for i in range(len(model.layers)):
         edits += _make_layer_rows(i, space, width, config.head_size)
-    edits += [*_make_norm_rows("head.norm", width), *input_rows("head.classifier", width)]
+    edits += [*norm_rows("head.norm", width), *input_rows("head.classifier", width)]
     return Supernet(
         model,
         space,
@@ -195,16 +193,7 @@ def _make_layer_rows(place: int, space: SearchSpace, width: Rule, head_size: int
     for path, inputs in ((f"{layer}.attention.out", size), (f"{layer}.ffn.down", hidden)):
         rows += [*output_rows(path, width), *input_rows(path, inputs)]
     rows += [*output_rows(f"{layer}.ffn.up", hidden), *input_rows(f"{layer}.ffn.up", width)]
-    return rows + [row for n in (1, 2) for row in _make_norm_rows(f"{layer}.norm{n}", width)]
-
-
-def _make_norm_rows(path: str, width: Rule) -> list[Edit]:
-    shape = Rule(width.choices, {key: (size,) for key, size in width.values.items()})
-    return [
-        Cut(f"{path}.weight", 0, width),
-        Cut(f"{path}.bias", 0, width),
-        Set(path, "normalized_shape", shape),
-    ]
+    return rows + [row for n in (1, 2) for row in norm_rows(f"{layer}.norm{n}", width)]
 
 
 def _make_plain(config: Config) -> VisionTransformer:

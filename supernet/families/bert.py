@@ -11,10 +11,11 @@ import torch
 from torch import nn
 
 from supernet.data import DataShape
-from supernet.elastic.edits import Cut, Drop, Edit, Rule, Set, follow
+from supernet.elastic.edits import Drop, Edit, Set, follow
 from supernet.errors import InputError, MissingPackageError
 from supernet.families._checks import check_dropout, check_filled, check_heads, check_positive
 from supernet.families._configuration import find_preset
+from supernet.families._transformer_rows import find_need, input_rows, output_rows
 from supernet.space import Architecture, Choice, SearchSpace
 from supernet.supernet import InputSpec, Supernet
 
@@ -190,8 +191,7 @@ def make_space(offered: Mapping[str, Sequence[int]]) -> SearchSpace:
     depths = tuple(offered["depth"])
     choices = [Choice("depth", depths, "depth")]
     for i in range(1, max(depths) + 1):
-        least = min(d for d in depths if d >= i)
-        needs = ("depth", least) if i > min(depths) else None
+        needs = find_need(depths, i)
         for kind in ("heads", "ffn"):
             choices.append(Choice(f"layer{i}.{kind}", tuple(offered[kind]), kind, needs))
     return SearchSpace(tuple(choices))
@@ -206,28 +206,16 @@ def _rows(path: str, space: SearchSpace, head: int) -> list[Edit]:
         attention, heads = f"{layer}.attention.self", space.choice(f"layer{i}.heads")
         size = follow(heads, lambda count: count * head)
         for name in ("query", "key", "value"):
-            rows += _outputs(f"{attention}.{name}", size)
-        rows += _inputs(f"{layer}.attention.output.dense", size)
+            rows += output_rows(f"{attention}.{name}", size)
+        rows += input_rows(f"{layer}.attention.output.dense", size)
         rows += [
             Set(attention, "num_attention_heads", follow(heads, int)),
             Set(attention, "all_head_size", size),
         ]
         hidden = follow(space.choice(f"layer{i}.ffn"), int)
-        rows += _outputs(f"{layer}.intermediate.dense", hidden)
-        rows += _inputs(f"{layer}.output.dense", hidden)
+        rows += output_rows(f"{layer}.intermediate.dense", hidden)
+        rows += input_rows(f"{layer}.output.dense", hidden)
     return rows
-
-
-def _outputs(path: str, size: Rule) -> list[Edit]:
-    return [
-        Cut(f"{path}.weight", 0, size),
-        Cut(f"{path}.bias", 0, size),
-        Set(path, "out_features", size),
-    ]
-
-
-def _inputs(path: str, size: Rule) -> list[Edit]:
-    return [Cut(f"{path}.weight", 1, size), Set(path, "in_features", size)]
 
 
 def _list_units(model: nn.Module, path: str, layers: int) -> list[str]:

@@ -8,18 +8,18 @@ gives the MatLM of earlier releases, whose records and weights are still read.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from supernet.data import DataShape
+from supernet.data import TEXT, DataShape
 from supernet.dataclass_json import decode_dataclass
 from supernet.elastic.edits import Cut, Drop, Edit, Rule, Set, follow
 from supernet.errors import InputError
 from supernet.families._checks import check_dropout, check_options, check_positive
-from supernet.families._configuration import find_preset, make_network
+from supernet.families._configuration import fit_text, make_network
 from supernet.families._decoder import (
     Attention,
     Decoder,
@@ -29,11 +29,12 @@ from supernet.families._decoder import (
     Head,
     Layer,
 )
+from supernet.families._transformer_rows import find_need, input_rows, norm_rows, output_rows
 from supernet.family_config import WHERE
 from supernet.space import Architecture, Choice, SearchSpace, Value
 from supernet.supernet import InputSpec, Supernet
 
-TASK = "language-modelling"
+TASK = TEXT
 SUMMARY = "Decoder language model, elastic FFN and heads per layer, depth and width (MatFormer)"
 DEFAULT_PRESET = "tiny"
 CONTRACT_PRESETS = ("tiny", "wide", "classic")
@@ -188,10 +189,7 @@ def configure(preset: str, shape: DataShape) -> Config:
     Raises:
         InputError: Unknown preset, or data that is not text.
     """
-    base = find_preset(PRESETS, preset)
-    if shape.task != TASK:
-        raise InputError(f"matlm is for {TASK}; this data is for {shape.task}, use text:PATH")
-    return replace(base, vocabulary=shape.classes, context=shape.input[0])
+    return fit_text(PRESETS, preset, shape, "matlm")
 
 
 def from_json(payload: Mapping[str, Any]) -> Config:
@@ -272,9 +270,7 @@ def make_space(config: Config) -> SearchSpace:
     if len(config.widths) > 1:
         choices.append(Choice("width", config.widths, "width"))
     for i in range(1, max(config.depths) + 1):
-        later = i > min(config.depths)
-        least = min(d for d in config.depths if d >= i)
-        needs = ("depth", least) if later else None
+        needs = find_need(config.depths, i)
         if len(config.heads) > 1:
             choices.append(Choice(f"layer{i}.heads", config.heads, "heads", needs))
         choices.append(Choice(f"layer{i}.ffn", config.ffn, "ffn", needs))
@@ -316,21 +312,21 @@ def _list_layer_rows(
     wide = ("gate", "up") if config.activation == "swiglu" else ("up",)
     rows: list[Edit] = []
     for name in wide:
-        rows += _cut_outputs(f"{ffn}.{name}", hidden, config.bias)
-    rows += _cut_inputs(f"{ffn}.down", hidden)
+        rows += output_rows(f"{ffn}.{name}", hidden, bias=config.bias)
+    rows += input_rows(f"{ffn}.down", hidden)
     if f"layer{place}.heads" in space.names:
         size = follow(space.choice(f"layer{place}.heads"), lambda n: int(n) * config.head_size)
-        rows += _cut_outputs(f"{attention}.query", size, config.bias)
-        rows += _cut_inputs(f"{attention}.out", size)
+        rows += output_rows(f"{attention}.query", size, bias=config.bias)
+        rows += input_rows(f"{attention}.out", size)
     if width is not None:
         for name in ("query", "key", "value"):
-            rows += _cut_inputs(f"{attention}.{name}", width)
-        rows += _cut_outputs(f"{attention}.out", width, config.bias)
+            rows += input_rows(f"{attention}.{name}", width)
+        rows += output_rows(f"{attention}.out", width, bias=config.bias)
         for name in wide:
-            rows += _cut_inputs(f"{ffn}.{name}", width)
-        rows += _cut_outputs(f"{ffn}.down", width, config.bias)
+            rows += input_rows(f"{ffn}.{name}", width)
+        rows += output_rows(f"{ffn}.down", width, bias=config.bias)
         for name in ("norm1", "norm2"):
-            rows += _cut_norm(f"{path}.{name}", width, config.norm == "layer")
+            rows += norm_rows(f"{path}.{name}", width, bias=config.norm == "layer")
     return rows
 
 
@@ -342,23 +338,8 @@ def _list_outer_rows(model: Decoder, width: Rule) -> list[Edit]:
     ]
     if model.embedding.positions is not None:
         rows.append(Cut("embedding.positions", 1, width))
-    rows += _cut_norm("head.norm", width, isinstance(model.head.norm, nn.LayerNorm))
-    return [*rows, *_cut_inputs("head.scores", width)]
-
-
-def _cut_outputs(path: str, size: Rule, bias: bool) -> list[Edit]:
-    rows: list[Edit] = [Cut(f"{path}.weight", 0, size), Set(path, "out_features", size)]
-    return [*rows, Cut(f"{path}.bias", 0, size)] if bias else rows
-
-
-def _cut_inputs(path: str, size: Rule) -> list[Edit]:
-    return [Cut(f"{path}.weight", 1, size), Set(path, "in_features", size)]
-
-
-def _cut_norm(path: str, width: Rule, bias: bool) -> list[Edit]:
-    shape = Rule(width.choices, {key: (size,) for key, size in width.values.items()})
-    rows: list[Edit] = [Cut(f"{path}.weight", 0, width), Set(path, "normalized_shape", shape)]
-    return [*rows, Cut(f"{path}.bias", 0, width)] if bias else rows
+    rows += norm_rows("head.norm", width, bias=isinstance(model.head.norm, nn.LayerNorm))
+    return [*rows, *input_rows("head.scores", width)]
 
 
 def _initialise(model: Decoder) -> None:

@@ -10,17 +10,15 @@ from supernet.elastic.edits import Drop, Edit, follow
 from supernet.families._checks import check_dropout, check_heads, check_options, check_positive
 from supernet.families._configuration import describe_images, make_network
 from supernet.families._pixels import CIFAR10, DIGITS, IMAGENET, PixelStatistics
+from supernet.families._transformer_rows import find_need, input_rows, output_rows
 from supernet.families._vit import (
     Dimensions,
     VisionTransformer,
     check_patches,
-    find_need,
     fit_patches,
     initialise,
-    input_rows,
     list_undecayed,
     list_units,
-    output_rows,
 )
 from supernet.space import Choice, SearchSpace
 from supernet.supernet import Supernet

@@ -12,23 +12,23 @@ own outer edge.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from supernet.data import DataShape
+from supernet.data import TEXT, DataShape
 from supernet.elastic.edits import Cut, Drop, Edit, Set, follow
 from supernet.errors import InputError
 from supernet.families._checks import check_dropout, check_options, check_positive
-from supernet.families._configuration import find_preset, make_network
+from supernet.families._configuration import fit_text, make_network
 from supernet.families._decoder import rotate
 from supernet.space import Architecture, Choice, SearchSpace
 from supernet.supernet import InputSpec, OnePass, Supernet
 
-TASK = "language-modelling"
+TASK = TEXT
 SUMMARY = "Decoder language model, every width of which is part of one pass (ShellElastic)"
 DEFAULT_PRESET = "tiny"
 ROTARY_BASE = 10000.0
@@ -107,12 +107,7 @@ def configure(preset: str, shape: DataShape) -> Config:
     Raises:
         InputError: Unknown preset, or data that is not text.
     """
-    base = find_preset(PRESETS, preset)
-    if shape.task != TASK:
-        raise InputError(
-            f"shell_elastic is for {TASK}; this data is for {shape.task}, use text:PATH"
-        )
-    return replace(base, vocabulary=shape.classes, context=shape.input[0])
+    return fit_text(PRESETS, preset, shape, "shell_elastic")
 
 
 # -- the plain network ---------------------------------------------------------------------------
