@@ -12,7 +12,15 @@ from supernet.errors import InputError
 from supernet.losses import adaptive_alpha, kl_divergence
 from supernet.supernet import Supernet
 from supernet.training.batches import importance
-from supernet.training.guides import Divergence, Guidance, Guide, InPlace, Labels, Teacher
+from supernet.training.guides import (
+    Divergence,
+    Guidance,
+    Guide,
+    InPlace,
+    Labels,
+    LabelsFirst,
+    Teacher,
+)
 from supernet.training.method import Sampler, TrainingMethod
 from supernet.training.recipe import Recipe
 from supernet.training.sampler_modules import load_sampler
@@ -62,6 +70,9 @@ def compose(
         if recipe.sequential:
             sampler = Sequential(sampler)
         guide = _make_guide(recipe, module, teacher)
+        if recipe.distill_from:
+            labelled = round(recipe.distill_from * steps)
+            guide = LabelsFirst(guide, labelled, recipe.label_smoothing)
     return TrainingMethod(
         supernet,
         sampler,
@@ -105,6 +116,7 @@ def _make_progressive(
         "distill": ("teacher", "none"),
         "split": (False,),
         "sequential": (False,),
+        "distill_from": (0.0,),
     }
     for name, values in wanted.items():
         if getattr(recipe, name) not in values:

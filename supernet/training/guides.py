@@ -119,6 +119,38 @@ class InPlace:
         return compute_student_loss(self.divergence, logits, teacher, labels, self.label_share)
 
 
+class LabelsFirst:
+    """All learn from the labels until a step, and from another guide then.
+
+    A teacher that has learnt nothing yet only slows its students down.
+
+    Args:
+        guide: Who guides afterwards.
+        steps: How long the labels alone do.
+        smoothing: Share of the target spread evenly over all classes, as long.
+    """
+
+    def __init__(self, guide: Guide, steps: int, smoothing: float = 0.0) -> None:
+        self.guide = guide
+        self.steps = steps
+        self.labels = Labels(smoothing)
+        self._current: Guide = self.labels
+
+    def reach(self, step: int) -> None:
+        """Choose who guides a step, counted from 0."""
+        self._current = self.labels if step < self.steps else self.guide
+
+    def begin(self, inputs: Tensor, targets: Tensor) -> None:
+        """Let the one who guides prepare."""
+        self._current.begin(inputs, targets)
+
+    def loss(
+        self, architecture: Architecture, logits: Tensor, targets: Tensor, earlier: Earlier
+    ) -> Tensor:
+        """The loss of the one who guides."""
+        return self._current.loss(architecture, logits, targets, earlier)
+
+
 @dataclass(frozen=True)
 class Guidance:
     """Group progressive guidance: each architecture of a step learns from the one before it.

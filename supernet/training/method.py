@@ -68,6 +68,15 @@ class Remembers(Protocol):
         ...
 
 
+@runtime_checkable
+class Reaches(Protocol):
+    """A part of a method that acts otherwise in later steps."""
+
+    def reach(self, step: int) -> None:
+        """Be told which step begins, counted from 0."""
+        ...
+
+
 class Phases(Protocol):
     """A training in several phases."""
 
@@ -210,6 +219,9 @@ class TrainingMethod:
             Whether a phase started. The optimiser's state is then fresh, and averages of weights
             must start again from the weights as they are now.
         """
+        for _, part in self._parts():
+            if isinstance(part, Reaches):
+                part.reach(step)
         entered = self.phases is not None and self.phases.enter(step, self)
         if entered:
             optimizer.state.clear()

@@ -17,7 +17,14 @@ DISTILLATIONS = ("guidance", "inplace", "none", "previous", "teacher")
 DIVERGENCES = ("kl", "alpha")
 OPTIMIZERS = ("sgd", "adamw", "muon")
 # Fields that records of earlier releases lack.
-LATER = ("quantizer", "step_rate", "weight_distribution", "matrix_rate", "sequential")
+LATER = (
+    "quantizer",
+    "step_rate",
+    "weight_distribution",
+    "matrix_rate",
+    "sequential",
+    "distill_from",
+)
 QUANTIZERS = ("lsq", "minmax", "dorefa")
 PRECISIONS = ("fp32", "bf16", "auto")
 AUGMENT = ("auto", *AUGMENTATIONS)
@@ -51,6 +58,8 @@ class Recipe:
             each learns from the one before it; ``"guidance"``: half from that one and half from
             the labels; ``"teacher"``: all learn from a network outside; ``"none"``: all learn
             from the labels.
+        distill_from: Share of the steps before anything is distilled, in which all learn from the
+            labels.
         divergence: What pulls a student to its teacher: ``"kl"`` (Kullback-Leibler) or ``"alpha"``
             (the adaptive alpha-divergence of AlphaNet).
         label_share: Weight of the labels beside the divergence, for those that have a teacher.
@@ -116,6 +125,7 @@ class Recipe:
     weight_distribution: float = 0.0
     matrix_rate: float = 0.1
     sequential: bool = False
+    distill_from: float = 0.0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -148,7 +158,7 @@ class Recipe:
         self._require("epochs", self.epochs is None or self.epochs >= 1, "at least 1")
         for name in ("learning_rate", "matrix_rate"):
             self._require(name, getattr(self, name) > 0, "above 0")
-        for name in ("momentum", "label_smoothing", "ema_decay", "rate_floor"):
+        for name in ("momentum", "label_smoothing", "ema_decay", "rate_floor", "distill_from"):
             self._require(name, 0 <= getattr(self, name) < 1, "at least 0 and below 1")
         legal = {
             "optimizer": OPTIMIZERS,
@@ -169,6 +179,11 @@ class Recipe:
             self._require(name, value in values, f"one of {', '.join(values)}{hint}")
         if self.sampler == "uniform":
             self._require("random_architectures", self.random_architectures >= 1, "at least 1")
+        if self.distill_from and self.distill == "none":
+            raise InputError(
+                f"distill_from = {self.distill_from!r} cannot go with distill = 'none': nothing "
+                "would be distilled; use distill = 'inplace', or leave distill_from out"
+            )
         if self.sequential and self.split:
             raise InputError(
                 "sequential = True cannot go with split = True: there is one architecture in a "

@@ -30,6 +30,7 @@ ALONE: Mapping[str, Any] = {
     "distill": "none",
     "divergence": "kl",
     "label_share": 0.0,
+    "distill_from": 0.0,
     "phases": "none",
     "rows": "uniform",
     "split": False,
