@@ -84,13 +84,19 @@ def sentence(error: BaseException) -> str:
     return write_line(text)
 
 
-def report(error: BaseException) -> int:
-    """Say on standard error what went wrong; returns the exit code."""
+def report(error: BaseException, *, continues: bool = True) -> int:
+    """Say on standard error what went wrong; returns the exit code.
+
+    Args:
+        error: What went wrong.
+        continues: Whether the command, interrupted, would go on from what it has done.
+    """
     code = exit_code(error)
     if isinstance(error, SaidElsewhereError):
         return code
     if code == INTERRUPTED:
-        print("\ninterrupted; the same command continues where it stopped", file=sys.stderr)
+        next_time = "continues where it stopped" if continues else "begins anew"
+        print(f"\ninterrupted; the same command {next_time}", file=sys.stderr)
     elif code == BAD_INPUT:
         print(f"error: {sentence(error)}", file=sys.stderr)
     else:

@@ -545,6 +545,12 @@ def doctor(quiet: Quiet = False, json: Json = False) -> None:
         raise typer.Exit(errors.FAILED)
 
 
+# Commands that keep what they have done, step by step.
+_CONTINUE = frozenset(
+    ("quickstart", "train", "quantize", "profile", "evaluate", "audit", "finetune", "search")
+)
+
+
 @cache
 def _build_command() -> Callable[..., Any]:
     """The commands with their options, which Typer would find out anew for every call."""
@@ -553,15 +559,16 @@ def _build_command() -> Callable[..., Any]:
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command; returns the exit code: 0, 2 (bad input), 130 (Ctrl-C) or 1."""
+    continues = bool(arguments) and arguments[0] in _CONTINUE
     try:
         check_arguments(arguments)
         result = _build_command()(list(arguments), prog_name="supernet", standalone_mode=False)
         if result == errors.INTERRUPTED:
             # Typer turns Ctrl-C into this exit code and says nothing.
-            return errors.report(KeyboardInterrupt())
+            return errors.report(KeyboardInterrupt(), continues=continues)
         return result if isinstance(result, int) else errors.OK
     except typer.Abort:
-        return errors.report(KeyboardInterrupt())
+        return errors.report(KeyboardInterrupt(), continues=continues)
     except _USAGE as error:
         terminal.say(f"error: {error.format_message()}")  # type: ignore[attr-defined]
         return errors.BAD_INPUT
@@ -570,7 +577,7 @@ def run(arguments: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return errors.FAILED
     except (Exception, KeyboardInterrupt) as error:
-        return errors.report(error)
+        return errors.report(error, continues=continues)
 
 
 def main() -> None:

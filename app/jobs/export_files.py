@@ -18,11 +18,13 @@ from app.records.formats import read_formats
 from app.records.quantities import find_stored_quantity
 from app.records.searches.front import Front, read_front, value_or
 from app.records.typed_json.record_files import write_record
+from app.records.vocabulary import FILE as VOCABULARY
 from app.reporting.model_card import CardFacts, write_model_card
 from app.runs.class_balance import describe_largest_class
 from app.runs.directory import Run
 from app.runs.latency_table import measure_one
 from app.runs.trained import Trained
+from app.runs.vocabulary import write_vocabulary
 from hardware.fusion_probe import probe_contract
 from supernet import files
 from supernet.costs.enumeration import measure_size
@@ -34,7 +36,7 @@ from supernet.graph.quantized.overhead import itemise_overhead
 from supernet.space import Architecture
 
 CARD, PARITY, LABELS = "card.md", "parity.json", "labels.json"
-OURS = frozenset((ONNX, DECODER, WEIGHTS, ARCHITECTURE, CARD, PARITY, LABELS))
+OURS = frozenset((ONNX, DECODER, WEIGHTS, ARCHITECTURE, CARD, PARITY, LABELS, VOCABULARY))
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,7 @@ def write_export(
         )
         write_record(temporary / PARITY, proof.parity)
         files.write_json(temporary / LABELS, list(trained.shape.labels))
+        write_vocabulary(temporary, trained.data.vocabulary)
         files.write_text(temporary / CARD, write_model_card(architecture, exported, facts))
     return Written(latency, storage)
 

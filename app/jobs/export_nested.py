@@ -12,13 +12,15 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from app.evaluation.log import EvaluationLog, find_architecture
-from app.jobs.export_files import find_target, prove
+from app.jobs.export_files import LABELS, find_target, prove
 from app.jobs.outcomes import ExportNestedOutcome, NestedModel
 from app.progress import Say, Step
 from app.records.nested_export import FILE, NestedExportRecord, NestedModelRecord
 from app.records.typed_json.record_files import write_record
+from app.records.vocabulary import FILE as VOCABULARY
 from app.runs.directory import open_run
 from app.runs.trained import Trained, open_trained
+from app.runs.vocabulary import write_vocabulary
 from supernet import files
 from supernet.errors import InputError
 from supernet.export import Exported, export
@@ -29,6 +31,7 @@ from supernet.nested_export import SHARED_WEIGHTS, share_weights
 from supernet.space import Architecture
 
 # Names of models; others are not ours to replace.
+OURS = frozenset((FILE, SHARED_WEIGHTS, LABELS, VOCABULARY))
 _MODEL = re.compile(r"[0-9a-f]{12}\.onnx")
 
 
@@ -122,6 +125,8 @@ def export_nested_job(
             files.write_bytes(temporary / name, content)
         for member in members:
             _compare(member, temporary / member.file)
+        files.write_json(temporary / LABELS, list(trained.data.shape.labels))
+        write_vocabulary(temporary, trained.data.vocabulary)
         write_record(
             temporary / FILE,
             NestedExportRecord(
@@ -192,7 +197,7 @@ def _check_folder(folder: Path) -> None:
     if folder.is_file():
         raise InputError(f"{folder} is a file; an export needs a folder")
     names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    others = sorted(n for n in names - {FILE, SHARED_WEIGHTS} if not _MODEL.fullmatch(n))
+    others = sorted(n for n in names - OURS if not _MODEL.fullmatch(n))
     if names and (FILE not in names or others):
         raise InputError(
             f"{folder} holds other files ({', '.join((others or sorted(names))[:3])}); choose a "

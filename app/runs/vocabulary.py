@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from app.records.run import CHARACTERS, REMEDY, DataRecord
 from app.records.typed_json.record import to_json
 from app.records.typed_json.record_files import parse_record, read_record, write_record
@@ -66,6 +68,19 @@ def keep_vocabulary(run: Run, vocabulary: Vocabulary | None) -> None:
         return
     if path.exists():
         files.set_aside(path)
+    write_vocabulary(run.path, vocabulary)
+
+
+def write_vocabulary(folder: Path, vocabulary: Vocabulary | None) -> None:
+    """Write ``vocabulary.json`` into a folder.
+
+    Args:
+        folder: Where it does not exist yet.
+        vocabulary: That of a text; ``None`` for images, of which nothing is written.
+    """
+    if vocabulary is None:
+        return
+    path = folder / FILE
     record = parse_record(vocabulary.to_json(), VocabularyRecord, f"the new {path}", _REMEDY)
     write_record(path, record)
 

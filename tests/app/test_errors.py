@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from app.commands import errors
+from app.commands import errors, main
 from app.jobs.failures import SaidElsewhereError
 from supernet.errors import DivergedError, InputError, MissingPackageError
 
@@ -102,3 +102,17 @@ def test_we_raise_no_plain_value_error() -> None:
     ]
     assert len(OURS) > 300
     assert plain == []
+
+
+@pytest.mark.parametrize(
+    ("command", "said"), [("train", "continues where it stopped"), ("generate", "begins anew")]
+)
+def test_an_interrupted_command_says_what_it_does_the_next_time(
+    command: str, said: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(main, "_build_command", lambda: interrupt)
+    assert main.run([command]) == errors.INTERRUPTED
+    assert capsys.readouterr().err == f"\ninterrupted; the same command {said}\n"

@@ -20,6 +20,7 @@ from app.jobs.export_files import OURS
 from app.jobs.finetune import FinetuneRequest, finetune_job
 from app.records.finetune import FinetuneSettings, read_finetune
 from app.records.typed_json.record_files import read_record
+from app.records.vocabulary import FILE as VOCABULARY
 from app.runs.directory import open_run
 from app.runs.teacher import make_teacher
 from app.runs.trained import open_trained
@@ -79,7 +80,7 @@ def test_it_trains_evaluates_and_exports(command: Command, tuned: Path, finished
     folder = folder_of(tuned)
     names = {path.name for path in folder.iterdir()} - {".lock"}
     assert names == {"export", "finetune.json", "metrics.jsonl", "settings.json"}
-    assert {path.name for path in (folder / "export").iterdir()} == OURS - {DECODER}
+    assert {path.name for path in (folder / "export").iterdir()} == OURS - {DECODER, VOCABULARY}
     found = read_finetune(folder)
     assert open_run(tuned).finetunes == (folder.name,) == (found.settings.digest,)
     inherited = json.loads(command("evaluate", "--run", tuned, "--arch", "smallest", "--json").out)

@@ -15,6 +15,7 @@ import torch
 from app.jobs.export_files import OURS
 from app.records.nested_export import NestedExportRecord
 from app.records.typed_json.record_files import read_record
+from app.records.vocabulary import FILE as VOCABULARY
 from app.runs.directory import open_run
 from app.runs.trained import open_trained
 from app.runs.vocabulary import open_vocabulary
@@ -131,6 +132,7 @@ def test_an_export_has_a_decoder_that_is_proven(
     assert outcome.code == 0, outcome.err
     assert "decoder.onnx" in outcome.out
     assert {path.name for path in out.iterdir()} == set(OURS)
+    assert (out / VOCABULARY).read_bytes() == (text_run / VOCABULARY).read_bytes()
     parity = json.loads((out / "parity.json").read_text())["generation"]
     assert (parity["prompt_tokens"], parity["tokens"]) == (1, 23)
     assert parity["same_tokens"] == 1
@@ -146,8 +148,10 @@ def test_several_share_one_file(command: Command, text_run: Path, tmp_path: Path
     assert outcome.code == 0, outcome.err
     record = read_record(out / "nested.json", NestedExportRecord, "")
     assert {p.name for p in out.iterdir()} == {
-        *("nested.json", SHARED_WEIGHTS), *(model.file for model in record.models)
-    }  # fmt: skip
+        *("nested.json", SHARED_WEIGHTS, "labels.json", VOCABULARY),
+        *(model.file for model in record.models),
+    }
+    assert (out / VOCABULARY).read_bytes() == (text_run / VOCABULARY).read_bytes()
     supernet = open_trained(open_run(text_run), print).supernet
     whole = sum(path.stat().st_size for path in out.glob("*.onnx")) + record.weights_bytes
     assert whole < 1.25 * 4 * supernet.parameter_count(supernet.space.largest)
