@@ -16,17 +16,20 @@ import torch
 
 from app.progress import Say, Step, say_nothing
 from app.records.run import REMEDY, DataOptions, PrecisionRecord, RunRecord
+from app.records.vocabulary import FILE as VOCABULARY
 from app.runs import plugins
 from app.runs.allocator import keep_freed_memory
 from app.runs.command_lines import resume_command
 from app.runs.directory import Run
 from app.runs.diverged import DIVERGED
 from app.runs.precision import extend, read_precision
+from app.runs.vocabulary import open_vocabulary
 from supernet import checkpoints
 from supernet.checkpoints import Checkpoint
 from supernet.costs.cost_model import CostModel
 from supernet.costs.workloads import parse_workload
 from supernet.data import IMAGES, KINDS, Count, DataShape, DataSource, open_data
+from supernet.data.vocabulary import Vocabulary
 from supernet.errors import InputError, OutdatedError
 from supernet.family_config import decode_config
 from supernet.quantization.calibration import DEFAULT_ESTIMATOR
@@ -306,7 +309,7 @@ def reopen_data(run: Run, options: DataOptions, say: Say = say_nothing) -> DataS
     spec = run.record.data.spec
     trust_data(run, spec)
     try:
-        return open_typed_data(spec, options, say)
+        return open_typed_data(spec, options, say, learnt=find_learnt(run, options))
     except InputError as error:
         raise InputError(
             f"the data of {run.path} cannot be opened: {error}; if they moved, give their new "
@@ -336,7 +339,8 @@ def move_data(run: Run, spec: str, say: Say) -> tuple[Run, DataSource]:
             f"the weights of {run.path} were imported without data, so that nothing tells whether "
             f"{spec} are the right ones; import them again with --data"
         )
-    data = open_typed_data(place, keep_options(place, asked.options), say)
+    options = keep_options(place, asked.options)
+    data = open_typed_data(place, options, say, learnt=find_learnt(run, options))
     if data.fingerprint != asked.fingerprint:
         raise InputError(
             f"{spec} is not what {run.path} was trained on: its content differs from that of "
@@ -390,12 +394,14 @@ def open_other_data(spec: str, trained: Trained) -> DataSource:
         InputError: Its task, classes or input shape differ from those of the training.
     """
     options: DataOptions = {}
+    learnt = None
     if spec.startswith("folder:"):
         options = {"image_size": trained.shape.input[-1]}
     elif spec.startswith("text:"):
         own = keep_options(spec, trained.run.record.data.options)
+        learnt = find_learnt(trained.run, own)
         options = {**own, "context": trained.shape.input[0]}
-    data = open_typed_data(absolute(spec), options, trained.say)
+    data = open_typed_data(absolute(spec), options, trained.say, learnt=learnt)
     shape = trained.shape
     if trained.run.record.data.spec == NO_DATA and data.shape.classes == shape.classes:
         # Nobody has said what its classes are called; their number and order must do.
@@ -404,13 +410,40 @@ def open_other_data(spec: str, trained: Trained) -> DataSource:
     return data
 
 
-def open_typed_data(spec: str, options: DataOptions, say: Say = say_nothing) -> DataSource:
+def find_learnt(run: Run, options: DataOptions) -> Vocabulary | None:
+    """Find the vocabulary that a run has learnt and that data with such options would learn anew.
+
+    Learning it again takes time, and another release of what learns it may learn another one.
+
+    Args:
+        run: The run.
+        options: Of the data that are opened.
+    """
+    own = run.record.data.options
+    wanted = (options.get("tokens"), options.get("vocabulary"))
+    if wanted != (own.get("tokens"), own.get("vocabulary")) or not (run.path / VOCABULARY).exists():
+        return None
+    try:
+        return open_vocabulary(run)
+    except InputError:
+        # Damaged; what is learnt anew must have the recorded fingerprint.
+        return None
+
+
+def open_typed_data(
+    spec: str,
+    options: DataOptions,
+    say: Say = say_nothing,
+    *,
+    learnt: Vocabulary | None = None,
+) -> DataSource:
     """Open data that the user has named, if need be by a function in the working directory.
 
     Args:
         spec: As for :func:`supernet.data.open_data`.
         options: Its options.
         say: Told how far they are read.
+        learnt: A vocabulary that a text need not learn.
 
     Raises:
         InputError: The spec is unknown or its data cannot be used.
@@ -418,7 +451,7 @@ def open_typed_data(spec: str, options: DataOptions, say: Say = say_nothing) -> 
     say(Step(f"reading {spec}", passing=True))
     if _is_function(spec) and plugins.is_own(spec):
         plugins.load_own(spec.partition(":")[0], f"data {spec!r}", ())
-    return open_data(spec, **options, count=count_images(spec, say))
+    return open_data(spec, **options, learnt=learnt, count=count_images(spec, say))
 
 
 def count_images(spec: str, say: Say) -> Count:

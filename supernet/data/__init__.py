@@ -23,6 +23,7 @@ from .source import (
     lay_channels_last,
     name_further,
 )
+from .vocabulary import Vocabulary
 
 __all__ = [
     "AUGMENTATIONS",
@@ -52,6 +53,7 @@ def open_data(
     image_size: int | None = None,
     tokens: str | None = None,
     vocabulary: int | None = None,
+    learnt: Vocabulary | None = None,
     own_modules: bool = False,
     count: Count = count_nothing,
 ) -> DataSource:
@@ -70,6 +72,7 @@ def open_data(
             byte pairs learnt from its training part; for texts, and for functions that take it.
         vocabulary: Largest number of distinct tokens, by default 256 characters or 1,024 byte
             pairs; for texts, and for functions that take it.
+        learnt: The vocabulary that an earlier opening learnt; for texts, which then learn none.
         own_modules: Whether the module of a function may lie in the working directory, too: right
             for a spec that was typed, wrong for one that a file brought along.
         count: Told how many images are read, where there are files of them.
@@ -85,7 +88,7 @@ def open_data(
         "tokens": tokens,
         "vocabulary": vocabulary,
     }
-    options = {name: value for name, value in given.items() if value is not None}
+    options: dict[str, Any] = {n: value for n, value in given.items() if value is not None}
     if kind not in KINDS and SPECIFICATION.fullmatch(spec):
         hint = nearest(kind, KINDS)
         return call_data_function(
@@ -105,6 +108,8 @@ def open_data(
 
         return open_clutter()
     if kind in ("folder", "text") and path:
+        if kind == "text" and learnt is not None:
+            options["learnt"] = learnt
         return _open_path(kind, Path(path).expanduser(), options, count)
     if kind in ("folder", "text"):
         raise InputError(f"data {spec!r} lacks a path; write {kind}:PATH")

@@ -19,9 +19,14 @@ _NAMES = {PAIRS: "tokens"}
 
 
 def open_text(
-    path: Path, *, context: int = 64, tokens: str = CHARACTERS, vocabulary: int | None = None
+    path: Path,
+    *,
+    context: int = 64,
+    tokens: str = CHARACTERS,
+    vocabulary: int | None = None,
+    learnt: Vocabulary | None = None,
 ) -> DataSource:
-    """Tokens of a text file; the vocabulary comes from the training part alone.
+    """Tokens of a text file; the vocabulary comes from the training part alone, unless given.
 
     The text is UTF-8, or what a byte-order mark tells, which is no part of it. It is cut by
     characters whatever the tokens are, so that each part has the same text with all vocabularies.
@@ -32,6 +37,7 @@ def open_text(
         tokens: ``"characters"``; ``"bytes"`` of UTF-8; or ``"bpe"``, byte pairs that are learnt.
         vocabulary: Largest number of distinct tokens, by default 256 characters or 1,024 byte
             pairs; rarer characters become the unknown token, number 0.
+        learnt: A vocabulary of this kind that was learnt before.
 
     Raises:
         InputError: No such file, no text, too short, an impossible context or vocabulary.
@@ -45,7 +51,7 @@ def open_text(
     if tokens == CHARACTERS:
         _check_characters(path, len(text), context)
     cut = dict(zip(SPLITS, (text[:first], text[first:second], text[second:]), strict=True))
-    found = learn_vocabulary(tokens, cut["train"], size)
+    found = learn_vocabulary(tokens, cut["train"], size) if learnt is None else learnt
     parts = {name: found.encode(part) for name, part in cut.items()}
     for name, part in parts.items():
         _check_windows(path, name, len(part), context)
@@ -59,7 +65,7 @@ def open_text(
         fingerprint=fingerprint(parts.items()),
         epoch=len(parts["train"]) // context,
         augmentation="none",
-        notes=_note_fewer(path, found, size),
+        notes=_note_fewer(path, found, size) if learnt is None else (),
         vocabulary=found,
         bytes_per_token={n: len(cut[n].encode()) / len(part) for n, part in parts.items()},
     )

@@ -89,11 +89,24 @@ def test_commands_open_the_data_as_they_were(command: Command, runs: Path, kind:
     row = r"^\| Loss \(val split\) \| .* nats/token.*; \d\.\d{3} bits per byte \|$"
     assert re.search(row, card, flags=re.MULTILINE)
     assert ("shows each byte of UTF-8" in card) == (kind != "characters")
-    # Other text, whose bytes are the same tokens whatever it says.
+    # Other text, in the same tokens whatever it says.
     (runs / "other.txt").write_text(TEXT.upper(), encoding="utf-8")
     other = ("evaluate", "--run", runs / kind, "--arch", "smallest")
     result = command(*other, "--data", f"text:{runs / 'other.txt'}")
-    assert (result.code == 0) == (kind == "bytes"), result.err
+    assert result.code == 0, result.err
+
+
+def test_nothing_is_learnt_again(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def learn(*_: object) -> None:
+        raise AssertionError("another release of what learns may learn otherwise")
+
+    before = open_run_data(open_run(runs / "bpe"))
+    monkeypatch.setattr("supernet.data.text.learn_vocabulary", learn)
+    again = open_run_data(open_run(runs / "bpe"))
+    assert (again.fingerprint, again.vocabulary) == (before.fingerprint, before.vocabulary)
+    edit(runs / "bpe" / "vocabulary.json", lambda record: record.update(merges=[]))
+    with pytest.raises(AssertionError, match="another release"):
+        open_run_data(open_run(runs / "bpe"))
 
 
 def test_searches_audit_and_integers_open_them(command: Command, runs: Path) -> None:
