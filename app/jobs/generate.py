@@ -29,7 +29,7 @@ from supernet.generation.language_model import (
 from supernet.generation.onnx_decoder import open_decoder
 from supernet.generation.sampling import Sampling
 from supernet.generation.serving import serve
-from supernet.generation.speculative import DRAFTED, Speculated, speculate
+from supernet.generation.speculative import DRAFTED, Speculated, can_share, speculate
 from supernet.quality.evaluate import CALIBRATION_SAMPLES, recalibrate_extracted
 from supernet.quantization.execution import find_execution
 from supernet.space import Architecture, nearest
@@ -146,8 +146,8 @@ def generate_job(request: GenerateRequest, say: Say) -> GenerateOutcome:
             prompt,
             tokens,
             drafted=DRAFTED if request.drafted is None else request.drafted,
-            # A deeper one has layers of which the model knows no keys and values.
-            shared=len(small.start(1)) <= len(model.start(1)),
+            # One that is deeper has layers of which the model knows no keys and values.
+            shared=can_share(model, small),
             sampling=sampling,
             seed=request.seed,
             show=clock.count,

@@ -73,6 +73,36 @@ def rotate(x: Tensor, positions: Tensor, base: float) -> Tensor:
     return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
 
 
+def extend(past: KeyValue | None, key: Tensor, value: Tensor) -> KeyValue:
+    """Append keys and values to those of the tokens before, if there are any."""
+    if past is None:
+        return key, value
+    return torch.cat((past[0], key), dim=2), torch.cat((past[1], value), dim=2)
+
+
+def attend(query: Tensor, known: KeyValue, *, first: bool, window: int = 0) -> Tensor:
+    """Mix values causally; ``(N, heads, T, size)`` to ``(N, T, heads * size)``.
+
+    Args:
+        query: Of the last ``T`` tokens.
+        known: Keys and values of all tokens, a head of each for every query head.
+        first: Whether no token was known before these.
+        window: Tokens that one sees, itself included; 0 for all before it.
+    """
+    (key, value), length = known, query.shape[2]
+    end = key.shape[2]
+    if not (window and end > window) and (first or length == 1):
+        mixed = F.scaled_dot_product_attention(query, key, value, is_causal=first)
+    else:
+        others = torch.arange(end, device=query.device)[None]
+        positions = torch.arange(end - length, end, device=query.device)[:, None]
+        seen = others <= positions
+        if window:
+            seen = seen & (others > positions - window)
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=seen)
+    return mixed.transpose(1, 2).flatten(2)
+
+
 class Attention(nn.Module):
     """Causal self-attention of grouped query heads; ``(N, T, width)`` to the same.
 
@@ -120,29 +150,16 @@ class Attention(nn.Module):
         positions = torch.arange(before, before + x.shape[1], device=x.device)
         if self.base:
             query, key = (rotate(part, positions, self.base) for part in (query, key))
-        if past is not None:
-            key = torch.cat((past[0], key), dim=2)
-            value = torch.cat((past[1], value), dim=2)
-        present = key, value
+        present = extend(past, key, value)
         repeats = query.shape[1] // self.groups
-        if repeats > 1:
-            key, value = (part.repeat(1, repeats, 1, 1) for part in present)
-        narrow = self.window and before + x.shape[1] > self.window
-        if not narrow and (past is None or x.shape[1] == 1):
-            causal = past is None
-            mixed = F.scaled_dot_product_attention(query, key, value, is_causal=causal)
-        else:
-            mask = self._mask(positions, before + x.shape[1])
-            mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-        return self.out(mixed.transpose(1, 2).flatten(2)), present
+        key, value = (p if repeats == 1 else p.repeat(1, repeats, 1, 1) for p in present)
+        mixed = attend(query, (key, value), first=past is None, window=self.window)
+        return self.out(mixed), present
 
-    def _mask(self, positions: Tensor, end: int) -> Tensor:
-        """Which of all tokens each of the last ones sees, ``(T, end)``."""
-        others = torch.arange(end, device=positions.device)[None]
-        seen = others <= positions[:, None]
-        if self.window:
-            seen = seen & (others > positions[:, None] - self.window)
-        return seen
+    def start(self, batch: int) -> KeyValue:
+        """Keys and values of no tokens."""
+        empty = self.key.weight.new_zeros((batch, self.groups, 0, self.size))
+        return empty, empty
 
 
 class FeedForward(nn.Module):
@@ -171,13 +188,20 @@ class GatedFeedForward(nn.Module):
 
 
 class Layer(nn.Module):
-    """Pre-normalised attention and feed-forward, each added to the residual stream."""
+    """Pre-normalised attention and feed-forward, each added to the residual stream.
+
+    Args:
+        norms: Before either.
+        attention: Called, and asked for what it begins with, like :class:`Attention`.
+        ffn: ``(N, T, width)`` to the same.
+        dropout: Of what is added.
+    """
 
     def __init__(
         self,
         norms: tuple[nn.Module, nn.Module],
-        attention: Attention,
-        ffn: FeedForward | GatedFeedForward,
+        attention: nn.Module,
+        ffn: nn.Module,
         dropout: float,
     ) -> None:
         super().__init__()
@@ -191,6 +215,11 @@ class Layer(nn.Module):
         mixed, present = self.attention(self.norm1(x), past)
         x = x + self.dropout(mixed)
         return x + self.dropout(self.ffn(self.norm2(x))), present
+
+    def start(self, batch: int) -> KeyValue:
+        """Keys and values of no tokens."""
+        found: KeyValue = self.attention.start(batch)  # type: ignore[operator]
+        return found
 
 
 class Head(nn.Module):
@@ -211,29 +240,32 @@ class Decoder(nn.Module):
     Args:
         embedding: Its first part.
         layers: In the order they run.
-        head: Its last part.
+        head: Its last part, which scores tokens like :class:`Head`; it may also know how to
+            ``score_every_width``.
         tied: Whether the scores of tokens are products with their vectors.
     """
 
     def __init__(
-        self, embedding: Embedding, layers: Sequence[Layer], head: Head, *, tied: bool
+        self, embedding: Embedding, layers: Sequence[Layer], head: nn.Module, *, tied: bool
     ) -> None:
         super().__init__()
         self.embedding = embedding
         self.layers = nn.ModuleList(layers)
         self.head = head
         if tied:
+            assert isinstance(head, Head)
             head.scores.weight = embedding.tokens.weight
 
     def forward(
-        self, ids: Tensor, past: Sequence[KeyValue] | None = None
-    ) -> Tensor | tuple[Tensor, list[KeyValue]]:
+        self, ids: Tensor, past: Sequence[KeyValue] | None = None, *, every_width: bool = False
+    ) -> Tensor | list[Tensor] | tuple[Tensor, list[KeyValue]]:
         """Score the token after each.
 
         Args:
             ids: ``(N, T)``.
             past: Keys and values of every layer for the tokens before these;
                 at the beginning of a text those of no tokens, which :meth:`start` gives.
+            every_width: Score at every width of a head that can, the narrowest first, as a list.
 
         Returns:
             Logits ``(N, T, vocabulary)``; with ``past``, also the keys and values of all tokens.
@@ -252,15 +284,12 @@ class Decoder(nn.Module):
         for layer, pair in zip(self.layers, known, strict=True):
             x, all_of_them = layer(x, pair)
             present.append(all_of_them)
+        if every_width:
+            found: list[Tensor] = self.head.score_every_width(x)  # type: ignore[operator]
+            return found
         logits = self.head(x)
         return logits if past is None else (logits, present)
 
     def start(self, batch: int) -> list[KeyValue]:
         """Keys and values of no tokens, to give :meth:`forward` at the beginning of a text."""
-        past = []
-        for layer in self.layers:
-            assert isinstance(layer, Layer)
-            attention = layer.attention
-            empty = attention.key.weight.new_zeros((batch, attention.groups, 0, attention.size))
-            past.append((empty, empty))
-        return past
+        return [layer.start(batch) for layer in self.layers if isinstance(layer, Layer)]

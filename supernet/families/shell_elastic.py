@@ -24,7 +24,15 @@ from supernet.elastic.edits import Cut, Drop, Edit, Set, follow
 from supernet.errors import InputError
 from supernet.families._checks import check_dropout, check_options, check_positive
 from supernet.families._configuration import fit_text, make_network
-from supernet.families._decoder import rotate
+from supernet.families._decoder import (
+    Decoder,
+    Embedding,
+    KeyValue,
+    Layer,
+    attend,
+    extend,
+    rotate,
+)
 from supernet.space import Architecture, Choice, SearchSpace
 from supernet.supernet import InputSpec, OnePass, Supernet
 
@@ -165,15 +173,24 @@ class Attention(nn.Module):
         self.value = TriangularLinear(widths, wide)
         self.out = TriangularLinear(wide, widths)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, past: KeyValue | None = None) -> tuple[Tensor, KeyValue]:
+        """Mix tokens that follow those of ``past``; gives keys and values of all of them, too."""
+        before = 0 if past is None else past[0].shape[2]
         query, key, value = (
             project(x).unflatten(-1, (-1, self.size)).transpose(1, 2)
             for project in (self.query, self.key, self.value)
         )
-        positions = torch.arange(x.shape[1], device=x.device)
+        positions = torch.arange(before, before + x.shape[1], device=x.device)
         query, key = (rotate(part, positions, ROTARY_BASE) for part in (query, key))
-        mixed = F.scaled_dot_product_attention(query, key, value, is_causal=True)
-        return self.out(mixed.transpose(1, 2).flatten(2))
+        present = extend(past, key, value)
+        return self.out(attend(query, present, first=past is None)), present
+
+    def start(self, batch: int) -> KeyValue:
+        """Keys and values of no tokens."""
+        weights = [shell.weight for shell in self.key.shells if isinstance(shell, nn.Linear)]
+        heads = sum(len(weight) for weight in weights) // self.size
+        empty = weights[0].new_zeros((batch, heads, 0, self.size))
+        return empty, empty
 
 
 class FeedForward(nn.Module):
@@ -187,37 +204,6 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.down(F.silu(self.gate(x)) * self.up(x))
-
-
-class Layer(nn.Module):
-    """Pre-normalised attention and feed-forward, each added to the residual stream."""
-
-    def __init__(self, config: Config) -> None:
-        super().__init__()
-        self.norm1 = NestedNorm(config.widths)
-        self.attention = Attention(config.widths, config.heads, config.head_size)
-        self.norm2 = NestedNorm(config.widths)
-        self.ffn = FeedForward(config.widths, config.ffn)
-        self.dropout = nn.Dropout(config.dropout)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.dropout(self.attention(self.norm1(x)))
-        return x + self.dropout(self.ffn(self.norm2(x)))
-
-
-class Embedding(nn.Module):
-    """Token vectors; ``(N, T)`` ids to ``(N, T, width)``, ``T <= context``."""
-
-    def __init__(self, config: Config) -> None:
-        super().__init__()
-        self.tokens = nn.Embedding(config.vocabulary, config.widths[-1])
-        self.context = config.context
-        self.dropout = nn.Dropout(config.dropout)
-
-    def forward(self, ids: Tensor) -> Tensor:
-        if ids.shape[1] > self.context:
-            raise InputError(f"{ids.shape[1]} tokens are more than the context of {self.context}")
-        return self.dropout(self.tokens(ids))
 
 
 class Head(nn.Module):
@@ -241,21 +227,20 @@ class Head(nn.Module):
         return found
 
 
-class Decoder(nn.Module):
-    """The plain network; ``(N, T)`` token ids to ``(N, T, vocabulary)`` next-token logits."""
-
-    def __init__(self, config: Config) -> None:
-        super().__init__()
-        self.embedding = Embedding(config)
-        self.layers = nn.ModuleList(Layer(config) for _ in range(config.depth))
-        self.head = Head(config)
-
-    def forward(self, ids: Tensor, every_width: bool = False) -> Tensor | list[Tensor]:
-        """Score the token after each; with ``every_width`` at each one, the narrowest first."""
-        x = self.embedding(ids)
-        for layer in self.layers:
-            x = layer(x)
-        return self.head.score_every_width(x) if every_width else self.head(x)
+def make_decoder(config: Config) -> Decoder:
+    """Make the plain network: ``(N, T)`` token ids to ``(N, T, vocabulary)`` logits."""
+    width = config.widths[-1]
+    layers = [
+        Layer(
+            (NestedNorm(config.widths), NestedNorm(config.widths)),
+            Attention(config.widths, config.heads, config.head_size),
+            FeedForward(config.widths, config.ffn),
+            config.dropout,
+        )
+        for _ in range(config.depth)
+    ]
+    embedding = Embedding(config.vocabulary, config.context, width, config.dropout, learned=False)
+    return Decoder(embedding, layers, Head(config), tied=False)
 
 
 # -- the table -----------------------------------------------------------------------------------
@@ -268,7 +253,7 @@ def make_space(config: Config) -> SearchSpace:
 
 def build(config: Config) -> Supernet:
     """Build the supernet with freshly initialised weights, a function of ``config.seed``."""
-    model = make_network(config, Decoder, _initialise)
+    model = make_network(config, make_decoder, _initialise)
     space = make_space(config)
     choice = space.choice("width")
     width = follow(choice, int)

@@ -84,7 +84,7 @@ def require_decoder(network: nn.Module, what: str) -> Decoder:
     if found is None:
         raise InputError(
             f"{what} keeps no keys and values of what it has read, so that it cannot generate "
-            "text; a matlm does"
+            "text; matlm and shell_elastic do"
         )
     return found
 

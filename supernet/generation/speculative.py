@@ -3,12 +3,13 @@
 Leviathan et al. 2023, "Fast inference from transformers via speculative decoding". The draft may be
 a subnetwork of the model: no choice of a MatLM touches keys and values, so that the draft can read
 those of the model's first layers for all text that is verified, and needs none of its own (Devvrit
-et al. 2023, "MatFormer", section 4.1.2).
+et al. 2023, "MatFormer", section 4.1.2). In nested shells it reads the heads of its own shells,
+whose keys and values are those that it would have computed itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -83,6 +84,19 @@ def speculate(
     return _Speculation(model, draft, drafted, shared, sampling, seed, show).run(prompt, tokens)
 
 
+def can_share(model: LanguageModel, draft: LanguageModel) -> bool:
+    """Whether a draft finds all layers and key-value heads that it has in those of a model.
+
+    Args:
+        model: Whose keys and values they are.
+        draft: A subnetwork of the same supernet.
+    """
+    theirs = [(key.shape[1], key.shape[3]) for key, _ in draft.start(1)]
+    ours = [(key.shape[1], key.shape[3]) for key, _ in model.start(1)]
+    fits = all(a <= b and c == d for (a, c), (b, d) in zip(theirs, ours, strict=False))
+    return len(theirs) <= len(ours) and fits
+
+
 class _Speculation:
     """One text as it grows: verified ids, and what both models know of them."""
 
@@ -99,7 +113,7 @@ class _Speculation:
         self.model, self.draft, self.most, self.shared = model, draft, drafted, shared
         self.sampling, self.show = sampling, show
         self.generator = torch.Generator().manual_seed(seed)
-        self.layers = len(draft.start(1))
+        self.heads = [key.shape[1] for key, _ in draft.start(1)]
         self.drafted = self.accepted = self.passes = 0
         self.found: list[Tensor] = []
 
@@ -117,7 +131,7 @@ class _Speculation:
 
     def _propose(self, count: int) -> tuple[list[Tensor], list[Tensor]]:
         """Draft some tokens; gives their ids, and the logits that each was chosen from."""
-        past = self.past[: self.layers] if self.shared else self.own
+        past = _take_heads(self.past, self.heads) if self.shared else self.own
         known = past[0][0].shape[2]
         unread, ids, scores = self.text[:, known:], [], []
         for _ in range(count):
@@ -179,6 +193,14 @@ def _cut(past: Past, tokens: int) -> Past:
     return [(key[:, :, :tokens], value[:, :, :tokens]) for key, value in past]
 
 
+def _take_heads(past: Past, heads: Sequence[int]) -> Past:
+    """The first key-value heads of the first layers."""
+    return [
+        (key[:, :count], value[:, :count])
+        for (key, value), count in zip(past[: len(heads)], heads, strict=True)
+    ]
+
+
 def _check(
     model: LanguageModel,
     draft: LanguageModel,
@@ -201,10 +223,8 @@ def _check(
     check_ids(model, prompt)
     if not shared:
         return
-    theirs = [tuple(key.shape) for key, _ in draft.start(1)]
-    ours = [tuple(key.shape) for key, _ in model.start(1)]
-    if theirs != ours[: len(theirs)]:
+    if not can_share(model, draft):
         raise InputError(
-            "the draft cannot read the keys and values of the model: its layers are not as many "
-            "or fewer with the same key-value heads; give it its own (shared=False)"
+            "the draft cannot read the keys and values of the model: it has more layers or "
+            "key-value heads, or heads of another size; give it its own (shared=False)"
         )

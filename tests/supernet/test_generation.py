@@ -290,7 +290,7 @@ def test_drafts_that_cannot_help_are_refused() -> None:
     other = TorchModel(extract(build(replace(CONFIG, vocabulary=31))))
     with pytest.raises(ValueError, match="the draft has 31 tokens and the model 29"):
         speculate(model, other, PROMPT, 5)
-    grouped = TorchModel(extract(build(replace(CONFIG, groups=1))))
+    grouped = TorchModel(extract(build(replace(CONFIG, heads=(4,), groups=4))))
     with pytest.raises(ValueError, match="cannot read the keys and values of the model"):
         speculate(model, grouped, PROMPT, 5)
     assert len(speculate(model, grouped, PROMPT, 5, shared=False).ids) == 5

@@ -11,6 +11,10 @@ from torch import Tensor
 
 from supernet.data import DataShape
 from supernet.families import shell_elastic as family
+from supernet.generation.decoding import generate
+from supernet.generation.onnx_decoder import open_decoder
+from supernet.generation.serving import serve
+from supernet.generation.speculative import can_share, speculate
 from supernet.supernet import Supernet
 from supernet.training.guides import Labels
 from supernet.training.method import TrainingMethod
@@ -36,7 +40,9 @@ def list_members(net: Supernet) -> list:
 def record_hidden_states(network: torch.nn.Module, ids: Tensor) -> list[Tensor]:
     found: list[Tensor] = []
     handles = [
-        module.register_forward_hook(lambda _, __, output: found.append(output))
+        module.register_forward_hook(
+            lambda _, __, output: found.append(output[0] if isinstance(output, tuple) else output)
+        )
         for module in (network.embedding, *network.layers)
     ]
     with torch.no_grad():
@@ -151,6 +157,63 @@ def test_a_few_steps_teach_every_width() -> None:
         for member in list_members(net):
             loss = F.cross_entropy(net.extract(member)(x).flatten(0, 1), y.flatten())
             assert loss < 0.1
+
+
+# -- generation ----------------------------------------------------------------------------------
+
+
+def shake_more() -> Supernet:
+    """A supernet whose choices of tokens are clear."""
+    return shake(family.build(replace(CONFIG, context=40))).float().eval()
+
+
+def test_known_keys_and_values_change_no_token() -> None:
+    net, prompts = shake_more(), draw_tokens(CONFIG.vocabulary, 2, 5)
+    for member in list_members(net):
+        model = serve(net, member)
+        found = generate(model, prompts, 20)
+        text = prompts
+        with torch.no_grad():
+            for _ in range(20):
+                text = torch.cat((text, model.network(text)[:, -1].argmax(-1)[:, None]), 1)
+        assert torch.equal(found, text[:, 5:])
+
+
+@pytest.mark.exactness
+def test_keys_and_values_of_inner_shells_are_those_of_the_narrower_network() -> None:
+    net = shake(family.build(CONFIG)).eval()
+    wide = net.extract(net.space.largest)
+    with torch.no_grad():
+        _, known = wide(TOKENS, wide.start(len(TOKENS)))
+        for heads, member in zip(CONFIG.heads, list_members(net), strict=True):
+            narrow = net.extract(member)
+            _, own = narrow(TOKENS, narrow.start(len(TOKENS)))
+            for ours, theirs in zip(known, own, strict=True):
+                for wanted, found in zip(ours, theirs, strict=True):
+                    assert found.shape[1] == heads
+                    assert (wanted[:, :heads] - found).abs().max() < 1e-12
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_an_inner_shell_drafts_for_the_outer_ones(shared: bool) -> None:
+    net, prompt = shake_more(), draw_tokens(CONFIG.vocabulary, 1, 4)
+    model = serve(net, net.space.largest)
+    alone = generate(model, prompt, 24)[0]
+    accepted = []
+    for member in list_members(net):
+        found = speculate(model, serve(net, member), prompt, 24, drafted=3, shared=shared)
+        assert torch.equal(found.ids, alone)
+        accepted.append(found.accepted)
+    assert accepted[-1] == max(accepted) > 0
+    assert not can_share(serve(net, net.space.smallest), model)
+
+
+def test_onnx_runtime_generates_the_same() -> None:
+    net, prompt = shake_more(), draw_tokens(CONFIG.vocabulary, 1, 4)
+    for member in (net.space.smallest, net.space.largest):
+        model = serve(net, member)
+        found = generate(open_decoder(net.extract(member).eval()), prompt, 20)
+        assert torch.equal(found, generate(model, prompt, 20))
 
 
 def test_configure_follows_the_data() -> None:
