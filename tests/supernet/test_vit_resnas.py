@@ -229,9 +229,10 @@ def count_by_hand(architecture: Architecture, config: family.Config) -> int:
 
 
 def test_parameters_equal_the_closed_form() -> None:
-    net = family.build(CONFIG)
-    chosen = draw_members(net, 10)
-    expected = [count_by_hand(architecture, CONFIG) for architecture in chosen]
+    config = replace(CONFIG, stages=(FIRST, SECOND))
+    net = family.build(config)
+    chosen = draw_members(net, 6)
+    expected = [count_by_hand(architecture, config) for architecture in chosen]
     positions = net.space.encode(chosen)
     assert net.cost_model().parameters(positions).tolist() == expected
     assert [net.parameter_count(architecture) for architecture in chosen] == expected
@@ -308,18 +309,21 @@ def test_a_batch_of_groups_has_the_mean_gradient_of_separate_passes() -> None:
     drawn = tuple(draw_members(net, 1))
     method = TrainingMethod(net, Drawn(drawn), Labels(), split=True)
     assert len(method.backward(0, inputs, targets)) == len(drawn)
-    found = {name: p.grad for name, p in net.named_parameters()}
+    found = {name: p.grad.clone() for name, p in net.named_parameters() if p.grad is not None}
     total = {name: torch.zeros_like(p) for name, p in net.named_parameters()}
     for group, architecture in enumerate(drawn):
         net.zero_grad()
         part = slice(2 * group, 2 * group + 2)
-        F.cross_entropy(net(inputs[part], architecture), targets[part]).backward()
+        # Losses are taken in single precision, also of networks in double.
+        F.cross_entropy(net(inputs[part], architecture).float(), targets[part]).backward()
         for name, parameter in net.named_parameters():
             if parameter.grad is not None:
                 total[name] += parameter.grad / len(drawn)
-    for name, gradient in found.items():
-        assert gradient is not None
-        torch.testing.assert_close(gradient, total[name], rtol=1e-10, atol=1e-12)
+    assert set(found) <= set(total)
+    largest = max(gradient.abs().max() for gradient in total.values())
+    for name, gradient in total.items():
+        error = (found.get(name, torch.zeros_like(gradient)) - gradient).abs().max()
+        assert error <= 1e-6 * largest, name
 
 
 def test_the_recipe_of_several_architectures_a_batch_learns() -> None:
@@ -331,13 +335,13 @@ def test_the_recipe_of_several_architectures_a_batch_learns() -> None:
     x = x + 0.7 * bright.repeat_interleave(2, 2).repeat_interleave(2, 3)
     optimizer = torch.optim.AdamW(net.parameters(), lr=5e-3)
     method = TrainingMethod(net, Uniform(net.space, count=4), split=True)
-    for step in range(40):
+    for step in range(30):
         optimizer.zero_grad()
         order = torch.randperm(32, generator=generator)
         method.backward(step, x[order], targets[order])
         optimizer.step()
     with torch.no_grad():
-        for architecture in draw_members(net, 3):
+        for architecture in draw_members(net, 2):
             # Statistics of the stem are everyone's: no network needs its own.
             loss = F.cross_entropy(net.eval()(x, architecture), targets)
             assert loss < 0.7, architecture
