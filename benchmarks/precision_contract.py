@@ -23,8 +23,9 @@ from supernet.graph.integer.integer_simulator import simulate, simulate_layers
 from supernet.graph.quantized.packing import stored_bytes
 from supernet.testing.precision_networks import Prepared, build_elastic, draw_prepared
 
-FAMILIES = ("attentivenas", "matlm", "nas_bench_macro", "ofa_mobilenetv3", "ofa_proxyless",
-            "ofa_resnet50", "resnet", "spos", "superkernel", "uib", "bert")  # fmt: skip
+FAMILIES = ("attentivenas", "autoformer", "matlm", "matvit", "nas_bench_macro", "ofa_mobilenetv3",
+            "ofa_proxyless", "ofa_resnet50", "resnet", "spos", "superkernel", "uib", "vit_resnas",
+            "bert")  # fmt: skip
 
 
 def load(model: bytes) -> ort.InferenceSession:

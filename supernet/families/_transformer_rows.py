@@ -31,14 +31,15 @@ def norm_rows(path: str, width: Rule, *, bias: bool = True) -> list[Edit]:
     return [*rows, Cut(f"{path}.bias", 0, width)] if bias else rows
 
 
-def find_need(depths: Sequence[int], layer: int) -> tuple[str, int] | None:
-    """Find what the choices of a layer need: the least of ``depth`` that has it.
+def find_need(depths: Sequence[int], layer: int, choice: str = "depth") -> tuple[str, int] | None:
+    """Find what the choices of a layer need: the least depth that has it.
 
     Args:
         depths: Numbers of layers, rising.
         layer: The layer, counted from 1; it is one of the largest number.
+        choice: The name of the choice of depth.
 
     Returns:
         ``None`` for a layer that is always there.
     """
-    return ("depth", min(d for d in depths if d >= layer)) if layer > depths[0] else None
+    return (choice, min(d for d in depths if d >= layer)) if layer > depths[0] else None

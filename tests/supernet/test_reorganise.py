@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 from types import ModuleType
 from typing import Any
 
@@ -16,7 +17,12 @@ from supernet.space import Architecture, Choice, SearchSpace
 from supernet.supernet import InputSpec, Supernet
 from supernet.testing.family_networks import build_randomised, make_batch
 from supernet.testing.toy_supernets import build_toy_supernet
-from supernet.training.schedules.reorganise import find_channel_groups, permute, reorganise
+from supernet.training.schedules.reorganise import (
+    Measure,
+    find_channel_groups,
+    permute,
+    reorganise,
+)
 from tests.contracts.test_families import every_family
 
 KINDS = ("expand", "ffn")
@@ -188,9 +194,113 @@ def test_channels_that_cannot_move_alone_are_left_alone() -> None:
 
 
 def test_impossible_requests_are_refused() -> None:
-    with pytest.raises(ValueError, match="heads"):
-        reorganise(bottleneck(), kinds=("heads",))
+    with pytest.raises(ValueError, match="measure = 'size' is unknown; it must be one of readers"):
+        reorganise(bottleneck(), measure="size")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="'activations' needs batches"):
+        reorganise(bottleneck(), measure="activations")
     with pytest.raises(ValueError, match="did you mean 'width'"):
         reorganise(bottleneck(), trained={"widht": (2,)})
     with pytest.raises(ValueError, match="not a legal value"):
         reorganise(bottleneck(), trained={"width": (3,)})
+
+
+# -- transformers ----------------------------------------------------------------------------------
+
+TRANSFORMERS = ("matvit", "autoformer", "vit_resnas", "matlm", "bert")
+MEASURES: tuple[Measure, ...] = ("readers", "weights", "activations")
+
+
+def build_transformer(name: str) -> Supernet:
+    if name == "bert":
+        pytest.importorskip("transformers")
+    family = importlib.import_module(f"supernet.families.{name}")
+    net = family.build(family.PRESETS[family.DEFAULT_PRESET])
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in net.double().eval().parameters():
+            noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+            parameter.add_(noise * (0.2 if parameter.dim() > 1 else 0.05))
+    return net
+
+
+def draw_inputs(net: Supernet) -> Tensor:
+    batch = make_batch(net, net.space.largest, count=2)
+    return batch.double() if batch.is_floating_point() else batch
+
+
+def run(net: Supernet, inputs: Tensor, architecture: Architecture) -> Tensor:
+    with torch.no_grad():
+        result: Any = net(inputs, architecture)
+    return result if isinstance(result, Tensor) else next(iter(result.values()))
+
+
+@pytest.mark.exactness
+@pytest.mark.parametrize("measure", MEASURES)
+@pytest.mark.parametrize("name", TRANSFORMERS)
+def test_heads_and_hidden_units_move_and_the_largest_stays(name: str, measure: Measure) -> None:
+    net = build_transformer(name)
+    inputs, space = draw_inputs(net), net.space
+    largest, smallest = run(net, inputs, space.largest), run(net, inputs, space.smallest)
+    kinds = {"ffn", "expand", "heads"}
+    moving = find_channel_groups(net, tuple(kinds))
+    choices = {n for group in moving for n in group.rule.choices}
+    assert {c.name for c in space.choices if c.kind in kinds} <= choices
+    done = reorganise(net, kinds=tuple(kinds), measure=measure, batches=[inputs])
+    moved = {r.group.block > 1 for r in done if r.order.tolist() != sorted(r.order.tolist())}
+    assert moved == ({False} if name == "matvit" else {False, True})
+    scale = max(1.0, float(largest.abs().max()))
+    assert (run(net, inputs, space.largest) - largest).abs().max() <= 1e-12 * scale
+    assert (run(net, inputs, space.smallest) - smallest).abs().max() > 1e-6 * scale
+    again = reorganise(net, kinds=tuple(kinds), measure=measure, batches=[inputs])
+    assert all(r.order.tolist() == sorted(r.order.tolist()) for r in again)
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+@pytest.mark.parametrize("name", TRANSFORMERS)
+def test_what_matters_and_lies_last_comes_first(name: str, measure: Measure) -> None:
+    """All but the last units and the last head of every group are nearly silenced."""
+    net = build_transformer(name)
+    groups = find_channel_groups(net, ("ffn", "expand", "heads"))
+    with torch.no_grad():
+        for group in groups:
+            kept = group.block * group.streams
+            for cut in group.consumers:
+                weight = net.model.get_parameter(cut.tensor)
+                weight[:, :-kept] *= 1e-3
+    for reordering in reorganise(
+        net, kinds=("ffn", "expand", "heads"), measure=measure, batches=[draw_inputs(net)]
+    ):
+        kept = reordering.group.block * reordering.group.streams
+        order = reordering.order.tolist()
+        assert order[:kept] == list(range(len(order) - kept, len(order)))
+
+
+def test_query_heads_stay_with_their_key_value_head() -> None:
+    net = build_transformer("matlm")
+    for reordering in reorganise(net, kinds=("heads",)):
+        group = reordering.group
+        assert (group.block, group.streams) == (16, 2)
+        order = reordering.order.view(-1, 16)
+        heads = order[:, 0] // 16
+        assert torch.equal(heads % 2, torch.arange(4) % 2)
+        assert torch.equal(order - order[:, :1], torch.arange(16).expand(4, 16))
+
+
+def test_silent_channels_count_for_nothing_however_strongly_they_are_read() -> None:
+    weighted, measured = bottleneck(), bottleneck()
+    for net in (weighted, measured):
+        set_importance(net, [9.0, 1.0, 1.0, 1.0, 1.0, 1.0])
+        with torch.no_grad():
+            net.model.up.weight[0] = 0
+            net.model.up.bias[0] = 0
+            net.model.norm.bias.zero_()
+            # What scales the channels counts among what makes them.
+            net.model.expand.weight[0] = 0
+            net.model.expand.bias[0] = 0
+    x = torch.randn(64, 3, generator=torch.Generator().manual_seed(0))
+    assert reorganise(bottleneck())
+    assert reorganise(weighted, measure="weights")[0].order.tolist()[-1] == 0
+    measured.train()
+    assert reorganise(measured, measure="activations", batches=[x])[0].order.tolist()[-1] == 0
+    assert measured.model.training
+    assert not measured.model.down._forward_pre_hooks
