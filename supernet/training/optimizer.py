@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
+from supernet.elastic.edits import Derive
 from supernet.elastic.precision import is_step
 from supernet.supernet import Supernet
 from supernet.training.muon import Muon, find_matrices
@@ -28,6 +29,13 @@ def build_optimizer(
     """
     exempt = list_undecayed(supernet)
     wanted = find_matrices(supernet.model) if recipe.optimizer == "muon" else frozenset()
+    # Experts of a matrix are matrices.
+    wanted |= {
+        supernet.shared[name]
+        for edit in supernet.edits
+        if isinstance(edit, Derive) and supernet.model.get_parameter(edit.tensor) in wanted
+        for name in edit.alike
+    }
     matrices: list[Parameter] = []
     decayed: list[Parameter] = []
     free: list[Parameter] = []
