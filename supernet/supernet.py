@@ -123,8 +123,7 @@ class Supernet(nn.Module):
             InputError: The architecture belongs to another space.
         """
         shell = self.shell(architecture)
-        for known in self._shells.values():
-            known.release()
+        self.release_gradients()
         shell.refresh()
         outputs = shell.network(inputs, **options)
         if torch.is_grad_enabled():
@@ -166,6 +165,14 @@ class Supernet(nn.Module):
     def forget_shells(self) -> None:
         """Drop cached module trees; needed after changing attributes or hooks of modules."""
         self._shells.clear()
+
+    def release_gradients(self) -> None:
+        """Let subnetworks go of gradients that the parameters have dropped, which frees them.
+
+        Forward passes do so; needed only where that would be too late.
+        """
+        for shell in self._shells.values():
+            shell.release()
 
     def prepare(self, inputs: Tensor, architecture: Architecture) -> Tensor:
         """Bring a batch to the architecture's input size.

@@ -142,6 +142,9 @@ def train(
         Path | None, typer.Option("--from", help="A finished run to begin with the weights of.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
+    shard: Annotated[
+        bool, typer.Option("--shard", help="Divide the optimiser's state among torchrun's.")
+    ] = False,
     trust: Trust = None,
     config: Config = None,
     quiet: Quiet = False,
@@ -173,6 +176,7 @@ def train(
             precision_method=precision_method,
             origin=origin,
             resume=resume,
+            shard=shard,
             trust=tuple(trust or ()),
         )
         result = train_job(request, say)

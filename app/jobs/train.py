@@ -68,6 +68,7 @@ from supernet.training import (
     compose,
     distributed,
     find_recipe,
+    sharding,
     train,
 )
 from supernet.training.state import IMPORTED
@@ -108,6 +109,7 @@ class TrainRequest:
             values, ``"dorefa"`` bounds weights; see ``quantizer`` of a recipe.
         origin: A finished run to begin with the weights of, of the same network.
         resume: Continue the run in ``out``, which must exist.
+        shard: Each process of ``torchrun`` keeps the optimiser's state of its own parameters alone.
         trust: Dotted paths of the user's own modules that files of the run may name.
     """
 
@@ -131,6 +133,7 @@ class TrainRequest:
     precision_method: str | None = None
     origin: Path | None = None
     resume: bool = False
+    shard: bool = False
     trust: tuple[str, ...] = ()
 
 
@@ -155,6 +158,8 @@ def train_job(request: TrainRequest, say: Say) -> TrainOutcome:
     with distributed.join_ranks(), ExitStack() as held:
         try:
             with distributed.fail_together():
+                if request.shard:
+                    sharding.require_processes()
                 method, data, recipe, identity = _prepare(request, say)
                 supernet = method.supernet.to(best_device())
                 limit_threads(supernet)
@@ -172,6 +177,7 @@ def train_job(request: TrainRequest, say: Say) -> TrainOutcome:
                 method=method,
                 progress=lambda p: say(_describe(p)),
                 stepped=lambda step, steps: say(Step("train", step, steps)),
+                shard=request.shard,
             )
         except DivergedError as error:
             # All processes see the same losses, so that one of them says it for all.

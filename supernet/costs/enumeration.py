@@ -140,6 +140,8 @@ def _reshapes(edit: Edit, unit: str) -> bool:
     """Whether the row changes the unit itself or its input."""
     if isinstance(edit, Resize):
         return True
+    if isinstance(edit, Derive) and not edit.reshapes:
+        return False
     if isinstance(edit, Drop):
         path = edit.stack
     elif isinstance(edit, Pick):

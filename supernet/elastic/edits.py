@@ -103,12 +103,18 @@ class Derive:
             are those of ``choices``.
         shared: Names of parameters that belong to the supernet alone (kernel transforms); they
             shape the result and leave no trace in an extracted network.
+        reshapes: Whether the choices decide on the shape of the result. Where they decide on its
+            entries alone, what the layer costs does not depend on them.
+        alike: Those of ``shared`` that are weights like the tensor itself, entry for entry (its
+            other experts), and are trained as it is.
     """
 
     tensor: str
     choices: tuple[str, ...]
     function: Callable[..., Tensor]
     shared: tuple[str, ...] = ()
+    reshapes: bool = True
+    alike: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from torch import nn
+
 from supernet.elastic.edits import Cut, Edit, Rule, Set
 
 
@@ -29,6 +31,11 @@ def norm_rows(path: str, width: Rule, *, bias: bool = True) -> list[Edit]:
     shape = Rule(width.choices, {values: (size,) for values, size in width.values.items()})
     rows: list[Edit] = [Cut(f"{path}.weight", 0, width), Set(path, "normalized_shape", shape)]
     return [*rows, Cut(f"{path}.bias", 0, width)] if bias else rows
+
+
+def list_projections(module: nn.Module, path: str) -> list[str]:
+    """List the paths of all linear layers within a module that lies at ``path``."""
+    return [name for name, m in module.named_modules(prefix=path) if isinstance(m, nn.Linear)]
 
 
 def find_need(depths: Sequence[int], layer: int, choice: str = "depth") -> tuple[str, int] | None:

@@ -29,7 +29,14 @@ from supernet.families._decoder import (
     Head,
     Layer,
 )
-from supernet.families._transformer_rows import find_need, input_rows, norm_rows, output_rows
+from supernet.families._experts import check_experts, mix_layers
+from supernet.families._transformer_rows import (
+    find_need,
+    input_rows,
+    list_projections,
+    norm_rows,
+    output_rows,
+)
 from supernet.family_config import WHERE
 from supernet.space import Architecture, Choice, SearchSpace, Value
 from supernet.supernet import InputSpec, Supernet
@@ -66,6 +73,9 @@ class Config:
         global_every: With a window, every so manieth layer sees all tokens; 0 for none.
         rotary_base: Of the wavelengths of rotary positions.
         dropout: Dropout of the embedding and of what every block adds to the residual stream.
+        experts: Weights of every projection of a layer, which a router mixes for each architecture
+            (Mixture-of-Supernets, Jawahar et al. 2023); 1 for plain ones.
+        routing: With experts, ``"layer"`` mixes whole weights, ``"neuron"`` every row by itself.
         seed: Seed of the initial weights.
 
     Raises:
@@ -90,6 +100,8 @@ class Config:
     global_every: int = 0
     rotary_base: float = 10000.0
     dropout: float = 0.0
+    experts: int = 1
+    routing: str = "layer"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -130,6 +142,7 @@ class Config:
             if getattr(self, name) < 0:
                 raise InputError(f"{name} = {getattr(self, name)} must be at least 0")
         check_dropout(self.dropout)
+        check_experts(self.experts, self.routing)
 
 
 PRESETS: dict[str, Config] = {
@@ -146,6 +159,7 @@ PRESETS: dict[str, Config] = {
         activation="gelu",
         bias=True,
     ),
+    "experts": Config(experts=2, routing="neuron"),
     "small": Config(
         context=128,
         widths=(256,),
@@ -288,15 +302,24 @@ def build(config: Config) -> Supernet:
         edits += _list_layer_rows(config, space, i, width)
     if width is not None:
         edits += _list_outer_rows(model, width)
-    no_decay = ["model.embedding.tokens.weight"]
+    mixed = mix_layers(
+        model,
+        list_projections(model.layers, "layers"),
+        space,
+        experts=config.experts,
+        routing=config.routing,
+        seed=config.seed,
+    )
+    no_decay = ["model.embedding.tokens.weight", *mixed.no_decay]
     if model.embedding.positions is not None:
         no_decay.append("model.embedding.positions")
     return Supernet(
         model,
         space,
-        edits,
+        [*edits, *mixed.rows],
         units=["embedding", *(f"layers.{i - 1}" for i in layers), "head"],
         inputs=InputSpec((config.context,), torch.int64),
+        shared=mixed.shared,
         no_decay=no_decay,
         upgrade=_split_projections,
     )

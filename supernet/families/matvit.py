@@ -9,8 +9,14 @@ from supernet.dataclass_json import INLINE
 from supernet.elastic.edits import Drop, Edit, follow
 from supernet.families._checks import check_dropout, check_heads, check_options, check_positive
 from supernet.families._configuration import describe_images, make_network
+from supernet.families._experts import check_experts, mix_layers
 from supernet.families._pixels import CIFAR10, DIGITS, IMAGENET, PixelStatistics
-from supernet.families._transformer_rows import find_need, input_rows, output_rows
+from supernet.families._transformer_rows import (
+    find_need,
+    input_rows,
+    list_projections,
+    output_rows,
+)
 from supernet.families._vit import (
     Dimensions,
     VisionTransformer,
@@ -43,6 +49,9 @@ class Config:
         depths: Numbers of layers the model may have, rising; the first layers stay.
         dropout: Dropout of the embedding and of what every block adds to the residual stream.
         pixels: Statistics of pixels that images are normalised by.
+        experts: Weights of every projection of a layer, which a router mixes for each architecture
+            (Mixture-of-Supernets, Jawahar et al. 2023); 1 for plain ones.
+        routing: With experts, ``"layer"`` mixes whole weights, ``"neuron"`` every row by itself.
         seed: Seed of the initial weights.
 
     Raises:
@@ -59,6 +68,8 @@ class Config:
     depths: tuple[int, ...] = (2, 3, 4)
     dropout: float = 0.0
     pixels: PixelStatistics = field(default=DIGITS, metadata=INLINE)
+    experts: int = 1
+    routing: str = "layer"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -76,10 +87,12 @@ class Config:
         check_heads(self.width, self.heads)
         check_patches(self.size, self.patch)
         check_dropout(self.dropout)
+        check_experts(self.experts, self.routing)
 
 
 PRESETS: dict[str, Config] = {
     "tiny": Config(),
+    "experts": Config(experts=2, routing="layer"),
     "small": Config(
         channels=3,
         size=32,
@@ -125,13 +138,22 @@ def build(config: Config) -> Supernet:
         hidden = follow(space.choice(f"layer{i + 1}.ffn"), int)
         edits += output_rows(f"layers.{i}.ffn.up", hidden)
         edits += input_rows(f"layers.{i}.ffn.down", hidden)
+    mixed = mix_layers(
+        model,
+        list_projections(model.layers, "layers"),
+        space,
+        experts=config.experts,
+        routing=config.routing,
+        seed=config.seed,
+    )
     return Supernet(
         model,
         space,
-        edits,
+        [*edits, *mixed.rows],
         units=list_units(model),
         inputs=describe_images(config.channels, config.size),
-        no_decay=list_undecayed(model),
+        shared=mixed.shared,
+        no_decay=[*list_undecayed(model), *mixed.no_decay],
     )
 
 

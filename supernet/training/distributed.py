@@ -142,7 +142,7 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
         if parameter.grad is not None and id(parameter) not in known:
             known.add(id(parameter))
             gradients.append(parameter.grad)
-    for bucket in _fill_buckets(gradients):
+    for bucket in fill_buckets(gradients):
         flat = torch.cat([tensor.reshape(-1) for tensor in bucket])
         dist.all_reduce(flat)
         flat /= size
@@ -201,8 +201,8 @@ def wait() -> None:
         dist.barrier()
 
 
-def _fill_buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
-    """Runs of tensors of one type on one device, up to a size."""
+def fill_buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
+    """Cut tensors into runs of one type on one device, each as large as messages should be."""
     bucket: list[Tensor] = []
     size = 0
     for tensor in tensors:

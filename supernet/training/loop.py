@@ -25,6 +25,7 @@ from supernet.training.log import Log, Progress
 from supernet.training.method import TrainingMethod
 from supernet.training.optimizer import compute_learning_rate, set_learning_rate
 from supernet.training.recipe import Recipe
+from supernet.training.sharding import Shards
 from supernet.training.state import TrainingState, check_same_training
 
 
@@ -58,6 +59,7 @@ def train(
     progress: Callable[[Progress], None] | None = None,
     stepped: Callable[[int, int], None] | None = None,
     resume: bool = True,
+    shard: bool = False,
 ) -> TrainResult:
     """Train a supernet, or continue where a killed run stopped, with the same result.
 
@@ -77,11 +79,14 @@ def train(
         stepped: Called with the steps done and those of the whole training: once before the first
             and after each that ``progress`` is not called for.
         resume: Continue from checkpoints in ``folder``; ``False`` refuses when there are any.
+        shard: Each of several processes keeps its part of the optimiser's state, of averaged
+            weights and of gradients alone (:mod:`supernet.training.sharding`). Results and
+            checkpoints stay what they are, and may go on with another number of processes.
 
     Raises:
         InputError: ``folder`` holds another training (other recipe, data or space), or any with
-            ``resume=False``; the recipe does not suit the supernet; or both a teacher and a
-            method are given.
+            ``resume=False``; the recipe does not suit the supernet; both a teacher and a
+            method are given; or one process alone cannot share anything.
         DivergedError: The loss became infinite or not a number.
         OSError: A checkpoint could not be written; earlier ones are intact.
     """
@@ -93,6 +98,8 @@ def train(
     elif teacher is not None:
         raise InputError("a method brings its own guide; give the teacher to it, not to train")
     method.check_batch(part.stop - part.start)
+    if shard:
+        method.shards = Shards(supernet)
     state = TrainingState.begin(method, data, recipe, folder / "checkpoints")
     found = checkpoints.find(state.folder)
     last = found.checkpoint
@@ -121,7 +128,7 @@ def train(
 def _take_steps(
     state: TrainingState, data: DataSource, recipe: Recipe, remaining: range, log: Log | None
 ) -> Checkpoint | None:
-    """Train on; the rank that has a log writes it and checkpoints, and returns the last of them."""
+    """Train on; the rank that has a log writes it, and the first returns the last checkpoint."""
     supernet, steps, part = (
         state.supernet,
         remaining.stop,
@@ -151,7 +158,7 @@ def _take_steps(
                 log.count(done)
             if saves:
                 _check_finite(torch.stack([*losses.values()]).sum(), done)
-                last = state.save(done) if log is not None else None
+                last = state.save(done)
     return last
 
 
@@ -175,11 +182,15 @@ def take_step(
     rows = _choose_rows(method, data, recipe, step)
     inputs, targets = prepare_batch(data, recipe, step, rows, device, part)
     losses = method.backward(step, inputs, targets, rows[part])
-    if recipe.clip_norm:
+    if recipe.clip_norm and state.shards is not None:
+        state.shards.clip_norm(recipe.clip_norm)
+    elif recipe.clip_norm:
         torch.nn.utils.clip_grad_norm_(state.supernet.parameters(), recipe.clip_norm)
     if recipe.clip_value:
         torch.nn.utils.clip_grad_value_(state.supernet.parameters(), recipe.clip_value)
     state.optimizer.step()
+    if state.shards is not None:
+        state.shards.spread_parameters()
     state.average.update(step - (method.phases.find_start(step) if method.phases else 0))
     return losses
 

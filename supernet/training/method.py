@@ -18,6 +18,7 @@ from supernet.supernet import Supernet
 from supernet.training import distributed
 from supernet.training.division import divide, find_fewest
 from supernet.training.guides import Guide, Labels
+from supernet.training.sharding import Shards
 from supernet.training.streams import DROPOUT, derive_seed
 
 # A sampler whose draws depend on the rank shows it at once; later checks would only cost time.
@@ -151,6 +152,10 @@ class TrainingMethod:
             architecture alone (BigNAS, section 3.1).
         dropout_seed: Seeds torch's global generator at every step; ``None`` leaves it alone.
 
+    Attributes:
+        shards: Set where each process keeps the gradients of its own parameters alone; after
+            :meth:`backward` it has no others.
+
     Raises:
         InputError: Settings that exclude each other.
     """
@@ -181,6 +186,7 @@ class TrainingMethod:
         self.precision = precision
         self.regularise = regularise
         self.dropout_seed = dropout_seed
+        self.shards: Shards | None = None
         if split and micro_batches > 1:
             raise InputError("split and micro_batches exclude each other: split cuts the batch")
         self._fewest = find_fewest(supernet)
@@ -278,10 +284,17 @@ class TrainingMethod:
                         self.rows.observe(step, part, architecture, earlier[architecture], y)
                 assert total is not None, "no group is empty"
                 (total / (len(chosen) * len(pieces))).backward()
-        distributed.average_gradients(self.supernet.parameters())
+        # Who learns, and a penalty, may look at any gradient.
+        looked_at = bool(self._learners()) or self.penalty is not None
+        if self.shards is None or looked_at:
+            distributed.average_gradients(self.supernet.parameters())
+        else:
+            self.shards.reduce_gradients()
         self._learn(step, losses)
         if self.penalty is not None:
             self.penalty.add_gradients()
+        if self.shards is not None and looked_at:
+            self.shards.drop_gradients()
         return losses
 
     def score(
@@ -327,8 +340,11 @@ class TrainingMethod:
                 parts.append((name, part))
         return parts
 
+    def _learners(self) -> list[Learns]:
+        return [part for _, part in self._parts() if isinstance(part, Learns)]
+
     def _learn(self, step: int, losses: Mapping[Architecture, Tensor]) -> None:
-        learners = [part for _, part in self._parts() if isinstance(part, Learns)]
+        learners = self._learners()
         if learners:
             values = distributed.average(torch.stack([*losses.values()])).tolist()
             known = dict(zip(losses, values, strict=True))

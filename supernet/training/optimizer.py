@@ -9,26 +9,40 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
+from supernet.elastic.edits import Derive
 from supernet.elastic.precision import is_step
 from supernet.supernet import Supernet
 from supernet.training.muon import Muon, find_matrices
 from supernet.training.recipe import Recipe
+from supernet.training.sharding import Shards
 
 
-def build_optimizer(supernet: Supernet, recipe: Recipe) -> torch.optim.Optimizer:
+def build_optimizer(
+    supernet: Supernet, recipe: Recipe, shards: Shards | None = None
+) -> torch.optim.Optimizer:
     """Build the optimiser: weights with decay, those without, trained steps, matrices under Muon.
 
     Args:
         supernet: What it trains.
         recipe: Says which optimiser, its rate, momentum and weight decay.
+        shards: Which parameters this process steps for; without them all.
     """
     exempt = list_undecayed(supernet)
     wanted = find_matrices(supernet.model) if recipe.optimizer == "muon" else frozenset()
+    # Experts of a matrix are matrices.
+    wanted |= {
+        supernet.shared[name]
+        for edit in supernet.edits
+        if isinstance(edit, Derive) and supernet.model.get_parameter(edit.tensor) in wanted
+        for name in edit.alike
+    }
     matrices: list[Parameter] = []
     decayed: list[Parameter] = []
     free: list[Parameter] = []
     steps: list[Parameter] = []
     for name, parameter in supernet.named_parameters():
+        if shards is not None and not shards.has(parameter):
+            continue
         if is_step(name.removeprefix("shared.")):
             steps.append(parameter)
         elif name in exempt:
@@ -94,11 +108,15 @@ class Average:
         supernet: The network to follow.
         decay: Decay of the average; 0 follows exactly. Early steps use less, ``(1 + n) / (10 + n)``
             so that the initial weights do not linger.
+        shards: Which parameters this process averages; without them all, by all of their names.
     """
 
-    def __init__(self, supernet: Supernet, decay: float) -> None:
+    def __init__(self, supernet: Supernet, decay: float, shards: Shards | None = None) -> None:
         self.decay = decay
-        self.source = dict(supernet.named_parameters(remove_duplicate=False))
+        if shards is None:
+            self.source = dict(supernet.named_parameters(remove_duplicate=False))
+        else:
+            self.source = {n: p for n, p in supernet.named_parameters() if shards.has(p)}
         self.weights = {name: p.detach().clone() for name, p in self.source.items()}
 
     @torch.no_grad()

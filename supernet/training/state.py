@@ -14,9 +14,11 @@ from supernet.checkpoints import Checkpoint
 from supernet.data import DataSource
 from supernet.errors import InputError
 from supernet.supernet import Supernet
+from supernet.training import distributed
 from supernet.training.method import TrainingMethod
 from supernet.training.optimizer import Average, build_optimizer
 from supernet.training.recipe import Recipe
+from supernet.training.sharding import Shards
 
 # What cannot be done with weights that were not trained here.
 IMPORTED = "there is no training to continue; evaluate, audit or search them"
@@ -37,6 +39,8 @@ class TrainingState:
     average: Average
     folder: Path
     identity: Mapping[str, object]
+    # Where each process has the optimiser's state and the averages of its own parameters alone.
+    shards: Shards | None = None
     # Step of the newest checkpoint that was verified or written, so known to be good.
     reserve: int | None = None
 
@@ -45,24 +49,35 @@ class TrainingState:
         cls, method: TrainingMethod, data: DataSource, recipe: Recipe, folder: Path
     ) -> TrainingState:
         """Step 0: the weights the supernet has now."""
-        supernet = method.supernet
+        supernet, shards = method.supernet, method.shards
         return cls(
             supernet,
             method,
-            build_optimizer(supernet, recipe),
-            Average(supernet, recipe.ema_decay),
+            build_optimizer(supernet, recipe, shards),
+            Average(supernet, recipe.ema_decay, shards),
             folder,
             {
                 "recipe": recipe.to_json(),
                 "space": supernet.space.digest,
                 "data": {"spec": data.spec, "fingerprint": data.fingerprint},
             },
+            shards,
         )
 
-    def save(self, step: int) -> Checkpoint:
-        """Write the checkpoint of ``step``; OSError leaves earlier ones intact."""
-        weights = {**self.supernet.state_dict(), **self.average.weights}
-        rest, known = self._continuation(), self.reserve
+    def save(self, step: int) -> Checkpoint | None:
+        """Write the checkpoint of ``step``; OSError leaves earlier ones intact.
+
+        Of several processes all call this, and the first one writes: the same files whoever keeps
+        what.
+        """
+        averages, remembered = self.average.weights, self._list_optimizer_state()
+        if self.shards is not None:
+            averages = self._name_twins(self.shards.collect(averages))
+            remembered = self.shards.collect_state(self.optimizer)
+        if not distributed.is_main():
+            return None
+        weights = {**self.supernet.state_dict(), **averages}
+        rest, known = self._continuation(remembered), self.reserve
         written = checkpoints.write(self.folder, step, weights, rest, self.identity, reserve=known)
         self.reserve = step
         return written
@@ -81,19 +96,32 @@ class TrainingState:
         for kind, tensors in kinds.items():
             for name, tensor in upgrade(tensors).items():
                 parameter = parameters[name]
+                if self.shards is not None and not self.shards.has(parameter):
+                    continue
                 # AdamW keeps its step counter on the CPU wherever the parameter lives.
                 device = "cpu" if kind == "step" else parameter.device
                 self.optimizer.state[parameter][kind] = tensor.to(device)
         self.average.restore(upgrade(checkpoints.read_tensors(checkpoint, checkpoints.WEIGHTS)))
 
-    def _continuation(self) -> dict[str, Tensor]:
+    def _list_optimizer_state(self) -> dict[str, Tensor]:
+        return {
+            f"{kind}/{name}": value
+            for name, parameter in self.supernet.named_parameters()
+            for kind, value in self.optimizer.state.get(parameter, {}).items()
+            if value is not None
+        }
+
+    def _name_twins(self, averages: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Averages by all names of their parameters, of which shared ones have several."""
+        first = {id(p): name for name, p in self.supernet.named_parameters()}
+        every = self.supernet.named_parameters(remove_duplicate=False)
+        return {name: averages[first[id(p)]] for name, p in every if first[id(p)] in averages}
+
+    def _continuation(self, remembered: Mapping[str, Tensor]) -> dict[str, Tensor]:
         result = {f"weights/{name}": t for name, t in self.supernet.state_dict().items()}
-        for name, parameter in self.supernet.named_parameters():
-            for kind, value in self.optimizer.state.get(parameter, {}).items():
-                if value is not None:
-                    result[f"{kind}/{name}"] = value
-        remembered = self.method.state_dict()
-        result |= {f"strategy/{name}": tensor for name, tensor in remembered.items()}
+        result |= remembered
+        strategy = self.method.state_dict()
+        result |= {f"strategy/{name}": tensor for name, tensor in strategy.items()}
         return result
 
 

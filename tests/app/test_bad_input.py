@@ -67,6 +67,7 @@ def image_folder(path: Path, classes: tuple[str, ...], count: int = 10, size: in
         (["--stepps", "3"], "--stepps"),
         (["--config", "/nowhere.toml"], "there is no configuration file /nowhere.toml"),
         (["--resume"], "there is nothing to resume"),
+        (["--shard"], "this one is alone; start it with torchrun .*, or leave out --shard"),
     ],
 )
 def test_train_flags(refused: Refused, tmp_path: Path, flags: list[str], expected: str) -> None:

@@ -20,7 +20,7 @@ from supernet.supernet import Supernet
 from supernet.training.guides import Divergence, Earlier, compute_student_loss, normalise_by_batch
 from supernet.training.method import Score, TrainingMethod, autocast
 from supernet.training.schedules.reorganise import KINDS as REORGANISED
-from supernet.training.schedules.reorganise import reorganise
+from supernet.training.schedules.reorganise import find_channel_groups, reorganise
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,8 @@ class ProgressiveShrinking:
         precision: Precision in which the teacher runs; see :class:`TrainingMethod`.
 
     Raises:
-        InputError: See :func:`plan_phases`.
+        InputError: See :func:`plan_phases`, and
+            :func:`supernet.training.schedules.reorganise.find_channel_groups`.
     """
 
     def __init__(
@@ -183,6 +184,8 @@ class ProgressiveShrinking:
     ) -> None:
         self.supernet = supernet
         self.phases = plan_phases(supernet.space, steps)
+        if any(phase.reorganise for phase in self.phases):
+            find_channel_groups(supernet)  # says now what could not be sorted later
         self.seed = seed
         self.distil = distil
         self.divergence = divergence

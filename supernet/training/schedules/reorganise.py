@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from supernet.elastic.edits import Cut, Rule
+from supernet.elastic.edits import Cut, Derive, Rule
 from supernet.errors import InputError
 from supernet.space import Value
 from supernet.supernet import Supernet
@@ -66,7 +66,18 @@ def find_channel_groups(supernet: Supernet, kinds: Sequence[str] = KINDS) -> lis
         supernet: The supernet whose table is read.
         kinds: Kinds of choices whose channels are meant. Those of ``"heads"`` move by whole heads,
             and only among the query heads that share a key-value head.
+
+    Raises:
+        InputError: A layer has experts, which a permutation of the model's own weights would leave
+            behind.
     """
+    for edit in supernet.edits:
+        if isinstance(edit, Derive) and edit.alike:
+            layer = edit.tensor.rpartition(".")[0]
+            raise InputError(
+                f"layer {layer} has several experts, whose channels cannot be sorted; "
+                "train it without phases = 'progressive', or give it one expert"
+            )
     wanted = {choice.name for choice in supernet.space.choices if choice.kind in kinds}
     rows: dict[int, list[Cut]] = {}
     for edit in supernet.edits:
