@@ -66,6 +66,7 @@ from supernet.training.standalone import make_standalone, make_standalone_recipe
 from supernet.training.state import TrainingState
 
 GRANULARITIES = 4
+NOBODY = "none"
 # Of the best mixtures by added scores, how many the validation split chooses from.
 CANDIDATES = 5
 TIMED_STEPS = 12
@@ -389,25 +390,28 @@ def compare(options: argparse.Namespace, found: Mapping[Training, Any]) -> list[
             ]
             sizes = []
             for place, first in enumerate(supernets[0]["granularities"]):
+                ours = [one["granularities"][place]["test"] for one in supernets]
+                size: dict[str, Any] = {
+                    "parameters": first["parameters"],
+                    "test": statistics.mean(ours),
+                }
+                sizes.append(size)
+                if options.alone_recipe == NOBODY:
+                    continue
                 alone = [
                     found[plan(options, space, options.alone_recipe, seed, place)]
                     for seed in range(options.seeds)
                 ]
-                ours = [one["granularities"][place]["test"] for one in supernets]
                 theirs = [one["granularities"][0]["test"] for one in alone]
                 ratios = [
                     100 * (a - b) if images else 100 * (a / b - 1)
                     for a, b in zip(ours, theirs, strict=True)
                 ]
-                sizes.append(
-                    {
-                        "parameters": first["parameters"],
-                        "test": statistics.mean(ours),
-                        "alone": statistics.mean(theirs),
-                        "difference_percent": statistics.mean(ratios),
-                        "differences_percent": [round(ratio, 2) for ratio in ratios],
-                    }
-                )
+                size |= {
+                    "alone": statistics.mean(theirs),
+                    "difference_percent": statistics.mean(ratios),
+                    "differences_percent": [round(ratio, 2) for ratio in ratios],
+                }
             row = {
                 "space": space,
                 "recipe": recipe,
@@ -451,8 +455,13 @@ def write_tables(found: dict[str, Any]) -> str:
             "|---|---|---|---|---|",
         ]
         lines += [
-            f"| {one['parameters']:,.0f} | {one['test']:.4f} | {one['alone']:.4f} | "
-            f"{one['difference_percent']:+.2f} | {one['differences_percent']} |"
+            f"| {one['parameters']:,.0f} | {one['test']:.4f} | "
+            + (
+                f"{one['alone']:.4f} | {one['difference_percent']:+.2f} | "
+                f"{one['differences_percent']} |"
+                if "alone" in one
+                else "| | |"
+            )
             for one in row["sizes"]
         ]
         if "below" in row:
@@ -492,10 +501,12 @@ def plan_all(options: argparse.Namespace) -> list[Training]:
         count = len(list_granularities(build(options.data, space, 0)))
         for seed in range(options.seeds):
             supernets += [plan(options, space, one, seed, None) for one in options.recipes]
-            alone += [
-                plan(options, space, options.alone_recipe, seed, place) for place in range(count)
-            ]
-    for training in (supernets[0], alone[0]):
+            if options.alone_recipe != NOBODY:
+                alone += [
+                    plan(options, space, options.alone_recipe, seed, place)
+                    for place in range(count)
+                ]
+    for training in (*supernets[:1], *alone[:1]):
         prepare(training)
     return supernets + alone
 
@@ -539,7 +550,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--data", required=True, help="text:FILE, or images")
     parser.add_argument("--space", type=read_spaces, default=("ffn",), help=", ".join(SPACES))
     parser.add_argument("--recipes", type=read_names, default=("matformer",))
-    parser.add_argument("--alone-recipe", default="spos", help="of a network alone")
+    parser.add_argument(
+        "--alone-recipe", default="spos", help=f"of a network alone; {NOBODY} for none"
+    )
     parser.add_argument("--base", default="text", help="of all recipes")
     parser.add_argument("--steps", type=read_count, default=1500, help="of a network alone")
     parser.add_argument("--scale", type=float, default=1.0, help="passes of a supernet, relative")
