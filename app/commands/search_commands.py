@@ -41,6 +41,7 @@ def register() -> None:
         search
     )
     app.command(epilog="Example: supernet pick --run runs/a --latency-ms 0.2")(pick)
+    app.command(epilog="Example: supernet cascade --run runs/a --latency-ms 0.2")(cascade)
 
 
 def _print_strategies(asked: bool) -> None:
@@ -180,6 +181,45 @@ def pick(
             device=device,
         )
     show(result, format_pick(result), json)
+
+
+def cascade(
+    run: RunDir,
+    latency_ms: Annotated[float, typer.Option(help="Upper limit in milliseconds.")],
+    percentile: Annotated[
+        float | None,
+        typer.Option(help="Percent of samples that must keep the limit [the mean must]."),
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="Whose latency, when the search had several devices.")
+    ] = None,
+    search: Annotated[str, typer.Option(help="Whose front.")] = "default",
+    out: Annotated[
+        Path | None, typer.Option(help="Export both networks and the threshold to this folder.")
+    ] = None,
+    data: MovedData = None,
+    trust: Trust = None,
+    config: Config = None,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Find two verified subnetworks that answer together, the larger where the other is unsure."""
+    with showing(quiet=quiet) as say:
+        from app.commands.texts.cascades import format_cascade
+        from app.jobs.cascade import CascadeRequest, cascade_job
+
+        request = CascadeRequest(
+            run,
+            latency_ms,
+            search,
+            device=device,
+            percentile=percentile,
+            out=out,
+            data=data,
+            trust=trust or (),
+        )
+        result = cascade_job(request, say)
+    show(result, format_cascade(result), json)
 
 
 def _split(names: str) -> tuple[str, ...]:

@@ -15,6 +15,8 @@ from app.evaluation.log import EvaluationLog, find_architecture
 from app.jobs.export_files import LABELS, find_target, prove
 from app.jobs.outcomes import ExportNestedOutcome, NestedModel
 from app.progress import Say, Step
+from app.records.cascade import FILE as CASCADE
+from app.records.cascade import CascadeRecord
 from app.records.nested_export import FILE, NestedExportRecord, NestedModelRecord
 from app.records.typed_json.record_files import write_record
 from app.records.vocabulary import FILE as VOCABULARY
@@ -31,7 +33,7 @@ from supernet.nested_export import SHARED_WEIGHTS, share_weights
 from supernet.space import Architecture
 
 # Names of models; others are not ours to replace.
-OURS = frozenset((FILE, SHARED_WEIGHTS, LABELS, VOCABULARY))
+OURS = frozenset((FILE, SHARED_WEIGHTS, LABELS, VOCABULARY, CASCADE))
 _MODEL = re.compile(r"[0-9a-f]{12}\.onnx")
 
 
@@ -60,6 +62,7 @@ def export_nested_job(
     *,
     data: str | None = None,
     trust: Sequence[str] = (),
+    cascade: CascadeRecord | None = None,
 ) -> ExportNestedOutcome:
     """Write several architectures of a run as ONNX models that share one file of weights.
 
@@ -74,6 +77,7 @@ def export_nested_job(
         say: Told about progress.
         data: Where the data of the run are now, if they moved; recorded in the run.
         trust: Dotted paths of the user's own modules that files of the run may name.
+        cascade: How two of them answer together, written beside them.
 
     Raises:
         InputError: Unknown or repeated architectures, networks that compute in integers, or
@@ -127,6 +131,8 @@ def export_nested_job(
             _compare(member, temporary / member.file)
         files.write_json(temporary / LABELS, list(trained.data.shape.labels))
         write_vocabulary(temporary, trained.data.vocabulary)
+        if cascade is not None:
+            write_record(temporary / CASCADE, cascade)
         write_record(
             temporary / FILE,
             NestedExportRecord(

@@ -337,6 +337,49 @@ class ExportNestedOutcome:
 
 
 @dataclass(frozen=True)
+class CascadePoint:
+    """A cascade of two subnetworks, or with ``large = None`` one, on the validation split.
+
+    ``continued`` is the share of samples that ``large`` is asked about, because ``small`` is less
+    sure than ``threshold``. Latencies are in milliseconds, percentiles those of samples.
+    """
+
+    small: str
+    large: str | None
+    threshold: float
+    continued: float
+    accuracy: float
+    mean_ms: float
+    percentiles_ms: Mapping[int, float]
+
+
+@dataclass(frozen=True)
+class JudgedCascade:
+    """An operating point, and its accuracy, 95 % interval, share and mean latency on test."""
+
+    point: CascadePoint
+    accuracy: float
+    interval: tuple[float, float]
+    continued: float
+    mean_ms: float
+
+
+@dataclass(frozen=True)
+class CascadeOutcome:
+    """The best cascade within a budget, the best single subnetwork, and all points of the front."""
+
+    run: Path
+    search: str
+    device: str
+    budget_ms: float
+    percentile: float | None
+    chosen: JudgedCascade
+    single: JudgedCascade
+    front: tuple[CascadePoint, ...]
+    folder: Path | None
+
+
+@dataclass(frozen=True)
 class QuickstartOutcome:
     """What came out of each stage; ``ends`` are the smallest and the largest network."""
 

@@ -55,7 +55,7 @@ def pick_job(
     if latency_ms is not None and not (math.isfinite(latency_ms) and latency_ms > 0):
         raise InputError(f"a latency budget of {latency_ms:g} ms cannot work; it must be above 0")
     opened = open_run(run)
-    front = _choose_device(find_front(opened, search), device)
+    front = choose_device(find_front(opened, search), device)
     chosen: dict[str, float] | None = None
     found = Pick(None, None)
     if knee:
@@ -71,7 +71,12 @@ def pick_job(
     return _outcome(opened, front, point, by, latency_ms, limits, chosen, found)
 
 
-def _choose_device(front: Front, device: str | None) -> Front:
+def choose_device(front: Front, device: str | None) -> Front:
+    """A front by the latency of one of its devices, by default the first.
+
+    Raises:
+        InputError: The search has no such device.
+    """
     known = front.devices or (front.device,)
     if device is None or device == front.device:
         return front

@@ -331,6 +331,51 @@ def score_samples(
     Raises:
         InputError: Unknown split.
     """
+    task = data.shape.task
+    return run_samples(
+        model,
+        supernet,
+        architecture,
+        data,
+        split,
+        lambda inputs, targets: _score_batch(model, inputs, targets, task),
+        batch_size=batch_size,
+        cache=cache,
+        rows=rows,
+    )
+
+
+def run_samples(
+    model: nn.Module,
+    supernet: Supernet,
+    architecture: Architecture,
+    data: DataSource,
+    split: str,
+    score: Callable[[Tensor, Tensor], Tensor],
+    *,
+    batch_size: int | None = None,
+    cache: BatchCache | None = None,
+    rows: NDArray[np.integer] | None = None,
+) -> NDArray[np.float64]:
+    """Run an extracted network on the samples of a split, as :func:`score_samples` does.
+
+    Args:
+        model: ``supernet.extract(architecture)``, recalibrated; ``score`` runs it.
+        supernet: Knows the architecture's input size.
+        architecture: The architecture that the model is.
+        data: Where the split comes from.
+        split: ``"train"``, ``"val"`` or ``"test"``.
+        score: Gives numbers of the samples of a batch, ``(N, ...)``, from inputs and targets.
+        batch_size: Samples at a time; by default as many as fit comfortably.
+        cache: Keeps batches from one architecture to the next.
+        rows: Only these samples, in this order.
+
+    Returns:
+        The numbers ``(samples, ...)``, in the order of the split.
+
+    Raises:
+        InputError: Unknown split.
+    """
     size = batch_size or choose_batch_size(supernet, architecture)
     chosen = None if rows is None else np.asarray(rows, dtype=np.int64)
     which = None if chosen is None else chosen.tobytes()
@@ -346,7 +391,7 @@ def score_samples(
     execution = find_execution(model)
     kept = nullcontext() if execution is None else execution.unchanged_weights()
     with torch.no_grad(), kept:
-        scores = [_score_batch(model, *batch, data.shape.task) for batch in batches]
+        scores = [score(*batch) for batch in batches]
     values: NDArray[np.float64] = torch.cat(scores).double().cpu().numpy()
     return values
 
