@@ -282,7 +282,7 @@ def test_ctrl_c_ends_with_130(command: Command, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("app.commands.describe.list_families", interrupted)
     outcome = command("families")
     assert outcome.code == 130
-    assert "interrupted; the same command continues" in outcome.err
+    assert "interrupted; the same command begins anew" in outcome.err
     assert "Traceback" not in outcome.err
 
 
