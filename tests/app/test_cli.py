@@ -22,7 +22,7 @@ else:
     import tomli as tomllib
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = ("quickstart", "families", "describe", "train", "profile", "search", "pick",
+COMMANDS = ("quickstart", "families", "describe", "train", "profile", "search", "pick", "cascade",
             "report", "import", "evaluate", "audit", "export", "explore", "doctor")  # fmt: skip
 
 
