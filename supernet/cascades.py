@@ -178,6 +178,30 @@ def find_exit(supernet: Supernet, small: Architecture, large: Architecture) -> i
     return count_shared_layers(supernet.extract(small), supernet.extract(large))
 
 
+def list_exits(supernet: Supernet, large: Architecture) -> tuple[Architecture, ...]:
+    """List the early exits of a subnetwork: its first layers with its head.
+
+    Args:
+        supernet: Holds it.
+        large: The subnetwork.
+
+    Returns:
+        The shallowest first; none where the supernet has no such subnetworks.
+
+    Raises:
+        InputError: An architecture of another space.
+    """
+    found: list[Architecture] = []
+    for choice in supernet.space.choices:
+        if choice.kind == "depth":
+            values = choice.values[: choice.values.index(large[choice.name])]
+            found += [
+                supernet.space.architecture(large.to_dict() | {choice.name: value})
+                for value in values
+            ]
+    return tuple(exit for exit in found if find_exit(supernet, exit, large))
+
+
 def count_shared_layers(small: nn.Module, large: nn.Module) -> int:
     """Count the first layers of a large network that a small one consists of.
 
@@ -187,12 +211,13 @@ def count_shared_layers(small: nn.Module, large: nn.Module) -> int:
 
     Returns:
         The number of layers of the small network where it is shallower than the large one and
-        equal to it in everything that both have, embedding and head included; else 0.
+        equal to it in everything that both have, embedding and head included; else 0. Networks
+        that compute in integers have ranges of their own, and share none.
     """
     if not isinstance(small, VisionTransformer | Decoder) or type(small) is not type(large):
         return 0
     assert isinstance(large, VisionTransformer | Decoder)
-    if len(small.layers) >= len(large.layers):
+    if len(small.layers) >= len(large.layers) or find_execution(large) is not None:
         return 0
     theirs = large.state_dict()
     same = all(
