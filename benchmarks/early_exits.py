@@ -1,7 +1,7 @@
-"""What cascades and early exits add to the front of a search, judged on samples that chose nothing.
+"""What early exits and cascades add to the front of a search, judged on samples that chose nothing.
 
-    python benchmarks/cascades.py
-    python benchmarks/cascades.py --run runs/photos --search default
+    python benchmarks/early_exits.py
+    python benchmarks/early_exits.py --run runs/photos --search default
 
 Networks, pairs and thresholds are chosen on the validation split: the points that no other one
 beats in accuracy and mean latency there. Printed is the hypervolume of what these points do on the
