@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import numpy as np
@@ -49,7 +50,10 @@ def make_run(folder: Path, steps: int, evaluations: int, seed: int) -> Path:
         ["search", "--run", path, "--evaluations", evaluations],
     ):
         words = [str(word) for word in (*arguments, "--seed", seed, "--quiet")]
-        if run_command(words):
+        # What commands print is not what is measured here.
+        with redirect_stdout(sys.stderr):
+            code = run_command(words)
+        if code:
             raise SystemExit(f"failed: supernet {' '.join(words)}")
     return path
 
