@@ -66,24 +66,32 @@ class OperatingPoints:
 
 
 def list_operating_points(
-    right: NDArray[np.bool_], confidence: NDArray[np.float64], latencies: NDArray[np.float64]
+    right: NDArray[np.bool_],
+    confidence: NDArray[np.float64],
+    latencies: NDArray[np.float64],
+    continuing: NDArray[np.float64] | None = None,
 ) -> OperatingPoints:
     """List every network and every cascade of two that some limit of latency could make the best.
 
     Of a pair all thresholds between the confidences of samples are looked at; those are left out
     that ask the large network more often and are right no more often, which are worse by any
-    latency.
+    latency. None asks it about all samples: it answers those alone.
 
     Args:
         right: Whether networks answer samples rightly, ``(networks, samples)``.
         confidence: The probability each gives its answer, the same shape.
         latencies: Of the networks, ``(networks,)``, in any unit.
+        continuing: What it takes to ask another network after one has answered, ``(networks,
+            networks)`` from the one to the other; by default the latency of the other. Less where
+            it goes on from what the one has computed.
 
     Raises:
         InputError: No samples, arrays that do not fit each other, a confidence outside of 0 to 1,
             or a latency that is none.
     """
-    _check(right, confidence, latencies)
+    if continuing is None:
+        continuing = np.broadcast_to(latencies, (len(latencies), len(latencies)))
+    _check(right, confidence, latencies, continuing)
     networks, samples = right.shape
     singles = np.arange(networks)
     shares = right.mean(axis=1)
@@ -114,7 +122,7 @@ def list_operating_points(
                     many / samples,
                     hits[better] / samples,
                     whole,
-                    whole + latencies[large],
+                    whole + continuing[small, large],
                 )
             )
     return OperatingPoints(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
@@ -187,7 +195,10 @@ def check_threshold(threshold: float) -> None:
 
 
 def _check(
-    right: NDArray[np.bool_], confidence: NDArray[np.float64], latencies: NDArray[np.float64]
+    right: NDArray[np.bool_],
+    confidence: NDArray[np.float64],
+    latencies: NDArray[np.float64],
+    continuing: NDArray[np.float64],
 ) -> None:
     if right.ndim != 2 or not right.size:
         raise InputError("cascades need the answers of at least one network to one sample")
@@ -200,3 +211,10 @@ def _check(
         raise InputError("confidences must be probabilities from 0 to 1")
     if not (np.isfinite(latencies) & (latencies > 0)).all():
         raise InputError("latencies must be numbers above 0")
+    if continuing.shape != (len(right), len(right)):
+        raise InputError(
+            f"latencies of going on {continuing.shape} are not those from each of {len(right)} "
+            "networks to each"
+        )
+    if not (np.isfinite(continuing) & (continuing > 0)).all():
+        raise InputError("latencies of going on must be numbers above 0")

@@ -185,11 +185,24 @@ def pick(
 
 def cascade(
     run: RunDir,
-    latency_ms: Annotated[float, typer.Option(help="Upper limit in milliseconds.")],
+    latency_ms: Annotated[float | None, typer.Option(help="Upper limit in milliseconds.")] = None,
     percentile: Annotated[
         float | None,
         typer.Option(help="Percent of samples that must keep the limit [the mean must]."),
     ] = None,
+    small: Annotated[
+        str | None, typer.Option(help="Instead of a limit: who answers first, as for --arch.")
+    ] = None,
+    large: Annotated[
+        str | None, typer.Option(help="With --small: who is asked where that one is not sure.")
+    ] = None,
+    threshold: Annotated[
+        float | None, typer.Option(help="With --small: confidence that is sure enough, 0 to 1.")
+    ] = None,
+    early_exit: Annotated[
+        bool,
+        typer.Option("--early-exit", help="Let networks answer early, after their first layers."),
+    ] = False,
     device: Annotated[
         str | None, typer.Option(help="Whose latency, when the search had several devices.")
     ] = None,
@@ -214,6 +227,10 @@ def cascade(
             search,
             device=device,
             percentile=percentile,
+            small=small,
+            large=large,
+            threshold=threshold,
+            early_exit=early_exit,
             out=out,
             data=data,
             trust=trust or (),

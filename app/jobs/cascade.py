@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from app.evaluation.log import find_architecture
 from app.jobs.export_nested import export_nested_job
 from app.jobs.outcomes import CascadeOutcome, CascadePoint, JudgedCascade
 from app.jobs.pick import choose_device, find_front
@@ -20,23 +21,32 @@ from app.records.searches.front import Front
 from app.records.typed_json.record import Choices
 from app.runs.command_lines import write_command
 from app.runs.directory import open_run
+from app.runs.latency_table import open_table
 from app.runs.trained import Trained, open_trained
 from search.cascades import (
     PERCENTILES,
     OperatingPoints,
     answer_together,
     check_percentile,
+    check_threshold,
     choose_within,
     list_operating_points,
 )
 from search.cascades import (
     find_front as find_best,
 )
+from supernet.cascades import find_exit, list_exits
 from supernet.data import IMAGES
 from supernet.errors import InputError
 from supernet.quality.confidence import answer_samples
 from supernet.quality.evaluate import BatchCache
-from supernet.quality.sampling_error import compute_wilson_interval, count_independent_answers
+from supernet.quality.sampling_error import (
+    Z_TWO_SIDED_95,
+    compute_standard_error,
+    compute_wilson_interval,
+    count_independent_answers,
+)
+from supernet.space import Architecture
 
 
 @dataclass(frozen=True)
@@ -49,16 +59,26 @@ class CascadeRequest:
         search: The search whose verified networks are put together.
         device: Whose latency counts; by default the first of the search.
         percentile: Of the samples that must keep the budget; by default the mean must.
+        small: With ``large`` and ``threshold`` instead of a budget, an operating point to judge:
+            the network that answers first, one that the search verified.
+        large: The network that is asked where the first is not sure.
+        threshold: Confidence from which on the first answer stands.
+        early_exit: Let networks go on from where their own first layers stopped, which answer with
+            the head that all depths share.
         out: A folder to export both networks to, with one file of weights.
         data: Where the data of the run are now, if they moved.
         trust: Dotted paths of the user's own modules that files of the run may name.
     """
 
     run: Path
-    latency_ms: float
+    latency_ms: float | None = None
     search: str = "default"
     device: str | None = None
     percentile: float | None = None
+    small: str | None = None
+    large: str | None = None
+    threshold: float | None = None
+    early_exit: bool = False
     out: Path | None = None
     data: str | None = None
     trust: Sequence[str] = ()
@@ -68,21 +88,20 @@ def cascade_job(request: CascadeRequest, say: Say) -> CascadeOutcome:
     """Choose two networks and a threshold on the validation split, and judge them on test.
 
     The latency of a cascade is made of those that the search has of its networks: that of the first
-    one, and for samples that the second one is asked about the sum of both.
+    one, and for samples that the second one is asked about the sum of both. An early exit takes the
+    share of the measured latency that the latency table gives its units, and going on the rest.
 
     Args:
         request: What to look for.
         say: Told about progress.
 
     Raises:
-        InputError: No images, a search without latencies, a budget that nothing meets, an
-            impossible percentile, or a single network is best and was to be exported.
+        InputError: No images, a search without latencies, neither a budget nor a whole operating
+            point or one with the same network twice, a budget that nothing meets, an impossible
+            percentile or threshold, early exits where there are none, or a single network is best
+            and was to be exported.
     """
-    budget, percentile = request.latency_ms, request.percentile
-    if not (math.isfinite(budget) and budget > 0):
-        raise InputError(f"a latency budget of {budget:g} ms cannot work; it must be above 0")
-    if percentile is not None:
-        check_percentile(percentile)
+    _check_request(request)
     opened = open_run(request.run, request.trust)
     task = opened.record.data.shape.task
     if task != IMAGES:
@@ -91,22 +110,42 @@ def cascade_job(request: CascadeRequest, say: Say) -> CascadeOutcome:
             f"for {IMAGES}"
         )
     front = choose_device(find_front(opened, request.search), request.device)
-    members = _list_members(front)
+    members = list_members(front)
     trained = open_trained(opened, say, request.data)
-    latencies = np.array([member.latency_ms for member in members])
-    points = list_operating_points(*_answer(trained, members, "val", say), latencies)
-    place = choose_within(points, budget, percentile)
-    if place is None:
-        raise InputError(
-            f"no network answers within {budget:g} ms; the fastest takes {latencies.min():.4g} ms"
-        )
+    given = None if request.small is None else _find_pair(request, trained, members)
+    if request.early_exit:
+        members = add_exits(trained, members, front, say)
+    answers = answer_split(trained, members, "val", say)
+    points = list_points(answers, members)
+    percentile = request.percentile
     alone = points.take(np.flatnonzero(points.small == points.large))
+    if given is None:
+        assert request.latency_ms is not None
+        budget = request.latency_ms
+        place = choose_within(points, budget, percentile)
+        if place is None:
+            least = min(member.latency_ms for member in members)
+            raise InputError(
+                f"no network answers within {budget:g} ms; the fastest takes {least:.4g} ms"
+            )
+        point = points.take(np.array([place]))
+    else:
+        assert request.threshold is not None
+        point = _operate(answers, members, given, request.threshold)
+        budget = float(point.mean[0])
     best_alone = choose_within(alone, budget, percentile)
-    assert best_alone is not None, "what answers first in a cascade does so alone, too"
-    chosen, single = (
-        _judge(trained, some.take(np.array([at])), members, say)
-        for some, at in ((points, place), (alone, best_alone))
-    )
+    if best_alone is None:
+        # Early exits answer within it, and no network that was measured does.
+        best_alone = int(alone.mean.argmin())
+    chosen, hits = _judge(trained, point, members, say)
+    single, others = _judge(trained, alone.take(np.array([best_alone])), members, say)
+    difference = interval = None
+    if chosen.point != single.point:
+        gained = hits.astype(np.float64) - others
+        difference = float(gained.mean())
+        groups = trained.data.split("test").groups
+        half = Z_TWO_SIDED_95 * compute_standard_error(gained, groups)
+        interval = (difference - half, difference + half)
     if request.out is not None:
         _export(request, chosen, front, say)
     best = find_best(points)
@@ -120,20 +159,121 @@ def cascade_job(request: CascadeRequest, say: Say) -> CascadeOutcome:
         single,
         tuple(_describe(best, i, members) for i in range(len(best))),
         request.out,
+        given is not None,
+        difference,
+        interval,
+    )
+
+
+def _check_request(request: CascadeRequest) -> None:
+    """InputError unless there is one budget or one operating point, and both are possible."""
+    parts = (request.small, request.large, request.threshold)
+    given = [part is not None for part in parts]
+    if any(given) and not all(given):
+        raise InputError("an operating point needs all of --small, --large and --threshold")
+    if any(given) == (request.latency_ms is not None):
+        raise InputError(
+            "cascade needs exactly one of a budget (--latency-ms) and an operating point (--small, "
+            "--large, --threshold)"
+        )
+    if request.percentile is not None:
+        if request.latency_ms is None:
+            raise InputError("--percentile needs --latency-ms, the limit that samples must keep")
+        check_percentile(request.percentile)
+    if request.threshold is not None:
+        check_threshold(request.threshold)
+        if request.early_exit:
+            raise InputError("--early-exit chooses networks by itself; leave out --small, --large")
+    budget = request.latency_ms
+    if budget is not None and not (math.isfinite(budget) and budget > 0):
+        raise InputError(f"a latency budget of {budget:g} ms cannot work; it must be above 0")
+    if request.early_exit and request.out is not None:
+        raise InputError(
+            "exported networks start at the input, so that none goes on from an early exit; leave "
+            "out --early-exit or --out"
+        )
+
+
+def _find_pair(
+    request: CascadeRequest, trained: Trained, members: Sequence[Member]
+) -> tuple[int, int]:
+    """Where among the members the two networks of a given operating point are."""
+    digests = [member.digest for member in members]
+    places = []
+    for name in (request.small, request.large):
+        assert name is not None
+        digest = find_architecture(trained.run, trained.supernet.space, name).digest
+        if digest not in digests:
+            raise InputError(
+                f"{digest} is no verified network of search {request.search!r}, which knows no "
+                f"latency of it; verified are {', '.join(digests[:4])}"
+                + (" and others" if len(digests) > 4 else "")
+            )
+        places.append(digests.index(digest))
+    if places[0] == places[1]:
+        raise InputError(f"{digests[places[0]]} is both --small and --large; give two networks")
+    return places[0], places[1]
+
+
+def list_points(
+    answers: tuple[NDArray[np.bool_], NDArray[np.float64]], members: Sequence[Member]
+) -> OperatingPoints:
+    """Every operating point of the members; an exit only in front of its own network."""
+    latencies = np.array([member.latency_ms for member in members])
+    continuing = np.tile(latencies, (len(members), 1))
+    parents = np.array([-1 if m.parent is None else m.parent for m in members])
+    for place, member in enumerate(members):
+        if member.parent is not None:
+            continuing[place, member.parent] = member.rest_ms
+    points = list_operating_points(*answers, latencies, continuing)
+    exits = parents >= 0
+    kept = ~exits[points.large] & (~exits[points.small] | (parents[points.small] == points.large))
+    return points.take(np.flatnonzero(kept))
+
+
+def _operate(
+    answers: tuple[NDArray[np.bool_], NDArray[np.float64]],
+    members: Sequence[Member],
+    pair: tuple[int, int],
+    threshold: float,
+) -> OperatingPoints:
+    """One operating point, given by its networks and its threshold."""
+    small, large = pair
+    hits, share = answer_together(answers[0][list(pair)], answers[1][small], threshold)
+    first = members[small].latency_ms
+    values = (threshold, share, hits.mean(), first, first + members[large].latency_ms)
+    return OperatingPoints(
+        np.array([small]), np.array([large]), *(np.array([value]) for value in values)
     )
 
 
 @dataclass(frozen=True)
-class _Member:
-    """A verified network of a front."""
+class Member:
+    """A verified network of a front, or an early exit of one, which has a parent.
+
+    Args:
+        digest: Of the architecture.
+        choices: The architecture.
+        latency_ms: Of an exit, by the latency table.
+        parent: Place of the network that goes on from it.
+        rest_ms: What that takes.
+        shared: How many layers it then need not run.
+    """
 
     digest: str
     choices: Choices
     latency_ms: float
+    parent: int | None = None
+    rest_ms: float = 0.0
+    shared: int = 0
 
 
-def _list_members(front: Front) -> list[_Member]:
-    """The verified networks of a front that have a latency."""
+def list_members(front: Front) -> list[Member]:
+    """The verified networks of a front that have a latency.
+
+    Raises:
+        InputError: There are fewer than two, or the search knows no latencies.
+    """
     if not front.cost.per_device:
         raise InputError(
             f"search {front.search!r} knows no latency of its networks; profile a device and "
@@ -143,7 +283,7 @@ def _list_members(front: Front) -> list[_Member]:
     for point in front.points:
         latency = point.estimate(front.cost.name).value
         if point.verified and latency is not None:
-            found.append(_Member(point.digest, point.choices, latency))
+            found.append(Member(point.digest, point.choices, latency))
     if len(found) < 2:
         raise InputError(
             f"search {front.search!r} has {format_items(len(found), 'verified network')} with a "
@@ -152,8 +292,42 @@ def _list_members(front: Front) -> list[_Member]:
     return found
 
 
-def _answer(
-    trained: Trained, members: Sequence[_Member], split: str, say: Say
+def add_exits(trained: Trained, members: Sequence[Member], front: Front, say: Say) -> list[Member]:
+    """The members, and behind them the early exits of each.
+
+    Raises:
+        InputError: None has any, or the device has no table that fits.
+    """
+    supernet, found = trained.supernet, list(members)
+    table = open_table(trained.run, front.device, trained.find_costs, say)
+
+    def price(architecture: Architecture) -> dict[str, float]:
+        return {part.unit: part.latency_ms for part in table.breakdown(architecture)}
+
+    for place, member in enumerate(members):
+        whole = supernet.space.architecture(member.choices)
+        for exit in list_exits(supernet, whole):
+            parts, first = price(whole), price(exit)
+            shared = find_exit(supernet, exit, whole)
+            # What the table says is of the scale of the table; the member was measured.
+            scale = member.latency_ms / sum(parts.values())
+            # Both have a head, and a session that is started.
+            done = [unit for unit in supernet.units[:-1] if unit in first]
+            latency = scale * sum(first.values())
+            rest = scale * sum(value for unit, value in parts.items() if unit not in done)
+            # Both parts take no less than the whole.
+            rest = max(rest, member.latency_ms - latency)
+            found.append(Member(exit.digest, exit.to_dict(), latency, place, rest, shared))
+    if len(found) == len(members):
+        raise InputError(
+            f"no network of search {front.search!r} has early exits: that takes a vision "
+            "transformer whose depth is a choice, and float32; leave out --early-exit"
+        )
+    return found
+
+
+def answer_split(
+    trained: Trained, members: Sequence[Member], split: str, say: Say
 ) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
     """Whether networks are right, and how sure they are, each ``(networks, samples)``."""
     right, confidence, cache = [], [], BatchCache()
@@ -174,7 +348,7 @@ def _answer(
     return np.array(right), np.array(confidence)
 
 
-def _describe(points: OperatingPoints, place: int, members: Sequence[_Member]) -> CascadePoint:
+def _describe(points: OperatingPoints, place: int, members: Sequence[Member]) -> CascadePoint:
     small, large = int(points.small[place]), int(points.large[place])
     return CascadePoint(
         small=members[small].digest,
@@ -184,26 +358,29 @@ def _describe(points: OperatingPoints, place: int, members: Sequence[_Member]) -
         accuracy=float(points.accuracy[place]),
         mean_ms=float(points.mean[place]),
         percentiles_ms={p: float(points.find_percentile(p)[place]) for p in PERCENTILES},
+        shared=0 if small == large else members[small].shared,
     )
 
 
 def _judge(
-    trained: Trained, point: OperatingPoints, members: Sequence[_Member], say: Say
-) -> JudgedCascade:
-    """What one operating point does on the test split, which did not choose it."""
+    trained: Trained, point: OperatingPoints, members: Sequence[Member], say: Say
+) -> tuple[JudgedCascade, NDArray[np.bool_]]:
+    """What one operating point does on the test split, which did not choose it, and where."""
     pair = [members[int(point.small[0])], members[int(point.large[0])]]
-    right, confidence = _answer(trained, pair, "test", say)
+    right, confidence = answer_split(trained, pair, "test", say)
     hits, share = answer_together(right, confidence[0], float(point.threshold[0]))
     accuracy = float(hits.mean())
     count = count_independent_answers(hits.astype(np.float64), trained.data.split("test").groups)
-    first, both = float(point.first[0]), float(point.both[0])
-    return JudgedCascade(
+    tested = replace(point, continued=np.array([share]))
+    judged = JudgedCascade(
         _describe(point, 0, members),
         accuracy,
         compute_wilson_interval(accuracy, count),
         share,
-        first + share * (both - first),
+        float(tested.mean[0]),
+        {p: float(tested.find_percentile(p)[0]) for p in PERCENTILES},
     )
+    return judged, hits
 
 
 def _export(request: CascadeRequest, chosen: JudgedCascade, front: Front, say: Say) -> None:
@@ -213,7 +390,7 @@ def _export(request: CascadeRequest, chosen: JudgedCascade, front: Front, say: S
             "export", "--run", request.run, "--arch", point.small, trust=request.trust
         )
         raise InputError(
-            f"the best within {request.latency_ms:g} ms is one network and no cascade; run: {own}"
+            f"the best within {request.latency_ms} ms is one network and no cascade; run: {own}"
         )
     record = CascadeRecord(
         small=point.small,

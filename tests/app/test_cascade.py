@@ -15,8 +15,9 @@ from app.records.cascade import CascadeRecord
 from app.records.typed_json.record_files import read_record
 from app.runs.directory import open_run
 from app.runs.trained import open_run_data, open_trained
+from supernet.cascades import serve_cascade
 from supernet.quality.confidence import answer_samples
-from tests.app.conftest import Command, contents
+from tests.app.conftest import QUICK_SEARCH, Command, contents
 from tests.toys.explored_runs import write_run
 
 
@@ -88,6 +89,120 @@ def test_both_networks_are_exported_with_their_threshold(
         record.accuracy, abs=2 / len(targets)
     )
     assert asked.mean() == pytest.approx(record.continued, abs=2 / len(targets))
+
+
+def test_an_operating_point_of_ones_own(command: Command, finished_run: Path) -> None:
+    front = json.loads((finished_run / "searches/default/front.json").read_text())
+    points = [one for one in front["points"] if one["verified"]]
+    small, large = points[0], points[-1]
+    names = (small["digest"], large["digest"])
+    trained = open_trained(open_run(finished_run), print)
+    space = trained.supernet.space
+    first, second = (
+        answer_samples(
+            trained.supernet, space.architecture(one["architecture"]), trained.data, "test"
+        )
+        for one in (small, large)
+    )
+    threshold = float(np.median(first[1]))
+    flags = ("--small", names[0][:8], "--large", names[1], "--threshold", threshold)
+    outcome = command("cascade", "--run", finished_run, *flags, "--json")
+    assert outcome.code == 0, outcome.err
+    found = json.loads(outcome.out)
+    asked = first[1] < threshold
+    hits = np.where(asked, second[0], first[0])
+    chosen = found["chosen"]
+    assert (chosen["point"]["small"], chosen["point"]["large"]) == names
+    assert chosen["accuracy"] == pytest.approx(hits.mean())
+    assert chosen["continued"] == pytest.approx(asked.mean())
+    took = [one["objectives"]["latency_ms"]["value"] for one in (small, large)]
+    assert chosen["mean_ms"] == pytest.approx(took[0] + asked.mean() * took[1])
+    tail = took[0] + took[1] if asked.mean() > 0.05 else took[0]
+    assert chosen["percentiles_ms"]["95"] == pytest.approx(tail)
+    single = found["single"]
+    assert single["point"]["mean_ms"] <= chosen["point"]["mean_ms"]
+    assert found["difference"] == pytest.approx(chosen["accuracy"] - single["accuracy"])
+    low, high = found["difference_interval"]
+    assert low < found["difference"] < high
+    said = command("cascade", "--run", finished_run, *flags).out
+    assert said.startswith("As asked for, on cpu:")
+    assert "points on test (" in said
+
+
+@pytest.fixture(scope="module")
+def layered_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A vision transformer that has learnt a little; never write to it."""
+    from app.commands.main import run
+
+    path = tmp_path_factory.mktemp("layered") / "run"
+    for arguments in (
+        ["train", "--out", path, "--family", "matvit", "--data", "digits", "--steps", 60],
+        ["profile", "--run", path, "--passes", 2, "--networks", 4],
+        ["search", "--run", path, *QUICK_SEARCH],
+    ):
+        assert run([str(argument) for argument in (*arguments, "--quiet")]) == 0
+    return path
+
+
+def test_early_exits_go_on_for_the_rest_of_the_latency(command: Command, layered_run: Path) -> None:
+    """What is stated is what a cascade does that runs on the supernet's own weights."""
+    flags = ("cascade", "--run", layered_run, "--early-exit", "--latency-ms", 1e6)
+    everything = command(*flags, "--json")
+    assert everything.code == 0, everything.err
+    front = json.loads(everything.out)["front"]
+    exits = [point for point in front if point["shared"]]
+    assert exits, "the first layers of a network answer in no time of their own"
+    budget = exits[0]["mean_ms"] * (1 + 1e-9)
+    outcome = command(*flags[:-1], budget, "--json")
+    assert outcome.code == 0, outcome.err
+    chosen = json.loads(outcome.out)["chosen"]
+    point = chosen["point"]
+    assert point == exits[0]
+    search = json.loads((layered_run / "searches/default/front.json").read_text())
+    known = {one["digest"]: one for one in search["points"]}
+    trained = open_trained(open_run(layered_run), print)
+    space = trained.supernet.space
+    large = space.architecture(known[point["large"]]["architecture"])
+    small = space.architecture(large.to_dict() | {"depth": point["shared"]})
+    assert small.digest == point["small"]
+    cascade = serve_cascade(trained.supernet, small, large, point["threshold"])
+    assert cascade.shared == point["shared"]
+    split = trained.data.split("test")
+    pixels, targets = split.batch(slice(0, len(split)), torch.device("cpu"))
+    answers = cascade.answer(pixels)
+    few = 2 / len(targets)
+    right = answers.logits.argmax(-1) == targets
+    assert float(right.double().mean()) == pytest.approx(chosen["accuracy"], abs=few)
+    assert float(answers.asked.double().mean()) == pytest.approx(chosen["continued"], abs=few)
+    # Both parts take more than the large network alone, and less than both networks.
+    alone = known[point["large"]]["objectives"]["latency_ms"]["value"]
+    first, both = (point["percentiles_ms"][name] for name in ("50", "99"))
+    if point["continued"] > 0.01:
+        assert alone <= both * (1 + 1e-9)
+        assert both < alone + first
+    assert "goes on where it is less than" in command(*flags[:-1], budget).out
+
+
+def test_early_exits_need_layers(refused: Callable[..., str], finished_run: Path) -> None:
+    found = refused("cascade", "--run", finished_run, "--latency-ms", 1, "--early-exit")
+    assert "no network of search 'default' has early exits" in found
+    flags = ("cascade", "--run", finished_run, "--latency-ms", 1, "--early-exit", "--out", "x")
+    assert "leave out --early-exit or --out" in refused(*flags)
+
+
+def test_impossible_operating_points(refused: Callable[..., str], finished_run: Path) -> None:
+    flags = ("cascade", "--run", finished_run)
+    front = json.loads((finished_run / "searches/default/front.json").read_text())
+    digest = next(one["digest"] for one in front["points"] if one["verified"])
+    twice = ("--small", digest, "--large", digest)
+    assert "a threshold of 1.5 is impossible" in refused(*flags, *twice, "--threshold", 1.5)
+    assert f"{digest} is both --small and --large" in refused(*flags, *twice, "--threshold", 0.5)
+    assert "needs all of --small, --large and --threshold" in refused(*flags, *twice)
+    assert "exactly one of a budget" in refused(*flags)
+    both = (*flags, *twice, "--threshold", 0.5, "--latency-ms", 1)
+    assert "exactly one of a budget" in refused(*both)
+    other = ("--small", "largest", "--large", digest, "--threshold", 0.5)
+    assert "is no verified network of search 'default'" in refused(*flags, *other)
 
 
 def test_bad_input(refused: Callable[..., str], finished_run: Path, tmp_path: Path) -> None:

@@ -24,9 +24,11 @@ def draw(seed: int, networks: int = 4, samples: int = 23):
     return right, confidence, np.sort(rng.random(networks)) + 0.1
 
 
-def list_all(right, confidence, latencies) -> list[tuple[float, float, float]]:
+def list_all(right, confidence, latencies, going_on=None) -> list[tuple[float, float, float]]:
     """Mean latency, 95th percentile and accuracy at every threshold, sample by sample."""
     found = []
+    if going_on is None:
+        going_on = np.tile(latencies, (len(latencies), 1))
     for small in range(len(right)):
         found.append((latencies[small], latencies[small], right[small].mean()))
         for large in range(len(right)):
@@ -35,7 +37,7 @@ def list_all(right, confidence, latencies) -> list[tuple[float, float, float]]:
                 for sample in range(right.shape[1]):
                     asks = confidence[small, sample] < threshold
                     hits.append(right[large if asks else small, sample])
-                    times.append(latencies[small] + (latencies[large] if asks else 0))
+                    times.append(latencies[small] + (going_on[small, large] if asks else 0))
                 rank = int(np.ceil(0.95 * len(times))) - 1
                 found.append((np.mean(times), sorted(times)[rank], np.mean(hits)))
     return found
@@ -54,6 +56,24 @@ def test_nothing_better_was_left_out(seed: int) -> None:
             else:
                 assert place is not None
                 assert points.accuracy[place] == pytest.approx(max(within), abs=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_going_on_may_cost_less_than_the_other_network(seed: int) -> None:
+    right, confidence, latencies = draw(seed)
+    rest = latencies * np.random.default_rng(seed).uniform(0.3, 1, (4, 4))
+    given = (right, confidence, latencies, rest)
+    points, every = list_operating_points(*given), list_all(*given)
+    for budget in np.linspace(0.1, 2.5, 40):
+        within = [accuracy for mean, _, accuracy in every if mean <= budget + 1e-12]
+        place = choose_within(points, budget + 1e-12)
+        assert (place is None) == (not within)
+        if place is not None:
+            assert points.accuracy[place] == pytest.approx(max(within), abs=1e-12)
+    front, plain = find_front(points), find_front(list_operating_points(*given[:3]))
+    # A sample that is asked twice takes less, so that no point of the plain front is lost.
+    for mean, accuracy in zip(plain.mean, plain.accuracy, strict=True):
+        assert front.accuracy[front.mean <= mean + 1e-12].max() >= accuracy - 1e-12
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -102,6 +122,8 @@ def test_a_perfectly_calibrated_small_network_needs_the_large_one_for_its_mistak
     [
         ({"confidence": np.full((2, 3), 1.5)}, "confidences must be probabilities"),
         ({"latencies": np.array([1.0, 0.0])}, "latencies must be numbers above 0"),
+        ({"continuing": np.ones(2)}, "not those from each of 2 networks to each"),
+        ({"continuing": np.zeros((2, 2))}, "latencies of going on must be numbers above 0"),
         ({"latencies": np.ones(3)}, "not of the same networks and samples"),
         ({"right": np.zeros((2, 0), dtype=bool)}, "at least one network to one sample"),
     ],
