@@ -118,7 +118,7 @@ def list_operating_points(
                 (
                     np.full(len(many), small),
                     np.full(len(many), large),
-                    sure[many],
+                    _split(sure[many - 1], sure[many]),
                     many / samples,
                     hits[better] / samples,
                     whole,
@@ -126,6 +126,12 @@ def list_operating_points(
                 )
             )
     return OperatingPoints(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+
+
+def _split(below: NDArray[np.float64], above: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Thresholds between confidences: rounding by another runtime then moves no sample."""
+    middle = (below + above) / 2
+    return np.where(middle > below, middle, above)
 
 
 def find_front(points: OperatingPoints) -> OperatingPoints:
