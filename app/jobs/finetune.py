@@ -24,6 +24,7 @@ from app.records.finetune import (
 )
 from app.records.typed_json.plain import plain
 from app.records.typed_json.record_files import write_record
+from app.records.vocabulary import FILE as VOCABULARY
 from app.runs.alone import describe_progress, state_steps
 from app.runs.batch_size import check_batch
 from app.runs.directory import now, open_run, writing
@@ -200,8 +201,8 @@ def _read_stored(folder: Path, plan: FinetuneSettings) -> FinetuneRecord:
     """
     found = read_finetune(folder)
     check_stored(folder / FILE, found.settings, plan, _REMEDY)
-    # Language models alone have a decoder.
-    none = set() if DECODER in found.storage.files else {DECODER}
+    # Language models alone have a decoder, and a vocabulary, which earlier releases left out.
+    none = {VOCABULARY} if DECODER in found.storage.files else {VOCABULARY, DECODER}
     for name in sorted(OURS - none):
         if not (folder / EXPORT / name).is_file():
             raise InputError(f"{folder / EXPORT / name} is gone; {_REMEDY}")

@@ -147,8 +147,8 @@ def test_texts_and_reports_say_it(command: Command, calibrated: Path, finished_r
     front = read(calibrated)
     told = json.loads(outcome.out)
     assert told["calibration"]["networks"][0]["digest"] == front.calibration.networks[0].digest
-    first = told["front"][0]["objectives"]["accuracy"]
-    assert first["alone"] == front.list_front()[0].estimate("accuracy").alone
+    stated = {one["digest"]: one["objectives"]["accuracy"]["alone"] for one in told["front"]}
+    assert stated == {one.digest: one.estimate("accuracy").alone for one in front.list_front()}
     request = SearchRequest(run=calibrated, evaluations=EVALUATIONS, calibrate_alone=COUNT)
     text = format_search(search_job(request, lambda _: None))
     sentence = describe_calibration(front.calibration)

@@ -51,7 +51,7 @@ def test_a_cascade_is_chosen_on_val_and_judged_on_test(
     assert chosen["accuracy"] == pytest.approx(hits.mean())
     assert chosen["continued"] == pytest.approx(asked.mean())
     assert contents(finished_run) == before
-    assert f"{len(found['front'])} points of the front" in command(*flags).out
+    assert f"the front on val has {len(found['front'])} point" in command(*flags).out
 
 
 def test_both_networks_are_exported_with_their_threshold(

@@ -7,7 +7,7 @@ import onnxruntime as ort
 import pytest
 import torch
 
-from supernet.costs.workloads import Workload, parse_workload
+from supernet.costs.workloads import Workload, make_inputs, parse_workload
 from supernet.families import matlm, resnet, shell_elastic
 from supernet.graph.onnx_model import to_onnx
 from supernet.precision.elastic import make_precision_elastic
@@ -103,10 +103,23 @@ def test_number_formats_have_units_of_a_token() -> None:
         (matlm, "prefill:65", "workload prefill:65 needs 65 tokens, and the context has 64"),
         (matlm, "decode:64", "workload decode:64 needs 65 tokens, and the context has 64"),
         (resnet, "prefill:8", "workload prefill:8 is for language models"),
-        (shell_elastic, "decode:8", "needs a network that keeps keys and values, such as a matlm"),
     ],
 )
 def test_workloads_that_cannot_be_done(family, name: str, message: str) -> None:
     net = family.build(family.PRESETS["tiny"])
     with pytest.raises(ValueError, match=message):
         net.cost_model(parse_workload(name))
+
+
+def test_a_network_without_keys_and_values_decodes_nothing() -> None:
+    ids = torch.zeros((1, 9), dtype=torch.int64)
+    with pytest.raises(ValueError, match="needs a network that keeps keys and values, such as a"):
+        make_inputs(torch.nn.Embedding(3, 4), ids, Workload(1, 8))
+
+
+def test_shells_have_a_table_for_single_tokens() -> None:
+    net = shell_elastic.build(shell_elastic.PRESETS["tiny"])
+    whole, decode = net.cost_model(), net.cost_model(Workload(1, 8))
+    rows = net.space.encode([net.space.smallest, net.space.largest])
+    assert (decode.macs(rows) < whole.macs(rows)).all()
+    assert (decode.parameters(rows) == whole.parameters(rows)).all()

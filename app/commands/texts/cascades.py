@@ -41,7 +41,9 @@ def format_cascade(result: CascadeOutcome) -> str:
     if result.difference is not None and result.difference_interval is not None:
         lines.append(f"  {_compare(result.difference, result.difference_interval)}")
     together = sum(one.large is not None for one in result.front)
-    lines.append(f"  {together} of the {len(result.front)} points of the front on val are cascades")
+    points = format_items(len(result.front), "point")
+    cascades = format_items(together, "cascade")
+    lines.append(f"  the front on val has {points}, {cascades} among them")
     if result.folder is not None:
         lines.append(f"Exported both, and cascade.json, to {result.folder}.")
     return "\n".join(lines)
