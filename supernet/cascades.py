@@ -32,7 +32,8 @@ class Answers:
     Args:
         logits: Of the network whose answer stands, ``(N, classes)``.
         confidence: The largest probability that the small network gives, ``(N,)`` float64.
-        asked: Of which samples the large network was asked, ``(N,)``.
+        asked: Of which samples the large network was asked, ``(N,)``; also where the small one
+            gives no numbers, which are no confidence.
     """
 
     logits: Tensor
@@ -95,7 +96,8 @@ class Cascade:
         else:
             logits = self.small(first(inputs))
         confidence = logits.double().softmax(-1).amax(-1)
-        asked = confidence < self.threshold
+        # Said this way round, NaN is not sure either.
+        asked = ~(confidence >= self.threshold)
         if bool(asked.any()):
             if hidden is not None:
                 assert isinstance(self.large, VisionTransformer)
@@ -126,11 +128,16 @@ def serve_cascade(
 
     Raises:
         InputError: An impossible threshold, the same architecture twice, one of another space, a
-            supernet in training mode, or networks that have statistics or ranges of their own,
-            which belong to extracted ones.
+            supernet in training mode or of text, or networks that have statistics or ranges of
+            their own, which belong to extracted ones.
     """
     if supernet.training:
         raise InputError("the supernet is in training mode; call .eval() before it serves")
+    if not supernet.inputs.dtype.is_floating_point:
+        raise InputError(
+            "a cascade over tokens is not supported: every token would need the hidden states of "
+            "all before it; give a supernet of images"
+        )
     if small == large:
         raise InputError(f"{small.digest} is both the small and the large network; give two")
     networks = []

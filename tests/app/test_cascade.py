@@ -183,6 +183,18 @@ def test_early_exits_go_on_for_the_rest_of_the_latency(command: Command, layered
     assert "goes on where it is less than" in command(*flags[:-1], budget).out
 
 
+def test_the_least_latency_that_is_named_is_enough(
+    command: Command, refused: Callable[..., str], layered_run: Path
+) -> None:
+    """An early exit alone is faster than what is left of it as a cascade, and is no answer."""
+    flags = ("cascade", "--run", layered_run, "--early-exit", "--latency-ms")
+    said = refused(*flags, 1e-6)
+    least = float(said.partition("the fastest takes ")[2].split(" ms")[0])
+    # It is said with four digits.
+    outcome = command(*flags, least * 1.001, "--json")
+    assert outcome.code == 0, outcome.err
+
+
 def test_early_exits_need_layers(refused: Callable[..., str], finished_run: Path) -> None:
     found = refused("cascade", "--run", finished_run, "--latency-ms", 1, "--early-exit")
     assert "no network of search 'default' has early exits" in found

@@ -72,6 +72,17 @@ def test_the_large_network_sees_what_is_in_doubt_alone(net: Supernet) -> None:
     assert seen == [int(answers.asked.sum())]
 
 
+def test_what_is_no_number_is_not_sure(net: Supernet) -> None:
+    large = net.extract(net.space.largest).eval()
+    broken = net.extract(cut(net, 2)).eval()
+    with torch.no_grad():
+        broken.head.classifier.bias.fill_(float("nan"))
+        expected = large(IMAGES)
+    found = Cascade(broken, large, 0.5).answer(IMAGES)
+    assert found.asked.all()
+    torch.testing.assert_close(found.logits, expected)
+
+
 def test_served_cascades_are_views(net: Supernet) -> None:
     cascade = serve_cascade(net, cut(net, 2), net.space.largest, 0.5)
     theirs = net.model.layers[0].ffn.up.weight
@@ -137,3 +148,6 @@ def test_impossible_cascades(net: Supernet) -> None:
         serve_cascade(convolutions, *ends, 0.5)
     with pytest.raises(InputError, match="training mode"):
         serve_cascade(convolutions.train(), *ends, 0.5)
+    text = matlm.build(matlm.PRESETS["tiny"]).eval()
+    with pytest.raises(InputError, match="a cascade over tokens is not supported"):
+        serve_cascade(text, text.space.smallest, text.space.largest, 0.5)
