@@ -4,7 +4,8 @@ Leviathan et al. 2023, "Fast inference from transformers via speculative decodin
 a subnetwork of the model: no choice of a MatLM touches keys and values, so that the draft can read
 those of the model's first layers for all text that is verified, and needs none of its own (Devvrit
 et al. 2023, "MatFormer", section 4.1.2). In nested shells it reads the heads of its own shells,
-whose keys and values are those that it would have computed itself.
+whose keys and values are those that it would have computed itself. Where experts are mixed for each
+architecture they are only alike; whatever a draft reads, the model decides on the text.
 """
 
 from __future__ import annotations
