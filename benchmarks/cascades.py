@@ -23,14 +23,14 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from app.jobs.pick import find_front as read_search
+from app.jobs.pick import find_front
 from app.runs.directory import open_run
 from app.runs.trained import open_trained
 from search.cascades import (
     OperatingPoints,
     answer_together,
     choose_within,
-    find_front,
+    list_best,
     list_operating_points,
 )
 from supernet.quality.confidence import answer_samples
@@ -67,7 +67,7 @@ def main() -> int:
     parser.add_argument("--search", default="default")
     options = parser.parse_args()
     run = open_run(options.run)
-    front = read_search(run, options.search)
+    front = find_front(run, options.search)
     trained = open_trained(run, lambda _: None)
     names, latencies, answers = [], [], []
     cache = BatchCache()
@@ -93,8 +93,8 @@ def main() -> int:
     )
     every = list_operating_points(val_right, val_sure, times)
     kinds = {
-        "cascades": find_front(every),
-        "single": find_front(every.take(np.flatnonzero(every.small == every.large))),
+        "cascades": list_best(every),
+        "single": list_best(every.take(np.flatnonzero(every.small == every.large))),
     }
     budgets = np.linspace(times.min(), times.max(), BUDGETS)
     found: dict[str, Any] = {"networks": len(names), "test_samples": right.shape[1]}

@@ -34,8 +34,7 @@ from app.progress import say_nothing
 from app.runs.directory import open_run
 from app.runs.trained import open_trained
 from search.arrays.pareto import hypervolume
-from search.cascades import OperatingPoints, answer_together
-from search.cascades import find_front as find_best
+from search.cascades import OperatingPoints, answer_together, list_best
 from supernet.errors import InputError
 
 Answers = tuple[NDArray[np.bool_], NDArray[np.float64]]
@@ -93,7 +92,7 @@ def main() -> int:
     kinds = {"networks": alone, "cascades": plain}
     if len(members) > singles:
         kinds["early exits"] = np.ones(len(every), dtype=bool)
-    bests = {name: find_best(every.take(np.flatnonzero(which))) for name, which in kinds.items()}
+    bests = {name: list_best(every.take(np.flatnonzero(which))) for name, which in kinds.items()}
     tested = {name: judge_points(best, test) for name, best in bests.items()}
     first = tested["networks"]
     # The fastest network is least accurate on val, and not always on test.

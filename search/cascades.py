@@ -134,7 +134,7 @@ def _split(below: NDArray[np.float64], above: NDArray[np.float64]) -> NDArray[np
     return np.where(middle > below, middle, above)
 
 
-def find_front(points: OperatingPoints) -> OperatingPoints:
+def list_best(points: OperatingPoints) -> OperatingPoints:
     """Those that no other one beats in accuracy and mean latency, the fastest first."""
     order = np.lexsort((-points.accuracy, points.mean))
     accuracy = points.accuracy[order]

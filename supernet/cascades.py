@@ -120,7 +120,8 @@ def serve_cascade(
     """Give a cascade of two subnetworks that run on the supernet's own weights, without copies.
 
     Args:
-        supernet: In eval mode, of images; what is served follows its weights.
+        supernet: In eval mode, of images; what is served follows its weights, but for those that
+            are computed (kernel transforms, mixed experts), which stay as they are now.
         small: The subnetwork that answers first.
         large: The subnetwork that is asked where the first is not sure.
         threshold: Confidence from which on the first answer stands.
@@ -185,7 +186,7 @@ def find_exit(supernet: Supernet, small: Architecture, large: Architecture) -> i
     return count_shared_layers(supernet.extract(small), supernet.extract(large))
 
 
-def list_exits(supernet: Supernet, large: Architecture) -> tuple[Architecture, ...]:
+def list_exits(supernet: Supernet, large: Architecture) -> dict[Architecture, int]:
     """List the early exits of a subnetwork: its first layers with its head.
 
     Args:
@@ -193,7 +194,8 @@ def list_exits(supernet: Supernet, large: Architecture) -> tuple[Architecture, .
         large: The subnetwork.
 
     Returns:
-        The shallowest first; none where the supernet has no such subnetworks.
+        How many layers each shares with the large one, the shallowest first; none where the
+        supernet has no such subnetworks.
 
     Raises:
         InputError: An architecture of another space.
@@ -206,7 +208,8 @@ def list_exits(supernet: Supernet, large: Architecture) -> tuple[Architecture, .
                 supernet.space.architecture(large.to_dict() | {choice.name: value})
                 for value in values
             ]
-    return tuple(exit for exit in found if find_exit(supernet, exit, large))
+    shared = {exit: find_exit(supernet, exit, large) for exit in found}
+    return {exit: layers for exit, layers in shared.items() if layers}
 
 
 def count_shared_layers(small: nn.Module, large: nn.Module) -> int:

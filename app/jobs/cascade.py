@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.evaluation.log import find_architecture
-from app.jobs.export_nested import export_nested_job
+from app.jobs.export_nested import check_folder, export_nested
 from app.jobs.outcomes import CascadeOutcome, CascadePoint, JudgedCascade
 from app.jobs.pick import choose_device, find_front
 from app.progress import Say, Step
@@ -30,12 +30,10 @@ from search.cascades import (
     check_percentile,
     check_threshold,
     choose_within,
+    list_best,
     list_operating_points,
 )
-from search.cascades import (
-    find_front as find_best,
-)
-from supernet.cascades import find_exit, list_exits
+from supernet.cascades import list_exits
 from supernet.data import IMAGES
 from supernet.errors import InputError
 from supernet.quality.confidence import answer_samples
@@ -102,6 +100,8 @@ def cascade_job(request: CascadeRequest, say: Say) -> CascadeOutcome:
             and was to be exported.
     """
     _check_request(request)
+    if request.out is not None:
+        check_folder(request.out)
     opened = open_run(request.run, request.trust)
     task = opened.record.data.shape.task
     if task != IMAGES:
@@ -139,8 +139,8 @@ def cascade_job(request: CascadeRequest, say: Say) -> CascadeOutcome:
     if best_alone is None:
         # Early exits answer within it, and no network that was measured does.
         best_alone = int(alone.mean.argmin())
-    chosen, hits = _judge(trained, point, members, say)
-    single, others = _judge(trained, alone.take(np.array([best_alone])), members, say)
+    both = (point, alone.take(np.array([best_alone])))
+    (chosen, hits), (single, others) = _judge(trained, both, members, say)
     difference = interval = None
     if chosen.point != single.point:
         gained = hits.astype(np.float64) - others
@@ -149,8 +149,8 @@ def cascade_job(request: CascadeRequest, say: Say) -> CascadeOutcome:
         half = Z_TWO_SIDED_95 * compute_standard_error(gained, groups)
         interval = (difference - half, difference + half)
     if request.out is not None:
-        _export(request, chosen, front, say)
-    best = find_best(points)
+        _export(trained, request.out, chosen, front, say)
+    best = list_best(points)
     return CascadeOutcome(
         opened.path,
         request.search,
@@ -308,9 +308,9 @@ def add_exits(trained: Trained, members: Sequence[Member], front: Front, say: Sa
 
     for place, member in enumerate(members):
         whole = supernet.space.architecture(member.choices)
-        for exit in list_exits(supernet, whole):
-            parts, first = price(whole), price(exit)
-            shared = find_exit(supernet, exit, whole)
+        parts = price(whole)
+        for exit, shared in list_exits(supernet, whole).items():
+            first = price(exit)
             # What the table says is of the scale of the table; the member was measured.
             scale = member.latency_ms / sum(parts.values())
             # Both have a head, and a session that is started.
@@ -365,12 +365,24 @@ def _describe(points: OperatingPoints, place: int, members: Sequence[Member]) ->
 
 
 def _judge(
-    trained: Trained, point: OperatingPoints, members: Sequence[Member], say: Say
+    trained: Trained, points: Sequence[OperatingPoints], members: Sequence[Member], say: Say
+) -> list[tuple[JudgedCascade, NDArray[np.bool_]]]:
+    """What single points do on the test split, which did not choose them, and on which samples."""
+    needed = sorted({int(place) for point in points for place in (*point.small, *point.large)})
+    answers = answer_split(trained, [members[place] for place in needed], "test", say)
+    return [_judge_one(trained, point, members, needed, answers) for point in points]
+
+
+def _judge_one(
+    trained: Trained,
+    point: OperatingPoints,
+    members: Sequence[Member],
+    answered: Sequence[int],
+    answers: tuple[NDArray[np.bool_], NDArray[np.float64]],
 ) -> tuple[JudgedCascade, NDArray[np.bool_]]:
-    """What one operating point does on the test split, which did not choose it, and where."""
-    pair = [members[int(point.small[0])], members[int(point.large[0])]]
-    right, confidence = answer_split(trained, pair, "test", say)
-    hits, share = answer_together(right, confidence[0], float(point.threshold[0]))
+    right, confidence = answers
+    pair = [answered.index(int(place)) for place in (point.small[0], point.large[0])]
+    hits, share = answer_together(right[pair], confidence[pair[0]], float(point.threshold[0]))
     accuracy = float(hits.mean())
     count = count_independent_answers(hits.astype(np.float64), trained.data.split("test").groups)
     tested = replace(point, continued=np.array([share]))
@@ -385,15 +397,11 @@ def _judge(
     return judged, hits
 
 
-def _export(request: CascadeRequest, chosen: JudgedCascade, front: Front, say: Say) -> None:
-    point = chosen.point
+def _export(trained: Trained, out: Path, chosen: JudgedCascade, front: Front, say: Say) -> None:
+    point, run = chosen.point, trained.run
     if point.large is None:
-        own = write_command(
-            "export", "--run", request.run, "--arch", point.small, trust=request.trust
-        )
-        raise InputError(
-            f"the best within {request.latency_ms} ms is one network and no cascade; run: {own}"
-        )
+        own = write_command("export", "--run", run.path, "--arch", point.small, trust=run.trusted)
+        raise InputError(f"the best within the budget is one network and no cascade; run: {own}")
     record = CascadeRecord(
         small=point.small,
         large=point.large,
@@ -403,12 +411,4 @@ def _export(request: CascadeRequest, chosen: JudgedCascade, front: Front, say: S
         mean_latency_ms=chosen.mean_ms,
         device=front.device,
     )
-    export_nested_job(
-        request.run,
-        (point.small, point.large),
-        request.out,
-        say,
-        data=request.data,
-        trust=request.trust,
-        cascade=record,
-    )
+    export_nested(trained, (point.small, point.large), out, say, cascade=record)

@@ -62,7 +62,6 @@ def export_nested_job(
     *,
     data: str | None = None,
     trust: Sequence[str] = (),
-    cascade: CascadeRecord | None = None,
 ) -> ExportNestedOutcome:
     """Write several architectures of a run as ONNX models that share one file of weights.
 
@@ -77,22 +76,43 @@ def export_nested_job(
         say: Told about progress.
         data: Where the data of the run are now, if they moved; recorded in the run.
         trust: Dotted paths of the user's own modules that files of the run may name.
-        cascade: How two of them answer together, written beside them.
 
     Raises:
         InputError: Unknown or repeated architectures, networks that compute in integers, or
             ``out`` holds something else.
         RuntimeError: ONNX Runtime and torch disagree; nothing is written.
     """
-    opened = open_run(run, trust)
-    trained = open_trained(opened, say, data)
-    space = trained.supernet.space
+    return export_nested(open_trained(open_run(run, trust), say, data), architectures, out, say)
+
+
+def export_nested(
+    trained: Trained,
+    architectures: Sequence[str],
+    out: Path | None,
+    say: Say,
+    *,
+    cascade: CascadeRecord | None = None,
+) -> ExportNestedOutcome:
+    """Do the same of a run that is open.
+
+    Args:
+        trained: The run's supernet, and its data.
+        architectures: As for :func:`export_nested_job`.
+        out: The folder to write; by default ``RUN/exports/nested``.
+        say: Told about progress.
+        cascade: How two of them answer together, written beside them.
+
+    Raises:
+        InputError: See :func:`export_nested_job`.
+        RuntimeError: ONNX Runtime and torch disagree; nothing is written.
+    """
+    opened, space = trained.run, trained.supernet.space
     chosen = [find_architecture(opened, space, name) for name in architectures]
     twice = [a.digest for i, a in enumerate(chosen) if a in chosen[:i]]
     if twice:
         raise InputError(f"architecture {twice[0]} is given twice; every one is exported once")
     folder = Path(out) if out is not None else opened.export("nested")
-    _check_folder(folder)
+    check_folder(folder)
     target = find_target(opened, folder)
     members, records = [], []
     for architecture in chosen:
@@ -194,7 +214,7 @@ def _compare(member: _Member, path: Path) -> None:
         )
 
 
-def _check_folder(folder: Path) -> None:
+def check_folder(folder: Path) -> None:
     """Refuse a folder that holds anything but such an export, which alone may be replaced.
 
     Raises:

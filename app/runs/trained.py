@@ -309,7 +309,7 @@ def reopen_data(run: Run, options: DataOptions, say: Say = say_nothing) -> DataS
     spec = run.record.data.spec
     trust_data(run, spec)
     try:
-        return open_typed_data(spec, options, say, learnt=find_learnt(run, options))
+        return open_typed_data(spec, options, say, learnt=_find_undamaged(run, options))
     except InputError as error:
         raise InputError(
             f"the data of {run.path} cannot be opened: {error}; if they moved, give their new "
@@ -340,7 +340,7 @@ def move_data(run: Run, spec: str, say: Say) -> tuple[Run, DataSource]:
             f"{spec} are the right ones; import them again with --data"
         )
     options = keep_options(place, asked.options)
-    data = open_typed_data(place, options, say, learnt=find_learnt(run, options))
+    data = open_typed_data(place, options, say, learnt=_find_undamaged(run, options))
     if data.fingerprint != asked.fingerprint:
         raise InputError(
             f"{spec} is not what {run.path} was trained on: its content differs from that of "
@@ -418,15 +418,22 @@ def find_learnt(run: Run, options: DataOptions) -> Vocabulary | None:
     Args:
         run: The run.
         options: Of the data that are opened.
+
+    Raises:
+        InputError: The file of the vocabulary is damaged.
     """
     own = run.record.data.options
     wanted = (options.get("tokens"), options.get("vocabulary"))
     if wanted != (own.get("tokens"), own.get("vocabulary")) or not (run.path / VOCABULARY).exists():
         return None
+    return open_vocabulary(run)
+
+
+def _find_undamaged(run: Run, options: DataOptions) -> Vocabulary | None:
+    """The same for the data of the run itself: what is learnt anew must have their fingerprint."""
     try:
-        return open_vocabulary(run)
+        return find_learnt(run, options)
     except InputError:
-        # Damaged; what is learnt anew must have the recorded fingerprint.
         return None
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 
 from supernet.elastic.edits import Derive
 from supernet.errors import InputError
+from supernet.families._transformer_rows import list_projections
 from supernet.space import SearchSpace, Value
 
 ROUTINGS = ("layer", "neuron")
@@ -99,6 +101,39 @@ def mix_layers(
             )
         )
     return Mixed(tuple(rows), shared, tuple(f"shared.{name}" for name in routers))
+
+
+class HasExperts(Protocol):
+    """A family's configuration whose layers may have experts."""
+
+    @property
+    def experts(self) -> int:
+        """Weights of each layer."""
+
+    @property
+    def routing(self) -> str:
+        """One of :data:`ROUTINGS`."""
+
+    @property
+    def seed(self) -> int:
+        """Of all initial weights."""
+
+
+def mix_stack(
+    model: nn.Module, layers: nn.ModuleList, space: SearchSpace, config: HasExperts
+) -> Mixed:
+    """Give all projections of a model's stack ``layers`` the experts that a configuration asks for.
+
+    See :func:`mix_layers`.
+    """
+    return mix_layers(
+        model,
+        list_projections(layers, "layers"),
+        space,
+        experts=config.experts,
+        routing=config.routing,
+        seed=config.seed,
+    )
 
 
 @dataclass(frozen=True)

@@ -29,11 +29,10 @@ from supernet.families._decoder import (
     Head,
     Layer,
 )
-from supernet.families._experts import check_experts, mix_layers
+from supernet.families._experts import check_experts, mix_stack
 from supernet.families._transformer_rows import (
     find_need,
     input_rows,
-    list_projections,
     norm_rows,
     output_rows,
 )
@@ -302,14 +301,7 @@ def build(config: Config) -> Supernet:
         edits += _list_layer_rows(config, space, i, width)
     if width is not None:
         edits += _list_outer_rows(model, width)
-    mixed = mix_layers(
-        model,
-        list_projections(model.layers, "layers"),
-        space,
-        experts=config.experts,
-        routing=config.routing,
-        seed=config.seed,
-    )
+    mixed = mix_stack(model, model.layers, space, config)
     no_decay = ["model.embedding.tokens.weight", *mixed.no_decay]
     if model.embedding.positions is not None:
         no_decay.append("model.embedding.positions")

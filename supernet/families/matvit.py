@@ -9,12 +9,11 @@ from supernet.dataclass_json import INLINE
 from supernet.elastic.edits import Drop, Edit, follow
 from supernet.families._checks import check_dropout, check_heads, check_options, check_positive
 from supernet.families._configuration import describe_images, make_network
-from supernet.families._experts import check_experts, mix_layers
+from supernet.families._experts import check_experts, mix_stack
 from supernet.families._pixels import CIFAR10, DIGITS, IMAGENET, PixelStatistics
 from supernet.families._transformer_rows import (
     find_need,
     input_rows,
-    list_projections,
     output_rows,
 )
 from supernet.families._vit import (
@@ -138,14 +137,7 @@ def build(config: Config) -> Supernet:
         hidden = follow(space.choice(f"layer{i + 1}.ffn"), int)
         edits += output_rows(f"layers.{i}.ffn.up", hidden)
         edits += input_rows(f"layers.{i}.ffn.down", hidden)
-    mixed = mix_layers(
-        model,
-        list_projections(model.layers, "layers"),
-        space,
-        experts=config.experts,
-        routing=config.routing,
-        seed=config.seed,
-    )
+    mixed = mix_stack(model, model.layers, space, config)
     return Supernet(
         model,
         space,

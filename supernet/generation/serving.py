@@ -18,7 +18,8 @@ def serve(supernet: Supernet, architecture: Architecture) -> TorchModel:
     (:meth:`supernet.generation.language_model.TorchModel.score`).
 
     Args:
-        supernet: In eval mode; what is served follows its weights.
+        supernet: In eval mode; what is served follows its weights, but for those that are computed
+            (mixed experts), which stay as they are now.
         architecture: The subnetwork.
 
     Raises:

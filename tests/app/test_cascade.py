@@ -55,19 +55,22 @@ def test_a_cascade_is_chosen_on_val_and_judged_on_test(
 
 
 def test_both_networks_are_exported_with_their_threshold(
-    command: Command, a_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    command: Command, refused: Callable[..., str], a_run: Path, tmp_path: Path
 ) -> None:
     """ONNX Runtime and the threshold of ``cascade.json`` give the accuracy that is stated."""
-    found = json.loads(command("cascade", "--run", a_run, "--latency-ms", 1e6, "--json").out)
-    cascades = [point for point in found["front"] if point["large"] is not None]
-    if not cascades:
-        pytest.skip("no cascade of this run's networks beats them alone")
-    budget = cascades[-1]["mean_ms"] * (1 + 1e-9)
+    front = json.loads((a_run / "searches/default/front.json").read_text())
+    small, large = [point["digest"] for point in front["points"] if point["verified"]][:2]
     out = tmp_path / "out"
-    outcome = command("cascade", "--run", a_run, "--latency-ms", budget, "--out", out)
+    pair = ("--small", small, "--large", large, "--threshold", 0.5, "--out", out)
+    out.mkdir()
+    (out / "mine.txt").write_text("mine")
+    assert "holds other files (mine.txt)" in refused("cascade", "--run", a_run, *pair)
+    (out / "mine.txt").unlink()
+    outcome = command("cascade", "--run", a_run, *pair)
     assert outcome.code == 0, outcome.err
     record = read_record(out / "cascade.json", CascadeRecord, "")
-    assert (record.small, record.large) == (cascades[-1]["small"], cascades[-1]["large"])
+    assert (record.small, record.large, record.threshold) == (small, large, 0.5)
+    assert 0 < record.continued < 1
     trained = open_trained(open_run(a_run), print)
     images = open_run_data(trained.run).split("test")
     pixels, targets = images.batch(slice(0, len(images)), torch.device("cpu"))

@@ -96,6 +96,14 @@ def test_commands_open_the_data_as_they_were(command: Command, runs: Path, kind:
     assert result.code == 0, result.err
 
 
+def test_other_text_needs_the_vocabulary_whole(refused: Callable[..., str], runs: Path) -> None:
+    (runs / "other.txt").write_text(TEXT.upper(), encoding="utf-8")
+    edit(runs / "bpe" / "vocabulary.json", lambda record: record.update(merges=[]))
+    other = ("--arch", "smallest", "--data", f"text:{runs / 'other.txt'}")
+    said = refused("evaluate", "--run", runs / "bpe", *other)
+    assert "vocabulary.json was damaged or edited" in said
+
+
 def test_nothing_is_learnt_again(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def learn(*_: object) -> None:
         raise AssertionError("another release of what learns may learn otherwise")

@@ -9,7 +9,7 @@ from search.cascades import (
     OperatingPoints,
     answer_together,
     choose_within,
-    find_front,
+    list_best,
     list_operating_points,
 )
 from supernet.errors import InputError
@@ -70,7 +70,7 @@ def test_going_on_may_cost_less_than_the_other_network(seed: int) -> None:
         assert (place is None) == (not within)
         if place is not None:
             assert points.accuracy[place] == pytest.approx(max(within), abs=1e-12)
-    front, plain = find_front(points), find_front(list_operating_points(*given[:3]))
+    front, plain = list_best(points), list_best(list_operating_points(*given[:3]))
     # A sample that is asked twice takes less, so that no point of the plain front is lost.
     for mean, accuracy in zip(plain.mean, plain.accuracy, strict=True):
         assert front.accuracy[front.mean <= mean + 1e-12].max() >= accuracy - 1e-12
@@ -92,7 +92,7 @@ def test_points_are_what_their_thresholds_do(seed: int) -> None:
 
 def test_the_front_is_that_of_brute_force() -> None:
     given = draw(11)
-    front = find_front(list_operating_points(*given))
+    front = list_best(list_operating_points(*given))
     every = list_all(*given)
     assert (np.diff(front.mean) > 0).all()
     assert (np.diff(front.accuracy) > 0).all()
@@ -111,7 +111,7 @@ def test_percentiles_of_two_latencies() -> None:
 def test_a_perfectly_calibrated_small_network_needs_the_large_one_for_its_mistakes_alone() -> None:
     right = np.array([[True, True, True, False], [True, True, True, True]])
     confidence = np.array([[0.9, 0.8, 0.7, 0.2], [1, 1, 1, 1]])
-    front = find_front(list_operating_points(right, confidence, np.array([1.0, 10.0])))
+    front = list_best(list_operating_points(right, confidence, np.array([1.0, 10.0])))
     assert front.accuracy.tolist() == [0.75, 1.0]
     assert front.mean.tolist() == [1.0, 3.5]
     assert front.threshold.tolist() == pytest.approx([0.0, 0.45])

@@ -131,8 +131,8 @@ def reorganise(
         What was done: equal on all ranks that hold equal weights (and saw equal batches).
 
     Raises:
-        InputError: ``trained`` names an unknown choice or value, ``measure`` is unknown, or
-            activations are to be measured without batches.
+        InputError: ``trained`` names an unknown choice or value, ``measure`` is unknown,
+            activations are to be measured without batches, or a layer has experts.
     """
     if measure not in get_args(Measure):
         raise InputError(
